@@ -1,0 +1,18 @@
+"""Errors that a user or a configuration can cause. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """One clear sentence: the offending word, what was expected, what to do. The command line prints it without a traceback."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A closing clause for an error about an unknown ``word``: the nearest choice, and all of them."""
+    known = sorted(choices)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}known: {', '.join(known)}"

@@ -1,0 +1,40 @@
+"""Shared fixtures. Annotations of shapes are executed: the import hook comes before the first import of the package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("WANDB_MODE", "disabled")
+
+import pytest
+from jaxtyping import install_import_hook
+
+_hook = install_import_hook("se3t", "beartype.beartype")
+_hook.__enter__()
+
+import torch
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder of real development data beside the checkout, or $SE3T_SHARED; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("SE3T_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"shared development data are absent (looked in {folder}; set SE3T_SHARED)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """Every test starts from the same random state and leaves the default dtype as it was."""
+    torch.manual_seed(0)
+    default = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(default)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1234)
