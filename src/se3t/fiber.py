@@ -1,7 +1,8 @@
 """Fibers and features: which types a vector field carries, and the field itself.
 
-A *fiber* is the direct sum f = ⊕_l f^l of the paper (Section 2): for every degree l (the paper's "type-l") a number of channels,
-each with 2l+1 components that a rotation mixes by the Wigner matrix D^l. ``Fiber`` is the type, ``Features`` the value.
+A *fiber* is the direct sum f = ⊕_l f^l of the paper (Section 2): for every degree l (the paper's "type-l") a number of
+channels, each with 2l+1 components that a rotation mixes by the Wigner matrix D^l. ``Fiber`` is the type, ``Features``
+the value.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Fiber(Mapping[int, int]):
     @classmethod
     def uniform(cls, num_degrees: int, channels: int) -> Fiber:
         """Degrees 0 … num_degrees - 1, each with the same number of channels."""
-        return cls({degree: channels for degree in range(num_degrees)})
+        return cls(dict.fromkeys(range(num_degrees), channels))
 
     @classmethod
     def of(cls, features: Features) -> Fiber:
@@ -98,9 +99,9 @@ class Fiber(Mapping[int, int]):
     def check(self, features: Features, name: str = "features") -> None:
         """Raise ``ValueError`` unless ``features`` is a field of this fiber."""
         for degree, value in features.items():
-            if value.shape[-1] != 2 * degree + 1:
+            if value.dim() < 2 or value.shape[-1] != 2 * degree + 1:
                 raise ValueError(
-                    f"{name}: degree {degree} needs {2 * degree + 1} components in the last dimension, "
+                    f"{name}: degree {degree} needs {2 * degree + 1} components in the last dimension after channels, "
                     f"got shape {tuple(value.shape)}"
                 )
         if Fiber.of(features) != self:
@@ -152,8 +153,13 @@ def rotate_features(features: Features, rotation: Tensor) -> Features:
     Args:
         features: ``[..., channels, 2l+1]`` by degree.
         rotation: ``[3, 3]``, or ``[..., 3, 3]`` broadcastable over the leading dimensions of the features.
+
+    Returns:
+        fields of the dtype of ``features``; the product is formed in the wider of the two dtypes and rounded once.
     """
-    return {
-        degree: value @ wigner_d(degree, rotation).to(value.dtype).transpose(-1, -2)
-        for degree, value in features.items()
-    }
+    return {degree: _rotate(value, wigner_d(degree, rotation)) for degree, value in features.items()}
+
+
+def _rotate(value: Tensor, matrix: Tensor) -> Tensor:
+    dtype = torch.promote_types(value.dtype, matrix.dtype)
+    return (value.to(dtype) @ matrix.to(dtype).transpose(-1, -2)).to(value.dtype)

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from se3t.fiber import Features, rotate_features
+from se3t.fiber import Features, Fiber, rotate_features
+from se3t.neighbors import farthest_point_sampling, fully_connected, knn_graph, radius_graph, sort_by_target
+
+__all__ = [
+    "Graph",
+    "batch_graphs",
+    "farthest_point_sampling",
+    "fully_connected",
+    "knn_graph",
+    "radius_graph",
+    "sort_by_target",
+]
 
 
 @dataclass(frozen=True)
 class Graph:
     """One or several point clouds with edges: the input of every model of this library.
 
-    Edge e runs from ``source[e]`` (j of the paper) to ``target[e]`` (i): messages flow into the target. Edges are sorted by target.
+    Edge e runs from ``source[e]`` (j of the paper) to ``target[e]`` (i): messages flow into the target. Edges are
+    sorted by target.
 
     Attributes:
         positions: ``[node, 3]``, in the data set's unit of length.
@@ -50,32 +64,42 @@ class Graph:
         return self.edge_index[1]
 
     def check(self) -> Graph:
-        """Raise ``ValueError`` naming the field when an index is out of range or a shape does not fit; return the graph."""
+        """Return the graph itself, after making sure that it is sound.
+
+        Raises:
+            ValueError: naming the field, when an index is out of range, edges are unsorted or join two clouds, or a
+                shape does not fit.
+        """
         _check(self)
         return self
 
-    def to(self, *args: object, **kwargs: object) -> Graph:
-        """``Tensor.to`` on every floating tensor; integer tensors change device only."""
-
-        def move(value: Tensor) -> Tensor:
-            moved = value.to(*args, **kwargs)  # type: ignore[arg-type, call-overload]
-            return moved if value.is_floating_point() else moved.to(value.dtype)
-
+    def to(self, *args: Any, **kwargs: Any) -> Graph:
+        """``Tensor.to`` on every floating tensor; indices change device only."""
+        positions = self.positions.to(*args, **kwargs)
+        scalars = self.edge_scalars
         return replace(
             self,
-            positions=move(self.positions),
-            features={degree: move(value) for degree, value in self.features.items()},
-            edge_index=move(self.edge_index),
-            batch=move(self.batch),
-            edge_scalars=None if self.edge_scalars is None else move(self.edge_scalars),
-            edge_features={degree: move(value) for degree, value in self.edge_features.items()},
+            positions=positions,
+            features={degree: value.to(*args, **kwargs) for degree, value in self.features.items()},
+            edge_index=self.edge_index.to(positions.device),
+            batch=self.batch.to(positions.device),
+            edge_scalars=None if scalars is None else scalars.to(*args, **kwargs),
+            edge_features={degree: value.to(*args, **kwargs) for degree, value in self.edge_features.items()},
         )
 
     def rotate(self, rotation: Tensor) -> Graph:
-        """The rotated input L_s f: positions by the matrix ``[3, 3]``, type-l features by D^l."""
+        """The rotated input L_s f: positions by the matrix ``[3, 3]``, type-l features by D^l.
+
+        A float64 ``rotation`` acts in float64 on a graph of any dtype: every value is rounded once. Coincident points
+        stay coincident bit for bit, which a matrix product does not promise.
+        """
+        dtype = torch.promote_types(self.positions.dtype, rotation.dtype)
+        x, y, z = self.positions.to(dtype)[:, None].unbind(dim=-1)  # each [node, 1]
+        columns = rotation.to(dtype).unbind(dim=-1)
+        positions = x * columns[0] + y * columns[1] + z * columns[2]
         return replace(
             self,
-            positions=self.positions @ rotation.transpose(-1, -2),
+            positions=positions.to(self.positions.dtype),
             features=rotate_features(self.features, rotation),
             edge_features=rotate_features(self.edge_features, rotation),
         )
@@ -85,42 +109,125 @@ class Graph:
         return replace(self, positions=self.positions + shift)
 
     def permute(self, order: Tensor) -> Graph:
-        """Renumber nodes: new node n is old node ``order[n]`` (``order`` keeps every cloud's nodes together); edges are re-sorted."""
-        inverse = torch.empty_like(order)
-        inverse[order] = torch.arange(len(order), device=order.device)
-        edge_index = inverse[self.edge_index]
-        by_target = torch.argsort(edge_index[1] * self.num_nodes + edge_index[0])
+        """Renumber nodes: new node n is old node ``order[n]``; edges are renumbered and re-sorted with what they carry.
+
+        Args:
+            order: ``[node]`` int64, a permutation that keeps the nodes of each cloud together.
+
+        Raises:
+            ValueError: when ``order`` is no permutation of the nodes or tears a cloud apart.
+        """
+        if not torch.equal(order.sort().values, torch.arange(self.num_nodes, device=order.device)):
+            raise ValueError(f"order: expected a permutation of the nodes 0 to {self.num_nodes - 1}")
+        if not torch.equal(self.batch[order], self.batch):
+            raise ValueError("order: a permutation must keep every node in its cloud; permute within clouds")
+        names = list(self.edge_features)
+        scalars = [] if self.edge_scalars is None else [self.edge_scalars]
+        edge_index, *carried = sort_by_target(
+            torch.argsort(order)[self.edge_index], *(self.edge_features[name] for name in names), *scalars
+        )
         return replace(
             self,
             positions=self.positions[order],
             features={degree: value[order] for degree, value in self.features.items()},
-            edge_index=edge_index[:, by_target],
-            batch=self.batch[order],
-            edge_scalars=None if self.edge_scalars is None else self.edge_scalars[by_target],
-            edge_features={degree: value[by_target] for degree, value in self.edge_features.items()},
+            edge_index=edge_index,
+            edge_scalars=carried[-1] if scalars else None,
+            edge_features=dict(zip(names, carried, strict=False)),
         )
+
+
+def batch_graphs(graphs: list[Graph]) -> Graph:
+    """Put graphs side by side: one graph whose clouds do not interact, in the order given.
+
+    Args:
+        graphs: at least one, with equal fibers and the same optional fields; each may hold several clouds itself.
+
+    Raises:
+        ValueError: when the list is empty or the graphs carry different fields.
+    """
+    if not graphs:
+        raise ValueError("graphs: expected at least one graph to batch, got an empty list")
+    for number, graph in enumerate(graphs):
+        if _carries(graph) != _carries(graphs[0]):
+            raise ValueError(
+                f"graphs: number {number} carries {_carries(graph)}, but number 0 carries {_carries(graphs[0])}; "
+                "graphs of one batch need the same fields"
+            )
+    first_node = accumulate((graph.num_nodes for graph in graphs), initial=0)
+    first_cloud = accumulate((graph.num_graphs for graph in graphs), initial=0)
+    scalars = [graph.edge_scalars for graph in graphs if graph.edge_scalars is not None]
+    return Graph(
+        positions=torch.cat([graph.positions for graph in graphs]),
+        features=_stack([graph.features for graph in graphs]),
+        edge_index=torch.cat(
+            [graph.edge_index + first for graph, first in zip(graphs, first_node, strict=False)], dim=1
+        ),
+        batch=torch.cat([graph.batch + first for graph, first in zip(graphs, first_cloud, strict=False)]),
+        num_graphs=sum(graph.num_graphs for graph in graphs),
+        edge_scalars=torch.cat(scalars) if scalars else None,
+        edge_features=_stack([graph.edge_features for graph in graphs]),
+    )
+
+
+def _carries(graph: Graph) -> str:
+    scalars = 0 if graph.edge_scalars is None else graph.edge_scalars.shape[-1]
+    edge_fiber = Fiber.of(graph.edge_features)
+    return f"node features {Fiber.of(graph.features)!r}, {scalars} edge scalars, edge features {edge_fiber!r}"
+
+
+def _stack(fields: list[Features]) -> Features:
+    return {degree: torch.cat([field[degree] for field in fields]) for degree in fields[0]}
 
 
 def _check(graph: Graph) -> None:
     num_nodes, num_edges = graph.num_nodes, graph.edge_index.shape[-1]
     if graph.positions.shape != (num_nodes, 3):
         raise ValueError(f"positions: expected shape [node, 3], got {tuple(graph.positions.shape)}")
-    if graph.edge_index.shape != (2, num_edges) or graph.edge_index.dtype != torch.int64:
-        raise ValueError(f"edge_index: expected int64 [2, edge], got {graph.edge_index.dtype} {tuple(graph.edge_index.shape)}")
-    if num_edges and (int(graph.edge_index.min()) < 0 or int(graph.edge_index.max()) >= num_nodes):
-        bad = int(graph.edge_index.max()) if int(graph.edge_index.max()) >= num_nodes else int(graph.edge_index.min())
+    _check_batch(graph)
+    _check_edges(graph)
+    _check_field("features", graph.features, num_nodes)
+    _check_field("edge_features", graph.edge_features, num_edges)
+    scalars = graph.edge_scalars
+    if scalars is not None and (scalars.dim() != 2 or scalars.shape[0] != num_edges):
+        raise ValueError(
+            f"edge_scalars: expected shape [{num_edges}, channels], one row for each edge, got {tuple(scalars.shape)}"
+        )
+
+
+def _check_batch(graph: Graph) -> None:
+    batch, num_nodes = graph.batch, graph.num_nodes
+    if batch.shape != (num_nodes,) or batch.dtype != torch.int64:
+        raise ValueError(
+            f"batch: expected int64 [{num_nodes}], one cloud index a node, got {batch.dtype} {tuple(batch.shape)}"
+        )
+    if num_nodes and not bool((batch.diff() >= 0).all()):
+        raise ValueError("batch: cloud indices must be ascending; reorder the nodes so that clouds are contiguous")
+    if num_nodes and (int(batch[0]) < 0 or int(batch[-1]) >= graph.num_graphs):
+        bad = int(batch[0]) if int(batch[0]) < 0 else int(batch[-1])
+        raise ValueError(f"batch: cloud {bad} does not exist; the graph has {graph.num_graphs} clouds, numbered from 0")
+
+
+def _check_edges(graph: Graph) -> None:
+    edge_index, num_nodes = graph.edge_index, graph.num_nodes
+    if edge_index.shape != (2, edge_index.shape[-1]) or edge_index.dtype != torch.int64:
+        raise ValueError(f"edge_index: expected int64 [2, edge], got {edge_index.dtype} {tuple(edge_index.shape)}")
+    if edge_index.shape[1] == 0:
+        return
+    low, high = (int(bound) for bound in edge_index.aminmax())
+    if low < 0 or high >= num_nodes:
+        bad = high if high >= num_nodes else low
         raise ValueError(f"edge_index: node {bad} does not exist; the graph has nodes 0 to {num_nodes - 1}")
-    if num_edges and not bool((graph.target.diff() >= 0).all()):
+    if not bool((graph.target.diff() >= 0).all()):
         raise ValueError("edge_index: edges must be sorted by target (row 1); sort them with se3t.graph.sort_by_target")
-    if graph.batch.shape != (num_nodes,):
-        raise ValueError(f"batch: expected one cloud index for each of {num_nodes} nodes, got {tuple(graph.batch.shape)}")
-    for degree, value in graph.features.items():
-        if value.shape[0] != num_nodes or value.shape[-1] != 2 * degree + 1:
-            raise ValueError(f"features[{degree}]: expected [{num_nodes}, channels, {2 * degree + 1}], got {tuple(value.shape)}")
-    for degree, value in graph.edge_features.items():
-        if value.shape[0] != num_edges or value.shape[-1] != 2 * degree + 1:
+    across = graph.batch[graph.source] != graph.batch[graph.target]
+    if bool(across.any()):
+        source, target = edge_index[:, int(across.nonzero()[0])].tolist()
+        raise ValueError(f"edge_index: edge {source} -> {target} joins two clouds; clouds of a batch must not interact")
+
+
+def _check_field(name: str, features: Features, rows: int) -> None:
+    for degree, value in features.items():
+        if value.dim() != 3 or value.shape[0] != rows or value.shape[-1] != 2 * degree + 1:
             raise ValueError(
-                f"edge_features[{degree}]: expected [{num_edges}, channels, {2 * degree + 1}], got {tuple(value.shape)}"
+                f"{name}[{degree}]: expected shape [{rows}, channels, {2 * degree + 1}], got {tuple(value.shape)}"
             )
-    if graph.edge_scalars is not None and graph.edge_scalars.shape[0] != num_edges:
-        raise ValueError(f"edge_scalars: expected one row for each of {num_edges} edges, got {tuple(graph.edge_scalars.shape)}")

@@ -1,0 +1,59 @@
+"""The models, by name. Each one takes a :class:`~se3t.graph.Graph` and returns node features of its ``fiber_out``.
+
+A new model is one file here, one schema in ``se3t.config``, one YAML in ``conf/model`` and one line in ``MODELS``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from torch import nn
+
+from se3t.errors import UserError, did_you_mean
+from se3t.fiber import Fiber
+
+MODELS: dict[str, str] = {
+    "linear": "se3t.models.linear:Linear",
+    "deepset": "se3t.models.deepset:DeepSet",
+    "tfn": "se3t.models.tfn:TFN",
+    "set_transformer": "se3t.models.set_transformer:SetTransformer",
+    "se3_transformer": "se3t.models.se3_transformer:SE3Transformer",
+}
+"""Name of a model -> ``'module:Class'``; a module is imported when its model is asked for."""
+
+
+def model_class(name: str) -> type[nn.Module]:
+    """The class behind a name of the registry.
+
+    Raises:
+        UserError: for a name that is not in ``MODELS``.
+    """
+    if name not in MODELS:
+        raise UserError(f"model: no model is called {name!r}; {did_you_mean(name, MODELS)}")
+    module, _, attribute = MODELS[name].partition(":")
+    found: type[nn.Module] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def build_model(config: Any, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float) -> nn.Module:
+    """Build the model that ``config.name`` names.
+
+    Args:
+        config: a model schema of ``se3t.config``.
+        fiber_in: fiber of the node features of the graphs to come.
+        fiber_out: fiber of the prediction.
+        num_edge_scalars: channels of ``Graph.edge_scalars``; 0 when there are none.
+        horizon: time between input and target, in the unit of time of the data; models that extrapolate need it.
+
+    Returns:
+        A module with attributes ``fiber_in`` and ``fiber_out`` and ``forward(graph) -> Features``.
+
+    Raises:
+        UserError: for an unknown name, or settings that no model can have.
+    """
+    cls: Any = model_class(config.name)
+    model: nn.Module = cls.from_config(
+        config, fiber_in=fiber_in, fiber_out=fiber_out, num_edge_scalars=num_edge_scalars, horizon=horizon
+    )
+    return model

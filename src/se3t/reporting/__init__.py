@@ -1,0 +1,1 @@
+"""Tables from run records and published numbers. Reads files, never live objects; imports no torch."""

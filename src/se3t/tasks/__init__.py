@@ -1,0 +1,32 @@
+"""The tasks, by name: what a model sees, what it should predict, and how the error is measured.
+
+A new task is one file here, one schema in ``se3t.config``, one YAML in ``conf`` and one line in ``TASKS``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from se3t.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from se3t.config import Config
+    from se3t.tasks.base import Task
+
+TASKS: dict[str, str] = {"nbody": "se3t.tasks.nbody:NBodyTask"}
+"""Name of a task -> ``'module:Class'``; a module is imported when its task is asked for."""
+
+
+def build_task(config: Config) -> Task:
+    """The task that ``config.task.name`` names, with its data in memory.
+
+    Raises:
+        UserError: for a name that is not in ``TASKS``, or data that are missing or damaged.
+    """
+    name = config.task.name
+    if name not in TASKS:
+        raise UserError(f"task: no task is called {name!r}; {did_you_mean(name, TASKS)}")
+    module, _, attribute = TASKS[name].partition(":")
+    cls: type[Task] = getattr(importlib.import_module(module), attribute)
+    return cls.from_config(config)

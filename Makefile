@@ -1,0 +1,70 @@
+# One word a habit. `make train` and `make test` need nothing but Python >= 3.11; PYTHON=… chooses which one.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install data train test slow coverage lint format bench tables doctor wheel clean distclean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@echo "  ARGS=… is handed on: make train ARGS='model=tfn seed=1', make test ARGS=tests/cli"
+
+install: $(STAMP)  ## the command se3t in .venv
+
+# A change of the requirements installs again; otherwise the stamp answers at once.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "se3t needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing);" >&2; \
+	  echo "choose another one: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV); the first time this takes minutes"
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev]' -c constraints.txt
+	@touch $@
+	@echo "installed: $(BIN)/se3t"
+
+data: $(STAMP)  ## simulate the data of Table 1
+	$(BIN)/se3t data prepare nbody $(ARGS)
+
+train: $(STAMP)  ## SE(3)-Transformer on the N-body task, minutes on two cores
+	$(BIN)/se3t train experiment=nbody preset=quick $(ARGS)
+
+test: $(STAMP)  ## all quick tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+slow: $(STAMP)  ## the tests that take minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+coverage: $(STAMP)  ## lines that no test reaches, in so3, nn and models
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov=se3t.so3 --cov=se3t.nn --cov=se3t.models --cov-fail-under=95 $(ARGS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## time and memory of one training step
+	$(BIN)/python benchmarks/step.py $(ARGS)
+
+tables: $(STAMP)  ## Table 1 from the runs on this machine
+	$(BIN)/se3t table $(ARGS)
+
+doctor: $(STAMP)  ## versions, devices, data
+	$(BIN)/se3t doctor $(ARGS)
+
+wheel: $(STAMP)  ## dist/se3t-….whl
+	$(BIN)/python -m build --wheel
+
+clean:  ## caches and built packages; keeps data, runs and .venv
+	rm -rf build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## .venv as well
+	rm -rf $(VENV)

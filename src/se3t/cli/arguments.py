@@ -1,0 +1,101 @@
+"""Words of a command line in the order that Hydra accepts: flags first, each with its value; then overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from se3t.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of Hydra: whether a value follows it, and which ones there are."""
+
+    takes: str = "nothing"  # nothing | value | optional
+    choices: tuple[str, ...] = ()
+
+
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+FLAGS: dict[str, Flag] = {
+    "--multirun": Flag(),
+    "--run": Flag(),
+    "--resolve": Flag(),
+    "--hydra-help": Flag(),
+    "--shell-completion": Flag(),
+    "--cfg": Flag("value", ("job", "hydra", "all")),
+    "--info": Flag("optional", _INFO),
+    "--package": Flag("value"),
+    "--config-dir": Flag("value"),
+    "--config-path": Flag("value"),
+    "--config-name": Flag("value"),
+    "--experimental-rerun": Flag("value"),
+}
+_SHORT = {
+    "-m": "--multirun",
+    "-r": "--run",
+    "-sc": "--shell-completion",
+    "-c": "--cfg",
+    "-i": "--info",
+    "-p": "--package",
+    "-cd": "--config-dir",
+    "-cp": "--config-path",
+    "-cn": "--config-name",
+}
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """Reorder a command line: ``["seed=1", "-m", "model=tfn"]`` becomes ``["--multirun", "seed=1", "model=tfn"]``.
+
+    Raises:
+        UserError: for an unknown flag, or a flag without its value.
+    """
+    flags, overrides = split_flags(words)
+    return [*flags, *overrides]
+
+
+def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags, spelled out as ``--flag`` or ``--flag=value``, and overrides, each in the order given."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            overrides += rest
+            break
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        name, has_value, value = word.partition("=")
+        name = _full_name(name)
+        flags.append(_with_value(name, value if has_value else None, rest))
+    return flags, overrides
+
+
+def _full_name(name: str) -> str:
+    if name in _SHORT:
+        return _SHORT[name]
+    matches = [flag for flag in FLAGS if flag == name] or [
+        flag for flag in FLAGS if name.startswith("--") and flag.startswith(name)
+    ]
+    if len(matches) != 1:
+        raise UserError(f"{name}: no such flag; {did_you_mean(name, [*FLAGS, *_SHORT, '--help'])}")
+    return matches[0]
+
+
+def _with_value(name: str, value: str | None, rest: list[str]) -> str:
+    flag = FLAGS[name]
+    if flag.takes == "nothing":
+        if value is not None:
+            raise UserError(f"{name}={value}: the flag {name} takes no value")
+        return name
+    if value is None and rest and not rest[0].startswith("-") and (flag.takes == "value" or rest[0] in flag.choices):
+        value = rest.pop(0)
+    if value is None and flag.takes == "optional":
+        value = flag.choices[0]
+    if value is None:
+        raise UserError(f"{name}: a value is missing{': ' + ', '.join(flag.choices) if flag.choices else ''}")
+    if flag.choices and value not in flag.choices:
+        raise UserError(f"{name} {value}: unknown; {did_you_mean(value, flag.choices)}")
+    return f"{name}={value}"

@@ -1,0 +1,148 @@
+"""``se3t doctor``: what is installed, found and possible on this machine, in words."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from se3t import __version__
+from se3t.config import SCHEMAS, conf_dir
+
+_NVIDIA = Path("/proc/driver/nvidia/version")
+
+
+def run(words: Sequence[str]) -> int:
+    """Print the findings.
+
+    Returns:
+        0, or 1 when a package that is always needed is missing.
+    """
+    parser = argparse.ArgumentParser(prog="se3t doctor", add_help=False)
+    parser.add_argument("--root", type=Path, default=Path("data"))
+    root: Path = parser.parse_args(list(words)).root
+    missing = [name for name, version in _packages("") if version is None]
+    sections = {
+        "installation": _installation(),
+        "packages": [f"{name} {version or 'MISSING'}" for name, version in _packages("")],
+        "optional packages": list(_extras()),
+        "devices": list(_devices()) if "torch" not in missing else ["torch is missing: no device can be used"],
+        "data": list(_data(root)),
+        "Weights & Biases": [wandb_state()],
+    }
+    for title, lines in sections.items():
+        print(f"{title}\n  " + "\n  ".join(lines))
+    if missing:
+        print(f"\nmissing: {', '.join(missing)}; install them again with: make install")
+    return 1 if missing else 0
+
+
+def _installation() -> list[str]:
+    package = Path(__file__).resolve().parents[1]
+    return [
+        f"se3t {__version__} from {package}",
+        f"configuration in {conf_dir()}",
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+    ]
+
+
+def _packages(extra: str) -> list[tuple[str, str | None]]:
+    """Names and versions (None: not installed) of the packages of an extra; those always needed for the empty name."""
+    found: list[tuple[str, str | None]] = []
+    for requirement in importlib.metadata.requires("se3t") or []:
+        name, _, marker = requirement.partition(";")
+        of = re.search(r"extra == ['\"](\w+)['\"]", marker)
+        if (of[1] if of else "") == extra:
+            distribution = re.split(r"[\s<>=!~\[(]", name.strip(), maxsplit=1)[0]
+            found.append((distribution, _version(distribution)))
+    return found
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _extras() -> Iterator[str]:
+    for extra in importlib.metadata.metadata("se3t").get_all("Provides-Extra") or []:
+        packages = _packages(extra)
+        missing = [name for name, version in packages if version is None]
+        if missing:
+            yield f"{extra}: {', '.join(missing)} missing; install with: pip install 'se3t[{extra}]'"
+        else:
+            yield f"{extra}: {', '.join(f'{name} {version}' for name, version in packages)}"
+
+
+def _devices() -> Iterator[str]:
+    import torch
+
+    yield f"CPU: {os.cpu_count()} processors, {torch.get_num_threads()} threads of torch"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns about an old driver; cuda_state says it in words
+        available = torch.cuda.is_available()
+    driver = _NVIDIA.read_text(encoding="utf-8") if _NVIDIA.exists() else None
+    yield cuda_state(torch.version.cuda, available, driver)
+    for index in range(torch.cuda.device_count() if available else 0):
+        properties = torch.cuda.get_device_properties(index)
+        yield f"GPU {index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if torch.backends.mps.is_available():
+        yield "MPS: present, not used by this program"
+
+
+def cuda_state(built_for: str | None, available: bool, driver: str | None) -> str:
+    """Whether torch can use an NVIDIA GPU, and if not, why and what to do.
+
+    Args:
+        built_for: CUDA version torch was built for, or None.
+        available: what ``torch.cuda.is_available()`` says: False, without a reason, also where the driver is too old.
+        driver: text of the kernel driver about itself, or None where there is no driver.
+    """
+    if available:
+        return f"CUDA: usable; torch is built for CUDA {built_for}"
+    if built_for is None:
+        advice = "; for the GPU of this machine install a CUDA build of torch" if driver else ""
+        return f"CUDA: not usable, for this torch is built for the CPU alone{advice}"
+    if driver is None:
+        return f"CUDA: not usable, for no NVIDIA driver is loaded; torch is built for CUDA {built_for}"
+    version = re.search(r"\b(\d{3,}(?:\.\d+)+)\b", driver)
+    return (
+        f"CUDA: not usable, although an NVIDIA driver ({version[1] if version else 'version unknown'}) is loaded. Most "
+        f"often the driver is too old for CUDA {built_for}, which this torch is built for: update the driver, or "
+        "install a torch built for an older CUDA. A GPU hidden by CUDA_VISIBLE_DEVICES looks the same"
+    )
+
+
+def _data(root: Path) -> Iterator[str]:
+    from se3t.data.nbody.prepare import store_path
+
+    default = store_path(SCHEMAS["data"]["nbody"](root=str(root)))
+    if not default.exists():
+        yield f"Table 1: not prepared ({default}); training prepares it, or: se3t data prepare nbody data.root={root}"
+    stores = sorted(root.rglob("*.h5")) if root.is_dir() else []
+    for path in stores:
+        note = " (Table 1)" if path == default else ""
+        yield f"{path}, {path.stat().st_size / 2**20:.1f} MiB{note}"
+    if not stores:
+        yield f"no store in {root.resolve()}"
+
+
+def wandb_state() -> str:
+    """Where Weights & Biases would write with ``logger.wandb=auto``, in words."""
+    if importlib.util.find_spec("wandb") is None:
+        return "not installed: runs are recorded on disk only"
+    from se3t.training.loggers import wandb_mode
+
+    mode, why = wandb_mode("auto"), f" (WANDB_MODE={os.environ['WANDB_MODE']})" if os.environ.get("WANDB_MODE") else ""
+    return {
+        "online": f"online: runs go to the server{why}",
+        "offline": f"offline: runs are kept in their folder{why or '; log in with: wandb login'}",
+        "disabled": f"disabled: runs are recorded on disk only{why}",
+    }[mode]

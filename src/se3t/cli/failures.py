@@ -1,0 +1,114 @@
+"""What the user sees when something goes wrong: a sentence and an exit status, not a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from se3t.errors import UserError, did_you_mean
+
+USER_ERROR = 2
+FAILURE = 1
+INTERRUPTED = 130
+_MAX_LINES = 4
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run ``action``; turn an error that a user can cause into a few lines on stderr and an exit status.
+
+    Any other error is a fault of this program and keeps its traceback. ``SE3T_DEBUG=1`` keeps every traceback.
+    """
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print("\nse3t: interrupted; repeat the command with resume=true to continue a training", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except expected_errors() as error:
+        if os.environ.get("SE3T_DEBUG") == "1":
+            raise
+        print(f"se3t: {sentence(error)}", file=sys.stderr)
+        return status(error)
+
+
+def status(error: BaseException) -> int:
+    """Exit status for an error: 2 for what the user can mend in the command, 1 for the rest."""
+    if not isinstance(error, expected_errors()):
+        return FAILURE
+    composing = "hydra" in sys.modules and isinstance(error, _hydra_exception())
+    return FAILURE if isinstance(error, OSError) and not composing else USER_ERROR
+
+
+def report(error: BaseException, title: str) -> None:
+    """Print an error that does not end the program; its traceback too where it is a fault of this program."""
+    if os.environ.get("SE3T_DEBUG") == "1" or not isinstance(error, expected_errors()):
+        traceback.print_exception(error)
+    print(f"se3t: {title}: {sentence(error)}", file=sys.stderr, flush=True)
+
+
+def expected_errors() -> tuple[type[Exception], ...]:
+    """Classes of errors that a user, a configuration or the machine can cause; Hydra's only where it was imported."""
+    errors: list[type[Exception]] = [ValueError, OSError]
+    if "omegaconf" in sys.modules:
+        from omegaconf.errors import OmegaConfBaseException
+
+        errors.append(OmegaConfBaseException)
+    if "hydra" in sys.modules:
+        errors.append(_hydra_exception())
+    return tuple(errors)
+
+
+def _hydra_exception() -> type[Exception]:
+    from hydra.errors import HydraException
+
+    error: type[Exception] = HydraException
+    return error
+
+
+def sentence(error: BaseException) -> str:
+    """The message of an error in at most four lines."""
+    if not isinstance(error, expected_errors()):
+        return f"{type(error).__name__}: {error}"
+    if not isinstance(error, UserError):
+        error = _explained(error)
+    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return "\n".join(lines if len(lines) <= _MAX_LINES else [*lines[: _MAX_LINES - 1], "… (SE3T_DEBUG=1 shows all)"])
+
+
+def _explained(error: BaseException) -> BaseException:
+    """Hydra's and OmegaConf's errors in the words of this program; others as they are."""
+    if "hydra" not in sys.modules:
+        return error
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from se3t.config import explain
+
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.key is not None:
+        return explain(cause)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_choice(error.missing_cfg_file, list(error.options or []))
+    if isinstance(error, OverrideParseException):
+        return UserError(f"{error.override}: cannot be read as a setting; write key=value, such as seed=1")
+    if isinstance(error, HydraException):
+        first = str(error).splitlines()[0]
+        if first.startswith("Ambiguous value for argument"):
+            word = first.split("'")[1]
+            return UserError(f"{word}: several values; add -m to run one after another, or write a list as key=[a,b]")
+        return UserError(first)
+    return error
+
+
+def _unknown_choice(path: str, options: list[str]) -> UserError:
+    group, _, name = path.rpartition("/")
+    if group.startswith("budget/"):
+        experiment = group.partition("/")[2]
+        return UserError(f"preset={name}: experiment {experiment!r} has no such preset; {did_you_mean(name, options)}")
+    if not options:
+        return UserError(f"{path}: no such configuration file")
+    return UserError(f"{group}={name}: unknown; {did_you_mean(name, options)}")

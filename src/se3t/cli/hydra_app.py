@@ -1,0 +1,219 @@
+"""Run a command's work through Hydra: one job, or one per combination with ``-m``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from se3t.cli.arguments import split_flags
+from se3t.cli.completion import strip_command
+from se3t.cli.failures import FAILURE, USER_ERROR, report, sentence, status
+from se3t.cli.help import choices
+from se3t.config import conf_dir, register_schemas
+from se3t.errors import UserError
+
+Work = Callable[[Any], Any]
+"""What one job does with the configuration that Hydra composed."""
+
+_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+@dataclass
+class Job:
+    """One job: its overrides, and what came of it. As a context it keeps its error for later, and other jobs go on."""
+
+    overrides: list[str]
+    result: Any = None
+    error: Exception | None = None
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):
+            self.error = error
+        return isinstance(error, Exception)
+
+
+@dataclass
+class App:
+    """The jobs of one command line.
+
+    Attributes:
+        command: the sub-command, and the name of its configuration file.
+        words: its words, as typed.
+        work: what to do with the configuration of a job.
+        multirun: whether jobs are several by intent (``-m``).
+        jobs: filled while running.
+    """
+
+    command: str
+    words: list[str]
+    work: Work
+    multirun: bool = False
+    jobs: list[Job] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Run all jobs.
+
+        Returns:
+            Exit status: 0 when all jobs finished; failures of a multirun are listed on stderr.
+
+        Raises:
+            Exception: that of the job, when there is one job only.
+        """
+        import hydra
+
+        flags, overrides = split_flags(self.words)
+        self.multirun = "--multirun" in flags
+        if "--shell-completion" in flags:
+            strip_command()
+        _check_overrides(overrides, self.multirun)
+        register_schemas()
+        with ExitStack() as stack:
+            overrides += stack.enter_context(_sweep_folder(self.multirun, overrides))
+            stack.enter_context(_raw_errors())
+            stack.enter_context(_tolerant_help())
+            stack.enter_context(replaced(sys, "argv", [sys.argv[0], *flags, *overrides]))
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.command)(self._job)()
+        return self._report()
+
+    def _job(self, config: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
+        settings = HydraConfig.get()
+        parallel = settings.mode is not None and settings.mode.name == "MULTIRUN"
+        # Only jobs in this process can be collected; other launchers bring results and errors home themselves.
+        if parallel and settings.launcher._target_ != _BASIC_LAUNCHER:
+            return self._work(config, in_process_multirun=False)
+        job = Job(list(settings.overrides.task))
+        self.jobs.append(job)
+        if parallel:
+            print(f"job {len(self.jobs)}: {' '.join(job.overrides)}", flush=True)
+        with job:
+            job.result = self._work(config, in_process_multirun=parallel)
+        if parallel and job.error is not None:
+            report(job.error, f"job {len(self.jobs)} failed")
+        return job.result
+
+    def _work(self, config: Any, in_process_multirun: bool) -> Any:
+        trainer = config.get("trainer")
+        if in_process_multirun and trainer is not None and trainer.devices > 1:
+            raise _refuse_devices(f"trainer.devices={trainer.devices}")
+        # Lightning starts the other processes of a distributed run from sys.argv: they must become the same command.
+        with replaced(sys, "argv", [sys.argv[0], self.command, *self.words]):
+            return self.work(config)
+
+    def _report(self) -> int:
+        failed = [job for job in self.jobs if job.error is not None]
+        if not failed:
+            return 0
+        if not self.multirun:
+            assert failed[0].error is not None
+            raise failed[0].error
+        print(f"se3t: {len(failed)} of {len(self.jobs)} jobs failed", file=sys.stderr)
+        for message, names in self._by_message(failed).items():
+            print(f"  {', '.join(names)}: {message}", file=sys.stderr)
+        return (
+            USER_ERROR if all(job.error is not None and status(job.error) == USER_ERROR for job in failed) else FAILURE
+        )
+
+    def _by_message(self, failed: Sequence[Job]) -> dict[str, list[str]]:
+        """Names of failed jobs, the overrides in which jobs differ, by the error they ended with."""
+        common = set.intersection(*(set(job.overrides) for job in self.jobs)) if len(self.jobs) > 1 else set()
+        names: dict[str, list[str]] = {}
+        for job in failed:
+            name = " ".join(word for word in job.overrides if word not in common)
+            names.setdefault(sentence(job.error) if job.error else "", []).append(name)
+        return names
+
+
+def _check_overrides(overrides: Sequence[str], multirun: bool) -> None:
+    """Refuse what Hydra would refuse without naming the word, and what would fail in every job."""
+    for word in overrides:
+        key, _, value = word.lstrip("+~").partition("=")
+        if (word.startswith("~") or value in ("", "null")) and (names := choices(key)):
+            raise UserError(f"{word}: {key} is needed; choose one: {', '.join(names)}")
+        if multirun and not _chooses_launcher(overrides) and key == "trainer.devices" and value != "1":
+            raise _refuse_devices(word)
+
+
+def _chooses_launcher(overrides: Sequence[str]) -> bool:
+    return any(word.startswith("hydra/launcher=") for word in overrides)
+
+
+def _refuse_devices(word: str) -> UserError:
+    return UserError(
+        f"{word} does not go together with -m, whose jobs share one process: use trainer.devices=1, or start the runs "
+        "one by one without -m"
+    )
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an attribute another value for a while."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def _sweep_folder(multirun: bool, overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Hydra writes a file per sweep. Jobs of this process have no use for it; those of a cluster's launcher read it."""
+    own_folder = any(word.startswith("hydra.sweep.dir=") for word in overrides)
+    if not multirun or own_folder or _chooses_launcher(overrides):
+        yield []
+        return
+    with tempfile.TemporaryDirectory(prefix="se3t-") as folder:
+        yield [f"hydra.sweep.dir='{folder}'"]
+
+
+@contextmanager
+def _raw_errors() -> Iterator[None]:
+    """Let errors through as they are: Hydra would print them in its own way and leave the process."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _tolerant_help() -> Iterator[None]:
+    """Python 3.14 checks help texts when a flag is added, and one of Hydra 1.3 is not a string but turns into one."""
+    check = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        yield
+        return
+
+    def check_text_only(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if action.help is None or isinstance(action.help, str):
+            check(parser, action)
+
+    with replaced(argparse.ArgumentParser, "_check_help", check_text_only):
+        yield
+
+
+def compose(command: str, overrides: Sequence[str]) -> Any:
+    """The configuration of ``command`` with ``overrides``, composed without Hydra's machinery of jobs."""
+    import hydra
+
+    register_schemas()
+    with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+        return hydra.compose(command, list(overrides))

@@ -1,0 +1,45 @@
+"""Entry point of the command ``se3t``. Imports neither torch nor hydra: each command imports what it needs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from se3t import __version__
+from se3t.cli.failures import guarded
+from se3t.cli.help import COMMANDS, command_help, main_help
+from se3t.errors import UserError, did_you_mean
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after ``se3t``; by default those of this process.
+
+    Returns:
+        Exit status: 0, or 2 for what the user can mend, 1 for other failures, 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _dispatch(words))
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(main_help())
+        return 0
+    command, *rest = words
+    if command in ("-V", "--version"):
+        print(f"se3t {__version__}")
+        return 0
+    if command == "--completion":
+        command = "completion"
+    if command not in COMMANDS:
+        raise UserError(f"{command!r} is not a command; {did_you_mean(command, COMMANDS)}; see se3t --help")
+    if any(word in ("-h", "--help") for word in rest):
+        print(command_help(command))
+        return 0
+    module, _, function = COMMANDS[command].target.partition(":")
+    status: int = getattr(importlib.import_module(module), function)(rest)
+    return status

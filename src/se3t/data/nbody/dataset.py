@@ -1,0 +1,111 @@
+"""N-body data in memory: whole splits as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from se3t.data.nbody.prepare import read_nbody_store, store_path
+from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
+from se3t.data.store import Store
+
+
+@dataclass(frozen=True)
+class NBodySplit:
+    """Samples of one split in double precision, in dimensionless simulation units.
+
+    Attributes:
+        positions: ``[trajectory, particle, 3]`` x_0.
+        velocities: ``[trajectory, particle, 3]`` v_0.
+        charges: ``[trajectory, particle, 1]``, ±1.
+        target_positions: ``[trajectory, particle, 3]`` x_T − x_0.
+        target_velocities: ``[trajectory, particle, 3]`` v_T − v_0.
+        horizon: time T from input to target.
+    """
+
+    positions: Float[Tensor, "trajectory particle 3"]
+    velocities: Float[Tensor, "trajectory particle 3"]
+    charges: Float[Tensor, "trajectory particle 1"]
+    target_positions: Float[Tensor, "trajectory particle 3"]
+    target_velocities: Float[Tensor, "trajectory particle 3"]
+    horizon: float
+
+    def __len__(self) -> int:
+        """Number of trajectories."""
+        return len(self.positions)
+
+    @property
+    def num_particles(self) -> int:
+        """Bodies per trajectory."""
+        return self.positions.shape[1]
+
+    def select(self, index: slice | Tensor) -> NBodySplit:
+        """The trajectories that ``index`` picks out: a slice, or a tensor of numbers."""
+        tensors = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name != "horizon"}
+        return NBodySplit(**tensors, horizon=self.horizon)
+
+
+@dataclass(frozen=True)
+class NBodyDiagnostics:
+    """How well the trajectories of one split were integrated; no model sees this.
+
+    Attributes:
+        start_frame: ``[trajectory]`` index of the frame of x_0.
+        energy: ``[trajectory, 2]`` total energy at the input and at the target.
+        clipped: ``[trajectory]`` number of force components that were clipped between step 0 and the target.
+    """
+
+    start_frame: Int[Tensor, " trajectory"]
+    energy: Float[Tensor, "trajectory 2"]
+    clipped: Int[Tensor, " trajectory"]
+
+
+@dataclass(frozen=True)
+class NBodyDataset:
+    """A prepared data set.
+
+    Attributes:
+        splits: "train", "valid", "test".
+        horizon: time from input to target.
+        checksum: SHA-256 of the content.
+        settings: the knobs it was made with.
+        diagnostics: of every split.
+        path: the store it was read from, or None.
+    """
+
+    splits: dict[str, NBodySplit]
+    horizon: float
+    checksum: str
+    settings: NBodySettings = field(default_factory=NBodySettings)
+    diagnostics: dict[str, NBodyDiagnostics] = field(default_factory=dict)
+    path: Path | None = None
+
+
+def load_nbody(config: Any) -> NBodyDataset:
+    """Read a prepared data set whole; its checksum is verified.
+
+    Args:
+        config: a ``se3t.config.NBodyData``, or an OmegaConf node with its fields.
+
+    Raises:
+        UserError: the store is missing or damaged; the message names the command that makes it.
+    """
+    settings, store = resolve(config), read_nbody_store(config)
+    return NBodyDataset(
+        splits={split: NBodySplit(**_tensors(store, split, NBodySplit), horizon=settings.horizon) for split in SPLITS},
+        horizon=settings.horizon,
+        checksum=store.checksum,
+        settings=settings,
+        diagnostics={split: NBodyDiagnostics(**_tensors(store, split, NBodyDiagnostics)) for split in SPLITS},
+        path=store_path(config),
+    )
+
+
+def _tensors(store: Store, split: str, kind: type[NBodySplit] | type[NBodyDiagnostics]) -> dict[str, Tensor]:
+    names = [item.name for item in fields(kind) if item.name != "horizon"]
+    return {name: torch.from_numpy(store.arrays[f"{split}/{name}"]) for name in names}

@@ -1,0 +1,215 @@
+"""Prepared data on disk: one HDF5 file of flat arrays that says what it holds, how it was made, whether it is intact.
+
+A store is written under a temporary name and renamed, so that it exists whole or not at all. Its checksum covers
+arrays, settings and units, and nothing that differs between two preparations of the same data (time, machine,
+versions). Besides, the user block before the HDF5 part holds a SHA-256 of all bytes behind it, which is verified before
+HDF5 sees them: one flipped bit can send the HDF5 library into an endless read. Imports no torch; h5py is imported here
+alone, when a store is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from io import BufferedIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from se3t.errors import UserError
+
+if TYPE_CHECKING:
+    import h5py
+
+STORE_VERSION = 1
+_ATTRIBUTES = ("settings", "units", "provenance")
+_HEADER_BYTES = 512  # the smallest user block that HDF5 allows
+_HEADER = "se3t store, format {version}, sha256 of the bytes from {begin}: {digest}\n"
+_HEADER_PATTERN = re.compile(rb"se3t store, format (\d+), sha256 of the bytes from 512: ([0-9a-f]{64})\n\0*")
+
+
+@dataclass(frozen=True)
+class Store:
+    """Content of a store.
+
+    Attributes:
+        kind: which experiment's data, for example "nbody".
+        arrays: flat arrays by name ("train/positions").
+        settings: everything that determines the arrays, as plain values.
+        units: unit of every array, by name.
+        provenance: where the data come from: program, versions, time, statistics. Not covered by the checksum.
+    """
+
+    kind: str
+    arrays: Mapping[str, np.ndarray]
+    settings: Mapping[str, Any]
+    units: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256, as 64 hexadecimal digits, of kind, settings, units and every array's name, type, shape and bytes."""
+        digest = hashlib.sha256(_canonical([self.kind, STORE_VERSION, dict(self.settings), dict(self.units)]))
+        for name in sorted(self.arrays):
+            array = np.ascontiguousarray(self.arrays[name])
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            digest.update(_canonical([name, array.dtype.str, list(array.shape)]))
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+def write_store(path: Path, store: Store) -> str:
+    """Write a store in one step: another process sees the old file, or none, or the whole new one.
+
+    Args:
+        path: the file; missing folders above it are made.
+        store: what to write.
+
+    Returns:
+        The checksum.
+
+    Raises:
+        UserError: an array holds NaN or infinite numbers, or the folder cannot be written.
+    """
+    _check_finite(store.arrays, path, "nothing was written; look for the cause in the settings or the raw data")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(temporary, store)
+        _seal(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the prepared data ({error}); set data.root to another folder") from error
+    finally:
+        _remove(temporary)
+    return store.checksum
+
+
+def read_store(path: Path, kind: str, *, fix: str) -> Store:
+    """Read a store and verify it.
+
+    Args:
+        path: the file.
+        kind: the kind expected.
+        fix: the command that makes the store anew; part of every error.
+
+    Returns:
+        The whole content, in memory.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind or version, or holds NaN.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; expected prepared {kind} data; make them with `{fix}`")
+    again = f"make it again with `{fix}`"
+    try:
+        _check_seal(path, again)
+        store, recorded = _read(path, kind, again)
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
+    _check_finite(store.arrays, path, again)
+    if store.checksum != recorded:
+        raise UserError(
+            f"{path}: content has checksum {store.checksum}, expected {recorded} as recorded in it; {again}"
+        )
+    return store
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _write(path: Path, store: Store) -> None:
+    import h5py
+
+    with h5py.File(path, "w", userblock_size=_HEADER_BYTES) as file:
+        file.attrs["kind"] = store.kind
+        file.attrs["sha256"] = store.checksum
+        for name in _ATTRIBUTES:
+            file.attrs[name] = json.dumps(dict(getattr(store, name)), sort_keys=True)
+        for name, array in store.arrays.items():
+            dataset = file.create_dataset(name, data=array)
+            if name in store.units:
+                dataset.attrs["unit"] = store.units[name]
+
+
+def _seal(path: Path) -> None:
+    with path.open("rb+") as file:
+        header = _HEADER.format(version=STORE_VERSION, begin=_HEADER_BYTES, digest=_body_digest(file))
+        file.seek(0)
+        file.write(header.encode().ljust(_HEADER_BYTES, b"\0"))
+        file.flush()
+        os.fsync(file.fileno())  # before the rename: after a power cut the name must not stand for an empty file
+
+
+def _check_seal(path: Path, again: str) -> None:
+    with path.open("rb") as file:
+        header = _HEADER_PATTERN.fullmatch(file.read(_HEADER_BYTES))
+        if header is None:
+            raise UserError(f"{path}: damaged, or not a store of this program (its first bytes are others); {again}")
+        version, expected = int(header[1]), header[2].decode()
+        if version != STORE_VERSION:
+            raise UserError(f"{path}: store format version {version}, expected version {STORE_VERSION}; {again}")
+        found = _body_digest(file)
+        if found != expected:
+            raise UserError(
+                f"{path}: damaged: cut short or altered since it was made (checksum {found[:12]}…, expected "
+                f"{expected[:12]}…); {again}"
+            )
+
+
+def _body_digest(file: BufferedIOBase) -> str:
+    file.seek(_HEADER_BYTES)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path, kind: str, again: str) -> tuple[Store, str]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if file.attrs["kind"] != kind:
+            raise UserError(f"{path}: holds {file.attrs['kind']} data, expected {kind} data; {again}")
+        settings, units, provenance = (json.loads(file.attrs[name]) for name in _ATTRIBUTES)
+        store = Store(kind=kind, arrays=_arrays(file), settings=settings, units=units, provenance=provenance)
+        return store, str(file.attrs["sha256"])
+
+
+def _arrays(file: h5py.File) -> dict[str, np.ndarray]:
+    import h5py
+
+    arrays: dict[str, np.ndarray] = {}
+
+    def collect(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()]
+
+    file.visititems(collect)
+    return arrays
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray], path: Path, remedy: str) -> None:
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating):
+            bad = np.argwhere(~np.isfinite(array))
+            if len(bad):
+                word = "NaN" if np.isnan(array[tuple(bad[0])]) else "an infinite number"
+                raise UserError(
+                    f"{path}: array {name!r} holds {word} in row {bad[0][0] if array.ndim else 0} ({len(bad)} such "
+                    f"entries), expected finite numbers; {remedy}"
+                )
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # whatever it is, the error on its way says more
+        path.unlink()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

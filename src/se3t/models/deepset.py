@@ -1,0 +1,97 @@
+"""Deep Sets: point-wise layers and one maximum over the cloud."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from se3t.config import DeepSetModel
+from se3t.errors import UserError
+from se3t.fiber import Features, Fiber
+from se3t.graph import Graph
+from se3t.models.pointwise import DenseLayout, flatten_features, unflatten_features
+
+
+class DeepSet(nn.Module):
+    """y_i = ρ(φ(f_i), max_j φ(f_j)) with φ and ρ point-wise networks of LeakyReLU layers.
+
+    A baseline without geometry: it sees every component of the input (charge, centred position, velocity) as a plain
+    number. So it is equivariant to permutations, and to translations by its centred input, but not to rotations.
+
+    Args:
+        fiber_in: fiber of the input; all its components are read.
+        fiber_out: fiber of the prediction; the last layer's numbers are reshaped into it.
+        width: hidden units of every layer.
+        num_encoder_layers: layers of φ, each with LeakyReLU.
+        num_decoder_layers: layers of ρ, LeakyReLU between them.
+
+    Raises:
+        UserError: when width or a number of layers is below 1.
+
+    Source: Zaheer et al. 2017, "Deep Sets", Section 3 (permutation-equivariant layers, maximum pooling); sizes of the
+    N-body baseline from Fuchs et al. 2020, appendix.
+    **Deviation**: Zaheer et al. subtract the pooled value in every layer; the N-body baseline pools once and
+    concatenates it to each point. We follow the latter.
+    """
+
+    def __init__(
+        self,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        *,
+        width: int = 64,
+        num_encoder_layers: int = 3,
+        num_decoder_layers: int = 2,
+    ) -> None:
+        super().__init__()
+        if min(width, num_encoder_layers, num_decoder_layers) < 1:
+            raise UserError(
+                f"deepset: width, num_encoder_layers and num_decoder_layers must be at least 1, "
+                f"got {width}, {num_encoder_layers} and {num_decoder_layers}"
+            )
+        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+        encoder_widths = [fiber_in.dim, *[width] * num_encoder_layers]
+        decoder_widths = [2 * width, *[width] * (num_decoder_layers - 1), fiber_out.dim]
+        self.encoder = nn.Sequential(*_layers(encoder_widths))
+        self.decoder = nn.Sequential(*_layers(decoder_widths)[:-1])
+
+    @classmethod
+    def from_config(
+        cls, config: DeepSetModel, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float
+    ) -> DeepSet:
+        """Build from its schema; see :func:`se3t.models.build_model`. Edges are not used."""
+        return cls(
+            fiber_in,
+            fiber_out,
+            width=config.width,
+            num_encoder_layers=config.num_encoder_layers,
+            num_decoder_layers=config.num_decoder_layers,
+        )
+
+    def forward(self, graph: Graph) -> Features:
+        """Prediction at every point, a field of ``fiber_out``."""
+        encoded = self.encoder(flatten_features(graph.features, self.fiber_in))  # [node, width]
+        pooled = cloud_maximum(encoded, DenseLayout.of(graph.batch, graph.num_graphs))[graph.batch]
+        decoded = self.decoder(torch.cat((encoded, pooled), dim=-1))  # [node, fiber_out.dim]
+        return unflatten_features(decoded, self.fiber_out)
+
+    def extra_repr(self) -> str:
+        """Fibers."""
+        return f"{self.fiber_in!r} -> {self.fiber_out!r}"
+
+
+def cloud_maximum(values: Float[Tensor, "node channel"], layout: DenseLayout) -> Float[Tensor, "graph channel"]:
+    """Largest value of every channel in each cloud; 0 for a cloud without points."""
+    dense = layout.pack(values)  # [graph, slot, channel]
+    if layout.mask is None:
+        return dense.amax(dim=1)
+    filled = dense.masked_fill(~layout.mask[..., None], -torch.inf)
+    return filled.amax(dim=1).masked_fill(~layout.mask.any(dim=1)[:, None], 0.0)
+
+
+def _layers(widths: list[int]) -> list[nn.Module]:
+    pairs = [(nn.Linear(width_in, width_out), nn.LeakyReLU()) for width_in, width_out in pairwise(widths)]
+    return [layer for pair in pairs for layer in pair]

@@ -1,0 +1,255 @@
+"""Neighbourhoods N(i) of the paper in plain torch, for batches of clouds of unequal size.
+
+Every builder returns ``edge_index`` ``[2, edge]`` int64 with rows (source j, target i), sorted by target and then by
+source, without self loops and never between two clouds. Indices carry no gradient. Distances are computed from
+differences (not as ‖a‖² + ‖b‖² − 2ab, which loses half the digits), on the padded table ``[cloud, target, source]``:
+time and memory grow with clouds · (largest cloud)².
+
+Equal distances are settled by the smaller index of the source, so that the same distances give the same graph on every
+device. (Such a choice among exact ties cannot be equivariant under renumbering: on a lattice, prefer
+:func:`radius_graph`.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _Clouds:
+    """Where each cloud lies in the flat list of nodes."""
+
+    batch: Tensor  # [node]
+    sizes: Tensor  # [cloud]
+    first: Tensor  # [cloud] index of a cloud's first node
+    local: Tensor  # [node] index within the node's own cloud
+
+    @classmethod
+    def of(cls, batch: Tensor) -> _Clouds:
+        if batch.numel() and (bool((batch.diff() < 0).any()) or int(batch[0]) < 0):
+            raise ValueError(
+                "batch: cloud indices must be >= 0 and ascending; reorder the nodes so that clouds are contiguous"
+            )
+        sizes = torch.bincount(batch)
+        first = sizes.cumsum(0) - sizes
+        local = torch.arange(len(batch), device=batch.device) - first[batch]
+        return cls(batch, sizes, first, local)
+
+    @property
+    def num_clouds(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def largest(self) -> int:
+        return int(self.sizes.max()) if self.num_clouds else 0
+
+    def pad(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions ``[cloud, largest, 3]``, zeros after the last point, and a mask ``[cloud, largest]`` of points."""
+        padded = positions.new_zeros(self.num_clouds, self.largest, 3)
+        padded[self.batch, self.local] = positions
+        present = torch.arange(self.largest, device=self.sizes.device) < self.sizes[:, None]
+        return padded, present
+
+    def edges(self, chosen: Tensor) -> Tensor:
+        """``[2, edge]`` of a mask ``[cloud, target, source]``, whose row-major order is by target, then source."""
+        cloud, target, source = chosen.nonzero(as_tuple=True)
+        return torch.stack([source, target]) + self.first[cloud]
+
+
+def fully_connected(batch: Int[Tensor, " node"]) -> Int[Tensor, "2 edge"]:
+    """All ordered pairs of distinct nodes of the same cloud.
+
+    It depends on ``batch`` alone: a caller whose batches repeat (equal sizes) may build it once and keep it.
+
+    Args:
+        batch: cloud index of every node, ascending.
+
+    Returns:
+        rows (source, target), sorted by target, then source; a cloud of n nodes has n(n − 1) edges.
+
+    Raises:
+        ValueError: when ``batch`` is not ascending.
+    """
+    clouds = _Clouds.of(batch)
+    degree = clouds.sizes[batch] - 1  # [node]
+    target = torch.repeat_interleave(degree)
+    rank = torch.arange(len(target), device=batch.device) - (degree.cumsum(0) - degree)[target]
+    source = (
+        clouds.first[batch][target] + rank + (rank >= clouds.local[target])
+    )  # the last term skips the target itself
+    return torch.stack([source, target])
+
+
+def knn_graph(
+    positions: Float[Tensor, "node 3"], k: int, batch: Int[Tensor, " _"] | None = None
+) -> Int[Tensor, "2 edge"]:
+    """Edges from the ``k`` nearest other points of the same cloud to every point.
+
+    A point is never its own neighbour, a coincident point is (at distance 0). In a cloud of n ≤ k points every point
+    takes all n − 1 others: molecules and objects of unequal size share one ``k``, so this is no error.
+
+    Args:
+        positions: in any unit of length; detached.
+        k: neighbours of each point, at least 1.
+        batch: cloud index of every node, ascending; None means one cloud.
+
+    Returns:
+        rows (source, target), sorted by target, then source (not by distance).
+
+    Raises:
+        ValueError: when ``k`` < 1, a position is not finite, or ``batch`` is not ascending or of another length.
+    """
+    if k < 1:
+        raise ValueError(f"k: expected at least 1 neighbour, got {k}")
+    clouds = _clouds(positions, batch)
+    return clouds.edges(_nearest(_distances(clouds, positions), k))
+
+
+def radius_graph(
+    positions: Float[Tensor, "node 3"],
+    radius: float,
+    batch: Int[Tensor, " _"] | None = None,
+    max_num_neighbors: int | None = None,
+) -> Int[Tensor, "2 edge"]:
+    """Edges from all points of the same cloud within ``radius`` (boundary included) to every point.
+
+    Args:
+        positions: in any unit of length; detached.
+        radius: in the same unit, above 0.
+        batch: cloud index of every node, ascending; None means one cloud.
+        max_num_neighbors: keep only so many nearest sources of each target; None keeps all. With a limit the graph may
+            be directed: j → i without i → j.
+
+    Returns:
+        rows (source, target), sorted by target, then source. Isolated points have no edge.
+
+    Raises:
+        ValueError: when ``radius`` is not above 0, ``max_num_neighbors`` < 1, a position is not finite, or ``batch`` is
+            not ascending or of another length.
+    """
+    if math.isnan(radius) or radius <= 0:
+        raise ValueError(f"radius: expected a length above 0, got {radius}")
+    if max_num_neighbors is not None and max_num_neighbors < 1:
+        raise ValueError(f"max_num_neighbors: expected at least 1 or None, got {max_num_neighbors}")
+    clouds = _clouds(positions, batch)
+    distance = _distances(clouds, positions)
+    if max_num_neighbors is None:
+        return clouds.edges(distance <= min(radius, torch.finfo(distance.dtype).max))
+    return clouds.edges(_nearest(distance.masked_fill_(distance > radius, torch.inf), max_num_neighbors))
+
+
+def farthest_point_sampling(
+    positions: Float[Tensor, "node 3"],
+    num_samples: int,
+    batch: Int[Tensor, " _"] | None = None,
+    random_start: bool = False,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, " sample"]:
+    """Choose ``num_samples`` points of each cloud, each the farthest from those chosen before it.
+
+    Greedy: the next point maximises min over chosen c of ‖x − c‖; the smaller index wins a tie, and
+    no point is chosen twice.
+
+    Args:
+        positions: in any unit of length; detached.
+        num_samples: points kept of each cloud, at least 1 and at most the size of the smallest cloud.
+        batch: cloud index of every node, ascending; None means one cloud.
+        random_start: start from a uniformly random point of each cloud; False starts from its first point.
+        generator: of the random start.
+
+    Returns:
+        node indices, ``num_samples`` for each cloud in the order of choice, clouds one after another, so that
+        ``batch[index]`` is ascending.
+
+    Raises:
+        ValueError: when ``num_samples`` < 1 or above the size of a cloud, a position is not finite, or ``batch`` is not
+            ascending or of another length.
+    """
+    clouds = _clouds(positions, batch)
+    if num_samples < 1:
+        raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+    if bool((clouds.sizes < num_samples).any()):
+        small = int(clouds.sizes.argmin())
+        raise ValueError(f"num_samples: cloud {small} has only {int(clouds.sizes[small])} points, not {num_samples}")
+    padded, present = clouds.pad(positions.detach())
+    start = torch.zeros_like(clouds.sizes)
+    if random_start:
+        where = positions.device if generator is None else generator.device
+        uniform = torch.rand(clouds.num_clouds, generator=generator, device=where, dtype=torch.float64)
+        start = (uniform.to(positions.device) * clouds.sizes).long()  # [cloud]
+    return (_farthest(padded, present, start, num_samples) + clouds.first[:, None]).flatten()
+
+
+def sort_by_target(edge_index: Int[Tensor, "2 edge"], *edge_values: Tensor) -> tuple[Tensor, ...]:
+    """Sort edges by target, then source, and values given per edge along with them; repeated edges keep their order.
+
+    Args:
+        edge_index: rows (source, target).
+        edge_values: tensors with one row for each edge.
+
+    Returns:
+        ``(edge_index, *edge_values)``, sorted.
+
+    Raises:
+        ValueError: when a value has not one row for each edge.
+    """
+    num_edges = edge_index.shape[1]
+    for value in edge_values:
+        if value.shape[:1] != (num_edges,):
+            raise ValueError(f"edge_values: expected one row for each of {num_edges} edges, got {tuple(value.shape)}")
+    by_source = torch.argsort(edge_index[0], stable=True)
+    order = by_source[torch.argsort(edge_index[1, by_source], stable=True)]
+    return edge_index[:, order], *(value[order] for value in edge_values)
+
+
+def _clouds(positions: Tensor, batch: Tensor | None) -> _Clouds:
+    num_nodes = len(positions)
+    if batch is None:
+        batch = torch.zeros(num_nodes, dtype=torch.int64, device=positions.device)
+    if len(batch) != num_nodes:
+        raise ValueError(f"batch: expected one cloud index for each of {num_nodes} nodes, got {len(batch)}")
+    finite = positions.isfinite().all(dim=-1)
+    if not bool(finite.all()):
+        raise ValueError(f"positions: node {int((~finite).nonzero()[0])} has a coordinate that is NaN or infinite")
+    return _Clouds.of(batch)
+
+
+def _distances(clouds: _Clouds, positions: Tensor) -> Float[Tensor, "cloud size size"]:
+    """Distance table; infinite between a point and itself and where a cloud has no point."""
+    padded, present = clouds.pad(positions.detach())
+    distance = torch.cdist(padded, padded, compute_mode="donot_use_mm_for_euclid_dist")
+    distance.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    return distance.masked_fill_(~(present[:, :, None] & present[:, None, :]), torch.inf)
+
+
+def _nearest(distance: Float[Tensor, "cloud size size"], k: int) -> Bool[Tensor, "cloud size size"]:
+    """Mask of the ``k`` smallest finite entries of every row; of equal ones, those with the smallest index."""
+    largest = torch.finfo(distance.dtype).max  # below infinity: stands for "finite" in comparisons
+    if k >= distance.shape[-1]:
+        return distance <= largest
+    # Which of several equal entries topk returns is undefined, so only the k-th value and the one after it are used.
+    values = distance.topk(k + 1, largest=False).values
+    limit, following = values[..., k - 1 : k].clamp(max=largest), values[..., k:]
+    chosen = distance <= limit
+    if not bool((following <= limit).any()):  # no tie at the limit: the usual case
+        return chosen
+    closer = distance < limit
+    tied = chosen & ~closer
+    return closer | (tied & (tied.cumsum(dim=-1) <= k - closer.sum(dim=-1, keepdim=True)))
+
+
+def _farthest(padded: Tensor, present: Tensor, start: Tensor, num_samples: int) -> Int[Tensor, "cloud sample"]:
+    rows = torch.arange(len(padded), device=padded.device)
+    distance = torch.full_like(padded[..., 0], torch.inf).masked_fill(~present, -torch.inf)  # [cloud, size]
+    chosen = [start]
+    for _ in range(num_samples - 1):
+        latest = padded[rows, chosen[-1]][:, None]
+        distance = torch.minimum(distance, (padded - latest).square().sum(dim=-1))
+        distance[rows, chosen[-1]] = -torch.inf  # taken: a coincident twin at distance 0 still comes before it
+        chosen.append(distance.argmax(dim=-1))
+    return torch.stack(chosen, dim=-1)

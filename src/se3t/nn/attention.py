@@ -1,0 +1,173 @@
+"""Equivariant attention over neighbourhoods, and the block that the SE(3)-Transformer stacks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter, softmax
+
+from se3t.fiber import Features, Fiber, cat_features, split_features
+from se3t.geometry import EdgeGeometry
+from se3t.nn.basis import EquivariantBasis
+from se3t.nn.convolution import EquivariantConv
+from se3t.nn.linear import EquivariantLinear
+from se3t.nn.self_interaction import AttentiveSelfInteraction
+
+
+class EdgeAttention(nn.Module):
+    """Σ_{j∈N(i)} α_ij v_ij with α_ij = softmax_j(q_iᵀ k_ij) per head (Equations 10 and 11 of the paper).
+
+    The dot product runs over all types of a head together, so that one invariant weight per head serves every type. A
+    node without neighbours gets zero.
+
+    Args:
+        num_heads: number of heads; channels of every type are divided among them.
+        fiber_key: types and channels of queries and keys.
+        fiber_value: types and channels of values.
+
+    Raises:
+        ValueError: when a number of channels is not a multiple of ``num_heads``.
+
+    **Deviation**: logits are divided by √(number of key features of all heads together), as in both released
+    implementations; the paper prints no scale.
+    """
+
+    def __init__(self, num_heads: int, fiber_key: Fiber, fiber_value: Fiber) -> None:
+        super().__init__()
+        for name, fiber in (("key", fiber_key), ("value", fiber_value)):
+            for degree, channels in fiber.items():
+                if channels % num_heads:
+                    raise ValueError(
+                        f"{name} fiber {fiber!r}: {channels} channels of degree {degree} "
+                        f"cannot be divided among {num_heads} heads"
+                    )
+        self.num_heads, self.fiber_key, self.fiber_value = num_heads, fiber_key, fiber_value
+        self.scale = 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
+
+    def forward(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> Features:
+        """Attend.
+
+        Args:
+            query: ``[node, C_key, 2l+1]`` by degree.
+            key: ``[edge, C_key, 2l+1]`` by degree.
+            value: ``[edge, C_value, 2l+1]`` by degree.
+            geometry: targets of the edges.
+
+        Returns:
+            ``[node, C_value, 2l+1]`` by degree.
+        """
+        weights = self.weights(query, key, geometry)
+        messages = self._heads(value) * weights[..., None]
+        summed = scatter(messages, geometry.target, 0, geometry.num_nodes, "sum")
+        sizes = [channels // self.num_heads * (2 * degree + 1) for degree, channels in self.fiber_value.items()]
+        return {
+            degree: part.reshape(geometry.num_nodes, self.fiber_value[degree], 2 * degree + 1)
+            for degree, part in zip(self.fiber_value, summed.split(sizes, dim=2), strict=True)
+        }
+
+    def weights(self, query: Features, key: Features, geometry: EdgeGeometry) -> Tensor:
+        """α_ij: ``[edge, head]``, summing to one over the edges of each target."""
+        logits = (self._heads(query)[geometry.target] * self._heads(key)).sum(dim=2) * self.scale
+        return softmax(logits, geometry.target, num_nodes=geometry.num_nodes)
+
+    def _heads(self, features: Features) -> Tensor:  # [point, head, feature]
+        return torch.cat([value.reshape(value.shape[0], self.num_heads, -1) for value in features.values()], dim=2)
+
+    def __repr__(self) -> str:
+        return f"EdgeAttention(heads={self.num_heads}, key={self.fiber_key!r}, value={self.fiber_value!r})"
+
+
+class SE3AttentionBlock(nn.Module):
+    """One layer of the SE(3)-Transformer: queries, keys and values, attention, skip connection (Figure 2).
+
+    q_i = W_Q f_i, node-wise; k_ij, v_ij = W_{K,V}(x_j − x_i) f_j, convolutions without reduction.
+
+    Args:
+        fiber_in: types and channels of the node features.
+        fiber_out: types and channels of the output.
+        num_edge_scalars: invariant edge features.
+        fiber_edge: edge features of any type, joined to the source features.
+        num_heads: attention heads.
+        channels_div: keys and values have C_out / channels_div channels, rounded up to a multiple of the heads.
+        self_interaction: ``linear`` (w^{ll} for all nodes) or ``attentive``.
+        skip: ``cat``: self-interaction of concat(attention, input), which contains the sum; ``sum``: projected
+            attention plus the self-interaction of the input.
+        fuse_key_value: one convolution for keys and values, sharing the hidden radial layers; otherwise one each.
+        conv: further arguments of :class:`EquivariantConv` (kernel, edge_mode, radial options).
+
+    Raises:
+        ValueError: for fibers that do not fit, or an unknown name.
+
+    **Deviation**: with ``fuse_key_value`` (as NVIDIA's code) keys and values differ in the last radial layer only. Keys
+    use the degrees that input and output share; where they share none, all degrees of the input.
+    """
+
+    def __init__(
+        self,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        num_edge_scalars: int = 0,
+        *,
+        fiber_edge: Fiber | None = None,
+        num_heads: int = 1,
+        channels_div: int = 1,
+        self_interaction: str = "linear",
+        skip: str = "cat",
+        fuse_key_value: bool = True,
+        **conv: object,
+    ) -> None:
+        super().__init__()
+        if skip not in ("cat", "sum"):
+            raise ValueError(f"skip={skip!r}: expected cat or sum")
+        self.fiber_in, self.fiber_out, self.skip = fiber_in, fiber_out, skip
+        value = Fiber(
+            {degree: _per_head(channels // channels_div, num_heads) for degree, channels in fiber_out.items()}
+        )
+        key = value.restrict(fiber_in) or Fiber(
+            {degree: _per_head(min(value.values()), num_heads) for degree in fiber_in}
+        )
+        self.query = EquivariantLinear(fiber_in, key)
+        parts = [value + key] if fuse_key_value else [value, key]
+        self.value_key = nn.ModuleList(
+            EquivariantConv(fiber_in, part, num_edge_scalars, fiber_edge=fiber_edge, reduce="none", **conv)  # type: ignore[arg-type]
+            for part in parts
+        )
+        self.attention = EdgeAttention(num_heads, key, value)
+        if skip == "cat":
+            self.project = None
+            self.self_interaction = _self_interaction(self_interaction, value + fiber_in, fiber_out)
+        else:
+            self.project = EquivariantLinear(value, fiber_out)
+            self.self_interaction = _self_interaction(self_interaction, fiber_in, fiber_out.restrict(fiber_in))
+
+    def forward(
+        self,
+        features: Features,
+        basis: EquivariantBasis,
+        edge_scalars: Tensor | None = None,
+        edge_features: Features | None = None,
+    ) -> Features:
+        """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree; see :class:`EquivariantConv`."""
+        parts = [conv(features, basis, edge_scalars, edge_features) for conv in self.value_key]
+        fibers = (self.attention.fiber_value, self.attention.fiber_key)
+        value, key = split_features(parts[0], *fibers) if len(parts) == 1 else parts
+        attended = self.attention(self.query(features), key, value, basis.geometry)
+        if self.project is None:
+            return self.self_interaction(cat_features(attended, features))
+        own = self.self_interaction(features)
+        projected = self.project(attended)
+        return {degree: value + own[degree] if degree in own else value for degree, value in projected.items()}
+
+
+def _per_head(channels: int, num_heads: int) -> int:
+    return max(1, math.ceil(channels / num_heads)) * num_heads
+
+
+def _self_interaction(kind: str, fiber_in: Fiber, fiber_out: Fiber) -> nn.Module:
+    if kind == "linear":
+        return EquivariantLinear(fiber_in, fiber_out)
+    if kind == "attentive":
+        return AttentiveSelfInteraction(fiber_in, fiber_out)
+    raise ValueError(f"self_interaction={kind!r}: expected linear or attentive")

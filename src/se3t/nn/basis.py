@@ -1,0 +1,97 @@
+"""The angular part of the kernel: W_J^{lk}(x) = Σ_m Y_Jm(x/‖x‖) Q_Jm^{lk} (Equation 8 of the paper)."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from se3t.geometry import EdgeGeometry
+from se3t.so3 import clebsch_gordan, spherical_harmonics, wigner_d_all
+from se3t.so3.frame import rotation_to_polar_axis
+
+
+def num_paths(degree_out: int, degree_in: int) -> int:
+    """Number of J in |k - l| … k + l: 2 min(l, k) + 1."""
+    return 2 * min(degree_out, degree_in) + 1
+
+
+def path_degrees(degree_out: int, degree_in: int) -> range:
+    """The J of the paths p = 0, 1, …: |k - l| … k + l, ascending."""
+    return range(abs(degree_out - degree_in), degree_out + degree_in + 1)
+
+
+class EquivariantBasis:
+    """Basis of all equivariant kernels on the edges of one graph, computed once per forward pass and shared by all layers.
+
+    Each kernel takes what it needs, made on first use: harmonics, dense kernels, or the frames of the edges. Everything
+    is differentiable with respect to the positions behind ``geometry``. At coincident points only the part l = k, J = 0
+    is non-zero, which keeps a layer exactly equivariant there.
+
+    Args:
+        geometry: lengths and directions of the edges.
+        max_degree: largest degree of any input or output of the layers that use the basis.
+    """
+
+    def __init__(self, geometry: EdgeGeometry, max_degree: int) -> None:
+        self.geometry = geometry
+        self.max_degree = max_degree
+        self._dense: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+
+    @cached_property
+    def harmonics(self) -> Float[Tensor, "edge component"]:
+        """Y_J of the edge directions for J up to twice the largest degree, side by side."""
+        with torch.autocast(self.geometry.direction.device.type, enabled=False):
+            return spherical_harmonics(2 * self.max_degree, self.geometry.direction, False)
+
+    @cached_property
+    def coincident(self) -> Int[Tensor, " edge"]:
+        """Indices of the edges of length zero."""
+        return torch.nonzero(self.geometry.length == 0)[:, 0]
+
+    @cached_property
+    def _frames(self) -> tuple[Tensor, ...]:
+        with torch.autocast(self.geometry.direction.device.type, enabled=False):
+            return wigner_d_all(self.max_degree, rotation_to_polar_axis(self.geometry.direction))
+
+    def harmonic(self, degree: int) -> Float[Tensor, "edge component"]:
+        """Y_J of the edge directions, ``[edge, 2J+1]``."""
+        return self.harmonics[:, degree**2 : (degree + 1) ** 2]
+
+    def frame(self, degree: int) -> Float[Tensor, "edge component component"]:
+        """D^l of the rotation that takes the edge to the polar axis, ``[edge, 2l+1, 2l+1]``."""
+        return self._frames[degree]
+
+    def dense(self, degree_in: int, degrees_out: tuple[int, ...]) -> Float[Tensor, "edge row component"]:
+        """All kernels from one input degree, one below the other.
+
+        Returns:
+            ``[edge, Σ_l (2l+1) paths(l, k), 2k+1]``; the rows run over l (in the given order), then the output
+            component, then p.
+        """
+        key = (degree_in, degrees_out)
+        if key not in self._dense:
+            harmonics = self.harmonics
+            table = _coupling(degree_in, degrees_out, harmonics.shape[1], harmonics.dtype, harmonics.device)
+            with torch.autocast(harmonics.device.type, enabled=False):
+                self._dense[key] = (harmonics @ table).unflatten(1, (-1, 2 * degree_in + 1))
+        return self._dense[key]
+
+
+@lru_cache(maxsize=256)
+def _coupling(
+    degree_in: int, degrees_out: tuple[int, ...], num_harmonics: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Constant matrix from the harmonics ``[j]`` to :meth:`EquivariantBasis.dense`; made in float64, cast last."""
+    rows = []
+    for degree_out in degrees_out:
+        shape = (num_harmonics, 2 * degree_out + 1, num_paths(degree_out, degree_in), 2 * degree_in + 1)
+        block = torch.zeros(shape, dtype=torch.float64)  # [j, k, p, i]
+        for path, degree in enumerate(path_degrees(degree_out, degree_in)):
+            block[degree**2 : (degree + 1) ** 2, :, path] = clebsch_gordan(degree_out, degree_in, degree).permute(
+                2, 0, 1
+            )
+        rows.append(block.flatten(1, 2))
+    return torch.cat(rows, dim=1).flatten(1).to(dtype=dtype, device=device)

@@ -1,0 +1,40 @@
+"""The oracle: Equation 8 of the paper, term by term. Slow and obvious; every other kernel is tested against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from se3t.fiber import Features
+from se3t.nn.basis import EquivariantBasis, path_degrees
+from se3t.nn.radial import RadialNetwork
+from se3t.so3 import clebsch_gordan
+
+
+def messages(features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis) -> Features:
+    """m_ij^l = Σ_k Σ_J φ_J^{lk}(‖x‖) [Σ_m Y_Jm(x) Q_Jm^{lk}] f_j^k.
+
+    Args:
+        features: source feature of every edge, ``features[k]``: ``[edge, C_in, 2k+1]``.
+        hidden: ``[edge, r]`` per trunk, from the radial network.
+        radial: the radial network that made ``hidden``.
+        basis: harmonics of the edge directions.
+
+    Returns:
+        Message of every edge, ``[edge, C_out, 2l+1]`` by degree.
+    """
+    out: Features = {}
+    for degree_out in radial.fiber_out:
+        message: Tensor | None = None
+        for degree_in, feature in features.items():
+            phi = radial.pair_weight(hidden, degree_out, degree_in)
+            for path, degree in enumerate(path_degrees(degree_out, degree_in)):
+                q = clebsch_gordan(degree_out, degree_in, degree).to(feature)
+                kernel = torch.einsum("ej,kij->eki", basis.harmonic(degree), q)
+                term = torch.einsum("ewu,eki,eui->ewk", phi[:, :, path], kernel, feature)
+                message = term if message is None else message + term
+        assert message is not None
+        out[degree_out] = message
+    return out

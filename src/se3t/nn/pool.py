@@ -1,0 +1,31 @@
+"""Pooling of node features into one feature per cloud."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch_geometric.utils import scatter
+
+from se3t.fiber import Features
+
+
+def pool(features: Features, batch: Tensor, num_graphs: int, reduce: str = "mean") -> Features:
+    """Reduce over the nodes of each cloud.
+
+    Args:
+        features: ``[node, C, 2l+1]`` by degree.
+        batch: ``[node]`` index of the cloud.
+        num_graphs: number of clouds.
+        reduce: ``mean`` or ``sum`` (any degree), ``max`` (degree 0 only: the maximum of vectors is not equivariant).
+
+    Returns:
+        ``[graph, C, 2l+1]`` by degree.
+
+    Raises:
+        ValueError: for ``max`` over a degree above 0, or an unknown name.
+    """
+    if reduce not in ("mean", "sum", "max"):
+        raise ValueError(f"pooling {reduce!r}: expected mean, sum or max")
+    higher = [degree for degree in features if degree > 0]
+    if reduce == "max" and higher:
+        raise ValueError(f"max pooling of degree {higher[0]} is not equivariant: pool degree 0 only, or use mean")
+    return {degree: scatter(value, batch, 0, num_graphs, reduce) for degree, value in features.items()}

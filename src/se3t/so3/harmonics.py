@@ -1,0 +1,196 @@
+"""Real spherical harmonics in Cartesian form, by the explicit formula and Legendre recursion of the paper's appendix.
+
+With the polar axis y, the azimuth φ = atan2(x, z) and s = sin θ, the formula
+
+    Y_Jm = √((2J+1)/4π · (J−|m|)!/(J+|m|)!) · P_J^{|m|}(cos θ) · {√2 sin |m|φ (m < 0), 1 (m = 0), √2 cos mφ (m > 0)}
+
+needs no angle: P_J^m / s^m is a polynomial in y = cos θ, and s^m cos mφ, s^m sin mφ are the real and imaginary part
+of (z + i x)^m. Every factor is a polynomial, so values and all derivatives are finite in every direction.
+
+The recursion (J−m) P_J^m = (2J−1) y P_{J−1}^m − (J+m−1) P_{J−2}^m subtracts nearly equal numbers near the poles. We
+carry their difference instead: for T_J^m = P_J^m / s^m, divided by its value at the pole, and with 1 = y² + s²,
+
+    T_J = y T_{J−1} + c E_J,    E_J = y E_{J−1} − b s² T_{J−2}    (c, b: constants of J and m)
+
+is the same recursion; its corrections E vanish at the poles, and it is homogeneous: on a vector of any length r it
+gives the solid harmonics r^J Y_J(x/r).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import comb, factorial, pi, prod, sqrt
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from se3t.so3.clebsch_gordan import clebsch_gordan
+from se3t.so3.safe import safe_normalize
+
+
+def spherical_harmonics(
+    max_degree: int, vectors: Float[Tensor, "*batch 3"], normalize: bool = True
+) -> Float[Tensor, "*batch components"]:
+    """Real spherical harmonics Y_J (Eq. 8), J = 0 … max_degree, orthonormal on the sphere: ∫ Y_Jm Y_J'm' = δ_JJ' δ_mm'.
+
+    No Condon–Shortley phase and no (−1)^J; component order m = −J … J; Y_1 = √(3/4π) (x, y, z).
+
+    Args:
+        max_degree: largest degree, 0 or more.
+        vectors: ``[*batch, 3]``, any unit. The zero vector has no direction: its Y_0 is 1/√4π, all other values are 0,
+            and so are all derivatives. A float32 vector is normalised in float64 and rounded once.
+        normalize: False takes the vectors as they are and returns the solid harmonics ‖x‖^J Y_J(x/‖x‖), polynomials.
+
+    Returns:
+        ``[*batch, (max_degree+1)²]``; degree J is the slice ``J² : (J+1)²``. A view of memory in which the last
+        dimension is the outermost, as the computation leaves it; ``.contiguous()`` costs a copy.
+
+    Raises:
+        ValueError: when ``max_degree`` is negative.
+
+    Source: the paper's appendix on spherical harmonics. The Cartesian form and the pole-safe recursion are ours.
+
+    **Deviation**: the authors' code evaluates the formula in angles and carries a further factor (−1)^J, which we drop:
+    see :func:`se3t.so3.to_authors_phase`.
+    """
+    if max_degree < 0:
+        raise ValueError(f"max_degree: expected 0 or more, got {max_degree}")
+    if vectors.dtype in (torch.float16, torch.bfloat16):
+        return spherical_harmonics(max_degree, vectors.float(), normalize).to(vectors.dtype)
+    points = vectors.movedim(-1, 0)  # [3, *batch]
+    if normalize:
+        points = safe_normalize(points, dim=0, work_dtype=torch.float64)
+    return _SolidHarmonics.apply(points, max_degree).movedim(0, -1)
+
+
+def associated_legendre(max_degree: int, x: Float[Tensor, "*batch"]) -> dict[tuple[int, int], Tensor]:
+    """Associated Legendre functions P_J^m(x), 0 ≤ m ≤ J, *without* the Condon–Shortley phase: P_1^1 = +√(1−x²).
+
+    Args:
+        max_degree: largest degree, 0 or more.
+        x: ``[*batch]``, cosine of the polar angle, in [−1, 1].
+
+    Returns:
+        ``{(J, m): [*batch]}`` for J ≤ max_degree. For instance P_3^1(0.3) = −0.787 with the phase, and 0.787 here.
+
+    Source: the recursion of :func:`spherical_harmonics`.
+    """
+    square = (1 - x) * (1 + x)
+    factors = _polar_factors(max_degree, x, square)
+    return {
+        (step.degree, step.order): step.pole * square.sqrt() ** step.order * factors[step.degree, step.order]
+        for step in _plan(max_degree)
+    }
+
+
+class _Step(NamedTuple):
+    """Constants of one T_J^m = y T_{J−1}^m + gain E_J, E_J = y E_{J−1} − loss s² T_{J−2}^m."""
+
+    degree: int
+    order: int
+    pole: float  # P_J^m / s^m at the pole
+    scale: float  # Y_J,±m = scale · T_J^m · s^m {cos mφ, sin mφ}
+    gain: float
+    loss: float
+
+
+@cache
+def _plan(max_degree: int) -> tuple[_Step, ...]:
+    """The steps in their order: m outside, J = m, m+1, … inside."""
+    steps = []
+    for order in range(max_degree + 1):
+        first = prod(range(1, 2 * order, 2))  # P_m^m = (2m−1)!! s^m
+        ratio: list[int] = []  # of P_J^m / s^m at the pole, to J = m
+        for degree in range(order, max_degree + 1):
+            distance = degree - order
+            value = comb(degree + order, distance)
+            ratio.append(value)
+            norm = (2 if order else 1) * (2 * degree + 1) / (4 * pi) * factorial(distance) / factorial(degree + order)
+            gain = 1 / (distance * value) if distance else 0.0
+            loss = float((degree + order - 1) * ratio[distance - 2]) if distance > 1 else 0.0
+            steps.append(_Step(degree, order, float(first * value), sqrt(norm) * first * value, gain, loss))
+    return tuple(steps)
+
+
+def _polar_factors(max_degree: int, y: Tensor, square: Tensor) -> dict[tuple[int, int], Tensor]:
+    """T_J^m for all 0 ≤ m ≤ J, memoised by (J, m); ``square`` is s² = x² + z²."""
+    one = torch.ones_like(y)
+    table: dict[tuple[int, int], Tensor] = {}
+    correction = one
+    for degree, order, _, _, gain, loss in _plan(max_degree):
+        distance = degree - order
+        if distance < 2:
+            table[degree, order] = y if distance else one
+            continue
+        if distance == 2:
+            correction = square * -loss
+        else:
+            correction = torch.mul(y, correction).addcmul_(square, table[degree - 2, order], value=-loss)
+        table[degree, order] = torch.mul(y, table[degree - 1, order]).add_(correction, alpha=gain)
+    return table
+
+
+def _azimuth_factors(max_degree: int, x: Tensor, z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Real and imaginary part of (z + i x)^m for m = 0 … max_degree: s^m cos mφ and s^m sin mφ."""
+    cosines, sines = [torch.ones_like(z), z], [torch.zeros_like(x), x]
+    for _ in range(1, max_degree):
+        cosine, sine = cosines[-1], sines[-1]
+        cosines.append(torch.mul(z, cosine).addcmul_(x, sine, value=-1))
+        sines.append(torch.mul(z, sine).addcmul_(x, cosine))
+    return cosines, sines
+
+
+class _SolidHarmonics(torch.autograd.Function):
+    """r^J Y_J as rows ``[(max_degree+1)², *batch]`` of points ``[3, *batch]``.
+
+    Its derivative is made of solid harmonics again, ∂_i (r^J Y_J) ∈ span(r^(J−1) Y_{J−1}), so the backward pass needs
+    nothing but the values, and is itself differentiable, to any order. Work goes row by row, because a row of 10⁵
+    points fits into a core's cache.
+    """
+
+    @staticmethod
+    def forward(points: Tensor, max_degree: int) -> Tensor:
+        x, y, z = points.contiguous()
+        polar = _polar_factors(max_degree, y, torch.mul(x, x).addcmul_(z, z))
+        cosines, sines = _azimuth_factors(max_degree, x, z)
+        rows = torch.empty((max_degree + 1) ** 2, *y.shape, dtype=y.dtype, device=y.device)
+        zero = torch.zeros_like(y)
+        for degree, order, _, scale, _, _ in _plan(max_degree):
+            middle, factor = degree * degree + degree, polar[degree, order]
+            torch.addcmul(zero, cosines[order], factor, value=scale, out=rows[middle + order])
+            if order:
+                torch.addcmul(zero, sines[order], factor, value=scale, out=rows[middle - order])
+        return rows
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        ctx.max_degree = inputs[1]
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        values, grads = rows.unbind(0), grad.contiguous().unbind(0)
+        sums = [torch.zeros_like(values[0]) for _ in range(3)]
+        for axis, upper, lower, factor in _derivatives(ctx.max_degree):
+            sums[axis].addcmul_(grads[upper], values[lower], value=factor)
+        return torch.stack(sums), None
+
+
+@cache
+def _derivatives(max_degree: int) -> tuple[tuple[int, int, int, float], ...]:
+    """The terms (i, row of Y_Jm, row of Y_{J−1,n}, factor) of ∂_i (r^J Y_Jm) = Σ_n factor · r^(J−1) Y_{J−1,n}.
+
+    The gradient takes degree J to degrees 1 and J−1. Such a map is unique up to a factor: it is Q^{J1}_{J−1}. Its size
+    follows from ∫ ‖∇ r^J Y_Jm‖² = J (2J+1) on the sphere, its sign from ∂_z Re (z + i x)^J = J Re (z + i x)^(J−1).
+    """
+    terms = []
+    for degree in range(1, max_degree + 1):
+        coupling = (2 * degree + 1) * sqrt(degree) * clebsch_gordan(degree, 1, degree - 1)
+        coupling *= coupling[2 * degree, 2, 2 * degree - 2].sign()
+        for upper, axis, lower in coupling.nonzero().tolist():
+            factor = float(coupling[upper, axis, lower])
+            terms.append((axis, degree**2 + upper, (degree - 1) ** 2 + lower, factor))
+    return tuple(sorted(terms))

@@ -1,0 +1,55 @@
+"""Norm and direction with finite derivatives at the zero vector."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def safe_norm(x: Float[Tensor, "*shape"], dim: int = -1, keepdim: bool = False) -> Float[Tensor, "*reduced"]:
+    """Euclidean norm ‖x‖ along ``dim``; at x = 0 the value and all derivatives are 0.
+
+    A vector shorter than √(tiny/eps) of its dtype (3e-16 in float32, 1e-146 in float64) counts as zero: below that the
+    sum of squares loses digits, and second derivatives, which grow like 1/‖x‖², leave the range of the dtype.
+
+    Args:
+        x: any shape, any unit.
+        dim: the dimension to reduce.
+        keepdim: keep the reduced dimension with size 1.
+
+    Returns:
+        The norm, in the unit of ``x``, with ``dim`` removed (or of size 1).
+    """
+    zero, length = _length(x, dim, x.dtype)
+    norm = torch.where(zero, 0, length)
+    return norm if keepdim else norm.squeeze(dim)
+
+
+def safe_normalize(
+    x: Float[Tensor, "*shape"], dim: int = -1, work_dtype: torch.dtype | None = None
+) -> Float[Tensor, "*shape"]:
+    """Direction x/‖x‖ along ``dim``; at x = 0, as :func:`safe_norm` defines it, the value and all derivatives are 0.
+
+    Args:
+        x: any shape, any unit.
+        dim: the dimension that holds the components of a vector.
+        work_dtype: dtype to compute in (default: that of ``x``); float64 leaves a float32 result one rounding.
+
+    Returns:
+        Vectors of length one, or zero, of the shape and dtype of ``x``.
+    """
+    work = x if work_dtype is None else x.to(work_dtype)
+    zero, length = _length(work, dim, x.dtype)
+    return torch.where(zero, 0, work / length).to(x.dtype)
+
+
+def _length(x: Tensor, dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mask of the vectors that are zero in ``dtype``, and all norms with 1 in place of theirs.
+
+    The first of two ``where``: the root of zero and the division by zero are never formed, nor are their derivatives.
+    """
+    square = (x * x).sum(dim, keepdim=True)
+    limits = torch.finfo(dtype)
+    zero = square < limits.tiny / limits.eps
+    return zero, torch.where(zero, 1, square).sqrt()

@@ -1,0 +1,86 @@
+"""What every task offers the trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from se3t.config import Config
+from se3t.fiber import Fiber
+from se3t.graph import Graph
+
+
+class Task(ABC):
+    """Data, inputs, loss and metrics of one experiment; the trainer knows nothing else about it.
+
+    Attributes:
+        name: word of the configuration that selects the task.
+        units: unit of every metric.
+        fiber_in: fiber of the node features that :meth:`graph` provides.
+        fiber_out: fiber of the prediction.
+        num_edge_scalars: channels of ``Graph.edge_scalars``.
+        horizon: time between input and target, for models that extrapolate; 0 where there is no time.
+    """
+
+    name: ClassVar[str]
+    units: ClassVar[Mapping[str, str]]
+    fiber_in: Fiber
+    fiber_out: Fiber
+    num_edge_scalars: int
+    horizon: float = 0.0
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Config) -> Self:
+        """Load the data that ``config.data`` describes."""
+
+    @abstractmethod
+    def size(self, split: str) -> int:
+        """Number of samples of a split."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """Keep working copies of the data on ``device`` in ``dtype``; the task itself is returned."""
+
+    @abstractmethod
+    def batch(self, split: str, index: Int[Tensor, " sample"]) -> Any:
+        """The samples with the given numbers: gathered from tensors in memory, no loop over samples."""
+
+    @abstractmethod
+    def graph(self, batch: Any) -> Graph:
+        """What the model sees of a batch."""
+
+    @abstractmethod
+    def loss(self, prediction: Any, batch: Any) -> Float[Tensor, ""]:
+        """The training loss of a batch."""
+
+    @abstractmethod
+    def metrics(self, prediction: Any, batch: Any) -> dict[str, Float[Tensor, " sample"]]:
+        """Errors per sample, in double precision; their mean over a split is the metric. ``"loss"`` is one of them."""
+
+    def equivariance(
+        self, model: nn.Module, graph: Graph, prediction: Any, generator: torch.Generator
+    ) -> dict[str, Float[Tensor, " sample"]]:
+        """Equivariance error of every sample under one random rotation each; none for a task without that notion."""
+        return {}
+
+    @abstractmethod
+    def baselines(self, split: str) -> dict[str, tuple[float, ...]]:
+        """Errors of predictions that need no learning, by name, in the order of the headline metrics."""
+
+    def relative(self, metrics: Mapping[str, float], split: str) -> dict[str, float]:
+        """Metrics relative to the trivial baseline of the task on the same split."""
+        return {}
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """The data as the run record names them: preset, checksum, baselines on the test split."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # An averaged copy of the training module shares the data; a task holds no state that training changes.
+        return self

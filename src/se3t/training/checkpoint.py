@@ -1,0 +1,256 @@
+"""Checkpoints: written whole or not at all, verified when read, complete enough to continue bit for bit.
+
+``checkpoints/step-<step>.ckpt`` (the two newest) hold everything a run needs to go on; ``checkpoints/best.ckpt`` holds
+the weights with the lowest validation loss. Only tensors and plain values are stored, so that reading runs no code of
+the file (``weights_only=True``).
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import random
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from se3t.errors import UserError
+from se3t.training import record
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+BEST = "best.ckpt"
+KEEP = 2
+"""Checkpoints to continue from that are kept: should the newest be damaged, the one before it serves."""
+PREFIX = "model."
+"""Before every name of a weight in ``state_dict``: the model is the attribute ``model`` of the training module."""
+
+
+@dataclass
+class RunState:
+    """What a run carries from step to step beside weights, optimiser and random numbers.
+
+    Attributes:
+        best: ``step``, ``metrics``, ``state_dict`` (and ``current_model_state``, the raw weights, with averaging) of
+            the lowest validation loss so far.
+        best_loss: that loss.
+        evaluations_without_improvement: since then.
+        stopped_early: whether early stopping has ended the run.
+        loss_sum: sum of the training losses since the last line of the record, in double precision.
+        loss_count: number of them.
+        seconds: time spent, all together.
+        training_seconds: time spent without evaluations and checkpoints.
+    """
+
+    best: dict[str, Any] | None = None
+    best_loss: float = float("inf")
+    evaluations_without_improvement: int = 0
+    stopped_early: bool = False
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint file.
+
+    Attributes:
+        path: the file.
+        content: what it holds.
+    """
+
+    path: Path
+    content: dict[str, Any] = field(repr=False)
+
+    @property
+    def step(self) -> int:
+        """Number of steps taken."""
+        return int(self.content["step"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration of the run, as plain values."""
+        found: dict[str, Any] = self.content["config"]
+        return found
+
+    @property
+    def state(self) -> RunState:
+        """State of the run, of a checkpoint to continue from."""
+        return RunState(**self.content["run"])
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint under a temporary name, then rename it: a killed writer leaves the former files as they
+    were.
+    """
+    record.write_atomically(path, lambda file: torch.save(content, file))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and verify that it is whole.
+
+    Raises:
+        UserError: when the file is missing, damaged, or not a checkpoint of this package.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint; give a run folder or one of its .ckpt files")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself does not verify the check sums of the records
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"check sum of {damaged} is wrong")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: this checkpoint is damaged ({reason}); use another one, or train again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: not a checkpoint of se3t (format {FORMAT}); give a run folder or one of its .ckpt files"
+        )
+    return Checkpoint(path, content)
+
+
+def step_path(folder: Path, step: int) -> Path:
+    """File of the checkpoint to continue from after ``step`` steps."""
+    return folder / f"step-{step:010d}.ckpt"
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint to continue from that is whole; damaged ones are skipped with a warning.
+
+    Args:
+        folder: the folder ``checkpoints`` of a run.
+
+    Raises:
+        UserError: when there are checkpoints, but none of them is whole.
+    """
+    paths = sorted(folder.glob("step-*.ckpt"), reverse=True)
+    for path in paths:
+        try:
+            return read_checkpoint(path)
+        except UserError as error:
+            log.warning("skipped: %s", error)
+    if paths:
+        raise UserError(
+            f"{folder}: none of the {len(paths)} checkpoints is whole; remove the run folder to start again"
+        )
+    return None
+
+
+def prune(folder: Path) -> None:
+    """Remove all checkpoints to continue from but the newest ones."""
+    for path in sorted(folder.glob("step-*.ckpt"))[:-KEEP]:
+        path.unlink()
+
+
+def restore_best(folder: Path, checkpoint: Checkpoint | None) -> None:
+    """Make ``best.ckpt`` what it was when ``checkpoint`` was written, and remove what killed writers left behind."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+    best = None if checkpoint is None else checkpoint.state.best
+    if checkpoint is None or best is None:
+        (folder / BEST).unlink(missing_ok=True)
+    else:
+        write_best(folder, checkpoint.settings, best)
+
+
+def write_best(folder: Path, settings: Mapping[str, Any], best: Mapping[str, Any]) -> None:
+    """Write ``best.ckpt``: weights, step and metrics of the lowest validation loss."""
+    write_checkpoint(folder / BEST, {"format": FORMAT, "kind": "best", "config": dict(settings), **best})
+
+
+def locate(checkpoint: Path) -> Path:
+    """The file that a run folder or a file stands for: ``best.ckpt`` of a folder.
+
+    Raises:
+        UserError: when it does not exist.
+    """
+    if not checkpoint.is_dir():
+        return checkpoint
+    for path in (checkpoint / record.CHECKPOINTS / BEST, checkpoint / BEST):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"{checkpoint}: holds no {record.CHECKPOINTS}/{BEST}; give the folder of a run that was evaluated at least once"
+    )
+
+
+def require_same_run(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
+    """Refuse to continue from a checkpoint of other settings.
+
+    Raises:
+        UserError: naming the first setting that differs.
+    """
+    name = record.first_difference(settings, checkpoint.settings)
+    if name is not None:
+        ours, theirs = (record.identity(source).get(name) for source in (settings, checkpoint.settings))
+        raise UserError(
+            f"{checkpoint.path}: belongs to another run, with {name}={theirs} where this one has {name}={ours}; "
+            "remove it, or run with its settings"
+        )
+
+
+def model_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the model alone, under its own names."""
+    return {name.removeprefix(PREFIX): value for name, value in state_dict.items() if name.startswith(PREFIX)}
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Load weights into a model, in the dtype and on the device of the model.
+
+    Raises:
+        UserError: naming the first parameter that the model lacks, that the file lacks, or that has another shape.
+    """
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights or name not in own or own[name].shape != weights[name].shape:
+            raise UserError(
+                f"{source}: a checkpoint of another model: parameter {name!r} is {_shape(weights, name)} there and "
+                f"{_shape(own, name)} in this model; give a checkpoint of this model, or its settings"
+            )
+    model.load_state_dict(dict(weights))
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> str:
+    return f"of shape {list(weights[name].shape)}" if name in weights else "missing"
+
+
+# --- random numbers ---------------------------------------------------------------------------------------------------
+
+
+def random_state() -> dict[str, Any]:
+    """State of all generators of random numbers, as tensors and plain values."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Undo :func:`random_state`."""
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of torch, Python and NumPy."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

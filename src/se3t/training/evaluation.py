@@ -1,0 +1,91 @@
+"""Measuring a model on a split: the same function during training, at its end, and for ``se3t eval``."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from se3t.tasks.base import Task
+from se3t.training.feed import derived_seed
+
+
+@torch.no_grad()
+def evaluate_split(
+    model: nn.Module,
+    task: Task,
+    split: str,
+    *,
+    batch_size: int,
+    num_equivariance_samples: int,
+    seed: int,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
+) -> dict[str, float]:
+    """Metrics of a model on a whole split: means over its samples, summed in double precision.
+
+    Every sample counts once, whatever the batch size and the number of processes. Rotations for the equivariance error
+    depend on ``seed`` and the place in the split only, so all evaluations of a run use the same ones. The caller
+    chooses the precision (:func:`se3t.training.precision.forward_context`).
+
+    Args:
+        model: in the state to be measured; training mode is restored afterwards.
+        task: with its data on ``device``.
+        split: "train", "valid" or "test".
+        batch_size: samples at a time.
+        num_equivariance_samples: rotations of every sample.
+        seed: seed of the rotations.
+        device: where the data lie.
+        rank: number of this process; each measures its share of the batches.
+        world_size: number of processes; all of them must call.
+
+    Returns:
+        Mean of every metric of the task, and those relative to its trivial baseline.
+    """
+    training = model.training
+    model.eval()
+    sums: dict[str, Tensor] = {}
+    for number, index in enumerate(torch.arange(task.size(split), device=device).split(batch_size)):
+        if number % world_size == rank:
+            for name, values in _measure(model, task, split, index, num_equivariance_samples, seed, number).items():
+                sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + values.sum()
+    model.train(training)
+    means = {name: value / task.size(split) for name, value in _total(sums, world_size).items()}
+    return {**means, **task.relative(means, split)}
+
+
+def _measure(
+    model: nn.Module, task: Task, split: str, index: Tensor, num_rotations: int, seed: int, number: int
+) -> dict[str, Tensor]:
+    batch = task.batch(split, index)
+    graph = task.graph(batch)
+    prediction = model(graph)
+    values = task.metrics(prediction, batch)
+    generator = torch.Generator().manual_seed(derived_seed(seed, number))
+    rotated = [task.equivariance(model, graph, prediction, generator) for _ in range(num_rotations)]
+    for name in rotated[0] if rotated else ():
+        values[name] = torch.stack([errors[name] for errors in rotated]).mean(dim=0)
+    return values
+
+
+def _total(sums: dict[str, Tensor], world_size: int) -> dict[str, float]:
+    if world_size == 1:
+        return {name: float(value) for name, value in sums.items()}
+    shares: list[dict[str, float] | None] = [None] * world_size
+    torch.distributed.all_gather_object(shares, {name: float(value) for name, value in sums.items()})
+    total: dict[str, float] = {}
+    for share in shares:  # in the order of the ranks: the same sum on every rank
+        for name, value in (share or {}).items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory in use so far: of the GPU by torch, else resident memory of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes

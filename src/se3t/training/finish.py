@@ -1,0 +1,122 @@
+"""The end of a run: the last weights are measured, the best ones chosen, and those measured on the test split, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from se3t.config import Config
+from se3t.tasks.base import Task
+from se3t.training import checkpoint as ckpt
+from se3t.training import record
+from se3t.training.evaluation import evaluate_split, peak_memory_bytes
+from se3t.training.loggers import Write
+from se3t.training.precision import data_dtype, forward_context
+
+
+def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: torch.device, log: Write) -> None:
+    """Write ``best.ckpt`` and ``result.json``; nothing but the run folder is needed, so it can be done again after an
+    interruption.
+
+    Args:
+        config: the run.
+        folder: its folder, with the checkpoint of the last step; a model without parameters needs none.
+        task: data and metrics.
+        model: as built from ``config``; its weights are replaced.
+        device: where to measure.
+        log: takes (kind, step, values).
+    """
+    task.to(device, data_dtype(config.trainer.precision))
+    model.to(device)
+    last = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
+    step, state = (0, ckpt.RunState()) if last is None else (last.step, last.state)
+    best = state.best
+    if last is None or step % config.trainer.eval_every:  # the schedule of evaluations has not covered the last step
+        weights = _weights(model) if last is None else last.content["state_dict"]
+        metrics = _measure(config, task, model, weights, "valid", device, folder)
+        cost = {"steps_per_second": _speed(step, state), "peak_memory_bytes": peak_memory_bytes(device)}
+        log("valid", step, {**metrics, **cost, "seconds": state.seconds, "final": True})
+        if best is None or metrics["loss"] < state.best_loss:
+            raw = {} if last is None else {k: v for k, v in last.content.items() if k == "current_model_state"}
+            best = {"step": step, "metrics": metrics, "state_dict": weights, **raw}
+    assert best is not None
+    ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), best)
+    test = _measure(config, task, model, best["state_dict"], "test", device, folder)
+    log("test", best["step"], {**test, "final": True})
+    record.write_json(folder / record.RESULT, _result(config, task, model, device, step, state, best, test))
+
+
+def _speed(step: int, state: ckpt.RunState) -> float:
+    return step / state.training_seconds if state.training_seconds else 0.0
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {ckpt.PREFIX + name: value for name, value in model.state_dict().items()}
+
+
+def _measure(
+    config: Config,
+    task: Task,
+    model: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    split: str,
+    device: torch.device,
+    folder: Path,
+) -> dict[str, float]:
+    ckpt.load_weights(model, ckpt.model_weights(weights), folder)
+    return measure(config, task, model, split, device)
+
+
+def measure(config: Config, task: Task, model: nn.Module, split: str, device: torch.device) -> dict[str, float]:
+    """Metrics on a split as the configuration wants them measured; model and data are on ``device``."""
+    with forward_context(config.trainer.precision, device):
+        return evaluate_split(
+            model,
+            task,
+            split,
+            batch_size=config.trainer.eval_batch_size,
+            num_equivariance_samples=config.trainer.num_equivariance_samples,
+            seed=config.seed,
+            device=device,
+        )
+
+
+def _result(
+    config: Config,
+    task: Task,
+    model: nn.Module,
+    device: torch.device,
+    step: int,
+    state: ckpt.RunState,
+    best: Mapping[str, Any],
+    test: dict[str, float],
+) -> dict[str, Any]:
+    return {
+        "status": "finished",
+        "experiment": config.experiment,
+        "model": config.model.name,
+        "preset": config.preset,
+        "seed": config.seed,
+        "budget": {
+            "max_steps": config.trainer.max_steps,
+            "batch_size": config.trainer.batch_size,
+            "steps_done": step,
+            "seconds": state.seconds,
+            "stopped_early": state.stopped_early,
+        },
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "data": task.describe(),
+        "test": test,
+        "valid": best["metrics"],
+        "units": dict(task.units),
+        "best_step": best["step"],
+        "versions": record.versions(),
+        "steps_per_second": _speed(step, state),
+        "peak_memory_bytes": peak_memory_bytes(device),
+        "config": record.plain(config),
+        "command": record.command_line(),
+    }

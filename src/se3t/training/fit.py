@@ -1,0 +1,166 @@
+"""The Lightning trainer, put together from a configuration; the only entry to Lightning."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+from torch import nn
+
+from se3t.config import Config
+from se3t.tasks.base import Task
+from se3t.training import checkpoint as ckpt
+from se3t.training import record
+from se3t.training.callbacks import (
+    AtomicCheckpointIO,
+    Checkpointing,
+    Evaluation,
+    LossWatch,
+    Stopwatch,
+    weight_averaging,
+)
+from se3t.training.distributed import started_by_torchrun
+from se3t.training.loggers import Write, fan_out
+from se3t.training.module import TrainingModule
+from se3t.training.precision import LIGHTNING, data_dtype
+from se3t.training.progress import ProgressLine
+
+
+def fit(
+    config: Config,
+    folder: Path,
+    task: Task,
+    model: nn.Module,
+    device: torch.device,
+    resumed: ckpt.Checkpoint | None,
+    writers: list[Write],
+) -> None:
+    """Train from a checkpoint, or from the start, to ``trainer.max_steps``; the last step leaves a checkpoint behind.
+
+    Args:
+        config: the run.
+        folder: run folder.
+        task: data and loss.
+        model: with at least one parameter.
+        device: where the model will be.
+        resumed: a verified checkpoint of this run, or None.
+        writers: what takes measurements; none on all processes but the first.
+    """
+    state = ckpt.RunState() if resumed is None else resumed.state
+    strategy = _strategy(config, task, model)
+    callbacks = _callbacks(config, folder, device, state, resumed, writers)
+    with quiet():
+        trainer = _trainer(config, folder, strategy, callbacks, device)
+    module = TrainingModule(model, task, config, first_step=0 if resumed is None else resumed.step)
+    with quiet(), _interruptible():
+        trainer.fit(module, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
+
+
+def _trainer(
+    config: Config, folder: Path, strategy: Strategy | str, callbacks: list[Callback], device: torch.device
+) -> Trainer:
+    return Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=config.trainer.devices,
+        strategy=strategy,
+        precision=LIGHTNING[config.trainer.precision],  # type: ignore[arg-type]
+        max_steps=config.trainer.max_steps,
+        max_epochs=-1,
+        gradient_clip_val=config.optim.clip_norm,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO(), *([] if started_by_torchrun() else [LightningEnvironment()])],
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _callbacks(
+    config: Config,
+    folder: Path,
+    device: torch.device,
+    state: ckpt.RunState,
+    resumed: ckpt.Checkpoint | None,
+    writers: list[Write],
+) -> list[Callback]:
+    writers = list(writers)
+    shown: list[Callback] = []
+    if writers and config.trainer.progress:
+        progress = ProgressLine(f"{config.experiment}/{config.model.name}", config.trainer.max_steps)
+        writers.append(progress.show)
+        shown.append(progress)
+    log, stopwatch = fan_out(writers), Stopwatch(state)
+    checkpoints, decay = folder / record.CHECKPOINTS, config.trainer.ema_decay
+    averaging = None if decay is None else weight_averaging(decay, device)
+    return [
+        LossWatch(config, state, stopwatch, log),
+        *([] if averaging is None else [averaging]),
+        Evaluation(config, state, stopwatch, log, checkpoints, averaging),
+        *shown,
+        Checkpointing(config, state, stopwatch, checkpoints, resumed),
+    ]
+
+
+def _strategy(config: Config, task: Task, model: nn.Module) -> Strategy | str:
+    if config.trainer.devices == 1:
+        return "auto"
+    return DDPStrategy(find_unused_parameters=has_unused_parameters(model, task, config.trainer.precision))
+
+
+def has_unused_parameters(model: nn.Module, task: Task, precision: str) -> bool:
+    """Whether some parameter gets no gradient from the loss: distributed training must then look for such parameters
+    in every step.
+    """
+    task.to("cpu", data_dtype(precision))
+    samples = task.batch("train", torch.arange(min(2, task.size("train"))))
+    task.loss(model(task.graph(samples)), samples).backward()
+    unused = any(parameter.grad is None for parameter in model.parameters())
+    model.zero_grad(set_to_none=True)
+    return unused
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C through as what it is: Lightning turns it into the end of the process, and ignores it from then on."""
+    try:
+        yield
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from stop
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's remarks about itself off the screen; its warnings stay, but for those that name a choice made
+    here on purpose.
+    """
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _ON_PURPOSE:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+_ON_PURPOSE = (
+    r"GPU available but not used",  # trainer.accelerator=cpu says so
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # by Lightning itself, which torch since 2.8 warns about
+)

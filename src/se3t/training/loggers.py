@@ -1,0 +1,100 @@
+"""Weights & Biases, when wanted; the only place that imports wandb. The record on disk never depends on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from se3t.config import Config
+from se3t.training import record
+
+log = logging.getLogger(__name__)
+
+RUN_ID = "wandb_id"
+"""File of a run folder that holds the run's identity at W&B, so that a continued run continues there, too."""
+INIT_TIMEOUT = 20.0
+"""Seconds to wait for the server before going offline."""
+
+Mode: TypeAlias = Literal["online", "offline", "disabled"]
+Write: TypeAlias = Callable[[str, int, Mapping[str, Any]], None]
+"""Takes (kind, step, values) of something measured."""
+
+
+def fan_out(writers: Sequence[Write]) -> Write:
+    """One function that passes what was measured on to all ``writers``; with none of them it does nothing."""
+
+    def write(kind: str, step: int, values: Mapping[str, Any]) -> None:
+        for each in writers:
+            each(kind, step, values)
+
+    return write
+
+
+def wandb_mode(wanted: str) -> Mode:
+    """What ``logger.wandb`` means here: "online", "offline" or "disabled".
+
+    "auto" follows ``WANDB_MODE`` where it is set; else online with a key, offline without.
+    """
+    word = os.environ.get("WANDB_MODE", "").lower() if wanted == "auto" else wanted
+    if word:
+        return "online" if word == "online" else "offline" if word == "offline" else "disabled"
+    import wandb
+
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+
+@contextmanager
+def wandb_run(config: Config, folder: Path) -> Iterator[Write | None]:
+    """A run at W&B for as long as the context lasts; yields a function that logs (kind, step, values), None when
+    disabled.
+
+    Args:
+        config: ``logger`` chooses mode, project, group and tags; all of it is stored with the run.
+        folder: run folder: files of W&B and the identity of the run lie there.
+    """
+    mode = wandb_mode(config.logger.wandb)
+    if mode == "disabled":
+        yield None
+        return
+    run = _start(config, folder, mode)
+    failed = True
+    try:
+        yield lambda kind, step, values: run.log({"step": step, **{f"{kind}/{key}": v for key, v in values.items()}})
+        failed = False
+    finally:
+        run.finish(exit_code=int(failed))
+
+
+def _start(config: Config, folder: Path, mode: Mode) -> Any:
+    import wandb
+
+    settings: dict[str, Any] = {
+        "project": config.logger.project,
+        "group": config.logger.group,
+        "tags": list(config.logger.tags),
+        "name": f"{config.experiment}-{config.model.name}-{config.seed}",
+        "id": run_id(folder),
+        "dir": str(folder),
+        "config": record.plain(config),
+    }
+    options = wandb.Settings(init_timeout=INIT_TIMEOUT, silent=True, console="off")
+    try:
+        run = wandb.init(mode=mode, resume="allow" if mode == "online" else None, settings=options, **settings)
+    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+        log.warning("W&B is not reachable (%s); logging offline to %s", str(error).splitlines()[0], folder / "wandb")
+        run = wandb.init(mode="offline", settings=options, **settings)
+    run.define_metric("*", step_metric="step")
+    return run
+
+
+def run_id(folder: Path) -> str:
+    """The identity of a run at W&B: drawn once, then read from the run folder."""
+    path = folder / RUN_ID
+    if not path.exists():
+        record.write_atomically(path, lambda file: file.write(secrets.token_hex(4).encode()))
+    return path.read_text().strip()

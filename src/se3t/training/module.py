@@ -1,0 +1,71 @@
+"""The Lightning module: one training step, the optimiser, and the learning rate of a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from se3t.config import Config
+from se3t.tasks.base import Task
+from se3t.training.feed import StepFeed
+from se3t.training.precision import data_dtype
+from se3t.training.schedule import lr_factor
+
+
+class TrainingModule(LightningModule):
+    """A model with its task. A batch is the tensor of its sample numbers: the data wait on the device already.
+
+    Args:
+        model: what is trained.
+        task: data, inputs and loss.
+        config: optimiser, budget and seed.
+        first_step: steps taken before, when a run is continued.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, config: Config, first_step: int = 0) -> None:
+        super().__init__()
+        self.model, self.task, self.config, self.first_step = model, task, config, first_step
+
+    def setup(self, stage: str) -> None:
+        """Bring the data to the device of this process."""
+        self.task.to(self.trainer.strategy.root_device, data_dtype(self.config.trainer.precision))
+
+    def train_dataloader(self) -> StepFeed:
+        """Sample numbers from the first step on, without end."""
+        return StepFeed(
+            self.task.size("train"),
+            self.config.trainer.batch_size,
+            self.config.seed,
+            first_step=self.first_step,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            device=self.trainer.strategy.root_device,
+        )
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        optim = self.config.optim
+        if optim.schedule == "constant" and self.trainer.global_step > optim.warmup_steps:
+            return
+        lr = optim.lr * lr_factor(self.trainer.global_step, optim, self.config.trainer.max_steps)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = lr
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        """Loss of the samples with the numbers ``batch``."""
+        samples = self.task.batch("train", batch)
+        return self.task.loss(self.model(self.task.graph(samples)), samples)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam; with a weight decay AdamW, which decays weights directly and not through the gradient."""
+        optim = self.config.optim
+        # Lightning refuses to clip what it takes for an optimiser that unscales gradients: fused ones under mixed
+        # precision.
+        fused = not (self.config.trainer.precision == "bf16" and optim.clip_norm is not None)
+        settings: dict[str, Any] = {"lr": optim.lr, "fused": fused}
+        if optim.weight_decay > 0:
+            return torch.optim.AdamW(self.parameters(), weight_decay=optim.weight_decay, **settings)
+        return torch.optim.Adam(self.parameters(), **settings)

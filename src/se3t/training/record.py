@@ -1,0 +1,294 @@
+"""The run record: one folder per run that says what was run and what came out. Imports no torch.
+
+``runs/<experiment>/<model>/<seed>-<confighash>/`` holds ``config.yaml`` (the settings), ``provenance.json`` (versions,
+command line), ``metrics.jsonl`` (one JSON object a line), ``result.json`` (final metrics, only once the run has
+finished) and ``checkpoints/``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from se3t.config import Config
+from se3t.errors import UserError
+
+CONFIG, PROVENANCE, METRICS, RESULT, CHECKPOINTS = (
+    "config.yaml",
+    "provenance.json",
+    "metrics.jsonl",
+    "result.json",
+    "checkpoints",
+)
+PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "hydra-core", "e3nn")
+
+# Settings that do not say which run this is: how long, how often it is saved, where things lie, what is shown.
+_NOT_IDENTITY = (
+    ("resume",),
+    ("runs",),
+    ("logger",),
+    ("data", "root"),
+    ("trainer", "max_steps"),
+    ("trainer", "checkpoint_every"),
+    ("trainer", "progress"),
+    ("trainer", "threads"),
+)
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as nested dictionaries of plain values."""
+    return asdict(config)
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that tell runs apart, by dotted name: a finished run is not another one for having more steps."""
+    flat = dict(_flatten(settings))
+    return {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
+
+
+def config_hash(config: Config) -> str:
+    """Eight hexadecimal digits of the settings that tell runs apart; the same in every process and on every machine."""
+    text = json.dumps(identity(plain(config)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def run_dir(config: Config) -> Path:
+    """Folder of the run that ``config`` describes; it depends on the settings alone."""
+    return Path(config.runs) / config.experiment / config.model.name / f"{config.seed}-{config_hash(config)}"
+
+
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """The first setting, by name, in which two configurations describe different runs; None when they are the same
+    run.
+    """
+    left, right = identity(ours), identity(theirs)
+    for name in sorted(left.keys() | right.keys()):
+        if left.get(name) != right.get(name):
+            return name
+    return None
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _starts_with(name: str, prefixes: tuple[tuple[str, ...], ...]) -> bool:
+    parts = tuple(name.split("."))
+    return any(parts[: len(prefix)] == prefix for prefix in prefixes)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
+    """Write a file so that a reader sees the old or the new content, whole, whenever the writer is killed.
+
+    Args:
+        path: the file; its folder is made when missing.
+        write: called with a temporary file, open for writing bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too, survives a power cut
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; a number that is not finite becomes null, so that every reader can parse it."""
+    text = json.dumps(_finite(value), indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Write the configuration as YAML, atomically."""
+    from omegaconf import OmegaConf
+
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: when the file is damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); remove it and run again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(value).__name__}; remove it and run again")
+    return value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class Metrics:
+    """``metrics.jsonl``: what was measured, one JSON object a line with at least ``kind`` and ``step``; lines are only
+    ever appended.
+
+    Args:
+        path: the file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Add one line."""
+        line = json.dumps({"kind": kind, "step": step, **_finite(values)})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All complete lines; the half line that a killed process may have left behind is not one of them."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines if line.strip()]
+
+    def rewind(self, step: int) -> None:
+        """Forget what was measured after ``step`` and what belonged to the end of the run: it will be measured
+        again.
+        """
+        kept = [line for line in self.read() if line["step"] <= step and not line.get("final", False)]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_atomically(self.path, lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the run folder: no second process may write there. The hold ends with the process, however that ends.
+
+    Raises:
+        UserError: when another process holds the folder.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another process is training this run; wait for it to end or stop it") from error
+        yield
+
+
+# --- provenance and result --------------------------------------------------------------------------------------------
+
+
+def command_line() -> str:
+    """The command this process was started with, ready to be pasted into a shell."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what the numbers depend on."""
+    from se3t import __version__
+
+    found = {"python": platform.python_version(), "se3t": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this package is imported from, with ``+`` when its files differ; None for an installed
+    package.
+    """
+    package = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(package), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None  # not a checkout, or a package installed inside somebody else's repository
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}+" if commit and git("status", "--porcelain", "--untracked-files=no", "--", ".") else commit
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """Where a run comes from: versions, commit, command line, number of processors; no name of a host or a user."""
+    return {
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "command": command_line(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpu_count": os.cpu_count(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **facts,
+    }
+
+
+def finished_result(folder: Path, config: Config) -> dict[str, Any] | None:
+    """The result of an earlier run of the same line, or None when there is something left to train.
+
+    Raises:
+        UserError: when a run is there that this line neither reports nor may continue.
+    """
+    path, wanted = folder / RESULT, config.trainer.max_steps
+    if not path.exists():
+        _require_permission(folder, config, "was interrupted before it finished")
+        return None
+    result = read_json(path)
+    budget = result.get("budget", {})
+    done, asked = budget.get("steps_done", 0), budget.get("max_steps", 0)
+    if wanted == asked or result.get("parameters") == 0 or budget.get("stopped_early", False):
+        return result
+    if wanted < done:
+        raise UserError(
+            f"trainer.max_steps={wanted}: the run in {folder} has {done} steps already; "
+            f"ask for {done} or more, or remove the folder to start again"
+        )
+    _require_permission(folder, config, f"has finished {done} of {wanted} steps")
+    return None
+
+
+def _require_permission(folder: Path, config: Config, state: str) -> None:
+    started = (folder / CONFIG).exists() or (folder / CHECKPOINTS).exists()
+    if started and not config.resume:
+        raise UserError(
+            f"{folder}: this run {state}; add resume=true to continue it, or remove the folder to start again"
+        )

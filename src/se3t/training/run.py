@@ -1,0 +1,222 @@
+"""Train a model, or continue, or report what was trained before; evaluate a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import nn
+
+from se3t.config import Config, to_config
+from se3t.errors import UserError, did_you_mean
+from se3t.models import build_model
+from se3t.tasks import build_task
+from se3t.tasks.base import Task
+from se3t.training import checkpoint as ckpt
+from se3t.training import record
+from se3t.training.distributed import launch, process_rank, started_by_a_launcher
+from se3t.training.feed import StepFeed
+from se3t.training.finish import finish, measure
+from se3t.training.loggers import Write, fan_out, wandb_run
+from se3t.training.precision import data_dtype, default_dtype
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+Build: TypeAlias = Callable[[Config], tuple[Task, nn.Module]]
+"""Makes task and model of a configuration; a function of a module, so that other processes can import it."""
+SPLITS = ("train", "valid", "test")
+
+log = logging.getLogger(__name__)
+
+
+def build_parts(config: Config) -> tuple[Task, nn.Module]:
+    """Task and freshly initialised model; the weights depend on ``config.seed`` and the settings of the model only."""
+    task = build_task(config)
+    ckpt.seed_everything(config.seed)
+    with default_dtype(data_dtype(config.trainer.precision)):
+        model = build_model(
+            config.model,
+            fiber_in=task.fiber_in,
+            fiber_out=task.fiber_out,
+            num_edge_scalars=task.num_edge_scalars,
+            horizon=task.horizon,
+        )
+    return task, model
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """The first device of an accelerator: "cpu", "gpu", or "auto" for a GPU where there is one.
+
+    Raises:
+        UserError: when a GPU is asked for where there is none.
+    """
+    available = torch.cuda.is_available()
+    if accelerator == "gpu" and not available:
+        raise UserError(
+            "trainer.accelerator=gpu: torch finds no GPU here; use trainer.accelerator=cpu (`se3t doctor` says why)"
+        )
+    return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def train(config: Config | DictConfig, run_dir: Path | str | None = None, *, build: Build = build_parts) -> Path:
+    """Train what ``config`` describes, choose the best weights on the validation split and measure them on the test
+    split, once.
+
+    The same call again reports the finished run. An interrupted run, or a finished one with a larger
+    ``trainer.max_steps``, is continued with ``resume=true``; on a CPU the result is the same, bit for bit, as without
+    the interruption.
+
+    Args:
+        config: a validated configuration.
+        run_dir: folder of the run record; by default its place follows from the configuration.
+        build: how task and model are made.
+
+    Returns:
+        Path of ``result.json``.
+
+    Raises:
+        UserError: for anything a user can cause: an unfinished run without ``resume``, a loss that is not finite,
+            damaged files …
+    """
+    config = config if isinstance(config, Config) else to_config(config)
+    folder = record.run_dir(config) if run_dir is None else Path(run_dir)
+    if record.finished_result(folder, config) is not None:
+        log.info("%s: finished before; nothing is trained again", folder)
+        return folder / record.RESULT
+    if config.trainer.devices > 1 and not started_by_a_launcher():
+        _check_devices(config)
+        build(config)  # here first: bad input is reported once, and data are prepared once
+        launch(run_process, (config, folder, build), config.trainer.devices)
+    else:
+        run_process(config, folder, build)
+    return folder / record.RESULT
+
+
+def run_process(config: Config, folder: Path, build: Build) -> None:
+    """What every process of a training does; the first one alone writes the record."""
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    device = choose_device(config.trainer.accelerator)
+    task, model = build(config)
+    with ExitStack() as stack:
+        if process_rank() == 0:
+            stack.enter_context(record.exclusive(folder))
+        resumed = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
+        if resumed is not None:
+            ckpt.require_same_run(resumed, record.plain(config))
+        writers: list[Write] = []
+        if process_rank() == 0:
+            _open_record(config, folder, resumed)
+            online = stack.enter_context(wandb_run(config, folder))
+            writers = [record.Metrics(folder / record.METRICS).append, *([] if online is None else [online])]
+        if _steps_are_left(config, model, resumed):
+            from se3t.training.fit import fit
+
+            fit(config, folder, task, model, device, resumed, writers)
+        if writers:
+            finish(config, folder, task, model, device, fan_out(writers))
+
+
+def _check_devices(config: Config) -> None:
+    devices, device = config.trainer.devices, choose_device(config.trainer.accelerator)
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(
+            f"trainer.devices={devices}: there are {torch.cuda.device_count()} GPUs here; ask for as many, or use "
+            "trainer.accelerator=cpu"
+        )
+    StepFeed(1, config.trainer.batch_size, config.seed, world_size=devices)  # refuses a batch that cannot be divided
+
+
+def _steps_are_left(config: Config, model: nn.Module, resumed: ckpt.Checkpoint | None) -> bool:
+    if next(model.parameters(), None) is None:
+        return False
+    return resumed is None or not (resumed.step >= config.trainer.max_steps or resumed.state.stopped_early)
+
+
+def _open_record(config: Config, folder: Path, resumed: ckpt.Checkpoint | None) -> None:
+    checkpoints = folder / record.CHECKPOINTS
+    checkpoints.mkdir(exist_ok=True)
+    ckpt.restore_best(checkpoints, resumed)
+    record.Metrics(folder / record.METRICS).rewind(-1 if resumed is None else resumed.step)
+    record.write_config(folder / record.CONFIG, config)
+    facts = {"torch_threads": torch.get_num_threads(), "resumed_from_step": None if resumed is None else resumed.step}
+    record.write_json(folder / record.PROVENANCE, record.provenance(**facts))
+
+
+# --- evaluation -------------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    checkpoint: Path | str,
+    *,
+    split: str = "test",
+    precision: str | None = None,
+    accelerator: str | None = None,
+    data_root: str | None = None,
+    num_equivariance_samples: int | None = None,
+    build: Build = build_parts,
+) -> dict[str, Any]:
+    """Measure the weights of a checkpoint, with the settings stored in it.
+
+    Args:
+        checkpoint: a run folder (its best weights), or one checkpoint file.
+        split: "train", "valid" or "test".
+        precision: "64", "32" or "bf16"; default: as in training.
+        accelerator: "auto", "cpu" or "gpu"; default: as in training.
+        data_root: folder of the prepared data; default: as in training.
+        num_equivariance_samples: rotations of every sample; default: as in training.
+        build: how task and model are made.
+
+    Returns:
+        ``checkpoint`` (file), ``experiment``, ``model``, ``seed``, ``step``, ``split``, ``precision``, ``parameters``,
+        ``data``, ``units`` and ``metrics`` by name.
+
+    Raises:
+        UserError: for a file that is missing, damaged, or of another model, and for an unknown split.
+    """
+    if split not in SPLITS:
+        raise UserError(f"split={split}: unknown; {did_you_mean(split, SPLITS)}")
+    found = ckpt.read_checkpoint(ckpt.locate(Path(checkpoint)))
+    config = _with_overrides(
+        to_config(found.settings),
+        trainer={
+            "precision": precision,
+            "accelerator": accelerator,
+            "num_equivariance_samples": num_equivariance_samples,
+        },
+        data={"root": data_root},
+    )
+    device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
+    task, model = build(config)
+    ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
+    task.to(device, dtype)
+    metrics = measure(config, task, model.to(device), split, device)
+    return {
+        "checkpoint": str(found.path),
+        "experiment": config.experiment,
+        "model": config.model.name,
+        "seed": config.seed,
+        "step": found.step,
+        "split": split,
+        "precision": config.trainer.precision,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "data": task.describe(),
+        "units": dict(task.units),
+        "metrics": metrics,
+    }
+
+
+def _with_overrides(config: Config, **groups: Mapping[str, Any]) -> Config:
+    for group, values in groups.items():
+        given = {name: value for name, value in values.items() if value is not None}
+        config = replace(config, **{group: replace(getattr(config, group), **given)})
+    return config

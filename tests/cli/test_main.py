@@ -1,0 +1,89 @@
+"""Help, version, unknown commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import se3t
+from se3t.cli.help import COMMANDS, choices
+from .conftest import Run
+
+_HELP_OF_EVERYTHING = """
+import sys
+from se3t.cli.main import main
+for words in (["--help"], [], ["--version"], *([command, "--help"] for command in sys.argv[1:])):
+    assert main(words) == 0, words
+slow = {"torch", "lightning", "hydra", "omegaconf", "numpy", "rich"} & set(sys.modules)
+assert not slow, slow
+"""
+
+
+def test_help_and_version_import_nothing_slow(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _HELP_OF_EVERYTHING, *COMMANDS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_help_lists_every_command_with_examples(run: Run) -> None:
+    answer = run("--help")
+    assert answer.status == 0
+    assert "examples:" in answer.out
+    assert all(f"\n  {name} " in answer.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(run: Run, command: str) -> None:
+    for flag in ("--help", "-h"):
+        answer = run(command, "seed=1", flag)
+        assert answer.status == 0
+        assert answer.out.startswith("usage: se3t ")
+        assert "examples:\n" in answer.out
+        assert "{" not in answer.out
+
+
+def test_help_of_train_lists_the_choices_of_every_group(run: Run) -> None:
+    out = run("train", "--help").out
+    for group in ("experiment", "model", "preset", "data"):
+        assert f"{group}={' | '.join(choices(group))}" in out
+
+
+def test_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version").out == f"se3t {se3t.__version__}\n"
+
+
+@pytest.mark.parametrize(("word", "near"), [("trian", "train"), ("evla", "eval"), ("docter", "doctor")])
+def test_unknown_command_suggests_the_nearest(run: Run, word: str, near: str) -> None:
+    answer = run(word, "seed=1")
+    assert answer.status == 2
+    assert f"{word!r} is not a command; did you mean {near!r}?" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(config: object) -> None:
+        raise TypeError("a fault")
+
+    monkeypatch.setattr("se3t.training.run.train", fault)
+    with pytest.raises(TypeError, match="a fault"):
+        run("train")
+
+
+def test_debug_shows_the_traceback_of_a_user_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SE3T_DEBUG", "1")
+    with pytest.raises(se3t.errors.UserError, match="max_steps=0"):
+        run("train", "trainer.max_steps=0")
+
+
+def test_interrupt_says_how_to_continue(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(config: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("se3t.training.run.train", interrupt)
+    answer = run("train")
+    assert answer.status == 130
+    assert "resume=true" in answer.err

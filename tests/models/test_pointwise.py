@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from se3t.fiber import Fiber
+from se3t.models.pointwise import DenseLayout, flatten_features, unflatten_features
+
+from .clouds import clouds
+
+
+@pytest.mark.parametrize("fiber", [Fiber("1x0+2x1"), Fiber("3x2"), Fiber("2x0+1x3")])
+def test_flattening_is_undone_exactly(fiber: Fiber):
+    features = clouds(4, 3, fiber=fiber).features
+    flat = flatten_features(features, fiber)
+    assert flat.shape == (7, fiber.dim)
+    restored = unflatten_features(flat, fiber)
+    assert all(torch.equal(restored[degree], features[degree]) for degree in fiber)
+
+
+def test_flattening_does_not_depend_on_the_order_of_degrees():
+    features = clouds(3).features
+    assert torch.equal(
+        flatten_features(features, Fiber("1x0+2x1")),
+        flatten_features(dict(reversed(features.items())), Fiber("1x0+2x1")),
+    )
+
+
+def test_flattening_refuses_another_fiber():
+    with pytest.raises(ValueError, match="expected fiber 1x0"):
+        flatten_features(clouds(3).features, Fiber("1x0"))
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (1,), (4, 1, 3), (2, 0, 3), (0, 2), (0, 0)])
+def test_unpacking_undoes_packing(sizes: tuple[int, ...]):
+    graph = clouds(*sizes)
+    layout = DenseLayout.of(graph.batch, graph.num_graphs)
+    dense = layout.pack(graph.positions)
+    assert dense.shape == (len(sizes), max(*sizes, 1), 3)
+    assert torch.equal(layout.unpack(dense), graph.positions)
+    for index, size in enumerate(sizes):
+        assert torch.equal(dense[index, :size], graph.positions[graph.batch == index])
+        assert not dense[index, size:].any()
+
+
+def test_clouds_of_equal_size_are_a_reshape_without_a_mask():
+    graph = clouds(4, 4, 4)
+    layout = DenseLayout.of(graph.batch, 3)
+    assert layout.mask is None
+    assert layout.pack(graph.positions).data_ptr() == graph.positions.data_ptr()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+from se3t.config import (
+    DeepSetModel,
+    LinearModel,
+    SE3TransformerModel,
+    SetTransformerModel,
+    TFNModel,
+)
+from se3t.errors import UserError
+from se3t.models import MODELS, build_model, model_class
+
+from .clouds import FIBER_IN, FIBER_OUT, clouds
+
+SCHEMAS = [LinearModel, DeepSetModel, TFNModel, SetTransformerModel, SE3TransformerModel]
+
+
+def build(config: object, **changes: object) -> nn.Module:
+    return build_model(
+        config, **{"fiber_in": FIBER_IN, "fiber_out": FIBER_OUT, "num_edge_scalars": 1, "horizon": 1.0, **changes}
+    )
+
+
+def test_registry_and_schemas_name_the_same_models():
+    assert {schema().name for schema in SCHEMAS} == set(MODELS)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_every_model_is_built_from_its_schema_and_keeps_the_contract(schema: type):
+    config = schema()
+    model = build(config)
+    assert isinstance(model, model_class(config.name))
+    assert (model.fiber_in, model.fiber_out) == (FIBER_IN, FIBER_OUT)
+    FIBER_OUT.check(model.double()(clouds(3, 2)))
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_every_setting_of_a_schema_reaches_its_model(schema: type):
+    """A key of the schema that ``from_config`` never reads would be a knob without effect."""
+    source = inspect.getsource(model_class(schema().name).from_config)
+    unread = [key for key in vars(schema()) if key != "name" and key not in source]
+    assert unread == []
+
+
+def test_unknown_model_is_an_error_with_the_nearest_name():
+    with pytest.raises(UserError, match="no model is called 'deep_set'; did you mean 'deepset'"):
+        model_class("deep_set")
+    with pytest.raises(UserError, match="known: deepset, linear, se3_transformer, set_transformer, tfn"):
+        build(SimpleNamespace(name="?"))
+
+
+@pytest.mark.parametrize("target", MODELS.values())
+def test_registry_points_at_modules_that_exist(target: str):
+    assert importlib.util.find_spec(target.split(":")[0]) is not None
+
+
+def test_models_are_imported_when_asked_for():
+    code = (
+        "import sys, se3t.models as m; m.model_class('linear'); sys.exit('se3t.models.se3_transformer' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

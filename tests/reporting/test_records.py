@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from se3t.errors import UserError
+from se3t.reporting.records import find_results, group_by_data, group_by_settings, load_records, parse_record
+
+from .results import result
+
+
+def write(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_results_are_found_at_any_depth(tmp_path: Path):
+    first = write(tmp_path / "nbody" / "tfn" / "0-ab" / "result.json", result("tfn"))
+    second = write(tmp_path / "nbody" / "deepset" / "0-cd" / "result.json", result("deepset"))
+    (tmp_path / "nbody" / "tfn" / "1-ef").mkdir()
+    assert find_results(tmp_path) == sorted([first, second])
+    assert {record.model for record in load_records(find_results(tmp_path), "nbody")} == {"tfn", "deepset"}
+
+
+def test_other_experiments_and_unfinished_runs_are_left_out():
+    results = [result(), result(experiment="qm9"), result(status="running")]
+    assert [record.origin for record in load_records(results, "nbody")] == ["result 0"]
+
+
+@pytest.mark.parametrize(
+    "field", ["test.mse_x", "data.baselines.constant_velocity", "budget.steps_done", "parameters", "config"]
+)
+def test_missing_field_is_named_with_its_file(tmp_path: Path, field: str):
+    content = result()
+    *path, last = field.split(".")
+    target = content
+    for key in path:
+        target = target[key]
+    del target[last]
+    file = write(tmp_path / "result.json", content)
+    with pytest.raises(UserError, match=field) as caught:
+        load_records([file], "nbody")
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_not_a_number_is_named_with_its_file(tmp_path: Path, value: float):
+    file = write(tmp_path / "result.json", result(test__relative_mse_v=value))
+    with pytest.raises(UserError, match=r"test\.relative_mse_v.*finite") as caught:
+        load_records([file], "nbody")
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"seed": "one"}, {"test__mse_x": "small"}, {"parameters": True}, {"model": 3}])
+def test_wrong_type_is_an_error(wrong: dict[str, object]):
+    with pytest.raises(UserError, match="should be"):
+        parse_record(result(**wrong), "somewhere")
+
+
+def test_unreadable_files_are_named(tmp_path: Path):
+    broken = tmp_path / "result.json"
+    broken.write_text('{"status": "fin', encoding="utf-8")
+    with pytest.raises(UserError, match=r"result\.json: is not valid JSON"):
+        load_records([broken], "nbody")
+    with pytest.raises(UserError, match=r"absent\.json: cannot be read"):
+        load_records([tmp_path / "absent.json"], "nbody")
+    with pytest.raises(UserError, match="expected a JSON object, got list"):
+        load_records([write(tmp_path / "list.json", [1])], "nbody")
+
+
+def test_runs_that_differ_by_seed_only_are_one_group():
+    runs = load_records([result(seed=2), result(seed=1, config__runs="elsewhere"), result("tfn")], "nbody")
+    assert [[run.seed for run in group] for group in group_by_settings(runs)] == [[1, 2], [0]]
+
+
+def test_runs_of_different_settings_are_never_averaged():
+    other = result(seed=1)
+    other["config"]["model"]["channels"] = 16
+    longer = result(seed=2, budget__max_steps=5000)
+    assert len(group_by_settings(load_records([result(), other, longer], "nbody"))) == 3
+
+
+def test_settings_that_do_not_matter_do_not_split_a_group():
+    quiet = result(seed=1)
+    quiet["config"]["trainer"]["progress"] = False
+    quiet["config"]["logger"] = {"wandb": "online"}
+    assert len(group_by_settings(load_records([result(), quiet], "nbody"))) == 1
+
+
+def test_a_copied_run_does_not_count_twice():
+    with pytest.raises(UserError, match=r"result 1: the same run .* is also in result 0"):
+        group_by_settings(load_records([result(), result()], "nbody"))
+
+
+@pytest.mark.parametrize("change", [{"data__checksum": "ffff"}, {"data__horizon": 0.5}, {"data__preset": "text"}])
+def test_records_are_grouped_by_data(change: dict[str, object]):
+    groups = group_by_data(load_records([result(), result(seed=1, **change)], "nbody"))
+    assert [len(group) for group in groups.values()] == [1, 1]

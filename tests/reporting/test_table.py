@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from se3t.errors import UserError
+from se3t.reporting.published import load_published
+from se3t.reporting.records import load_records
+from se3t.reporting.table import ResultTable, render_table1, render_tables, table1, tables1, to_markdown
+
+from .results import result
+
+
+def build(*results: dict) -> ResultTable:
+    return table1(load_records(results, "nbody"), load_published())
+
+
+def lines(table: ResultTable) -> dict[str, list[tuple[str, ...]]]:
+    return {block.model: [(row.label, *row.cells) for row in block.rows] for block in table.blocks}
+
+
+def test_rows_stand_in_the_papers_order():
+    assert list(lines(build(result()))) == ["Linear", "DeepSet", "TFN", "Set Transformer", "SE(3)-Transformer"]
+
+
+def test_measured_stands_above_published():
+    measured, published = lines(build(result()))["SE(3)-Transformer"]
+    assert measured == ("measured", "0.0350", "0.500", "3.4e-7", "0.1300", "0.500", "5.6e-7", "12,345", "2,000 †")
+    assert published == (
+        "published",
+        "0.0076 ± 0.0002",
+        "0.110",
+        "3.2e-7",
+        "0.075 ± 0.001",
+        "0.287",
+        "6.3e-7",
+        "–",
+        "100,000",
+    )
+
+
+def test_linear_as_measured_is_the_baseline_of_the_data():
+    measured, published = lines(build(result()))["Linear"]
+    assert measured[:4] == ("measured", "0.0700", "1", "–")
+    assert published[:4] == ("published", "0.0691", "1", "–")
+
+
+def test_a_run_of_linear_adds_its_equivariance_error():
+    measured, _ = lines(build(result("linear", parameters=0)))["Linear"]
+    assert measured[3] == "3.4e-7"
+
+
+def test_models_not_run_are_published_only_and_say_how_to_run_them():
+    table = build(result(data__preset="text"))
+    assert [row[0] for row in lines(table)["DeepSet"]] == ["published only"]
+    assert (
+        "DeepSet not run: se3t train experiment=nbody model=deepset data.preset=text"
+        in table.notes
+    )
+    assert not any(note.startswith("SE(3)-Transformer") for note in table.notes)
+
+
+def test_seeds_give_mean_and_standard_deviation():
+    runs = [result(seed=seed, test__mse_x=mse) for seed, mse in enumerate((0.01, 0.02, 0.03))]
+    table = build(*runs)
+    measured, _ = lines(table)["SE(3)-Transformer"]
+    assert measured[:2] == ("measured, 3 seeds", "0.0200 ± 0.0100")
+    assert any("standard deviation over seeds" in note for note in table.notes)
+
+
+def test_reduced_and_full_budget_are_told_apart():
+    full = result(seed=1, budget__max_steps=100_000, budget__steps_done=100_000)
+    reduced, longest = (row[-1] for row in lines(build(result(), full))["SE(3)-Transformer"][:2])
+    assert (reduced, longest) == ("2,000 †", "100,000")
+    assert any(note.startswith("† reduced budget") for note in build(result(), full).notes)
+    assert any(note.startswith("Full budget") for note in build(full).notes)
+
+
+def test_a_run_that_stopped_early_or_had_another_batch_size_says_so():
+    stopped = result(budget__steps_done=1500, budget__batch_size=64)
+    assert lines(build(stopped))["SE(3)-Transformer"][0][-1] == "1,500 of 2,000 x 64 †"
+
+
+def test_caption_names_the_data_and_that_they_are_simulated():
+    caption = build(result()).notes[0]
+    assert re.match(r"Simulated data: preset calibrated, horizon 1, checksum 01234567\.", caption)
+
+
+def test_different_data_never_share_a_table():
+    mixed = [result(), result("tfn", data__checksum="fedcba9876")]
+    with pytest.raises(UserError, match=r"01234567.*fedcba98"):
+        build(*mixed)
+    assert len(tables1(mixed)) == 2
+    assert len(render_tables(mixed)) == 2
+
+
+def test_no_finished_run_is_a_clear_error():
+    with pytest.raises(UserError, match="no finished run of experiment 'nbody'"):
+        render_table1([result(status="running")])
+
+
+def test_terminal_table_holds_every_cell_in_80_columns():
+    runs = [result(seed=seed, parameters=123_456, test__mse_x=0.03 + seed / 100) for seed in range(3)]
+    buffer = io.StringIO()
+    Console(file=buffer, width=80).print(render_table1(runs))
+    words = buffer.getvalue().split()
+    for row in (row for block in build(*runs).blocks for row in block.rows):
+        for word in (word for cell in row.cells for word in cell.replace("± ", "±").split()):
+            assert word in words
+
+
+def test_markdown_has_one_line_per_row_and_no_ragged_cells():
+    table = build(result())
+    rows = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + sum(len(block.rows) for block in table.blocks)
+    assert {row.count("|") for row in rows} == {11}
+    assert "| SE(3)-Transformer | measured | 0.0350 | 0.500 |" in to_markdown(table)
+
+
+def test_reporting_imports_no_torch():
+    code = "import sys, se3t.reporting.table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,78 @@
+"""Small task, model and configuration for the tests of the trainer; importable by the processes that those start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from se3t.config import Config, DeepSetModel, LinearModel, OptimConfig, TrainerConfig
+from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
+from se3t.tasks.base import Task
+from se3t.tasks.nbody import NBodyTask
+from se3t.training import run
+
+SIZES = {"train": 20, "valid": 6, "test": 6}
+
+
+def random_split(count: int, seed: int, num_particles: int = 4) -> NBodySplit:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(channels: int = 3) -> torch.Tensor:
+        return torch.randn(count, num_particles, channels, generator=generator, dtype=torch.float64)
+
+    velocities, charges = draw(), draw(1).sign()
+    # Something to learn: the change is not the linear one, and not noise alone.
+    return NBodySplit(draw(), velocities, charges, 0.7 * velocities + 0.1 * draw(), 0.3 * velocities * charges, horizon=0.5)
+
+
+def random_dataset() -> NBodyDataset:
+    splits = {name: random_split(size, seed) for seed, (name, size) in enumerate(SIZES.items())}
+    return NBodyDataset(splits=splits, horizon=0.5, checksum="c0ffee")
+
+
+def small_config(runs: Path, **trainer: Any) -> Config:
+    budget = {"max_steps": 12, "batch_size": 8, "eval_batch_size": 4, "eval_every": 5, "checkpoint_every": 4}
+    settings = {**budget, "accelerator": "cpu", "progress": False, "num_equivariance_samples": 1, **trainer}
+    return Config(
+        runs=str(runs),
+        model=DeepSetModel(width=8),
+        optim=OptimConfig(lr=1e-2),
+        trainer=TrainerConfig(**settings),
+    )
+
+
+def linear_config(runs: Path) -> Config:
+    return replace(small_config(runs), model=LinearModel())
+
+
+def build(config: Config) -> tuple[Task, nn.Module]:
+    """What ``se3t.training.run.build_parts`` does, on random data in memory."""
+    task = NBodyTask(config.task, random_dataset())
+    run.ckpt.seed_everything(config.seed)
+    with run.default_dtype(run.data_dtype(config.trainer.precision)):
+        model = run.build_model(
+            config.model,
+            fiber_in=task.fiber_in,
+            fiber_out=task.fiber_out,
+            num_edge_scalars=task.num_edge_scalars,
+            horizon=task.horizon,
+        )
+    return task, Dithered(model) if config.preset == "noisy" else model
+
+
+class Dithered(nn.Module):
+    """A model that draws random numbers in training, as dropout does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.inner = model
+
+    def forward(self, graph: Any) -> Any:
+        prediction = self.inner(graph)
+        if not self.training:
+            return prediction
+        return {degree: value + 0.1 * torch.randn_like(value) for degree, value in prediction.items()}
