@@ -362,7 +362,7 @@ def explain(error: OmegaConfBaseException) -> UserError:
     if isinstance(error, ValidationError) and name in known:
         expected = _in_words(typing.get_type_hints(schema)[name])
         return UserError(f"{key}={error.value}: wrong type; expected {expected}")
-    return UserError(f"{key}: {str(error.msg or error).splitlines()[0]}")
+    return UserError((f"{key}: " if key else "") + str(error.msg or error).splitlines()[0])
 
 
 def _nearest_setting(key: str, name: str, known: list[str]) -> str:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from se3t.fiber import Features
 from se3t.graph import Graph
 from se3t.so3 import safe_norm, safe_normalize
 
 
 @dataclass(frozen=True)
 class EdgeGeometry:
-    """Relative positions of all edges: x_j − x_i of the paper, its length and direction.
+    """Relative positions of all edges, x_j − x_i of the paper, and the features the edges carry.
 
     Attributes:
-        source: ``[edge]`` index j. target: ``[edge]`` index i, ascending.
+        source: ``[edge]`` index j.
+        target: ``[edge]`` index i.
         num_nodes: number of nodes.
         vector: ``[edge, 3]`` = ``positions[source] - positions[target]``.
         length: ``[edge]``, zero (with zero gradient) for coincident points.
         direction: ``[edge, 3]`` of unit length; the zero vector (with zero gradient) for coincident points.
+        edge_scalars: ``[edge, channels]`` invariant edge features, or None.
+        edge_features: ``[edge, channels, 2l+1]`` by degree.
+        repeat: 2 when edges come as reciprocal pairs (j → i, then i → j) with the same invariants, so that one evaluation of the
+            radial networks serves two consecutive edges; otherwise 1.
     """
 
     source: Int[Tensor, " edge"]
@@ -29,9 +36,54 @@ class EdgeGeometry:
     vector: Float[Tensor, "edge 3"]
     length: Float[Tensor, " edge"]
     direction: Float[Tensor, "edge 3"]
+    edge_scalars: Float[Tensor, "edge scalar"] | None = None
+    edge_features: Features = field(default_factory=dict)
+    repeat: int = 1
 
     @classmethod
-    def of(cls, graph: Graph) -> EdgeGeometry:
-        """Geometry of the edges of ``graph``; differentiable with respect to its positions."""
-        vector = graph.positions[graph.source] - graph.positions[graph.target]
-        return cls(graph.source, graph.target, graph.num_nodes, vector, safe_norm(vector), safe_normalize(vector))
+    def of(cls, graph: Graph, *, pair: bool = False) -> EdgeGeometry:
+        """Geometry of the edges of ``graph``; differentiable with respect to its positions.
+
+        Args:
+            graph: the point clouds.
+            pair: reorder the edges into reciprocal pairs where every edge has its reverse and both carry the same invariants;
+                otherwise, or where they do not, the order of the graph is kept.
+        """
+        edge_index, scalars, features, repeat = graph.edge_index, graph.edge_scalars, graph.edge_features, 1
+        order = reciprocal_order(edge_index, graph.num_nodes) if pair else None
+        if order is not None and (scalars is None or _equal_in_pairs(scalars[order])):
+            edge_index, repeat = edge_index[:, order], 2
+            scalars = None if scalars is None else scalars[order]
+            features = {degree: value[order] for degree, value in features.items()}
+        source, target = edge_index[0], edge_index[1]
+        vector = graph.positions[source] - graph.positions[target]
+        length, direction = safe_norm(vector), safe_normalize(vector)
+        return cls(source, target, graph.num_nodes, vector, length, direction, scalars, features, repeat)
+
+    @property
+    def invariants(self) -> Float[Tensor, "unique channel"]:
+        """Input of the radial networks: edge scalars and the length, one row for every ``repeat`` consecutive edges."""
+        length = self.length[:: self.repeat, None]
+        return length if self.edge_scalars is None else torch.cat([self.edge_scalars[:: self.repeat], length], dim=1)
+
+
+def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[Tensor, " edge"] | None:
+    """Order of the edges in which each edge is followed by its reverse; None where some edge has none.
+
+    Args:
+        edge_index: rows (source, target); an edge may occur more than once if its reverse does as often.
+        num_nodes: number of nodes.
+    """
+    source, target = edge_index[0], edge_index[1]
+    if source.numel() % 2:
+        return None
+    smaller, larger = torch.minimum(source, target), torch.maximum(source, target)
+    order = torch.argsort((smaller * num_nodes + larger) * 2 + (source < target), stable=True)
+    if order.numel() == 0:
+        return order
+    paired = edge_index[:, order].unflatten(1, (-1, 2))  # [2, pair, 2]
+    return order if bool((paired[:, :, 0] == paired[:, :, 1].flip(0)).all()) else None
+
+
+def _equal_in_pairs(values: Tensor) -> bool:
+    return torch.equal(values[::2], values[1::2])

@@ -6,6 +6,7 @@ import pytest
 
 from se3t.config import NBodyData
 from se3t.data.nbody.prepare import store_path
+
 from .conftest import Run
 
 _LINES = 6

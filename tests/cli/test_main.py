@@ -10,6 +10,7 @@ import pytest
 
 import se3t
 from se3t.cli.help import COMMANDS, choices
+
 from .conftest import Run
 
 _HELP_OF_EVERYTHING = """

@@ -80,14 +80,8 @@ def test_a_missing_store_names_the_file_and_the_command(path: Path) -> None:
 def test_every_flipped_bit_is_noticed(path: Path) -> None:
     write_store(path, toy())
     whole = path.read_bytes()
-    for place in np.random.default_rng(0).integers(len(whole), size=200).tolist() + [
-        0,
-        40,
-        100,
-        511,
-        512,
-        len(whole) - 1,
-    ]:
+    places = np.random.default_rng(0).integers(len(whole), size=200).tolist()
+    for place in [0, 40, 100, 511, 512, len(whole) - 1, *places]:
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)

@@ -58,10 +58,7 @@ def test_a_run_of_linear_adds_its_equivariance_error():
 def test_models_not_run_are_published_only_and_say_how_to_run_them():
     table = build(result(data__preset="text"))
     assert [row[0] for row in lines(table)["DeepSet"]] == ["published only"]
-    assert (
-        "DeepSet not run: se3t train experiment=nbody model=deepset data.preset=text"
-        in table.notes
-    )
+    assert "DeepSet not run: se3t train experiment=nbody model=deepset data.preset=text" in table.notes
     assert not any(note.startswith("SE(3)-Transformer") for note in table.notes)
 
 

@@ -76,3 +76,18 @@ class Dithered(nn.Module):
         if not self.training:
             return prediction
         return {degree: value + 0.1 * torch.randn_like(value) for degree, value in prediction.items()}
+
+
+class FailingTask(NBodyTask):
+    """Its training loss is not a number from the second step on."""
+
+    calls = 0
+
+    def loss(self, prediction: Any, batch: Any) -> torch.Tensor:
+        self.calls += int(torch.is_grad_enabled() and len(batch) > 2)  # not the trial run with two samples
+        value = super().loss(prediction, batch)
+        return value * float("nan") if self.calls >= 2 else value
+
+
+def failing_build(config: Config) -> tuple[Task, nn.Module]:
+    return FailingTask(config.task, random_dataset()), build(config)[1]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from se3t.errors import UserError, did_you_mean
 
 # The first word after se3t is a command; for train and eval Hydra knows the rest. It does not know commands, so that
-# complete_line takes them out of the line before Hydra reads it.
+# without_command takes them out of the line before Hydra reads it.
 _SCRIPT = """\
 _se3t_complete() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" command="${{COMP_WORDS[1]}}"
@@ -50,10 +49,8 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def strip_command() -> None:
-    """Take the command out of the line that the shell asks about: Hydra expects ``se3t key=value``."""
-    line = os.environ.get("COMP_LINE", "")
+def without_command(line: str) -> str:
+    """Take the command out of the line that a shell asks about: Hydra expects ``se3t key=value``."""
     program, _, rest = line.lstrip().partition(" ")
-    command, space, overrides = rest.lstrip().partition(" ")
-    if command in ("train", "eval"):
-        os.environ["COMP_LINE"] = f"{program} {overrides}" if space else f"{program} "
+    command, _, overrides = rest.lstrip().partition(" ")
+    return f"{program} {overrides}" if command in ("train", "eval") else line

@@ -46,8 +46,9 @@ def _prepare_nbody(config: Config, force: bool) -> None:
 
 
 def _print_nbody(facts: dict[str, Any]) -> None:
-    from se3t.cli.console import console
     from rich.table import Table
+
+    from se3t.cli.console import console
 
     sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
     table = Table(

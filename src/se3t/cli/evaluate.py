@@ -36,8 +36,9 @@ def _evaluate(settings: Any) -> dict[str, Any]:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from se3t.cli.console import console
     from rich.table import Table
+
+    from se3t.cli.console import console
 
     which = f"seed {found['seed']}, step {found['step']}: {found['split']} split"
     table = Table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from se3t.cli.arguments import split_flags
-from se3t.cli.completion import strip_command
+from se3t.cli.completion import without_command
 from se3t.cli.failures import FAILURE, USER_ERROR, report, sentence, status
 from se3t.cli.help import choices
 from se3t.config import conf_dir, register_schemas
@@ -75,14 +76,14 @@ class App:
 
         flags, overrides = split_flags(self.words)
         self.multirun = "--multirun" in flags
-        if "--shell-completion" in flags:
-            strip_command()
         _check_overrides(overrides, self.multirun)
         register_schemas()
         with ExitStack() as stack:
             overrides += stack.enter_context(_sweep_folder(self.multirun, overrides))
-            stack.enter_context(_raw_errors())
+            stack.enter_context(environment("HYDRA_FULL_ERROR", "1"))  # errors as they are, not printed by Hydra
+            stack.enter_context(environment("COMP_LINE", without_command(os.environ.get("COMP_LINE", ""))))
             stack.enter_context(_tolerant_help())
+            stack.enter_context(_messages())
             stack.enter_context(replaced(sys, "argv", [sys.argv[0], *flags, *overrides]))
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.command)(self._job)()
         return self._report()
@@ -106,9 +107,10 @@ class App:
         return job.result
 
     def _work(self, config: Any, in_process_multirun: bool) -> Any:
-        trainer = config.get("trainer")
-        if in_process_multirun and trainer is not None and trainer.devices > 1:
-            raise _refuse_devices(f"trainer.devices={trainer.devices}")
+        from omegaconf import OmegaConf
+
+        if in_process_multirun and self.command == "train" and OmegaConf.select(config, "trainer.devices") != 1:
+            raise _refuse_devices(f"trainer.devices={config.trainer.devices}")
         # Lightning starts the other processes of a distributed run from sys.argv: they must become the same command.
         with replaced(sys, "argv", [sys.argv[0], self.command, *self.words]):
             return self.work(config)
@@ -181,17 +183,32 @@ def _sweep_folder(multirun: bool, overrides: Sequence[str]) -> Iterator[list[str
 
 
 @contextmanager
-def _raw_errors() -> Iterator[None]:
-    """Let errors through as they are: Hydra would print them in its own way and leave the process."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+def environment(name: str, value: str) -> Iterator[None]:
+    """Give a variable of the environment another value for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
+            del os.environ[name]
         else:
-            os.environ["HYDRA_FULL_ERROR"] = before
+            os.environ[name] = before
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Show what this program logs, as plain lines on stderr; Hydra and Lightning log for themselves."""
+    logger, handler = logging.getLogger("se3t"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("se3t: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 @contextmanager

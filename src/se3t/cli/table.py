@@ -14,7 +14,6 @@ def run(words: Sequence[str]) -> int:
     if unknown:
         raise UserError(f"{unknown[0]}: no such flag; known: --markdown, --help")
     from se3t.cli.console import console
-
     from se3t.reporting.table import tables1, to_markdown, to_rich
 
     tables = tables1(_results([Path(word) for word in words if word != "--markdown"]))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from se3t.cli.hydra_app import App
 from se3t.config import to_config
-
-if TYPE_CHECKING:
-    from se3t.training.run import Outcome
 
 
 def run(words: Sequence[str]) -> int:
@@ -18,27 +16,27 @@ def run(words: Sequence[str]) -> int:
     try:
         return app.run()
     finally:
-        outcomes = [job.result for job in app.jobs if job.result is not None]
-        _print_tables([outcome for outcome in outcomes if outcome.result])
+        _print_tables([job.result for job in app.jobs if job.result is not None])
 
 
-def _train(settings: Any) -> Outcome:
+def _train(settings: Any) -> Path:
     config = to_config(settings)
     from se3t.training.run import train
 
     return train(config)
 
 
-def _print_tables(outcomes: Sequence[Outcome]) -> None:
-    if not outcomes:  # also in all but the first of several processes
+def _print_tables(results: Sequence[Path]) -> None:
+    if not results:
         return
     from se3t.cli.console import console
-
     from se3t.reporting.table import render_tables
+    from se3t.training.distributed import process_rank
 
+    if process_rank() != 0:  # one of several processes that a launcher started: the first one speaks for all
+        return
     out = console()
-    for table in render_tables([outcome.result for outcome in outcomes]):
+    for table in render_tables(results):
         out.print(table)
-    for outcome in outcomes:
-        state = "run record" if outcome.trained else "finished before, reported from"
-        out.print(f"{state}: {outcome.folder / 'result.json'}", soft_wrap=True, highlight=False)
+    for path in results:
+        out.print(f"run record: {path}", soft_wrap=True, highlight=False)

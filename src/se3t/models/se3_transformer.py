@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Self
 
 from torch import nn
 
@@ -65,7 +64,7 @@ class SE3Transformer(nn.Module):
     @classmethod
     def from_config(
         cls, config: SE3TransformerModel, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float
-    ) -> Self:
+    ) -> SE3Transformer:
         """The model of a configuration; ``horizon`` is not used."""
         return cls(
             fiber_in,
@@ -90,10 +89,10 @@ class SE3Transformer(nn.Module):
         Raises:
             ValueError: when the features of the graph are not of type ``fiber_in``.
         """
-        basis = EquivariantBasis(EdgeGeometry.of(graph), self.max_degree)
+        basis = EquivariantBasis(EdgeGeometry.of(graph, pair=True), self.max_degree)
         features = graph.features
         for index, block in enumerate(self.blocks):
-            features = block(features, basis, graph.edge_scalars, graph.edge_features)
+            features = block(features, basis)
             if index < len(self.norms):
                 features = self.norms[index](features)
         return features

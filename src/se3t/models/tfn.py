@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Self
 
 from torch import nn
 
@@ -61,7 +60,7 @@ class TFN(nn.Module):
     @classmethod
     def from_config(
         cls, config: TFNModel, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float
-    ) -> Self:
+    ) -> TFN:
         """The model of a configuration; ``horizon`` is not used."""
         return cls(
             fiber_in,
@@ -82,10 +81,10 @@ class TFN(nn.Module):
         Raises:
             ValueError: when the features of the graph are not of type ``fiber_in``.
         """
-        basis = EquivariantBasis(EdgeGeometry.of(graph), self.max_degree)
+        basis = EquivariantBasis(EdgeGeometry.of(graph, pair=True), self.max_degree)
         features = graph.features
         for index, conv in enumerate(self.convs):
-            features = conv(features, basis, graph.edge_scalars, graph.edge_features)
+            features = conv(features, basis)
             if index < len(self.norms):
                 features = self.norms[index](features)
         return features

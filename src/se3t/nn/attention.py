@@ -142,15 +142,9 @@ class SE3AttentionBlock(nn.Module):
             self.project = EquivariantLinear(value, fiber_out)
             self.self_interaction = _self_interaction(self_interaction, fiber_in, fiber_out.restrict(fiber_in))
 
-    def forward(
-        self,
-        features: Features,
-        basis: EquivariantBasis,
-        edge_scalars: Tensor | None = None,
-        edge_features: Features | None = None,
-    ) -> Features:
-        """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree; see :class:`EquivariantConv`."""
-        parts = [conv(features, basis, edge_scalars, edge_features) for conv in self.value_key]
+    def forward(self, features: Features, basis: EquivariantBasis) -> Features:
+        """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree."""
+        parts = [conv(features, basis) for conv in self.value_key]
         fibers = (self.attention.fiber_value, self.attention.fiber_key)
         value, key = split_features(parts[0], *fibers) if len(parts) == 1 else parts
         attended = self.attention(self.query(features), key, value, basis.geometry)

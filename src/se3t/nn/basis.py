@@ -24,7 +24,7 @@ def path_degrees(degree_out: int, degree_in: int) -> range:
 
 
 class EquivariantBasis:
-    """Basis of all equivariant kernels on the edges of one graph, computed once per forward pass and shared by all layers.
+    """Basis of all equivariant kernels on the edges of a graph, made once per forward pass and shared by all layers.
 
     Each kernel takes what it needs, made on first use: harmonics, dense kernels, or the frames of the edges. Everything
     is differentiable with respect to the positions behind ``geometry``. At coincident points only the part l = k, J = 0

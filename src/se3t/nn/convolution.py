@@ -1,8 +1,8 @@
-"""The TFN layer: messages W^{lk}(x_j − x_i) f_j^k, summed over the neighbours, plus the self-interaction of the node."""
+"""The TFN layer: messages W^{lk}(x_j − x_i) f_j^k, summed over the neighbours, plus the self-interaction."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.utils import scatter
 
 from se3t.fiber import Features, Fiber, cat_features
@@ -76,20 +76,12 @@ class EquivariantConv(nn.Module):
         if reduce != "none" and self_interaction and shared:
             self.self_interaction = EquivariantLinear(fiber_in.restrict(shared), shared, bias=self_interaction_bias)
 
-    def forward(
-        self,
-        features: Features,
-        basis: EquivariantBasis,
-        edge_scalars: Tensor | None = None,
-        edge_features: Features | None = None,
-    ) -> Features:
+    def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """Convolve.
 
         Args:
             features: ``[node, C_in, 2k+1]`` by degree.
-            basis: of the graph's edges.
-            edge_scalars: ``[edge, num_edge_scalars]``.
-            edge_features: ``[edge, C_edge, 2l+1]`` by degree.
+            basis: of the graph's edges, with their scalars and features.
 
         Returns:
             ``[node, C_out, 2l+1]`` by degree, or ``[edge, …]`` with ``reduce="none"``.
@@ -98,13 +90,13 @@ class EquivariantConv(nn.Module):
             ValueError: when a field is not of the type that the layer was built for.
         """
         self.fiber_in.check(features)
-        self.fiber_edge.check(edge_features or {}, "edge_features")
         geometry = basis.geometry
+        self.fiber_edge.check(geometry.edge_features, "edge_features")
         source = {degree: value[geometry.source] for degree, value in features.items()}
-        if edge_features:
-            source = cat_features(source, edge_features) if self.edge_mode == "cat" else _add(source, edge_features)
-        hidden = self.radial(geometry.length, edge_scalars)
-        out = self.kernel(source, hidden, self.radial, basis)
+        if self.fiber_edge:
+            join = cat_features if self.edge_mode == "cat" else _add
+            source = join(source, geometry.edge_features)
+        out = self.kernel(source, self.radial(geometry), self.radial, basis)
         if self.reduce == "none":
             return out
         out = {l: scatter(value, geometry.target, 0, geometry.num_nodes, self.reduce) for l, value in out.items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from se3t.fiber import Fiber
+from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import num_paths
 
 SHARING = ("none", "full", "degree_out", "degree_in")
@@ -76,43 +77,41 @@ class RadialNetwork(nn.Module):
     def _add_last_layer(self, degree_out: int, degree_in: int, last_bias: bool) -> None:
         shape = (self.fiber_out[degree_out], num_paths(degree_out, degree_in), self.fiber_in[degree_in])
         fan = sum(num_paths(degree_out, k) * channels for k, channels in self.fiber_in.items())
-        # Var(W_J f) = 1 / (4π (2l+1)) per component; half of the hidden units are active with E[h²] = 1 after LayerNorm.
+        # Var(W_J f) = 1 / (4π (2l+1)) per component; half of the hidden units are active, E[h²] = 1 after LayerNorm.
         std = math.sqrt(4 * math.pi * (2 * degree_out + 1) / fan / (self.hidden / 2))
         self.weight[self.key(degree_out, degree_in)] = nn.Parameter(torch.randn(self.hidden, *shape) * std)
         if last_bias:
             self.bias[self.key(degree_out, degree_in)] = nn.Parameter(torch.zeros(shape))
 
-    def forward(self, length: Float[Tensor, " edge"], edge_scalars: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Hidden features of every trunk, each ``[edge, hidden]``.
+    def forward(self, geometry: EdgeGeometry) -> tuple[Tensor, ...]:
+        """Hidden features of every trunk, each ``[unique, hidden]``: one row for ``geometry.repeat`` consecutive edges.
 
         Args:
-            length: ``[edge]`` distances, in the unit of the positions.
-            edge_scalars: ``[edge, num_edge_scalars]`` invariant edge features.
+            geometry: lengths and invariant features of the edges.
 
         Raises:
             ValueError: when the number of edge scalars is not the one the network was built for.
         """
-        received = 0 if edge_scalars is None else edge_scalars.shape[-1]
+        received = 0 if geometry.edge_scalars is None else geometry.edge_scalars.shape[-1]
         if received != self.num_edge_scalars:
             raise ValueError(f"edge_scalars: expected {self.num_edge_scalars} per edge, got {received}")
-        inputs = length[:, None] if edge_scalars is None else torch.cat([edge_scalars, length[:, None]], dim=1)
-        hidden = inputs[None]
+        hidden = geometry.invariants[None]
         for layer in self.trunk:
             hidden = layer(hidden)
         return hidden.unbind(0)  # not indexed later: each index would have a backward that fills all trunks with zeros
 
     def last_layer(self, degree_out: int, degree_in: int) -> tuple[Tensor, Tensor]:
-        """Weight ``[hidden, C_out, path, C_in]`` and bias ``[C_out, path, C_in]`` (zeros where there is none) of one pair."""
+        """Weight ``[hidden, C_out, path, C_in]`` and bias ``[C_out, path, C_in]`` (zeros if none) of one pair."""
         key = self.key(degree_out, degree_in)
         weight = self.weight[key]
         return weight, self.bias[key] if key in self.bias else weight.new_zeros(weight.shape[1:])
 
-    def pair_weight(self, hidden: Sequence[Tensor], degree_out: int, degree_in: int) -> Float[Tensor, "edge w p u"]:
-        """φ_J^{lk} on every edge: ``[edge, C_out, path, C_in]``."""
+    def pair_weight(self, hidden: Sequence[Tensor], degree_out: int, degree_in: int) -> Float[Tensor, "unique w p u"]:
+        """φ_J^{lk}: ``[unique, C_out, path, C_in]``, one row for every row of ``hidden``."""
         return affine(hidden[self.trunk_of[degree_out, degree_in]], *self.last_layer(degree_out, degree_in))
 
-    def stacked_weight(self, hidden: Sequence[Tensor], degree_out: int) -> Float[Tensor, "edge w column"]:
-        """φ of all pairs of one output degree, ``[edge, C_out, Σ_k paths C_in]``, columns over k, then p, then u.
+    def stacked_weight(self, hidden: Sequence[Tensor], degree_out: int) -> Float[Tensor, "unique w column"]:
+        """φ of all pairs of one output degree, ``[unique, C_out, Σ_k paths C_in]``, columns over k, then p, then u.
 
         One product where the pairs share their trunk, one product per pair otherwise.
         """
@@ -125,11 +124,12 @@ class RadialNetwork(nn.Module):
         return affine(hidden[trunks.pop()], weight, torch.cat([value.flatten(1) for value in biases], dim=1))
 
     def extra_repr(self) -> str:
+        """What ``print`` shows in the brackets."""
         return f"{self.fiber_in!r} -> {self.fiber_out!r}, scalars={self.num_edge_scalars}, hidden={self.hidden}"
 
 
-def affine(hidden: Float[Tensor, "edge r"], weight: Tensor, bias: Tensor) -> Tensor:
-    """``[edge, r]`` times ``[r, *shape]`` plus ``[*shape]``: ``[edge, *shape]``, as one product."""
+def affine(hidden: Float[Tensor, "unique r"], weight: Tensor, bias: Tensor) -> Tensor:
+    """``[unique, r]`` times ``[r, *shape]`` plus ``[*shape]``: ``[unique, *shape]``, as one product."""
     return torch.addmm(bias.flatten(), hidden, weight.flatten(1)).unflatten(1, weight.shape[1:])
 
 

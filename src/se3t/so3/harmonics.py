@@ -73,7 +73,7 @@ def associated_legendre(max_degree: int, x: Float[Tensor, "*batch"]) -> dict[tup
         x: ``[*batch]``, cosine of the polar angle, in [−1, 1].
 
     Returns:
-        ``{(J, m): [*batch]}`` for J ≤ max_degree. For instance P_3^1(0.3) = −0.787 with the phase, and 0.787 here.
+        ``{(J, m): [*batch]}`` for J ≤ max_degree. For instance P_3^1(0.3) = −0.787; with the phase it would be 0.787.
 
     Source: the recursion of :func:`spherical_harmonics`.
     """

@@ -20,8 +20,8 @@ def random_rotation(
 ) -> Float[Tensor, "*batch 3 3"]:
     """Rotations drawn from the Haar (uniform) measure of SO(3).
 
-    A four-dimensional Gaussian has no preferred direction, so its direction is a uniform unit quaternion; a product with
-    a fixed unit quaternion is an isometry of the 3-sphere, so the image on SO(3) is invariant. (The Q of a raw QR
+    A four-dimensional Gaussian has no preferred direction, so its direction is a uniform unit quaternion; products with
+    a fixed unit quaternion are isometries of the 3-sphere, so the image on SO(3) is invariant. (The Q of a raw QR
     factorisation is not.)
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -36,7 +36,7 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def from_config(cls, config: Config) -> Self:
+    def from_config(cls, config: Config) -> Task:
         """Load the data that ``config.data`` describes."""
 
     @abstractmethod
@@ -44,7 +44,7 @@ class Task(ABC):
         """Number of samples of a split."""
 
     @abstractmethod
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Task:
         """Keep working copies of the data on ``device`` in ``dtype``; the task itself is returned."""
 
     @abstractmethod
@@ -81,6 +81,6 @@ class Task(ABC):
     def describe(self) -> dict[str, Any]:
         """The data as the run record names them: preset, checksum, baselines on the test split."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Task:
         # An averaged copy of the training module shares the data; a task holds no state that training changes.
         return self

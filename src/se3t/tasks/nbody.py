@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -101,7 +101,7 @@ class NBodyTask(Task):
         self.to("cpu", torch.get_default_dtype())
 
     @classmethod
-    def from_config(cls, config: Config) -> Self:
+    def from_config(cls, config: Config) -> NBodyTask:
         """Load the prepared data, preparing them first where they are missing.
 
         Raises:
@@ -117,7 +117,7 @@ class NBodyTask(Task):
         """Number of trajectories of a split."""
         return len(self._data[split])
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> NBodyTask:
         """Keep working copies on ``device`` in ``dtype``, made from the double-precision data."""
         self._data = {name: samples.to(device, dtype) for name, samples in self._exact.items()}
         self._templates = {}

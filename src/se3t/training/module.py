@@ -29,6 +29,12 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.model, self.task, self.config, self.first_step = model, task, config, first_step
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # Lightning notes every hook it calls; torch's bookkeeping takes longer than the hook
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def setup(self, stage: str) -> None:
         """Bring the data to the device of this process."""
         self.task.to(self.trainer.strategy.root_device, data_dtype(self.config.trainer.precision))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -24,9 +24,6 @@ from se3t.training.feed import StepFeed
 from se3t.training.finish import finish, measure
 from se3t.training.loggers import Write, fan_out, wandb_run
 from se3t.training.precision import data_dtype, default_dtype
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 Build: TypeAlias = Callable[[Config], tuple[Task, nn.Module]]
 """Makes task and model of a configuration; a function of a module, so that other processes can import it."""
@@ -67,7 +64,7 @@ def choose_device(accelerator: str) -> torch.device:
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def train(config: Config | DictConfig, run_dir: Path | str | None = None, *, build: Build = build_parts) -> Path:
+def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None, *, build: Build = build_parts) -> Path:
     """Train what ``config`` describes, choose the best weights on the validation split and measure them on the test
     split, once.
 
@@ -76,7 +73,7 @@ def train(config: Config | DictConfig, run_dir: Path | str | None = None, *, bui
     the interruption.
 
     Args:
-        config: a validated configuration.
+        config: a configuration, or the settings of one.
         run_dir: folder of the run record; by default its place follows from the configuration.
         build: how task and model are made.
 

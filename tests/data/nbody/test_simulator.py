@@ -76,7 +76,7 @@ def test_one_step_is_a_full_kick_and_then_a_drift() -> None:
 
 @pytest.mark.parametrize("num_steps", [1000, 2000])
 def test_two_opposite_charges_circle_each_other(num_steps: int) -> None:
-    # Distance 1, relative speed √2, period 2π/√2: after a quarter of it the pair has turned by 90°. Error of first order in Δt.
+    # Distance 1, relative speed √2, period 2π/√2: a quarter of it turns the pair by 90°. Error of first order in Δt.
     speed = np.sqrt(2.0) / 2
     step_size = 2 * np.pi / np.sqrt(2.0) / 4 / num_steps
     system = pair([[0.5, 0, 0], [-0.5, 0, 0]], [[0, speed, 0], [0, -speed, 0]], [1, -1], step_size=step_size)

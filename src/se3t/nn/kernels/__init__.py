@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -19,12 +19,14 @@ KERNELS = {
 }
 
 
+@runtime_checkable
 class Kernel(Protocol):
-    """``(source features by degree [edge, C_in, 2k+1], hidden radial features [edge, r] per trunk) → [edge, C_out, 2l+1]``."""
+    """Source features by degree ``[edge, C_in, 2k+1]`` and radial features ``[unique, r]`` → ``[edge, C_out, 2l+1]``."""
 
     def __call__(
         self, features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis
-    ) -> Features: ...
+    ) -> Features:
+        """See :func:`se3t.nn.kernels.reference.messages`."""
 
 
 def get_kernel(name: str) -> Kernel:

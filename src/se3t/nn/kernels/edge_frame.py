@@ -37,7 +37,7 @@ def messages(features: Features, hidden: Sequence[Tensor], radial: RadialNetwork
 
 
 def _stack(rotated: Features, order: int) -> Tensor:
-    """Components ±order of all degrees: ``[edge, 1, (k u)]``; for order > 0 ``[edge, 2, (a|b k u)]``, rows (+order, -order)."""
+    """Components ±order of all degrees: ``[edge, 1, (k u)]``, or rows (+order, -order) ``[edge, 2, (a|b k u)]``."""
     parts = [(value, degree) for degree, value in rotated.items() if degree >= order]
     plus = torch.cat([value[:, degree + order] for value, degree in parts], dim=1)
     if order == 0:
@@ -55,7 +55,7 @@ def _components(degree: int, parts: Mapping[int, Tensor]) -> Tensor:
 
 
 def _weights(hidden: Sequence[Tensor], radial: RadialNetwork) -> list[Tensor]:
-    """Per order m the matrix ``[edge, (l w), (a|b k u)]``."""
+    """Per order m the matrix ``[unique, (l w), (a|b k u)]``."""
     pairs = [(l, k) for l in radial.fiber_out for k in radial.fiber_in]
     weights, biases = {}, {}
     for pair in pairs:
@@ -108,7 +108,7 @@ def _mend_coincident(
     if coincident.numel() == 0:
         return out
     mended = {degree: value.index_fill(0, coincident, 0.0) for degree, value in out.items()}
-    at_zero = [trunk[coincident] for trunk in hidden]
+    at_zero = [trunk[coincident // basis.geometry.repeat] for trunk in hidden]
     for degree in radial.fiber_out.restrict(radial.fiber_in):
         isotropic = radial.pair_weight(at_zero, degree, degree)[:, :, 0] / math.sqrt(4 * math.pi * (2 * degree + 1))
         own = isotropic @ features[degree][coincident]

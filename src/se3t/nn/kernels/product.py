@@ -1,20 +1,27 @@
-"""Many small products, in the orientation that small-matrix routines like: a long contiguous inner dimension, forward and backward."""
+"""Many small products, in the orientation that small-matrix routines like: a long contiguous inner dimension."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def transposed_product(left: Tensor, right: Tensor) -> Tensor:
-    """Left · rightᵀ for every edge: ``[edge, a, u], [edge, b, u] → [edge, a, b]``; differentiable any number of times."""
-    return cast(Tensor, _TransposedProduct.apply(left, right))
+def transposed_product(
+    left: Float[Tensor, "edge a u"], right: Float[Tensor, "unique b u"]
+) -> Float[Tensor, "edge a b"]:
+    """Left · rightᵀ for every edge, differentiable twice and more.
+
+    Where ``right`` has fewer rows, each serves the same number of consecutive edges and is read once for all of them.
+    """
+    stacked = left.unflatten(0, (len(right), -1)).flatten(1, 2) if len(right) else left
+    return cast(Tensor, _TransposedProduct.apply(stacked, right)).view(*left.shape[:2], -1)
 
 
 class _TransposedProduct(torch.autograd.Function):
-    """Plain autograd would make the gradient of ``right`` transposed, several times slower for wide inner dimensions."""
+    """Plain autograd makes the gradient of ``right`` transposed: several times slower for wide inner dimensions."""
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def messages(features: Features, hidden: Sequence[Tensor], radial: RadialNetwork
 
     Args:
         features: source feature of every edge, ``features[k]``: ``[edge, C_in, 2k+1]``.
-        hidden: ``[edge, r]`` per trunk, from the radial network.
+        hidden: ``[unique, r]`` per trunk, from the radial network; a row serves ``basis.geometry.repeat`` edges.
         radial: the radial network that made ``hidden``.
         basis: harmonics of the edge directions.
 
@@ -29,7 +29,7 @@ def messages(features: Features, hidden: Sequence[Tensor], radial: RadialNetwork
     for degree_out in radial.fiber_out:
         message: Tensor | None = None
         for degree_in, feature in features.items():
-            phi = radial.pair_weight(hidden, degree_out, degree_in)
+            phi = radial.pair_weight(hidden, degree_out, degree_in).repeat_interleave(basis.geometry.repeat, 0)
             for path, degree in enumerate(path_degrees(degree_out, degree_in)):
                 q = clebsch_gordan(degree_out, degree_in, degree).to(feature)
                 kernel = torch.einsum("ej,kij->eki", basis.harmonic(degree), q)

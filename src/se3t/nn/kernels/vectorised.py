@@ -1,4 +1,4 @@
-"""Few large products instead of loops over J: basis times feature per input degree, then one product per output degree."""
+"""Few large products instead of loops over J: basis times feature by input degree, one product per output degree."""
 
 from __future__ import annotations
 

@@ -1,0 +1,50 @@
+"""What a user does first, at toy size: prepare, train, ask again, evaluate, print the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+_TINY = ["preset=smoke", "model.num_layers=1", "model.num_degrees=2", "model.channels=4", "trainer.progress=false"]
+
+
+@pytest.mark.parametrize("model", [["model=linear"], ["model=se3_transformer", *_TINY[1:4]]], ids=["linear", "se3t"])
+def test_train_report_evaluate_and_tabulate(run: Run, tmp_path: Path, model: list[str]) -> None:
+    words = ["experiment=nbody", "preset=smoke", "trainer.progress=false", *model]
+    first = run("train", *words)
+    assert first.status == 0, first.err
+    assert first.files == ["data", "runs"]
+    result = next(tmp_path.glob("runs/nbody/*/*/result.json"))
+    assert json.loads(result.read_text())["status"] == "finished"
+    assert "Table 1" in first.out
+    assert "published only" in first.out
+    assert f"run record: {result.relative_to(tmp_path)}" in first.out
+
+    again = run("train", *words)
+    assert again.status == 0
+    assert "finished before" in again.err
+    assert f"run record: {result.relative_to(tmp_path)}" in again.out
+
+    measured = run("eval", f"checkpoint={result.parent}", "trainer.precision=64")
+    assert measured.status == 0, measured.err
+    assert "equivariance_error_x" in measured.out
+    assert "precision 64" in measured.out
+
+    table = run("table", "--markdown")
+    assert table.status == 0
+    assert table.out.startswith("**Table 1")
+    assert run("table", str(result)).status == 0
+
+
+def test_data_prepare_prints_what_trivial_predictions_reach(run: Run) -> None:
+    answer = run("data", "prepare", "nbody", "preset=smoke", "data.root=stores", "trainer.progress=false")
+    assert answer.status == 0, answer.err
+    assert answer.files == ["stores"]
+    for word in ("preset calibrated", "32 train, 16 valid, 16 test", "(Linear)", "least squares", "energy drift"):
+        assert word in answer.out
+    again = run("data", "prepare", "nbody", "preset=smoke", "data.root=stores", "force=true", "trainer.progress=false")
+    assert again.out == answer.out

@@ -1,0 +1,153 @@
+"""The schemas, and what makes a configuration of settings; every committed configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import yaml
+
+from se3t import config as schemas
+from se3t.cli.help import choices
+from se3t.cli.hydra_app import compose
+from se3t.config import SCHEMAS, Config, EvalConfig, conf_dir, to_config, to_eval_config
+from se3t.data.nbody.presets import resolve
+from se3t.errors import UserError
+from se3t.models import MODELS
+from se3t.tasks import TASKS
+
+_PRESETS, _EXPERIMENTS = choices("preset"), choices("experiment")
+
+
+def test_schemas_import_no_torch_and_no_hydra() -> None:
+    code = "import sys, se3t.config; print({'torch', 'hydra', 'omegaconf', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+# --- schemas ------------------------------------------------------------------------------------------------
+
+
+def test_every_model_and_task_has_a_schema_a_file_and_an_implementation() -> None:
+    assert set(SCHEMAS["model"]) == set(choices("model")) == set(MODELS)
+    assert set(SCHEMAS["task"]) == set(choices("task")) == set(TASKS)
+    assert set(SCHEMAS["data"]) == set(choices("data"))
+    for group in SCHEMAS.values():
+        assert all(schema().name == name for name, schema in group.items())
+
+
+def test_defaults_survive_the_way_through_plain_settings() -> None:
+    for model in SCHEMAS["model"].values():
+        config = Config(model=model())
+        assert to_config(asdict(config)) == config
+
+
+def _limited() -> Iterator[tuple[str, dict[str, Any]]]:
+    groups: dict[str, list[type]] = {"": [Config], "optim.": [schemas.OptimConfig], "trainer.": [schemas.TrainerConfig]}
+    groups |= {"model.": list(SCHEMAS["model"].values())}
+    for prefix, classes in groups.items():
+        for schema in classes:
+            for item in dataclasses.fields(schema):
+                if "above" in item.metadata:
+                    yield f"{prefix}{item.name}", {"schema": schema, "kind": item.type, **item.metadata}
+
+
+@pytest.mark.parametrize(("key", "limits"), [pytest.param(key, limits, id=key) for key, limits in _limited()])
+def test_every_number_is_held_to_its_limits(key: str, limits: dict[str, Any]) -> None:
+    bad = [limits["at_least"] - 1, limits["above"], limits["at_most"] + 1]
+    values = [int(value) for value in bad if math.isfinite(value)]
+    assert values, "a number without limits"
+    for value in values + ([math.nan, math.inf] if "float" in str(limits["kind"]) else []):
+        settings = asdict(Config(model=limits["schema"]()) if key.startswith("model.") else Config())
+        *path, name = key.split(".")
+        node = settings
+        for part in path:
+            node = node[part]
+        node[name] = value
+        with pytest.raises(UserError, match=rf"^{key}={value}.*out of range"):
+            to_config(settings)
+
+
+def test_a_word_outside_the_choices_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"optim\.schedule=cosin: unknown; did you mean 'cosine'\?"):
+        to_config({"optim": {"schedule": "cosin"}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trainer": {"max_step": 1}}, r"trainer\.max_step: no such setting; did you mean 'max_steps'\?"),
+        ({"max_steps": 1}, r"max_steps: no such setting; did you mean 'trainer\.max_steps'\?"),
+        ({"model": {"name": "tnf"}}, r"model=tnf: unknown; did you mean 'tfn'\?"),
+        ({"model": {"name": "linear", "channels": 4}}, r"model\.channels: no such setting; known: name"),
+        ({"trainer": {"max_steps": "many"}}, r"trainer\.max_steps=many: wrong type; expected a whole number"),
+        ({"optim": {"lr": None}}, r"optim\.lr=None: wrong type; expected a number"),
+        ({"optim": {"clip_norm": "x"}}, r"optim\.clip_norm=x: wrong type; expected a number or null"),
+        ({"resume": "maybe"}, r"resume=maybe: wrong type; expected true or false"),
+        ({"runs": "${nowhere}"}, r"runs: .*nowhere"),
+        ({"trainer": 3}, r".*TrainerConfig.*value: 3"),
+    ],
+)
+def test_bad_settings_are_named_in_one_sentence(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}") as caught:
+        to_config(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_eval_has_settings_of_its_own() -> None:
+    config = to_eval_config({"checkpoint": "x", "trainer": {"precision": "64"}})
+    assert config == EvalConfig(checkpoint="x", trainer=schemas.EvalTrainer(precision="64"))
+    with pytest.raises(UserError, match=r"split=tset: unknown; did you mean 'test'\?"):
+        to_eval_config({"checkpoint": "x", "split": "tset"})
+    with pytest.raises(UserError, match="a value is missing"):
+        to_eval_config({})
+
+
+# --- committed configurations ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", _PRESETS)
+@pytest.mark.parametrize("experiment", _EXPERIMENTS)
+def test_every_committed_configuration_composes_and_is_valid(experiment: str, preset: str) -> None:
+    for model in SCHEMAS["model"]:
+        config = to_config(compose("train", [f"experiment={experiment}", f"preset={preset}", f"model={model}"]))
+        assert (config.experiment, config.preset) == (experiment, preset)
+        assert type(config.model) is SCHEMAS["model"][model]
+        resolve(config.data)
+
+
+def test_every_file_of_conf_is_reached() -> None:
+    known = {"train.yaml", "eval.yaml"}
+    known |= {f"{group}/{name}.yaml" for group in SCHEMAS for name in choices(group)}
+    known |= {f"{group}/{name}.yaml" for group in ("experiment", "preset") for name in choices(group)}
+    models = choices("model")
+    for experiment, preset in itertools.product(_EXPERIMENTS, _PRESETS):
+        known |= {f"tuned/{experiment}/{model}.yaml" for model in models}
+        known |= {f"budget/{experiment}/{preset}.yaml"}
+        known |= {f"budget/model/{experiment}_{preset}_{model}.yaml" for model in models}
+    files = {path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")}
+    assert {name for name in files if not name.startswith("paper/")} <= known
+
+
+def test_learning_rates_follow_the_model_and_the_command_line_wins() -> None:
+    rates = {"se3_transformer": 3e-3, "tfn": 3e-3, "set_transformer": 3e-4, "deepset": 1e-3}
+    for model, rate in rates.items():
+        assert to_config(compose("train", ["experiment=nbody", f"model={model}"])).optim.lr == rate
+    assert to_config(compose("train", ["optim.lr=0.5", "model=tfn"])).optim.lr == 0.5
+
+
+def test_the_default_budget_is_that_of_the_paper() -> None:
+    published = yaml.safe_load((conf_dir() / "paper" / "table1.yaml").read_text())["budget"]
+    trainer = to_config(compose("train", [])).trainer
+    assert {"max_steps": trainer.max_steps, "batch_size": trainer.batch_size} == published
+
+
+def test_the_command_line_wins_over_a_preset() -> None:
+    config = to_config(compose("train", ["trainer.max_steps=7", "preset=smoke", "data.num_train=3"]))
+    assert (config.trainer.max_steps, config.data.num_train, config.preset) == (7, 3, "smoke")

@@ -1,0 +1,76 @@
+"""What the README tells a user to type exists and is understood."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from se3t.cli.arguments import split_flags
+from se3t.cli.help import COMMANDS, choices
+from se3t.cli.hydra_app import compose
+from se3t.config import to_config, to_eval_config
+
+_ROOT = Path(__file__).resolve().parents[1]
+_README = (_ROOT / "README.md").read_text(encoding="utf-8")
+_HELP = "\n".join(command.text for command in COMMANDS.values())
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", _README, re.MULTILINE | re.DOTALL)
+
+
+def _lines() -> list[str]:
+    typed = [line for block in _blocks("bash") for line in block.splitlines()]
+    # Examples of --help: the command ends where an explanation begins, two spaces further on.
+    typed += [line.strip().split("  ")[0] for line in _HELP.split("\n") if line.startswith("  se3t ")]
+    return sorted(set(typed))
+
+
+@pytest.mark.parametrize("line", _lines())
+def test_every_command_that_is_shown_is_understood(line: str) -> None:
+    words = shlex.split(line)
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (_ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif words[0] == "se3t":
+        _check(words[1], words[2:])
+    else:
+        assert os.access(_ROOT / words[0], os.X_OK), f"{words[0]} is not a script of this repository"
+
+
+def _check(command: str, words: list[str]) -> None:
+    assert command in COMMANDS
+    if command == "train":
+        overrides = split_flags(words)[1]
+        for word in overrides:  # one value of each sweep
+            key, _, value = word.partition("=")
+            overrides[overrides.index(word)] = f"{key}={value.split(',')[0]}"
+        to_config(compose("train", overrides))
+    elif command == "eval":
+        to_eval_config(compose("eval", words))
+    elif command == "data":
+        assert words[0] == "prepare"
+        assert words[1] in choices("data")
+        to_config(compose("train", words[2:]))
+
+
+def test_choices_of_the_readme_are_those_of_conf() -> None:
+    for group in ("model", "preset"):
+        row = re.search(rf"^\| `{group}=` \|(.*)\|$", _README, re.MULTILINE)
+        assert row is not None
+        assert sorted(re.findall(r"`(\w+)`", row[1])) == choices(group)
+
+
+def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = _blocks("python")
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    output = names["output"]
+    assert isinstance(output, dict)
+    assert {degree: tuple(value.shape) for degree, value in output.items()} == {0: (32, 1, 1), 1: (32, 2, 3)}
+    errors = re.findall(r"\d: ([\d.e+-]+)", capsys.readouterr().out)
+    assert len(errors) == 2
+    assert all(float(error) < 1e-5 for error in errors)

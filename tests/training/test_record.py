@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from se3t.config import Config, DeepSetModel, OptimConfig, TrainerConfig
+from se3t.errors import UserError
+from se3t.training import record
+
+
+def test_the_folder_of_a_run_follows_from_its_settings(tmp_path: Path) -> None:
+    config = Config(runs=str(tmp_path), seed=7, model=DeepSetModel())
+    folder = record.run_dir(config)
+    assert folder.parent == tmp_path / "nbody" / "deepset"
+    assert folder.name == f"7-{record.config_hash(config)}"
+    assert folder == record.run_dir(Config(runs=str(tmp_path), seed=7, model=DeepSetModel()))
+
+
+def test_the_hash_ignores_length_place_and_display() -> None:
+    config = Config()
+    same = [
+        replace(config, resume=True, runs="elsewhere"),
+        replace(config, trainer=TrainerConfig(max_steps=5, progress=False, threads=1, checkpoint_every=7)),
+        replace(config, logger=replace(config.logger, wandb="offline", tags=["a"])),
+        replace(config, data=replace(config.data, root="/else")),
+    ]
+    assert {record.config_hash(other) for other in same} == {record.config_hash(config)}
+
+
+def test_the_hash_depends_on_everything_else() -> None:
+    config = Config()
+    others = [
+        config,
+        replace(config, seed=1),
+        replace(config, optim=OptimConfig(lr=2e-3)),
+        replace(config, trainer=TrainerConfig(batch_size=64)),
+        replace(config, model=replace(config.model, num_heads=1)),
+        replace(config, data=replace(config.data, preset="text")),
+    ]
+    assert len({record.config_hash(other) for other in others}) == len(others)
+
+
+def test_the_first_setting_that_differs_is_named() -> None:
+    config = Config()
+    other = replace(config, seed=3, optim=OptimConfig(lr=2e-3), resume=True)
+    assert record.first_difference(record.plain(config), record.plain(other)) == "optim.lr"
+    assert record.first_difference(record.plain(config), record.plain(config)) is None
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    record.write_atomically(path, lambda file: file.write(b"old"))
+
+    def fail(file: object) -> None:
+        file.write(b"half of the ne")  # type: ignore[attr-defined]
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        record.write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+
+
+def test_json_holds_null_for_a_number_that_is_not_finite(tmp_path: Path) -> None:
+    record.write_json(tmp_path / "a.json", {"x": [1.0, float("nan")], "y": float("inf"), "z": 2})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1.0, None], "y": None, "z": 2}
+
+
+@pytest.mark.parametrize("content", ['{"a": 1', "[1]"])
+def test_damaged_json_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=r"a\.json"):
+        record.read_json(tmp_path / "a.json")
+
+
+def test_rewinding_forgets_later_lines_the_end_and_a_half_line(tmp_path: Path) -> None:
+    metrics = record.Metrics(tmp_path / "metrics.jsonl")
+    assert metrics.read() == []
+    for step in (1, 2, 3):
+        metrics.append("valid", step, {"loss": step / 2})
+    metrics.append("valid", 2, {"loss": 9.0, "final": True})
+    with metrics.path.open("a") as file:
+        file.write('{"kind": "valid", "st')  # a process was killed here
+    assert len(metrics.read()) == 4
+    metrics.rewind(2)
+    assert [line["step"] for line in metrics.read()] == [1, 2]
+    metrics.append("valid", 3, {"loss": 1.5})
+    assert [line["step"] for line in metrics.read()] == [1, 2, 3]
+
+
+def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    hold = (
+        "import sys; from pathlib import Path; from se3t.training.record import exclusive\n"
+        "with exclusive(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another process"), record.exclusive(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+    with record.exclusive(tmp_path):  # the hold ended with its process
+        pass
+
+
+def test_provenance_names_no_host_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "se3t"), "train", "seed=1"])
+    monkeypatch.setattr(platform, "node", lambda: "a-host")
+    facts = record.provenance(torch_threads=3)
+    assert facts["command"] == "se3t train seed=1"
+    assert facts["torch_threads"] == 3
+    assert {"python", "torch", "se3t"} <= facts["versions"].keys()
+    assert "a-host" not in json.dumps(facts)
+    assert str(tmp_path) not in json.dumps(facts)
+
+
+def test_the_record_needs_no_torch() -> None:
+    code = "import sys, se3t.training.record, se3t.training.schedule; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

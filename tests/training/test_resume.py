@@ -1,0 +1,221 @@
+"""An interrupted run that is continued equals one that never was, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from se3t.config import Config, OptimConfig
+from se3t.tasks.nbody import NBodyTask
+from se3t.training import checkpoint as ckpt
+from se3t.training import record
+from se3t.training.run import train
+
+from .parts import build, small_config
+
+TIMING = {"seconds", "training_seconds", "steps_per_second", "peak_memory_bytes"}
+SETTINGS = {"config", "command", "resume"}
+CHECKER = {"python"}  # the executed annotations draw from Python's random numbers to pick what they look at
+
+
+class Interrupted(Exception):
+    pass
+
+
+def full(config: Config) -> Config:
+    """Everything that carries state: averages, random numbers, a schedule, decay."""
+    optim = OptimConfig(lr=1e-2, schedule="cosine", warmup_steps=3, weight_decay=0.1, clip_norm=0.5)
+    return replace(config, preset="noisy", optim=optim, trainer=replace(config.trainer, ema_decay=0.7))
+
+
+def simple(config: Config) -> Config:
+    return config
+
+
+@pytest.fixture(scope="module", params=[simple, full])
+def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
+    config = request.param(small_config(tmp_path_factory.mktemp("uninterrupted")))
+    return config, train(config, build=build).parent
+
+
+def elsewhere(config: Config, folder: Path) -> Config:
+    return replace(config, runs=str(folder))
+
+
+def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the loss of the step after ``steps`` fail."""
+    calls = [0]
+    loss: Callable[..., torch.Tensor] = NBodyTask.loss
+
+    def failing(self: NBodyTask, prediction: Any, batch: Any) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] > steps:
+            raise Interrupted
+        return loss(self, prediction, batch)
+
+    monkeypatch.setattr(NBodyTask, "loss", failing)
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    last = [ckpt.newest_checkpoint(folder / record.CHECKPOINTS) for folder in (left, right)]
+    assert last[0] is not None
+    assert last[1] is not None
+    assert_equal(last[0].content, last[1].content, "last")
+    best = [ckpt.read_checkpoint(ckpt.locate(folder)) for folder in (left, right)]
+    assert_equal(best[0].content, best[1].content, "best")
+    assert_equal(*(record.Metrics(folder / record.METRICS).read() for folder in (left, right)), "metrics")
+    assert_equal(*(record.read_json(folder / record.RESULT) for folder in (left, right)), "result")
+
+
+def assert_equal(left: Any, right: Any, where: str) -> None:
+    assert type(left) is type(right), where
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for key in left.keys() - TIMING - SETTINGS - CHECKER:
+            assert_equal(left[key], right[key], f"{where}.{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), where
+        for number, pair in enumerate(zip(left, right, strict=True)):
+            assert_equal(*pair, f"{where}[{number}]")
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), where
+    else:
+        assert left == right, where
+
+
+# Evaluations after 5 and 10, checkpoints after 4, 8 and 12, epochs of 2.5 steps: nothing saved yet, at a checkpoint, right after an
+# evaluation, between evaluation and checkpoint, in the middle of an epoch, after the last evaluation.
+@pytest.mark.parametrize("steps", [2, 4, 5, 7, 8, 10, 11])
+def test_continuing_after_any_step_changes_nothing(
+    uninterrupted: tuple[Config, Path], steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, expected = uninterrupted
+    with monkeypatch.context() as patch:
+        interrupt_after(steps, patch)
+        with pytest.raises(Interrupted):
+            train(elsewhere(config, tmp_path), build=build)
+    torch.manual_seed(999)  # another process would be somewhere else in its random numbers
+    result = train(replace(elsewhere(config, tmp_path), resume=True), build=build)
+    assert_same_run(expected, result.parent)
+
+
+def test_two_interruptions_change_nothing(
+    uninterrupted: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, expected = uninterrupted
+    for steps, resume in ((6, False), (3, True)):  # in all 6, then 4 + 3 steps
+        with monkeypatch.context() as patch:
+            interrupt_after(steps, patch)
+            with pytest.raises(Interrupted):
+                train(replace(elsewhere(config, tmp_path), resume=resume), build=build)
+    result = train(replace(elsewhere(config, tmp_path), resume=True), build=build)
+    assert_same_run(expected, result.parent)
+
+
+def test_a_failed_write_of_a_checkpoint_changes_nothing(
+    uninterrupted: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, expected = uninterrupted
+    save = torch.save
+
+    def full_disk(content: dict[str, Any], file: Any) -> None:
+        if content["step"] == 8:
+            file.write(b"half of it")
+            raise OSError("no space left on device")
+        save(content, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            train(elsewhere(config, tmp_path), build=build)
+    result = train(replace(elsewhere(config, tmp_path), resume=True), build=build)
+    assert_same_run(expected, result.parent)
+    assert not list(result.parent.rglob("*.tmp"))
+
+
+def test_a_damaged_newest_checkpoint_changes_nothing(
+    uninterrupted: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, expected = uninterrupted
+    with monkeypatch.context() as patch:
+        interrupt_after(11, patch)
+        with pytest.raises(Interrupted):
+            train(elsewhere(config, tmp_path), build=build)
+    newest = ckpt.step_path(record.run_dir(elsewhere(config, tmp_path)) / record.CHECKPOINTS, 8)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    result = train(replace(elsewhere(config, tmp_path), resume=True), build=build)
+    assert_same_run(expected, result.parent)
+
+
+def test_an_interruption_of_the_final_test_changes_nothing(
+    uninterrupted: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, expected = uninterrupted
+
+    def interrupted(*_: Any) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("se3t.training.finish._result", interrupted)
+        with pytest.raises(Interrupted):
+            train(elsewhere(config, tmp_path), build=build)
+    result = train(replace(elsewhere(config, tmp_path), resume=True), build=build)
+    assert_same_run(expected, result.parent)
+
+
+def test_a_longer_budget_continues_a_finished_run_as_if_it_had_been_longer_from_the_start(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "long", max_steps=12)
+    expected = train(config, build=build)
+    # 6 falls on no evaluation: the extra one at the end of the short run must leave no trace.
+    short = small_config(tmp_path / "short", max_steps=6)
+    first = train(short, build=build)
+    assert json.loads(first.read_text())["budget"]["steps_done"] == 6
+    longer = replace(small_config(tmp_path / "short", max_steps=12), resume=True)
+    assert_same_run(expected.parent, train(longer, build=build).parent)
+
+
+KILLED = """
+import io, os, signal, sys
+from pathlib import Path
+import torch
+from training.parts import build, small_config
+from se3t.training.run import train
+
+save = torch.save
+
+def dying(content, file):
+    buffer = io.BytesIO()
+    save(content, buffer)
+    if content["step"] == 8 and content["kind"] == "step":
+        file.write(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    file.write(buffer.getvalue())
+
+torch.save = dying
+train(small_config(Path(sys.argv[1])), build=build)
+"""
+
+
+def test_a_kill_in_the_middle_of_writing_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
+    expected = train(small_config(tmp_path / "expected"), build=build)
+    paths = [str(Path(__file__).parents[1]), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "WANDB_MODE": "disabled"}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed")], env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    config = small_config(tmp_path / "killed")
+    checkpoints = record.run_dir(config) / record.CHECKPOINTS
+    assert [path.name for path in checkpoints.glob("step-*")] == ["step-0000000004.ckpt"]
+    assert list(checkpoints.glob(".*.tmp"))  # the half file is there, under another name
+    result = train(replace(config, resume=True), build=build)
+    assert_same_run(expected.parent, result.parent)
