@@ -110,7 +110,7 @@ class TFNModel:
     reduce: str = choice("sum", "mean")
     radial_hidden: int = number(32, at_least=1)
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
-    kernel: str = choice("vectorised", "reference")
+    kernel: str = choice("edge_frame", "vectorised", "reference")
 
 
 @dataclass
@@ -129,7 +129,7 @@ class SE3TransformerModel:
     radial_hidden: int = number(32, at_least=1)
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     fuse_key_value: bool = True
-    kernel: str = choice("vectorised", "reference")
+    kernel: str = choice("edge_frame", "vectorised", "reference")
 
 
 # --- task, optimiser, trainer, logger -----------------------------------------------------------------------

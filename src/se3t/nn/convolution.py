@@ -12,6 +12,7 @@ from se3t.nn.linear import EquivariantLinear
 from se3t.nn.radial import RadialNetwork
 
 REDUCTIONS = ("sum", "mean", "none")
+_SUM_GAIN = 0.35  # a sum over few neighbours starts with about half the variance of a feature
 
 
 class EquivariantConv(nn.Module):
@@ -50,7 +51,7 @@ class EquivariantConv(nn.Module):
         reduce: str = "sum",
         self_interaction: bool = True,
         self_interaction_bias: bool = False,
-        kernel: str = "vectorised",
+        kernel: str = "edge_frame",
         radial_hidden: int = 32,
         radial_layer_norm: bool = True,
         radial_bias: bool = True,
@@ -69,6 +70,7 @@ class EquivariantConv(nn.Module):
             hidden=radial_hidden,
             layer_norm=radial_layer_norm,
             last_bias=radial_bias,
+            gain=_SUM_GAIN if reduce == "sum" else 1.0,
             share=share_radial,
         )
         shared = fiber_out.restrict(fiber_in)

@@ -31,6 +31,7 @@ class RadialNetwork(nn.Module):
         hidden: width h.
         layer_norm: whether LayerNorm stands before each ReLU.
         last_bias: whether the last layer has a bias.
+        gain: standard deviation of one message component at the start, for features of unit variance.
         share: which pairs (l, k) use one trunk: ``none`` (one trunk each), ``full``, ``degree_out``, ``degree_in``.
 
     Source: paper, Section 4 and Appendix; one network per pair of degrees.
@@ -47,6 +48,7 @@ class RadialNetwork(nn.Module):
         hidden: int = 32,
         layer_norm: bool = True,
         last_bias: bool = True,
+        gain: float = 1.0,
         share: str = "none",
     ) -> None:
         super().__init__()
@@ -67,18 +69,18 @@ class RadialNetwork(nn.Module):
         self.weight = nn.ParameterDict()
         self.bias = nn.ParameterDict()
         for degree_out, degree_in in pairs:
-            self._add_last_layer(degree_out, degree_in, last_bias)
+            self._add_last_layer(degree_out, degree_in, last_bias, gain)
 
     @staticmethod
     def key(degree_out: int, degree_in: int) -> str:
         """Name of a pair's last layer in ``weight`` and ``bias``."""
         return f"{degree_out}_{degree_in}"
 
-    def _add_last_layer(self, degree_out: int, degree_in: int, last_bias: bool) -> None:
+    def _add_last_layer(self, degree_out: int, degree_in: int, last_bias: bool, gain: float) -> None:
         shape = (self.fiber_out[degree_out], num_paths(degree_out, degree_in), self.fiber_in[degree_in])
         fan = sum(num_paths(degree_out, k) * channels for k, channels in self.fiber_in.items())
         # Var(W_J f) = 1 / (4π (2l+1)) per component; half of the hidden units are active, E[h²] = 1 after LayerNorm.
-        std = math.sqrt(4 * math.pi * (2 * degree_out + 1) / fan / (self.hidden / 2))
+        std = gain * math.sqrt(4 * math.pi * (2 * degree_out + 1) / fan / (self.hidden / 2))
         self.weight[self.key(degree_out, degree_in)] = nn.Parameter(torch.randn(self.hidden, *shape) * std)
         if last_bias:
             self.bias[self.key(degree_out, degree_in)] = nn.Parameter(torch.zeros(shape))

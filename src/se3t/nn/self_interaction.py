@@ -51,7 +51,9 @@ class AttentiveSelfInteraction(nn.Module):
         )
         for degree in fiber_out:
             last = cast(nn.Linear, cast(nn.Sequential, self.mlp[str(degree)])[-1])
-            nn.init.normal_(last.bias, std=0.0 if softmax else 1 / math.sqrt(fiber_in[degree]))
+            if not softmax:  # mostly a linear map of variance one, a tenth of it due to the attention
+                nn.init.normal_(last.weight, std=math.sqrt(0.2 / fiber_in[degree] ** 3))
+                nn.init.normal_(last.bias, std=math.sqrt(0.9 / fiber_in[degree]))
 
     def forward(self, features: Features) -> Features:
         """``[node, C_in, 2l+1]`` by degree → ``[node, C_out, 2l+1]`` by degree.

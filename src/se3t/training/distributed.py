@@ -9,7 +9,8 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,24 @@ def launch(worker: Callable[..., None], arguments: tuple[Any, ...], num_processe
     with tempfile.TemporaryDirectory() as folder:
         setting = (num_processes, _free_port(), folder, worker, arguments)
         try:
-            start_processes(_enter, args=setting, nprocs=num_processes, start_method="spawn")
+            with quiet_logger("torch.multiprocessing.spawn", logging.ERROR):  # the error below says what happened
+                start_processes(_enter, args=setting, nprocs=num_processes, start_method="spawn")
         except ProcessExitedException:
             for report in sorted(Path(folder).glob("*.json")):
                 raise UserError(json.loads(report.read_text())) from None
             raise
+
+
+@contextmanager
+def quiet_logger(name: str, level: int = logging.WARNING) -> Iterator[None]:
+    """Let a logger pass nothing below ``level``, for a while."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _enter(rank: int, num_processes: int, port: int, folder: str, worker: Callable[..., None], arguments: Any) -> None:

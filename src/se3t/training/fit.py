@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import warnings
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from se3t.training.callbacks import (
     Stopwatch,
     weight_averaging,
 )
-from se3t.training.distributed import started_by_torchrun
+from se3t.training.distributed import quiet_logger, started_by_torchrun
 from se3t.training.loggers import Write, fan_out
 from se3t.training.module import TrainingModule
 from se3t.training.precision import LIGHTNING, data_dtype
@@ -160,16 +159,10 @@ def quiet() -> Iterator[None]:
     """Keep Lightning's remarks about itself off the screen; its warnings stay, but for those that name a choice made
     here on purpose.
     """
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in _ON_PURPOSE:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        logger.setLevel(level)
+    with quiet_logger("lightning.pytorch"), quiet_logger("lightning.fabric"), warnings.catch_warnings():
+        for message in _ON_PURPOSE:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 _ON_PURPOSE = (

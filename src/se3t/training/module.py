@@ -30,7 +30,9 @@ class TrainingModule(LightningModule):
         self.model, self.task, self.config, self.first_step = model, task, config, first_step
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":  # Lightning notes every hook it calls; torch's bookkeeping takes longer than the hook
+        if (
+            name == "_current_fx_name"
+        ):  # Lightning notes every hook it calls; torch's bookkeeping takes longer than the hook
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
