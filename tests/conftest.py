@@ -8,18 +8,20 @@ from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 
+# Before the hook: while it loads a module of this package, it has all that this module imports compiled anew (30 s).
+import lightning.pytorch  # noqa: F401
 import pytest
+import torch
+import torch_geometric  # noqa: F401
 from jaxtyping import install_import_hook
 
 _hook = install_import_hook("se3t", "beartype.beartype")
 _hook.__enter__()
 
-import torch
-
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Folder of real development data beside the checkout, or $SE3T_SHARED; tests that need it skip where it is absent."""
+    """Folder of real development data beside the checkout, or $SE3T_SHARED; where it is absent, tests skip."""
     folder = Path(os.environ.get("SE3T_SHARED", Path(__file__).resolve().parents[2] / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"shared development data are absent (looked in {folder}; set SE3T_SHARED)")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from se3t.geometry import EdgeGeometry
-from se3t.graph import Graph, fully_connected
+from se3t.geometry import EdgeGeometry, reciprocal_order
+from se3t.graph import Graph, fully_connected, knn_graph
 from se3t.so3 import random_rotation
 
 
@@ -73,3 +75,58 @@ def test_gradients_by_positions_are_those_of_finite_differences() -> None:
 
     assert torch.autograd.gradcheck(outputs, positions)
     assert torch.autograd.gradgradcheck(outputs, positions)
+
+
+# --- reciprocal pairs -------------------------------------------------------------------------------------------------
+
+
+def test_paired_edges_are_the_same_edges_each_followed_by_its_reverse() -> None:
+    graph = cloud(torch.randn(5, 3, dtype=torch.float64))
+    charge = torch.randn(5, dtype=torch.float64)
+    graph = replace(
+        graph,
+        edge_scalars=(charge[graph.source] * charge[graph.target])[:, None],
+        edge_features={1: torch.randn(20, 2, 3, dtype=torch.float64)},
+    )
+    plain, paired = EdgeGeometry.of(graph), EdgeGeometry.of(graph, pair=True)
+    assert (plain.repeat, paired.repeat) == (1, 2)
+    assert torch.equal(paired.source[::2], paired.target[1::2])
+    assert torch.equal(paired.target[::2], paired.source[1::2])
+    back = torch.argsort(paired.target * 5 + paired.source)  # the order of the graph
+    for name in ("source", "target", "vector", "length", "direction", "edge_scalars"):
+        assert torch.equal(getattr(paired, name)[back], getattr(plain, name))
+    assert torch.equal(paired.edge_features[1][back], plain.edge_features[1])
+    assert torch.equal(paired.invariants.repeat_interleave(2, dim=0)[back], plain.invariants)
+    assert plain.invariants.shape == (20, 2)
+
+
+def test_edges_are_paired_only_where_both_share_their_invariants() -> None:
+    graph = cloud(torch.randn(4, 3))
+    assert EdgeGeometry.of(graph, pair=True).repeat == 2
+    scalars = torch.ones(12, 1)
+    assert EdgeGeometry.of(replace(graph, edge_scalars=scalars), pair=True).repeat == 2
+    wanting = EdgeGeometry.of(replace(graph, edge_scalars=scalars.clone().requires_grad_()), pair=True)
+    scalars[3] += 1e-6
+    apart = EdgeGeometry.of(replace(graph, edge_scalars=scalars), pair=True)
+    for geometry in (wanting, apart):
+        assert geometry.repeat == 1
+        assert torch.equal(torch.stack([geometry.source, geometry.target]), graph.edge_index)
+        assert geometry.invariants.shape == (12, 2)
+
+
+def test_a_directed_graph_has_no_reciprocal_order() -> None:
+    line = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [2.5, 0, 0], [4.5, 0, 0]])  # 1 -> 2 without 2 -> 1
+    assert reciprocal_order(knn_graph(line, 1), 4) is None
+    assert reciprocal_order(torch.tensor([[1, 2], [0, 1]]), 3) is None
+    assert reciprocal_order(torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1]]), 2) is None  # repeated
+    assert reciprocal_order(torch.zeros(2, 0, dtype=torch.int64), 3).tolist() == []
+
+
+def test_gradients_of_paired_edges_are_those_of_plain_ones() -> None:
+    positions = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for pair in (False, True):
+        geometry = EdgeGeometry.of(cloud(positions), pair=pair)
+        weighted = geometry.invariants.repeat_interleave(geometry.repeat, dim=0).sin() * geometry.vector.cos()
+        gradients += torch.autograd.grad(weighted.sum(), positions)
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -26,8 +26,8 @@ class EdgeGeometry:
         direction: ``[edge, 3]`` of unit length; the zero vector (with zero gradient) for coincident points.
         edge_scalars: ``[edge, channels]`` invariant edge features, or None.
         edge_features: ``[edge, channels, 2l+1]`` by degree.
-        repeat: 2 when edges come as reciprocal pairs (j → i, then i → j) with the same invariants, so that one evaluation of the
-            radial networks serves two consecutive edges; otherwise 1.
+        repeat: 2 when edges come as reciprocal pairs (j → i, then i → j) with the same invariants, so that one
+            evaluation of the radial networks serves two consecutive edges; otherwise 1.
     """
 
     source: Int[Tensor, " edge"]
@@ -46,12 +46,13 @@ class EdgeGeometry:
 
         Args:
             graph: the point clouds.
-            pair: reorder the edges into reciprocal pairs where every edge has its reverse and both carry the same invariants;
-                otherwise, or where they do not, the order of the graph is kept.
+            pair: reorder the edges into reciprocal pairs where every edge has its reverse and both carry the same
+                invariants; otherwise, or where they do not, the order of the graph is kept. Scalars that ask for a
+                gradient are never paired: each edge has its own.
         """
         edge_index, scalars, features, repeat = graph.edge_index, graph.edge_scalars, graph.edge_features, 1
         order = reciprocal_order(edge_index, graph.num_nodes) if pair else None
-        if order is not None and (scalars is None or _equal_in_pairs(scalars[order])):
+        if order is not None and (scalars is None or _shared_in_pairs(scalars[order])):
             edge_index, repeat = edge_index[:, order], 2
             scalars = None if scalars is None else scalars[order]
             features = {degree: value[order] for degree, value in features.items()}
@@ -71,7 +72,7 @@ def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[T
     """Order of the edges in which each edge is followed by its reverse; None where some edge has none.
 
     Args:
-        edge_index: rows (source, target); an edge may occur more than once if its reverse does as often.
+        edge_index: rows (source, target). A repeated edge is taken to have no reverse.
         num_nodes: number of nodes.
     """
     source, target = edge_index[0], edge_index[1]
@@ -85,5 +86,5 @@ def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[T
     return order if bool((paired[:, :, 0] == paired[:, :, 1].flip(0)).all()) else None
 
 
-def _equal_in_pairs(values: Tensor) -> bool:
-    return torch.equal(values[::2], values[1::2])
+def _shared_in_pairs(values: Tensor) -> bool:
+    return not values.requires_grad and torch.equal(values[::2], values[1::2])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from se3t.fiber import Features, Fiber
+from se3t.geometry import reciprocal_order
 from se3t.graph import Graph, knn_graph
 from se3t.testing import TRANSFORMS, ModelContract
 from se3t.testing.controls import AddFixedVector, DependOnNodeOrder, DependOnOrigin, IgnoreWignerD
@@ -165,6 +166,14 @@ class WritesInput(Moments):
         return charge
 
 
+class SharesAmongPairs(Moments):
+    """A short cut for reciprocal edges that does not compute the same as the long way."""
+
+    def charge(self, graph: Graph) -> Tensor:
+        paired = reciprocal_order(graph.edge_index, graph.num_nodes) is not None
+        return super().charge(graph) * (1.001 if paired else 1.0)
+
+
 FAULTS: dict[type[nn.Module], list[str]] = {
     FixedVector: ["test_declared_symmetries_hold", "test_declared_symmetries_hold_in_single_precision"],
     Components: ["test_declared_symmetries_hold"],
@@ -177,6 +186,7 @@ FAULTS: dict[type[nn.Module], list[str]] = {
     AzimuthAngle: ["test_declared_symmetries_hold_for_edges_along_the_axes"],
     MeanOverEdges: ["test_gradients_are_finite_for_isolated_nodes", "test_declared_symmetries_hold_for_isolated_nodes"],
     LeaksAcrossClouds: ["test_batch_equals_single_graphs", "test_clouds_of_a_batch_are_independent"],
+    SharesAmongPairs: ["test_clouds_of_a_batch_are_independent"],
     LooksBeyondEdges: ["test_far_apart_parts_of_a_cloud_are_independent_of_each_other"],
     CutsPositions: ["test_gradients_are_complete"],
     CutsParameter: ["test_every_parameter_gets_a_gradient"],

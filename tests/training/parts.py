@@ -26,7 +26,9 @@ def random_split(count: int, seed: int, num_particles: int = 4) -> NBodySplit:
 
     velocities, charges = draw(), draw(1).sign()
     # Something to learn: the change is not the linear one, and not noise alone.
-    return NBodySplit(draw(), velocities, charges, 0.7 * velocities + 0.1 * draw(), 0.3 * velocities * charges, horizon=0.5)
+    return NBodySplit(
+        draw(), velocities, charges, 0.7 * velocities + 0.1 * draw(), 0.3 * velocities * charges, horizon=0.5
+    )
 
 
 def random_dataset() -> NBodyDataset:

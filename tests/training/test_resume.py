@@ -25,6 +25,7 @@ from .parts import build, small_config
 
 TIMING = {"seconds", "training_seconds", "steps_per_second", "peak_memory_bytes"}
 SETTINGS = {"config", "command", "resume"}
+LAPACK = {"least_squares"}  # of a baseline: its last bit depends on where the memory of its matrices happens to lie
 CHECKER = {"python"}  # the executed annotations draw from Python's random numbers to pick what they look at
 
 
@@ -81,7 +82,7 @@ def assert_equal(left: Any, right: Any, where: str) -> None:
     assert type(left) is type(right), where
     if isinstance(left, dict):
         assert left.keys() == right.keys(), where
-        for key in left.keys() - TIMING - SETTINGS - CHECKER:
+        for key in left.keys() - TIMING - SETTINGS - LAPACK - CHECKER:
             assert_equal(left[key], right[key], f"{where}.{key}")
     elif isinstance(left, list | tuple):
         assert len(left) == len(right), where
@@ -93,8 +94,9 @@ def assert_equal(left: Any, right: Any, where: str) -> None:
         assert left == right, where
 
 
-# Evaluations after 5 and 10, checkpoints after 4, 8 and 12, epochs of 2.5 steps: nothing saved yet, at a checkpoint, right after an
-# evaluation, between evaluation and checkpoint, in the middle of an epoch, after the last evaluation.
+# Evaluations after 5 and 10, checkpoints after 4, 8 and 12, epochs of 2.5 steps: interrupted before anything is saved,
+# at a checkpoint, right after an evaluation, between evaluation and checkpoint, within an epoch, after the last
+# evaluation.
 @pytest.mark.parametrize("steps", [2, 4, 5, 7, 8, 10, 11])
 def test_continuing_after_any_step_changes_nothing(
     uninterrupted: tuple[Config, Path], steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from se3t.config import OptimConfig
@@ -24,7 +26,7 @@ def test_cosine_schedule_passes_through_its_known_values() -> None:
 def test_cosine_schedule_never_rises_after_the_warm_up() -> None:
     config = OptimConfig(schedule="cosine", warmup_steps=10, final_lr_ratio=0.0)
     values = [lr_factor(step, config, 50) for step in range(10, 60)]
-    assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values))
     assert values[-1] == 0.0
 
 

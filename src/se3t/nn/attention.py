@@ -73,7 +73,7 @@ class EdgeAttention(nn.Module):
         return softmax(logits, geometry.target, num_nodes=geometry.num_nodes)
 
     def _heads(self, features: Features) -> Tensor:  # [point, head, feature]
-        return torch.cat([value.reshape(value.shape[0], self.num_heads, -1) for value in features.values()], dim=2)
+        return torch.cat([value.flatten(1).unflatten(1, (self.num_heads, -1)) for value in features.values()], dim=2)
 
     def __repr__(self) -> str:
         return f"EdgeAttention(heads={self.num_heads}, key={self.fiber_key!r}, value={self.fiber_value!r})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import sqrt
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -29,12 +30,14 @@ def wigner_d(degree: int, rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor
 
 
 def wigner_d_all(max_degree: int, rotation: Float[Tensor, "*batch 3 3"]) -> tuple[Tensor, ...]:
-    """D^0 … D^max_degree of rotations, each from the one before: D^l = E_l (R ⊗ D^{l−1}) E_lᵀ.
+    """D^0 … D^max_degree of rotations, each from the one before: D^l = E_l (R ⊗ D^{l−1}) F_lᵀ.
 
-    E_l, with orthonormal rows, is √(2l+1) Q^{l1}_{l−1}: it picks degree l out of the product of degrees 1 and l−1.
-    There is no angle, hence no singular rotation, and rounding errors do not grow: every step is a projection. D^l is a
-    homogeneous polynomial of degree l of the matrix, so it is differentiable to any order, and a reflection −R gives
-    (−1)^l D^l(R), in agreement with Y_l(−x).
+    E_l = √(2l+1) Q^{l1}_{l−1}, with orthonormal rows, picks degree l out of the product of degrees 1 and l−1, so that
+    E_l (R ⊗ D^{l−1}) = D^l E_l, and any F_l with E_l F_lᵀ = 1 gives D^l. We take one with few entries: y Y_{l−1,n} has
+    no part of degree l but Y_ln, so for |n| < l a single entry will do; for n = ±l it is the row of E_l, two entries.
+
+    There is no angle, hence no singular rotation. D^l is a homogeneous polynomial of degree l of the matrix: it is
+    differentiable to any order, and a reflection −R gives (−1)^l D^l(R), in agreement with Y_l(−x).
 
     Args:
         max_degree: largest degree, 0 or more.
@@ -48,18 +51,52 @@ def wigner_d_all(max_degree: int, rotation: Float[Tensor, "*batch 3 3"]) -> tupl
     """
     if max_degree < 0:
         raise ValueError(f"degree: expected 0 or more, got {max_degree}")
+    batch = rotation.shape[:-2]
+    first = rotation.reshape(-1, 3, 3).permute(1, 2, 0).contiguous()  # [3, 3, batch]: few and large operations
     matrices = [torch.ones_like(rotation[..., :1, :1]), rotation]
+    current = first
     for degree in range(2, max_degree + 1):
-        embedding = _embedding(degree, rotation.dtype, rotation.device)
-        product = rotation[..., :, None, :, None] * matrices[-1][..., None, :, None, :]  # [..., 3, 2l-1, 3, 2l-1]
-        kronecker = product.flatten(-4, -3).flatten(-2, -1)
-        matrices.append(embedding @ kronecker @ embedding.mT)
+        current = _raise_degree(degree, first, current)
+        matrices.append(current.permute(2, 0, 1).contiguous().unflatten(0, batch) if batch else current[..., 0])
     return tuple(matrices[: max_degree + 1])
 
 
+def _raise_degree(degree: int, rotation: Tensor, lower: Tensor) -> Tensor:
+    """D^l from R = D^1 and D^{l−1}; all with the batch as their last dimension."""
+    step = _recursion(degree, rotation.dtype, rotation.device)
+    x, y, z = rotation.transpose(0, 1).unsqueeze(2)  # columns of R, each [3, 1, batch]
+    left, right = lower[:, 0], lower[:, -1]  # columns -(l-1) and l-1 of D^{l-1}, [2l-1, batch]
+    columns = (
+        (step.minus_x * x * right + step.minus_z * z * left)[:, :, None],  # n = -l
+        y[:, :, None] * (lower * step.middle),  # |n| < l
+        (step.plus_x * x * left + step.plus_z * z * right)[:, :, None],  # n = l
+    )
+    product = torch.cat(columns, dim=2)  # (R ⊗ D^{l-1}) F_lᵀ: [3, 2l-1, 2l+1, batch]
+    return (step.embedding @ product.flatten(2).flatten(0, 1)).unflatten(1, product.shape[2:])
+
+
+class _Recursion(NamedTuple):
+    """Constants of one degree: E_l and the entries of F_l."""
+
+    embedding: Tensor  # E_l, [2l+1, 3 (2l-1)]
+    middle: Tensor  # [2l-1, 1]
+    minus_x: float
+    minus_z: float
+    plus_x: float
+    plus_z: float
+
+
 @cache
-def _embedding(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """E_l: ``[2l+1, 3 (2l-1)]``."""
+def _recursion(degree: int, dtype: torch.dtype, device: torch.device) -> _Recursion:
     with torch.inference_mode(False):  # a cached inference tensor would be refused by autograd later
-        coupling = sqrt(2 * degree + 1) * clebsch_gordan(degree, 1, degree - 1)
-        return coupling.flatten(1).to(dtype=dtype, device=device)
+        embedding = sqrt(2 * degree + 1) * clebsch_gordan(degree, 1, degree - 1)
+        middle = 1 / embedding[1:-1, 1].diagonal()
+        bottom, top = embedding[0].tolist(), embedding[-1].tolist()
+        return _Recursion(
+            embedding.flatten(1).to(dtype=dtype, device=device),
+            middle[:, None].to(dtype=dtype, device=device),
+            minus_x=bottom[0][-1],
+            minus_z=bottom[2][0],
+            plus_x=top[0][0],
+            plus_z=top[2][-1],
+        )

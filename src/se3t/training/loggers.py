@@ -85,8 +85,9 @@ def _start(config: Config, folder: Path, mode: Mode) -> Any:
     options = wandb.Settings(init_timeout=INIT_TIMEOUT, silent=True, console="off")
     try:
         run = wandb.init(mode=mode, resume="allow" if mode == "online" else None, settings=options, **settings)
-    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+    except wandb.errors.Error as error:
         log.warning("W&B is not reachable (%s); logging offline to %s", str(error).splitlines()[0], folder / "wandb")
+        wandb.teardown()  # its service still holds the identity of the run that failed
         run = wandb.init(mode="offline", settings=options, **settings)
     run.define_metric("*", step_metric="step")
     return run

@@ -17,7 +17,7 @@ def transposed_product(
     Where ``right`` has fewer rows, each serves the same number of consecutive edges and is read once for all of them.
     """
     stacked = left.unflatten(0, (len(right), -1)).flatten(1, 2) if len(right) else left
-    return cast(Tensor, _TransposedProduct.apply(stacked, right)).view(*left.shape[:2], -1)
+    return cast(Tensor, _TransposedProduct.apply(stacked, right)).view(*left.shape[:2], right.shape[1])
 
 
 class _TransposedProduct(torch.autograd.Function):

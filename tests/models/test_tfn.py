@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from se3t.config import TFNModel
+from se3t.fiber import Fiber
+from se3t.models import build_model
+from se3t.models.tfn import TFN
+from se3t.testing import ModelContract
+
+
+class TestTFN(ModelContract):
+    """As Table 1 uses it, in small."""
+
+    fiber_in, fiber_out, num_edge_scalars = Fiber("1x0+2x1"), Fiber("2x1"), 1
+
+    def make_model(self) -> TFN:
+        return TFN(self.fiber_in, Fiber.uniform(4, 3), self.fiber_out, num_edge_scalars=1, num_layers=3)
+
+
+class TestTFNOwnNonlinearity(ModelContract):
+    """Unequal channels, TFN's own nonlinearity, mean aggregation, edge features, vectorised kernel."""
+
+    fiber_in, fiber_out, fiber_edge = Fiber("2x0+1x2"), Fiber("1x0+1x3"), Fiber("1x1")
+
+    def make_model(self) -> TFN:
+        return TFN(
+            self.fiber_in,
+            Fiber("4x0+2x1+3x2"),
+            self.fiber_out,
+            fiber_edge=self.fiber_edge,
+            num_layers=2,
+            norm="tfn",
+            reduce="mean",
+            kernel="vectorised",
+        )
+
+
+def test_configuration_decides_the_sizes() -> None:
+    config = TFNModel(num_layers=3, num_degrees=2, channels=6, norm="layer")
+    model = build_model(config, fiber_in=Fiber("1x0+2x1"), fiber_out=Fiber("2x1"), num_edge_scalars=1, horizon=1.0)
+    assert isinstance(model, TFN)
+    assert model.fiber_hidden == Fiber("6x0+6x1")
+    assert [conv.fiber_out for conv in model.convs] == [model.fiber_hidden, model.fiber_hidden, Fiber("2x1")]
+    assert {norm.kind for norm in model.norms} == {"layer"}
+
+
+def test_a_network_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_layers=0: expected at least 1"):
+        TFN(Fiber("1x0"), Fiber("1x0"), Fiber("1x0"), num_layers=0)

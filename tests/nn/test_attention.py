@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from se3t.fiber import Fiber
+from se3t.nn import EdgeAttention, SE3AttentionBlock
+from se3t.testing import equivariance_error
+
+from .clouds import FIBER, basis_of, features_of, make_graph
+
+
+@pytest.mark.parametrize("num_heads", [1, 2, 4])
+def test_attention_equals_a_loop_over_nodes_and_heads(num_heads: int) -> None:
+    graph = make_graph(FIBER)
+    fiber_key, fiber_value = Fiber("4x0+8x1"), Fiber("8x0+4x2")
+    layer = EdgeAttention(num_heads, fiber_key, fiber_value)
+    num_edges = graph.edge_index.shape[1]
+    query, key = features_of(fiber_key, graph.num_nodes), features_of(fiber_key, num_edges)
+    value = features_of(fiber_value, num_edges)
+    out = layer(query, key, value, basis_of(graph).geometry)
+    for node in range(graph.num_nodes):
+        edges = torch.nonzero(graph.target == node)[:, 0]
+        for head in range(num_heads):
+            logits = torch.zeros(len(edges), dtype=torch.float64)
+            for degree, channels in fiber_key.items():
+                part = slice(head * channels // num_heads, (head + 1) * channels // num_heads)
+                logits += (query[degree][node, part] * key[degree][edges, part]).sum((1, 2))
+            alpha = torch.softmax(logits / math.sqrt(fiber_key.dim), 0)
+            for degree, channels in fiber_value.items():
+                part = slice(head * channels // num_heads, (head + 1) * channels // num_heads)
+                expected = (alpha[:, None, None] * value[degree][edges, part]).sum(0)
+                torch.testing.assert_close(out[degree][node, part], expected)
+
+
+def test_attention_weights_of_a_neighbourhood_sum_to_one() -> None:
+    graph = make_graph(FIBER, radius=1.5)
+    fiber = Fiber("2x0+2x1")
+    layer = EdgeAttention(2, fiber, fiber)
+    num_edges = graph.edge_index.shape[1]
+    weights = layer.weights(features_of(fiber, 9), features_of(fiber, num_edges), basis_of(graph).geometry)
+    sums = torch.zeros(9, 2, dtype=torch.float64).index_add(0, graph.target, weights)
+    reached = torch.bincount(graph.target, minlength=9) > 0
+    torch.testing.assert_close(sums[reached], torch.ones_like(sums[reached]))
+    assert (sums[~reached] == 0).all()
+
+
+def test_edge_attention_is_invariant_to_neighbour_order() -> None:
+    graph = make_graph(FIBER)
+    fiber = Fiber("2x0+2x1")
+    layer = EdgeAttention(2, fiber, fiber)
+    num_edges = graph.edge_index.shape[1]
+    query, key, value = features_of(fiber, 9), features_of(fiber, num_edges), features_of(fiber, num_edges)
+    geometry = basis_of(graph).geometry
+    order = torch.randperm(num_edges)
+    shuffled = graph.__class__(
+        graph.positions, graph.features, graph.edge_index[:, order], graph.batch, 2, graph.edge_scalars, {}
+    )
+    out = layer(query, key, value, geometry)
+    moved = layer(
+        query,
+        {degree: part[order] for degree, part in key.items()},
+        {degree: part[order] for degree, part in value.items()},
+        basis_of(shuffled).geometry,
+    )
+    for degree in fiber:
+        torch.testing.assert_close(out[degree], moved[degree])
+
+
+def test_heads_must_divide_channels() -> None:
+    with pytest.raises(ValueError, match="value fiber 3x0: 3 channels of degree 0 cannot be divided among 2 heads"):
+        EdgeAttention(2, Fiber("2x0"), Fiber("3x0"))
+
+
+BLOCKS = [
+    {"num_heads": 2, "channels_div": 2},
+    {"num_heads": 1, "self_interaction": "attentive"},
+    {"num_heads": 2, "skip": "sum"},
+    {"num_heads": 2, "skip": "sum", "self_interaction": "attentive"},
+    {"num_heads": 3, "channels_div": 4, "fuse_key_value": False},
+    {"num_heads": 1, "fiber_edge": Fiber("2x1")},
+    {"num_heads": 1, "fiber_edge": Fiber("2x1"), "edge_mode": "add"},
+]
+
+
+class Layer(torch.nn.Module):
+    """A block as a model of graphs."""
+
+    def __init__(self, block: SE3AttentionBlock) -> None:
+        super().__init__()
+        self.block, self.fiber_in, self.fiber_out = block, block.fiber_in, block.fiber_out
+
+    def forward(self, graph):
+        return self.block(graph.features, basis_of(graph, 4))
+
+
+@pytest.mark.parametrize("options", BLOCKS, ids=str)
+@pytest.mark.parametrize("fiber_out", [FIBER, Fiber("5x0+1x4"), Fiber("2x2")], ids=repr)
+def test_block_is_equivariant_in_every_branch(options: dict[str, object], fiber_out: Fiber) -> None:
+    block = SE3AttentionBlock(FIBER, fiber_out, 2, **options).double()  # type: ignore[arg-type]
+    graph = make_graph(FIBER, fiber_edge=options.get("fiber_edge"))  # type: ignore[arg-type]
+    for transform in ("rotation", "translation", "permutation"):
+        errors = equivariance_error(Layer(block), graph, transform=transform)
+        assert max(errors.values()) < 1e-12, (transform, errors)
+
+
+def test_block_without_shared_degree_attends_with_the_degrees_of_its_input() -> None:
+    block = SE3AttentionBlock(Fiber("2x0"), Fiber("4x1"), 2, num_heads=2, skip="sum").double()
+    assert block.attention.fiber_key.degrees == (0,)
+    graph = make_graph(Fiber("2x0"))
+    out = block(graph.features, basis_of(graph))
+    assert out[1].shape == (9, 4, 3)
+    assert (out[1] != 0).any()
+
+
+def test_sum_skip_adds_the_self_interaction_of_the_input() -> None:
+    block = SE3AttentionBlock(FIBER, FIBER, 2, skip="sum").double()
+    graph = make_graph(FIBER)
+    before = block(graph.features, basis_of(graph))
+    own = block.self_interaction(graph.features)
+    with torch.no_grad():
+        for parameter in block.self_interaction.parameters():
+            parameter.zero_()
+    after = block(graph.features, basis_of(graph))
+    for degree in FIBER:
+        torch.testing.assert_close(before[degree] - after[degree], own[degree])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"skip": "none"}, "skip='none': expected cat or sum"),
+        ({"self_interaction": "max"}, "self_interaction='max': expected linear or attentive"),
+    ],
+)
+def test_unknown_option_is_refused(options: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        SE3AttentionBlock(FIBER, FIBER, **options)  # type: ignore[arg-type]

@@ -1,0 +1,137 @@
+"""Layers that act on each node alone: linear, attentive self-interaction, norm nonlinearity; and pooling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from se3t.fiber import Features, Fiber, rotate_features
+from se3t.nn import AttentiveSelfInteraction, EquivariantLinear, NormNonlinearity, pool
+from se3t.nn.norm import KINDS
+from se3t.so3 import random_rotation
+
+from .clouds import FIBER, features_of
+
+LAYERS = [
+    EquivariantLinear(FIBER, Fiber("2x0+5x2"), bias=True),
+    AttentiveSelfInteraction(FIBER, Fiber("2x0+5x1+1x3")),
+    AttentiveSelfInteraction(FIBER, FIBER, softmax=True),
+    *[NormNonlinearity(FIBER, kind) for kind in KINDS],
+    NormNonlinearity(FIBER, "tfn", functional.softplus),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+def test_node_layer_commutes_with_rotations(layer: nn.Module, generator: torch.Generator) -> None:
+    layer = layer.double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    features = features_of(FIBER, 6)
+    rotation = random_rotation(generator=generator, dtype=torch.float64)
+    expected = rotate_features(layer(features), rotation)
+    received = layer(rotate_features(features, rotation))
+    for degree in expected:
+        torch.testing.assert_close(received[degree], expected[degree], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+def test_node_layer_has_finite_gradients_at_zero_and_refuses_other_fibers(layer: nn.Module) -> None:
+    layer = layer.double()
+    zero = {degree: torch.zeros_like(value).requires_grad_() for degree, value in features_of(FIBER, 2).items()}
+    out: Features = layer(zero)
+    grads = torch.autograd.grad(sum(value.sum() for value in out.values()), list(zero.values()), allow_unused=True)
+    assert all(grad is None or grad.isfinite().all() for grad in grads)
+    assert all((value == 0).all() for degree, value in out.items() if degree > 0)
+    with pytest.raises(ValueError, match="expected fiber"):
+        layer(features_of(Fiber("1x0"), 2))
+
+
+@pytest.mark.parametrize("build", [EquivariantLinear, AttentiveSelfInteraction])
+def test_output_degree_that_the_input_lacks_is_refused(build: type[nn.Module]) -> None:
+    with pytest.raises(ValueError, match=r"1x0 -> 1x0\+1x2\): the input has no degree 2"):
+        build(Fiber("1x0"), Fiber("1x0+1x2"))
+
+
+def test_linear_mixes_channels_and_never_components() -> None:
+    layer = EquivariantLinear(Fiber("2x1"), Fiber("1x1"))
+    features = torch.tensor([[[1.0, 2, 3], [10, 20, 30]]])
+    weight = layer.weight["1"]
+    expected = weight[0, 0] * features[:, 0] + weight[0, 1] * features[:, 1]
+    torch.testing.assert_close(layer({1: features})[1][:, 0], expected)
+
+
+def test_linear_bias_belongs_to_degree_zero_alone() -> None:
+    layer = EquivariantLinear(FIBER, FIBER, bias=True)
+    assert layer.bias is not None
+    nn.init.constant_(layer.bias, 7.0)
+    zero = {degree: torch.zeros(1, count, 2 * degree + 1) for degree, count in FIBER.items()}
+    out = layer(zero)
+    assert (out[0] == 7).all()
+    assert all((out[degree] == 0).all() for degree in (1, 2, 3))
+    assert EquivariantLinear(Fiber("1x1"), Fiber("1x1"), bias=True).bias is None
+
+
+def test_attentive_weights_depend_on_the_gram_matrix_alone() -> None:
+    layer = AttentiveSelfInteraction(Fiber("3x1"), Fiber("2x1")).double()
+    value = features_of(Fiber("3x1"), 1)[1]
+    layer_norm, activation, linear = layer.mlp["1"]  # type: ignore[misc]
+    gram = torch.einsum("nci,ndi->ncd", value, value)
+    weights = linear(activation(layer_norm(gram.flatten(1)))).view(2, 3)
+    torch.testing.assert_close(layer({1: value})[1][0], weights @ value[0])
+
+
+def test_attentive_softmax_is_a_convex_combination_of_the_channels() -> None:
+    layer = AttentiveSelfInteraction(Fiber("3x0"), Fiber("4x0"), softmax=True).double()
+    constant = torch.full((2, 3, 1), 5.0, dtype=torch.float64)
+    torch.testing.assert_close(layer({0: constant})[0], torch.full((2, 4, 1), 5.0, dtype=torch.float64))
+
+
+def test_norm_nonlinearities_equal_their_formulas() -> None:
+    value = features_of(Fiber("3x2"), 4)[2]
+    norm = value.norm(dim=-1)
+    bias = torch.tensor([0.5, -0.5, -9.0], dtype=torch.float64)
+    layers = {kind: NormNonlinearity(Fiber("3x2"), kind).double() for kind in KINDS}
+    for kind in ("bias", "tfn"):
+        layers[kind].bias["2"].data.copy_(bias)
+    unit = value / norm[..., None]
+    expected = {
+        "layer": functional.relu(functional.layer_norm(norm, (3,)))[..., None] * unit,
+        "bias": functional.relu(norm + bias)[..., None] * unit,
+        "tfn": functional.relu(norm + bias)[..., None] * value,
+        "none": value,
+    }
+    for kind, layer in layers.items():
+        torch.testing.assert_close(layer({2: value})[2], expected[kind])
+    assert (expected["bias"][:, 2] == 0).all()
+
+
+def test_tfn_nonlinearity_keeps_the_sign_of_scalars() -> None:
+    layer = NormNonlinearity(Fiber("1x0"), "tfn", torch.tanh)
+    value = torch.tensor([[[-2.0]], [[2.0]]])
+    torch.testing.assert_close(layer({0: value})[0], torch.tanh(value))
+
+
+def test_unknown_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match="norm='batch': expected one of layer, bias, tfn, none"):
+        NormNonlinearity(FIBER, "batch")
+
+
+def test_pooling_reduces_each_cloud() -> None:
+    features = features_of(Fiber("2x0+1x1"), 5)
+    batch = torch.tensor([0, 0, 0, 1, 1])
+    for degree, value in features.items():
+        torch.testing.assert_close(pool(features, batch, 2, "mean")[degree][1], value[3:].mean(0))
+        torch.testing.assert_close(pool(features, batch, 2, "sum")[degree][0], value[:3].sum(0))
+    scalars = {0: features[0]}
+    torch.testing.assert_close(pool(scalars, batch, 2, "max")[0][0], features[0][:3].max(0).values)
+
+
+def test_pooling_that_breaks_equivariance_is_refused() -> None:
+    features = features_of(Fiber("1x0+1x1"), 2)
+    with pytest.raises(ValueError, match="max pooling of degree 1 is not equivariant"):
+        pool(features, torch.zeros(2, dtype=torch.int64), 1, "max")
+    with pytest.raises(ValueError, match="pooling 'median': expected mean, sum or max"):
+        pool(features, torch.zeros(2, dtype=torch.int64), 1, "median")

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from se3t.config import Config, DeepSetModel, LinearModel, TFNModel
+from se3t.config import NBodyTask as NBodyTaskConfig
+from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
+from se3t.errors import UserError
+from se3t.fiber import Features
+from se3t.graph import Graph
+from se3t.models import build_model
+from se3t.neighbors import fully_connected
+from se3t.tasks import build_task
+from se3t.tasks.nbody import NBodyTask
+from se3t.testing import equivariance_error_per_channel
+
+PARTICLES = 5
+SIZES = {"train": 12, "valid": 4, "test": 7}
+
+
+def make_split(count: int, seed: int = 0) -> NBodySplit:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(channels: int = 3) -> torch.Tensor:
+        return torch.randn(count, PARTICLES, channels, generator=generator, dtype=torch.float64)
+
+    return NBodySplit(draw(), draw(), draw(1).sign(), draw(), draw(), horizon=0.5)
+
+
+@pytest.fixture
+def dataset() -> NBodyDataset:
+    splits = {name: make_split(size, seed) for seed, (name, size) in enumerate(SIZES.items())}
+    return NBodyDataset(splits=splits, horizon=0.5, checksum="c0ffee")
+
+
+@pytest.fixture
+def task(dataset: NBodyDataset) -> NBodyTask:
+    return NBodyTask(NBodyTaskConfig(), dataset).to("cpu", torch.float64)
+
+
+def model_of(task: NBodyTask, config: Any) -> nn.Module:
+    torch.set_default_dtype(torch.float64)
+    return build_model(
+        config,
+        fiber_in=task.fiber_in,
+        fiber_out=task.fiber_out,
+        num_edge_scalars=task.num_edge_scalars,
+        horizon=task.horizon,
+    )
+
+
+def test_a_batch_is_the_samples_it_names(task: NBodyTask, dataset: NBodyDataset) -> None:
+    index = torch.tensor([5, 0, 5])
+    graph = task.graph(task.batch("train", index)).check()
+    split = dataset.splits["train"]
+    assert (graph.num_graphs, graph.num_nodes) == (3, 15)
+    for cloud, sample in enumerate(index.tolist()):
+        nodes = graph.batch == cloud
+        centred = split.positions[sample] - split.positions[sample].mean(dim=0)
+        assert torch.allclose(graph.positions[nodes], centred)
+        assert torch.allclose(graph.features[1][nodes, 0], centred)
+        assert torch.equal(graph.features[1][nodes, 1], split.velocities[sample])
+        assert torch.equal(graph.features[0][nodes, 0], split.charges[sample])
+
+
+def test_edges_join_all_pairs_of_a_cloud_and_carry_the_product_of_charges(task: NBodyTask) -> None:
+    graph = task.graph(task.batch("test", torch.arange(7)))
+    assert torch.equal(graph.edge_index, fully_connected(graph.batch))
+    charges = graph.features[0][:, 0, 0]
+    assert graph.edge_scalars is not None
+    assert torch.equal(graph.edge_scalars[:, 0], charges[graph.source] * charges[graph.target])
+
+
+def test_fibers_and_sizes_are_those_of_the_graphs(task: NBodyTask) -> None:
+    graph = task.graph(task.batch("valid", torch.arange(2)))
+    task.fiber_in.check(graph.features)
+    assert {name: task.size(name) for name in SIZES} == SIZES
+    assert graph.edge_scalars is not None
+    assert graph.edge_scalars.shape == (2 * PARTICLES * (PARTICLES - 1), task.num_edge_scalars)
+
+
+def test_edges_of_a_batch_size_are_built_once(task: NBodyTask) -> None:
+    first, second = (task.graph(task.batch("train", torch.arange(3) + shift)) for shift in (0, 4))
+    assert first.edge_index is second.edge_index
+    for count in range(1, 12):  # and not kept without end
+        task.graph(task.batch("train", torch.arange(count)))
+    assert len(task._templates) <= 8
+
+
+def test_loss_is_the_mean_of_both_errors(task: NBodyTask, dataset: NBodyDataset) -> None:
+    batch = task.batch("train", torch.arange(12))
+    prediction = {1: torch.randn(60, 2, 3, dtype=torch.float64)}
+    split = dataset.splits["train"]
+    x, v = prediction[1].unflatten(0, (12, 5)).unbind(dim=2)
+    mse_x = (x - split.target_positions).square().mean()
+    mse_v = (v - split.target_velocities).square().mean()
+    assert torch.allclose(task.loss(prediction, batch), (mse_x + mse_v) / 2)
+    metrics = task.metrics(prediction, batch)
+    assert torch.allclose(metrics["mse_x"].mean(), mse_x)
+    assert torch.allclose(metrics["mse_v"].mean(), mse_v)
+    assert torch.allclose(metrics["loss"].mean(), task.loss(prediction, batch))
+    assert {value.dtype for value in metrics.values()} == {torch.float64}
+    assert {value.shape for value in metrics.values()} == {(12,)}
+
+
+def test_the_truth_has_no_error(task: NBodyTask) -> None:
+    batch = task.batch("valid", torch.arange(4))
+    assert float(task.loss({1: batch.targets.flatten(0, 1)}, batch)) == 0
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_the_linear_model_is_the_unit_of_relative_errors(task: NBodyTask, split: str) -> None:
+    model = model_of(task, LinearModel())
+    batch = task.batch(split, torch.arange(task.size(split)))
+    means = {name: float(value.mean()) for name, value in task.metrics(model(task.graph(batch)), batch).items()}
+    assert task.relative(means, split) == pytest.approx({"relative_mse_x": 1, "relative_mse_v": 1})
+
+
+@pytest.mark.parametrize(
+    ("config", "scale"), [(TFNModel(num_layers=2, num_degrees=2, channels=2), 1e-12), (DeepSetModel(width=8), 10)]
+)
+def test_equivariance_error_agrees_with_the_public_tool(task: NBodyTask, config: Any, scale: float) -> None:
+    model = model_of(task, config).eval()
+    graph = task.graph(task.batch("test", torch.arange(7)))
+    samples = 40
+    with torch.no_grad():
+        prediction, generator = model(graph), torch.Generator().manual_seed(0)
+        errors = [task.equivariance(model, graph, prediction, generator) for _ in range(samples)]
+    names = ("equivariance_error_x", "equivariance_error_v")
+    own = torch.stack([torch.stack([error[name].mean() for error in errors]).mean() for name in names])
+    public = equivariance_error_per_channel(model, graph, samples, torch.Generator().manual_seed(1))[1]
+    assert bool((own < scale).all())
+    if scale > 1:  # a random estimate on both sides
+        assert torch.allclose(own, public, rtol=0.25)
+    else:
+        assert bool((public < scale).all())
+
+
+class Fixed(nn.Module):
+    """Adds a vector that does not turn to an output that does."""
+
+    def __init__(self, vector: float) -> None:
+        super().__init__()
+        self.vector = vector
+
+    def forward(self, graph: Graph) -> Features:
+        return {1: graph.features[1] + self.vector * torch.tensor([1.0, 0.0, 0.0])}
+
+
+def test_equivariance_error_is_the_relative_size_of_what_does_not_turn(task: NBodyTask) -> None:
+    graph = task.graph(task.batch("test", torch.arange(7)))
+    model = Fixed(1e-3)
+    prediction, generator = model(graph), torch.Generator().manual_seed(0)
+    errors = [task.equivariance(model, graph, prediction, generator)["equivariance_error_v"] for _ in range(60)]
+    # For a unit vector c the mean of ‖Rc − c‖ over all rotations is 4/3.
+    size = graph.features[1][:, 1].unflatten(0, (7, PARTICLES)).square().sum(dim=(1, 2)).sqrt()
+    measured = torch.stack(errors) * size / (1e-3 * PARTICLES**0.5)
+    assert float(measured.mean()) == pytest.approx(4 / 3, rel=0.08)
+
+
+def test_an_output_of_zero_counts_as_no_error(task: NBodyTask) -> None:
+    graph = task.graph(task.batch("test", torch.arange(7)))
+    model = model_of(task, LinearModel())
+    errors = task.equivariance(model, graph, model(graph), torch.Generator().manual_seed(0))
+    assert bool((errors["equivariance_error_v"] == 0).all())
+    assert bool((errors["equivariance_error_x"] < 1e-14).all())
+
+
+def test_a_change_of_dtype_starts_from_the_exact_data(task: NBodyTask, dataset: NBodyDataset) -> None:
+    single = task.to("cpu", torch.float32).batch("test", torch.arange(7))
+    assert single.targets.dtype == torch.float32
+    double = task.to("cpu", torch.float64).batch("test", torch.arange(7))
+    assert torch.equal(double.vectors[:, :, 1], dataset.splits["test"].velocities)
+
+
+@pytest.mark.parametrize("field", ["positions", "velocities", "charges", "target_positions", "target_velocities"])
+def test_data_that_are_not_finite_are_refused(dataset: NBodyDataset, field: str) -> None:
+    values = getattr(dataset.splits["valid"], field).clone()
+    values[2, 1] = float("nan")
+    splits = {**dataset.splits, "valid": replace(dataset.splits["valid"], **{field: values})}
+    with pytest.raises(UserError, match=rf"the valid data hold a {field} that is not a finite number, in trajectory 2"):
+        NBodyTask(NBodyTaskConfig(), replace(dataset, splits=splits))
+
+
+def test_copies_of_a_task_share_its_data(task: NBodyTask) -> None:
+    assert copy.deepcopy(task) is task
+
+
+def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
+    config = Config()
+    with pytest.raises(UserError, match=r"'nbdy'; did you mean 'nbody'"):
+        build_task(replace(config, task=replace(config.task, name="nbdy")))
