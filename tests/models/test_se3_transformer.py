@@ -31,7 +31,7 @@ class TestSE3Transformer(ModelContract):
 
 
 class TestSE3TransformerLayerNorm(ModelContract):
-    """Unequal channels, LayerNorm on norms, sum skip, vector edge features, vectorised kernel, scalars and vectors out."""
+    """Unequal channels, LayerNorm on norms, sum skip, vector edge features, vectorised kernel."""
 
     fiber_in, fiber_out, fiber_edge = Fiber("3x0"), Fiber("2x0+1x1"), Fiber("1x1")
 

@@ -171,18 +171,6 @@ def test_derivatives_agree_with_finite_differences_at_degree_12() -> None:
     assert gradgradcheck(lambda v: spherical_harmonics(12, v) @ weight, vectors, fast_mode=True)
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # torch's addcmul_ under vmap
-def test_function_transforms_agree_with_plain_autograd() -> None:
-    vectors, weight = torch.randn(6, 3, dtype=torch.float64), torch.randn(16, dtype=torch.float64)
-    jacobian = _jacobian(lambda v: spherical_harmonics(3, v), vectors).movedim(0, 1)
-    per_sample = torch.func.vmap(torch.func.grad(lambda v: spherical_harmonics(3, v) @ weight))(vectors)
-    torch.testing.assert_close(per_sample, torch.einsum("nji,j->ni", jacobian, weight))
-    one_component = torch.func.vmap(torch.func.grad(lambda v: spherical_harmonics(3, v)[5]))(vectors)
-    torch.testing.assert_close(one_component, jacobian[:, 5])
-    rows = torch.func.vmap(torch.func.jacrev(lambda v: spherical_harmonics(3, v)))(vectors)
-    torch.testing.assert_close(rows, jacobian)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zero_vector_has_only_degree_0_and_no_gradient(dtype: torch.dtype) -> None:
     vectors = torch.zeros(2, 3, dtype=dtype, requires_grad=True)

@@ -134,24 +134,24 @@ def test_d_is_differentiable_along_rotations_and_at_singular_angles() -> None:
     axis = torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64)
 
     def along(a: Tensor) -> Tensor:
-        return wigner_d(4, rotation_about_axis(axis, a))
+        return wigner_d(2, rotation_about_axis(axis, a))
 
     assert gradcheck(along, angle)
-    assert gradgradcheck(along, angle)
+    assert gradgradcheck(along, angle, fast_mode=True)
     generator = torch.autograd.functional.jacobian(lambda a: along(a[None])[0], angle[0].detach())
     torch.testing.assert_close(generator, -generator.mT, rtol=0, atol=1e-14)
     casimir = sum(
-        torch.autograd.functional.jacobian(lambda a, e=e: wigner_d(4, rotation_about_axis(e, a)), angle[0].detach())
+        torch.autograd.functional.jacobian(lambda a, e=e: wigner_d(2, rotation_about_axis(e, a)), angle[0].detach())
         ** 2
         for e in torch.eye(3, dtype=torch.float64)
     )
-    torch.testing.assert_close(casimir.sum(0), torch.full((9,), 20.0, dtype=torch.float64))  # l (l + 1)
+    torch.testing.assert_close(casimir.sum(0), torch.full((5,), 6.0, dtype=torch.float64))  # l (l + 1)
 
 
 def test_derivatives_with_respect_to_the_matrix_agree_with_finite_differences() -> None:
     rotation = torch.stack((torch.eye(3, dtype=torch.float64), random_rotation(dtype=torch.float64))).requires_grad_()
     assert gradcheck(lambda r: wigner_d(3, r), rotation)
-    assert gradgradcheck(lambda r: wigner_d(2, r), rotation)
+    assert gradgradcheck(lambda r: wigner_d(3, r), rotation, fast_mode=True)
 
 
 def test_float32_is_accurate_to_its_precision() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.config import Config, OptimConfig
+from se3t.config import Config, OptimConfig, SE3TransformerModel
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -184,6 +184,18 @@ def test_a_longer_budget_continues_a_finished_run_as_if_it_had_been_longer_from_
     assert json.loads(first.read_text())["budget"]["steps_done"] == 6
     longer = replace(small_config(tmp_path / "short", max_steps=12), resume=True)
     assert_same_run(expected.parent, train(longer, build=build).parent)
+
+
+def test_continuing_an_equivariant_model_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SE3TransformerModel(num_layers=2, num_degrees=2, channels=2, channels_div=1, num_heads=1)
+    config = replace(small_config(tmp_path / "expected", max_steps=6), model=model)
+    expected = train(config, build=build).parent
+    config = elsewhere(config, tmp_path / "halted")
+    with monkeypatch.context() as patch:
+        interrupt_after(5, patch)
+        with pytest.raises(Interrupted):
+            train(config, build=build)
+    assert_same_run(expected, train(replace(config, resume=True), build=build).parent)
 
 
 KILLED = """

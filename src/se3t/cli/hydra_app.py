@@ -81,7 +81,8 @@ class App:
         with ExitStack() as stack:
             overrides += stack.enter_context(_sweep_folder(self.multirun, overrides))
             stack.enter_context(environment("HYDRA_FULL_ERROR", "1"))  # errors as they are, not printed by Hydra
-            stack.enter_context(environment("COMP_LINE", without_command(os.environ.get("COMP_LINE", ""))))
+            if "--shell-completion" in flags:
+                stack.enter_context(environment("COMP_LINE", without_command(os.environ.get("COMP_LINE", ""))))
             stack.enter_context(_tolerant_help())
             stack.enter_context(_messages())
             stack.enter_context(replaced(sys, "argv", [sys.argv[0], *flags, *overrides]))
@@ -93,6 +94,7 @@ class App:
 
         settings = HydraConfig.get()
         parallel = settings.mode is not None and settings.mode.name == "MULTIRUN"
+        self.multirun = self.multirun or parallel
         # Only jobs in this process can be collected; other launchers bring results and errors home themselves.
         if parallel and settings.launcher._target_ != _BASIC_LAUNCHER:
             return self._work(config, in_process_multirun=False)
@@ -111,7 +113,7 @@ class App:
 
         if in_process_multirun and self.command == "train" and OmegaConf.select(config, "trainer.devices") != 1:
             raise _refuse_devices(f"trainer.devices={config.trainer.devices}")
-        # Lightning starts the other processes of a distributed run from sys.argv: they must become the same command.
+        # The run record quotes sys.argv, and Lightning starts further processes from it: it must be the line as typed.
         with replaced(sys, "argv", [sys.argv[0], self.command, *self.words]):
             return self.work(config)
 

@@ -173,15 +173,10 @@ class _SolidHarmonics(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (rows,) = ctx.saved_tensors
         values, grads = rows.unbind(0), grad.contiguous().unbind(0)
-        like = grads[0] * values[0]  # batched under vmap if either factor is
-        sums = [torch.zeros_like(like) for _ in range(3)]
+        sums = [torch.zeros_like(values[0]) for _ in range(3)]
         for axis, upper, lower, factor in _derivatives(ctx.max_degree):
             sums[axis].addcmul_(grads[upper], values[lower], value=factor)
         return torch.stack(sums), None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], points: Tensor, max_degree: int) -> tuple[Tensor, int]:
-        return _SolidHarmonics.apply(points.movedim(in_dims[0], -1), max_degree), -1
 
 
 @cache
