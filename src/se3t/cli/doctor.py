@@ -15,6 +15,7 @@ from pathlib import Path
 from se3t import __version__
 from se3t.config import SCHEMAS, conf_dir
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 _NVIDIA = Path("/proc/driver/nvidia/version")
 
 
@@ -44,9 +45,8 @@ def run(words: Sequence[str]) -> int:
 
 
 def _installation() -> list[str]:
-    package = Path(__file__).resolve().parents[1]
     return [
-        f"se3t {__version__} from {package}",
+        f"se3t {__version__} from {_PACKAGE}",
         f"configuration in {conf_dir()}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
     ]
@@ -76,7 +76,8 @@ def _extras() -> Iterator[str]:
         packages = _packages(extra)
         missing = [name for name, version in packages if version is None]
         if missing:
-            yield f"{extra}: {', '.join(missing)} missing; install with: pip install 'se3t[{extra}]'"
+            what = "se3t" if conf_dir().parent == _PACKAGE else "-e ."  # beside the package: a checkout
+            yield f"{extra}: {', '.join(missing)} missing; install with: pip install {what}'[{extra}]'"
         else:
             yield f"{extra}: {', '.join(f'{name} {version}' for name, version in packages)}"
 

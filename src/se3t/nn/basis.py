@@ -44,7 +44,7 @@ class EquivariantBasis:
     def harmonics(self) -> Float[Tensor, "edge component"]:
         """Y_J of the edge directions for J up to twice the largest degree, side by side."""
         with torch.autocast(self.geometry.direction.device.type, enabled=False):
-            return spherical_harmonics(2 * self.max_degree, self.geometry.direction, False)
+            return spherical_harmonics(2 * self.max_degree, self.geometry.vector)
 
     @cached_property
     def coincident(self) -> Int[Tensor, " edge"]:
