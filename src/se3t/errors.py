@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """One clear sentence: the offending word, what was expected, what to do. The command line prints it without a traceback."""
+    """One clear sentence: the offending word, what was expected, what to do. ``se3t`` prints it without a traceback."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

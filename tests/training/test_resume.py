@@ -124,6 +124,21 @@ def test_two_interruptions_change_nothing(
     assert_same_run(expected, result.parent)
 
 
+def test_continuing_takes_back_best_weights_that_are_yet_to_come(
+    uninterrupted: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = elsewhere(uninterrupted[0], tmp_path)
+    best = record.run_dir(config) / record.CHECKPOINTS / ckpt.BEST
+    steps = []
+    for more, resume in ((11, False), (0, True)):  # evaluated after 5 and 10; the checkpoint of step 8 knows the first
+        with monkeypatch.context() as patch:
+            interrupt_after(more, patch)
+            with pytest.raises(Interrupted):
+                train(replace(config, resume=resume), build=build)
+        steps.append(ckpt.read_checkpoint(best).step)
+    assert steps == [10, 5]
+
+
 def test_a_failed_write_of_a_checkpoint_changes_nothing(
     uninterrupted: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,6 +147,12 @@ def test_a_longer_budget_asks_for_resume_and_a_shorter_one_is_refused(finished: 
         train(replace(shorter, resume=True), build=build)
 
 
+def test_a_folder_of_another_run_is_not_reported_as_this_one(finished: tuple[Config, Path]) -> None:
+    config, folder = finished
+    with pytest.raises(UserError, match=r"holds another run, with another seed"):
+        train(replace(config, seed=5), folder, build=build)
+
+
 def test_resume_of_a_run_that_never_was_starts_it(tmp_path: Path) -> None:
     assert train(replace(small_config(tmp_path), resume=True), build=build).exists()
 
@@ -175,6 +182,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert kept is not None
     assert kept.step == 4
     assert all(bool(value.isfinite().all()) for value in kept.content["state_dict"].values())
+
+
+def test_an_interruption_by_the_user_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NBodyTask, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(tmp_path), build=build)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # the next one is heard, too
 
 
 class _Overflow(torch.autograd.Function):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import platform
@@ -25,6 +26,8 @@ from typing import Any
 
 from se3t.config import Config
 from se3t.errors import UserError
+
+log = logging.getLogger(__name__)
 
 CONFIG, PROVENANCE, METRICS, RESULT, CHECKPOINTS = (
     "config.yaml",
@@ -205,6 +208,8 @@ def exclusive(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{folder}: another process is training this run; wait for it to end or stop it") from error
+        except OSError as error:  # some network file systems have no locks: then the user has to take care
+            log.warning("%s: cannot be locked (%s); see that no other process trains this run", folder, error.strerror)
         yield
 
 
@@ -273,6 +278,9 @@ def finished_result(folder: Path, config: Config) -> dict[str, Any] | None:
         _require_permission(folder, config, "was interrupted before it finished")
         return None
     result = read_json(path)
+    other = first_difference(plain(config), result.get("config", {}))
+    if other is not None:
+        raise UserError(f"{folder}: holds another run, with another {other}; choose another folder, or remove this one")
     budget = result.get("budget", {})
     done, asked = budget.get("steps_done", 0), budget.get("max_steps", 0)
     if wanted == asked or result.get("parameters") == 0 or budget.get("stopped_early", False):

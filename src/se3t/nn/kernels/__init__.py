@@ -21,7 +21,7 @@ KERNELS = {
 
 @runtime_checkable
 class Kernel(Protocol):
-    """Source features by degree ``[edge, C_in, 2k+1]`` and radial features ``[unique, r]`` → ``[edge, C_out, 2l+1]``."""
+    """Source features ``[edge, C_in, 2k+1]`` and radial features ``[unique, r]`` → messages ``[edge, C_out, 2l+1]``."""
 
     def __call__(
         self, features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis
