@@ -38,6 +38,7 @@ def test_printing_a_fiber_and_reading_it_back_is_the_identity() -> None:
         assert repr(Fiber(text)) == text
         assert Fiber(repr(Fiber(text))) == Fiber(text)
     assert repr(Fiber({})) == "0"
+    assert Fiber("0") == Fiber({})
 
 
 def test_equal_fibers_hash_alike_and_serve_as_keys() -> None:
@@ -89,9 +90,9 @@ def test_a_string_that_is_no_fiber_is_quoted_in_the_error(text: str) -> None:
     assert repr(text) in str(error.value)
 
 
-@pytest.mark.parametrize("channels", [{0: -1}, {-1: 2}])
+@pytest.mark.parametrize("channels", [{0: -1}, {-1: 2}, {0: 1.5}])
 def test_negative_numbers_are_refused(channels: dict[int, int]) -> None:
-    with pytest.raises(ValueError, match="degrees and channels >= 0"):
+    with pytest.raises(ValueError, match="whole numbers >= 0"):
         Fiber(channels)
 
 

@@ -39,8 +39,8 @@ class Fiber(Mapping[int, int]):
     def __init__(self, channels: Mapping[int, int] | str) -> None:
         items = _parse(channels) if isinstance(channels, str) else dict(channels)
         for degree, count in items.items():
-            if degree < 0 or count < 0:
-                raise ValueError(f"a fiber needs degrees and channels >= 0, got {count} channels of degree {degree}")
+            if int(degree) != degree or int(count) != count or degree < 0 or count < 0:
+                raise ValueError(f"a fiber needs whole numbers >= 0, got {count} channels of degree {degree}")
         self._channels: dict[int, int] = {degree: items[degree] for degree in sorted(items) if items[degree] > 0}
 
     @classmethod
@@ -110,6 +110,8 @@ class Fiber(Mapping[int, int]):
 
 def _parse(text: str) -> dict[int, int]:
     items: dict[int, int] = {}
+    if text.strip() == "0":
+        return items
     for term in text.split("+"):
         match = _TERM.match(term)
         if match is None:

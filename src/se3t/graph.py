@@ -219,6 +219,10 @@ def _check_edges(graph: Graph) -> None:
         raise ValueError(f"edge_index: node {bad} does not exist; the graph has nodes 0 to {num_nodes - 1}")
     if not bool((graph.target.diff() >= 0).all()):
         raise ValueError("edge_index: edges must be sorted by target (row 1); sort them with se3t.graph.sort_by_target")
+    loops = graph.source == graph.target
+    if bool(loops.any()):
+        node = int(graph.source[loops][0])
+        raise ValueError(f"edge_index: node {node} is its own neighbour; remove self loops")
     across = graph.batch[graph.source] != graph.batch[graph.target]
     if bool(across.any()):
         source, target = edge_index[:, int(across.nonzero()[0])].tolist()

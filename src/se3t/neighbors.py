@@ -244,6 +244,8 @@ def _nearest(distance: Float[Tensor, "cloud size size"], k: int) -> Bool[Tensor,
 
 
 def _farthest(padded: Tensor, present: Tensor, start: Tensor, num_samples: int) -> Int[Tensor, "cloud sample"]:
+    if len(padded) == 0:
+        return start.new_empty(0, num_samples)
     rows = torch.arange(len(padded), device=padded.device)
     distance = torch.full_like(padded[..., 0], torch.inf).masked_fill(~present, -torch.inf)  # [cloud, size]
     chosen = [start]

@@ -36,13 +36,18 @@ def test_attention_equals_a_loop_over_nodes_and_heads(num_heads: int) -> None:
 
 
 def test_attention_weights_of_a_neighbourhood_sum_to_one() -> None:
-    graph = make_graph(FIBER, radius=1.5)
+    positions = torch.randn(9, 3, dtype=torch.float64)
+    positions[4] = 50.0
+    graph = make_graph(FIBER, positions, radius=4.0)
     fiber = Fiber("2x0+2x1")
     layer = EdgeAttention(2, fiber, fiber)
     num_edges = graph.edge_index.shape[1]
     weights = layer.weights(features_of(fiber, 9), features_of(fiber, num_edges), basis_of(graph).geometry)
     sums = torch.zeros(9, 2, dtype=torch.float64).index_add(0, graph.target, weights)
-    reached = torch.bincount(graph.target, minlength=9) > 0
+    neighbours = torch.bincount(graph.target, minlength=9)
+    assert neighbours.max() > 2
+    reached = neighbours > 0
+    assert reached.tolist() == [True] * 4 + [False] + [True] * 4
     torch.testing.assert_close(sums[reached], torch.ones_like(sums[reached]))
     assert (sums[~reached] == 0).all()
 

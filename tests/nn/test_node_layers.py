@@ -14,11 +14,13 @@ from se3t.so3 import random_rotation
 
 from .clouds import FIBER, features_of
 
+WIDE = Fiber("3x0+2x1+4x2+2x3")  # LayerNorm needs two channels
 LAYERS = [
     EquivariantLinear(FIBER, Fiber("2x0+5x2"), bias=True),
     AttentiveSelfInteraction(FIBER, Fiber("2x0+5x1+1x3")),
     AttentiveSelfInteraction(FIBER, FIBER, softmax=True),
-    *[NormNonlinearity(FIBER, kind) for kind in KINDS],
+    *[NormNonlinearity(FIBER, kind) for kind in KINDS if kind != "layer"],
+    NormNonlinearity(WIDE, "layer"),
     NormNonlinearity(FIBER, "tfn", functional.softplus),
 ]
 
@@ -29,7 +31,7 @@ def test_node_layer_commutes_with_rotations(layer: nn.Module, generator: torch.G
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    features = features_of(FIBER, 6)
+    features = features_of(layer.fiber_in, 6)
     rotation = random_rotation(generator=generator, dtype=torch.float64)
     expected = rotate_features(layer(features), rotation)
     received = layer(rotate_features(features, rotation))
@@ -40,7 +42,9 @@ def test_node_layer_commutes_with_rotations(layer: nn.Module, generator: torch.G
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_node_layer_has_finite_gradients_at_zero_and_refuses_other_fibers(layer: nn.Module) -> None:
     layer = layer.double()
-    zero = {degree: torch.zeros_like(value).requires_grad_() for degree, value in features_of(FIBER, 2).items()}
+    zero = {
+        degree: torch.zeros_like(value).requires_grad_() for degree, value in features_of(layer.fiber_in, 2).items()
+    }
     out: Features = layer(zero)
     grads = torch.autograd.grad(sum(value.sum() for value in out.values()), list(zero.values()), allow_unused=True)
     assert all(grad is None or grad.isfinite().all() for grad in grads)
@@ -117,6 +121,11 @@ def test_tfn_nonlinearity_keeps_the_sign_of_scalars() -> None:
 def test_unknown_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="norm='batch': expected one of layer, bias, tfn, none"):
         NormNonlinearity(FIBER, "batch")
+
+
+def test_layer_norm_over_a_single_channel_is_refused() -> None:
+    with pytest.raises(ValueError, match="LayerNorm of the single channel of degree 1 is always zero"):
+        NormNonlinearity(Fiber("3x0+1x1"), "layer")
 
 
 def test_pooling_reduces_each_cloud() -> None:

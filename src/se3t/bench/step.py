@@ -312,7 +312,7 @@ def _notes(results: Sequence[Result], settings: Settings) -> list[str]:
         f"{settings.channels_div}, {settings.num_heads} heads, {settings.num_graphs} x {settings.num_points} points, "
         f"{edges:,} edges.",
         "ratio: step time over that of the first line. MiB: peak of a step, each in a process of its own.",
-        "φ/edge: numbers that the radial networks make for every edge.",
+        "φ/edge: radial numbers of an edge; ours are made once for both directions of a pair, the peer's for each.",
     ]
     if differences:
         notes.append(f"Equal outputs: every kernel within {max(differences):.1e} of the reference kernel (float64).")

@@ -23,7 +23,7 @@ class Linear(nn.Module):
     Raises:
         ValueError: when the fibers carry no position and velocity.
 
-    Source: Fuchs et al. 2020, Section 4.1 ("a simple linear model ... constant velocity").
+    Source: Fuchs et al. 2020, Section 4.1: the trivial predictor of Table 1.
     """
 
     def __init__(self, fiber_in: Fiber, fiber_out: Fiber, *, horizon: float) -> None:

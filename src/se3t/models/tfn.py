@@ -88,3 +88,7 @@ class TFN(nn.Module):
             if index < len(self.norms):
                 features = self.norms[index](features)
         return features
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows in the brackets."""
+        return f"{self.fiber_in!r} -> {self.fiber_hidden!r} -> {self.fiber_out!r}"

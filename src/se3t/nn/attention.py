@@ -13,6 +13,7 @@ from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.convolution import EquivariantConv
 from se3t.nn.linear import EquivariantLinear
+from se3t.nn.precision import accumulated
 from se3t.nn.self_interaction import AttentiveSelfInteraction
 
 
@@ -44,6 +45,7 @@ class EdgeAttention(nn.Module):
                         f"cannot be divided among {num_heads} heads"
                     )
         self.num_heads, self.fiber_key, self.fiber_value = num_heads, fiber_key, fiber_value
+        self.fiber_in = self.fiber_out = fiber_value
         self.scale = 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
 
     def forward(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> Features:
@@ -57,9 +59,15 @@ class EdgeAttention(nn.Module):
 
         Returns:
             ``[node, C_value, 2l+1]`` by degree.
+
+        Raises:
+            ValueError: when a field is not of the type that the layer was built for.
         """
+        self.fiber_key.check(query, "query")
+        self.fiber_key.check(key, "key")
+        self.fiber_value.check(value, "value")
         weights = self.weights(query, key, geometry)
-        messages = self._heads(value) * weights[..., None]
+        messages = self._heads(value, self.fiber_value) * weights[..., None]
         summed = scatter(messages, geometry.target, 0, geometry.num_nodes, "sum")
         sizes = [channels // self.num_heads * (2 * degree + 1) for degree, channels in self.fiber_value.items()]
         return {
@@ -69,11 +77,13 @@ class EdgeAttention(nn.Module):
 
     def weights(self, query: Features, key: Features, geometry: EdgeGeometry) -> Tensor:
         """α_ij: ``[edge, head]``, summing to one over the edges of each target."""
-        logits = (self._heads(query)[geometry.target] * self._heads(key)).sum(dim=2) * self.scale
+        queries, keys = self._heads(query, self.fiber_key), self._heads(key, self.fiber_key)
+        logits = (queries[geometry.target] * keys).sum(dim=2) * self.scale
         return softmax(logits, geometry.target, num_nodes=geometry.num_nodes)
 
-    def _heads(self, features: Features) -> Tensor:  # [point, head, feature]
-        return torch.cat([value.flatten(1).unflatten(1, (self.num_heads, -1)) for value in features.values()], dim=2)
+    def _heads(self, features: Features, fiber: Fiber) -> Tensor:  # [point, head, feature], in float32 or better
+        parts = [features[degree].unflatten(1, (self.num_heads, -1)).flatten(2) for degree in fiber]
+        return accumulated(torch.cat(parts, dim=2))
 
     def __repr__(self) -> str:
         return f"EdgeAttention(heads={self.num_heads}, key={self.fiber_key!r}, value={self.fiber_value!r})"
@@ -94,6 +104,7 @@ class SE3AttentionBlock(nn.Module):
         self_interaction: ``linear`` (w^{ll} for all nodes) or ``attentive``.
         skip: ``cat``: self-interaction of concat(attention, input), which contains the sum; ``sum``: projected
             attention plus the self-interaction of the input.
+        bias: whether degree 0 of a linear self-interaction has a bias.
         fuse_key_value: one convolution for keys and values, sharing the hidden radial layers; otherwise one each.
         conv: further arguments of :class:`EquivariantConv` (kernel, edge_mode, radial options).
 
@@ -115,6 +126,7 @@ class SE3AttentionBlock(nn.Module):
         channels_div: int = 1,
         self_interaction: str = "linear",
         skip: str = "cat",
+        bias: bool = False,
         fuse_key_value: bool = True,
         **conv: object,
     ) -> None:
@@ -137,10 +149,10 @@ class SE3AttentionBlock(nn.Module):
         self.attention = EdgeAttention(num_heads, key, value)
         if skip == "cat":
             self.project = None
-            self.self_interaction = _self_interaction(self_interaction, value + fiber_in, fiber_out)
+            self.self_interaction = _self_interaction(self_interaction, value + fiber_in, fiber_out, bias)
         else:
             self.project = EquivariantLinear(value, fiber_out)
-            self.self_interaction = _self_interaction(self_interaction, fiber_in, fiber_out.restrict(fiber_in))
+            self.self_interaction = _self_interaction(self_interaction, fiber_in, fiber_out.restrict(fiber_in), bias)
 
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree."""
@@ -154,14 +166,18 @@ class SE3AttentionBlock(nn.Module):
         projected = self.project(attended)
         return {degree: value + own[degree] if degree in own else value for degree, value in projected.items()}
 
+    def extra_repr(self) -> str:
+        """What ``print`` shows in the brackets."""
+        return f"{self.fiber_in!r} -> {self.fiber_out!r}"
+
 
 def _per_head(channels: int, num_heads: int) -> int:
     return max(1, math.ceil(channels / num_heads)) * num_heads
 
 
-def _self_interaction(kind: str, fiber_in: Fiber, fiber_out: Fiber) -> nn.Module:
+def _self_interaction(kind: str, fiber_in: Fiber, fiber_out: Fiber, bias: bool) -> nn.Module:
     if kind == "linear":
-        return EquivariantLinear(fiber_in, fiber_out)
+        return EquivariantLinear(fiber_in, fiber_out, bias=bias)
     if kind == "attentive":
         return AttentiveSelfInteraction(fiber_in, fiber_out)
     raise ValueError(f"self_interaction={kind!r}: expected linear or attentive")

@@ -58,10 +58,12 @@ class EquivariantBasis:
 
     def harmonic(self, degree: int) -> Float[Tensor, "edge component"]:
         """Y_J of the edge directions, ``[edge, 2J+1]``."""
+        self._require(degree, 2 * self.max_degree)
         return self.harmonics[:, degree**2 : (degree + 1) ** 2]
 
     def frame(self, degree: int) -> Float[Tensor, "edge component component"]:
         """D^l of the rotation that takes the edge to the polar axis, ``[edge, 2l+1, 2l+1]``."""
+        self._require(degree, self.max_degree)
         return self._frames[degree]
 
     def dense(self, degree_in: int, degrees_out: tuple[int, ...]) -> Float[Tensor, "edge row component"]:
@@ -71,6 +73,7 @@ class EquivariantBasis:
             ``[edge, Σ_l (2l+1) paths(l, k), 2k+1]``; the rows run over l (in the given order), then the output
             component, then p.
         """
+        self._require(max(degree_in, *degrees_out), self.max_degree)
         key = (degree_in, degrees_out)
         if key not in self._dense:
             harmonics = self.harmonics
@@ -79,19 +82,26 @@ class EquivariantBasis:
                 self._dense[key] = (harmonics @ table).unflatten(1, (-1, 2 * degree_in + 1))
         return self._dense[key]
 
+    def _require(self, degree: int, largest: int) -> None:
+        if degree > largest:
+            raise ValueError(
+                f"degree {degree}: this basis was made for degrees up to {largest}; give it a larger max_degree"
+            )
+
 
 @lru_cache(maxsize=256)
 def _coupling(
     degree_in: int, degrees_out: tuple[int, ...], num_harmonics: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """Constant matrix from the harmonics ``[j]`` to :meth:`EquivariantBasis.dense`; made in float64, cast last."""
-    rows = []
-    for degree_out in degrees_out:
-        shape = (num_harmonics, 2 * degree_out + 1, num_paths(degree_out, degree_in), 2 * degree_in + 1)
-        block = torch.zeros(shape, dtype=torch.float64)  # [j, k, p, i]
-        for path, degree in enumerate(path_degrees(degree_out, degree_in)):
-            block[degree**2 : (degree + 1) ** 2, :, path] = clebsch_gordan(degree_out, degree_in, degree).permute(
-                2, 0, 1
-            )
-        rows.append(block.flatten(1, 2))
-    return torch.cat(rows, dim=1).flatten(1).to(dtype=dtype, device=device)
+    with torch.inference_mode(False):  # kept for later calls, which may train
+        rows = []
+        for degree_out in degrees_out:
+            shape = (num_harmonics, 2 * degree_out + 1, num_paths(degree_out, degree_in), 2 * degree_in + 1)
+            block = torch.zeros(shape, dtype=torch.float64)  # [j, k, p, i]
+            for path, degree in enumerate(path_degrees(degree_out, degree_in)):
+                block[degree**2 : (degree + 1) ** 2, :, path] = clebsch_gordan(degree_out, degree_in, degree).permute(
+                    2, 0, 1
+                )
+            rows.append(block.flatten(1, 2))
+        return torch.cat(rows, dim=1).flatten(1).to(dtype=dtype, device=device)

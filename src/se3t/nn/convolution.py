@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch_geometric.utils import scatter
 
@@ -9,6 +10,7 @@ from se3t.fiber import Features, Fiber, cat_features
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import get_kernel
 from se3t.nn.linear import EquivariantLinear
+from se3t.nn.precision import accumulated
 from se3t.nn.radial import RadialNetwork
 
 REDUCTIONS = ("sum", "mean", "none")
@@ -94,21 +96,22 @@ class EquivariantConv(nn.Module):
         self.fiber_in.check(features)
         geometry = basis.geometry
         self.fiber_edge.check(geometry.edge_features, "edge_features")
-        source = {degree: value[geometry.source] for degree, value in features.items()}
+        source = {degree: features[degree][geometry.source] for degree in self.fiber_in}  # weights follow this order
         if self.fiber_edge:
             join = cat_features if self.edge_mode == "cat" else _add
             source = join(source, geometry.edge_features)
         out = self.kernel(source, self.radial(geometry), self.radial, basis)
         if self.reduce == "none":
             return out
-        out = {l: scatter(value, geometry.target, 0, geometry.num_nodes, self.reduce) for l, value in out.items()}
+        place = (geometry.target, 0, geometry.num_nodes, self.reduce)
+        out = {degree: scatter(accumulated(value), *place) for degree, value in out.items()}
         if self.self_interaction is not None:
             own = self.self_interaction({degree: features[degree] for degree in self.self_interaction.fiber_in})
             out = {degree: value + own[degree] if degree in own else value for degree, value in out.items()}
         return out
 
     def __repr__(self) -> str:
-        return f"EquivariantConv({self.radial.fiber_in!r} -> {self.fiber_out!r}, reduce={self.reduce})"
+        return f"EquivariantConv({self.fiber_in!r} -> {self.fiber_out!r}, reduce={self.reduce})"
 
 
 def _source_fiber(fiber_in: Fiber, fiber_edge: Fiber, edge_mode: str) -> Fiber:
@@ -129,5 +132,5 @@ def _add(source: Features, edge_features: Features) -> Features:
     out = dict(source)
     for degree, value in edge_features.items():
         channels = value.shape[-2]
-        out[degree] = cat_features({0: out[degree][:, :channels] + value}, {0: out[degree][:, channels:]})[0]
+        out[degree] = torch.cat([out[degree][:, :channels] + value, out[degree][:, channels:]], dim=1)
     return out

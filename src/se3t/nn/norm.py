@@ -31,7 +31,7 @@ class NormNonlinearity(nn.Module):
         activation: η; ReLU unless given.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: for an unknown kind, and for ``layer`` on a degree with a single channel.
     """
 
     def __init__(
@@ -40,6 +40,12 @@ class NormNonlinearity(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"norm={kind!r}: expected one of {', '.join(KINDS)}")
+        alone = [degree for degree, channels in fiber.items() if channels == 1]
+        if kind == "layer" and alone:
+            raise ValueError(
+                f"norm='layer' over {fiber!r}: LayerNorm of the single channel of degree {alone[0]} is always zero; "
+                "give every degree two channels or more, or use norm='bias'"
+            )
         self.fiber_in = self.fiber_out = fiber
         self.kind, self.activation = kind, activation
         if kind == "layer":

@@ -31,7 +31,7 @@ class RadialNetwork(nn.Module):
         hidden: width h.
         layer_norm: whether LayerNorm stands before each ReLU.
         last_bias: whether the last layer has a bias.
-        gain: standard deviation of one message component at the start, for features of unit variance.
+        gain: standard deviation of one message component at the start, for features of unit variance, with LayerNorm.
         share: which pairs (l, k) use one trunk: ``none`` (one trunk each), ``full``, ``degree_out``, ``degree_in``.
 
     Source: paper, Section 4 and Appendix; one network per pair of degrees.
@@ -97,8 +97,9 @@ class RadialNetwork(nn.Module):
         received = 0 if geometry.edge_scalars is None else geometry.edge_scalars.shape[-1]
         if received != self.num_edge_scalars:
             raise ValueError(f"edge_scalars: expected {self.num_edge_scalars} per edge, got {received}")
-        hidden = geometry.invariants[None]
-        for layer in self.trunk:
+        with torch.autocast(geometry.length.device.type, enabled=False):  # a length needs its digits
+            hidden = self.trunk[0](geometry.invariants[None])
+        for layer in self.trunk[1:]:
             hidden = layer(hidden)
         return hidden.unbind(0)  # not indexed later: each index would have a backward that fills all trunks with zeros
 

@@ -15,7 +15,8 @@ from se3t.fiber import Features, Fiber
 class AttentiveSelfInteraction(nn.Module):
     """f_out,i^l = w_i^{ll} f_i^l with w_i^{ll} = MLP(⊕_{c,c'} f_{i,c'}^{lT} f_{i,c}^l) (Equation 12 of the paper).
 
-    The Gram matrix of the channels is invariant, so the weights are, and the map is equivariant.
+    The Gram matrix of the channels is invariant, so the weights are, and the map is equivariant. A degree with a single
+    input channel has constant weights: LayerNorm of one number says nothing.
 
     Args:
         fiber_in: types and channels of the input.

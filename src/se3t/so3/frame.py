@@ -1,4 +1,4 @@
-"""The rotation that takes a direction to the polar axis, smooth along every path of directions."""
+"""The rotation that takes a direction to the polar axis, in two charts (no single smooth choice exists)."""
 
 from __future__ import annotations
 

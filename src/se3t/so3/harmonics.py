@@ -75,12 +75,16 @@ def associated_legendre(max_degree: int, x: Float[Tensor, "*batch"]) -> dict[tup
     Returns:
         ``{(J, m): [*batch]}`` for J ≤ max_degree. For instance P_3^1(0.3) = −0.787; with the phase it would be 0.787.
 
+    Gradients are finite but for odd m at x = ±1, where √(1−x²) has none.
+
     Source: the recursion of :func:`spherical_harmonics`.
     """
     square = (1 - x) * (1 + x)
     factors = _polar_factors(max_degree, x, square)
+    powers = [square**half for half in range(max_degree // 2 + 1)]  # even m: polynomials, smooth at x = ±1
+    sines = [powers[order // 2] * (square.sqrt() if order % 2 else 1) for order in range(max_degree + 1)]
     return {
-        (step.degree, step.order): step.pole * square.sqrt() ** step.order * factors[step.degree, step.order]
+        (step.degree, step.order): step.pole * sines[step.order] * factors[step.degree, step.order]
         for step in _plan(max_degree)
     }
 

@@ -55,9 +55,10 @@ def wigner_d_all(max_degree: int, rotation: Float[Tensor, "*batch 3 3"]) -> tupl
     first = rotation.reshape(-1, 3, 3).permute(1, 2, 0).contiguous()  # [3, 3, batch]: few and large operations
     matrices = [torch.ones_like(rotation[..., :1, :1]), rotation]
     current = first
-    for degree in range(2, max_degree + 1):
-        current = _raise_degree(degree, first, current)
-        matrices.append(current.permute(2, 0, 1).contiguous().unflatten(0, batch) if batch else current[..., 0])
+    with torch.autocast(rotation.device.type, enabled=False):  # a rotation needs its digits
+        for degree in range(2, max_degree + 1):
+            current = _raise_degree(degree, first, current)
+            matrices.append(current.permute(2, 0, 1).contiguous().unflatten(0, batch) if batch else current[..., 0])
     return tuple(matrices[: max_degree + 1])
 
 

@@ -243,6 +243,38 @@ class ModelContract:
         error = min(abs(exact - value) for value in numeric)
         assert error <= 1e-6 * max(1.0, abs(exact)), f"autograd {exact}, finite differences {numeric}"
 
+    def test_order_of_degrees_in_the_input_does_not_matter(self) -> None:
+        """Features are a mapping: {1: …, 0: …} and {0: …, 1: …} are the same field."""
+        model, graph = self.model(), self.graph()
+        turned = replace(
+            graph,
+            features=dict(reversed(graph.features.items())),
+            edge_features=dict(reversed(graph.edge_features.items())),
+        )
+        _assert_close(model(turned), model(graph), self.tolerance)
+
+    def test_mixed_precision_has_gradients(self) -> None:
+        """Forward and backward under autocast to bfloat16, near the result in float32."""
+        model, graph = self.model().float(), self.graph().to(torch.float32)
+        exact = model(graph)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(graph)
+        _assert_close({degree: value.float() for degree, value in output.items()}, exact, 0.1)
+        parameters = list(model.parameters())
+        if parameters:
+            loss = _loss({degree: value.float() for degree, value in output.items()})
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            assert all(gradient is None or bool(gradient.isfinite().all()) for gradient in gradients)
+
+    def test_inference_first_does_not_hinder_training(self) -> None:
+        """Constants made and kept under inference mode must serve autograd later."""
+        model, graph = self.model(), self.graph()
+        with torch.inference_mode():
+            model(graph)
+        leaves = _leaves(graph)
+        gradients = _gradients(_loss(model(_with_leaves(graph, leaves))), leaves)
+        assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+
     def test_every_parameter_gets_a_gradient(self) -> None:
         """No parameter is cut off from the output."""
         model = self.model()
@@ -330,6 +362,12 @@ def _assert_equal(actual: Features, expected: Features) -> None:
 
 def _loss(output: Features) -> Tensor:
     return torch.stack([value.square().sum() for value in output.values()]).sum()
+
+
+def _assert_close(received: Features, expected: Features, tolerance: float) -> None:
+    for degree, value in expected.items():
+        error = float((received[degree] - value).detach().norm() / value.detach().norm())
+        assert error <= tolerance, f"degree {degree}: relative difference {error}"
 
 
 def _leaves(graph: Graph) -> list[Tensor]:

@@ -87,17 +87,18 @@ def _assemble(pair_weights: Mapping[tuple[int, int], Tensor], radial: RadialNetw
 @lru_cache(maxsize=256)
 def _path_to_order(degree_out: int, degree_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Constant map from paths p (ascending J) to (a_0, a_1 …, b_1 …), ``[order, path]``; made in float64, cast last."""
-    smaller = min(degree_out, degree_in)
-    table = torch.zeros(num_paths(degree_out, degree_in), 2 * smaller + 1, dtype=torch.float64)
-    for path, degree in enumerate(path_degrees(degree_out, degree_in)):
-        polar = clebsch_gordan(degree_out, degree_in, degree)[:, :, degree] * math.sqrt(
-            (2 * degree + 1) / (4 * math.pi)
-        )
-        for order in range(smaller + 1):
-            table[path, order] = polar[degree_out + order, degree_in + order]
-            if order > 0:
-                table[path, smaller + order] = polar[degree_out + order, degree_in - order]
-    return table.mT.to(dtype=dtype, device=device)
+    with torch.inference_mode(False):  # kept for later calls, which may train
+        smaller = min(degree_out, degree_in)
+        table = torch.zeros(num_paths(degree_out, degree_in), 2 * smaller + 1, dtype=torch.float64)
+        for path, degree in enumerate(path_degrees(degree_out, degree_in)):
+            polar = clebsch_gordan(degree_out, degree_in, degree)[:, :, degree] * math.sqrt(
+                (2 * degree + 1) / (4 * math.pi)
+            )
+            for order in range(smaller + 1):
+                table[path, order] = polar[degree_out + order, degree_in + order]
+                if order > 0:
+                    table[path, smaller + order] = polar[degree_out + order, degree_in - order]
+        return table.mT.to(dtype=dtype, device=device)
 
 
 def _mend_coincident(

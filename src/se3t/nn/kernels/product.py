@@ -14,8 +14,12 @@ def transposed_product(
 ) -> Float[Tensor, "edge a b"]:
     """Left · rightᵀ for every edge, differentiable twice and more.
 
-    Where ``right`` has fewer rows, each serves the same number of consecutive edges and is read once for all of them.
+    Under autocast both sides take its dtype, as in any product. Where ``right`` has fewer rows, each serves the same
+    number of consecutive edges and is read once for all of them.
     """
+    if torch.is_autocast_enabled(left.device.type):
+        dtype = torch.get_autocast_dtype(left.device.type)
+        left, right = left.to(dtype), right.to(dtype)
     stacked = left.unflatten(0, (len(right), -1)).flatten(1, 2) if len(right) else left
     return cast(Tensor, _TransposedProduct.apply(stacked, right)).view(*left.shape[:2], right.shape[1])
 
