@@ -70,7 +70,7 @@ class Plain(nn.Module):
         self.layer = nn.Linear(2 * fiber_in.dim, fiber_out.dim)
 
     def forward(self, graph: Graph) -> Features:
-        flat = torch.cat([value.flatten(1) for value in graph.features.values()], dim=1)
+        flat = torch.cat([value.flatten(1) for _, value in sorted(graph.features.items())], dim=1)
         total = flat.new_zeros(graph.num_graphs, flat.shape[1]).index_add(0, graph.batch, flat)
         mean = total / graph.batch.bincount(minlength=graph.num_graphs)[:, None]
         out = self.layer(torch.cat([flat, mean[graph.batch]], dim=1)).tanh()
