@@ -89,6 +89,14 @@ def test_a_word_outside_the_choices_is_named_with_the_nearest() -> None:
         ({"trainer": {"max_steps": "many"}}, r"trainer\.max_steps=many: wrong type; expected a whole number"),
         ({"optim": {"lr": None}}, r"optim\.lr=None: wrong type; expected a number"),
         ({"optim": {"clip_norm": "x"}}, r"optim\.clip_norm=x: wrong type; expected a number or null"),
+        (
+            {"seed": 2**63},
+            r"seed=9223372036854775808 is out of range: .* 0 or more and at most 9223372036854775807",
+        ),
+        (
+            {"model": {"name": "set_transformer", "width": 6}},
+            r"model\.num_heads=4: must divide model\.width=6; change one",
+        ),
         ({"resume": "maybe"}, r"resume=maybe: wrong type; expected true or false"),
         ({"runs": "${nowhere}"}, r"runs: .*nowhere"),
         ({"trainer": 3}, r".*TrainerConfig.*value: 3"),

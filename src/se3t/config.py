@@ -193,7 +193,7 @@ class Config:
 
     experiment: str = "nbody"
     preset: str | None = None
-    seed: int = number(0, at_least=0)
+    seed: int = number(0, at_least=0, at_most=2**63 - 1)
     resume: bool = False
     runs: str = "runs"  # folder of the run records
     data: Any = field(default_factory=NBodyData)
@@ -293,8 +293,7 @@ def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
 
 def to_eval_config(settings: Mapping[str, Any] | DictConfig) -> EvalConfig:
     """The same as :func:`to_config` for ``se3t eval``."""
-    config: EvalConfig = _checked(EvalConfig, settings)
-    return config
+    return typing.cast(EvalConfig, _checked(EvalConfig, settings))
 
 
 def _checked(schema: Any, settings: Any) -> Any:
@@ -335,15 +334,16 @@ def validate(config: Any, prefix: str = "") -> None:
             raise UserError(f"{key}={value}: unknown; {did_you_mean(str(value), item.metadata['choices'])}")
         elif "above" in item.metadata:
             _check_range(key, value, **item.metadata)
+    if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
+        raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
 
 
 def _check_range(key: str, value: _Real, at_least: _Real, above: _Real, at_most: _Real) -> None:
-    if math.isfinite(value) and at_least <= value <= at_most and value > above:
+    if at_least <= value <= at_most and value > above and math.isfinite(value):
         return
-    limits = [f"{at_least:g} or more"] if at_least > -math.inf else []
-    limits += [f"above {above:g}"] if above > -math.inf else []
-    limits += [f"at most {at_most:g}"] if at_most < math.inf else []
-    raise UserError(f"{key}={value} is out of range: it must be {' and '.join(limits)}")
+    limits = {f"{at_least} or more": at_least, f"above {above}": above, f"at most {at_most}": at_most}
+    words = [word for word, limit in limits.items() if math.isfinite(limit)]
+    raise UserError(f"{key}={value} is out of range: it must be {' and '.join(words)}")
 
 
 # --- errors in one sentence ---------------------------------------------------------------------------------

@@ -7,8 +7,15 @@ import itertools
 import pytest
 from hydra._internal.utils import get_args_parser
 
-from se3t.cli.arguments import FLAGS, flags_first
+from se3t.cli.arguments import FLAGS, split_flags
 from se3t.errors import UserError
+
+
+def flags_first(words: list[str]) -> list[str]:
+    """As hydra_app puts them together for Hydra."""
+    flags, overrides = split_flags(words)
+    return [*flags, *overrides]
+
 
 _OVERRIDES = ["experiment=nbody", "model.num_degrees=3", "trainer.max_steps=-1"]
 
@@ -70,6 +77,11 @@ def test_every_flag_of_hydra_is_known() -> None:
         (["--info=tree"], "--info tree: unknown"),
         (["-m=yes"], "--multirun=yes: the flag --multirun takes no value"),
         (["--config"], "--config: no such flag"),
+        (["--resume"], "--resume: not a flag but a setting; write resume=true"),
+        (["--preset", "smoke"], "--preset: .*; write preset=smoke"),
+        (["--preset", "seed=1"], "--preset: .*; write preset=…"),
+        (["--max-steps=5"], "--max-steps: .*; write trainer.max_steps=5"),
+        (["--checkpoint", "runs"], "--checkpoint: .*; write checkpoint=runs"),
     ],
 )
 def test_a_bad_flag_is_named(words: list[str], message: str) -> None:

@@ -7,14 +7,34 @@ from pathlib import Path
 
 import pytest
 
+from se3t.cli.help import choices
+
 from .conftest import Run
 
-_TINY = ["preset=smoke", "model.num_layers=1", "model.num_degrees=2", "model.channels=4", "trainer.progress=false"]
+_WIDTH = {  # every model of conf/model, as small as it gets
+    "linear": [],
+    "deepset": ["model.width=4"],
+    "set_transformer": ["model.width=4", "model.num_layers=1", "model.num_heads=2"],
+    "tfn": ["model.num_layers=1", "model.num_degrees=2", "model.channels=4"],
+    "se3_transformer": ["model.num_layers=1", "model.num_degrees=2", "model.channels=4"],
+}
 
 
-@pytest.mark.parametrize("model", [["model=linear"], ["model=se3_transformer", *_TINY[1:4]]], ids=["linear", "se3t"])
-def test_train_report_evaluate_and_tabulate(run: Run, tmp_path: Path, model: list[str]) -> None:
-    words = ["experiment=nbody", "preset=smoke", "trainer.progress=false", *model]
+def test_the_journey_is_made_with_every_model() -> None:
+    assert sorted(_WIDTH) == choices("model")
+
+
+@pytest.mark.parametrize("model", ["deepset", "set_transformer", "tfn"])
+def test_every_other_model_trains(run: Run, tmp_path: Path, model: str) -> None:
+    answer = run("train", "preset=smoke", "trainer.progress=false", f"model={model}", *_WIDTH[model])
+    assert answer.status == 0, answer.err
+    (result,) = tmp_path.glob(f"runs/nbody/{model}/*/result.json")
+    assert json.loads(result.read_text())["budget"]["steps_done"] == 4
+
+
+@pytest.mark.parametrize("model", ["linear", "se3_transformer"])
+def test_train_report_evaluate_and_tabulate(run: Run, tmp_path: Path, model: str) -> None:
+    words = ["experiment=nbody", "preset=smoke", "trainer.progress=false", f"model={model}", *_WIDTH[model]]
     first = run("train", *words)
     assert first.status == 0, first.err
     assert first.files == ["data", "runs"]
@@ -46,5 +66,5 @@ def test_data_prepare_prints_what_trivial_predictions_reach(run: Run) -> None:
     assert answer.files == ["stores"]
     for word in ("preset calibrated", "32 train, 16 valid, 16 test", "(Linear)", "least squares", "energy drift"):
         assert word in answer.out
-    again = run("data", "prepare", "nbody", "preset=smoke", "data.root=stores", "force=true", "trainer.progress=false")
+    again = run("data", "prepare", "nbody", "preset=smoke", "data.root=stores", "force=True", "trainer.progress=false")
     assert again.out == answer.out

@@ -53,6 +53,11 @@ def test_help_of_train_lists_the_choices_of_every_group(run: Run) -> None:
         assert f"{group}={' | '.join(choices(group))}" in out
 
 
+def test_help_of_eval_names_its_settings(run: Run) -> None:
+    out = run("eval", "--help").out
+    assert all(setting in out for setting in ("split=", "data.root=", "trainer.precision="))
+
+
 def test_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version").out == f"se3t {se3t.__version__}\n"
 
@@ -72,6 +77,14 @@ def test_a_fault_of_the_program_keeps_its_traceback(run: Run, monkeypatch: pytes
     monkeypatch.setattr("se3t.training.run.train", fault)
     with pytest.raises(TypeError, match="a fault"):
         run("train")
+
+
+def test_an_error_of_a_library_says_how_to_find_its_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(config: object) -> None:
+        raise ValueError("shapes differ")
+
+    monkeypatch.setattr("se3t.training.run.train", fault)
+    assert run("train").err == "se3t: shapes differ (SE3T_DEBUG=1 shows where)\n"
 
 
 def test_debug_shows_the_traceback_of_a_user_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -165,3 +166,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"file/toy\.h5: cannot write"):
         write_store(tmp_path / "file" / "toy.h5", toy())
+
+
+def test_what_killed_writers_left_behind_is_removed_but_not_what_is_being_written(path: Path) -> None:
+    path.parent.mkdir()
+    stale, young, other = (path.parent / name for name in (".toy.h5.1.tmp", ".toy.h5.2.tmp", ".toys.h5.1.tmp"))
+    for temporary in (stale, young, other):
+        temporary.touch()
+    for temporary in (stale, other):
+        os.utime(temporary, (0, 0))
+    write_store(path, toy())
+    assert {item.name for item in path.parent.iterdir()} == {path.name, young.name, other.name}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,24 @@ def test_settings_that_do_not_matter_do_not_split_a_group():
     quiet["config"]["trainer"]["progress"] = False
     quiet["config"]["logger"] = {"wandb": "online"}
     assert len(group_by_settings(load_records([result(), quiet], "nbody"))) == 1
+
+
+def test_devices_neither_split_seeds_nor_make_one_run_a_copy():
+    def on(devices: int, seed: int) -> dict[str, Any]:
+        content = result(seed=seed)
+        content["config"]["trainer"]["devices"] = devices
+        return content
+
+    assert len(group_by_settings(load_records([on(1, seed=0), on(2, seed=1)], "nbody"))) == 1
+    assert len(group_by_settings(load_records([on(1, seed=0), on(2, seed=0)], "nbody"))) == 2
+    with pytest.raises(UserError, match="the same run"):
+        group_by_settings(load_records([on(1, seed=0), on(2, seed=0), on(2, seed=0)], "nbody"))
+
+
+def test_knobs_of_the_data_that_leave_their_preset_are_kept():
+    knobs = {"name": "nbody", "root": "x", "preset": "text", "num_train": 32, "box": 0.0, "start": "random"}
+    (record,) = load_records([result(config__data=knobs)], "nbody")
+    assert record.overridden == {"num_train": 32}
 
 
 def test_a_copied_run_does_not_count_twice():

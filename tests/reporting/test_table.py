@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,12 +13,12 @@ from rich.console import Console
 from se3t.errors import UserError
 from se3t.reporting.published import load_published
 from se3t.reporting.records import load_records
-from se3t.reporting.table import ResultTable, render_table1, render_tables, table1, tables1, to_markdown
+from se3t.reporting.table import ResultTable, render_tables, table1, tables1, to_markdown, to_rich
 
 from .results import result
 
 
-def build(*results: dict) -> ResultTable:
+def build(*results: dict | Path) -> ResultTable:
     return table1(load_records(results, "nbody"), load_published())
 
 
@@ -62,6 +64,37 @@ def test_models_not_run_are_published_only_and_say_how_to_run_them():
     assert not any(note.startswith("SE(3)-Transformer") for note in table.notes)
 
 
+def test_a_suggested_run_lands_in_the_same_table():
+    knobs = {"preset": "calibrated", "num_train": 32, "num_valid": 16, "num_test": 8}
+    table = build(result(preset="smoke", config__data=knobs))
+    assert "TFN not run: se3t train experiment=nbody model=tfn preset=smoke data.num_test=8" in table.notes
+    assert "with settings overridden (num_train=32, num_valid=16, num_test=8)" in table.notes[0]
+    assert "overridden" not in build(result()).notes[0]
+
+
+def test_rows_of_one_model_are_labelled_by_what_differs():
+    quick = result(preset="quick", config__preset="quick", config__optim={"schedule": "cosine", "lr": 0.1})
+    other = result(preset="paper", config__preset="paper", config__optim={"schedule": "constant", "lr": 0.1})
+    other["config"]["model"]["channels"] = 4
+    labels = {row[0] for row in lines(build(quick, other, result(config__preset="paper")))["SE(3)-Transformer"]}
+    assert len(labels) == 4
+    assert {"measured, channels=8, preset=quick", "measured, channels=4, preset=paper"} <= {
+        row[0] for row in lines(build(quick, other))["SE(3)-Transformer"]
+    }
+
+
+def test_many_differences_are_named_by_the_folder_of_the_run(tmp_path: Path):
+    paths = []
+    for index in range(2):
+        path = tmp_path / f"0-{index}" / "result.json"
+        path.parent.mkdir()
+        settings = {f"setting{number}": index for number in range(5)}
+        path.write_text(json.dumps(result(config__model=settings)))
+        paths.append(path)
+    labels = [row[0] for row in lines(build(*paths))["SE(3)-Transformer"]]
+    assert labels == ["measured, run 0-0", "measured, run 0-1", "published"]
+
+
 def test_seeds_give_mean_and_standard_deviation():
     runs = [result(seed=seed, test__mse_x=mse) for seed, mse in enumerate((0.01, 0.02, 0.03))]
     table = build(*runs)
@@ -98,13 +131,13 @@ def test_different_data_never_share_a_table():
 
 def test_no_finished_run_is_a_clear_error():
     with pytest.raises(UserError, match="no finished run of experiment 'nbody'"):
-        render_table1([result(status="running")])
+        build(result(status="running"))
 
 
 def test_terminal_table_holds_every_cell_in_80_columns():
     runs = [result(seed=seed, parameters=123_456, test__mse_x=0.03 + seed / 100) for seed in range(3)]
     buffer = io.StringIO()
-    Console(file=buffer, width=80).print(render_table1(runs))
+    Console(file=buffer, width=80).print(to_rich(build(*runs)))
     words = buffer.getvalue().split()
     for row in (row for block in build(*runs).blocks for row in block.rows):
         for word in (word for cell in row.cells for word in cell.replace("± ", "±").split()):

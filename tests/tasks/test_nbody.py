@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from se3t.config import Config, DeepSetModel, LinearModel, TFNModel
+from se3t.config import Config, DeepSetModel, LinearModel, NBodyData, TFNModel, TrainerConfig
 from se3t.config import NBodyTask as NBodyTaskConfig
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.errors import UserError
@@ -196,3 +198,16 @@ def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
     config = Config()
     with pytest.raises(UserError, match=r"'nbdy'; did you mean 'nbody'"):
         build_task(replace(config, task=replace(config.task, name="nbdy")))
+
+
+def test_newly_made_data_are_summed_up_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = NBodyData(root=str(tmp_path), num_train=4, num_valid=2, num_test=3, num_steps=100, sample_every=10)
+    data = replace(data, start="first", horizon_frames=5)
+    config = Config(data=data, trainer=TrainerConfig(progress=False))
+    with caplog.at_level(logging.INFO, logger="se3t"):
+        NBodyTask.from_config(config)
+        first = caplog.text
+        NBodyTask.from_config(config)
+    for word in ("4 train", "constant velocity", "constant position", "least squares", "energy drift", "force clip"):
+        assert first.count(word) == 1
+    assert caplog.text == first  # the same data again need no words

@@ -65,7 +65,7 @@ def test_two_processes_continue_as_if_never_interrupted(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_error_of_a_process_arrives_as_one_sentence(tmp_path: Path) -> None:
     config = small_config(tmp_path, devices=2, max_steps=4)
-    with pytest.raises(UserError, match=r"^the training loss became nan in step 2; the last good"):
+    with pytest.raises(UserError, match=r"^the training loss became nan in step 2; there is no checkpoint"):
         train(config, build=failing_build)
 
 

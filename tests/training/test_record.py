@@ -12,6 +12,7 @@ import pytest
 from se3t.config import Config, DeepSetModel, OptimConfig, TrainerConfig
 from se3t.errors import UserError
 from se3t.training import record
+from se3t.training.run import train
 
 
 def test_the_folder_of_a_run_follows_from_its_settings(tmp_path: Path) -> None:
@@ -44,6 +45,16 @@ def test_the_hash_depends_on_everything_else() -> None:
         replace(config, data=replace(config.data, preset="text")),
     ]
     assert len({record.config_hash(other) for other in others}) == len(others)
+
+
+def test_the_budget_tells_runs_apart_where_the_learning_rates_depend_on_it() -> None:
+    def of(schedule: str, max_steps: int) -> str:
+        return record.config_hash(
+            Config(optim=OptimConfig(schedule=schedule), trainer=TrainerConfig(max_steps=max_steps))
+        )
+
+    assert of("constant", 5) == of("constant", 6)
+    assert of("cosine", 5) != of("cosine", 6)
 
 
 def test_the_first_setting_that_differs_is_named() -> None:
@@ -105,10 +116,40 @@ def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(UserError, match="another process"), record.exclusive(tmp_path):
             pass
+        (tmp_path / record.CONFIG).touch()  # a run in progress: to remove its folder would be bad advice
+        with pytest.raises(UserError, match="another process is training this run"):
+            train(Config(), tmp_path)
         other.kill()
         other.wait()
+    record.require_free(tmp_path)
     with record.exclusive(tmp_path):  # the hold ended with its process
         pass
+
+
+def test_only_the_first_process_asks_whether_a_folder_may_be_continued(tmp_path: Path) -> None:
+    (tmp_path / record.CONFIG).touch()  # by the first process, a moment ago
+    assert record.finished_result(tmp_path, Config(), is_first=False) is None
+    with pytest.raises(UserError, match="resume=true"):
+        record.finished_result(tmp_path, Config())
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^runs: .*file is no folder.*set runs"):
+        record.require_writable(tmp_path / "file" / "deep" / "run")
+    with pytest.raises(UserError, match=r"^runs: .*set runs"), record.exclusive(tmp_path / "file" / "run"):
+        pass
+    record.require_writable(tmp_path / "new" / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_every_session_of_a_run_keeps_its_provenance(tmp_path: Path) -> None:
+    path = tmp_path / record.PROVENANCE
+    record.write_json(path, {"command": "first"})
+    for command in ("second", "third"):
+        record.add_provenance(path, {"command": command})
+    sessions = record.read_json(path)["sessions"]
+    assert [session["command"] for session in sessions] == ["first", "second", "third"]
 
 
 def test_provenance_names_no_host_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from se3t.config import Config, OptimConfig, SE3TransformerModel
+from se3t.errors import UserError
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -199,6 +200,35 @@ def test_a_longer_budget_continues_a_finished_run_as_if_it_had_been_longer_from_
     assert json.loads(first.read_text())["budget"]["steps_done"] == 6
     longer = replace(small_config(tmp_path / "short", max_steps=12), resume=True)
     assert_same_run(expected.parent, train(longer, build=build).parent)
+
+
+def interrupted_at_8(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    with monkeypatch.context() as patch:
+        interrupt_after(9, patch)
+        with pytest.raises(Interrupted):
+            train(config, build=build)
+    return replace(config, resume=True)
+
+
+def test_an_interrupted_run_is_not_continued_to_fewer_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = interrupted_at_8(small_config(tmp_path), monkeypatch)
+    with pytest.raises(UserError, match=r"trainer\.max_steps=5: .* has 8 steps already"):
+        train(replace(config, trainer=replace(config.trainer, max_steps=5)), build=build)
+
+
+def test_a_run_is_not_continued_on_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = interrupted_at_8(small_config(tmp_path), monkeypatch)
+
+    def other(config: Config) -> Any:
+        task, model = build(config)
+        assert isinstance(task, NBodyTask)
+        task.dataset = replace(task.dataset, checksum="decaf")
+        return task, model
+
+    with pytest.raises(UserError, match=r"data with checksum c0ffee, and the data now have decaf"):
+        train(config, build=other)
+    folder = train(config, build=build).parent
+    assert [one["resumed_from_step"] for one in record.read_json(folder / record.PROVENANCE)["sessions"]] == [None, 8]
 
 
 def test_continuing_an_equivariant_model_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,11 @@ def test_bad_input_leaves_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_the_data_are_prepared() -> None:
+    with pytest.raises(UserError, match=r"^runs: .*/dev/null is no folder"):
+        train(small_config(Path("/dev/null/x")), build=lambda _: pytest.fail("data were prepared"))
+
+
 # --- what can go wrong ------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +187,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert kept is not None
     assert kept.step == 4
     assert all(bool(value.isfinite().all()) for value in kept.content["state_dict"].values())
+
+
+def test_no_checkpoint_is_promised_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, 2, lambda loss: loss * float("nan"))
+    with pytest.raises(UserError, match="in step 2; there is no checkpoint of this run yet: lower"):
+        train(small_config(tmp_path), build=build)
 
 
 def test_an_interruption_by_the_user_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from se3t.cli.help import choices
+from se3t.config import EvalConfig, setting_names
 from se3t.errors import UserError, did_you_mean
 
 
@@ -44,18 +46,12 @@ _SHORT = {
 }
 
 
-def flags_first(words: Sequence[str]) -> list[str]:
-    """Reorder a command line: ``["seed=1", "-m", "model=tfn"]`` becomes ``["--multirun", "seed=1", "model=tfn"]``.
+def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags, spelled out as ``--flag`` or ``--flag=value``, and overrides, each in the order given.
 
     Raises:
         UserError: for an unknown flag, or a flag without its value.
     """
-    flags, overrides = split_flags(words)
-    return [*flags, *overrides]
-
-
-def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags, spelled out as ``--flag`` or ``--flag=value``, and overrides, each in the order given."""
     flags: list[str] = []
     overrides: list[str] = []
     rest = list(words)
@@ -68,20 +64,42 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
             overrides.append(word)
             continue
         name, has_value, value = word.partition("=")
-        name = _full_name(name)
+        name = _full_name(name, [value] if has_value else rest)
         flags.append(_with_value(name, value if has_value else None, rest))
     return flags, overrides
 
 
-def _full_name(name: str) -> str:
+def _full_name(name: str, following: Sequence[str]) -> str:
     if name in _SHORT:
         return _SHORT[name]
     matches = [flag for flag in FLAGS if flag == name] or [
         flag for flag in FLAGS if name.startswith("--") and flag.startswith(name)
     ]
     if len(matches) != 1:
+        if setting := setting_instead(name, following):
+            raise UserError(f"{name}: not a flag but a setting; write {setting}")
         raise UserError(f"{name}: no such flag; {did_you_mean(name, [*FLAGS, *_SHORT, '--help'])}")
     return matches[0]
+
+
+def setting_instead(flag: str, following: Sequence[str] = ()) -> str | None:
+    """The setting or group that is called like a flag, as ``key=value``; None when there is none.
+
+    Args:
+        flag: such as ``--max-steps``.
+        following: the words after it, of which the first may be its value.
+    """
+    name = flag.lstrip("-").replace("-", "_")
+    settings = [*setting_names(), *(item.name for item in fields(EvalConfig))]
+    if choices(name):
+        known = [name]
+    else:
+        known = [setting for setting in settings if name in (setting, setting.rpartition(".")[2])]
+    if not name or not known:
+        return None
+    given = following[0] if following and following[0] and not following[0].startswith("-") else ""
+    value = "true" if name == "resume" else given if "=" not in given else ""
+    return f"{known[0]}={value or '…'}"
 
 
 def _with_value(name: str, value: str | None, rest: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from se3t.cli.arguments import setting_instead
 from se3t.cli.help import choices
 from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
@@ -16,15 +17,29 @@ def run(words: Sequence[str]) -> int:
         word = words[0] if words else ""
         hint = "se3t data prepare <name>, such as se3t data prepare nbody"
         raise UserError(f"data {word}: unknown; expected {hint}" if word else f"data: expected {hint}")
+    for word in words[1:]:
+        _check_word(word)
     names = [word for word in words[1:] if "=" not in word]
     overrides = [word for word in words[1:] if "=" in word]
     if len(names) != 1 or names[0] not in choices("data"):
         word = names[-1] if names else "(nothing)"
         raise UserError(f"data prepare: expected one data set, got {word}; {did_you_mean(word, choices('data'))}")
-    force = "force=true" in overrides
-    config = _compose(names[0], [word for word in overrides if word not in ("force=true", "force=false")])
-    _PREPARE[config.data.name](config, force)
+    force = [word.lower() for word in overrides if word.startswith("force=")]
+    config = _compose(names[0], [word for word in overrides if not word.startswith("force=")])
+    _PREPARE[config.data.name](config, force[-1:] == ["force=true"])
     return 0
+
+
+def _check_word(word: str) -> None:
+    key, _, value = word.partition("=")
+    if word.startswith("-"):
+        setting = "force=true" if key == "--force" else setting_instead(key, [value])
+        hint = f"write {setting}" if setting else "write settings as key=value"
+        raise UserError(f"{word}: data prepare takes no flags; {hint}")
+    if key == "force" and value.lower() not in ("true", "false"):
+        raise UserError(f"{word}: expected force=true or force=false")
+    if key == "seed":
+        raise UserError(f"{word}: does not change the data; the seed of the simulation is data.data_seed={value}")
 
 
 def _compose(name: str, overrides: list[str]) -> Config:

@@ -76,6 +76,8 @@ def sentence(error: BaseException) -> str:
     if not isinstance(error, UserError):
         error = _explained(error)
     lines = [line.rstrip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if isinstance(error, ValueError) and not isinstance(error, UserError) and len(lines) <= _MAX_LINES:
+        lines[-1] += " (SE3T_DEBUG=1 shows where)"  # of a library, or of a part that knows nothing of the command
     return "\n".join(lines if len(lines) <= _MAX_LINES else [*lines[: _MAX_LINES - 1], "… (SE3T_DEBUG=1 shows all)"])
 
 
@@ -105,7 +107,10 @@ def _explained(error: BaseException) -> BaseException:
 
 
 def _unknown_choice(path: str, options: list[str]) -> UserError:
-    group, _, name = path.rpartition("/")
+    # "nbody/" for "nbody" comes from the completion of file names.
+    group, _, name = path.rstrip("/").rpartition("/")
+    if path.endswith("/"):
+        return UserError(f"{group}={name}/: unknown; write it without the slash: {group}={name}")
     if group.startswith("budget/"):
         experiment = group.partition("/")[2]
         return UserError(f"preset={name}: experiment {experiment!r} has no such preset; {did_you_mean(name, options)}")

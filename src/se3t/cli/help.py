@@ -45,14 +45,18 @@ flags:
   --hydra-help        all flags of Hydra"""
 
 _EVAL = """\
-usage: se3t eval checkpoint=<run folder or file>
+usage: se3t eval checkpoint=<run folder or file> [key=value …]
 
-Measure a trained model on test: errors, errors relative to Linear, equivariance error. A run folder means the
-checkpoint that validation chose.
+Measure a trained model on test, or on another split: errors, errors relative to Linear, equivariance error. A run
+folder means the checkpoint that validation chose.
 
 examples:
   se3t eval checkpoint=runs/nbody/se3_transformer/0-1a2b3c4d
-  se3t eval checkpoint=path/to/file.ckpt"""
+  se3t eval checkpoint=path/to/file.ckpt split=valid trainer.precision=64
+
+settings (what is not given is as in training):
+  split=test | valid | train  data.root=<folder of the stores>  trainer.precision=32 | 64 | bf16
+  trainer.accelerator=auto | cpu | gpu  trainer.num_equivariance_samples=<rotations per batch>"""
 
 _DATA = """\
 usage: se3t data prepare <name> [key=value …] [force=true]

@@ -9,10 +9,12 @@ alone, when a store is opened.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 STORE_VERSION = 1
 _ATTRIBUTES = ("settings", "units", "provenance")
+_STALE_SECONDS = 3600.0  # the work is done before the file is opened: writing takes seconds
 _HEADER_BYTES = 512  # the smallest user block that HDF5 allows
 _HEADER = "se3t store, format {version}, sha256 of the bytes from {begin}: {digest}\n"
 _HEADER_PATTERN = re.compile(rb"se3t store, format (\d+), sha256 of the bytes from 512: ([0-9a-f]{64})\n\0*")
@@ -82,6 +85,7 @@ def write_store(path: Path, store: Store) -> str:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
         _write(temporary, store)
         _seal(temporary)
         os.replace(temporary, path)
@@ -204,6 +208,14 @@ def _check_finite(arrays: Mapping[str, np.ndarray], path: Path, remedy: str) -> 
                     f"{path}: array {name!r} holds {word} in row {bad[0][0] if array.ndim else 0} ({len(bad)} such "
                     f"entries), expected finite numbers; {remedy}"
                 )
+
+
+def _remove_stale(path: Path) -> None:
+    # What killed writers of the same file left behind; a writer that is alive is done long before it counts as stale.
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > _STALE_SECONDS:
+                temporary.unlink()
 
 
 def _remove(path: Path) -> None:

@@ -42,7 +42,6 @@ class PublishedTable:
     source: str
     max_steps: int
     batch_size: int
-    metric_labels: dict[str, str]
     models: dict[str, PublishedModel]
 
 
@@ -67,7 +66,6 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
         source=content["source"],
         max_steps=content["budget"]["max_steps"],
         batch_size=content["budget"]["batch_size"],
-        metric_labels={metric: content["metrics"][metric]["label"] for metric in metrics},
         models=models,
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from se3t.data.nbody.presets import PRESETS
 from se3t.errors import UserError
 
 METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_error_x", "equivariance_error_v")
@@ -16,8 +17,9 @@ METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_e
 
 # Settings that do not change what a run measures: runs that differ only here are the same experiment.
 _IRRELEVANT = ("seed", "resume", "runs", "logger")
-_IRRELEVANT_TRAINER = ("progress", "threads", "devices", "checkpoint_every")
+_IRRELEVANT_TRAINER = ("progress", "threads", "checkpoint_every")
 _IRRELEVANT_DATA = ("root",)
+_DEVICES = "trainer.devices"
 
 Result: TypeAlias = Path | str | Mapping[str, Any]
 """A result: its file, or its content."""
@@ -37,8 +39,10 @@ class RunRecord:
 
     Attributes:
         origin: the file, for messages.
-        settings: canonical text of the configuration without what does not matter; equal for runs that differ by seed
+        preset: word for its budget, or None.
+        settings: the configuration by dotted name, without what does not matter; equal for runs that differ by seed
             only.
+        overridden: knobs of the data whose values are not those of their preset.
         linear: test MSE of x and of v of the constant-velocity baseline on the same data.
         metrics: test metrics, the names of ``METRICS``.
     """
@@ -47,7 +51,9 @@ class RunRecord:
     experiment: str
     model: str
     seed: int
-    settings: str
+    preset: str | None
+    settings: dict[str, Any]
+    overridden: dict[str, Any]
     max_steps: int
     steps_done: int
     batch_size: int
@@ -83,12 +89,15 @@ def parse_record(content: Mapping[str, Any], origin: str) -> RunRecord:
         UserError: naming ``origin`` and the field, when a field is missing, of the wrong type, or not finite.
     """
     fields = _Fields(content, origin)
+    config = fields.mapping("config")
     return RunRecord(
         origin=origin,
         experiment=fields.text("experiment"),
         model=fields.text("model"),
         seed=fields.integer("seed"),
-        settings=_settings(fields.mapping("config")),
+        preset=content.get("preset"),
+        settings=_settings(config),
+        overridden=_overridden(config.get("data") or {}),
         max_steps=fields.integer("budget.max_steps"),
         steps_done=fields.integer("budget.steps_done"),
         batch_size=fields.integer("budget.batch_size"),
@@ -113,18 +122,30 @@ def group_by_data(records: Iterable[RunRecord]) -> dict[DataKey, list[RunRecord]
 def group_by_settings(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
     """Records that differ by seed only, each group sorted by seed; the groups by model, budget and settings.
 
+    The number of devices splits a group only where a seed was run with several of them.
+
     Raises:
         UserError: when two records of one group have the same seed: a copied run would count twice.
     """
-    groups: dict[tuple[str, int, str], dict[int, RunRecord]] = {}
+    groups: dict[tuple[str, int, str], list[RunRecord]] = {}
     for record in records:
-        seeds = groups.setdefault((record.model, record.max_steps, record.settings), {})
-        if record.seed in seeds:
+        settings = {name: value for name, value in record.settings.items() if name != _DEVICES}
+        groups.setdefault((record.model, record.max_steps, _canonical(settings)), []).append(record)
+    return [group for _, runs in sorted(groups.items()) for group in _seeds_apart(runs)]
+
+
+def _seeds_apart(runs: list[RunRecord]) -> list[list[RunRecord]]:
+    if len({run.seed for run in runs}) == len(runs):
+        return [sorted(runs, key=lambda run: run.seed)]
+    groups: dict[str, dict[int, RunRecord]] = {}
+    for run in runs:
+        seeds = groups.setdefault(_canonical(run.settings.get(_DEVICES)), {})
+        if run.seed in seeds:
             raise UserError(
-                f"{record.origin}: the same run (model {record.model}, seed {record.seed}) is also in "
-                f"{seeds[record.seed].origin}; remove one of them"
+                f"{run.origin}: the same run (model {run.model}, seed {run.seed}) is also in "
+                f"{seeds[run.seed].origin}; remove one of them"
             )
-        seeds[record.seed] = record
+        seeds[run.seed] = run
     return [[seeds[seed] for seed in sorted(seeds)] for _, seeds in sorted(groups.items())]
 
 
@@ -145,12 +166,31 @@ def _read(result: Result, name: str) -> tuple[Mapping[str, Any], str]:
     return content, str(path)
 
 
-def _settings(config: Mapping[str, Any]) -> str:
-    kept = {key: value for key, value in config.items() if key not in _IRRELEVANT}
-    for group, names in (("trainer", _IRRELEVANT_TRAINER), ("data", _IRRELEVANT_DATA)):
-        if isinstance(kept.get(group), Mapping):
-            kept[group] = {key: value for key, value in kept[group].items() if key not in names}
-    return json.dumps(kept, sort_keys=True, default=str)
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    irrelevant = {"trainer": _IRRELEVANT_TRAINER, "data": _IRRELEVANT_DATA}
+    settings: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and key not in _IRRELEVANT:
+            names = irrelevant.get(key, ())
+            settings |= {f"{key}.{name}": inner for name, inner in value.items() if name not in names}
+        elif key not in _IRRELEVANT:
+            settings[key] = value
+    return settings
+
+
+def _overridden(data: Mapping[str, Any]) -> dict[str, Any]:
+    preset = PRESETS.get(str(data.get("preset")))
+    if preset is None:
+        return {}
+    chosen = {name: value for name, value in data.items() if value is not None and name in preset.as_dict()}
+    start = "random" if preset.start is None else str(preset.start)
+    if "start" in chosen and start == {"first": "0"}.get(str(chosen["start"]), str(chosen["start"])):
+        del chosen["start"]
+    return {name: value for name, value in chosen.items() if value != getattr(preset, name)}
+
+
+def _canonical(settings: Any) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
 
 
 class _Fields:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from se3t.errors import UserError
+from se3t.reporting.labels import labels, settings_to_join, spell
 from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published
 from se3t.reporting.records import DataKey, Result, RunRecord, group_by_data, group_by_settings, load_records
 
@@ -66,16 +68,6 @@ def render_tables(results: Iterable[Result]) -> list[Table]:
     return [to_rich(table) for table in tables1(results)]
 
 
-def render_table1(results: Iterable[Result]) -> Table:
-    """The terminal table of Table 1, for results (files, or their contents) of one data set.
-
-    Raises:
-        UserError: when a result cannot be used, naming file and field; when there is none, or their data differ.
-    """
-    published = load_published()
-    return to_rich(table1(load_records(results, published.experiment), published))
-
-
 def tables1(results: Iterable[Result]) -> list[ResultTable]:
     """Table 1 once for every data set among the results (files, or their contents)."""
     published = load_published()
@@ -100,7 +92,8 @@ def to_rich(table: ResultTable) -> Table:
     for block in table.blocks:
         rendered.add_row(block.model, style="bold")
         for row in block.rows:
-            rendered.add_row(f" {row.label}", *(cell.replace(" ± ", "\n±") for cell in row.cells))
+            label = row.label.replace(", ", ",\n  ") if "=" in row.label else row.label
+            rendered.add_row(f" {label}", *(cell.replace(" ± ", "\n±") for cell in row.cells))
         rendered.add_section()
     return rendered
 
@@ -139,7 +132,7 @@ def _block(model: str, runs: list[list[RunRecord]], published: PublishedTable, l
     if model == "linear":
         measured = [_linear_row(linear, own[0] if own else [])]
     else:
-        measured = [_measured_row(group, published) for group in own]
+        measured = [_measured_row(group, label, published) for group, label in zip(own, labels(own), strict=True)]
     return Block(entry.label, (*measured, _published_row(entry, published, only=not measured)))
 
 
@@ -149,7 +142,7 @@ def _linear_row(linear: tuple[float, float], runs: list[RunRecord]) -> Row:
     return Row("measured", (f"{linear[0]:.4f}", "1", errors[0], f"{linear[1]:.4f}", "1", errors[1], "0", _MISSING))
 
 
-def _measured_row(runs: list[RunRecord], published: PublishedTable) -> Row:
+def _measured_row(runs: list[RunRecord], label: str, published: PublishedTable) -> Row:
     cells = [
         cell
         for column in "xv"
@@ -159,8 +152,8 @@ def _measured_row(runs: list[RunRecord], published: PublishedTable) -> Row:
             _error(_mean(runs, f"equivariance_error_{column}")),
         )
     ]
-    label = "measured" if len(runs) == 1 else f"measured, {len(runs)} seeds"
-    return Row(label, (*cells, f"{runs[0].parameters:,}", _steps(runs, published)))
+    parts = ["measured", *([f"{len(runs)} seeds"] if len(runs) > 1 else []), *([label] if label else [])]
+    return Row(", ".join(parts), (*cells, f"{runs[0].parameters:,}", _steps(runs, published)))
 
 
 def _published_row(entry: PublishedModel, published: PublishedTable, *, only: bool) -> Row:
@@ -214,12 +207,15 @@ def _is_reduced(runs: list[RunRecord], published: PublishedTable) -> bool:
     return runs[0].model != "linear" and min(run.steps_done * run.batch_size for run in runs) < full
 
 
-def _data_name(data: DataKey) -> str:
-    return f"preset {data.preset}, horizon {data.horizon:g}, checksum {data.checksum[:8]}"
+def _data_name(data: DataKey, overridden: Mapping[str, Any] | None = None) -> str:
+    changes = ", ".join(f"{name}={spell(value)}" for name, value in (overridden or {}).items())
+    preset = f"preset {data.preset}" + (f" with settings overridden ({changes})" if changes else "")
+    return f"{preset}, horizon {data.horizon:g}, checksum {data.checksum[:8]}"
 
 
 def _notes(data: DataKey, runs: list[list[RunRecord]], published: PublishedTable) -> Iterable[str]:
-    yield f"Simulated data: {_data_name(data)}. Errors on test, in units of the simulation."
+    records = [run for group in runs for run in group]
+    yield f"Simulated data: {_data_name(data, records[0].overridden)}. Errors on test, in units of the simulation."
     yield f"{_RELATIVE}: relative to constant velocity (Linear) on the same data."
     reduced = [group for group in runs if _is_reduced(group, published)]
     budget = f"{published.max_steps:,} steps of batch {published.batch_size}"
@@ -233,7 +229,7 @@ def _notes(data: DataKey, runs: list[list[RunRecord]], published: PublishedTable
     missing = [
         model for model in published.models if model != "linear" and all(group[0].model != model for group in runs)
     ]
-    preset = "" if data.preset == "calibrated" else f" data.preset={data.preset}"
+    settings = settings_to_join(records)
     for model in missing:
-        command = f"se3t train experiment={published.experiment} model={model}{preset}"
+        command = " ".join([f"se3t train experiment={published.experiment} model={model}", *settings])
         yield f"{published.models[model].label} not run: {command}"

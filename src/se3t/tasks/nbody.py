@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from se3t.config import Config
 from se3t.config import NBodyTask as NBodyTaskConfig
-from se3t.data.nbody.baselines import baselines
+from se3t.data.nbody.baselines import baselines, in_words, summary
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber, rotate_features
@@ -23,6 +24,7 @@ from se3t.tasks.base import Task
 
 SIMULATION_LENGTH = "simulation length²"
 SIMULATION_SPEED = "simulation length² / simulation time²"
+log = logging.getLogger(__name__)
 _MAX_TEMPLATES = 8  # batch sizes whose edges are kept
 
 
@@ -102,16 +104,20 @@ class NBodyTask(Task):
 
     @classmethod
     def from_config(cls, config: Config) -> NBodyTask:
-        """Load the prepared data, preparing them first where they are missing.
+        """Load the prepared data, preparing them first where they are missing; new ones are summed up in the log.
 
         Raises:
             UserError: for a damaged store or settings that no data can have.
         """
         from se3t.data.nbody.dataset import load_nbody
-        from se3t.data.nbody.prepare import prepare_nbody
+        from se3t.data.nbody.prepare import prepare_nbody, store_path
 
+        are_new = not store_path(config.data).exists()
         prepare_nbody(config.data, progress=config.trainer.progress)
-        return cls(config.task, load_nbody(config.data))
+        dataset = load_nbody(config.data)
+        for line in in_words(summary(dataset)) if are_new else ():
+            log.info("%s", line)
+        return cls(config.task, dataset)
 
     def size(self, split: str) -> int:
         """Number of trajectories of a split."""

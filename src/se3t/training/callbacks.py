@@ -59,8 +59,8 @@ class LossWatch(Callback):
     before every evaluation and checkpoint: nothing is saved that was not looked at.
     """
 
-    def __init__(self, config: Config, state: ckpt.RunState, stopwatch: Stopwatch, write: Write) -> None:
-        self.config, self.state, self.stopwatch, self.write = config, state, stopwatch, write
+    def __init__(self, config: Config, state: ckpt.RunState, stopwatch: Stopwatch, write: Write, folder: Path) -> None:
+        self.config, self.state, self.stopwatch, self.write, self.folder = config, state, stopwatch, write, folder
         self._pending: list[Tensor] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,10 +93,7 @@ class LossWatch(Callback):
         self._pending.clear()
         for number, loss in enumerate(losses.tolist(), start=first):
             if not math.isfinite(loss):
-                raise UserError(
-                    f"the training loss became {loss} in step {number}; the last good checkpoint is kept: "
-                    "lower optim.lr or set optim.clip_norm, and train again"
-                )
+                raise _not_finite(f"the training loss became {loss} in step {number}", self.folder)
             self.state.loss_sum += loss
             self.state.loss_count += 1
 
@@ -155,10 +152,7 @@ class Evaluation(Callback):
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         self.write("valid", step, {**metrics, **self._cost(step, pl_module.device)})
         if not math.isfinite(metrics["loss"]):
-            raise UserError(
-                f"the validation loss became {metrics['loss']} after step {step}; the last good checkpoint is kept: "
-                "lower optim.lr or set optim.clip_norm, and train again"
-            )
+            raise _not_finite(f"the validation loss became {metrics['loss']} after step {step}", self.folder)
         self._judge(trainer, pl_module, step, metrics, weights)
         self.stopwatch.lap(training=False)
 
@@ -256,7 +250,7 @@ class Checkpointing(Callback):
         step, budget = trainer.global_step, self.config.trainer
         if not (step % budget.checkpoint_every == 0 or step == budget.max_steps or trainer.should_stop):
             return
-        _require_finite_weights(pl_module, step)
+        _require_finite_weights(pl_module, step, self.folder)
         trainer.save_checkpoint(ckpt.step_path(self.folder, step), weights_only=False)
         if trainer.is_global_zero:
             ckpt.prune(self.folder)
@@ -264,8 +258,9 @@ class Checkpointing(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add to Lightning's checkpoint what it does not keep: settings, state of the run, random numbers of all
-        processes.
+        processes, checksum of the data.
         """
+        assert isinstance(pl_module, TrainingModule)
         checkpoint |= {
             "format": ckpt.FORMAT,
             "kind": "step",
@@ -273,6 +268,7 @@ class Checkpointing(Callback):
             "config": record.plain(self.config),
             "run": dict(vars(self.state)),
             "random": _random_states(trainer.world_size),
+            "data_checksum": pl_module.task.describe().get("checksum"),
         }
 
 
@@ -297,12 +293,15 @@ def _random_states(world_size: int) -> list[dict[str, Any]]:
     return states
 
 
-def _require_finite_weights(module: LightningModule, step: int) -> None:
+def _not_finite(what: str, folder: Path) -> UserError:
+    kept = next(folder.glob("step-*.ckpt"), None) is not None
+    state = "the last good checkpoint is kept" if kept else "there is no checkpoint of this run yet"
+    return UserError(f"{what}; {state}: lower optim.lr or set optim.clip_norm, and train again")
+
+
+def _require_finite_weights(module: LightningModule, step: int, folder: Path) -> None:
     # A gradient can overflow while the loss is still finite: such weights must not replace the last good checkpoint.
     norms = torch.stack([parameter.detach().abs().sum() for parameter in module.parameters()])
     if not bool(norms.isfinite().all()):
         name = [name for name, _ in module.named_parameters()][int((~norms.isfinite()).nonzero()[0])]
-        raise UserError(
-            f"the weights {name.removeprefix(ckpt.PREFIX)!r} are not finite after step {step}; the last good "
-            "checkpoint is kept: lower optim.lr or set optim.clip_norm, and train again"
-        )
+        raise _not_finite(f"the weights {name.removeprefix(ckpt.PREFIX)!r} are not finite after step {step}", folder)

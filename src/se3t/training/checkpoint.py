@@ -199,6 +199,20 @@ def require_same_run(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Non
         )
 
 
+def require_same_data(checkpoint: Checkpoint, checksum: str | None) -> None:
+    """Refuse to continue on other data than the checkpoint was trained on, where both have a checksum.
+
+    Raises:
+        UserError: naming both checksums.
+    """
+    before = checkpoint.content.get("data_checksum")
+    if before is not None and checksum is not None and before != checksum:
+        raise UserError(
+            f"{checkpoint.path}: was trained on data with checksum {before}, and the data now have {checksum}; "
+            "bring back those data, or remove the run folder to start again"
+        )
+
+
 def model_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the model alone, under its own names."""
     return {name.removeprefix(PREFIX): value for name, value in state_dict.items() if name.startswith(PREFIX)}

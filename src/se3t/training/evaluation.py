@@ -28,8 +28,9 @@ def evaluate_split(
     """Metrics of a model on a whole split: means over its samples, summed in double precision.
 
     Every sample counts once, whatever the batch size and the number of processes. Rotations for the equivariance error
-    depend on ``seed`` and the place in the split only, so all evaluations of a run use the same ones. The caller
-    chooses the precision (:func:`se3t.training.precision.forward_context`).
+    are drawn batch by batch: they depend on ``seed``, ``batch_size`` and the place in the split, so all evaluations of
+    a run use the same ones, and one with another batch size uses others. The caller chooses the precision
+    (:func:`se3t.training.precision.forward_context`).
 
     Args:
         model: in the state to be measured; training mode is restored afterwards.
@@ -84,7 +85,10 @@ def _total(sums: dict[str, Tensor], world_size: int) -> dict[str, float]:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory in use so far: of the GPU by torch, else resident memory of this process."""
+    """The most memory in use since the process began: of the GPU by torch, else resident memory.
+
+    It is that of the whole process and includes everything done before: data, earlier runs in the same process.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

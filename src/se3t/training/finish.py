@@ -116,7 +116,7 @@ def _result(
         "best_step": best["step"],
         "versions": record.versions(),
         "steps_per_second": _speed(step, state),
-        "peak_memory_bytes": peak_memory_bytes(device),
+        "peak_memory_bytes": peak_memory_bytes(device),  # of the whole process, whatever it did before this run
         "config": record.plain(config),
         "command": record.command_line(),
     }

@@ -116,7 +116,7 @@ def _callbacks(
     checkpoints, decay = folder / record.CHECKPOINTS, config.trainer.ema_decay
     averaging = None if decay is None else weight_averaging(decay, device)
     return [
-        LossWatch(config, state, stopwatch, log),
+        LossWatch(config, state, stopwatch, log, checkpoints),
         *([] if averaging is None else [averaging]),
         Evaluation(config, state, stopwatch, log, checkpoints, averaging),
         *shown,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +40,13 @@ def fan_out(writers: Sequence[Write]) -> Write:
 def wandb_mode(wanted: str) -> Mode:
     """What ``logger.wandb`` means here: "online", "offline" or "disabled".
 
-    "auto" follows ``WANDB_MODE`` where it is set; else online with a key, offline without.
+    "auto" follows ``WANDB_MODE`` where it is set; else online with a key, offline without. Where wandb is not
+    installed it is disabled, whatever was wanted.
     """
+    if "wandb" not in sys.modules and importlib.util.find_spec("wandb") is None:
+        if wanted in ("online", "offline"):
+            log.warning("logger.wandb=%s, but wandb is not installed; the run is recorded on disk only", wanted)
+        return "disabled"
     word = os.environ.get("WANDB_MODE", "").lower() if wanted == "auto" else wanted
     if word:
         return "online" if word == "online" else "offline" if word == "offline" else "disabled"

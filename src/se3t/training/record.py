@@ -36,6 +36,7 @@ CONFIG, PROVENANCE, METRICS, RESULT, CHECKPOINTS = (
     "result.json",
     "checkpoints",
 )
+LOCK = ".lock"
 PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "hydra-core", "e3nn")
 
 # Settings that do not say which run this is: how long, how often it is saved, where things lie, what is shown.
@@ -57,9 +58,16 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that tell runs apart, by dotted name: a finished run is not another one for having more steps."""
+    """The settings that tell runs apart, by dotted name.
+
+    A finished run is not another one for having more steps, unless the learning rate of every step depends on their
+    number: then ``trainer.max_steps`` is one of these settings.
+    """
     flat = dict(_flatten(settings))
-    return {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
+    found = {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
+    if flat.get("optim.schedule", "constant") != "constant":
+        found["trainer.max_steps"] = flat.get("trainer.max_steps")
+    return found
 
 
 def config_hash(config: Config) -> str:
@@ -202,15 +210,58 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK).touch()
+    except OSError as error:
+        raise UserError(_not_writable(folder, str(error.strerror))) from error
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{folder}: another process is training this run; wait for it to end or stop it") from error
+            raise UserError(_in_progress(folder)) from error
         except OSError as error:  # some network file systems have no locks: then the user has to take care
             log.warning("%s: cannot be locked (%s); see that no other process trains this run", folder, error.strerror)
         yield
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a run that another process is training; nothing is written.
+
+    Raises:
+        UserError: when another process holds the folder.
+    """
+    import fcntl
+
+    try:
+        with (folder / LOCK).open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(_in_progress(folder)) from error
+    except OSError:
+        return  # no such run yet, or no locks here: what comes next says more
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, before any work is done; nothing is written.
+
+    Raises:
+        UserError: naming ``runs`` and what is in the way.
+    """
+    paths = (folder.absolute(), *folder.absolute().parents)
+    nearest = next(path for path in paths if os.access(path, os.F_OK))
+    if not nearest.is_dir():
+        raise UserError(_not_writable(folder, f"{nearest} is no folder"))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(_not_writable(folder, f"{nearest} cannot be written"))
+
+
+def _in_progress(folder: Path) -> str:
+    return f"{folder}: another process is training this run; wait for it to end or stop it"
+
+
+def _not_writable(folder: Path, reason: str) -> str:
+    return f"runs: the run folder {folder} cannot be made ({reason}); set runs to a folder that can be written"
 
 
 # --- provenance and result --------------------------------------------------------------------------------------------
@@ -235,8 +286,8 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout this package is imported from, with ``+`` when its files differ; None for an installed
-    package.
+    """Commit of the checkout this package is imported from, with ``+`` when any tracked file of the checkout differs;
+    None for an installed package.
     """
     package = Path(__file__).resolve().parents[1]
 
@@ -250,7 +301,7 @@ def git_commit() -> str | None:
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None  # not a checkout, or a package installed inside somebody else's repository
     commit = git("rev-parse", "HEAD")
-    return f"{commit}+" if commit and git("status", "--porcelain", "--untracked-files=no", "--", ".") else commit
+    return f"{commit}+" if commit and git("status", "--porcelain", "--untracked-files=no") else commit
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
@@ -267,15 +318,31 @@ def provenance(**facts: Any) -> dict[str, Any]:
     }
 
 
-def finished_result(folder: Path, config: Config) -> dict[str, Any] | None:
+def add_provenance(path: Path, facts: Mapping[str, Any]) -> None:
+    """Append to ``sessions`` of ``provenance.json``: a run that is continued keeps what its earlier parts came from."""
+    sessions: list[Any] = []
+    if path.exists():
+        found = read_json(path)
+        sessions = found.get("sessions", [found])  # a file of one session only, as older runs have it
+    write_json(path, {"sessions": [*sessions, facts]})
+
+
+def finished_result(folder: Path, config: Config, *, is_first: bool = True) -> dict[str, Any] | None:
     """The result of an earlier run of the same line, or None when there is something left to train.
+
+    Args:
+        folder: of the run.
+        config: of this line.
+        is_first: whether this is the first process of the training. The others may see a folder that the first one has
+            just made, so they do not ask whether an interrupted run may be continued.
 
     Raises:
         UserError: when a run is there that this line neither reports nor may continue.
     """
     path, wanted = folder / RESULT, config.trainer.max_steps
     if not path.exists():
-        _require_permission(folder, config, "was interrupted before it finished")
+        if is_first:
+            _require_permission(folder, config, "was interrupted before it finished")
         return None
     result = read_json(path)
     other = first_difference(plain(config), result.get("config", {}))
@@ -286,12 +353,17 @@ def finished_result(folder: Path, config: Config) -> dict[str, Any] | None:
     if wanted == asked or result.get("parameters") == 0 or budget.get("stopped_early", False):
         return result
     if wanted < done:
-        raise UserError(
-            f"trainer.max_steps={wanted}: the run in {folder} has {done} steps already; "
-            f"ask for {done} or more, or remove the folder to start again"
-        )
+        raise too_few_steps(folder, wanted, done)
     _require_permission(folder, config, f"has finished {done} of {wanted} steps")
     return None
+
+
+def too_few_steps(folder: Path, wanted: int, done: int) -> UserError:
+    """The error for a budget that a run has used up already."""
+    return UserError(
+        f"trainer.max_steps={wanted}: the run in {folder} has {done} steps already; "
+        f"ask for {done} or more, or remove the folder to start again"
+    )
 
 
 def _require_permission(folder: Path, config: Config, state: str) -> None:

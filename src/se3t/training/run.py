@@ -68,9 +68,10 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     """Train what ``config`` describes, choose the best weights on the validation split and measure them on the test
     split, once.
 
-    The same call again reports the finished run. An interrupted run, or a finished one with a larger
-    ``trainer.max_steps``, is continued with ``resume=true``; on a CPU the result is the same, bit for bit, as without
-    the interruption.
+    The same call again reports the finished run. An interrupted run is continued with ``resume=true``; so is, with
+    ``optim.schedule=constant``, a finished one with a larger ``trainer.max_steps``. On a CPU the result is the same,
+    bit for bit, as without the interruption. With any other schedule the learning rates depend on
+    ``trainer.max_steps``, and another number of steps is another run, in a folder of its own.
 
     Args:
         config: a configuration, or the settings of one.
@@ -82,13 +83,18 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
 
     Raises:
         UserError: for anything a user can cause: an unfinished run without ``resume``, a loss that is not finite,
-            damaged files …
+            damaged or changed data, a folder that cannot be written …
     """
     config = config if isinstance(config, Config) else to_config(config)
     folder = record.run_dir(config) if run_dir is None else Path(run_dir)
-    if record.finished_result(folder, config) is not None:
+    is_first = process_rank() == 0
+    if is_first:
+        record.require_free(folder)
+    if record.finished_result(folder, config, is_first=is_first) is not None:
         log.info("%s: finished before; nothing is trained again", folder)
         return folder / record.RESULT
+    if is_first:
+        record.require_writable(folder)
     if config.trainer.devices > 1 and not started_by_a_launcher():
         _check_devices(config)
         build(config)  # here first: bad input is reported once, and data are prepared once
@@ -109,7 +115,7 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
             stack.enter_context(record.exclusive(folder))
         resumed = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
         if resumed is not None:
-            ckpt.require_same_run(resumed, record.plain(config))
+            _require_continuable(config, folder, task, resumed)
         writers: list[Write] = []
         if process_rank() == 0:
             _open_record(config, folder, resumed)
@@ -133,6 +139,13 @@ def _check_devices(config: Config) -> None:
     StepFeed(1, config.trainer.batch_size, config.seed, world_size=devices)  # refuses a batch that cannot be divided
 
 
+def _require_continuable(config: Config, folder: Path, task: Task, resumed: ckpt.Checkpoint) -> None:
+    ckpt.require_same_run(resumed, record.plain(config))
+    ckpt.require_same_data(resumed, task.describe().get("checksum"))
+    if resumed.step > config.trainer.max_steps and not resumed.state.stopped_early:
+        raise record.too_few_steps(folder, config.trainer.max_steps, resumed.step)
+
+
 def _steps_are_left(config: Config, model: nn.Module, resumed: ckpt.Checkpoint | None) -> bool:
     if next(model.parameters(), None) is None:
         return False
@@ -146,7 +159,7 @@ def _open_record(config: Config, folder: Path, resumed: ckpt.Checkpoint | None) 
     record.Metrics(folder / record.METRICS).rewind(-1 if resumed is None else resumed.step)
     record.write_config(folder / record.CONFIG, config)
     facts = {"torch_threads": torch.get_num_threads(), "resumed_from_step": None if resumed is None else resumed.step}
-    record.write_json(folder / record.PROVENANCE, record.provenance(**facts))
+    record.add_provenance(folder / record.PROVENANCE, record.provenance(**facts))
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------

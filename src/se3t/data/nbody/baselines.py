@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -82,6 +83,23 @@ def summary(dataset: NBodyDataset) -> dict[str, Any]:
         "energy_drift": _energy_drift(dataset),
         "force_clip": _force_clip(dataset.diagnostics, dataset.settings.max_force),
     }
+
+
+def in_words(facts: Mapping[str, Any]) -> list[str]:
+    """A few plain lines that say what :func:`summary` found."""
+    sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
+    drift, clip = facts["energy_drift"], facts["force_clip"]
+    return [
+        f"N-body data, preset {facts['preset']}, horizon {facts['horizon']:g}: {sizes}; "
+        f"checksum {facts['checksum'][:12]}",
+        *(
+            f"{name.replace('_', ' ')} on test: MSE x {row['mse_x']:.4g}, MSE v {row['mse_v']:.4g}"
+            for name, row in facts["baselines"].items()
+        ),
+        f"energy drift to the target: median {drift['median']:.2g}, 99 % below {drift['quantile_99']:.2g} "
+        f"(mean kinetic energy {drift['mean_kinetic_energy']:.2g}); force clip at {clip['max_force']:g} acted in "
+        f"{100 * clip['fraction']:.2f} % of the trajectories",
+    ]
 
 
 def _own_state(split: NBodySplit) -> Tensor:
