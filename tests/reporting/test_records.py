@@ -103,8 +103,8 @@ def test_devices_neither_split_seeds_nor_make_one_run_a_copy():
         group_by_settings(load_records([on(1, seed=0), on(2, seed=0), on(2, seed=0)], "nbody"))
 
 
-def test_knobs_of_the_data_that_leave_their_preset_are_kept():
-    knobs = {"name": "nbody", "root": "x", "preset": "text", "num_train": 32, "box": 0.0, "start": "random"}
+def test_settings_of_the_data_given_beside_the_preset_are_kept():
+    knobs = {"name": "nbody", "root": "x", "preset": "text", "data_seed": 0, "num_train": 32, "box": None}
     (record,) = load_records([result(config__data=knobs)], "nbody")
     assert record.overridden == {"num_train": 32}
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from se3t.data.nbody.presets import PRESETS
 from se3t.errors import UserError
 
 METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_error_x", "equivariance_error_v")
@@ -19,6 +18,7 @@ METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_e
 _IRRELEVANT = ("seed", "resume", "runs", "logger")
 _IRRELEVANT_TRAINER = ("progress", "threads", "checkpoint_every")
 _IRRELEVANT_DATA = ("root",)
+_NOT_DATA_KNOBS = ("name", "root", "preset", "data_seed")
 _DEVICES = "trainer.devices"
 
 Result: TypeAlias = Path | str | Mapping[str, Any]
@@ -179,14 +179,8 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _overridden(data: Mapping[str, Any]) -> dict[str, Any]:
-    preset = PRESETS.get(str(data.get("preset")))
-    if preset is None:
-        return {}
-    chosen = {name: value for name, value in data.items() if value is not None and name in preset.as_dict()}
-    start = "random" if preset.start is None else str(preset.start)
-    if "start" in chosen and start == {"first": "0"}.get(str(chosen["start"]), str(chosen["start"])):
-        del chosen["start"]
-    return {name: value for name, value in chosen.items() if value != getattr(preset, name)}
+    """Data settings given beside the preset: one left at null comes from it."""
+    return {name: value for name, value in data.items() if value is not None and name not in _NOT_DATA_KNOBS}
 
 
 def _canonical(settings: Any) -> str:
