@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from se3t.fiber import Features
+from se3t.fiber import Features, cat_features
 from se3t.graph import Graph
 from se3t.so3 import safe_norm, safe_normalize
 
@@ -21,7 +22,7 @@ class EdgeGeometry:
         source: ``[edge]`` index j.
         target: ``[edge]`` index i.
         num_nodes: number of nodes.
-        vector: ``[edge, 3]`` = ``positions[source] - positions[target]``.
+        vector: ``[edge, 3]`` = ``positions[source] - positions[target]``, or the edge vectors of the graph.
         length: ``[edge]``, zero (with zero gradient) for coincident points.
         direction: ``[edge, 3]`` of unit length; the zero vector (with zero gradient) for coincident points.
         edge_scalars: ``[edge, channels]`` invariant edge features, or None.
@@ -41,7 +42,7 @@ class EdgeGeometry:
     repeat: int = 1
 
     @classmethod
-    def of(cls, graph: Graph, *, pair: bool = False) -> EdgeGeometry:
+    def of(cls, graph: Graph, *, pair: bool = False, relative_position: str = "none") -> EdgeGeometry:
         """Geometry of the edges of ``graph``; differentiable with respect to its positions.
 
         Args:
@@ -49,17 +50,29 @@ class EdgeGeometry:
             pair: reorder the edges into reciprocal pairs where every edge has its reverse and both carry the same
                 invariants; otherwise, or where they do not, the order of the graph is kept. Scalars that ask for a
                 gradient are never paired: each edge has its own.
+            relative_position: ``to_source`` appends x_j − x_i to the edge features as one more channel of type 1,
+                ``to_target`` appends x_i − x_j; ``none``.
         """
         edge_index, scalars, features, repeat = graph.edge_index, graph.edge_scalars, graph.edge_features, 1
+        vectors = graph.edge_vectors
         order = reciprocal_order(edge_index, graph.num_nodes) if pair else None
-        if order is not None and (scalars is None or _shared_in_pairs(scalars[order])):
+        if order is not None and _share_invariants(scalars, vectors, order):
             edge_index, repeat = edge_index[:, order], 2
             scalars = None if scalars is None else scalars[order]
+            vectors = None if vectors is None else vectors[order]
             features = {degree: value[order] for degree, value in features.items()}
         source, target = edge_index[0], edge_index[1]
-        vector = graph.positions[source] - graph.positions[target]
+        vector = graph.positions[source] - graph.positions[target] if vectors is None else vectors
+        if relative_position != "none":
+            sign = {"to_source": 1, "to_target": -1}[relative_position]
+            features = cat_features(features, {1: sign * vector[:, None]})
         length, direction = safe_norm(vector), safe_normalize(vector)
         return cls(source, target, graph.num_nodes, vector, length, direction, scalars, features, repeat)
+
+    @cached_property
+    def in_degree(self) -> Int[Tensor, " node"]:
+        """Number of edges that come into each node."""
+        return torch.bincount(self.target, minlength=self.num_nodes)
 
     @property
     def invariants(self) -> Float[Tensor, "unique channel"]:
@@ -86,5 +99,9 @@ def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[T
     return order if bool((paired[:, :, 0] == paired[:, :, 1].flip(0)).all()) else None
 
 
-def _shared_in_pairs(values: Tensor) -> bool:
-    return not values.requires_grad and torch.equal(values[::2], values[1::2])
+def _share_invariants(scalars: Tensor | None, vectors: Tensor | None, order: Tensor) -> bool:
+    even, odd = order[::2], order[1::2]
+    return all(
+        values is None or (not values.requires_grad and torch.equal(values[even], sign * values[odd]))
+        for values, sign in ((scalars, 1), (vectors, -1))
+    )

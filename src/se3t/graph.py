@@ -36,6 +36,8 @@ class Graph:
         edge_index: ``[2, edge]`` int64, rows (source, target), sorted by target.
         edge_scalars: ``[edge, channels]`` invariant edge features (type 0, input of the radial networks), or None.
         edge_features: edge features of any type by degree, ``[edge, channels, 2l+1]``.
+        edge_vectors: ``[edge, 3]`` x_j − x_i where it is not the difference of two positions, as across a periodic
+            boundary; None: ``positions[source] - positions[target]``.
         batch: ``[node]`` int64, index of the cloud a node belongs to, ascending.
         num_graphs: number of clouds.
     """
@@ -47,11 +49,17 @@ class Graph:
     num_graphs: int
     edge_scalars: Tensor | None = None
     edge_features: Features = field(default_factory=dict)
+    edge_vectors: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
         """Number of points of all clouds together."""
         return self.positions.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self.positions.device
 
     @property
     def source(self) -> Tensor:
@@ -85,6 +93,7 @@ class Graph:
             batch=self.batch.to(positions.device),
             edge_scalars=None if scalars is None else scalars.to(*args, **kwargs),
             edge_features={degree: value.to(*args, **kwargs) for degree, value in self.edge_features.items()},
+            edge_vectors=None if self.edge_vectors is None else self.edge_vectors.to(*args, **kwargs),
         )
 
     def rotate(self, rotation: Tensor) -> Graph:
@@ -93,15 +102,12 @@ class Graph:
         A float64 ``rotation`` acts in float64 on a graph of any dtype: every value is rounded once. Coincident points
         stay coincident bit for bit, which a matrix product does not promise.
         """
-        dtype = torch.promote_types(self.positions.dtype, rotation.dtype)
-        x, y, z = self.positions.to(dtype)[:, None].unbind(dim=-1)  # each [node, 1]
-        columns = rotation.to(dtype).unbind(dim=-1)
-        positions = x * columns[0] + y * columns[1] + z * columns[2]
         return replace(
             self,
-            positions=positions.to(self.positions.dtype),
+            positions=_rotate(self.positions, rotation),
             features=rotate_features(self.features, rotation),
             edge_features=rotate_features(self.edge_features, rotation),
+            edge_vectors=None if self.edge_vectors is None else _rotate(self.edge_vectors, rotation),
         )
 
     def translate(self, shift: Tensor) -> Graph:
@@ -121,18 +127,23 @@ class Graph:
             raise ValueError(f"order: expected a permutation of the nodes 0 to {self.num_nodes - 1}")
         if not torch.equal(self.batch[order], self.batch):
             raise ValueError("order: a permutation must keep every node in its cloud; permute within clouds")
-        names = list(self.edge_features)
-        scalars = [] if self.edge_scalars is None else [self.edge_scalars]
-        edge_index, *carried = sort_by_target(
-            torch.argsort(order)[self.edge_index], *(self.edge_features[name] for name in names), *scalars
-        )
-        return replace(
+        moved = replace(
             self,
             positions=self.positions[order],
             features={degree: value[order] for degree, value in self.features.items()},
+            edge_index=torch.argsort(order)[self.edge_index],
+        )
+        return moved.sort_edges()
+
+    def sort_edges(self) -> Graph:
+        """The same graph with its edges, and what they carry, sorted by target (and source)."""
+        edge_index, order = sort_by_target(self.edge_index, torch.arange(self.edge_index.shape[1], device=self.device))
+        return replace(
+            self,
             edge_index=edge_index,
-            edge_scalars=carried[-1] if scalars else None,
-            edge_features=dict(zip(names, carried, strict=False)),
+            edge_scalars=None if self.edge_scalars is None else self.edge_scalars[order],
+            edge_features={degree: value[order] for degree, value in self.edge_features.items()},
+            edge_vectors=None if self.edge_vectors is None else self.edge_vectors[order],
         )
 
 
@@ -156,6 +167,7 @@ def batch_graphs(graphs: list[Graph]) -> Graph:
     first_node = accumulate((graph.num_nodes for graph in graphs), initial=0)
     first_cloud = accumulate((graph.num_graphs for graph in graphs), initial=0)
     scalars = [graph.edge_scalars for graph in graphs if graph.edge_scalars is not None]
+    vectors = [graph.edge_vectors for graph in graphs if graph.edge_vectors is not None]
     return Graph(
         positions=torch.cat([graph.positions for graph in graphs]),
         features=_stack([graph.features for graph in graphs]),
@@ -166,13 +178,15 @@ def batch_graphs(graphs: list[Graph]) -> Graph:
         num_graphs=sum(graph.num_graphs for graph in graphs),
         edge_scalars=torch.cat(scalars) if scalars else None,
         edge_features=_stack([graph.edge_features for graph in graphs]),
+        edge_vectors=torch.cat(vectors) if vectors else None,
     )
 
 
 def _carries(graph: Graph) -> str:
     scalars = 0 if graph.edge_scalars is None else graph.edge_scalars.shape[-1]
     edge_fiber = Fiber.of(graph.edge_features)
-    return f"node features {Fiber.of(graph.features)!r}, {scalars} edge scalars, edge features {edge_fiber!r}"
+    vectors = "" if graph.edge_vectors is None else ", edge vectors"
+    return f"node features {Fiber.of(graph.features)!r}, {scalars} edge scalars, edge features {edge_fiber!r}{vectors}"
 
 
 def _stack(fields: list[Features]) -> Features:
@@ -192,6 +206,9 @@ def _check(graph: Graph) -> None:
         raise ValueError(
             f"edge_scalars: expected shape [{num_edges}, channels], one row for each edge, got {tuple(scalars.shape)}"
         )
+    vectors = graph.edge_vectors
+    if vectors is not None and vectors.shape != (num_edges, 3):
+        raise ValueError(f"edge_vectors: expected shape [{num_edges}, 3], got {tuple(vectors.shape)}")
 
 
 def _check_batch(graph: Graph) -> None:
@@ -227,6 +244,13 @@ def _check_edges(graph: Graph) -> None:
     if bool(across.any()):
         source, target = edge_index[:, int(across.nonzero()[0])].tolist()
         raise ValueError(f"edge_index: edge {source} -> {target} joins two clouds; clouds of a batch must not interact")
+
+
+def _rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
+    dtype = torch.promote_types(vectors.dtype, rotation.dtype)
+    x, y, z = vectors.to(dtype)[:, None].unbind(dim=-1)  # each [point, 1]
+    columns = rotation.to(dtype).unbind(dim=-1)
+    return (x * columns[0] + y * columns[1] + z * columns[2]).to(vectors.dtype)
 
 
 def _check_field(name: str, features: Features, rows: int) -> None:

@@ -57,7 +57,7 @@ def test_a_single_degree_goes_in_through_and_out() -> None:
 
 def test_number_of_layers_counts_the_output_block() -> None:
     model = SE3Transformer(Fiber("1x0"), HIDDEN, Fiber("1x1"), num_layers=1)
-    assert len(model.blocks) == 1
+    assert len(model.layers) == 1
     assert len(model.norms) == 0
     with pytest.raises(ValueError, match="num_layers=0: expected at least 1"):
         SE3Transformer(Fiber("1x0"), HIDDEN, Fiber("1x1"), num_layers=0)
@@ -68,7 +68,7 @@ def test_configuration_decides_the_sizes() -> None:
     model = build_model(config, fiber_in=Fiber("1x0+2x1"), fiber_out=Fiber("2x1"), num_edge_scalars=1, horizon=1.0)
     assert isinstance(model, SE3Transformer)
     assert model.fiber_hidden == Fiber("6x0+6x1")
-    assert model.blocks[1].attention.fiber_value == Fiber("2x0+2x1")  # type: ignore[union-attr]
+    assert model.layers[1].attention.fiber_value == Fiber("2x0+2x1")  # type: ignore[union-attr]
     names = [type(module).__name__ for module in model.modules()]
     assert names.count("SE3AttentionBlock") == 3
     assert names.count("NormNonlinearity") == 2

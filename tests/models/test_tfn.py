@@ -41,7 +41,7 @@ def test_configuration_decides_the_sizes() -> None:
     model = build_model(config, fiber_in=Fiber("1x0+2x1"), fiber_out=Fiber("2x1"), num_edge_scalars=1, horizon=1.0)
     assert isinstance(model, TFN)
     assert model.fiber_hidden == Fiber("6x0+6x1")
-    assert [conv.fiber_out for conv in model.convs] == [model.fiber_hidden, model.fiber_hidden, Fiber("2x1")]
+    assert [conv.fiber_out for conv in model.layers] == [model.fiber_hidden, model.fiber_hidden, Fiber("2x1")]
     assert {norm.kind for norm in model.norms} == {"layer"}
 
 

@@ -136,8 +136,8 @@ def test_sum_skip_adds_the_self_interaction_of_the_input() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"skip": "none"}, "skip='none': expected cat or sum"),
-        ({"self_interaction": "max"}, "self_interaction='max': expected linear or attentive"),
+        ({"skip": "none"}, "skip='none': expected cat, sum or residual"),
+        ({"self_interaction": "max"}, "self_interaction='max': expected linear, attentive or attentive_softmax"),
     ],
 )
 def test_unknown_option_is_refused(options: dict[str, str], words: str) -> None:

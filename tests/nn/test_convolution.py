@@ -75,7 +75,7 @@ def test_mean_divides_by_the_number_of_neighbours() -> None:
     layers = {}
     for reduce in ("sum", "mean"):
         torch.manual_seed(0)
-        layers[reduce] = EquivariantConv(FIBER, FIBER, 2, reduce=reduce, self_interaction=False).double()
+        layers[reduce] = EquivariantConv(FIBER, FIBER, 2, reduce=reduce, self_interaction="none").double()
     layers["mean"].load_state_dict(layers["sum"].state_dict())
     basis = basis_of(graph)
     degrees = torch.bincount(graph.target, minlength=graph.num_nodes)[:, None, None]
@@ -147,7 +147,7 @@ def test_wrong_input_is_named() -> None:
     [
         ({"reduce": "median"}, "reduce='median': expected one of sum, mean, none"),
         ({"share_radial": "some"}, "share='some': expected one of none, full"),
-        ({"edge_mode": "mul"}, "edge_mode='mul': expected cat or add"),
+        ({"edge_mode": "mul"}, "edge_mode='mul': expected one of cat, cat_shared, add"),
         ({"edge_mode": "add", "fiber_edge": Fiber("9x1")}, "9 edge channels of degree 1 need as many node channels"),
     ],
 )

@@ -123,11 +123,6 @@ def test_unknown_norm_is_refused() -> None:
         NormNonlinearity(FIBER, "batch")
 
 
-def test_layer_norm_over_a_single_channel_is_refused() -> None:
-    with pytest.raises(ValueError, match="LayerNorm of the single channel of degree 1 is always zero"):
-        NormNonlinearity(Fiber("3x0+1x1"), "layer")
-
-
 def test_pooling_reduces_each_cloud() -> None:
     features = features_of(Fiber("2x0+1x1"), 5)
     batch = torch.tensor([0, 0, 0, 1, 1])

@@ -6,6 +6,7 @@ A new model is one file here, one schema in ``se3t.config``, one YAML in ``conf/
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -57,3 +58,27 @@ def build_model(config: Any, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scal
         config, fiber_in=fiber_in, fiber_out=fiber_out, num_edge_scalars=num_edge_scalars, horizon=horizon
     )
     return model
+
+
+def model_from_arguments(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """The model of a name with constructor arguments given as plain values, as a file holds them.
+
+    Args:
+        name: word of the registry.
+        arguments: constructor arguments; those called ``fiber_…`` are strings such as ``"16x0+16x1"``.
+
+    Raises:
+        UserError: for an unknown name.
+        ValueError: for arguments that the model cannot have.
+    """
+    return model_class(name)(**_with_fibers(arguments))
+
+
+def _with_fibers(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(arguments)
+    for name, value in arguments.items():
+        if name.startswith("fiber_") and isinstance(value, str):
+            out[name] = Fiber(value)
+        elif name == "layer_options":
+            out[name] = [_with_fibers(options) for options in value]
+    return out

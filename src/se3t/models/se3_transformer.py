@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-
-from torch import nn
+from collections.abc import Mapping, Sequence
 
 from se3t.config import SE3TransformerModel
-from se3t.fiber import Features, Fiber
-from se3t.geometry import EdgeGeometry
-from se3t.graph import Graph
-from se3t.nn import EquivariantBasis, NormNonlinearity, SE3AttentionBlock
+from se3t.fiber import Fiber
+from se3t.models.stack import EquivariantStack
+from se3t.nn import EquivariantConv, SE3AttentionBlock
+
+_ATTENTION = {
+    "num_heads",
+    "channels_div",
+    "fiber_value",
+    "self_interaction",
+    "skip",
+    "bias",
+    "fuse_key_value",
+}  # what a convolution as last layer does not take over
 
 
-class SE3Transformer(nn.Module):
-    """(attention block – norm nonlinearity) × (num_layers − 1), then one attention block to ``fiber_out``.
+class SE3Transformer(EquivariantStack):
+    """(attention block – norm nonlinearity) × (num_layers − 1), then one attention block or convolution, then readout.
 
     Equivariant under rotations and translations of the positions together with rotations of the features, and under
     permutations.
@@ -25,16 +32,20 @@ class SE3Transformer(nn.Module):
         fiber_out: types and channels of the output.
         num_edge_scalars: invariant edge features, used beside the distance.
         fiber_edge: edge features of any type, joined to the source features in every layer.
-        num_layers: number of attention blocks, the last one included.
-        norm: kind of the norm nonlinearity, see :class:`NormNonlinearity`.
+        num_layers: number of layers, the last one included.
+        last: the last layer: ``attention``, or ``convolution`` (a TFN layer, as before the pooling for QM9).
+        layer_options: options of single layers, one mapping for each, on top of ``block``; for a convolution those of
+            :class:`EquivariantConv`.
+        stack: ``relative_position``, ``norm``, ``norm_options``, ``fiber_last``, ``pooling`` and ``head``, see
+            :class:`EquivariantStack`.
         block: further arguments of :class:`SE3AttentionBlock` (num_heads, channels_div, self_interaction, skip,
             fuse_key_value, kernel, radial options).
 
     Raises:
         ValueError: when ``num_layers`` is below 1 or fibers do not fit.
 
-    Source: paper, Sections 3 and 4.1. **Deviation**: the authors' released code puts the output block after
-    ``num_layers`` hidden ones; here it is counted.
+    Source: paper, Sections 3 and 4. **Deviation**: both released codes put the output layer after ``num_layers`` hidden
+    ones; here it is counted.
     """
 
     def __init__(
@@ -46,20 +57,22 @@ class SE3Transformer(nn.Module):
         num_edge_scalars: int = 0,
         fiber_edge: Fiber | None = None,
         num_layers: int = 4,
-        norm: str = "bias",
-        **block: object,
+        last: str = "attention",
+        layer_options: Sequence[Mapping[str, object]] = (),
+        **options: object,
     ) -> None:
-        super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers={num_layers}: expected at least 1")
-        self.fiber_in, self.fiber_hidden, self.fiber_out = fiber_in, fiber_hidden, fiber_out
-        fibers = [fiber_in, *[fiber_hidden] * (num_layers - 1), fiber_out]
-        self.max_degree = max(fiber.max_degree for fiber in [*fibers, fiber_edge or Fiber({})])
-        self.blocks = nn.ModuleList(
-            SE3AttentionBlock(before, after, num_edge_scalars, fiber_edge=fiber_edge, **block)  # type: ignore[arg-type]
-            for before, after in itertools.pairwise(fibers)
-        )
-        self.norms = nn.ModuleList(NormNonlinearity(fiber_hidden, norm) for _ in range(num_layers - 1))
+        stack, block = self.split_options(options)
+        super().__init__(fiber_in, fiber_hidden, fiber_out, num_layers=num_layers, fiber_edge=fiber_edge, **stack)  # type: ignore[arg-type]
+        if last not in ("attention", "convolution"):
+            raise ValueError(f"last={last!r}: expected attention or convolution")
+        for before, after, own in self.steps(block, layer_options):
+            edges: dict[str, object] = {"num_edge_scalars": num_edge_scalars, "fiber_edge": self.fiber_edge}
+            if last == "convolution" and len(self.layers) == num_layers - 1:
+                inherited = {name: value for name, value in block.items() if name not in _ATTENTION}
+                given = layer_options[-1] if layer_options else {}
+                self.layers.append(EquivariantConv(before, after, **edges, **{**inherited, **given}))  # type: ignore[arg-type]
+            else:
+                self.layers.append(SE3AttentionBlock(before, after, **edges, **own))  # type: ignore[arg-type]
 
     @classmethod
     def from_config(
@@ -82,21 +95,3 @@ class SE3Transformer(nn.Module):
             radial_hidden=config.radial_hidden,
             share_radial=config.share_radial,
         )
-
-    def forward(self, graph: Graph) -> Features:
-        """Node features ``[node, C_out, 2l+1]`` by degree of ``fiber_out``.
-
-        Raises:
-            ValueError: when the features of the graph are not of type ``fiber_in``.
-        """
-        basis = EquivariantBasis(EdgeGeometry.of(graph, pair=True), self.max_degree)
-        features = graph.features
-        for index, block in enumerate(self.blocks):
-            features = block(features, basis)
-            if index < len(self.norms):
-                features = self.norms[index](features)
-        return features
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows in the brackets."""
-        return f"{self.fiber_in!r} -> {self.fiber_hidden!r} -> {self.fiber_out!r}"

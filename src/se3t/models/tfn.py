@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-
-from torch import nn
+from collections.abc import Mapping, Sequence
 
 from se3t.config import TFNModel
-from se3t.fiber import Features, Fiber
-from se3t.geometry import EdgeGeometry
-from se3t.graph import Graph
-from se3t.nn import EquivariantBasis, EquivariantConv, NormNonlinearity
+from se3t.fiber import Fiber
+from se3t.models.stack import EquivariantStack
+from se3t.nn import EquivariantConv
 
 
-class TFN(nn.Module):
-    """(equivariant convolution – norm nonlinearity) × (num_layers − 1), then one convolution to ``fiber_out``.
+class TFN(EquivariantStack):
+    """(equivariant convolution – norm nonlinearity) × (num_layers − 1), then one convolution, then readout.
 
     Args:
         fiber_in: types and channels of the node features.
@@ -23,8 +20,11 @@ class TFN(nn.Module):
         num_edge_scalars: invariant edge features, used beside the distance.
         fiber_edge: edge features of any type, joined to the source features in every layer.
         num_layers: number of convolutions, the last one included.
-        norm: kind of the norm nonlinearity, see :class:`NormNonlinearity`.
-        conv: further arguments of :class:`EquivariantConv` (reduce, kernel, radial options).
+        self_interaction_bias: whether degree 0 of the self-interaction has a bias.
+        layer_options: options of single convolutions, one mapping for each, on top of ``conv``.
+        stack: ``relative_position``, ``norm``, ``norm_options``, ``fiber_last``, ``pooling`` and ``head``, see
+            :class:`EquivariantStack`.
+        conv: further arguments of :class:`EquivariantConv` (reduce, self_interaction, kernel, radial options).
 
     Raises:
         ValueError: when ``num_layers`` is below 1 or fibers do not fit.
@@ -42,20 +42,15 @@ class TFN(nn.Module):
         num_edge_scalars: int = 0,
         fiber_edge: Fiber | None = None,
         num_layers: int = 4,
-        norm: str = "bias",
-        **conv: object,
+        self_interaction_bias: bool = True,
+        layer_options: Sequence[Mapping[str, object]] = (),
+        **options: object,
     ) -> None:
-        super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers={num_layers}: expected at least 1")
-        self.fiber_in, self.fiber_hidden, self.fiber_out = fiber_in, fiber_hidden, fiber_out
-        fibers = [fiber_in, *[fiber_hidden] * (num_layers - 1), fiber_out]
-        self.max_degree = max(fiber.max_degree for fiber in [*fibers, fiber_edge or Fiber({})])
-        self.convs = nn.ModuleList(
-            EquivariantConv(before, after, num_edge_scalars, fiber_edge=fiber_edge, self_interaction_bias=True, **conv)  # type: ignore[arg-type]
-            for before, after in itertools.pairwise(fibers)
-        )
-        self.norms = nn.ModuleList(NormNonlinearity(fiber_hidden, norm) for _ in range(num_layers - 1))
+        stack, conv = self.split_options(options)
+        super().__init__(fiber_in, fiber_hidden, fiber_out, num_layers=num_layers, fiber_edge=fiber_edge, **stack)  # type: ignore[arg-type]
+        conv["self_interaction_bias"] = self_interaction_bias
+        for before, after, own in self.steps(conv, layer_options):
+            self.layers.append(EquivariantConv(before, after, num_edge_scalars, fiber_edge=self.fiber_edge, **own))  # type: ignore[arg-type]
 
     @classmethod
     def from_config(
@@ -74,21 +69,3 @@ class TFN(nn.Module):
             radial_hidden=config.radial_hidden,
             share_radial=config.share_radial,
         )
-
-    def forward(self, graph: Graph) -> Features:
-        """Node features ``[node, C_out, 2l+1]`` by degree of ``fiber_out``.
-
-        Raises:
-            ValueError: when the features of the graph are not of type ``fiber_in``.
-        """
-        basis = EquivariantBasis(EdgeGeometry.of(graph, pair=True), self.max_degree)
-        features = graph.features
-        for index, conv in enumerate(self.convs):
-            features = conv(features, basis)
-            if index < len(self.norms):
-                features = self.norms[index](features)
-        return features
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows in the brackets."""
-        return f"{self.fiber_in!r} -> {self.fiber_hidden!r} -> {self.fiber_out!r}"

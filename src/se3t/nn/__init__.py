@@ -7,6 +7,7 @@ from se3t.nn.linear import EquivariantLinear
 from se3t.nn.norm import NormNonlinearity
 from se3t.nn.pool import pool
 from se3t.nn.radial import RadialNetwork
+from se3t.nn.readout import Readout
 from se3t.nn.self_interaction import AttentiveSelfInteraction
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "EquivariantLinear",
     "NormNonlinearity",
     "RadialNetwork",
+    "Readout",
     "SE3AttentionBlock",
     "pool",
 ]

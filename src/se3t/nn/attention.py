@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch_geometric.utils import scatter, softmax
 
 from se3t.fiber import Features, Fiber, cat_features, split_features
@@ -101,9 +102,12 @@ class SE3AttentionBlock(nn.Module):
         fiber_edge: edge features of any type, joined to the source features.
         num_heads: attention heads.
         channels_div: keys and values have C_out / channels_div channels, rounded up to a multiple of the heads.
-        self_interaction: ``linear`` (w^{ll} for all nodes) or ``attentive``.
+        fiber_value: types and channels of the values, in place of those that follow from ``channels_div``.
+        self_interaction: ``linear`` (w^{ll} for all nodes), ``attentive`` or ``attentive_softmax`` (see
+            :class:`AttentiveSelfInteraction`).
         skip: ``cat``: self-interaction of concat(attention, input), which contains the sum; ``sum``: projected
-            attention plus the self-interaction of the input.
+            attention plus the self-interaction of the input; ``residual``: projected attention plus the input itself,
+            as the first channels of its degree.
         bias: whether degree 0 of a linear self-interaction has a bias.
         fuse_key_value: one convolution for keys and values, sharing the hidden radial layers; otherwise one each.
         conv: further arguments of :class:`EquivariantConv` (kernel, edge_mode, radial options).
@@ -124,6 +128,7 @@ class SE3AttentionBlock(nn.Module):
         fiber_edge: Fiber | None = None,
         num_heads: int = 1,
         channels_div: int = 1,
+        fiber_value: Fiber | None = None,
         self_interaction: str = "linear",
         skip: str = "cat",
         bias: bool = False,
@@ -131,10 +136,10 @@ class SE3AttentionBlock(nn.Module):
         **conv: object,
     ) -> None:
         super().__init__()
-        if skip not in ("cat", "sum"):
-            raise ValueError(f"skip={skip!r}: expected cat or sum")
+        if skip not in ("cat", "sum", "residual"):
+            raise ValueError(f"skip={skip!r}: expected cat, sum or residual")
         self.fiber_in, self.fiber_out, self.skip = fiber_in, fiber_out, skip
-        value = Fiber(
+        value = fiber_value or Fiber(
             {degree: _per_head(channels // channels_div, num_heads) for degree, channels in fiber_out.items()}
         )
         key = value.restrict(fiber_in) or Fiber(
@@ -147,12 +152,14 @@ class SE3AttentionBlock(nn.Module):
             for part in parts
         )
         self.attention = EdgeAttention(num_heads, key, value)
+        self.project = None if skip == "cat" else EquivariantLinear(value, fiber_out)
+        self.self_interaction: nn.Module | None = None
         if skip == "cat":
-            self.project = None
             self.self_interaction = _self_interaction(self_interaction, value + fiber_in, fiber_out, bias)
-        else:
-            self.project = EquivariantLinear(value, fiber_out)
+        elif skip == "sum":
             self.self_interaction = _self_interaction(self_interaction, fiber_in, fiber_out.restrict(fiber_in), bias)
+        else:
+            _require_room(fiber_in, fiber_out)
 
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree."""
@@ -160,11 +167,15 @@ class SE3AttentionBlock(nn.Module):
         fibers = (self.attention.fiber_value, self.attention.fiber_key)
         value, key = split_features(parts[0], *fibers) if len(parts) == 1 else parts
         attended = self.attention(self.query(features), key, value, basis.geometry)
+        own = (
+            features
+            if self.self_interaction is None
+            else self.self_interaction(cat_features(attended, features) if self.project is None else features)
+        )
         if self.project is None:
-            return self.self_interaction(cat_features(attended, features))
-        own = self.self_interaction(features)
+            return own
         projected = self.project(attended)
-        return {degree: value + own[degree] if degree in own else value for degree, value in projected.items()}
+        return {degree: _add(value, own[degree]) if degree in own else value for degree, value in projected.items()}
 
     def extra_repr(self) -> str:
         """What ``print`` shows in the brackets."""
@@ -175,9 +186,23 @@ def _per_head(channels: int, num_heads: int) -> int:
     return max(1, math.ceil(channels / num_heads)) * num_heads
 
 
+def _require_room(fiber_in: Fiber, fiber_out: Fiber) -> None:
+    for degree, channels in fiber_in.items():
+        if channels > fiber_out.get(degree, 0):
+            raise ValueError(
+                f"skip='residual': {channels} input channels of degree {degree} do not fit into the output "
+                f"{fiber_out!r}; give it as many, or use skip='cat'"
+            )
+
+
+def _add(value: Tensor, own: Tensor) -> Tensor:
+    missing = value.shape[-2] - own.shape[-2]
+    return value + (functional.pad(own, (0, 0, 0, missing)) if missing else own)
+
+
 def _self_interaction(kind: str, fiber_in: Fiber, fiber_out: Fiber, bias: bool) -> nn.Module:
     if kind == "linear":
         return EquivariantLinear(fiber_in, fiber_out, bias=bias)
-    if kind == "attentive":
-        return AttentiveSelfInteraction(fiber_in, fiber_out)
-    raise ValueError(f"self_interaction={kind!r}: expected linear or attentive")
+    if kind in ("attentive", "attentive_softmax"):
+        return AttentiveSelfInteraction(fiber_in, fiber_out, softmax=kind == "attentive_softmax")
+    raise ValueError(f"self_interaction={kind!r}: expected linear, attentive or attentive_softmax")

@@ -7,6 +7,7 @@ from torch import nn
 from torch_geometric.utils import scatter
 
 from se3t.fiber import Features, Fiber, cat_features
+from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import get_kernel
 from se3t.nn.linear import EquivariantLinear
@@ -14,6 +15,8 @@ from se3t.nn.precision import accumulated
 from se3t.nn.radial import RadialNetwork
 
 REDUCTIONS = ("sum", "mean", "none")
+SELF_INTERACTIONS = ("once", "per_edge", "message", "none")
+EDGE_MODES = ("cat", "cat_shared", "add")
 _SUM_GAIN = 0.35  # a sum over few neighbours starts with about half the variance of a feature
 
 
@@ -25,21 +28,25 @@ class EquivariantConv(nn.Module):
         fiber_out: types and channels of the output.
         num_edge_scalars: invariant edge features, fed to the radial network beside ‖x‖.
         fiber_edge: edge features of any type (of degree > 0, as a rule), joined to the source feature.
-        edge_mode: ``cat`` appends the edge features as channels, ``add`` adds them to the first channels of their
-            degree.
+        edge_mode: ``cat`` appends the edge features as channels; ``cat_shared`` those of the degrees that the node
+            features have, leaving out the others; ``add`` adds them to the first channels of their degree, where the
+            node features have several (a single channel would be drowned, and is left as it is).
         reduce: ``sum`` or ``mean`` over the incoming edges gives a node feature; ``none`` gives the messages of the
             edges, as keys and values need them.
-        self_interaction: whether w^{ll} f_i^l is added, once per node; degrees that input and output share. Only with a
-            reduction.
+        self_interaction: where w^{ll} acts, with a reduction: ``once`` adds w^{ll} f_i^l to every node, for the degrees
+            that input and output share; ``per_edge`` adds it to every message before the reduction (nodes without
+            neighbours receive nothing); ``message`` applies it to the reduced messages, nothing of f_i is added;
+            ``none``.
         self_interaction_bias: whether its degree 0 has a bias.
         kernel: name of the implementation, see :mod:`se3t.nn.kernels`.
-        radial_hidden, radial_layer_norm, radial_bias, share_radial: see :class:`RadialNetwork`.
+        radial_hidden, radial_layer_norm, radial_bias, share_radial, scalar_constant: see :class:`RadialNetwork`.
 
     Raises:
         ValueError: for fibers that do not fit, or an unknown name.
 
-    **Deviation**: the authors' code takes the mean and adds the self term per edge (isolated nodes get zero), NVIDIA's
-    sums with one self term per edge; the paper, followed here, sums with a single self term.
+    **Deviation**: the authors' code takes the mean and adds the self term per edge (isolated nodes get zero) or, in its
+    flavour 'TFN', mixes the messages; NVIDIA's sums with one self term per edge; the paper, followed here, sums with a
+    single self term.
     """
 
     def __init__(
@@ -51,22 +58,26 @@ class EquivariantConv(nn.Module):
         fiber_edge: Fiber | None = None,
         edge_mode: str = "cat",
         reduce: str = "sum",
-        self_interaction: bool = True,
+        self_interaction: str = "once",
         self_interaction_bias: bool = False,
         kernel: str = "edge_frame",
         radial_hidden: int = 32,
         radial_layer_norm: bool = True,
         radial_bias: bool = True,
         share_radial: str = "none",
+        scalar_constant: bool = True,
     ) -> None:
         super().__init__()
         if reduce not in REDUCTIONS:
             raise ValueError(f"reduce={reduce!r}: expected one of {', '.join(REDUCTIONS)}")
+        if self_interaction not in SELF_INTERACTIONS:
+            raise ValueError(f"self_interaction={self_interaction!r}: expected one of {', '.join(SELF_INTERACTIONS)}")
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.fiber_edge = fiber_edge or Fiber({})
         self.edge_mode, self.reduce, self.kernel = edge_mode, reduce, get_kernel(kernel)
+        self.fiber_joined = _joined(fiber_in, self.fiber_edge, edge_mode)
         self.radial = RadialNetwork(
-            _source_fiber(fiber_in, self.fiber_edge, edge_mode),
+            fiber_in if edge_mode == "add" else fiber_in + self.fiber_joined,
             fiber_out,
             num_edge_scalars,
             hidden=radial_hidden,
@@ -74,11 +85,13 @@ class EquivariantConv(nn.Module):
             last_bias=radial_bias,
             gain=_SUM_GAIN if reduce == "sum" else 1.0,
             share=share_radial,
+            scalar_constant=scalar_constant,
         )
-        shared = fiber_out.restrict(fiber_in)
+        self.self_term = "none" if reduce == "none" else self_interaction
+        own = fiber_out if self_interaction == "message" else fiber_in.restrict(fiber_out)
         self.self_interaction = None
-        if reduce != "none" and self_interaction and shared:
-            self.self_interaction = EquivariantLinear(fiber_in.restrict(shared), shared, bias=self_interaction_bias)
+        if self.self_term != "none" and own:
+            self.self_interaction = EquivariantLinear(own, fiber_out.restrict(own), bias=self_interaction_bias)
 
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """Convolve.
@@ -97,35 +110,48 @@ class EquivariantConv(nn.Module):
         geometry = basis.geometry
         self.fiber_edge.check(geometry.edge_features, "edge_features")
         source = {degree: features[degree][geometry.source] for degree in self.fiber_in}  # weights follow this order
-        if self.fiber_edge:
-            join = cat_features if self.edge_mode == "cat" else _add
-            source = join(source, geometry.edge_features)
+        if self.fiber_joined:
+            join = _add if self.edge_mode == "add" else cat_features
+            source = join(source, {degree: geometry.edge_features[degree] for degree in self.fiber_joined})
         out = self.kernel(source, self.radial(geometry), self.radial, basis)
         if self.reduce == "none":
             return out
         place = (geometry.target, 0, geometry.num_nodes, self.reduce)
         out = {degree: scatter(accumulated(value), *place) for degree, value in out.items()}
-        if self.self_interaction is not None:
-            own = self.self_interaction({degree: features[degree] for degree in self.self_interaction.fiber_in})
-            out = {degree: value + own[degree] if degree in own else value for degree, value in out.items()}
-        return out
+        return out if self.self_interaction is None else self._interact(self.self_interaction, features, out, geometry)
+
+    def _interact(
+        self, interaction: EquivariantLinear, features: Features, reduced: Features, geometry: EdgeGeometry
+    ) -> Features:
+        if self.self_term == "message":
+            return interaction(reduced)
+        own = interaction({degree: features[degree] for degree in interaction.fiber_in})
+        if self.self_term == "per_edge":  # the reduction of as many equal terms as a node has incoming edges
+            count = geometry.in_degree.to(features[interaction.fiber_in.degrees[0]])
+            count = count if self.reduce == "sum" else count.clamp(max=1)
+            own = {degree: value * count[:, None, None] for degree, value in own.items()}
+        return {degree: value + own[degree] if degree in own else value for degree, value in reduced.items()}
 
     def __repr__(self) -> str:
         return f"EquivariantConv({self.fiber_in!r} -> {self.fiber_out!r}, reduce={self.reduce})"
 
 
-def _source_fiber(fiber_in: Fiber, fiber_edge: Fiber, edge_mode: str) -> Fiber:
+def _joined(fiber_in: Fiber, fiber_edge: Fiber, edge_mode: str) -> Fiber:
+    """The edge features that a layer uses."""
+    if edge_mode not in EDGE_MODES:
+        raise ValueError(f"edge_mode={edge_mode!r}: expected one of {', '.join(EDGE_MODES)}")
     if edge_mode == "cat":
-        return fiber_in + fiber_edge
-    if edge_mode != "add":
-        raise ValueError(f"edge_mode={edge_mode!r}: expected cat or add")
-    for degree, channels in fiber_edge.items():
-        if fiber_in.get(degree, 0) < channels:
+        return fiber_edge
+    if edge_mode == "cat_shared":
+        return fiber_edge.restrict(fiber_in)
+    several = fiber_edge.restrict(tuple(degree for degree, channels in fiber_in.items() if channels > 1))
+    for degree, channels in several.items():
+        if fiber_in[degree] < channels:
             raise ValueError(
                 f"edge_mode='add': {channels} edge channels of degree {degree} need as many node channels, "
                 f"the node features are {fiber_in!r}; use edge_mode='cat'"
             )
-    return fiber_in
+    return several
 
 
 def _add(source: Features, edge_features: Features) -> Features:

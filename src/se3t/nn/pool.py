@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from se3t.fiber import Features
@@ -23,9 +23,33 @@ def pool(features: Features, batch: Tensor, num_graphs: int, reduce: str = "mean
     Raises:
         ValueError: for ``max`` over a degree above 0, or an unknown name.
     """
-    if reduce not in ("mean", "sum", "max"):
-        raise ValueError(f"pooling {reduce!r}: expected mean, sum or max")
+    _require_known(reduce)
     higher = [degree for degree in features if degree > 0]
     if reduce == "max" and higher:
         raise ValueError(f"max pooling of degree {higher[0]} is not equivariant: pool degree 0 only, or use mean")
     return {degree: scatter(value, batch, 0, num_graphs, reduce) for degree, value in features.items()}
+
+
+class Pooling(nn.Module):
+    """:func:`pool` as a module, so that its result can be looked at like that of any layer.
+
+    Args:
+        reduce: ``mean``, ``sum`` or ``max``.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+
+    def __init__(self, reduce: str) -> None:
+        super().__init__()
+        _require_known(reduce)
+        self.reduce = reduce
+
+    def forward(self, features: Features, batch: Tensor, num_graphs: int) -> Features:
+        """``[node, C, 2l+1]`` by degree → ``[graph, C, 2l+1]`` by degree."""
+        return pool(features, batch, num_graphs, self.reduce)
+
+
+def _require_known(reduce: str) -> None:
+    if reduce not in ("mean", "sum", "max"):
+        raise ValueError(f"pooling {reduce!r}: expected mean, sum or max")

@@ -15,6 +15,7 @@ from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import num_paths
 
 SHARING = ("none", "full", "degree_out", "degree_in")
+_INVERSE_Y00 = math.sqrt(4 * math.pi)
 
 
 class RadialNetwork(nn.Module):
@@ -33,6 +34,8 @@ class RadialNetwork(nn.Module):
         last_bias: whether the last layer has a bias.
         gain: standard deviation of one message component at the start, for features of unit variance, with LayerNorm.
         share: which pairs (l, k) use one trunk: ``none`` (one trunk each), ``full``, ``degree_out``, ``degree_in``.
+        scalar_constant: whether the kernel of l = k = 0 has its constant Y_00 = 1/√(4π); NVIDIA's has not where the
+            pair (0, 0) has a trunk of its own.
 
     Source: paper, Section 4 and Appendix; one network per pair of degrees.
     **Deviation**: the last layer is initialised such that messages of unit-variance features have about unit variance
@@ -50,6 +53,7 @@ class RadialNetwork(nn.Module):
         last_bias: bool = True,
         gain: float = 1.0,
         share: str = "none",
+        scalar_constant: bool = True,
     ) -> None:
         super().__init__()
         if share not in SHARING:
@@ -60,6 +64,7 @@ class RadialNetwork(nn.Module):
             num_edge_scalars,
             hidden,
         )
+        self.scalar_constant = scalar_constant
         pairs = [(degree_out, degree_in) for degree_out in fiber_out for degree_in in fiber_in]
         self.trunk_of = _trunks(pairs, share)
         num_trunks = max(self.trunk_of.values(), default=-1) + 1
@@ -107,7 +112,10 @@ class RadialNetwork(nn.Module):
         """Weight ``[hidden, C_out, path, C_in]`` and bias ``[C_out, path, C_in]`` (zeros if none) of one pair."""
         key = self.key(degree_out, degree_in)
         weight = self.weight[key]
-        return weight, self.bias[key] if key in self.bias else weight.new_zeros(weight.shape[1:])
+        bias = self.bias[key] if key in self.bias else weight.new_zeros(weight.shape[1:])
+        if degree_out == degree_in == 0 and not self.scalar_constant:
+            return _INVERSE_Y00 * weight, _INVERSE_Y00 * bias
+        return weight, bias
 
     def pair_weight(self, hidden: Sequence[Tensor], degree_out: int, degree_in: int) -> Float[Tensor, "unique w p u"]:
         """φ_J^{lk}: ``[unique, C_out, path, C_in]``, one row for every row of ``hidden``."""
