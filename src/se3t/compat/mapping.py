@@ -1,0 +1,254 @@
+"""Which numbers of another code's parameters are which numbers of ours: a signed permutation, exact both ways.
+
+Both codes parametrise the same functions, so that every entry of one of their parameters is, up to a sign, one entry of
+one of ours. Gradients map the same way as weights do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from se3t.errors import UserError
+from se3t.fiber import Fiber
+from se3t.nn import EquivariantConv
+from se3t.nn.basis import num_paths, path_degrees
+
+View: TypeAlias = Callable[[Tensor], Tensor]
+Shape: TypeAlias = tuple[int, ...]
+Signs: TypeAlias = Callable[[int, int, int], int]
+"""(degree_out, degree_in, J) → ±1: the factor between their kernel of that path and ours."""
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A block of numbers: ``of_ours(ours) = sign · of_theirs(theirs)``.
+
+    Attributes:
+        theirs: name of their parameter. ours: name of ours.
+        of_theirs: a view of their parameter. of_ours: a view of ours, of the same shape.
+        sign: ±1, broadcastable to the views; None means +1.
+    """
+
+    theirs: str
+    ours: str
+    of_theirs: View = _same
+    of_ours: View = _same
+    sign: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class RadialNames:
+    """Names inside one of their radial networks Linear – LN – ReLU – Linear – LN – ReLU – Linear.
+
+    Attributes:
+        linear: the three linear layers. norm: the two LayerNorms, empty if it has none.
+    """
+
+    linear: tuple[str, str, str]
+    norm: tuple[str, ...]
+
+
+class WeightMap:
+    """The parameters of another code beside those of one model of this library.
+
+    Args:
+        model: the equal model; its parameters may be on any device.
+
+    Attributes:
+        theirs: shape of each of their parameters, in the order of their modules.
+        ours: shape of each of ours.
+        layers: name of each of their layers that makes node features → name of the module of ``model`` that equals it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.ours: dict[str, Shape] = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        self.theirs: dict[str, Shape] = {}
+        self.pieces: list[Piece] = []
+        self.layers: dict[str, str] = {}
+
+    # --- what a layout is made of -------------------------------------------------------------------------------------
+
+    def add(self, shape: Sequence[int], piece: Piece) -> None:
+        """Add a block of their parameter of that shape."""
+        self.theirs.setdefault(piece.theirs, tuple(shape))
+        self.pieces.append(piece)
+
+    def same(self, theirs: str, ours: str, shape: Sequence[int] | None = None) -> None:
+        """A parameter with the same numbers in the same order: of our shape, or of ``shape``."""
+        own = self.ours[ours]
+        self.add(shape or own, Piece(theirs, ours, _reshaped(own)))
+
+    def joined(self, theirs: str, ours: Sequence[str]) -> None:
+        """A vector of theirs that holds several vectors of ours, one after another."""
+        sizes = [self.ours[name][0] for name in ours]
+        starts = [sum(sizes[:number]) for number in range(len(sizes))]
+        for name, start, size in zip(ours, starts, sizes, strict=True):
+            self.add((sum(sizes),), Piece(theirs, name, _at(slice(start, start + size))))
+
+    def linear(self, theirs: str, ours: str, fiber: Fiber, lead: Shape = ()) -> None:
+        """Matrices ``[C_out, C_in]`` of an :class:`EquivariantLinear`, one for each degree of ``fiber``.
+
+        Args:
+            theirs: name of theirs before the degree.
+            ours: name of the module.
+            fiber: the output.
+            lead: leading dimensions of size one that theirs have.
+        """
+        for degree in fiber:
+            name = f"{ours}.weight.{degree}"
+            self.same(f"{theirs}.{degree}", name, (*lead, *self.ours[name]))
+
+    def network(self, theirs: str, ours: str, names: Mapping[str, str]) -> None:
+        """Parameters ``theirs.x`` and ``ours.y`` of equal shape, for every pair x → y of ``names``."""
+        for their_name, our_name in names.items():
+            self.same(f"{theirs}.{their_name}", f"{ours}.{our_name}")
+
+    def radial(
+        self,
+        theirs: str,
+        ours: str,
+        conv: EquivariantConv,
+        pairs: Sequence[tuple[int, int]],
+        names: RadialNames,
+        signs: Signs,
+    ) -> None:
+        """One of their radial networks: a trunk of ours, and the last layers of the pairs that share it.
+
+        Their last layer has rows (C_out, C_in, path), paths of all pairs one after another.
+
+        Args:
+            theirs: name of their network.
+            ours: name of the convolution.
+            conv: the convolution.
+            pairs: pairs (degree_out, degree_in), in their order.
+            names: names inside their network.
+            signs: sign of every path.
+        """
+        radial, prefix = conv.radial, f"{ours}.radial"
+        trunk = radial.trunk_of[pairs[0]]
+        for layer in range(2):
+            own = f"{prefix}.trunk.{layer}"
+            width_in, width = self.ours[f"{own}.weight"][1:]
+            linear = f"{theirs}.{names.linear[layer]}"
+            self.add((width, width_in), Piece(f"{linear}.weight", f"{own}.weight", _transposed, _at(trunk)))
+            self.add((width,), Piece(f"{linear}.bias", f"{own}.bias", _same, _at(trunk, 0)))
+            if names.norm:
+                norm = f"{theirs}.{names.norm[layer]}"
+                self.add((width,), Piece(f"{norm}.weight", f"{own}.gain", _same, _at(trunk, 0)))
+                self.add((width,), Piece(f"{norm}.bias", f"{own}.shift", _same, _at(trunk, 0)))
+        self._last_layer(f"{theirs}.{names.linear[2]}", prefix, conv, pairs, signs)
+
+    def _last_layer(
+        self, theirs: str, ours: str, conv: EquivariantConv, pairs: Sequence[tuple[int, int]], signs: Signs
+    ) -> None:
+        radial, start = conv.radial, 0
+        total = sum(num_paths(*pair) for pair in pairs)
+        width_out, width_in = radial.fiber_out[pairs[0][0]], radial.fiber_in[pairs[0][1]]
+        rows = (width_out, width_in, total)
+        for l, k in pairs:
+            sign = torch.tensor([signs(l, k, degree) for degree in path_degrees(l, k)], dtype=torch.float64)[:, None]
+            part, key = slice(start, start + num_paths(l, k)), radial.key(l, k)
+            shape = (width_out * width_in * total, radial.hidden)
+            self.add(
+                shape, Piece(f"{theirs}.weight", f"{ours}.weight.{key}", _rows(rows, part, (3, 0, 2, 1)), _same, sign)
+            )
+            if f"{ours}.bias.{key}" in self.ours:
+                piece = Piece(f"{theirs}.bias", f"{ours}.bias.{key}", _rows(rows, part, (0, 2, 1)), _same, sign)
+                self.add(shape[:1], piece)
+            start = part.stop
+
+    # --- what a layout is good for ------------------------------------------------------------------------------------
+
+    def check(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Make sure that ``state`` holds their parameters, and nothing else.
+
+        Args:
+            state: their state_dict.
+            source: the file, for the error.
+
+        Raises:
+            UserError: naming the first parameter that does not fit.
+        """
+        for name, shape in self.theirs.items():
+            if name not in state:
+                raise UserError(
+                    f"{source}: does not fit the configuration: parameter {name!r} of shape {list(shape)} is missing"
+                )
+            if tuple(state[name].shape) != shape:
+                raise UserError(
+                    f"{source}: does not fit the configuration: parameter {name!r} should have shape {list(shape)}, "
+                    f"it has {list(state[name].shape)}"
+                )
+        unknown = next((name for name in state if name not in self.theirs), None)
+        if unknown is not None:
+            raise UserError(
+                f"{source}: does not fit the configuration: there is a parameter {unknown!r} of shape "
+                f"{list(state[unknown].shape)} that the model does not have"
+            )
+
+    def to_ours(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Their weights (or gradients) under our names; differentiable."""
+        return self._map(state, self.ours, reverse=False)
+
+    def to_theirs(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Our weights (or gradients) under their names; the exact inverse of :meth:`to_ours`."""
+        return self._map(state, self.theirs, reverse=True)
+
+    def _map(self, state: Mapping[str, Tensor], shapes: Mapping[str, Shape], reverse: bool) -> dict[str, Tensor]:
+        like = next(iter(state.values()))
+        out = {name: torch.zeros(shape, dtype=like.dtype, device=like.device) for name, shape in shapes.items()}
+        for piece in self.pieces:
+            if reverse:
+                value, place = piece.of_ours(state[piece.ours]), piece.of_theirs(out[piece.theirs])
+            else:
+                value, place = piece.of_theirs(state[piece.theirs]), piece.of_ours(out[piece.ours])
+            place.copy_(value if piece.sign is None else value * piece.sign.to(value))
+        return out
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A released model as a model of this library.
+
+    Attributes:
+        model: the equal model, weights loaded.
+        weights: the way between their parameters and ours.
+        name: word of the registry :data:`se3t.models.MODELS` for the model's class.
+        arguments: its constructor arguments, as plain values.
+        settings: what was read off the weights and the configuration, under their names.
+    """
+
+    model: nn.Module
+    weights: WeightMap
+    name: str
+    arguments: dict[str, object]
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights of ``model`` under their names."""
+        return self.weights.to_theirs(self.model.state_dict())
+
+
+def _transposed(value: Tensor) -> Tensor:
+    return value.mT
+
+
+def _at(*index: int | slice) -> View:
+    return lambda value: value[index]
+
+
+def _reshaped(shape: Shape) -> View:
+    return lambda value: value.reshape(shape)  # a view where it is written to: those tensors are contiguous
+
+
+def _rows(rows: Shape, part: slice, order: Shape) -> View:
+    return lambda value: value.unflatten(0, rows)[:, :, part].permute(order)

@@ -1,0 +1,79 @@
+"""Weights of NVIDIA's code → the equal model of this library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from se3t.compat.mapping import Converted, Signs, WeightMap
+from se3t.compat.nvidia.architecture import Architecture, from_weights
+from se3t.compat.nvidia.layout import arguments_of, layout
+from se3t.compat.settings import require_choice
+from se3t.models import model_from_arguments
+from se3t.so3 import e3nn_sign
+
+FLIPPED = {(1, 2, 2), (1, 3, 3), (2, 1, 2), (2, 2, 1), (3, 1, 3), (3, 3, 1)}
+RELEASES = ("0.3.3", "0.6.0")
+
+
+def load(
+    state_dict: Mapping[str, Tensor],
+    config: Mapping[str, Any] | None = None,
+    *,
+    source: str = "weights",
+    kernel: str = "edge_frame",
+) -> Converted:
+    """The equal model of this library.
+
+    Args:
+        state_dict: weights under the names of NVIDIA's ``SE3Transformer`` or ``SE3TransformerPooled``.
+        config: constructor arguments of their class, for what shapes do not show: ``num_heads``, ``pooling`` and
+            ``return_type``. Others are checked against the weights. ``e3nn`` names the release that made the
+            Clebsch–Gordan coefficients, ``unequal_norm`` the norm layer of unequal channels, ``equivariant`` or
+            ``inverted``.
+        source: where the weights come from, for errors.
+        kernel: implementation of the convolutions, see :mod:`se3t.nn.kernels`.
+
+    Raises:
+        UserError: listing the fields that are missing, or naming the first parameter that does not fit.
+    """
+    given = dict(config or {})
+    architecture = from_weights(state_dict, given, source)
+    signs = signs_of_release(str(given.get("e3nn", RELEASES[0])), source)
+    weights, arguments, model = equal_model(architecture, signs, kernel)
+    weights.check(state_dict, source)
+    dtype = next(iter(state_dict.values())).dtype
+    model.to(dtype).load_state_dict(weights.to_ours(state_dict))
+    return Converted(model.eval(), weights, "se3_transformer", arguments, {"architecture": architecture})
+
+
+def equal_model(
+    architecture: Architecture, signs: Signs, kernel: str
+) -> tuple[WeightMap, dict[str, Any], torch.nn.Module]:
+    """Where the weights go, constructor arguments, and the model with weights of its own."""
+    arguments = arguments_of(architecture, kernel)
+    model = model_from_arguments("se3_transformer", arguments)
+    return layout(architecture, model, signs), arguments, model
+
+
+def signs_of_release(release: str = "0.3.3", source: str = "e3nn") -> Signs:
+    """Sign of their kernel of a path relative to ours, by the e3nn release that made their coefficients.
+
+    They take wigner_3j(J, d_in, d_out) with its axes reversed, an odd permutation, which costs (−1)^(d_out + d_in + J);
+    and harmonics of x_i − x_j, which cost (−1)^J.
+
+    Raises:
+        UserError: for a release whose signs are not known.
+    """
+    require_choice({"e3nn": release}, "e3nn", RELEASES, source)
+
+    def sign(degree_out: int, degree_in: int, degree: int) -> int:
+        coefficients = e3nn_sign(degree_out, degree_in, degree)
+        if release == "0.3.3" and (degree, degree_in, degree_out) in FLIPPED:
+            coefficients = -coefficients
+        return coefficients * (-1) ** (degree_out + degree_in)
+
+    return sign
