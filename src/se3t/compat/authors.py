@@ -21,13 +21,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from se3t.compat.mapping import Converted, RadialNames, Signs, WeightMap
+from se3t.compat.mapping import Converted, RadialNames, Signs, WeightMap, signs_of
 from se3t.compat.settings import merged, require, require_choice, whole
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import model_from_arguments
 from se3t.nn import EquivariantConv, SE3AttentionBlock
-from se3t.so3 import clebsch_gordan
 
 RADIAL = RadialNames(("0", "3", "6"), ("1.bn", "4.bn"))
 MIN_NORM = 1e-12
@@ -91,38 +90,9 @@ def load(
     return Converted(model.eval(), weights, name, arguments, {"cls": CLASSES[kind], **settings})
 
 
-def signs_of(couplings: Mapping[Any, Tensor], max_degree: int, source: str = "Q_J") -> Signs:
-    """Signs of stored coupling matrices relative to :func:`se3t.so3.clebsch_gordan`.
-
-    Args:
-        couplings: Q_J by (J, d_in, d_out); any shape with as many entries, rows d_out before d_in.
-        max_degree: largest degree needed.
-        source: for errors.
-
-    Raises:
-        UserError: when a matrix is missing or is not ± the Clebsch–Gordan matrix.
-    """
-    table: dict[tuple[int, int, int], int] = {}
-    for degree_out in range(max_degree + 1):
-        for degree_in in range(max_degree + 1):
-            for degree in range(abs(degree_out - degree_in), degree_out + degree_in + 1):
-                theirs = couplings.get((degree, degree_in, degree_out))
-                if theirs is None:
-                    raise UserError(f"{source}: Q_J lacks (J, d_in, d_out) = {(degree, degree_in, degree_out)}")
-                ours = clebsch_gordan(degree_out, degree_in, degree).flatten()
-                if theirs.numel() != ours.numel():
-                    raise UserError(
-                        f"{source}: Q_J[{(degree, degree_in, degree_out)}] has {theirs.numel()} entries, "
-                        f"expected {ours.numel()}"
-                    )
-                product = float(theirs.flatten().double() @ ours)
-                if abs(abs(product) - 1) > 1e-5:
-                    raise UserError(
-                        f"{source}: Q_J[{(degree, degree_in, degree_out)}] is not ± the Clebsch-Gordan matrix "
-                        f"(inner product {product:.3g}, expected 1 or -1)"
-                    )
-                table[degree_out, degree_in, degree] = 1 if product > 0 else -1
-    return lambda degree_out, degree_in, degree: table[degree_out, degree_in, degree]
+def fields(state_dict: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The words that a configuration of these weights may hold."""
+    return _FIELDS[_kind(state_dict, None, "weights")]
 
 
 # --- which model ------------------------------------------------------------------------------------------------------

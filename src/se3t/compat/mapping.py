@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.nn import EquivariantConv
 from se3t.nn.basis import num_paths, path_degrees
+from se3t.so3 import clebsch_gordan
 
 View: TypeAlias = Callable[[Tensor], Tensor]
 Shape: TypeAlias = tuple[int, ...]
@@ -74,6 +76,7 @@ class WeightMap:
         self.theirs: dict[str, Shape] = {}
         self.pieces: list[Piece] = []
         self.layers: dict[str, str] = {}
+        self._signs: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
     # --- what a layout is made of -------------------------------------------------------------------------------------
 
@@ -155,7 +158,8 @@ class WeightMap:
         width_out, width_in = radial.fiber_out[pairs[0][0]], radial.fiber_in[pairs[0][1]]
         rows = (width_out, width_in, total)
         for l, k in pairs:
-            sign = torch.tensor([signs(l, k, degree) for degree in path_degrees(l, k)], dtype=torch.float64)[:, None]
+            values = [signs(l, k, degree) for degree in path_degrees(l, k)]
+            sign = torch.tensor(values, dtype=torch.float64, device="cpu")[:, None] if -1 in values else None
             part, key = slice(start, start + num_paths(l, k)), radial.key(l, k)
             shape = (width_out * width_in * total, radial.hidden)
             self.add(
@@ -206,13 +210,20 @@ class WeightMap:
     def _map(self, state: Mapping[str, Tensor], shapes: Mapping[str, Shape], reverse: bool) -> dict[str, Tensor]:
         like = next(iter(state.values()))
         out = {name: torch.zeros(shape, dtype=like.dtype, device=like.device) for name, shape in shapes.items()}
-        for piece in self.pieces:
+        for number, piece in enumerate(self.pieces):
             if reverse:
                 value, place = piece.of_ours(state[piece.ours]), piece.of_theirs(out[piece.theirs])
             else:
                 value, place = piece.of_theirs(state[piece.theirs]), piece.of_ours(out[piece.ours])
-            place.copy_(value if piece.sign is None else value * piece.sign.to(value))
+            place.copy_(value if piece.sign is None else value * self._sign(number, value))
         return out
+
+    def _sign(self, number: int, like: Tensor) -> Tensor:
+        """The sign of a piece where it is needed; copied to a device once, not in each call."""
+        key = (number, like.device, like.dtype)
+        if key not in self._signs:
+            self._signs[key] = cast(Tensor, self.pieces[number].sign).to(like)
+        return self._signs[key]
 
 
 @dataclass(frozen=True)
@@ -243,12 +254,54 @@ def _transposed(value: Tensor) -> Tensor:
 
 
 def _at(*index: int | slice) -> View:
-    return lambda value: value[index]
+    return partial(_take, index=index)
+
+
+def _take(value: Tensor, index: tuple[int | slice, ...]) -> Tensor:
+    return value[index]
 
 
 def _reshaped(shape: Shape) -> View:
-    return lambda value: value.reshape(shape)  # a view where it is written to: those tensors are contiguous
+    return partial(torch.reshape, shape=shape)  # a view where it is written to: those tensors are contiguous
 
 
 def _rows(rows: Shape, part: slice, order: Shape) -> View:
-    return lambda value: value.unflatten(0, rows)[:, :, part].permute(order)
+    return partial(_take_rows, rows=rows, part=part, order=order)
+
+
+def _take_rows(value: Tensor, rows: Shape, part: slice, order: Shape) -> Tensor:
+    return value.unflatten(0, rows)[:, :, part].permute(order)
+
+
+def signs_of(couplings: Mapping[Any, Tensor], max_degree: int, source: str = "Q_J") -> Signs:
+    """Signs of stored coupling matrices relative to :func:`se3t.so3.clebsch_gordan`.
+
+    Args:
+        couplings: Q_J by (J, d_in, d_out); any shape with as many entries, rows d_out before d_in.
+        max_degree: largest degree needed.
+        source: for errors.
+
+    Raises:
+        UserError: when a matrix is missing or is not ± the Clebsch–Gordan matrix.
+    """
+    table: dict[tuple[int, int, int], int] = {}
+    for degree_out in range(max_degree + 1):
+        for degree_in in range(max_degree + 1):
+            for degree in range(abs(degree_out - degree_in), degree_out + degree_in + 1):
+                theirs = couplings.get((degree, degree_in, degree_out))
+                if theirs is None:
+                    raise UserError(f"{source}: Q_J lacks (J, d_in, d_out) = {(degree, degree_in, degree_out)}")
+                ours = clebsch_gordan(degree_out, degree_in, degree).flatten()
+                if theirs.numel() != ours.numel():
+                    raise UserError(
+                        f"{source}: Q_J[{(degree, degree_in, degree_out)}] has {theirs.numel()} entries, "
+                        f"expected {ours.numel()}"
+                    )
+                product = float(theirs.flatten().double() @ ours)
+                if abs(abs(product) - 1) > 1e-5:
+                    raise UserError(
+                        f"{source}: Q_J[{(degree, degree_in, degree_out)}] is not ± the Clebsch-Gordan matrix "
+                        f"(inner product {product:.3g}, expected 1 or -1)"
+                    )
+                table[degree_out, degree_in, degree] = 1 if product > 0 else -1
+    return lambda degree_out, degree_in, degree: table[degree_out, degree_in, degree]

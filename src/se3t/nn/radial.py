@@ -158,7 +158,11 @@ class _TrunkLayer(nn.Module):
             self.shift = nn.Parameter(torch.zeros(num_trunks, 1, width_out))
 
     def forward(self, inputs: Tensor) -> Tensor:  # [trunk or 1, edge, in] -> [trunk, edge, out]
-        value = torch.baddbmm(self.bias, inputs.expand(len(self.weight), -1, -1), self.weight)
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if self.layer_norm:  # it subtracts the mean: subtracted here, where it costs nothing, no digits cancel later
+            weight, bias = (value - value.mean(dim=-1, keepdim=True) for value in (weight, bias))
+        value = torch.baddbmm(bias, inputs.expand(len(weight), -1, -1), weight)
         if self.layer_norm:
             value = torch.addcmul(self.shift, functional.layer_norm(value, value.shape[-1:]), self.gain)
         return functional.relu(value)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from se3t.errors import UserError
+from se3t.files import write_atomically
 from se3t.training import record
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint under a temporary name, then rename it: a killed writer leaves the former files as they
     were.
     """
-    record.write_atomically(path, lambda file: torch.save(content, file))
+    write_atomically(path, lambda file: torch.save(content, file))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

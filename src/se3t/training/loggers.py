@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from se3t.config import Config
+from se3t.files import write_atomically
 from se3t.training import record
 
 log = logging.getLogger(__name__)
@@ -104,5 +105,5 @@ def run_id(folder: Path) -> str:
     """The identity of a run at W&B: drawn once, then read from the run folder."""
     path = folder / RUN_ID
     if not path.exists():
-        record.write_atomically(path, lambda file: file.write(secrets.token_hex(4).encode()))
+        write_atomically(path, lambda file: file.write(secrets.token_hex(4).encode()))
     return path.read_text().strip()

@@ -17,7 +17,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from typing import Any
 
 from se3t.config import Config
 from se3t.errors import UserError
+from se3t.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -106,27 +107,6 @@ def _starts_with(name: str, prefixes: tuple[tuple[str, ...], ...]) -> bool:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
-    """Write a file so that a reader sees the old or the new content, whole, whenever the writer is killed.
-
-    Args:
-        path: the file; its folder is made when missing.
-        write: called with a temporary file, open for writing bytes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, survives a power cut
-    finally:
-        os.close(folder)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -83,6 +83,11 @@ class Architecture:
     unequal_norm: str | None = None
 
     @property
+    def max_degree(self) -> int:
+        """Largest degree of any node feature."""
+        return max(fiber.max_degree for fiber in (self.fiber_in, self.fiber_hidden, self.fiber_out))
+
+    @property
     def has_group_norm(self) -> bool:
         """Whether the norm layers are one GroupNorm: all degrees have as many channels."""
         return len(set(self.fiber_hidden.values())) == 1

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from se3t.compat.mapping import Converted, Signs, WeightMap
+from se3t.compat.mapping import Converted, Signs, WeightMap, signs_of
 from se3t.compat.nvidia.architecture import Architecture, from_weights
 from se3t.compat.nvidia.layout import arguments_of, layout
 from se3t.compat.settings import require_choice
@@ -23,6 +23,7 @@ def load(
     state_dict: Mapping[str, Tensor],
     config: Mapping[str, Any] | None = None,
     *,
+    couplings: Mapping[Any, Tensor] | None = None,
     source: str = "weights",
     kernel: str = "edge_frame",
 ) -> Converted:
@@ -34,6 +35,8 @@ def load(
             ``return_type``. Others are checked against the weights. ``e3nn`` names the release that made the
             Clebsch–Gordan coefficients, ``unequal_norm`` the norm layer of unequal channels, ``equivariant`` or
             ``inverted``.
+        couplings: the Clebsch–Gordan matrices the weights were trained with, by (J, d_in, d_out),
+            ``[2 d_out + 1, 2 d_in + 1, 2J + 1]``, in place of those of the release.
         source: where the weights come from, for errors.
         kernel: implementation of the convolutions, see :mod:`se3t.nn.kernels`.
 
@@ -42,7 +45,11 @@ def load(
     """
     given = dict(config or {})
     architecture = from_weights(state_dict, given, source)
-    signs = signs_of_release(str(given.get("e3nn", RELEASES[0])), source)
+    if couplings is None:
+        coefficients = coefficient_signs(str(given.get("e3nn", RELEASES[0])), source)
+    else:
+        coefficients = signs_of(couplings, architecture.max_degree, source)
+    signs = kernel_signs(coefficients)
     weights, arguments, model = equal_model(architecture, signs, kernel)
     weights.check(state_dict, source)
     dtype = next(iter(state_dict.values())).dtype
@@ -59,11 +66,14 @@ def equal_model(
     return layout(architecture, model, signs), arguments, model
 
 
-def signs_of_release(release: str = "0.3.3", source: str = "e3nn") -> Signs:
-    """Sign of their kernel of a path relative to ours, by the e3nn release that made their coefficients.
+def coefficient_signs(release: str = RELEASES[0], source: str = "e3nn") -> Signs:
+    """Sign of their Clebsch–Gordan matrix, wigner_3j(J, d_in, d_out) with its axes reversed, relative to ours.
 
-    They take wigner_3j(J, d_in, d_out) with its axes reversed, an odd permutation, which costs (−1)^(d_out + d_in + J);
-    and harmonics of x_i − x_j, which cost (−1)^J.
+    The reversal is an odd permutation of the three degrees, which costs (−1)^(d_out + d_in + J).
+
+    Args:
+        release: of e3nn. Six matrices have another sign in 0.6.0 than in 0.3.3, which the released code asks for.
+        source: for errors.
 
     Raises:
         UserError: for a release whose signs are not known.
@@ -71,9 +81,12 @@ def signs_of_release(release: str = "0.3.3", source: str = "e3nn") -> Signs:
     require_choice({"e3nn": release}, "e3nn", RELEASES, source)
 
     def sign(degree_out: int, degree_in: int, degree: int) -> int:
-        coefficients = e3nn_sign(degree_out, degree_in, degree)
-        if release == "0.3.3" and (degree, degree_in, degree_out) in FLIPPED:
-            coefficients = -coefficients
-        return coefficients * (-1) ** (degree_out + degree_in)
+        flipped = release == "0.3.3" and (degree, degree_in, degree_out) in FLIPPED
+        return e3nn_sign(degree_out, degree_in, degree) * (-1) ** (degree_out + degree_in + degree + flipped)
 
     return sign
+
+
+def kernel_signs(coefficients: Signs) -> Signs:
+    """Sign of their kernel of a path relative to ours: harmonics of x_i − x_j cost (−1)^J."""
+    return lambda degree_out, degree_in, degree: coefficients(degree_out, degree_in, degree) * (-1) ** degree
