@@ -206,9 +206,10 @@ class Config:
 
 @dataclass
 class EvalData:
-    """Where the data lie on this machine; null: as in training."""
+    """Which data, and where they lie on this machine; null: as in training."""
 
     root: str | None = None
+    preset: str | None = None
 
 
 @dataclass
@@ -222,9 +223,9 @@ class EvalTrainer:
 
 @dataclass
 class EvalConfig:
-    """What ``se3t eval`` composes. The checkpoint brings the settings of its run."""
+    """What ``se3t eval`` composes. A run's checkpoint brings its settings with it."""
 
-    checkpoint: str = "???"  # a run folder, or one checkpoint file
+    checkpoint: str = "???"  # a run folder, one checkpoint file, or what se3t convert wrote
     split: str = choice("test", "valid", "train")
     data: EvalData = field(default_factory=EvalData)
     trainer: EvalTrainer = field(default_factory=EvalTrainer)

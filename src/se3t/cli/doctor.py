@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import os
@@ -11,19 +10,13 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from se3t import __version__
+from se3t.cli.options import Parser
 from se3t.config import SCHEMAS, conf_dir
-from se3t.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NVIDIA = Path("/proc/driver/nvidia/version")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"doctor: {message}; expected: se3t doctor --root <folder of data>")
 
 
 def run(words: Sequence[str]) -> int:
@@ -32,7 +25,7 @@ def run(words: Sequence[str]) -> int:
     Returns:
         0, or 1 when a package that is always needed is missing.
     """
-    parser = _Parser(prog="se3t doctor", add_help=False, allow_abbrev=False)
+    parser = Parser("doctor")
     parser.add_argument("--root", type=Path, default=Path("data"))
     root: Path = parser.parse_args(list(words)).root
     missing = [name for name, version in _packages("") if version is None]

@@ -48,14 +48,15 @@ _EVAL = """\
 usage: se3t eval checkpoint=<run folder or file> [key=value …]
 
 Measure a trained model on test, or on another split: errors, errors relative to Linear, equivariance error. A run
-folder means the checkpoint that validation chose.
+folder means the checkpoint that validation chose. What `se3t convert` wrote needs experiment=… beside it.
 
 examples:
   se3t eval checkpoint=runs/nbody/se3_transformer/0-1a2b3c4d
   se3t eval checkpoint=path/to/file.ckpt split=valid trainer.precision=64
+  se3t eval checkpoint=converted.pt experiment=nbody data.preset=authors
 
 settings (what is not given is as in training):
-  split=test | valid | train  data.root=<folder of the stores>  trainer.precision=32 | 64 | bf16
+  split=test | valid | train  data.root=<folder of the stores>  data.preset=…  trainer.precision=32 | 64 | bf16
   trainer.accelerator=auto | cpu | gpu  trainer.num_equivariance_samples=<rotations per batch>"""
 
 _DATA = """\
@@ -90,6 +91,48 @@ examples:
   se3t doctor
   se3t doctor --root /scratch/data"""
 
+_CONVERT = """\
+usage: se3t convert --from authors | nvidia [--config model.yaml] weights.pt --to file
+
+Write the model of released weights as a file of this library, for `se3t eval` and se3t.compat.load_model. Names and
+shapes of the weights decide the architecture; the configuration (constructor arguments of the released class, in YAML)
+adds what they do not show and is checked against them.
+
+examples:
+  se3t convert --from nvidia --config model.yaml model_qm9.pth --to qm9.pt
+  se3t convert --from authors --config model.yaml --couplings Q_J.pt nbody.pt --to nbody-se3t.pt
+  se3t convert --from nvidia --config se3.yaml --prefix simulator.str2str.se3. RF.pt --to refinement.pt
+
+flags:
+  --from authors | nvidia    equivariant_attention, or se3_transformer
+  --to FILE                  what to write
+  --config FILE              YAML; authors: n_heads, x_ij (add, cat or null), pooling (avg or max);
+                             nvidia: num_heads, pooling (avg, max or null), return_type (a degree or null), e3nn
+  --couplings FILE           the Clebsch-Gordan matrices the weights were trained with, a mapping
+                             {(J, d_in, d_out): matrix} written by torch.save; by default the Q_J in the weights' file.
+                             The authors' weights mean nothing without them: their signs differ from machine to machine
+  --prefix TEXT              the part of a larger model whose parameters begin like this
+  --force                    replace the file"""
+
+_CHECK_GOLDEN = """\
+usage: se3t check-golden FILE … [--kernel NAME] [--precision 64 | 32] [--device cpu | cuda]
+
+Compute what a reference file holds once more, and print the largest relative error of the output, of each layer, of the
+rotated and translated output, and of all gradients. Exit status 1 when one is above its tolerance, 2 for a file that
+cannot be used.
+
+examples:
+  se3t check-golden golden/*.pt
+  se3t check-golden --kernel edge_frame --precision 64 nbody.pt
+
+A reference file holds config, state_dict, inputs, output, and as it likes layer_outputs, R and output_rotated,
+output_translated, probe and grads, Q_J; as tensors and plain values, written by torch.save.
+
+flags:
+  --kernel edge_frame | vectorised | reference | all     default: all
+  --precision 64 | 32 | all                              default: all
+  --device cpu | cuda                                    default: cpu"""
+
 _COMPLETION = """\
 usage: se3t --completion bash | zsh
 
@@ -104,6 +147,8 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("se3t.cli.evaluate:run", "measure a checkpoint on test", _EVAL),
     "data": Command("se3t.cli.data:run", "prepare the data of an experiment", _DATA),
     "table": Command("se3t.cli.table:run", "print Table 1 from the run records", _TABLE),
+    "convert": Command("se3t.cli.convert:run", "released weights as a model of this library", _CONVERT),
+    "check-golden": Command("se3t.cli.check_golden:run", "compare with values of the released codes", _CHECK_GOLDEN),
     "doctor": Command("se3t.cli.doctor:run", "versions, devices, data, what is missing", _DOCTOR),
     "completion": Command("se3t.cli.completion:run", "tab completion for bash and zsh", _COMPLETION),
 }
@@ -111,7 +156,7 @@ COMMANDS: dict[str, Command] = {
 
 def main_help() -> str:
     """Text of ``se3t --help``."""
-    lines = [f"  {name:<12}{command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: se3t <command> [key=value …]",

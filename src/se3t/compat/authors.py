@@ -238,6 +238,7 @@ def _self_interaction(word: str) -> str:
 
 def _layout(kind: str, settings: Mapping[str, Any], model: nn.Module, signs: Signs) -> WeightMap:
     weights = WeightMap(model)
+    weights.aliases = {"enc.": "Gblock."} if kind == "nbody_tfn" else {}  # their class has the list under two names
     root = "block0" if kind == "qm9_tfn" else "Gblock"
     layers: Any = model.layers
     for index, layer in enumerate(layers):
@@ -253,8 +254,7 @@ def _layout(kind: str, settings: Mapping[str, Any], model: nn.Module, signs: Sig
     if kind.startswith("qm9"):
         weights.layers["block1.0" if kind == "qm9_tfn" else f"{root}.{2 * len(layers) - 1}"] = "readout.pooling"
         head = "block2" if kind == "qm9_tfn" else "FCblock"
-        names = {f"{layer}.{part}": f"{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
-        weights.network(head, "readout.head", names)
+        weights.head(head)
     return weights
 
 

@@ -30,9 +30,11 @@ condition: where a norm layer divides by a spread of 1e-3, rounding grows a thou
 DTYPES = {"64": torch.float64, "32": torch.float32}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "authors": {"n_heads": 1, "x_ij": "add", "pooling": "avg"},
-    "nvidia": {"pooling": None, "return_type": None},
+    "nvidia": {"pooling": None, "return_type": None, "unequal_norm": "inverted"},
 }
 """What the constructors of the released classes do when an argument is left out: ``config`` holds their arguments."""
+SHIFT = (1.0, 2.0, 3.0)
+"""The translation of ``output_translated``."""
 _SMALL = {"64": 1e-6, "32": 1e-3}
 _AXES = [1, 2, 0]  # the authors' rotation matrices have the axes (z, x, y) of their points
 _REQUIRED = ("config", "state_dict", "inputs", "output")
@@ -61,7 +63,7 @@ class Comparison:
 
 
 def compare(
-    content: Mapping[str, Any], source: str, *, kernel: str = "edge_frame", precision: str = "64"
+    content: Mapping[str, Any], source: str, *, kernel: str = "edge_frame", precision: str = "64", device: str = "cpu"
 ) -> list[Comparison]:
     """Compare everything that a reference file holds.
 
@@ -70,6 +72,7 @@ def compare(
         source: its name, for errors.
         kernel: implementation of the convolutions.
         precision: ``64`` or ``32``, of weights, inputs and arithmetic.
+        device: where to compute.
 
     Returns:
         One entry for each quantity; errors are relative to the largest entry of the reference, for gradients parameter
@@ -87,14 +90,14 @@ def compare(
             f"{', '.join(_REQUIRED)} (or Y and Q_J)"
         )
     converted = load(content, source, kernel)
-    model = converted.model.to(DTYPES[precision])
-    graph = graph_of(content["inputs"], model, source).to(DTYPES[precision])
+    model = converted.model.to(device, DTYPES[precision])
+    graph = graph_of(content["inputs"], model, source).to(device, DTYPES[precision])
     rows = _compare_forward(content, converted, model, graph)
     if "R" in content and "output_rotated" in content:
-        rotated = model(graph.rotate(content["R"]))
+        rotated = model(graph.rotate(content["R"].to(device)))
         rows.append(("output_rotated", _errors(_by_degree(content["output_rotated"]), rotated)))
     if "output_translated" in content:
-        moved = model(graph.translate(torch.tensor([1.0, 2.0, 3.0], dtype=DTYPES[precision])))
+        moved = model(graph.translate(torch.tensor(SHIFT, dtype=DTYPES[precision], device=device)))
         rows.append(("output_translated", _errors(_by_degree(content["output_translated"]), moved)))
     if "grads" in content and "probe" in content:
         rows.append(("gradients", _compare_gradients(content, converted, model, graph, precision)))
@@ -195,8 +198,8 @@ def _compare_forward(
     return rows
 
 
-def _keep(found: dict[str, Features], name: str, module: nn.Module, inputs: object, output: Features) -> None:
-    found[name] = output
+def _keep(found: dict[str, Features], name: str, module: nn.Module, inputs: object, output: Features | Tensor) -> None:
+    found[name] = {0: output} if isinstance(output, Tensor) else output
 
 
 def _compare_gradients(
@@ -205,7 +208,7 @@ def _compare_gradients(
     """Relative error of the gradient of each of their parameters.
 
     A gradient that is tiny beside the largest one of all is measured against that (a fraction of it): where it is zero
-    but for rounding, its own size says nothing.
+    but for rounding, its own size says nothing. Parameters without a reference gradient are passed over.
     """
     model.zero_grad()
     out, probe = model(graph), _by_degree(content["probe"])
@@ -214,13 +217,13 @@ def _compare_gradients(
     grads = {
         name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in model.named_parameters()
     }
-    received = {name: value.double() for name, value in converted.weights.to_theirs(grads).items()}
+    received = {name: value.double().cpu() for name, value in converted.weights.to_theirs(grads).items()}
     largest = max(float(value.abs().max()) for value in content["grads"].values() if value is not None)
     errors = {}
     for name, expected in content["grads"].items():
-        difference = received[name] - (0.0 if expected is None else expected)
-        size = 0.0 if expected is None else float(expected.abs().max())
-        errors[name] = float(difference.abs().max()) / max(size, _SMALL[precision] * largest)
+        if expected is not None:  # none was computed there
+            size = max(float(expected.abs().max()), _SMALL[precision] * largest)
+            errors[name] = float((received[name] - expected).abs().max()) / size
     return errors
 
 
@@ -243,7 +246,7 @@ def _errors(expected: Named, received: Features) -> dict[str, float]:
 def relative_error(expected: Tensor, received: Tensor) -> float:
     """Largest |received − expected| over the largest |expected|, in float64; of a zero one the plain difference."""
     size = float(expected.abs().max()) if expected.numel() else 0.0
-    difference = (received.detach().double() - expected.double()).abs()
+    difference = (received.detach().double().cpu() - expected.double()).abs()
     return float(difference.max()) / (size or 1.0) if difference.numel() else 0.0
 
 

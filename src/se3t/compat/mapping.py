@@ -26,6 +26,10 @@ Signs: TypeAlias = Callable[[int, int, int], int]
 """(degree_out, degree_in, J) → ±1: the factor between their kernel of that path and ours."""
 
 
+def _misfit(source: str, reason: str) -> UserError:
+    return UserError(f"{source}: does not fit the configuration: {reason}")
+
+
 def _same(value: Tensor) -> Tensor:
     return value
 
@@ -68,6 +72,7 @@ class WeightMap:
     Attributes:
         theirs: shape of each of their parameters, in the order of their modules.
         ours: shape of each of ours.
+        aliases: prefixes under which their state_dict repeats parameters: repeated → original.
         layers: name of each of their layers that makes node features → name of the module of ``model`` that equals it.
     """
 
@@ -75,6 +80,7 @@ class WeightMap:
         self.ours: dict[str, Shape] = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         self.theirs: dict[str, Shape] = {}
         self.pieces: list[Piece] = []
+        self.aliases: dict[str, str] = {}
         self.layers: dict[str, str] = {}
         self._signs: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
@@ -114,6 +120,12 @@ class WeightMap:
         """Parameters ``theirs.x`` and ``ours.y`` of equal shape, for every pair x → y of ``names``."""
         for their_name, our_name in names.items():
             self.same(f"{theirs}.{their_name}", f"{ours}.{our_name}")
+
+    def head(self, theirs: str) -> None:
+        """Their MLP Linear – ReLU – Linear after the pooling, a list of modules of that name."""
+        names = {f"{layer}.{part}": f"{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
+        self.network(theirs, "readout.head", names)
+        self.layers |= {f"{theirs}.{layer}": f"readout.head.{layer}" for layer in range(3)}
 
     def radial(
         self,
@@ -184,20 +196,22 @@ class WeightMap:
         """
         for name, shape in self.theirs.items():
             if name not in state:
-                raise UserError(
-                    f"{source}: does not fit the configuration: parameter {name!r} of shape {list(shape)} is missing"
-                )
+                raise _misfit(source, f"parameter {name!r} of shape {list(shape)} is missing")
             if tuple(state[name].shape) != shape:
-                raise UserError(
-                    f"{source}: does not fit the configuration: parameter {name!r} should have shape {list(shape)}, "
-                    f"it has {list(state[name].shape)}"
-                )
-        unknown = next((name for name in state if name not in self.theirs), None)
-        if unknown is not None:
-            raise UserError(
-                f"{source}: does not fit the configuration: there is a parameter {unknown!r} of shape "
-                f"{list(state[unknown].shape)} that the model does not have"
-            )
+                found = list(state[name].shape)
+                raise _misfit(source, f"parameter {name!r} should have shape {list(shape)}, it has {found}")
+        for name, value in state.items():
+            original = self._original(name)
+            if original not in self.theirs:
+                raise _misfit(source, f"the model has no parameter {name!r}, of shape {list(value.shape)}")
+            if original != name and not torch.equal(value, state[original]):
+                raise _misfit(source, f"parameter {name!r} should equal {original!r}")
+
+    def _original(self, name: str) -> str:
+        for repeated, original in self.aliases.items():
+            if name.startswith(repeated):
+                return original + name.removeprefix(repeated)
+        return name
 
     def to_ours(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Their weights (or gradients) under our names; differentiable."""
@@ -205,7 +219,14 @@ class WeightMap:
 
     def to_theirs(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our weights (or gradients) under their names; the exact inverse of :meth:`to_ours`."""
-        return self._map(state, self.theirs, reverse=True)
+        own = self._map(state, self.theirs, reverse=True)
+        repeated = {
+            alias + name.removeprefix(original): value
+            for alias, original in self.aliases.items()
+            for name, value in own.items()
+            if name.startswith(original)
+        }
+        return {**own, **repeated}
 
     def _map(self, state: Mapping[str, Tensor], shapes: Mapping[str, Shape], reverse: bool) -> dict[str, Tensor]:
         like = next(iter(state.values()))

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from se3t.config import Config
+from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.graph import Graph
 
@@ -54,6 +55,21 @@ class Task(ABC):
     @abstractmethod
     def graph(self, batch: Any) -> Graph:
         """What the model sees of a batch."""
+
+    def select_inputs(self, model: nn.Module) -> None:
+        """Make :meth:`graph` provide what a model from elsewhere takes.
+
+        Args:
+            model: with ``fiber_in`` and ``fiber_out``.
+
+        Raises:
+            UserError: when the task has no such inputs, or another output.
+        """
+        if model.fiber_in != self.fiber_in or model.fiber_out != self.fiber_out:
+            raise UserError(
+                f"the model maps {model.fiber_in!r} to {model.fiber_out!r}; task {self.name} has inputs "
+                f"{self.fiber_in!r} and needs {self.fiber_out!r}"
+            )
 
     @abstractmethod
     def loss(self, prediction: Any, batch: Any) -> Float[Tensor, ""]:

@@ -25,6 +25,8 @@ from se3t.tasks.base import Task
 SIMULATION_LENGTH = "simulation length²"
 SIMULATION_SPEED = "simulation length² / simulation time²"
 log = logging.getLogger(__name__)
+INPUTS = {"all": Fiber("1x0+2x1"), "velocity": Fiber("1x1"), "charge_velocity": Fiber("1x0+1x1")}
+"""What the nodes may carry: charge, position and velocity; or, as in the authors' code, less."""
 _MAX_TEMPLATES = 8  # batch sizes whose edges are kept
 
 
@@ -91,7 +93,8 @@ class NBodyTask(Task):
 
     def __init__(self, config: NBodyTaskConfig, dataset: NBodyDataset) -> None:
         self.config, self.dataset, self.horizon = config, dataset, dataset.horizon
-        self.fiber_in, self.fiber_out, self.num_edge_scalars = Fiber("1x0+2x1"), Fiber("2x1"), 1
+        self.inputs, self.fiber_in = "all", INPUTS["all"]
+        self.fiber_out, self.num_edge_scalars = Fiber("2x1"), 1
         for name, split in dataset.splits.items():
             _check_finite(name, split)
         num_particles = dataset.splits["train"].positions.shape[1]
@@ -139,12 +142,24 @@ class NBodyTask(Task):
         vectors = batch.vectors.flatten(0, 1)  # [node, 2, 3]
         return Graph(
             positions=vectors[:, 0],
-            features={0: batch.charges.flatten(0, 1), 1: vectors},
+            features=self._features(batch.charges.flatten(0, 1), vectors),
             edge_index=edge_index,
             batch=cloud,
             num_graphs=len(batch),
             edge_scalars=batch.products.flatten(0, 1),
         )
+
+    def select_inputs(self, model: nn.Module) -> None:
+        """Leave out charges (they stay on the edges) or positions, where the model's ``fiber_in`` does.
+
+        Raises:
+            UserError: for other inputs than velocity (``1x1``), charge and velocity (``1x0+1x1``) or all, or another
+                output.
+        """
+        self.inputs, self.fiber_in = next(
+            ((words, fiber) for words, fiber in INPUTS.items() if fiber == model.fiber_in), (self.inputs, self.fiber_in)
+        )
+        super().select_inputs(model)
 
     def loss(self, prediction: Features, batch: NBodyBatch) -> Float[Tensor, ""]:
         """(MSE x + MSE v) / 2: both have as many components, so this is the mean square over all of them."""
@@ -210,6 +225,11 @@ class NBodyTask(Task):
             "sizes": {name: self.size(name) for name in self._data},
             "baselines": {name: list(errors) for name, errors in self.baselines("test").items()},
         }
+
+    def _features(self, charges: Tensor, vectors: Tensor) -> Features:
+        if self.inputs == "velocity":
+            return {1: vectors[:, 1:]}
+        return {0: charges, 1: vectors if self.inputs == "all" else vectors[:, 1:]}
 
     def _template(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
         # Edges and cloud numbers of `count` clouds depend on nothing else: built once, then kept.

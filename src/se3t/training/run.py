@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from se3t.compat.converted import is_model, read_model
 from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
 from se3t.models import build_model
@@ -172,22 +173,27 @@ def evaluate(
     precision: str | None = None,
     accelerator: str | None = None,
     data_root: str | None = None,
+    data_preset: str | None = None,
     num_equivariance_samples: int | None = None,
+    experiment: Config | None = None,
     build: Build = build_parts,
 ) -> dict[str, Any]:
     """Measure the weights of a checkpoint, with the settings stored in it.
 
     Args:
-        checkpoint: a run folder (its best weights), or one checkpoint file.
+        checkpoint: a run folder (its best weights), one checkpoint file, or a converted model.
         split: "train", "valid" or "test".
         precision: "64", "32" or "bf16"; default: as in training.
         accelerator: "auto", "cpu" or "gpu"; default: as in training.
         data_root: folder of the prepared data; default: as in training.
+        data_preset: preset of the data; default: as in training.
         num_equivariance_samples: rotations of every sample; default: as in training.
+        experiment: the experiment that a converted model is measured on, which says nothing of data.
         build: how task and model are made.
 
     Returns:
-        ``checkpoint`` (file), ``experiment``, ``model``, ``seed``, ``step``, ``split``, ``precision``, ``parameters``,
+        ``checkpoint`` (file), ``experiment``, ``model``, ``seed``, ``step`` (both None, and ``origin`` told, for a
+        converted model), ``split``, ``precision``, ``parameters``,
         ``data``, ``units`` and ``metrics`` by name.
 
     Raises:
@@ -196,26 +202,35 @@ def evaluate(
     if split not in SPLITS:
         raise UserError(f"split={split}: unknown; {did_you_mean(split, SPLITS)}")
     found = ckpt.read_checkpoint(ckpt.locate(Path(checkpoint)))
+    converted = is_model(found.content)
     config = _with_overrides(
-        to_config(found.settings),
+        _experiment_of(found.path, experiment) if converted else _settings_of(found, experiment),
         trainer={
             "precision": precision,
             "accelerator": accelerator,
             "num_equivariance_samples": num_equivariance_samples,
         },
-        data={"root": data_root},
+        data={"root": data_root, "preset": data_preset},
     )
     device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
-    task, model = build(config)
-    ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
+    origin = None
+    if converted:
+        file = read_model(found.path)
+        task, model = build_task(config), file.model.to(dtype)
+        task.select_inputs(model)
+        origin = f"{file.origin.get('code', 'elsewhere')} ({Path(str(file.origin.get('file', '?'))).name})"
+    else:
+        task, model = build(config)
+        ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
     task.to(device, dtype)
     metrics = measure(config, task, model.to(device), split, device)
     return {
         "checkpoint": str(found.path),
         "experiment": config.experiment,
-        "model": config.model.name,
-        "seed": config.seed,
-        "step": found.step,
+        "model": file.name if converted else config.model.name,
+        "seed": None if converted else config.seed,
+        "step": None if converted else found.step,
+        "origin": origin,
         "split": split,
         "precision": config.trainer.precision,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -223,6 +238,23 @@ def evaluate(
         "units": dict(task.units),
         "metrics": metrics,
     }
+
+
+def _settings_of(found: ckpt.Checkpoint, experiment: Config | None) -> Config:
+    settings = to_config(found.settings)
+    if experiment is not None and experiment.experiment != settings.experiment:
+        raise UserError(
+            f"{found.path}: was trained for experiment={settings.experiment}, not {experiment.experiment}; leave it out"
+        )
+    return settings
+
+
+def _experiment_of(path: Path, experiment: Config | None) -> Config:
+    if experiment is None:
+        raise UserError(
+            f"{path}: a converted model, which says nothing of data; add experiment=…, such as experiment=nbody"
+        )
+    return experiment
 
 
 def _with_overrides(config: Config, **groups: Mapping[str, Any]) -> Config:

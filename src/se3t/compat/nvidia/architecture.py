@@ -221,6 +221,8 @@ def recognises(state_dict: Mapping[str, Tensor]) -> bool:
 
 def _complete(settings: Mapping[str, Any], fusions: tuple[str, ...], source: str) -> Architecture:
     is_pooled = "output_dim" in settings
+    if is_pooled and "pooling" in settings:
+        settings = {**settings, "pooling": settings["pooling"] or "max"}  # as their constructor does
     wanted = ["num_heads", "fiber_in", "fiber_hidden", "fiber_out", "pooling"]
     wanted += [] if is_pooled else ["return_type"]
     hidden = settings.get("fiber_hidden", Fiber({}))

@@ -80,10 +80,10 @@ def layout(architecture: Architecture, model: nn.Module, signs: Signs) -> Weight
             weights.layers[f"{root}.{number}"] = f"norms.{index}"
             _norm(weights, f"{root}.{number}", f"norms.{index}", a)
             number += 1
+    if a.pooling is not None:
+        weights.layers["transformer.pooling_module" if a.output_dim else "pooling_module"] = "readout.pooling"
     if a.output_dim is not None:
-        weights.network(
-            "mlp", "readout.head", {f"{i}.{part}": f"{i}.{part}" for i in (0, 2) for part in ("weight", "bias")}
-        )
+        weights.head("mlp")
     return weights
 
 

@@ -1,0 +1,100 @@
+"""``se3t convert``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from se3t.cli.options import Parser
+from se3t.errors import UserError
+
+CODES = ("authors", "nvidia")
+
+
+def run(words: Sequence[str]) -> int:
+    """Write the model that some released weights belong to as a file of this library."""
+    parser = Parser("convert")
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--from", dest="code", choices=CODES, required=True)
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--couplings", type=Path)
+    parser.add_argument("--prefix", default="")
+    parser.add_argument("--force", action="store_true")
+    given = parser.parse_args(list(words))
+    if given.to.exists() and not given.force:
+        raise UserError(f"{given.to}: exists; give another name, or --force to replace it")
+    config = {} if given.config is None else read_config(given.config)
+
+    from se3t.compat.converted import save_model
+    from se3t.compat.weights import read_weights
+
+    file = read_weights(given.weights, given.prefix)
+    couplings = _couplings(given.couplings, file.extra)
+    converted = _load(given.code, file.state_dict, {**file.config, **config}, couplings, str(given.weights))
+    origin = {
+        "code": given.code,
+        "file": str(given.weights),
+        "sha256": hashlib.sha256(given.weights.read_bytes()).hexdigest(),
+        "config": _plain({**file.config, **config}),
+    }
+    save_model(given.to, converted, origin)
+    _report(given.to, converted)
+    return 0
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A YAML file with constructor arguments of a released class.
+
+    Raises:
+        UserError: when it is missing or is not a mapping in YAML.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; expected constructor arguments in YAML, such as num_heads: 8")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: is not YAML: {reason}") from error
+    if not isinstance(content, dict):
+        kind = "nothing" if content is None else f"a {type(content).__name__}"
+        raise UserError(f"{path}: holds {kind}; expected constructor arguments by name, such as num_heads: 8")
+    return {str(name): value for name, value in content.items()}
+
+
+def _couplings(path: Path | None, extra: Mapping[str, Any]) -> Any:
+    """Clebsch–Gordan matrices by (J, d_in, d_out): of a file, or of the file of the weights."""
+    from se3t.compat.weights import read_file
+
+    found = extra.get("Q_J") if path is None else read_file(path)
+    if isinstance(found, Mapping) and isinstance(found.get("Q_J"), Mapping):
+        found = found["Q_J"]
+    if found is not None and not isinstance(found, Mapping):
+        raise UserError(f"Q_J is a {type(found).__name__}; expected matrices by (J, d_in, d_out)")
+    return found
+
+
+def _load(code: str, state: Any, config: dict[str, Any], couplings: Any, source: str) -> Any:
+    if code == "authors":
+        from se3t.compat import authors
+
+        return authors.load(state, config, couplings=couplings, source=source)
+    from se3t.compat.nvidia import loading
+
+    return loading.load(state, config, couplings=couplings, source=source)
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in config.items()}
+
+
+def _report(path: Path, converted: Any) -> None:
+    model = converted.model
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{path}: {type(model).__name__}, {model.fiber_in} -> {model.fiber_hidden} -> {model.fiber_out}")
+    print(f"{count:,} parameters, {len(model.layers)} layers, {next(model.parameters()).dtype}".replace("torch.", ""))
+    print(f"in Python: from se3t.compat import load_model; model = load_model({str(path)!r})")

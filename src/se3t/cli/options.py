@@ -1,0 +1,27 @@
+"""Flags of the commands that Hydra does not run: argparse, with errors in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from se3t.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises instead of leaving the program; ``--help`` is answered elsewhere.
+
+    Args:
+        command: word after ``se3t``.
+    """
+
+    def __init__(self, command: str) -> None:
+        super().__init__(prog=f"se3t {command}", add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise :class:`UserError` with argparse's message.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{self.prog.removeprefix('se3t ')}: {message}; {self.prog} --help shows how it is used")
