@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +12,18 @@ from torch import Tensor
 from se3t.compat.mapping import Converted, Signs, WeightMap, signs_of
 from se3t.compat.nvidia.architecture import Architecture, from_weights
 from se3t.compat.nvidia.layout import arguments_of, layout
-from se3t.compat.settings import require_choice
+from se3t.errors import UserError
 from se3t.models import model_from_arguments
 from se3t.so3 import e3nn_sign
 
-FLIPPED = {(1, 2, 2), (1, 3, 3), (2, 1, 2), (2, 2, 1), (3, 1, 3), (3, 3, 1)}
-RELEASES = ("0.3.3", "0.6.0")
+RELEASE = "0.3.3"
+"""The release of e3nn that the released code asks for."""
+FLIPPED = {
+    (1, 2, 2), (1, 3, 3), (1, 4, 4), (1, 5, 5), (3, 4, 6), (3, 5, 7), (4, 4, 5), (4, 5, 6), (5, 5, 5)
+}  # fmt: skip
+"""Degrees, ascending, of the coefficients that have another sign before e3nn 0.5 than since, for features of degree 5
+or less. Until then they were a table, whose signs follow no rule; since then they are computed."""
+_LARGEST = 5
 
 
 def load(
@@ -46,7 +53,7 @@ def load(
     given = dict(config or {})
     architecture = from_weights(state_dict, given, source)
     if couplings is None:
-        coefficients = coefficient_signs(str(given.get("e3nn", RELEASES[0])), source)
+        coefficients = coefficient_signs(str(given.get("e3nn", RELEASE)), source)
     else:
         coefficients = signs_of(couplings, architecture.max_degree, source)
     signs = kernel_signs(coefficients)
@@ -66,22 +73,29 @@ def equal_model(
     return layout(architecture, model, signs), arguments, model
 
 
-def coefficient_signs(release: str = RELEASES[0], source: str = "e3nn") -> Signs:
+def coefficient_signs(release: str = RELEASE, source: str = "e3nn") -> Signs:
     """Sign of their Clebsch–Gordan matrix, wigner_3j(J, d_in, d_out) with its axes reversed, relative to ours.
 
     The reversal is an odd permutation of the three degrees, which costs (−1)^(d_out + d_in + J).
 
     Args:
-        release: of e3nn. Six matrices have another sign in 0.6.0 than in 0.3.3, which the released code asks for.
+        release: of e3nn. For degrees up to 3, six matrices have another sign since 0.5 than before.
         source: for errors.
 
     Raises:
-        UserError: for a release whose signs are not known.
+        UserError: for what is not a release.
     """
-    require_choice({"e3nn": release}, "e3nn", RELEASES, source)
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match is None:
+        raise UserError(f"{source}: e3nn={release}: expected a release, such as 0.3.3 or 0.5.1")
+    is_table = (int(match[1]), int(match[2])) < (0, 5)
 
     def sign(degree_out: int, degree_in: int, degree: int) -> int:
-        flipped = release == "0.3.3" and (degree, degree_in, degree_out) in FLIPPED
+        if is_table and max(degree_out, degree_in) > _LARGEST:
+            raise UserError(
+                f"{source}: e3nn {release} has no coefficients for features of degree {max(degree_out, degree_in)}"
+            )
+        flipped = is_table and tuple(sorted((degree_out, degree_in, degree))) in FLIPPED
         return e3nn_sign(degree_out, degree_in, degree) * (-1) ** (degree_out + degree_in + degree + flipped)
 
     return sign

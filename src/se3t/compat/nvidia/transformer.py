@@ -45,8 +45,8 @@ class SE3Transformer(nn.Module):
         tensor_cores: changes which pairs of degrees share a radial network (all of them), nothing else here.
         low_memory: the same (none of them).
         kernel: implementation of the convolutions, see :mod:`se3t.nn.kernels`.
-        e3nn: release whose Clebsch–Gordan signs the weights were trained with: "0.3.3", which the released code asks
-            for, or "0.6.0".
+        e3nn: release whose Clebsch–Gordan signs the weights were trained with; "0.3.3" is what the released code asks
+            for, and six signs differ since 0.5.
         unequal_norm: needed where hidden channels differ and ``norm`` is set: ``equivariant`` (as in RFdiffusion) or
             ``inverted`` (NVIDIA's later code, which is not equivariant there).
         kwargs: further arguments are ignored, as there.
