@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from se3t.compat.mapping import Converted, RadialNames, Signs, WeightMap, signs_of
-from se3t.compat.settings import merged, require, require_choice, whole
+from se3t.compat.settings import merged, readable, require, require_choice, whole
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import model_from_arguments
@@ -42,6 +42,12 @@ _FIELDS = {
     "nbody_tfn": (*_SIZES, "div", "n_heads", "si_m", "si_e", "x_ij"),  # the last five are accepted there and not used
     "qm9_se3_transformer": (*_SIZES, "atom_feature_size", "num_nlayers", "edge_dim", "div", "pooling", "n_heads"),
     "qm9_tfn": (*_SIZES, "atom_feature_size", "num_nlayers", "edge_dim", "div", "pooling", "n_heads"),
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "nbody_se3_transformer": {"si_m": "1x1", "si_e": "att", "edge_dim": 1},
+    "nbody_tfn": {"edge_dim": 1},
+    "qm9_se3_transformer": {"edge_dim": 4},
+    "qm9_tfn": {"edge_dim": 4, "norm_layers": 1},
 }
 _WORDS = {
     "num_layers": "number of layers",
@@ -77,16 +83,44 @@ def load(
     """
     given = dict(config or {})
     kind = _kind(state_dict, given.pop("cls", None), source)
-    settings = _settings(state_dict, kind, given, source)
-    if couplings is None:
-        require(settings, {"Q_J": _WORDS["Q_J"]}, source)
-    signs = signs_of(couplings or {}, settings["num_degrees"] - 1, source)
+    with readable(source):
+        known = _read_off(state_dict, kind)
+    settings = _settings(known, kind, given, couplings, source)
+    converted = _build(kind, settings, couplings or {}, source, kernel)
+    converted.weights.check(state_dict, source)
+    dtype = next(iter(state_dict.values())).dtype
+    converted.model.to(dtype).load_state_dict(converted.weights.to_ours(state_dict))
+    return converted
+
+
+def build(
+    config: Mapping[str, Any], couplings: Mapping[Any, Tensor], *, kernel: str = "edge_frame", radial_hidden: int = 32
+) -> Converted:
+    """The model that their class makes of a configuration, with random weights.
+
+    Args:
+        config: ``cls``, such as ``experiments.nbody.nbody_models.TFN``, and its constructor arguments.
+        couplings: the matrices Q_J that the weights shall go with.
+        kernel: implementation of the convolutions.
+        radial_hidden: width of the radial networks, which their classes fix at 32.
+
+    Raises:
+        UserError: for an unknown class, a missing argument or one that it does not take.
+    """
+    given = dict(config)
+    cls = str(given.pop("cls", ""))
+    kind = next((word for word, name in CLASSES.items() if name == cls), None)
+    if kind is None:
+        raise UserError(f"cls={cls}: expected one of {', '.join(CLASSES.values())}")
+    settings = _settings({**_DEFAULTS[kind], "radial_hidden": radial_hidden}, kind, given, couplings, cls)
+    return _build(kind, settings, couplings, cls, kernel)
+
+
+def _build(kind: str, settings: dict[str, Any], couplings: Mapping[Any, Tensor], source: str, kernel: str) -> Converted:
+    signs = signs_of(couplings, settings["num_degrees"] - 1, source)
     name, arguments = _arguments(kind, settings, kernel)
     model = model_from_arguments(name, arguments)
     weights = _layout(kind, settings, model, signs)
-    weights.check(state_dict, source)
-    dtype = next(iter(state_dict.values())).dtype
-    model.to(dtype).load_state_dict(weights.to_ours(state_dict))
     return Converted(model.eval(), weights, name, arguments, {"cls": CLASSES[kind], **settings})
 
 
@@ -121,9 +155,11 @@ def _kind(state: Mapping[str, Tensor], cls: str | None, source: str) -> str:
     return kind
 
 
-def _settings(state: Mapping[str, Tensor], kind: str, config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    settings = merged(_read_off(state, kind), config, _FIELDS[kind], source)
-    wanted = [*_SIZES]
+def _settings(
+    known: Mapping[str, Any], kind: str, config: Mapping[str, Any], couplings: object, source: str
+) -> dict[str, Any]:
+    settings = merged(known, config, _FIELDS[kind], source)
+    wanted = [*_SIZES] if couplings is not None else [*_SIZES, "Q_J"]
     if kind.endswith("se3_transformer"):
         wanted += ["n_heads", "x_ij" if kind.startswith("nbody") else "pooling"]
     require(settings, {name: _WORDS[name] for name in wanted}, source)
@@ -134,8 +170,8 @@ def _settings(state: Mapping[str, Tensor], kind: str, config: Mapping[str, Any],
         require_choice(settings, "pooling", ("avg", "max"), source)
     if kind == "qm9_tfn" and "num_nlayers" in config:
         settings["norm_layers"] = config["num_nlayers"]
-    if "div" in config:
-        settings["mid_channels"] = int(settings["num_channels"] // config["div"])
+    if "div" in config or (kind.endswith("se3_transformer") and "mid_channels" not in settings):
+        settings["mid_channels"] = int(settings["num_channels"] // config.get("div", 4))
     return settings
 
 
@@ -151,8 +187,8 @@ def _read_off(state: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
         known["num_channels"] = state[next(iter(norms.values()))].shape[-1]
         known["norm_layers"] = sum(name.startswith("0.") and state[norms[name]].dim() == 2 for name in norms)
         known["norm_layers"] *= kind.startswith("qm9")
-    first = next(name for name in state if re.search(r"(kernel_unary\..*|rp)\.net\.0\.weight$", name))
-    known["radial_hidden"], known["edge_dim"] = state[first].shape[0], state[first].shape[1] - 1
+    first = next(value for name, value in state.items() if name.endswith(".rp.net.0.weight"))
+    known["radial_hidden"], known["edge_dim"] = first.shape[0], first.shape[1] - 1
     if kind.startswith("qm9"):
         source = state.get(f"{root}.0.GMAB.q.transform.0", state.get(f"{root}.0.kernel_self.0"))
         if source is not None:

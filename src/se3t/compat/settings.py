@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from se3t.errors import UserError, did_you_mean
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Names and shapes are read off weights inside: what cannot be understood is the weights' fault.
+
+    Raises:
+        UserError: in place of the error inside.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, ValueError, StopIteration, ArithmeticError) as error:
+        raise UserError(f"{source}: parameters are missing or have shapes that no model of that code has") from error
 
 
 def merged(known: Mapping[str, Any], config: Mapping[str, Any], fields: Iterable[str], source: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from se3t.compat.settings import merged, require, require_choice, whole
+from se3t.compat.settings import merged, readable, require, require_choice, whole
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.nn.basis import num_paths
@@ -208,10 +208,11 @@ def from_weights(state: Mapping[str, Tensor], config: Mapping[str, Any], source:
             f"{source}: not weights of NVIDIA's code: expected parameters named graph_modules.0… or "
             f"transformer.graph_modules.0…, the first one here is {first!r}"
         )
-    reader = _Reader(state, source)
-    known = reader.settings()
+    with readable(source):
+        reader = _Reader(state, source)
+        known, fusions = reader.settings(), reader.fusions()
     given = _normalised(merged({}, config, FIELDS, source), source)
-    return _complete({**known, **given}, reader.fusions(), source)
+    return _complete({**known, **given}, fusions, source)
 
 
 def recognises(state_dict: Mapping[str, Tensor]) -> bool:
