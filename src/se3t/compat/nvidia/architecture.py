@@ -144,7 +144,7 @@ def from_arguments(arguments: Mapping[str, Any], source: str = "SE3Transformer")
     Raises:
         UserError: for a missing or wrong argument.
     """
-    settings = _normalised(arguments, source)
+    settings = _with_values({"norm": True, **_normalised(arguments, source)})
     return _complete(settings, _fusions_of_arguments(settings), source)
 
 
@@ -165,10 +165,12 @@ def _normalised(config: Mapping[str, Any], source: str) -> dict[str, Any]:
     for name in ("fiber_in", "fiber_hidden", "fiber_out", "fiber_edge"):
         if name in settings:
             settings[name] = _fiber(settings[name], name, source)
-    if "channels_div" in settings and "fiber_hidden" in settings:
-        div = settings["channels_div"]
-        settings["fiber_value"] = Fiber({l: channels // div for l, channels in settings["fiber_hidden"].items()})
     return settings
+
+
+def _with_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    hidden, div = settings["fiber_hidden"], settings["channels_div"]
+    return {**settings, "fiber_value": Fiber({degree: channels // div for degree, channels in hidden.items()})}
 
 
 def _fiber(value: Any, name: str, source: str) -> Fiber:
@@ -212,7 +214,13 @@ def from_weights(state: Mapping[str, Tensor], config: Mapping[str, Any], source:
         reader = _Reader(state, source)
         known, fusions = reader.settings(), reader.fusions()
     given = _normalised(merged({}, config, FIELDS, source), source)
-    return _complete({**known, **given}, fusions, source)
+    settings = _with_values({**known, **given}) if "channels_div" in given else {**known, **given}
+    if settings["num_layers"] != known["num_layers"]:
+        raise UserError(
+            f"{source}: does not fit the configuration: it has {known['num_layers']} attention layers, not "
+            f"num_layers={settings['num_layers']}; they differ from parameter {reader.first_of_last_layer()!r} on"
+        )
+    return _complete(settings, fusions, source)
 
 
 def recognises(state_dict: Mapping[str, Tensor]) -> bool:
@@ -236,7 +244,7 @@ def _complete(settings: Mapping[str, Any], fusions: tuple[str, ...], source: str
         require_choice(settings, "unequal_norm", ("equivariant", "inverted"), source)
     return Architecture(
         fusions=fusions,
-        layer_norm=settings["use_layer_norm"],
+        layer_norm=settings.get("use_layer_norm", True),
         return_type=0 if is_pooled else settings["return_type"],
         output_dim=settings.get("output_dim"),
         unequal_norm=settings.get("unequal_norm"),
@@ -292,6 +300,11 @@ class _Reader:
     def fusions(self) -> tuple[str, ...]:
         layers = [_below(module, "to_key_value.") for module in self.attention]
         return tuple(_fusion_by_name(layer) for layer in [*layers, self.last])
+
+    def first_of_last_layer(self) -> str:
+        """Name of the first parameter of the last convolution."""
+        number = max(self.modules)
+        return next(name for name in self.all if f"graph_modules.{number}." in name)
 
     def _fibers(self, invariants: int) -> dict[str, Any]:
         block = self.attention[0]

@@ -19,7 +19,7 @@ class FiberEl(NamedTuple):
     channels: int
 
 
-class Fiber(dict[int, int]):
+class Fiber(dict):  # not dict[int, int]: its iterator yields pairs
     """Channels by degree, with the methods of ``se3_transformer.model.fiber.Fiber``.
 
     Args:
@@ -88,7 +88,7 @@ class Fiber(dict[int, int]):
         """Channels of a degree, 0 for one that does not occur."""
         return self.get(degree, 0)
 
-    def __iter__(self) -> Iterator[FiberEl]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[FiberEl]:
         return iter(self.structure)
 
     def __reduce__(self) -> tuple[Any, ...]:

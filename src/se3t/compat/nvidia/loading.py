@@ -18,12 +18,6 @@ from se3t.so3 import e3nn_sign
 
 RELEASE = "0.3.3"
 """The release of e3nn that the released code asks for."""
-FLIPPED = {
-    (1, 2, 2), (1, 3, 3), (1, 4, 4), (1, 5, 5), (3, 4, 6), (3, 5, 7), (4, 4, 5), (4, 5, 6), (5, 5, 5)
-}  # fmt: skip
-"""Degrees, ascending, of the coefficients that have another sign before e3nn 0.5 than since, for features of degree 5
-or less. Until then they were a table, whose signs follow no rule; since then they are computed."""
-_LARGEST = 5
 
 
 def load(
@@ -88,17 +82,26 @@ def coefficient_signs(release: str = RELEASE, source: str = "e3nn") -> Signs:
     match = re.match(r"(\d+)\.(\d+)", release)
     if match is None:
         raise UserError(f"{source}: e3nn={release}: expected a release, such as 0.3.3 or 0.5.1")
-    is_table = (int(match[1]), int(match[2])) < (0, 5)
+    before = (int(match[1]), int(match[2])) < (0, 5)
 
     def sign(degree_out: int, degree_in: int, degree: int) -> int:
-        if is_table and max(degree_out, degree_in) > _LARGEST:
-            raise UserError(
-                f"{source}: e3nn {release} has no coefficients for features of degree {max(degree_out, degree_in)}"
-            )
-        flipped = is_table and tuple(sorted((degree_out, degree_in, degree))) in FLIPPED
-        return e3nn_sign(degree_out, degree_in, degree) * (-1) ** (degree_out + degree_in + degree + flipped)
+        changed = before and _changed_sign(degree_out, degree_in, degree)
+        return e3nn_sign(degree_out, degree_in, degree) * (-1) ** (degree_out + degree_in + degree + changed)
 
     return sign
+
+
+def _changed_sign(*degrees: int) -> bool:
+    """Whether a coefficient has another sign before e3nn 0.5 than since; symmetric in the degrees.
+
+    Until then they came from a table (degrees up to 11), with the entry m = (0, 0, 0) positive or, if it is zero, the
+    first entry of the degrees in ascending order; since then from a formula. This is the difference.
+    """
+    a, b, c = sorted(degrees)
+    excess = a + b - c
+    if excess % 2 == 0 or (a == b and excess == 1):
+        return False
+    return excess % 4 == (1 if a % 2 else 3)
 
 
 def kernel_signs(coefficients: Signs) -> Signs:

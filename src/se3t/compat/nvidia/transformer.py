@@ -184,6 +184,9 @@ class SE3Transformer(nn.Module):
         relative = graph.edata.get("rel_pos")
         if relative is None:
             raise ValueError("graph: edata['rel_pos'] is missing: relative positions x[target] − x[source], [edge, 3]")
+        absent = [degree for degree in self.architecture.fiber_in if str(degree) not in node_feats]
+        if absent:
+            raise ValueError(f"node_feats: degree {absent[0]} is missing; fiber_in is {self.architecture.fiber_in!r}")
         scalars = edge_feats.get("0")
         joined = [degree for degree in self.architecture.fiber_edge if degree > 0]
         missing = [degree for degree in joined if str(degree) not in edge_feats]
