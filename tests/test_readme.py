@@ -50,7 +50,9 @@ def _check(command: str, words: list[str]) -> None:
             overrides[overrides.index(word)] = f"{key}={value.split(',')[0]}"
         to_config(compose("train", overrides))
     elif command == "eval":
-        to_eval_config(compose("eval", words))
+        experiments = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+        assert set(experiments) <= set(choices("experiment"))
+        to_eval_config(compose("eval", [word for word in words if not word.startswith("experiment=")]))
     elif command == "data":
         assert words[0] == "prepare"
         assert words[1] in choices("data")

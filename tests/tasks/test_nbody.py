@@ -14,9 +14,10 @@ from se3t.config import Config, DeepSetModel, LinearModel, NBodyData, TFNModel, 
 from se3t.config import NBodyTask as NBodyTaskConfig
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.errors import UserError
-from se3t.fiber import Features
+from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.models import build_model
+from se3t.models.tfn import TFN
 from se3t.neighbors import fully_connected
 from se3t.tasks import build_task
 from se3t.tasks.nbody import NBodyTask
@@ -211,3 +212,25 @@ def test_newly_made_data_are_summed_up_in_the_log(tmp_path: Path, caplog: pytest
     for word in ("4 train", "constant velocity", "constant position", "least squares", "energy drift", "force clip"):
         assert first.count(word) == 1
     assert caplog.text == first  # the same data again need no words
+
+
+@pytest.mark.parametrize(
+    ("fiber", "channels"),
+    [("1x1", {1: [1]}), ("1x0+1x1", {0: [0], 1: [1]}), ("1x0+2x1", {0: [0], 1: [0, 1]})],
+)
+def test_a_model_from_elsewhere_gets_the_inputs_it_takes(
+    task: NBodyTask, fiber: str, channels: dict[int, list[int]]
+) -> None:
+    everything = task.graph(task.batch("test", torch.arange(3)))
+    task.select_inputs(TFN(Fiber(fiber), Fiber("2x0+2x1"), Fiber("2x1"), num_edge_scalars=1, num_layers=2))
+    graph = task.graph(task.batch("test", torch.arange(3)))
+    assert Fiber.of(graph.features) == task.fiber_in == Fiber(fiber)
+    for degree, kept in channels.items():  # of type 1: position, velocity
+        assert torch.equal(graph.features[degree], everything.features[degree][:, kept])
+
+
+def test_a_model_of_other_inputs_is_refused_and_changes_nothing(task: NBodyTask) -> None:
+    for fiber_in, fiber_out in (("3x0", "2x1"), ("1x1", "1x0")):
+        model = TFN(Fiber(fiber_in), Fiber("2x0+2x1"), Fiber(fiber_out), num_layers=2)
+        with pytest.raises(UserError, match=f"the model maps {fiber_in} to {fiber_out}; task nbody has inputs"):
+            task.select_inputs(model)

@@ -24,7 +24,7 @@ def run(words: Sequence[str]) -> int:
     Returns:
         0 when all errors are within their tolerances, 1 when one is above, 2 when a file cannot be used.
     """
-    parser = Parser("check-golden")
+    parser = Parser("check-golden", "check-golden FILE … [--kernel NAME] [--precision 64 | 32]")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--kernel", choices=[*KERNELS, "all"], default="all")
     parser.add_argument("--precision", choices=[*PRECISIONS, "all"], default="all")

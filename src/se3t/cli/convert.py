@@ -15,7 +15,7 @@ CODES = ("authors", "nvidia")
 
 def run(words: Sequence[str]) -> int:
     """Write the model that some released weights belong to as a file of this library."""
-    parser = Parser("convert")
+    parser = Parser("convert", "convert --from authors | nvidia [--config model.yaml] weights.pt --to file")
     parser.add_argument("weights", type=Path)
     parser.add_argument("--from", dest="code", choices=CODES, required=True)
     parser.add_argument("--to", type=Path, required=True)

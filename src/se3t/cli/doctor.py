@@ -25,7 +25,7 @@ def run(words: Sequence[str]) -> int:
     Returns:
         0, or 1 when a package that is always needed is missing.
     """
-    parser = Parser("doctor")
+    parser = Parser("doctor", "doctor --root <folder of data>")
     parser.add_argument("--root", type=Path, default=Path("data"))
     root: Path = parser.parse_args(list(words)).root
     missing = [name for name, version in _packages("") if version is None]

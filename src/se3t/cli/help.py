@@ -109,7 +109,7 @@ flags:
   --config FILE              YAML; authors: n_heads, x_ij (add, cat or null), pooling (avg or max);
                              nvidia: num_heads, pooling (avg, max or null), return_type (a degree or null), e3nn
   --couplings FILE           the Clebsch-Gordan matrices the weights were trained with, a mapping
-                             {(J, d_in, d_out): matrix} written by torch.save; by default the Q_J in the weights' file.
+                             from (J, d_in, d_out), written by torch.save; by default the Q_J in the weights' file.
                              The authors' weights mean nothing without them: their signs differ from machine to machine
   --prefix TEXT              the part of a larger model whose parameters begin like this
   --force                    replace the file"""

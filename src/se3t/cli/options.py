@@ -13,10 +13,11 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         command: word after ``se3t``.
+        usage: how the command is written, for errors.
     """
 
-    def __init__(self, command: str) -> None:
-        super().__init__(prog=f"se3t {command}", add_help=False, allow_abbrev=False)
+    def __init__(self, command: str, usage: str) -> None:
+        super().__init__(prog=command, usage=usage, add_help=False, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Raise :class:`UserError` with argparse's message.
@@ -24,4 +25,4 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: always.
         """
-        raise UserError(f"{self.prog.removeprefix('se3t ')}: {message}; {self.prog} --help shows how it is used")
+        raise UserError(f"{self.prog}: {message}; expected: se3t {self.usage}")

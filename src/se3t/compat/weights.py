@@ -38,7 +38,7 @@ class WeightFile:
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[Any, Any]:
     """The mapping that a file written by ``torch.save`` holds.
 
     Only tensors and plain values are read (``weights_only=True``): no code of the file runs.
@@ -60,8 +60,7 @@ def read_file(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
     except Exception as error:  # a damaged file can fail in any way inside the reader
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: is damaged or was not written by torch.save ({reason}); get it once more") from error
+        raise _damaged(path, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}; expected a state_dict, parameters by name")
     return dict(content)
@@ -138,13 +137,16 @@ def _verify(path: Path) -> None:
         raise zipfile.BadZipFile(f"check sum of {damaged} is wrong")
 
 
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: is damaged or was not written by torch.save ({reason}); get it once more")
+
+
 def _refusal(path: Path, message: str) -> UserError:
-    wanted = re.search(r"(?:GLOBAL|global|class|function)[: ]+`?([A-Za-z_][\w.]*\.\w+|[\w.]+ \w+)`?", message)
-    if "Weights only load failed" not in message and wanted is None:
-        reason = (message.splitlines() or ["no reason given"])[0]
-        return UserError(f"{path}: is damaged or was not written by torch.save ({reason}); get it once more")
-    name = wanted[1] if wanted else "more than tensors and plain values"
+    """What torch says about a pickle: that it asks for something that was not allowed, or that it is none."""
+    wanted = re.search(r"GLOBAL ([\w.]+\w)|unrecognized (?:function|class) (\S+)", message)
+    if wanted is None:
+        return _damaged(path, "no pickle of tensors")
     return UserError(
-        f"{path}: refused: it asks for {name}, and reading it would run code of the file; save the weights alone "
-        "where it comes from: torch.save(model.state_dict(), 'weights.pt')"
+        f"{path}: refused: it asks for {wanted[1] or wanted[2]}, and reading it would run code of the file; save the "
+        "weights alone where it comes from: torch.save(model.state_dict(), 'weights.pt')"
     )
