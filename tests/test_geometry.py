@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from se3t.geometry import EdgeGeometry, reciprocal_order
@@ -130,3 +131,77 @@ def test_gradients_of_paired_edges_are_those_of_plain_ones() -> None:
         weighted = geometry.invariants.repeat_interleave(geometry.repeat, dim=0).sin() * geometry.vector.cos()
         gradients += torch.autograd.grad(weighted.sum(), positions)
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+# --- edge vectors and relative positions ------------------------------------------------------------------------------
+
+
+def periodic(positions: torch.Tensor, box: float) -> Graph:
+    """Every point sees the nearest image of every other."""
+    graph = cloud(positions)
+    difference = positions[graph.source] - positions[graph.target]
+    return replace(graph, edge_vectors=difference - box * torch.round(difference / box)).check()
+
+
+def test_edge_vectors_stand_in_for_differences_of_positions() -> None:
+    box = 1.5
+    positions = torch.rand(6, 3, dtype=torch.float64) * box
+    graph = periodic(positions, box)
+    geometry = EdgeGeometry.of(graph)
+    assert torch.equal(geometry.vector, graph.edge_vectors)
+    assert not torch.equal(geometry.vector, EdgeGeometry.of(cloud(positions)).vector)
+    across = periodic((positions + 0.6) % box, box)  # the same crystal, its cell begun elsewhere
+    torch.testing.assert_close(EdgeGeometry.of(across).vector, geometry.vector)
+    rotation = random_rotation(dtype=torch.float64)
+    torch.testing.assert_close(EdgeGeometry.of(graph.rotate(rotation)).direction, geometry.direction @ rotation.T)
+
+
+def test_given_differences_change_nothing() -> None:
+    graph = cloud(torch.randn(5, 3, dtype=torch.float64))
+    given = replace(graph, edge_vectors=graph.positions[graph.source] - graph.positions[graph.target])
+    for pair in (False, True):
+        plain, other = EdgeGeometry.of(graph, pair=pair), EdgeGeometry.of(given, pair=pair)
+        assert plain.repeat == other.repeat
+        for name in ("source", "target", "vector", "length", "direction"):
+            assert torch.equal(getattr(plain, name), getattr(other, name))
+
+
+def test_gradients_reach_the_edge_vectors() -> None:
+    graph = cloud(torch.zeros(3, 3, dtype=torch.float64))
+
+    def outputs(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        geometry = EdgeGeometry.of(replace(graph, edge_vectors=vectors))
+        return geometry.length, geometry.direction
+
+    vectors = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(outputs, vectors)
+
+
+def test_edges_are_paired_only_where_their_vectors_are_opposite() -> None:
+    graph = cloud(torch.randn(4, 3))
+    vectors = graph.positions[graph.source] - graph.positions[graph.target]
+    assert EdgeGeometry.of(replace(graph, edge_vectors=vectors), pair=True).repeat == 2
+    wanting = replace(graph, edge_vectors=vectors.clone().requires_grad_())
+    assert EdgeGeometry.of(wanting, pair=True).repeat == 1
+    vectors[5] += 1e-5
+    assert EdgeGeometry.of(replace(graph, edge_vectors=vectors), pair=True).repeat == 1
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("to_source", 1), ("to_target", -1)])
+@pytest.mark.parametrize("pair", [False, True])
+def test_relative_position_is_one_more_edge_feature_of_type_1(direction: str, sign: int, pair: bool) -> None:
+    graph = cloud(torch.randn(4, 3, dtype=torch.float64))
+    bare = EdgeGeometry.of(graph, pair=pair, relative_position=direction)
+    assert torch.equal(bare.edge_features[1], sign * bare.vector[:, None])
+    own = {0: torch.randn(12, 2, 1, dtype=torch.float64), 1: torch.randn(12, 2, 3, dtype=torch.float64)}
+    joined = EdgeGeometry.of(replace(graph, edge_features=own), pair=pair, relative_position=direction)
+    plain = EdgeGeometry.of(replace(graph, edge_features=own), pair=pair)
+    assert torch.equal(joined.edge_features[0], plain.edge_features[0])
+    assert torch.equal(joined.edge_features[1][:, :2], plain.edge_features[1])
+    assert torch.equal(joined.edge_features[1][:, 2], sign * joined.vector)
+
+
+def test_in_degree_counts_incoming_edges() -> None:
+    edge_index = torch.tensor([[1, 0, 2, 0], [0, 1, 1, 2]])
+    graph = Graph(torch.randn(4, 3), {}, edge_index, torch.zeros(4, dtype=torch.int64), 1).check()
+    assert EdgeGeometry.of(graph).in_degree.tolist() == [1, 2, 1, 0]

@@ -58,6 +58,7 @@ def full_graph(sizes: list[int] | None = None, dtype: torch.dtype = torch.float6
         num_graphs=len(sizes),
         edge_scalars=torch.randn(num_edges, 2, dtype=dtype),
         edge_features={1: torch.randn(num_edges, 1, 3, dtype=dtype)},
+        edge_vectors=torch.randn(num_edges, 3, dtype=dtype),
     )
 
 
@@ -264,7 +265,7 @@ def test_batching_keeps_every_graph_and_joins_none() -> None:
     assert whole.num_graphs == 4
     assert whole.batch.tolist() == [0] * 3 + [1] * 2 + [2] * 4 + [3]
     assert torch.equal(whole.edge_index, fully_connected(whole.batch))
-    for name in ("positions", "edge_scalars"):
+    for name in ("positions", "edge_scalars", "edge_vectors"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
     for degree in (0, 2):
         assert torch.equal(whole.features[degree], torch.cat([part.features[degree] for part in parts]))
@@ -272,9 +273,10 @@ def test_batching_keeps_every_graph_and_joins_none() -> None:
 
 
 def test_batching_without_optional_fields() -> None:
-    bare = replace(full_graph(), edge_scalars=None, edge_features={})
+    bare = replace(full_graph(), edge_scalars=None, edge_features={}, edge_vectors=None)
     whole = batch_graphs([bare, bare]).check()
     assert whole.edge_scalars is None
+    assert whole.edge_vectors is None
     assert whole.edge_features == {}
 
 
@@ -286,6 +288,7 @@ def test_batching_refuses_graphs_that_differ_in_their_fields() -> None:
         replace(graph, edge_scalars=None),
         replace(graph, features={0: graph.features[0]}),
         replace(graph, edge_features={}),
+        replace(graph, edge_vectors=None),
     ):
         with pytest.raises(ValueError, match=r"number 1 carries .* but number 0 carries"):
             batch_graphs([graph, other])
@@ -301,6 +304,7 @@ def test_rotating_a_graph_rotates_positions_and_every_feature() -> None:
     torch.testing.assert_close(turned.features[2], expected)
     expected = torch.einsum("ij,ecj->eci", rotation, graph.edge_features[1])
     torch.testing.assert_close(turned.edge_features[1], expected)
+    torch.testing.assert_close(turned.edge_vectors, graph.edge_vectors @ rotation.T)
     assert turned.edge_scalars is graph.edge_scalars
 
 
@@ -318,6 +322,7 @@ def test_a_float64_rotation_acts_on_a_float32_graph_with_one_rounding() -> None:
     rotation = random_rotation(dtype=torch.float64)
     turned, exact = graph.rotate(rotation), graph.to(torch.float64).rotate(rotation).to(torch.float32)
     assert torch.equal(turned.positions, exact.positions)
+    assert torch.equal(turned.edge_vectors, exact.edge_vectors)
     assert all(torch.equal(turned.features[degree], exact.features[degree]) for degree in exact.features)
 
 
@@ -327,6 +332,7 @@ def test_translating_a_graph_moves_positions_only() -> None:
     moved = graph.translate(shift)
     assert torch.equal(moved.positions, graph.positions + shift)
     assert moved.features is graph.features
+    assert moved.edge_vectors is graph.edge_vectors
     assert moved.edge_features is graph.edge_features
 
 
@@ -341,16 +347,34 @@ def test_permuting_a_graph_renumbers_nodes_and_carries_edges_along() -> None:
         old = before[int(order[source]), int(order[target])]
         assert torch.equal(permuted.edge_scalars[edge], graph.edge_scalars[old])
         assert torch.equal(permuted.edge_features[1][edge], graph.edge_features[1][old])
+        assert torch.equal(permuted.edge_vectors[edge], graph.edge_vectors[old])
 
 
 def test_permuting_back_gives_the_same_graph() -> None:
-    graph = replace(full_graph(), edge_scalars=None)
+    graph = replace(full_graph(), edge_scalars=None, edge_vectors=None)
     order = torch.tensor([2, 0, 3, 1, 4, 7, 6, 5])
     back = graph.permute(order).permute(order.argsort())
     assert torch.equal(back.edge_index, graph.edge_index)
     assert torch.equal(back.positions, graph.positions)
     assert torch.equal(back.edge_features[1], graph.edge_features[1])
     assert back.edge_scalars is None
+    assert back.edge_vectors is None
+
+
+def test_sorting_the_edges_of_a_graph_carries_everything_along() -> None:
+    graph = full_graph()
+    order = torch.randperm(graph.edge_index.shape[1])
+    shuffled = replace(
+        graph,
+        edge_index=graph.edge_index[:, order],
+        edge_scalars=graph.edge_scalars[order],
+        edge_features={1: graph.edge_features[1][order]},
+        edge_vectors=graph.edge_vectors[order],
+    )
+    ordered = shuffled.sort_edges().check()
+    for name in ("edge_index", "edge_scalars", "edge_vectors"):
+        assert torch.equal(getattr(ordered, name), getattr(graph, name))
+    assert torch.equal(ordered.edge_features[1], graph.edge_features[1])
 
 
 @pytest.mark.parametrize(
@@ -365,12 +389,14 @@ def test_permuting_refuses_what_is_no_permutation_within_clouds(order: list[int]
 def test_changing_the_dtype_changes_floating_fields_and_never_an_index() -> None:
     graph = full_graph([600])  # node numbers that bfloat16 cannot hold
     half = graph.to(torch.bfloat16)
+    assert half.edge_vectors.dtype == torch.bfloat16
     for value in (half.positions, *half.features.values(), *half.edge_features.values(), half.edge_scalars):
         assert value.dtype == torch.bfloat16
     assert torch.equal(half.edge_index, graph.edge_index)
     assert torch.equal(half.batch, graph.batch)
     moved = replace(graph, edge_scalars=None).to("meta", torch.float32)
-    for value in (moved.positions, moved.edge_index, moved.batch, *moved.features.values()):
+    assert moved.device.type == "meta"
+    for value in (moved.positions, moved.edge_index, moved.batch, *moved.features.values(), moved.edge_vectors):
         assert value.device.type == "meta"
     assert moved.edge_index.dtype == torch.int64
     assert moved.edge_scalars is None
@@ -382,7 +408,7 @@ def test_a_sound_graph_passes_its_check() -> None:
     assert graph.num_nodes == 8
     assert torch.equal(torch.stack([graph.source, graph.target]), graph.edge_index)
     no_edges = replace(graph, edge_index=torch.zeros(2, 0, dtype=torch.int64), edge_scalars=None, edge_features={})
-    no_edges.check()
+    replace(no_edges, edge_vectors=None).check()
 
 
 @pytest.mark.parametrize(
@@ -405,6 +431,8 @@ def test_a_sound_graph_passes_its_check() -> None:
         (lambda g: {"edge_features": {1: g.edge_features[1][1:]}}, r"edge_features\[1\]: expected shape \[18"),
         (lambda g: {"edge_scalars": g.edge_scalars[1:]}, r"edge_scalars: expected shape \[18, channels\]"),
         (lambda g: {"edge_scalars": g.edge_scalars[:, 0]}, r"edge_scalars: expected shape \[18, channels\]"),
+        (lambda g: {"edge_vectors": g.edge_vectors[1:]}, r"edge_vectors: expected shape \[18, 3\], got \(17, 3\)"),
+        (lambda g: {"edge_vectors": g.edge_vectors[:, :2]}, r"edge_vectors: expected shape \[18, 3\]"),
     ],
 )
 def test_check_names_the_field_that_is_wrong(changes, message: str) -> None:

@@ -36,6 +36,49 @@ class TestTFNOwnNonlinearity(ModelContract):
         )
 
 
+class TestTFNPooled(ModelContract):
+    """Self term per edge, relative positions as edge features, maximum over the cloud, regression head."""
+
+    fiber_in, fiber_out, num_edge_scalars = Fiber("3x0"), Fiber("2x0"), 1
+    holds, breaks = ModelContract.SE3, frozenset({"reflection"})
+
+    def make_model(self) -> TFN:
+        return TFN(
+            self.fiber_in,
+            Fiber("4x0+3x1+2x2"),
+            self.fiber_out,
+            num_edge_scalars=1,
+            num_layers=3,
+            relative_position="to_target",
+            norm="layer",
+            norm_options={"num_layers": 1},
+            self_interaction="per_edge",
+            reduce="mean",
+            fiber_last=Fiber("5x0"),
+            pooling="max",
+            head=True,
+        )
+
+
+class TestTFNMessages(ModelContract):
+    """Mixed messages, edge features of shared degrees, mean over the cloud of more than type 0."""
+
+    fiber_in, fiber_out, fiber_edge = Fiber("2x0+1x1"), Fiber("1x0+2x1"), Fiber("1x1+1x2")
+
+    def make_model(self) -> TFN:
+        return TFN(
+            self.fiber_in,
+            Fiber("3x0+2x1"),
+            self.fiber_out,
+            fiber_edge=self.fiber_edge,
+            num_layers=2,
+            edge_mode="cat_shared",
+            self_interaction="message",
+            pooling="mean",
+            layer_options=[{"share_radial": "full"}, {"share_radial": "degree_in", "radial_layer_norm": False}],
+        )
+
+
 def test_configuration_decides_the_sizes() -> None:
     config = TFNModel(num_layers=3, num_degrees=2, channels=6, norm="layer")
     model = build_model(config, fiber_in=Fiber("1x0+2x1"), fiber_out=Fiber("2x1"), num_edge_scalars=1, horizon=1.0)

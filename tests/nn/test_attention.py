@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from se3t.fiber import Fiber
-from se3t.nn import EdgeAttention, SE3AttentionBlock
+from se3t.nn import AttentiveSelfInteraction, EdgeAttention, SE3AttentionBlock
 from se3t.testing import equivariance_error
 
 from .clouds import FIBER, basis_of, features_of, make_graph
@@ -85,7 +85,10 @@ BLOCKS = [
     {"num_heads": 2, "skip": "sum"},
     {"num_heads": 2, "skip": "sum", "self_interaction": "attentive"},
     {"num_heads": 3, "channels_div": 4, "fuse_key_value": False},
+    {"num_heads": 1, "self_interaction": "attentive_softmax"},
+    {"num_heads": 2, "fiber_value": Fiber("4x0+2x1+2x2+2x4+2x5")},
     {"num_heads": 1, "fiber_edge": Fiber("2x1")},
+    {"num_heads": 1, "fiber_edge": Fiber("2x1"), "edge_mode": "cat_shared"},
     {"num_heads": 1, "fiber_edge": Fiber("2x1"), "edge_mode": "add"},
 ]
 
@@ -98,7 +101,7 @@ class Layer(torch.nn.Module):
         self.block, self.fiber_in, self.fiber_out = block, block.fiber_in, block.fiber_out
 
     def forward(self, graph):
-        return self.block(graph.features, basis_of(graph, 4))
+        return self.block(graph.features, basis_of(graph, self.block.max_degree))
 
 
 @pytest.mark.parametrize("options", BLOCKS, ids=str)
@@ -109,6 +112,45 @@ def test_block_is_equivariant_in_every_branch(options: dict[str, object], fiber_
     for transform in ("rotation", "translation", "permutation"):
         errors = equivariance_error(Layer(block), graph, transform=transform)
         assert max(errors.values()) < 1e-12, (transform, errors)
+
+
+def test_values_may_have_types_of_their_own() -> None:
+    value = Fiber("4x0+2x1+2x5")
+    block = SE3AttentionBlock(FIBER, FIBER, 2, num_heads=2, fiber_value=value).double()
+    assert block.attention.fiber_value == value
+    assert block.attention.fiber_key == Fiber("4x0+2x1")  # the degrees of values that queries can have
+    assert block.self_interaction is not None
+    assert block.self_interaction.fiber_in == value + FIBER
+
+
+def test_softmax_of_the_attentive_self_interaction_is_chosen() -> None:
+    for kind, softmax in (("attentive", False), ("attentive_softmax", True)):
+        block = SE3AttentionBlock(FIBER, FIBER, 2, self_interaction=kind)
+        assert isinstance(block.self_interaction, AttentiveSelfInteraction)
+        assert block.self_interaction.softmax == softmax
+
+
+def test_residual_adds_the_input_to_the_first_channels() -> None:
+    fiber_in, fiber_out = Fiber("2x0+2x1"), Fiber("5x0+2x1+3x2")
+    block = SE3AttentionBlock(fiber_in, fiber_out, 2, skip="residual").double()
+    graph = make_graph(fiber_in)
+    out = block(graph.features, basis_of(graph))
+    assert block.project is not None
+    with torch.no_grad():
+        for parameter in block.project.parameters():
+            parameter.zero_()
+    own = block(graph.features, basis_of(graph))
+    for degree, channels in fiber_in.items():
+        assert torch.equal(own[degree][:, :channels], graph.features[degree])
+    assert (own[0][:, 2:] == 0).all()
+    assert (own[2] == 0).all()
+    assert all((out[degree] != own[degree]).any() for degree in fiber_out)
+
+
+@pytest.mark.parametrize("fiber_out", ["1x0+2x1", "2x0"])
+def test_residual_needs_room_for_the_input(fiber_out: str) -> None:
+    with pytest.raises(ValueError, match=r"skip='residual': 2 input channels of degree [01] do not fit"):
+        SE3AttentionBlock(Fiber("2x0+2x1"), Fiber(fiber_out), skip="residual")
 
 
 def test_block_without_shared_degree_attends_with_the_degrees_of_its_input() -> None:

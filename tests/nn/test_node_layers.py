@@ -10,6 +10,8 @@ from torch.nn import functional
 from se3t.fiber import Features, Fiber, rotate_features
 from se3t.nn import AttentiveSelfInteraction, EquivariantLinear, NormNonlinearity, pool
 from se3t.nn.norm import KINDS
+from se3t.nn.pool import Pooling
+from se3t.nn.readout import Readout
 from se3t.so3 import random_rotation
 
 from .clouds import FIBER, features_of
@@ -21,6 +23,8 @@ LAYERS = [
     AttentiveSelfInteraction(FIBER, FIBER, softmax=True),
     *[NormNonlinearity(FIBER, kind) for kind in KINDS if kind != "layer"],
     NormNonlinearity(WIDE, "layer"),
+    NormNonlinearity(WIDE, "layer", num_layers=2, min_norm=1e-12),
+    NormNonlinearity(FIBER, "bias", min_norm=2.0**-24),
     NormNonlinearity(FIBER, "tfn", functional.softplus),
 ]
 
@@ -118,6 +122,58 @@ def test_tfn_nonlinearity_keeps_the_sign_of_scalars() -> None:
     torch.testing.assert_close(layer({0: value})[0], torch.tanh(value))
 
 
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_norms_may_pass_linear_layers(num_layers: int) -> None:
+    layer = NormNonlinearity(Fiber("3x2"), "layer", num_layers=num_layers).double()
+    value = features_of(Fiber("3x2"), 4)[2]
+    changed = norm = value.norm(dim=-1)
+    linears = [module for module in layer.modules() if isinstance(module, nn.Linear)]
+    assert [linear.bias is not None for linear in linears] == [number == num_layers - 1 for number in range(num_layers)]
+    for linear in linears:
+        changed = linear(functional.relu(functional.layer_norm(changed, (3,))))
+    torch.testing.assert_close(layer({2: value})[2], value / norm[..., None] * changed[..., None])
+    assert (changed < 0).any()  # no ReLU at the end: a feature may be turned round
+
+
+def test_linear_layers_go_with_layer_norm_alone() -> None:
+    for kind in ("bias", "tfn", "none", "layer_inverted"):
+        with pytest.raises(ValueError, match=f"norm='{kind}': num_layers=1 goes with norm='layer' only"):
+            NormNonlinearity(FIBER, kind, num_layers=1)
+
+
+@pytest.mark.parametrize("kind", ["bias", "layer"])
+def test_short_features_are_scaled_down_by_min_norm(kind: str) -> None:
+    layer = NormNonlinearity(Fiber("2x1"), kind, min_norm=1e-2).double()
+    plain = NormNonlinearity(Fiber("2x1"), kind).double()
+    for each in (layer, plain):
+        nn.init.constant_(each.bias["1"] if kind == "bias" else each.norm["1"].bias, 2.0)
+    long = features_of(Fiber("2x1"), 3)
+    torch.testing.assert_close(layer(long)[1], plain(long)[1])
+    short = torch.tensor([[[1e-4, 0, 0], [0, 1e-5, 0]]], dtype=torch.float64)
+    size = torch.tensor([2.01, 2.01]) if kind == "bias" else torch.tensor([2.0, 2.0])  # both count as 1e-2: equal norms
+    torch.testing.assert_close(layer({1: short})[1], size[:, None].double() * short / 1e-2)
+
+
+def test_the_inverted_norm_is_as_released_and_not_equivariant(generator: torch.Generator) -> None:
+    layer = NormNonlinearity(Fiber("3x1"), "layer_inverted").double()
+    value = features_of(Fiber("3x1"), 4)[1]
+    norm = value.norm(dim=-1)
+    size = functional.relu(functional.layer_norm(norm, (3,)))
+    expected = size[..., None] * norm[..., None] / value
+    torch.testing.assert_close(layer({1: value})[1], expected)
+    rotation = random_rotation(generator=generator, dtype=torch.float64)
+    turned = layer(rotate_features({1: value}, rotation))[1]
+    assert (turned - rotate_features({1: expected}, rotation)[1]).abs().max() > 1e-2
+
+
+def test_a_single_channel_loses_its_norm_in_layer_norm() -> None:
+    """Why the configuration refuses it: the released codes have it, and only the bias is left."""
+    layer = NormNonlinearity(Fiber("1x1"), "layer").double()
+    value = features_of(Fiber("1x1"), 4)[1]
+    nn.init.constant_(layer.norm["1"].bias, 0.5)
+    torch.testing.assert_close(layer({1: value})[1], 0.5 * value / value.norm(dim=-1, keepdim=True))
+
+
 def test_unknown_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="norm='batch': expected one of layer, bias, tfn, none"):
         NormNonlinearity(FIBER, "batch")
@@ -133,9 +189,42 @@ def test_pooling_reduces_each_cloud() -> None:
     torch.testing.assert_close(pool(scalars, batch, 2, "max")[0][0], features[0][:3].max(0).values)
 
 
+def test_readout_keeps_pools_and_regresses() -> None:
+    fiber = Fiber("3x0+2x1")
+    features = features_of(fiber, 5)
+    batch = torch.tensor([0, 0, 0, 1, 1])
+    unchanged = Readout(fiber, fiber)(features, batch, 2)
+    assert all(unchanged[degree] is features[degree] for degree in fiber)
+    assert Readout(fiber, Fiber("2x1"))(features, batch, 2).keys() == {1}
+    pooled = Readout(fiber, fiber, pooling="mean")(features, batch, 2)
+    assert all(torch.equal(pooled[degree], pool(features, batch, 2, "mean")[degree]) for degree in fiber)
+    layer = Readout(fiber, Fiber("2x0"), pooling="max", head=True).double()
+    assert layer.head is not None
+    first, _, second = layer.head
+    hidden = functional.relu(first(pool({0: features[0]}, batch, 2, "max")[0][..., 0]))
+    torch.testing.assert_close(layer(features, batch, 2)[0], second(hidden)[..., None])
+    assert repr(layer) == "Readout(3x0+2x1 -> 2x0, max, head)"
+
+
+@pytest.mark.parametrize(
+    ("fiber_in", "fiber_out", "head", "words"),
+    [
+        ("3x0+2x1", "1x1", True, "head: makes type 0 from type 0, got 3x0\\+2x1 -> 1x1"),
+        ("2x1", "1x0", True, "head: makes type 0 from type 0"),
+        ("3x0+2x1", "2x0", False, "2x0 is not a part of the last layer's 3x0"),
+        ("3x0", "1x2", False, "1x2 is not a part"),
+    ],
+)
+def test_a_readout_of_what_is_not_there_is_refused(fiber_in: str, fiber_out: str, head: bool, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Readout(Fiber(fiber_in), Fiber(fiber_out), head=head)
+
+
 def test_pooling_that_breaks_equivariance_is_refused() -> None:
     features = features_of(Fiber("1x0+1x1"), 2)
     with pytest.raises(ValueError, match="max pooling of degree 1 is not equivariant"):
         pool(features, torch.zeros(2, dtype=torch.int64), 1, "max")
     with pytest.raises(ValueError, match="pooling 'median': expected mean, sum or max"):
         pool(features, torch.zeros(2, dtype=torch.int64), 1, "median")
+    with pytest.raises(ValueError, match="pooling 'median': expected mean, sum or max"):
+        Pooling("median")

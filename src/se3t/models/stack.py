@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from torch import nn
 
@@ -46,7 +47,7 @@ class EquivariantStack(nn.Module):
         fiber_edge: Fiber | None = None,
         relative_position: str = "none",
         norm: str = "bias",
-        norm_options: Mapping[str, float] | None = None,
+        norm_options: Mapping[str, int | float] | None = None,
         fiber_last: Fiber | None = None,
         pooling: str | None = None,
         head: bool = False,
@@ -60,13 +61,17 @@ class EquivariantStack(nn.Module):
         self.relative_position = relative_position
         self.fiber_edge = (fiber_edge or Fiber({})) + Fiber({1: int(relative_position != "none")})
         self.fibers = (fiber_in, *[fiber_hidden] * (num_layers - 1), fiber_last or fiber_out)
-        self.max_degree = max(fiber.max_degree for fiber in (*self.fibers, self.fiber_edge))
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList(
             NormNonlinearity(fiber_hidden, norm, **(norm_options or {}))  # type: ignore[arg-type]
             for _ in range(num_layers - 1)
         )
         self.readout = Readout(self.fibers[-1], fiber_out, pooling=pooling, head=head)
+
+    @property
+    def max_degree(self) -> int:
+        """Largest degree that occurs in any layer, those of values included."""
+        return max(cast(int, layer.max_degree) for layer in self.layers)
 
     @staticmethod
     def split_options(options: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:

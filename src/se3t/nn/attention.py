@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -160,6 +161,11 @@ class SE3AttentionBlock(nn.Module):
             self.self_interaction = _self_interaction(self_interaction, fiber_in, fiber_out.restrict(fiber_in), bias)
         else:
             _require_room(fiber_in, fiber_out)
+
+    @property
+    def max_degree(self) -> int:
+        """Largest degree of inputs, keys and values."""
+        return max(cast(int, conv.max_degree) for conv in self.value_key)
 
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree."""

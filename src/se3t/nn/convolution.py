@@ -93,6 +93,11 @@ class EquivariantConv(nn.Module):
         if self.self_term != "none" and own:
             self.self_interaction = EquivariantLinear(own, fiber_out.restrict(own), bias=self_interaction_bias)
 
+    @property
+    def max_degree(self) -> int:
+        """Largest degree of what comes in, the edge features used included, and of what goes out."""
+        return max(self.radial.fiber_in.max_degree, self.fiber_out.max_degree)
+
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """Convolve.
 
