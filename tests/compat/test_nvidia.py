@@ -121,6 +121,24 @@ def test_radial_networks_are_shared_where_their_code_shares_them(
     assert fusion(Native(before), Native(after), 1, level) == expected
 
 
+def test_the_pooled_class_takes_their_arguments_and_weights() -> None:
+    file = own("nvidia_pooled")
+    config = {name: value for name, value in file["config"].items() if name != "pooling"}  # max is the default
+    fibers = {name: Fiber(config.pop(name)) for name in ("fiber_in", "fiber_out", "fiber_edge")}
+    model = SE3TransformerPooled(**fibers, **config).double()
+    nodes, edges = features(file)
+    out = model(edge_graph(file), nodes, edges)
+    assert out.shape == (int(file["inputs"]["batch"].max()) + 1, 2)
+    read = SE3TransformerPooled.from_state_dict(model.state_dict(), num_heads=config["num_heads"], pooling="max")
+    torch.testing.assert_close(read(edge_graph(file), nodes, edges), out)
+    other = SE3TransformerPooled(**fibers, **config).double()
+    assert not torch.allclose(other(edge_graph(file), nodes, edges), out)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(edge_graph(file), nodes, edges), out)
+    single = SE3TransformerPooled(**fibers, **{**config, "output_dim": 1}).double()
+    assert single(edge_graph(file), nodes, edges).shape == out.shape[:1]
+
+
 def test_parameters_are_reached_as_callers_reach_them() -> None:
     model = SE3Transformer(**WRITTEN).double()
     last = model.graph_modules[-1]
@@ -303,6 +321,13 @@ def test_a_configuration_that_does_not_fit_is_named(config: dict[str, Any], word
     file = own("nvidia_partial")
     with pytest.raises(UserError, match=words):
         load(file["state_dict"], {"num_heads": 2, "pooling": None, "return_type": 1, **config}, source="file")
+
+
+def test_weights_with_a_hole_are_refused() -> None:
+    state = own("nvidia_partial")["state_dict"]
+    holes = {name: value for name, value in state.items() if "radial_func.net.0" not in name}
+    with pytest.raises(UserError, match=r"w\.pt: parameters are missing or have shapes that no model of that code has"):
+        load(holes, {"num_heads": 2, "pooling": None, "return_type": 1}, source="w.pt")
 
 
 def test_weights_of_the_other_class_are_refused() -> None:
