@@ -6,9 +6,12 @@ import os
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from se3t.cli import check_golden, convert
 from se3t.cli.arguments import split_flags
 from se3t.cli.help import COMMANDS, choices
 from se3t.cli.hydra_app import compose
@@ -57,6 +60,8 @@ def _check(command: str, words: list[str]) -> None:
         assert words[0] == "prepare"
         assert words[1] in choices("data")
         to_config(compose("train", words[2:]))
+    elif command in ("convert", "check-golden"):
+        {"convert": convert, "check-golden": check_golden}[command].parser().parse_args(words)
 
 
 def test_choices_of_the_readme_are_those_of_conf() -> None:
@@ -66,13 +71,29 @@ def test_choices_of_the_readme_are_those_of_conf() -> None:
         assert sorted(re.findall(r"`(\w+)`", row[1])) == choices(group)
 
 
-def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = _blocks("python")
-    names: dict[str, object] = {}
+def _run(word: str) -> dict[str, Any]:
+    """What the python block with that word in it leaves behind."""
+    (code,) = [block for block in _blocks("python") if word in block]
+    names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
-    output = names["output"]
+    return names
+
+
+def test_the_example_of_a_model_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    output = _run("equivariance_error")["output"]
     assert isinstance(output, dict)
     assert {degree: tuple(value.shape) for degree, value in output.items()} == {0: (32, 1, 1), 1: (32, 2, 3)}
     errors = re.findall(r"\d: ([\d.e+-]+)", capsys.readouterr().out)
     assert len(errors) == 2
     assert all(float(error) < 1e-5 for error in errors)
+
+
+def test_the_example_of_a_drop_in_runs() -> None:
+    names = _run("se3t.compat.nvidia")
+    output, model = names["output"], names["model"]
+    assert {degree: tuple(value.shape) for degree, value in output.items()} == {"0": (20, 8, 1), "1": (20, 2, 3)}
+    assert "graph_modules.0.to_key_value.conv.0,0.radial_func.net.0.weight" in model.state_dict()
+    with torch.no_grad():
+        native = names["native"](names["graph_of"])
+    for degree, value in output.items():
+        torch.testing.assert_close(native[int(degree)], value.detach(), rtol=1e-4, atol=1e-5)

@@ -188,7 +188,7 @@ def test_copies_compute_the_same() -> None:
     edges = {"0": torch.ones(14, 1, 1, dtype=torch.float64)}
     expected = model(graph, nodes, edges)
     native = model.native().model
-    ours = native(model._graph(graph, nodes, edges))
+    ours = native(model.native_graph(graph, nodes, edges))
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         received = other(graph, nodes, edges)
         assert all(torch.equal(received[degree], value) for degree, value in expected.items())

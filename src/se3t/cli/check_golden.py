@@ -18,18 +18,23 @@ PRECISIONS = ("64", "32")
 EXCEEDED, UNREADABLE = 1, 2
 
 
+def parser() -> Parser:
+    """The flags of ``se3t check-golden``."""
+    parser = Parser("check-golden", "check-golden FILE … [--kernel NAME] [--precision 64 | 32]")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--kernel", choices=[*KERNELS, "all"], default="all")
+    parser.add_argument("--precision", choices=[*PRECISIONS, "all"], default="all")
+    parser.add_argument("--device", default="cpu")
+    return parser
+
+
 def run(words: Sequence[str]) -> int:
     """Compare reference files with what this library computes.
 
     Returns:
         0 when all errors are within their tolerances, 1 when one is above, 2 when a file cannot be used.
     """
-    parser = Parser("check-golden", "check-golden FILE … [--kernel NAME] [--precision 64 | 32]")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    parser.add_argument("--kernel", choices=[*KERNELS, "all"], default="all")
-    parser.add_argument("--precision", choices=[*PRECISIONS, "all"], default="all")
-    parser.add_argument("--device", default="cpu")
-    given = parser.parse_args(list(words))
+    given = parser().parse_args(list(words))
     kernels = KERNELS if given.kernel == "all" else (given.kernel,)
     precisions = PRECISIONS if given.precision == "all" else (given.precision,)
     columns = [(precision, kernel) for precision in precisions for kernel in kernels]

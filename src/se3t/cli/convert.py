@@ -13,8 +13,8 @@ from se3t.errors import UserError
 CODES = ("authors", "nvidia")
 
 
-def run(words: Sequence[str]) -> int:
-    """Write the model that some released weights belong to as a file of this library."""
+def parser() -> Parser:
+    """The flags of ``se3t convert``."""
     parser = Parser("convert", "convert --from authors | nvidia [--config model.yaml] weights.pt --to file")
     parser.add_argument("weights", type=Path)
     parser.add_argument("--from", dest="code", choices=CODES, required=True)
@@ -23,7 +23,12 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--couplings", type=Path)
     parser.add_argument("--prefix", default="")
     parser.add_argument("--force", action="store_true")
-    given = parser.parse_args(list(words))
+    return parser
+
+
+def run(words: Sequence[str]) -> int:
+    """Write the model that some released weights belong to as a file of this library."""
+    given = parser().parse_args(list(words))
     if given.to.exists() and not given.force:
         raise UserError(f"{given.to}: exists; give another name, or --force to replace it")
     config = {} if given.config is None else read_config(given.config)

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from se3t.compat.mapping import Converted, Shape, WeightMap
 from se3t.compat.nvidia.architecture import Architecture, from_arguments, from_weights
 from se3t.compat.nvidia.fiber import Fiber
-from se3t.compat.nvidia.graph import EdgeGraph, as_edge_graph
+from se3t.compat.nvidia.graph import as_edge_graph
 from se3t.compat.nvidia.loading import coefficient_signs, equal_model, kernel_signs, load
 from se3t.errors import UserError
 from se3t.fiber import Features
@@ -160,7 +160,7 @@ class SE3Transformer(nn.Module):
         Raises:
             ValueError: when the graph has no ``rel_pos``, or features are not of the declared fibers.
         """
-        out = self._run(as_edge_graph(graph), node_feats, edge_feats or {})
+        out = self._run(graph, node_feats, edge_feats)
         if self.pooling is not None:
             value = next(iter(out.values()))
             return value.squeeze(-1) if self.return_type == 0 else value
@@ -175,12 +175,15 @@ class SE3Transformer(nn.Module):
             config["unequal_norm"] = self.architecture.unequal_norm
         return load(self.state_dict(), {**config, "e3nn": self.e3nn}, kernel=self._arguments["kernel"])
 
-    def _run(self, graph: EdgeGraph, node_feats: Mapping[str, Tensor], edge_feats: Mapping[str, Tensor]) -> Features:
-        ours = self._map.to_ours(dict(self.named_parameters()))
-        out: Features = functional_call(self._native[0], ours, (self._graph(graph, node_feats, edge_feats),))
-        return out
+    def native_graph(
+        self, graph: Any, node_feats: Mapping[str, Tensor], edge_feats: Mapping[str, Tensor] | None = None
+    ) -> Graph:
+        """The arguments of :meth:`forward` as the graph that :meth:`native` takes.
 
-    def _graph(self, graph: EdgeGraph, node_feats: Mapping[str, Tensor], edge_feats: Mapping[str, Tensor]) -> Graph:
+        Raises:
+            ValueError: as :meth:`forward`.
+        """
+        graph, edge_feats = as_edge_graph(graph), edge_feats or {}
         relative = graph.edata.get("rel_pos")
         if relative is None:
             raise ValueError("graph: edata['rel_pos'] is missing: relative positions x[target] − x[source], [edge, 3]")
@@ -203,6 +206,11 @@ class SE3Transformer(nn.Module):
             edge_features={degree: edge_feats[str(degree)] for degree in joined},
             edge_vectors=-relative,
         ).sort_edges()
+
+    def _run(self, graph: Any, node_feats: Mapping[str, Tensor], edge_feats: Mapping[str, Tensor] | None) -> Features:
+        ours = self._map.to_ours(dict(self.named_parameters()))
+        out: Features = functional_call(self._native[0], ours, (self.native_graph(graph, node_feats, edge_feats),))
+        return out
 
 
 class SE3TransformerPooled(SE3Transformer):
@@ -255,7 +263,7 @@ class SE3TransformerPooled(SE3Transformer):
         basis: object = None,
     ) -> Tensor:
         """``[graph, output_dim]``, or ``[graph]`` where that is 1; arguments as in :meth:`SE3Transformer.forward`."""
-        out = self._run(as_edge_graph(graph), node_feats, edge_feats or {})
+        out = self._run(graph, node_feats, edge_feats)
         return out[0].squeeze(-1).squeeze(-1)
 
 
