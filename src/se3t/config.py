@@ -336,10 +336,7 @@ def validate(config: Any, prefix: str = "") -> None:
         elif "above" in item.metadata:
             _check_range(key, value, **item.metadata)
     if isinstance(config, TFNModel | SE3TransformerModel) and config.norm == "layer" and config.channels == 1:
-        raise UserError(
-            f"{prefix}norm=layer: LayerNorm of a single channel says nothing about it; use {prefix}channels=2 or more, "
-            f"or {prefix}norm=bias"
-        )
+        raise UserError(f"{prefix}norm=layer: LayerNorm needs {prefix}channels=2 or more; or use {prefix}norm=bias")
     if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
         raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
 

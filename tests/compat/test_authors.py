@@ -67,10 +67,15 @@ def test_nothing_is_guessed(name: str, config: dict[str, Any], changes: dict[str
         ({"div": 1}, "does not fit the configuration: parameter 'Gblock.0.GMAB.v"),
         ({"si_e": "1x1"}, r"parameter 'Gblock.2.project.transform.1' of shape \[2, 6\] is missing"),
         ({"x_ij": "add"}, "does not fit the configuration: "),
-        ({"x_ij": "mul"}, "x_ij=mul: expected add or cat or null"),
+        ({"x_ij": "mul"}, "x_ij='mul': expected add or cat or null"),
         ({"n_head": 2}, "'n_head' is no argument of this model; did you mean 'n_heads'"),
         ({"n_heads": "two"}, "n_heads='two': expected a whole number of at least 1"),
-        ({"n_heads": 3}, "2 channels of degree 1 cannot be divided among 3 heads"),
+        ({"n_heads": 3}, "2 channels of degree 0 cannot be divided among 3 heads"),
+        ({"div": 0}, "div=0: expected a number above 0"),
+        ({"div": None}, "div=null: expected a number above 0"),
+        ({"div": 100}, "no channel is left for keys and values"),
+        ({"si_m": "foo"}, "si_m='foo': expected 1x1 or att"),
+        ({"cls": "former"}, "the configuration says cls=former"),
         (
             {"cls": "experiments.nbody.nbody_models.TFN"},
             "the weights are those of .*SE3Transformer, the configuration says",
@@ -93,7 +98,12 @@ def test_other_weights_are_refused() -> None:
         UserError, match=r"not weights of the authors' code: expected parameters named Gblock.0.*'weight'"
     ):
         authors.load({"weight": torch.zeros(3)}, {}, couplings={}, source="file")
-    with pytest.raises(UserError, match="the first one here is 'nothing'"):
+    part = {f"net.{name}": value for name, value in own("authors_nbody_tfn")["state_dict"].items()}
+    with pytest.raises(UserError, match=r"for the part that begins like this give --prefix net\."):
+        authors.load(part, {}, couplings={}, source="file")
+    with pytest.raises(UserError, match="as in the other code: --from nvidia"):
+        authors.load(own("nvidia_full")["state_dict"], {}, couplings={}, source="file")
+    with pytest.raises(UserError, match=r"block0\.0…, there are none"):
         authors.load({}, {}, couplings={}, source="file")
 
 

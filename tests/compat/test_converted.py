@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from se3t.compat import golden, load_model
+from se3t.compat import golden, load_model, nvidia
 from se3t.compat.converted import is_model, read_model, save_model
 from se3t.compat.weights import read_file
 from se3t.errors import UserError
@@ -61,8 +62,40 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     good = read_file(path)
     assert is_model(good)
     torch.save({**good, "model": {**good["model"], "name": "unheard"}}, path)
-    with pytest.raises(UserError, match="holds a model 'unheard' that this version does not know"):
+    with pytest.raises(UserError, match=r"model\.pt: model: no model is called 'unheard'.*convert the weights again"):
         load_model(path)
-    torch.save({**good, "state_dict": {"a": torch.ones(1)}}, path)
-    with pytest.raises(UserError, match="its weights do not fit its model"):
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state_dict": {"a": torch.ones(1)}},
+        {"state_dict": {}},
+        {"state_dict": None},
+        {"model": "x"},
+        {"model": {"name": "tfn", "arguments": None}},
+        {"model": {"name": "tfn", "arguments": {"fiber_in": "1x0", "depth": 3}}},
+    ],
+    ids=str,
+)
+def test_a_file_of_another_version_is_refused_in_one_sentence(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "model.pt"
+    save_model(path, golden.load(own("nvidia_pooled"), "file"), {})
+    torch.save({**read_file(path), **change}, path)
+    with pytest.raises(UserError, match=r"model\.pt: does not hold a model .*convert the weights again"):
         load_model(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_single_without_loss(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {name: value.to(dtype) for name, value in own("nvidia_partial")["state_dict"].items()}
+    converted = nvidia.load(state, {"num_heads": 2, "pooling": None, "return_type": 1})
+    assert {value.dtype for value in converted.model.state_dict().values()} == {torch.float32}
+    assert all(torch.equal(value, state[name].float()) for name, value in converted.state_dict().items())
+
+
+def test_mixed_precision_becomes_the_highest() -> None:
+    state = own("nvidia_partial")["state_dict"]
+    first = next(iter(state))
+    converted = nvidia.load({**state, first: state[first].float()}, {"num_heads": 2, "pooling": None, "return_type": 1})
+    assert {value.dtype for value in converted.model.state_dict().values()} == {torch.float64}

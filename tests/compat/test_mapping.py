@@ -75,10 +75,11 @@ def test_each_missing_or_misshapen_parameter_is_named(name: str) -> None:
         rest = {key: other for key, other in file["state_dict"].items() if key != parameter}
         with pytest.raises(UserError, match="file: ") as missing:
             golden.load({**file, "state_dict": rest}, "file")
-        with pytest.raises(UserError, match="file: "):
+        with pytest.raises(UserError, match="file: ") as misshapen:
             golden.load({**file, "state_dict": {**rest, parameter: torch.zeros(7, *value.shape)}}, "file")
-        if "bn" in parameter or "layer_norms" in parameter:
-            assert parameter in str(missing.value)
+        original = parameter.replace("enc.", "Gblock.")
+        assert parameter in str(missing.value)
+        assert parameter in str(misshapen.value) or original in str(misshapen.value)
 
 
 def test_a_parameter_too_many_is_named() -> None:
@@ -110,8 +111,12 @@ def test_signs_of_stored_matrices_are_found() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda q: q.pop((2, 1, 1)), r"Q_J lacks \(J, d_in, d_out\) = \(2, 1, 1\)"),
-        (lambda q: q.update({(2, 1, 1): torch.zeros(9, 4)}), r"Q_J\[\(2, 1, 1\)\] has 36 entries, expected 45"),
+        (lambda q: q.pop((2, 1, 1)), r"Q_J\[\(2, 1, 1\)\]: expected a matrix of \(J, d_in, d_out\), found nothing"),
+        (lambda q: q.update({(2, 1, 1): torch.zeros(9, 4)}), r"Q_J\[\(2, 1, 1\)\]: has 36 entries, expected 45"),
+        (lambda q: q.update({(2, 1, 1): torch.full((9, 5), torch.nan)}), "is not ± the Clebsch-Gordan matrix"),
+        (lambda q: q.update({(2, 1, 1): 1.001 * q[2, 1, 1]}), "is not ± the Clebsch-Gordan matrix"),
+        (lambda q: q.update({(2, 1, 1): q[2, 1, 1].to(torch.complex64)}), "found torch.complex64"),
+        (lambda q: q.update({(2, 1, 1): [1.0]}), "found list"),
         (lambda q: q.update({(2, 1, 1): torch.ones(9, 5)}), "is not ± the Clebsch-Gordan matrix"),
     ],
 )

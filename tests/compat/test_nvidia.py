@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -254,10 +253,15 @@ def test_coincident_points_and_isolated_nodes_are_no_trouble() -> None:
     ("changes", "words"),
     [
         ({"pooling": "max"}, "return_type must be given with pooling"),
-        ({"pooling": "sum", "return_type": 0}, "pooling=sum: expected avg or max or null"),
-        ({"num_heads": 3}, "cannot be divided among 3 heads"),
+        ({"pooling": "sum", "return_type": 0}, "pooling='sum': expected avg or max or null"),
+        ({"num_heads": 3}, "SE3Transformer: 2 channels of degree 0 cannot be divided among 3 heads"),
+        ({"channels_div": 8}, "no channel is left for keys and values"),
+        ({"channels_div": 0}, "channels_div=0: expected a whole number of at least 1"),
+        ({"num_layers": -1}, "num_layers=-1: expected a whole number of at least 0"),
+        ({"return_type": 5}, "return_type=5: expected a degree of fiber_out: 0, 1"),
+        ({"fiber_in": Fiber({})}, "fiber_in: has no channels"),
         ({"num_heads": 0}, "num_heads=0: expected a whole number of at least 1"),
-        ({"fiber_hidden": Fiber({0: 4, 1: 2})}, "do not show unequal_norm"),
+        ({"fiber_hidden": Fiber({0: 4, 1: 2})}, "SE3Transformer: needs unequal_norm"),
         ({"e3nn": "new"}, r"e3nn=new: expected a release, such as 0\.3\.3"),
         ({"kernel": "fast"}, "kernel 'fast' is not known"),
         ({"return_type": 1, "pooling": "max"}, "max pooling of degree 1 is not equivariant"),
@@ -273,12 +277,26 @@ def test_inputs_that_do_not_fit_are_named() -> None:
     model = SE3Transformer(**{**WRITTEN, "fiber_edge": Fiber({0: 1, 1: 1})}).double()
     graph, nodes = small_graph(), small_inputs(WRITTEN["fiber_in"])
     scalars = torch.ones(14, 1, 1, dtype=torch.float64)
-    with pytest.raises(ValueError, match=r"edge_feats: degree 1 is missing; fiber_edge is"):
+    with pytest.raises(ValueError, match=r"edge_feats: degree 1 is missing; expected 1x0\+1x1"):
         model(graph, nodes, {"0": scalars})
-    with pytest.raises(ValueError, match="edge_scalars: expected 1 per edge, got 0"):
+    with pytest.raises(ValueError, match="edge_feats: degree 0 is missing"):
         model(graph, nodes, {"1": torch.ones(14, 1, 3, dtype=torch.float64)})
-    with pytest.raises(ValueError, match=r"node_feats: degree 1 is missing; fiber_in is"):
-        model(graph, {"0": nodes["0"]}, {"0": scalars})
+    vectors = torch.ones(14, 1, 3, dtype=torch.float64)
+    edges = {"0": scalars, "1": vectors}
+    with pytest.raises(ValueError, match=r"node_feats: degree 1 is missing; expected 4x0\+2x1"):
+        model(graph, {"0": nodes["0"]}, edges)
+    with pytest.raises(ValueError, match=r"node_feats\['1'\]: expected shape \[6, 2, 3\], got \(5, 2, 3\)"):
+        model(graph, {**nodes, "1": nodes["1"][1:]}, edges)
+    with pytest.raises(ValueError, match=r"edge_feats\['1'\]: expected shape \[14, 1, 3\], got \(13, 1, 3\)"):
+        model(graph, nodes, {"0": scalars, "1": vectors[1:]})
+    with pytest.raises(ValueError, match="expected an EdgeGraph or a graph of DGL, got a NoneType"):
+        model(None, nodes, edges)
+    with pytest.raises(ValueError, match="edge_feats: degree 0 is given; fiber_edge is"):
+        SE3Transformer(**{**WRITTEN, "fiber_edge": None})(graph, nodes, {"0": scalars})
+    relative = graph.edata["rel_pos"]
+    graph.edata["rel_pos"] = relative[1:]
+    with pytest.raises(ValueError, match=r"edata\['rel_pos'\]: expected shape \[14, 3\], got \(13, 3\)"):
+        model(graph, nodes, edges)
     del graph.edata["rel_pos"]
     with pytest.raises(ValueError, match=r"edata\['rel_pos'\] is missing"):
         model(graph, nodes, {"0": scalars})
@@ -315,6 +333,23 @@ def test_nothing_is_guessed(name: str, config: dict[str, Any], missing: list[str
         ({"norm": False}, "does not fit the configuration: "),
         ({"fiber_edge": {0: 3}}, r"net.0.weight' should have shape \[4, 4\], it has \[4, 2\]"),
         ({"heads": 2}, "'heads' is no argument of this model; did you mean 'num_heads'"),
+        ({"return_type": [1]}, r"return_type=\[1\]: expected a whole number of at least 0 or null"),
+        ({"return_type": True}, "return_type=True: expected"),
+        ({"return_type": 0}, "return_type=0: expected a degree of fiber_out: 1"),
+        ({"pooling": "max"}, "max pooling of degree 1 is not equivariant"),
+        ({"pooling": "avg", "return_type": None}, "return_type=null: with pooling=avg expected the degree"),
+        ({"num_layers": 2.0}, "num_layers=2.0: expected a whole number"),
+        ({"channels_div": "two"}, "channels_div='two': expected a whole number of at least 1"),
+        ({"channels_div": 16}, "no channel is left"),
+        ({"num_heads": 3}, "file: 2 channels of degree 0 cannot be divided among 3 heads"),
+        ({"fiber_hidden": {}}, r"fiber_hidden=0 and parameter 'graph_modules.0.project.weights.0': one has degree 0"),
+        ({"fiber_in": {1: 1.7}}, "fiber_in={1: 1.7}: expected {degree: channels}"),
+        ({"num_degrees": 7}, "does not fit the configuration: .* parameter 'graph_modules.0.project.weights.3'"),
+        ({"num_channels": 8}, "does not fit the configuration: parameter 'graph_modules.0"),
+        ({"num_degrees": "x"}, "num_degrees='x': expected a whole number"),
+        ({"output_dim": None}, "output_dim=null: expected a whole number"),
+        ({"tensor_cores": "no"}, "tensor_cores='no': expected true or false"),
+        ({"unequal_norm": "foo"}, "unequal_norm='foo': expected equivariant or inverted"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_named(config: dict[str, Any], words: str) -> None:
@@ -403,10 +438,9 @@ def test_weights_mean_something_else_with_another_release() -> None:
     assert [row.error for row in same] == [row.error for row in rows]
 
 
-def test_reading_weights_of_another_width_of_the_radial_network() -> None:
-    arguments = {"return_type": None, "pooling": None, **WRITTEN}
+def test_the_width_of_the_radial_network_is_read_off() -> None:
+    assert from_arguments({"return_type": None, "pooling": None, **WRITTEN}).radial_hidden == 32
+    config = {"num_heads": 2, "pooling": None, "return_type": 1}
+    assert from_weights(own("nvidia_partial")["state_dict"], config, "file").radial_hidden == 4
     with pytest.raises(UserError, match=r"fiber_hidden='many': expected {degree: channels}"):
-        from_arguments({**arguments, "fiber_hidden": "many"})
-    architecture = replace(from_arguments(arguments), radial_hidden=8)
-    assert from_arguments(arguments).radial_hidden == 32
-    assert architecture != from_arguments(arguments)
+        from_arguments({**WRITTEN, "fiber_hidden": "many"})

@@ -229,6 +229,12 @@ def test_a_model_from_elsewhere_gets_the_inputs_it_takes(
         assert torch.equal(graph.features[degree], everything.features[degree][:, kept])
 
 
+def test_a_model_that_pools_is_refused(task: NBodyTask) -> None:
+    model = TFN(Fiber("1x1"), Fiber("2x0+2x1"), Fiber("2x1"), num_edge_scalars=1, num_layers=2, pooling="mean")
+    with pytest.raises(UserError, match="pools over each cloud; task nbody needs an output for every particle"):
+        task.select_inputs(model)
+
+
 def test_a_model_of_other_inputs_is_refused_and_changes_nothing(task: NBodyTask) -> None:
     for fiber_in, fiber_out in (("3x0", "2x1"), ("1x1", "1x0")):
         model = TFN(Fiber(fiber_in), Fiber("2x0+2x1"), Fiber(fiber_out), num_layers=2)

@@ -43,8 +43,9 @@ def run(words: Sequence[str]) -> int:
     for path in given.files:
         try:
             results = _compare(path, columns, device)
-        except UserError as error:
-            print(f"se3t: {error}", file=sys.stderr)
+        except (UserError, OSError) as error:  # such as a folder that may not be entered: the other files still count
+            reason = error if isinstance(error, UserError) else f"{path}: {error.strerror or error}"
+            print(f"se3t: {reason}", file=sys.stderr)
             status = UNREADABLE
             continue
         _print(path, columns, results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,25 +30,38 @@ def parser() -> Parser:
 def run(words: Sequence[str]) -> int:
     """Write the model that some released weights belong to as a file of this library."""
     given = parser().parse_args(list(words))
-    if given.to.exists() and not given.force:
-        raise UserError(f"{given.to}: exists; give another name, or --force to replace it")
-    config = {} if given.config is None else read_config(given.config)
+    _require_writable(given.to, given.weights, given.force)
+    own = {} if given.config is None else read_config(given.config)
 
     from se3t.compat.converted import save_model
     from se3t.compat.weights import read_weights
 
     file = read_weights(given.weights, given.prefix)
     couplings = _couplings(given.couplings, file.extra)
-    converted = _load(given.code, file.state_dict, {**file.config, **config}, couplings, str(given.weights))
+    config = {**_of_the_model(given.code, file.state_dict, file.config), **own}
+    converted = _load(given.code, file.state_dict, config, couplings, str(given.weights))
     origin = {
         "code": given.code,
         "file": str(given.weights),
         "sha256": hashlib.sha256(given.weights.read_bytes()).hexdigest(),
-        "config": _plain({**file.config, **config}),
+        "config": _plain(config),
     }
     save_model(given.to, converted, origin)
     _report(given.to, converted)
     return 0
+
+
+def _require_writable(path: Path, weights: Path, force: bool) -> None:
+    """Look at the target before all the work."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"--to {path}: is a folder or a device; expected the name of a file")
+    if path.exists() and weights.exists() and path.samefile(weights):
+        raise UserError(f"--to {path}: is the file of the weights; give another name")
+    if path.exists() and not force:
+        raise UserError(f"{path}: exists; give another name, or --force to replace it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--to {path}: {folder} is not a folder that can be written to")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -81,6 +95,19 @@ def _couplings(path: Path | None, extra: Mapping[str, Any]) -> Any:
     if found is not None and not isinstance(found, Mapping):
         raise UserError(f"Q_J is a {type(found).__name__}; expected matrices by (J, d_in, d_out)")
     return found
+
+
+def _of_the_model(code: str, state: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the configuration that a training script saved with the weights, what is about the model."""
+    if code == "authors":
+        from se3t.compat import authors
+
+        known = (*authors.fields(state), "cls") if authors.recognises(state) else ()
+    else:
+        from se3t.compat.nvidia.architecture import FIELDS
+
+        known = tuple(FIELDS)
+    return {name: value for name, value in config.items() if name in known}
 
 
 def _load(code: str, state: Any, config: dict[str, Any], couplings: Any, source: str) -> Any:

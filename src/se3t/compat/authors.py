@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from se3t.compat.mapping import Converted, RadialNames, Signs, WeightMap, signs_of
-from se3t.compat.settings import merged, readable, require, require_choice, whole
+from se3t.compat.settings import checked, choice, first_name, number, readable, require, require_heads, whole
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import model_from_arguments
@@ -37,11 +37,16 @@ CLASSES = {
     "qm9_tfn": "experiments.qm9.models.TFN",
 }
 _SIZES = ("num_layers", "num_channels", "num_degrees")
-_FIELDS = {
-    "nbody_se3_transformer": (*_SIZES, "div", "n_heads", "si_m", "si_e", "x_ij"),
-    "nbody_tfn": (*_SIZES, "div", "n_heads", "si_m", "si_e", "x_ij"),  # the last five are accepted there and not used
-    "qm9_se3_transformer": (*_SIZES, "atom_feature_size", "num_nlayers", "edge_dim", "div", "pooling", "n_heads"),
-    "qm9_tfn": (*_SIZES, "atom_feature_size", "num_nlayers", "edge_dim", "div", "pooling", "n_heads"),
+_COMMON = {**dict.fromkeys(_SIZES, whole()), "div": number(), "n_heads": whole()}
+_SELF_INTERACTION = choice("1x1", "att")
+_NBODY = {**_COMMON, "si_m": _SELF_INTERACTION, "si_e": _SELF_INTERACTION, "x_ij": choice("add", "cat", None)}
+_QM9 = {**_COMMON, "pooling": choice("avg", "max"), "atom_feature_size": whole(), "num_nlayers": whole(0)}
+_QM9 |= {"edge_dim": whole(0)}
+_FIELDS = {  # the TFNs accept more than they use, as there
+    "nbody_se3_transformer": _NBODY,
+    "nbody_tfn": _NBODY,
+    "qm9_se3_transformer": _QM9,
+    "qm9_tfn": _QM9,
 }
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "nbody_se3_transformer": {"si_m": "1x1", "si_e": "att", "edge_dim": 1},
@@ -56,7 +61,7 @@ _WORDS = {
     "n_heads": "attention heads",
     "x_ij": "add, or null for none",
     "pooling": "avg or max",
-    "Q_J": "the Clebsch-Gordan matrices it was trained with, {(J, d_in, d_out): matrix}",
+    "Q_J": "the Clebsch-Gordan matrices of their training, {(J, d_in, d_out): matrix}, with --couplings",
 }
 
 
@@ -88,8 +93,7 @@ def load(
     settings = _settings(known, kind, given, couplings, source)
     converted = _build(kind, settings, couplings or {}, source, kernel)
     converted.weights.check(state_dict, source)
-    dtype = next(iter(state_dict.values())).dtype
-    converted.model.to(dtype).load_state_dict(converted.weights.to_ours(state_dict))
+    converted.weights.load(converted.model, state_dict)
     return converted
 
 
@@ -126,7 +130,7 @@ def _build(kind: str, settings: dict[str, Any], couplings: Mapping[Any, Tensor],
 
 def fields(state_dict: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The words that a configuration of these weights may hold."""
-    return _FIELDS[_kind(state_dict, None, "weights")]
+    return tuple(_FIELDS[_kind(state_dict, None, "weights")])
 
 
 # --- which model ------------------------------------------------------------------------------------------------------
@@ -139,10 +143,9 @@ def recognises(state_dict: Iterable[str]) -> bool:
 
 def _kind(state: Mapping[str, Tensor], cls: str | None, source: str) -> str:
     if not recognises(state):
-        first = next(iter(state), "nothing")
         raise UserError(
-            f"{source}: not weights of the authors' code: expected parameters named Gblock.0… or block0.0…, the first "
-            f"one here is {first!r}"
+            f"{source}: not weights of the authors' code: expected parameters named Gblock.0… or block0.0…, "
+            f"{first_name(state)}"
         )
     if any(name.startswith("block0.") for name in state):
         kind = "qm9_tfn"
@@ -150,7 +153,7 @@ def _kind(state: Mapping[str, Tensor], cls: str | None, source: str) -> str:
         kind = "nbody_tfn"
     else:
         kind = "qm9_se3_transformer" if any(name.startswith("FCblock.") for name in state) else "nbody_se3_transformer"
-    if cls is not None and not CLASSES[kind].endswith(str(cls)):
+    if cls not in (None, CLASSES[kind], CLASSES[kind].rpartition(".")[2]):
         raise UserError(f"{source}: the weights are those of {CLASSES[kind]}, the configuration says cls={cls}")
     return kind
 
@@ -158,20 +161,18 @@ def _kind(state: Mapping[str, Tensor], cls: str | None, source: str) -> str:
 def _settings(
     known: Mapping[str, Any], kind: str, config: Mapping[str, Any], couplings: object, source: str
 ) -> dict[str, Any]:
-    settings = merged(known, config, _FIELDS[kind], source)
+    settings = {**known, **checked(config, _FIELDS[kind], source)}
     wanted = [*_SIZES] if couplings is not None else [*_SIZES, "Q_J"]
     if kind.endswith("se3_transformer"):
         wanted += ["n_heads", "x_ij" if kind.startswith("nbody") else "pooling"]
     require(settings, {name: _WORDS[name] for name in wanted}, source)
-    whole(settings, [*_SIZES, *(["n_heads"] if "n_heads" in wanted else [])], source)
-    if "x_ij" in wanted:
-        require_choice(settings, "x_ij", ("add", "cat", None), source)
-    if "pooling" in wanted:
-        require_choice(settings, "pooling", ("avg", "max"), source)
     if kind == "qm9_tfn" and "num_nlayers" in config:
         settings["norm_layers"] = config["num_nlayers"]
     if "div" in config or (kind.endswith("se3_transformer") and "mid_channels" not in settings):
         settings["mid_channels"] = int(settings["num_channels"] // config.get("div", 4))
+    if kind.endswith("se3_transformer"):
+        middle = Fiber.uniform(settings["num_degrees"], settings["mid_channels"])
+        require_heads(settings["n_heads"], middle, source)
     return settings
 
 

@@ -18,7 +18,7 @@ from se3t.compat.mapping import Converted
 from se3t.compat.weights import read_file
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.models import MODELS, model_from_arguments
+from se3t.models import model_from_arguments
 
 FORMAT = 1
 KIND = "model"
@@ -78,15 +78,17 @@ def read_model(path: Path) -> ModelFile:
     content = read_file(path)
     if not is_model(content):
         raise UserError(f"{path}: not a converted model (format {FORMAT}); write one with se3t convert")
-    name, arguments = content["model"]["name"], content["model"]["arguments"]
-    if name not in MODELS:
-        raise UserError(f"{path}: holds a model {name!r} that this version does not know; convert it with this version")
-    model = model_from_arguments(name, arguments)
-    state = content["state_dict"]
     try:
+        name, arguments, state = content["model"]["name"], content["model"]["arguments"], content["state_dict"]
+        model = model_from_arguments(name, arguments)
         model.to(next(iter(state.values())).dtype).load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{path}: its weights do not fit its model; convert them again") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}; convert the weights again") from error
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise UserError(
+            f"{path}: does not hold a model of this version ({reason}); convert the weights again"
+        ) from error
     return ModelFile(path, model.eval(), name, arguments, content.get("origin", {}))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -167,6 +167,11 @@ class WeightMap:
     ) -> None:
         radial, start = conv.radial, 0
         total = sum(num_paths(*pair) for pair in pairs)
+        if len({(radial.fiber_out[l], radial.fiber_in[k]) for l, k in pairs}) > 1:
+            raise UserError(
+                f"does not fit the configuration: parameter '{theirs}.weight' serves several degrees, which then need "
+                "as many channels"
+            )
         width_out, width_in = radial.fiber_out[pairs[0][0]], radial.fiber_in[pairs[0][1]]
         rows = (width_out, width_in, total)
         for l, k in pairs:
@@ -197,9 +202,12 @@ class WeightMap:
         for name, shape in self.theirs.items():
             if name not in state:
                 raise _misfit(source, f"parameter {name!r} of shape {list(shape)} is missing")
-            if tuple(state[name].shape) != shape:
-                found = list(state[name].shape)
+            value = state[name]
+            if tuple(value.shape) != shape:
+                found = list(value.shape)
                 raise _misfit(source, f"parameter {name!r} should have shape {list(shape)}, it has {found}")
+            if not value.is_floating_point() or value.layout != torch.strided:
+                raise UserError(f"{source}: parameter {name!r} holds {value.dtype} ({value.layout}); expected numbers")
         for name, value in state.items():
             original = self._original(name)
             if original not in self.theirs:
@@ -212,6 +220,17 @@ class WeightMap:
             if name.startswith(repeated):
                 return original + name.removeprefix(repeated)
         return name
+
+    def load(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Give ``model`` their weights, in their precision: the highest that occurs, at least float32.
+
+        Args:
+            model: the equal model; changes its dtype.
+            state: their state_dict, which has passed :meth:`check`.
+        """
+        dtype = reduce(torch.promote_types, (value.dtype for value in state.values()), torch.float32)
+        exact = {name: value.to(dtype) for name, value in state.items()}
+        model.to(dtype).load_state_dict(self.to_ours(exact))
 
     def to_ours(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Their weights (or gradients) under our names; differentiable."""
@@ -309,20 +328,20 @@ def signs_of(couplings: Mapping[Any, Tensor], max_degree: int, source: str = "Q_
     for degree_out in range(max_degree + 1):
         for degree_in in range(max_degree + 1):
             for degree in range(abs(degree_out - degree_in), degree_out + degree_in + 1):
-                theirs = couplings.get((degree, degree_in, degree_out))
-                if theirs is None:
-                    raise UserError(f"{source}: Q_J lacks (J, d_in, d_out) = {(degree, degree_in, degree_out)}")
+                key = (degree, degree_in, degree_out)
                 ours = clebsch_gordan(degree_out, degree_in, degree).flatten()
-                if theirs.numel() != ours.numel():
-                    raise UserError(
-                        f"{source}: Q_J[{(degree, degree_in, degree_out)}] has {theirs.numel()} entries, "
-                        f"expected {ours.numel()}"
-                    )
-                product = float(theirs.flatten().double() @ ours)
-                if abs(abs(product) - 1) > 1e-5:
-                    raise UserError(
-                        f"{source}: Q_J[{(degree, degree_in, degree_out)}] is not ± the Clebsch-Gordan matrix "
-                        f"(inner product {product:.3g}, expected 1 or -1)"
-                    )
-                table[degree_out, degree_in, degree] = 1 if product > 0 else -1
+                table[degree_out, degree_in, degree] = _sign(couplings.get(key), ours, f"{source}: Q_J[{key}]")
     return lambda degree_out, degree_in, degree: table[degree_out, degree_in, degree]
+
+
+def _sign(theirs: object, ours: Tensor, where: str) -> int:
+    if not isinstance(theirs, Tensor) or not theirs.is_floating_point():
+        found = "nothing" if theirs is None else getattr(theirs, "dtype", type(theirs).__name__)
+        raise UserError(f"{where}: expected a matrix of (J, d_in, d_out), found {found}")
+    if theirs.numel() != ours.numel():
+        raise UserError(f"{where}: has {theirs.numel()} entries, expected {ours.numel()}")
+    product = float(theirs.detach().flatten().cpu().double() @ ours)
+    tolerance = 1e-5 if theirs.element_size() >= 4 else 1e-2
+    if not abs(abs(product) - 1) <= tolerance:  # also where it is not a number
+        raise UserError(f"{where}: is not ± the Clebsch-Gordan matrix (inner product {product:.7g}, expected 1 or -1)")
+    return 1 if product > 0 else -1

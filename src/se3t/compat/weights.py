@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from se3t.compat.settings import prefixes
 from se3t.errors import UserError
 
 _STATES = ("state_dict", "model_state_dict")
 _DDP = "module."
-_ROOTS = re.compile(r"^(.*?)(?:transformer\.)?(?:graph_modules|Gblock|block0)\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,6 @@ def _below(path: Path, tensors: dict[str, Tensor], prefix: str) -> dict[str, Ten
     if found:
         return found
     raise UserError(f"{path}: no parameter is called {prefix}…; {in_words(prefixes(tensors))}")
-
-
-def prefixes(names: Iterable[str]) -> list[str]:
-    """Parts of a model, by what stands before ``graph_modules.``, ``Gblock.`` or ``block0.`` in the names."""
-    matches = (_ROOTS.match(name) for name in names)
-    return list(dict.fromkeys(match[1] for match in matches if match))
 
 
 def in_words(found: list[str], most: int = 8) -> str:

@@ -153,13 +153,16 @@ class NBodyTask(Task):
         """Leave out charges (they stay on the edges) or positions, where the model's ``fiber_in`` does.
 
         Raises:
-            UserError: for other inputs than velocity (``1x1``), charge and velocity (``1x0+1x1``) or all, or another
-                output.
+            UserError: for other inputs than velocity (``1x1``), charge and velocity (``1x0+1x1``) or all, another
+                output, or one for each cloud.
         """
         self.inputs, self.fiber_in = next(
             ((words, fiber) for words, fiber in INPUTS.items() if fiber == model.fiber_in), (self.inputs, self.fiber_in)
         )
         super().select_inputs(model)
+        readout = getattr(model, "readout", None)
+        if readout is not None and readout.pooling is not None:
+            raise UserError("the model pools over each cloud; task nbody needs an output for every particle")
 
     def loss(self, prediction: Features, batch: NBodyBatch) -> Float[Tensor, ""]:
         """(MSE x + MSE v) / 2: both have as many components, so this is the mean square over all of them."""

@@ -115,7 +115,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path}: this checkpoint is damaged ({reason}); use another one, or train again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
-            f"{path}: not a checkpoint of se3t (format {FORMAT}); give a run folder or one of its .ckpt files"
+            f"{path}: not a checkpoint of se3t (format {FORMAT}); give a run folder or one of its .ckpt files, or what "
+            "se3t convert made of weights from elsewhere"
         )
     return Checkpoint(path, content)
 

@@ -217,7 +217,10 @@ def evaluate(
     if converted:
         file = read_model(found.path)
         task, model = build_task(config), file.model.to(dtype)
-        task.select_inputs(model)
+        try:
+            task.select_inputs(model)
+        except UserError as error:
+            raise UserError(f"{found.path}: {error}") from error
         origin = f"{file.origin.get('code', 'elsewhere')} ({Path(str(file.origin.get('file', '?'))).name})"
     else:
         task, model = build(config)

@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from se3t.compat.settings import merged, readable, require, require_choice, whole
+from se3t.compat.nvidia.reading import WeightReader, recognises
+from se3t.compat.settings import (
+    Field,
+    anything,
+    checked,
+    choice,
+    first_name,
+    flag,
+    readable,
+    require,
+    require_heads,
+    whole,
+)
 from se3t.errors import UserError
 from se3t.fiber import Fiber
-from se3t.nn.basis import num_paths
 
-FIELDS = (
-    "num_layers",
-    "fiber_in",
-    "fiber_hidden",
-    "fiber_out",
-    "fiber_edge",
-    "num_heads",
-    "channels_div",
-    "return_type",
-    "pooling",
-    "norm",
-    "use_layer_norm",
-    "tensor_cores",
-    "low_memory",
-    "num_degrees",
-    "num_channels",
-    "output_dim",
-    "e3nn",
-    "unequal_norm",
-)
+_FIBER = anything("{degree: channels}")
+FIELDS: dict[str, Field] = {
+    "num_layers": whole(0),
+    **dict.fromkeys(("fiber_in", "fiber_hidden", "fiber_out", "fiber_edge"), _FIBER),
+    "num_heads": whole(),
+    "channels_div": whole(),
+    "return_type": whole(0, None),
+    "pooling": choice("avg", "max", None),
+    **dict.fromkeys(("norm", "use_layer_norm", "tensor_cores", "low_memory"), flag()),
+    "num_degrees": whole(),
+    "num_channels": whole(),
+    "output_dim": whole(),
+    "e3nn": anything("a release, such as 0.3.3"),
+    "unequal_norm": choice("equivariant", "inverted"),
+}
 """Words of a configuration: constructor arguments of ``SE3Transformer`` and ``SE3TransformerPooled``, ``e3nn`` (release
-that made the Clebsch–Gordan coefficients) and ``unequal_norm`` (which of two releases of the norm layer)."""
+that made the Clebsch–Gordan coefficients) and ``unequal_norm`` (which of two releases of the norm layer). What
+``tensor_cores`` and ``low_memory`` say, weights show."""
 _WORDS = {
+    "num_layers": "attention layers",
     "num_heads": "attention heads",
+    "channels_div": "hidden channels / channels of keys and values",
     "fiber_in": "{degree: channels}",
     "fiber_hidden": "{degree: channels}",
     "fiber_out": "{degree: channels}",
@@ -45,7 +53,6 @@ _WORDS = {
     "return_type": "degree that is returned, or null for all",
     "unequal_norm": "equivariant as in RFdiffusion, or inverted as in NVIDIA's later code",
 }
-FUSIONS = {"conv_out": "degree_out", "conv_in": "degree_in"}
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,11 @@ def from_arguments(arguments: Mapping[str, Any], source: str = "SE3Transformer")
     Raises:
         UserError: for a missing or wrong argument.
     """
-    settings = _with_values({"norm": True, **_normalised(arguments, source)})
-    return _complete(settings, _fusions_of_arguments(settings), source)
+    settings = _normalised(checked(arguments, FIELDS, source), source)
+    wanted = ("num_layers", "fiber_in", "fiber_hidden", "fiber_out", "channels_div")
+    require(settings, {name: _WORDS[name] for name in wanted}, source, of_weights=False)
+    settings = _with_values({"norm": True, "fiber_edge": Fiber({}), **settings})
+    return _complete(settings, _fusions_of_arguments(settings), source, of_weights=False)
 
 
 def _fusions_of_arguments(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -181,9 +191,9 @@ def _fiber(value: Any, name: str, source: str) -> Fiber:
             return Fiber(value)
         if isinstance(value, dict):
             pairs = dict.items(value)  # their class iterates over pairs
-            return Fiber({int(degree): int(channels) for degree, channels in pairs})
+            return Fiber({int(degree): channels for degree, channels in pairs})
         num_degrees, channels = value
-        return Fiber.uniform(int(num_degrees), int(channels))
+        return Fiber.uniform(num_degrees, channels)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{source}: {name}={value!r}: expected {{degree: channels}}, '16x0+8x1' or (num_degrees, channels)"
@@ -205,30 +215,41 @@ def from_weights(state: Mapping[str, Tensor], config: Mapping[str, Any], source:
         UserError: when these are not weights of that code, or fields are missing.
     """
     if not recognises(state):
-        first = next(iter(state), "nothing")
         raise UserError(
             f"{source}: not weights of NVIDIA's code: expected parameters named graph_modules.0… or "
-            f"transformer.graph_modules.0…, the first one here is {first!r}"
+            f"transformer.graph_modules.0…, {first_name(state)}"
         )
     with readable(source):
-        reader = _Reader(state, source)
+        reader = WeightReader(state)
         known, fusions = reader.settings(), reader.fusions()
-    given = _normalised(merged({}, config, FIELDS, source), source)
-    settings = _with_values({**known, **given}) if "channels_div" in given else {**known, **given}
+    given = _normalised(_with_degrees(checked(config, FIELDS, source), known), source)
+    settings = {**known, **given}
+    if "channels_div" in given and "fiber_hidden" in settings:
+        settings = _with_values(settings)
     if settings["num_layers"] != known["num_layers"]:
         raise UserError(
             f"{source}: does not fit the configuration: it has {known['num_layers']} attention layers, not "
             f"num_layers={settings['num_layers']}; they differ from parameter {reader.first_of_last_layer()!r} on"
         )
+    for degree in sorted({*settings.get("fiber_hidden", {})} ^ {*known.get("fiber_hidden", {})}):
+        raise UserError(
+            f"{source}: does not fit the configuration: fiber_hidden={settings['fiber_hidden']!r} and parameter "
+            f"'{reader.root}0.project.weights.{degree}': one has degree {degree}, the other has not"
+        )
     return _complete(settings, fusions, source)
 
 
-def recognises(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether parameter names are those of NVIDIA's code."""
-    return any(re.match(r"(transformer\.)?graph_modules\.\d+\.", name) for name in state_dict)
+def _with_degrees(config: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Of ``num_degrees`` and ``num_channels`` one may be given: weights show the other."""
+    hidden: Fiber = known.get("fiber_hidden", Fiber({}))
+    if hidden and ("num_degrees" in config or "num_channels" in config):
+        return {"num_degrees": len(hidden), "num_channels": hidden[hidden.degrees[0]], **config}
+    return config
 
 
-def _complete(settings: Mapping[str, Any], fusions: tuple[str, ...], source: str) -> Architecture:
+def _complete(
+    settings: Mapping[str, Any], fusions: tuple[str, ...], source: str, *, of_weights: bool = True
+) -> Architecture:
     is_pooled = "output_dim" in settings
     if is_pooled and "pooling" in settings:
         settings = {**settings, "pooling": settings["pooling"] or "max"}  # as their constructor does
@@ -237,15 +258,13 @@ def _complete(settings: Mapping[str, Any], fusions: tuple[str, ...], source: str
     hidden = settings.get("fiber_hidden", Fiber({}))
     if settings.get("norm", True) and len(set(hidden.values())) > 1:
         wanted.append("unequal_norm")
-    require(settings, {name: _WORDS[name] for name in wanted}, source)
-    whole(settings, ["num_heads"], source)
-    require_choice(settings, "pooling", ("avg", "max", None), source)
-    if "unequal_norm" in wanted:
-        require_choice(settings, "unequal_norm", ("equivariant", "inverted"), source)
+    require(settings, {name: _WORDS[name] for name in wanted}, source, of_weights=of_weights)
+    if is_pooled:
+        settings = {**settings, "return_type": 0}
+    _require_sound(settings, source)
     return Architecture(
         fusions=fusions,
         layer_norm=settings.get("use_layer_norm", True),
-        return_type=0 if is_pooled else settings["return_type"],
         output_dim=settings.get("output_dim"),
         unequal_norm=settings.get("unequal_norm"),
         radial_hidden=settings.get("radial_hidden", 32),
@@ -260,124 +279,24 @@ def _complete(settings: Mapping[str, Any], fusions: tuple[str, ...], source: str
                 "num_layers",
                 "num_heads",
                 "norm",
+                "return_type",
                 "pooling",
             )
         },
     )
 
 
-class _Reader:
-    """What names and shapes of a state_dict show."""
-
-    def __init__(self, state: Mapping[str, Tensor], source: str) -> None:
-        self.source = source
-        self.is_pooled = any(name.startswith("transformer.") for name in state)
-        self.all = state
-        root = "transformer.graph_modules." if self.is_pooled else "graph_modules."
-        self.modules: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith(root):
-                number, _, rest = name.removeprefix(root).partition(".")
-                self.modules.setdefault(int(number), {})[rest] = value
-        self.attention = [m for m in self.modules.values() if any(name.startswith("to_key_value.") for name in m)]
-        self.last = self.modules[max(self.modules)]
-
-    def settings(self) -> dict[str, Any]:
-        known: dict[str, Any] = {
-            "num_layers": len(self.attention),
-            "norm": any("norm" in name.split(".")[0] for module in self.modules.values() for name in module),
-        }
-        first = next(v for m in self.modules.values() for n, v in m.items() if n.endswith("radial_func.net.0.weight"))
-        known["radial_hidden"], invariants = first.shape[0], first.shape[1] - 1
-        known["use_layer_norm"] = any(n.endswith("radial_func.net.3.weight") for n in self.all)
-        if not self.attention:
-            return known
-        known |= self._fibers(invariants)
-        if self.is_pooled and "mlp.2.weight" in self.all:
-            known["output_dim"] = self.all["mlp.2.weight"].shape[0]
-        return known
-
-    def fusions(self) -> tuple[str, ...]:
-        layers = [_below(module, "to_key_value.") for module in self.attention]
-        return tuple(_fusion_by_name(layer) for layer in [*layers, self.last])
-
-    def first_of_last_layer(self) -> str:
-        """Name of the first parameter of the last convolution."""
-        number = max(self.modules)
-        return next(name for name in self.all if f"graph_modules.{number}." in name)
-
-    def _fibers(self, invariants: int) -> dict[str, Any]:
-        block = self.attention[0]
-        project = _by_degree(block, "project.weights.")
-        query = _by_degree(block, "to_query.weights.")
-        hidden = Fiber({l: weight.shape[0] for l, weight in project.items()})
-        value = Fiber({l: query[l].shape[0] if l in query else weight.shape[1] for l, weight in project.items()})
-        fiber_in = Fiber({l: weight.shape[1] for l, weight in query.items()})
-        known: dict[str, Any] = {"fiber_hidden": hidden, "fiber_value": value}
-        sources = _source_channels(_below(block, "to_key_value."), value + value.restrict(fiber_in), hidden.max_degree)
-        if set(sources) == set(fiber_in):
-            known["fiber_in"] = fiber_in
-        edges = {l: sources[l] - channels for l, channels in fiber_in.items() if l in sources}
-        out = self._fiber_out(hidden)
-        if out is not None:
-            known["fiber_out"] = out
-            last = _source_channels(self.last, out, max(hidden.max_degree, out.max_degree))
-            edges |= {l: last[l] - channels for l, channels in hidden.items() if l in last}
-        known["fiber_edge"] = Fiber({**{l: count for l, count in edges.items() if l > 0 and count > 0}, 0: invariants})
-        return known
-
-    def _fiber_out(self, hidden: Fiber) -> Fiber | None:
-        """Channels of the last convolution, as far as they can be told from its weights."""
-        own = {l: weight.shape[0] for l, weight in _by_degree(self.last, "to_kernel_self.").items()}
-        fused = _fusion_by_name(self.last)
-        if fused == "degree_out":
-            degrees = {int(name.split(".")[1]) for name in self.last if name.startswith("conv_out.")}
-        elif fused == "none":
-            degrees = {int(re.split(r"[.,]", name)[2]) for name in self.last if name.startswith("conv.")}
-        else:
-            degrees = set(own)  # all degrees up to the largest; those that the hidden layers lack do not show
-        return Fiber(own) if degrees == set(own) else None
-
-
-def _below(module: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in module.items() if name.startswith(prefix)}
-
-
-def _by_degree(module: Mapping[str, Tensor], prefix: str) -> dict[int, Tensor]:
-    return {int(degree): value for degree, value in sorted(_below(module, prefix).items()) if degree.isdigit()}
-
-
-def _fusion_by_name(module: Mapping[str, Tensor]) -> str:
-    for name in module:
-        if name.startswith("conv.radial_func."):
-            return "full"
-        if name.split(".")[0] in FUSIONS:
-            return FUSIONS[name.split(".")[0]]
-    return "none"
-
-
-def _source_channels(module: Mapping[str, Tensor], fiber_out: Fiber, max_degree: int) -> dict[int, int]:
-    """Channels of the source features by degree, edge features included: rows of the last radial layers, divided."""
-    rows = {
-        name.rpartition(".radial_func.")[0]: value.shape[0]
-        for name, value in module.items()
-        if re.search(r"radial_func\.net\.(4|6)\.weight$", name) and value.dim() == 2
-    }
-    found: dict[int, int] = {}
-    every = range(max_degree + 1)
-    for name, size in rows.items():
-        head, _, degrees = name.partition(".")
-        if head == "conv" and degrees:
-            k, l = (int(part) for part in degrees.split(","))
-            found[k] = size // (fiber_out.get(l, 1) * num_paths(l, k))
-        elif head == "conv_out":
-            l = int(degrees)
-            width = size // (fiber_out.get(l, 1) * sum(num_paths(l, k) for k in every))
-            found |= dict.fromkeys(every, width)
-        elif head == "conv_in":
-            k = int(degrees)
-            found[k] = size // (max(fiber_out.values()) * sum(num_paths(l, k) for l in every))
-        else:
-            total = sum(num_paths(l, k) for l in every for k in every)
-            found |= dict.fromkeys(every, size // (max(fiber_out.values()) * total))
-    return found
+def _require_sound(settings: Mapping[str, Any], source: str) -> None:
+    """What their constructor refuses, and what would fail in a call."""
+    for name in ("fiber_in", "fiber_hidden", "fiber_out"):
+        if not settings[name]:
+            raise UserError(f"{source}: {name}: has no channels; expected {_WORDS[name]}")
+    require_heads(settings["num_heads"], settings["fiber_value"], source)
+    returned, pooling = settings["return_type"], settings["pooling"]
+    if returned is not None and returned not in settings["fiber_out"]:
+        degrees = ", ".join(map(str, settings["fiber_out"]))
+        raise UserError(f"{source}: return_type={returned}: expected a degree of fiber_out: {degrees}")
+    if pooling is not None and returned is None:
+        raise UserError(f"{source}: return_type=null: with pooling={pooling} expected the degree that is pooled")
+    if pooling == "max" and returned:
+        raise UserError(f"{source}: max pooling of degree {returned} is not equivariant; use avg, or return_type 0")

@@ -141,8 +141,10 @@ def from_dgl(graph: Any) -> EdgeGraph:
         graph: a ``dgl.DGLGraph`` with one type of nodes and edges; DGL itself is not imported.
 
     Raises:
-        ValueError: for several types of edges.
+        ValueError: for several types of edges, or what is no graph.
     """
+    if not callable(getattr(graph, "edges", None)):
+        raise ValueError(f"graph: expected an EdgeGraph or a graph of DGL, got a {type(graph).__name__}")
     if len(graph.etypes) != 1:
         raise ValueError(f"graph: expected one type of edges, got {len(graph.etypes)}: {', '.join(graph.etypes)}")
     source, target = graph.edges()

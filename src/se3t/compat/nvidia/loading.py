@@ -51,10 +51,12 @@ def load(
     else:
         coefficients = signs_of(couplings, architecture.max_degree, source)
     signs = kernel_signs(coefficients)
-    weights, arguments, model = equal_model(architecture, signs, kernel)
+    try:
+        weights, arguments, model = equal_model(architecture, signs, kernel)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     weights.check(state_dict, source)
-    dtype = next(iter(state_dict.values())).dtype
-    model.to(dtype).load_state_dict(weights.to_ours(state_dict))
+    weights.load(model, state_dict)
     return Converted(model.eval(), weights, "se3_transformer", arguments, {"architecture": architecture})
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from se3t import fiber as fibers
 from se3t.compat.mapping import Converted, Shape, WeightMap
-from se3t.compat.nvidia.architecture import Architecture, from_arguments, from_weights
+from se3t.compat.nvidia.architecture import FIELDS, Architecture, from_arguments, from_weights
 from se3t.compat.nvidia.fiber import Fiber
 from se3t.compat.nvidia.graph import as_edge_graph
 from se3t.compat.nvidia.loading import coefficient_signs, equal_model, kernel_signs, load
@@ -130,6 +131,7 @@ class SE3Transformer(nn.Module):
         self.architecture = architecture
         self.return_type, self.pooling, self.e3nn = architecture.return_type, architecture.pooling, e3nn
         self.num_layers, self.num_heads = architecture.num_layers, architecture.num_heads
+        self.max_degree = architecture.max_degree
         self.fiber_edge = Fiber.from_native(architecture.fiber_edge)
         with torch.device("meta"):  # its parameters are never used: those of this module take their place in each call
             weights, self._arguments, native = equal_model(architecture, kernel_signs(coefficient_signs(e3nn)), kernel)
@@ -187,14 +189,16 @@ class SE3Transformer(nn.Module):
         relative = graph.edata.get("rel_pos")
         if relative is None:
             raise ValueError("graph: edata['rel_pos'] is missing: relative positions x[target] − x[source], [edge, 3]")
-        absent = [degree for degree in self.architecture.fiber_in if str(degree) not in node_feats]
-        if absent:
-            raise ValueError(f"node_feats: degree {absent[0]} is missing; fiber_in is {self.architecture.fiber_in!r}")
+        if relative.shape != (graph.num_edges(), 3):
+            raise ValueError(
+                f"graph: edata['rel_pos']: expected shape [{graph.num_edges()}, 3], got {tuple(relative.shape)}"
+            )
+        _require_fiber("node_feats", node_feats, self.architecture.fiber_in, graph.num_nodes())
+        _require_fiber("edge_feats", edge_feats, self.architecture.fiber_edge, graph.num_edges())
+        if "0" in edge_feats and 0 not in self.architecture.fiber_edge:
+            raise ValueError(f"edge_feats: degree 0 is given; fiber_edge is {self.fiber_edge!r}, without it")
         scalars = edge_feats.get("0")
         joined = [degree for degree in self.architecture.fiber_edge if degree > 0]
-        missing = [degree for degree in joined if str(degree) not in edge_feats]
-        if missing:
-            raise ValueError(f"edge_feats: degree {missing[0]} is missing; fiber_edge is {self.fiber_edge!r}")
         source, target = graph.edges()
         return Graph(
             positions=relative.new_zeros(graph.num_nodes(), 3),
@@ -223,7 +227,8 @@ class SE3TransformerPooled(SE3Transformer):
         num_degrees: hidden degrees 0 … num_degrees − 1.
         num_channels: hidden channels of each.
         output_dim: width of the output.
-        kwargs: further arguments of :class:`SE3Transformer`; ``pooling`` is ``max`` unless given.
+        kwargs: further arguments of :class:`SE3Transformer`, ``num_layers``, ``num_heads`` and ``channels_div`` among
+            them; ``pooling`` is ``max`` unless given.
 
     Raises:
         ValueError: naming the argument.
@@ -244,7 +249,7 @@ class SE3TransformerPooled(SE3Transformer):
         arguments = {
             "norm": True,
             "use_layer_norm": True,
-            **kwargs,
+            **{name: value for name, value in kwargs.items() if name in FIELDS},  # others are ignored, as there
             "pooling": kwargs.get("pooling") or "max",
             "fiber_in": fiber_in,
             "fiber_out": fiber_out,
@@ -265,6 +270,15 @@ class SE3TransformerPooled(SE3Transformer):
         """``[graph, output_dim]``, or ``[graph]`` where that is 1; arguments as in :meth:`SE3Transformer.forward`."""
         out = self._run(graph, node_feats, edge_feats)
         return out[0].squeeze(-1).squeeze(-1)
+
+
+def _require_fiber(name: str, features: Mapping[str, Tensor], fiber: fibers.Fiber, rows: int) -> None:
+    for degree, channels in fiber.items():
+        if str(degree) not in features:
+            raise ValueError(f"{name}: degree {degree} is missing; expected {fiber!r}")
+        found = tuple(features[str(degree)].shape)
+        if found != (rows, channels, 2 * degree + 1):
+            raise ValueError(f"{name}['{degree}']: expected shape [{rows}, {channels}, {2 * degree + 1}], got {found}")
 
 
 def _hang(root: nn.Module, path: list[str], parameter: nn.Parameter) -> None:
