@@ -111,6 +111,7 @@ class TFNModel:
     radial_hidden: int = number(32, at_least=1)
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     kernel: str = choice("edge_frame", "vectorised", "reference")
+    memory: str = choice("auto", "speed", "low")
 
 
 @dataclass
@@ -130,6 +131,7 @@ class SE3TransformerModel:
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     fuse_key_value: bool = True
     kernel: str = choice("edge_frame", "vectorised", "reference")
+    memory: str = choice("auto", "speed", "low")
 
 
 # --- task, optimiser, trainer, logger -----------------------------------------------------------------------

@@ -98,6 +98,23 @@ class TestSE3TransformerResidual(ModelContract):
         )
 
 
+class TestSE3TransformerLowMemory(ModelContract):
+    """Radial weights made chunk by chunk, one radial network for all pairs of degrees."""
+
+    fiber_in, fiber_out, num_edge_scalars = Fiber("1x0+2x1"), Fiber("2x1"), 1
+
+    def make_model(self) -> SE3Transformer:
+        return SE3Transformer(
+            self.fiber_in,
+            HIDDEN,
+            self.fiber_out,
+            num_edge_scalars=1,
+            num_layers=2,
+            share_radial="full",
+            memory="low",
+        )
+
+
 def test_a_convolution_as_last_layer_takes_over_what_it_has() -> None:
     """Heads and skips are not for it; radial networks, kernel and its own options are."""
     model = SE3Transformer(

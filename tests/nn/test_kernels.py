@@ -8,13 +8,16 @@ from torch import Tensor, nn
 
 from se3t.fiber import Features, Fiber, rotate_features
 from se3t.nn import EquivariantConv
-from se3t.nn.kernels import KERNELS, get_kernel
+from se3t.nn.kernels import KERNELS, edge_frame, get_kernel
 from se3t.nn.kernels.product import transposed_product
 from se3t.so3 import random_rotation
 
 from .clouds import AXES, COINCIDENT, FIBER, basis_of, make_graph
 
-FAST = [name for name in KERNELS if name != "reference"]
+LOW = "edge_frame low"
+"""The kernel ``edge_frame`` with ``memory="low"``, in chunks of a few edges."""
+FAST = [*(name for name in KERNELS if name != "reference"), LOW]
+ALL = ["reference", *FAST]
 FIBERS = [
     (FIBER, FIBER),
     (Fiber("2x0"), Fiber("3x2")),
@@ -24,12 +27,22 @@ FIBERS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("se3t.nn.kernels.chunked.CHUNK_BYTES", {"cpu": 2**14})
+
+
+def conv_of(fiber_in: Fiber, fiber_out: Fiber, kernel: str, *args: object, **options: object) -> EquivariantConv:
+    name, _, memory = kernel.partition(" ")
+    return EquivariantConv(fiber_in, fiber_out, *args, kernel=name, memory=memory or "speed", **options)  # type: ignore[arg-type]
+
+
 def pair_of(fiber_in: Fiber, fiber_out: Fiber, kernel: str, **options: object) -> tuple[nn.Module, nn.Module]:
     """The same layer with the reference kernel and with another one."""
     layers = []
     for name in ("reference", kernel):
         torch.manual_seed(3)
-        layer = EquivariantConv(fiber_in, fiber_out, 2, kernel=name, **options).double()  # type: ignore[arg-type]
+        layer = conv_of(fiber_in, fiber_out, name, 2, **options).double()
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
@@ -56,7 +69,7 @@ def test_kernel_equals_the_reference(
     assert largest_difference(reference(graph.features, basis), fast(graph.features, basis)) < 1e-12
 
 
-@pytest.mark.parametrize("kernel", list(KERNELS))
+@pytest.mark.parametrize("kernel", ALL)
 @pytest.mark.parametrize("share", ["none", "full"])
 def test_reciprocal_pairs_give_the_same_node_features(kernel: str, share: str) -> None:
     reference, fast = pair_of(FIBER, FIBER, kernel, share_radial=share)
@@ -68,10 +81,12 @@ def test_reciprocal_pairs_give_the_same_node_features(kernel: str, share: str) -
 
 @pytest.mark.parametrize("kernel", FAST)
 @pytest.mark.parametrize("positions", [None, AXES, COINCIDENT], ids=["generic", "axes", "coincident"])
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_kernel_gradients_equal_those_of_the_reference(kernel: str, positions: Tensor | None, symmetric: bool) -> None:
+@pytest.mark.parametrize(("symmetric", "share"), [(False, "degree_out"), (True, "degree_out"), (True, "full")])
+def test_kernel_gradients_equal_those_of_the_reference(
+    kernel: str, positions: Tensor | None, symmetric: bool, share: str
+) -> None:
     """To parameters, features and positions; the last one twice."""
-    layers = pair_of(FIBER, FIBER, kernel, share_radial="degree_out")
+    layers = pair_of(FIBER, FIBER, kernel, share_radial=share)
     graph = make_graph(FIBER, positions, symmetric=symmetric)
     probe = {degree: torch.randn_like(value) for degree, value in graph.features.items()}
     results = []
@@ -90,15 +105,16 @@ def test_kernel_gradients_equal_those_of_the_reference(kernel: str, positions: T
         )
         out = layer(moved.features, basis_of(moved, pair=True))
         loss = sum((out[degree] * probe[degree]).sum() for degree in out)
+        direct = torch.autograd.grad(loss, [*leaves, *layer.parameters()], retain_graph=True)
         first = torch.autograd.grad(loss, [*leaves, *layer.parameters()], create_graph=True)
         second = torch.autograd.grad(first[0].square().sum(), [leaves[0], *layer.parameters()], allow_unused=True)
-        results.append([*first, *(value for value in second if value is not None)])
+        results.append([*direct, *first, *(value for value in second if value is not None)])
     for expected, received in zip(*results, strict=True):
         assert received.isfinite().all()
         assert (expected - received).abs().max() <= 1e-11 * (1 + expected.abs().max())
 
 
-@pytest.mark.parametrize("kernel", list(KERNELS))
+@pytest.mark.parametrize("kernel", ALL)
 def test_position_gradients_are_complete_by_finite_differences(kernel: str) -> None:
     layer = pair_of(Fiber("1x0+1x1"), Fiber("1x0+1x1+1x2"), kernel)[1]
     graph = make_graph(Fiber("1x0+1x1"), symmetric=True)
@@ -112,7 +128,7 @@ def test_position_gradients_are_complete_by_finite_differences(kernel: str) -> N
     assert torch.autograd.gradgradcheck(output, graph.positions.clone().requires_grad_(), fast_mode=True)
 
 
-@pytest.mark.parametrize("kernel", list(KERNELS))
+@pytest.mark.parametrize("kernel", ALL)
 @pytest.mark.parametrize("positions", [None, AXES, COINCIDENT], ids=["generic", "axes", "coincident"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-6)])
 def test_convolution_is_equivariant(
@@ -128,7 +144,7 @@ def test_convolution_is_equivariant(
         assert (expected[degree] - received[degree]).norm() <= tolerance * expected[degree].norm()
 
 
-@pytest.mark.parametrize("kernel", list(KERNELS))
+@pytest.mark.parametrize("kernel", ALL)
 def test_kernel_of_a_graph_without_edges_is_empty(kernel: str) -> None:
     layer = pair_of(FIBER, FIBER, kernel)[1]
     graph = make_graph(FIBER, radius=1e-6)
@@ -136,6 +152,63 @@ def test_kernel_of_a_graph_without_edges_is_empty(kernel: str) -> None:
     out = layer(graph.features, basis_of(graph, pair=True))
     own = layer.self_interaction(graph.features)  # type: ignore[operator]
     assert all(torch.equal(out[degree], own[degree]) for degree in FIBER)
+
+
+@pytest.mark.parametrize("share", ["none", "full"])
+def test_the_size_of_a_chunk_changes_nothing(share: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = pair_of(FIBER, FIBER, LOW, share_radial=share, reduce="none")[1]
+    graph = make_graph(FIBER, symmetric=True)
+    results = []
+    for size in (1, 2**13, 2**30):  # one pair of edges, some, all
+        monkeypatch.setattr("se3t.nn.kernels.chunked.CHUNK_BYTES", {"cpu": size})
+        out = layer(graph.features, basis_of(graph, pair=True))
+        loss = sum(value.square().sum() for value in out.values())
+        results.append([*out.values(), *torch.autograd.grad(loss, list(layer.parameters()))])
+    for values in results[1:]:
+        for expected, received in zip(results[0], values, strict=True):
+            torch.testing.assert_close(received, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("share", ["none", "full"])
+def test_low_memory_keeps_no_radial_weights(share: str) -> None:
+    """What autograd holds between forward and backward."""
+    fiber = Fiber.uniform(4, 8)
+    kept: dict[str, int] = {}
+    for kernel in ("edge_frame", LOW):
+        layer = conv_of(fiber, fiber, kernel, 2, share_radial=share, reduce="none")
+        graph = make_graph(fiber, torch.randn(24, 3, dtype=torch.float64)).to(torch.float32)
+        tensors: dict[int, int] = {}
+
+        def keep(value: Tensor, tensors: dict[int, int] = tensors) -> Tensor:
+            tensors[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+            return value
+
+        basis = basis_of(graph)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            out = layer(graph.features, basis)
+        assert out[3].requires_grad
+        kept[kernel] = sum(tensors.values())
+    radial_weights = graph.edge_index.shape[1] * 44 * 8 * 8 * 4
+    assert kept["edge_frame"] - kept[LOW] > 0.9 * radial_weights
+
+
+def test_memory_is_chosen_by_the_size_of_the_radial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = make_graph(FIBER)
+    chosen: list[str] = []
+    for function, word in (("_composed", "speed"), ("fused_messages", "low")):
+        original = getattr(edge_frame, function)
+
+        def note(*args: object, original: Callable[..., Features] = original, word: str = word) -> Features:
+            chosen.append(word)
+            return original(*args)
+
+        monkeypatch.setattr(edge_frame, function, note)
+    for size in (2**30, 1):
+        monkeypatch.setattr(edge_frame, "WHOLE_BYTES", {"cpu": size})
+        EquivariantConv(FIBER, FIBER, 2, memory="auto").double()(graph.features, basis_of(graph))
+    assert chosen == ["speed", "low"]
+    with pytest.raises(ValueError, match="memory='much': expected one of auto, speed, low"):
+        EquivariantConv(FIBER, FIBER, memory="much")
 
 
 def test_unknown_kernel_is_refused_with_the_known_ones() -> None:

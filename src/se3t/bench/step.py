@@ -37,7 +37,8 @@ TOLERANCE = 1e-12  # largest relative difference between kernels, float64
 FIBER_IN, FIBER_OUT = Fiber("1x0+2x1"), Fiber("2x1")
 PEER = "peer"
 SEPARATE = "-separate"  # ending of a contender whose keys and values have a radial network each, as the peer's
-CONTENDERS = (*KERNELS, f"vectorised{SEPARATE}", PEER)
+LOW = "-low"  # ending of a contender that keeps no radial weights, whatever their size
+CONTENDERS = (*KERNELS, f"edge_frame{LOW}", f"vectorised{SEPARATE}", PEER)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def build_model(settings: Settings, name: str) -> SE3Transformer:
         norm="bias",
         share_radial="none",
         fuse_key_value=not name.endswith(SEPARATE),
-        kernel=name.removesuffix(SEPARATE),
+        kernel=name.removesuffix(SEPARATE).removesuffix(LOW),
+        memory="low" if name.endswith(LOW) else "speed",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -320,6 +322,8 @@ def _notes(results: Sequence[Result], settings: Settings) -> list[str]:
         notes.append(
             f"{SEPARATE}: keys and values with a radial network each, as in the peer; by default they share it."
         )
+    if any(result.name.endswith(LOW) for result in results):
+        notes.append(f"{LOW}: radial weights are made a few edges at a time, and again for the gradients (memory=low).")
     if any(result.name == PEER for result in results):
         notes += _PEER_NOTES
     return notes

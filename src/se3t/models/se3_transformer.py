@@ -92,6 +92,7 @@ class SE3Transformer(EquivariantStack):
             skip=config.skip,
             fuse_key_value=config.fuse_key_value,
             kernel=config.kernel,
+            memory=config.memory,
             radial_hidden=config.radial_hidden,
             share_radial=config.share_radial,
         )

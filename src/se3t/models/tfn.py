@@ -66,6 +66,7 @@ class TFN(EquivariantStack):
             norm=config.norm,
             reduce=config.reduce,
             kernel=config.kernel,
+            memory=config.memory,
             radial_hidden=config.radial_hidden,
             share_radial=config.share_radial,
         )

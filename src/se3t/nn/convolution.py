@@ -9,7 +9,7 @@ from torch_geometric.utils import scatter
 from se3t.fiber import Features, Fiber, cat_features
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
-from se3t.nn.kernels import get_kernel
+from se3t.nn.kernels import MEMORY, get_kernel
 from se3t.nn.linear import EquivariantLinear
 from se3t.nn.precision import accumulated
 from se3t.nn.radial import RadialNetwork
@@ -39,6 +39,8 @@ class EquivariantConv(nn.Module):
             ``none``.
         self_interaction_bias: whether its degree 0 has a bias.
         kernel: name of the implementation, see :mod:`se3t.nn.kernels`.
+        memory: ``speed`` keeps the radial weights of all edges for the gradients, ``low`` makes them a few edges at a
+            time, twice; ``auto`` decides by their size. Only kernel ``edge_frame`` has the choice.
         radial_hidden, radial_layer_norm, radial_bias, share_radial, scalar_constant: see :class:`RadialNetwork`.
 
     Raises:
@@ -61,6 +63,7 @@ class EquivariantConv(nn.Module):
         self_interaction: str = "once",
         self_interaction_bias: bool = False,
         kernel: str = "edge_frame",
+        memory: str = "auto",
         radial_hidden: int = 32,
         radial_layer_norm: bool = True,
         radial_bias: bool = True,
@@ -72,7 +75,9 @@ class EquivariantConv(nn.Module):
             raise ValueError(f"reduce={reduce!r}: expected one of {', '.join(REDUCTIONS)}")
         if self_interaction not in SELF_INTERACTIONS:
             raise ValueError(f"self_interaction={self_interaction!r}: expected one of {', '.join(SELF_INTERACTIONS)}")
-        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+        if memory not in MEMORY:
+            raise ValueError(f"memory={memory!r}: expected one of {', '.join(MEMORY)}")
+        self.fiber_in, self.fiber_out, self.memory = fiber_in, fiber_out, memory
         self.fiber_edge = fiber_edge or Fiber({})
         self.edge_mode, self.reduce, self.kernel = edge_mode, reduce, get_kernel(kernel)
         self.fiber_joined = _joined(fiber_in, self.fiber_edge, edge_mode)
@@ -118,7 +123,7 @@ class EquivariantConv(nn.Module):
         if self.fiber_joined:
             join = _add if self.edge_mode == "add" else cat_features
             source = join(source, {degree: geometry.edge_features[degree] for degree in self.fiber_joined})
-        out = self.kernel(source, self.radial(geometry), self.radial, basis)
+        out = self.kernel(source, self.radial(geometry), self.radial, basis, self.memory)
         if self.reduce == "none":
             return out
         place = (geometry.target, 0, geometry.num_nodes, self.reduce)

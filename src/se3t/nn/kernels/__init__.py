@@ -12,6 +12,7 @@ from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.radial import RadialNetwork
 
+MEMORY = ("auto", "speed", "low")
 KERNELS = {
     "reference": "se3t.nn.kernels.reference",
     "vectorised": "se3t.nn.kernels.vectorised",
@@ -24,7 +25,12 @@ class Kernel(Protocol):
     """Source features ``[edge, C_in, 2k+1]`` and radial features ``[unique, r]`` → messages ``[edge, C_out, 2l+1]``."""
 
     def __call__(
-        self, features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis
+        self,
+        features: Features,
+        hidden: Sequence[Tensor],
+        radial: RadialNetwork,
+        basis: EquivariantBasis,
+        memory: str = "auto",
     ) -> Features:
         """See :func:`se3t.nn.kernels.reference.messages`."""
 

@@ -10,78 +10,74 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
 from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis, num_paths, path_degrees
+from se3t.nn.kernels.chunked import Layout, assemble, components, fused_messages, rotate, rotate_back, stack
 from se3t.nn.kernels.product import transposed_product
 from se3t.nn.radial import RadialNetwork, affine
 from se3t.so3 import clebsch_gordan
 
+WHOLE_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
+"""Radial weights of one convolution up to which ``memory="auto"`` keeps them, by device (GPU: not measured)."""
 
-def messages(features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis) -> Features:
-    """The same sum as the reference kernel, arguments and result alike."""
-    rotated = {k: value.mT if k == 0 else basis.frame(k) @ value.mT for k, value in features.items()}  # [edge, 2k+1, u]
-    columns: dict[int, dict[int, Tensor]] = {degree: {} for degree in radial.fiber_out}
-    for order, weight in enumerate(_weights(hidden, radial)):
-        rows = [degree for degree in radial.fiber_out if degree >= order]
-        product = transposed_product(_stack(rotated, order), weight)  # [edge, 1 or 2, (l w)]
-        for degree, part in zip(rows, product.split([radial.fiber_out[degree] for degree in rows], dim=2), strict=True):
-            columns[degree][order] = part
-    out = {degree: _components(degree, parts) for degree, parts in columns.items()}  # [edge, 2l+1, w]
-    out = {degree: (value if degree == 0 else basis.frame(degree).mT @ value).mT for degree, value in out.items()}
+
+def messages(
+    features: Features,
+    hidden: Sequence[Tensor],
+    radial: RadialNetwork,
+    basis: EquivariantBasis,
+    memory: str = "auto",
+) -> Features:
+    """The same sum as the reference kernel, arguments and result alike.
+
+    ``memory="speed"`` makes the radial weights of all edges at once and keeps them for the gradients, ``low`` makes
+    them chunk by chunk and once more for the gradients (:mod:`se3t.nn.kernels.chunked`), ``auto`` decides by size.
+    """
+    layers = {(l, k): radial.last_layer(l, k) for l in radial.fiber_out for k in radial.fiber_in}
+    mixing = {pair: _path_to_order(*pair, weight.dtype, weight.device) for pair, (weight, _) in layers.items()}
+    layout = Layout(radial.fiber_in, radial.fiber_out, radial.trunk_of, mixing, basis.geometry.repeat)
+    degrees = sorted({*radial.fiber_in, *radial.fiber_out} - {0})
+    frames = {degree: basis.frame(degree) for degree in degrees}
+    composed = partial(_composed, layout)
+    if memory == "auto":
+        memory = "speed" if _is_small(hidden[0], radial) else "low"
+    if memory == "speed" or torch.is_autocast_enabled(
+        hidden[0].device.type
+    ):  # where each product chooses its precision
+        out = composed(features, frames, hidden, layers)
+    else:
+        out = fused_messages(composed, layout, features, frames, hidden, layers)
     return _mend_coincident(out, features, hidden, radial, basis)
 
 
-def _stack(rotated: Features, order: int) -> Tensor:
-    """Components ±order of all degrees: ``[edge, 1, (k u)]``, or rows (+order, -order) ``[edge, 2, (a|b k u)]``."""
-    parts = [(value, degree) for degree, value in rotated.items() if degree >= order]
-    plus = torch.cat([value[:, degree + order] for value, degree in parts], dim=1)
-    if order == 0:
-        return plus[:, None]
-    minus = torch.cat([value[:, degree - order] for value, degree in parts], dim=1)
-    return torch.cat([plus, minus, minus, -plus], dim=1).unflatten(1, (2, -1))
+def _is_small(hidden: Tensor, radial: RadialNetwork) -> bool:
+    numbers = len(hidden) * sum(bias[0].numel() for bias in radial.weight.values())
+    return numbers * hidden.element_size() <= WHOLE_BYTES.get(hidden.device.type, WHOLE_BYTES["cpu"])
 
 
-def _components(degree: int, parts: Mapping[int, Tensor]) -> Tensor:
-    """Rows (+m, -m) of each order back to components m = -l … l; orders that the input cannot reach are zero."""
-    zero = torch.zeros_like(parts[0])
-    minus = [parts[m][:, 1:] if m in parts else zero for m in range(degree, 0, -1)]
-    plus = [parts[m][:, :1] if m in parts else zero for m in range(1, degree + 1)]
-    return torch.cat([*minus, parts[0], *plus], dim=1)
-
-
-def _weights(hidden: Sequence[Tensor], radial: RadialNetwork) -> list[Tensor]:
-    """Per order m the matrix ``[unique, (l w), (a|b k u)]``."""
-    pairs = [(l, k) for l in radial.fiber_out for k in radial.fiber_in]
-    weights, biases = {}, {}
-    for pair in pairs:
-        mixing = _path_to_order(*pair, hidden[0].dtype, hidden[0].device)
-        weights[pair], biases[pair] = (mixing @ parameter for parameter in radial.last_layer(*pair))
+def _composed(
+    layout: Layout,
+    features: Features,
+    frames: Mapping[int, Tensor],
+    hidden: Sequence[Tensor],
+    layers: Mapping[tuple[int, int], tuple[Tensor, Tensor]],
+) -> Features:
+    """All edges at once, in terms of operations that torch can differentiate any number of times."""
+    rotated = rotate({degree: features[degree] for degree in layout.fiber_in}, frames)
+    folded = {pair: [layout.mixing[pair] @ parameter for parameter in layer] for pair, layer in layers.items()}
     if len(hidden) == 1:  # one trunk: join the small last layers, not their large results
-        blocks = zip(_assemble(weights, radial), _assemble(biases, radial), strict=True)
-        return [affine(hidden[0], weight, bias) for weight, bias in blocks]
-    values = {pair: affine(hidden[radial.trunk_of[pair]], weights[pair], biases[pair]) for pair in pairs}
-    return _assemble(values, radial)
-
-
-def _assemble(pair_weights: Mapping[tuple[int, int], Tensor], radial: RadialNetwork) -> list[Tensor]:
-    """``[…, w, q, u]`` per pair → per order m one matrix ``[…, (l w), (a|b k u)]``; q runs over a_0, a_1 …, b_1 …"""
-    blocks = []
-    for order in range(min(radial.fiber_in.max_degree, radial.fiber_out.max_degree) + 1):
-        degrees_in = [k for k in radial.fiber_in if k >= order]
-        rows = []
-        for l in radial.fiber_out:
-            if l < order:
-                continue
-            symmetric = [pair_weights[l, k][..., order, :] for k in degrees_in]
-            skew = [pair_weights[l, k][..., min(l, k) + order, :] for k in degrees_in if order > 0]
-            rows.append(torch.cat([*symmetric, *skew], dim=-1))
-        blocks.append(torch.cat(rows, dim=-2))
-    return blocks
+        joined = [assemble({pair: layer[number] for pair, layer in folded.items()}, layout) for number in range(2)]
+        weights = [affine(hidden[0], weight, bias) for weight, bias in zip(*joined, strict=True)]
+    else:
+        values = {pair: affine(hidden[layout.trunk_of[pair]], *layer) for pair, layer in folded.items()}
+        weights = assemble(values, layout)
+    products = [transposed_product(stack(rotated, order), weight) for order, weight in enumerate(weights)]
+    return rotate_back(components(products, layout.fiber_out), frames)
 
 
 @lru_cache(maxsize=256)

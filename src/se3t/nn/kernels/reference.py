@@ -13,7 +13,13 @@ from se3t.nn.radial import RadialNetwork
 from se3t.so3 import clebsch_gordan
 
 
-def messages(features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis) -> Features:
+def messages(
+    features: Features,
+    hidden: Sequence[Tensor],
+    radial: RadialNetwork,
+    basis: EquivariantBasis,
+    memory: str = "auto",
+) -> Features:
     """m_ij^l = Σ_k Σ_J φ_J^{lk}(‖x‖) [Σ_m Y_Jm(x) Q_Jm^{lk}] f_j^k.
 
     Args:
@@ -21,6 +27,8 @@ def messages(features: Features, hidden: Sequence[Tensor], radial: RadialNetwork
         hidden: ``[unique, r]`` per trunk, from the radial network; a row serves ``basis.geometry.repeat`` edges.
         radial: the radial network that made ``hidden``.
         basis: harmonics of the edge directions.
+        memory: ``auto``, ``speed`` or ``low``: whether radial weights are kept or made again, for kernels that can do
+            both.
 
     Returns:
         Message of every edge, ``[edge, C_out, 2l+1]`` by degree.

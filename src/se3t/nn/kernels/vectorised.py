@@ -13,8 +13,14 @@ from se3t.nn.kernels.product import transposed_product
 from se3t.nn.radial import RadialNetwork
 
 
-def messages(features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis) -> Features:
-    """The same sum as the reference kernel, arguments and result alike."""
+def messages(
+    features: Features,
+    hidden: Sequence[Tensor],
+    radial: RadialNetwork,
+    basis: EquivariantBasis,
+    memory: str = "auto",
+) -> Features:
+    """The same sum as the reference kernel, arguments and result alike; ``memory`` has no effect."""
     degrees_out = radial.fiber_out.degrees
     parts: dict[int, list[Tensor]] = {degree_out: [] for degree_out in degrees_out}
     for degree_in, feature in features.items():
