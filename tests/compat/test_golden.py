@@ -45,6 +45,13 @@ def test_every_kernel_gives_the_reference_values(path: Path, kernel: str, precis
     assert failures(rows) == []
 
 
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
+def test_radial_weights_in_chunks_give_them_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("se3t.nn.kernels.edge_frame.WHOLE_BYTES", {"cpu": 0})
+    monkeypatch.setattr("se3t.nn.kernels.chunked.CHUNK_BYTES", {"cpu": 2**16})
+    assert failures(compare(content(path), path.name, kernel="edge_frame")) == []
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", RELEASED_FILES)
 def test_values_of_the_released_codes_are_met(name: str, kernel: str) -> None:

@@ -22,7 +22,7 @@ from se3t.nn.kernels.product import transposed_product
 from se3t.nn.radial import RadialNetwork, affine
 from se3t.so3 import clebsch_gordan
 
-WHOLE_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
+WHOLE_BYTES = {"cpu": 64 * 2**20, "cuda": 2**30}
 """Radial weights of one convolution up to which ``memory="auto"`` keeps them, by device (GPU: not measured)."""
 
 
