@@ -114,8 +114,9 @@ def load(content: Content, source: str, kernel: str = "edge_frame") -> Converted
     given: dict[str, Any] = {"couplings": couplings, "source": source, "kernel": kernel}
     with _readable(source, "the model of config and state_dict"):
         if authors.recognises(state):
-            defaults = {name: value for name, value in DEFAULTS["authors"].items() if name in authors.fields(state)}
-            return authors.load(state, {**defaults, **config}, **given)
+            known = (*authors.fields(state), "cls")
+            config = {**DEFAULTS["authors"], **config}  # most of their constructors take any other argument as well
+            return authors.load(state, {name: value for name, value in config.items() if name in known}, **given)
         config = _nvidia_arguments(config, state, source)
         if "e3nn" in content:
             config["e3nn"] = content["e3nn"]
