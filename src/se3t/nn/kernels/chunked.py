@@ -174,20 +174,23 @@ class _FusedMessages(torch.autograd.Function):
             torch.bmm(lefts[order][part], weight.mT, out=products[order][part])
         out = rotate_back(components([radial.single(value) for value in products], layout.fiber_out), inputs.frames)
         ctx.composed, ctx.layout, ctx.frame_degrees = composed, layout, frame_degrees
-        ctx.save_for_backward(*tensors, *(out.values() if any(ctx.needs_input_grad[3:]) else ()))
-        return tuple(value.contiguous() for value in out.values())
+        results = tuple(value.contiguous() for value in out.values())
+        first = 3 + len(inputs.features)  # gradients of the frames need the results
+        wants_frames = any(ctx.needs_input_grad[first : first + len(frame_degrees)])
+        ctx.save_for_backward(*tensors, *(results if wants_frames else ()))
+        return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        saved, count = ctx.saved_tensors, len(ctx.layout.fiber_out)
-        tensors, outputs = saved[:-count], saved[-count:]
+        count = len(ctx.needs_input_grad) - 3
+        tensors, results = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         inputs = _Inputs.unflat(ctx.layout, ctx.frame_degrees, tensors)
         out_grads = dict(zip(ctx.layout.fiber_out, grads, strict=True))
         if torch.is_grad_enabled():  # a second derivative may be asked for
             found = _composed_gradients(ctx.composed, ctx.layout, ctx.frame_degrees, tensors, out_grads)
         else:
-            out = dict(zip(ctx.layout.fiber_out, outputs, strict=True))
-            found = _gradients(ctx.layout, inputs, out, out_grads, ctx.needs_input_grad[3:])
+            out = dict(zip(ctx.layout.fiber_out, results, strict=True)) if results else None
+            found = _gradients(ctx.layout, inputs, out, out_grads)
         return (None, None, None, *found)
 
 
@@ -208,9 +211,8 @@ def _composed_gradients(
     return [next(found) if view.requires_grad else None for view in views]
 
 
-def _gradients(
-    layout: Layout, inputs: _Inputs, out: Features, grads: Features, needed: Sequence[bool]
-) -> list[Tensor | None]:
+def _gradients(layout: Layout, inputs: _Inputs, out: Features | None, grads: Features) -> list[Tensor | None]:
+    """Gradients of all inputs; of the frames only where the results ``out`` are given."""
     radial = _Radial(layout, inputs)
     rotated, turned = rotate(inputs.features, inputs.frames), rotate(grads, inputs.frames)
     lefts = [radial.shared(stack(rotated, order)) for order in layout.orders]
@@ -222,12 +224,12 @@ def _gradients(
         torch.bmm(right, weight, out=left_grads[order][part])
         radial.accumulate(order, part, right.mT @ left)
     rotated_grads = _unstack([radial.single(value) for value in left_grads], layout.fiber_in)
-    frame_grads = {}
-    for degree, frame in inputs.frames.items() if any(needed[len(inputs.features) :][: len(inputs.frames)]) else ():
+    frame_grads: Features = {}
+    for degree, frame in inputs.frames.items() if out is not None else ():
         own = torch.zeros_like(frame)
         if degree in rotated_grads:
             own += rotated_grads[degree] @ inputs.features[degree]
-        if degree in grads:
+        if out is not None and degree in grads:
             own += (frame @ out[degree].mT) @ grads[degree]
         frame_grads[degree] = own
     feature_grads = rotate_back(rotated_grads, inputs.frames)
