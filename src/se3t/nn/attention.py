@@ -80,7 +80,7 @@ class EdgeAttention(nn.Module):
     def weights(self, query: Features, key: Features, geometry: EdgeGeometry) -> Tensor:
         """α_ij: ``[edge, head]``, summing to one over the edges of each target."""
         queries, keys = self._heads(query, self.fiber_key), self._heads(key, self.fiber_key)
-        logits = (queries[geometry.target] * keys).sum(dim=2) * self.scale
+        logits = (queries.index_select(0, geometry.target) * keys).sum(dim=2) * self.scale
         return softmax(logits, geometry.target, num_nodes=geometry.num_nodes)
 
     def _heads(self, features: Features, fiber: Fiber) -> Tensor:  # [point, head, feature], in float32 or better

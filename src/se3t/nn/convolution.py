@@ -119,7 +119,8 @@ class EquivariantConv(nn.Module):
         self.fiber_in.check(features)
         geometry = basis.geometry
         self.fiber_edge.check(geometry.edge_features, "edge_features")
-        source = {degree: features[degree][geometry.source] for degree in self.fiber_in}  # weights follow this order
+        # Weights follow the order of the fiber; the gradient of index_select is several times faster than that of [].
+        source = {degree: features[degree].index_select(0, geometry.source) for degree in self.fiber_in}
         if self.fiber_joined:
             join = _add if self.edge_mode == "add" else cat_features
             source = join(source, {degree: geometry.edge_features[degree] for degree in self.fiber_joined})
