@@ -94,6 +94,22 @@ def test_half_precision_becomes_single_without_loss(tmp_path: Path, dtype: torch
     assert all(torch.equal(value, state[name].float()) for name, value in converted.state_dict().items())
 
 
+def test_no_digit_of_double_precision_is_lost() -> None:
+    """The reference files hold numbers that float32 holds as well, and would not show it."""
+    state = {
+        name: value + 1e-9 * torch.randn_like(value) for name, value in own("nvidia_partial")["state_dict"].items()
+    }
+    config = {"num_heads": 2, "pooling": None, "return_type": 1}
+    ways = [
+        nvidia.SE3Transformer.from_state_dict(state, **config).state_dict(),
+        nvidia.SE3Transformer.from_state_dict(state, **config).native().state_dict(),
+        nvidia.load(state, config).state_dict(),
+    ]
+    assert any((value != value.float()).any() for value in state.values())
+    for found in ways:
+        assert all(torch.equal(found[name], value) for name, value in state.items())
+
+
 def test_mixed_precision_becomes_the_highest() -> None:
     state = own("nvidia_partial")["state_dict"]
     first = next(iter(state))

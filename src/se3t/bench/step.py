@@ -37,8 +37,8 @@ TOLERANCE = 1e-12  # largest relative difference between kernels, float64
 FIBER_IN, FIBER_OUT = Fiber("1x0+2x1"), Fiber("2x1")
 PEER = "peer"
 SEPARATE = "-separate"  # ending of a contender whose keys and values have a radial network each, as the peer's
-LOW = "-low"  # ending of a contender that keeps no radial weights, whatever their size
-CONTENDERS = (*KERNELS, f"edge_frame{LOW}", f"vectorised{SEPARATE}", PEER)
+MEMORY = {"-low": "low", "-speed": "speed"}  # endings of contenders that keep no radial weights, or all of them
+CONTENDERS = (*KERNELS, *(f"edge_frame{ending}" for ending in MEMORY), f"vectorised{SEPARATE}", PEER)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def build_model(settings: Settings, name: str) -> SE3Transformer:
         norm="bias",
         share_radial="none",
         fuse_key_value=not name.endswith(SEPARATE),
-        kernel=name.removesuffix(SEPARATE).removesuffix(LOW),
-        memory="low" if name.endswith(LOW) else "speed",
+        kernel=name.removesuffix(SEPARATE).removesuffix("-low").removesuffix("-speed"),
+        memory=next((memory for ending, memory in MEMORY.items() if name.endswith(ending)), "auto"),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -322,8 +322,8 @@ def _notes(results: Sequence[Result], settings: Settings) -> list[str]:
         notes.append(
             f"{SEPARATE}: keys and values with a radial network each, as in the peer; by default they share it."
         )
-    if any(result.name.endswith(LOW) for result in results):
-        notes.append(f"{LOW}: radial weights are made a few edges at a time, and again for the gradients (memory=low).")
+    if any(result.name.endswith(tuple(MEMORY)) for result in results):
+        notes.append("-low: radial weights are made a few edges at a time, and again for the gradients; -speed: kept.")
     if any(result.name == PEER for result in results):
         notes += _PEER_NOTES
     return notes

@@ -228,7 +228,7 @@ class WeightMap:
             model: the equal model; changes its dtype.
             state: their state_dict, which has passed :meth:`check`.
         """
-        dtype = reduce(torch.promote_types, (value.dtype for value in state.values()), torch.float32)
+        dtype = precision_of(state)
         exact = {name: value.to(dtype) for name, value in state.items()}
         model.to(dtype).load_state_dict(self.to_ours(exact))
 
@@ -287,6 +287,11 @@ class Converted:
     def state_dict(self) -> dict[str, Tensor]:
         """The weights of ``model`` under their names."""
         return self.weights.to_theirs(self.model.state_dict())
+
+
+def precision_of(state: Mapping[str, Tensor]) -> torch.dtype:
+    """The dtype that holds every number of some weights exactly, at least float32."""
+    return reduce(torch.promote_types, (value.dtype for value in state.values()), torch.float32)
 
 
 def _transposed(value: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from se3t import fiber as fibers
-from se3t.compat.mapping import Converted, Shape, WeightMap
+from se3t.compat.mapping import Converted, Shape, WeightMap, precision_of
 from se3t.compat.nvidia.architecture import FIELDS, Architecture, from_arguments, from_weights
 from se3t.compat.nvidia.fiber import Fiber
 from se3t.compat.nvidia.graph import as_edge_graph
@@ -124,8 +124,8 @@ class SE3Transformer(nn.Module):
             raise UserError(f"state_dict: these are weights of {right}, not of {cls.__name__}")
         model._build(architecture, kernel, str(config.get("e3nn", "0.3.3")))
         model._map.check(state_dict, "state_dict")
-        model.load_state_dict(state_dict)
-        return model.to(next(iter(state_dict.values())).dtype)
+        model.to(precision_of(state_dict)).load_state_dict(state_dict)
+        return model
 
     def _build(self, architecture: Architecture, kernel: str, e3nn: str) -> None:
         self.architecture = architecture
