@@ -10,7 +10,7 @@ from se3t.fiber import Fiber, cat_features
 from se3t.nn import EquivariantConv
 from se3t.nn.basis import path_degrees
 from se3t.nn.convolution import SELF_INTERACTIONS
-from se3t.nn.kernels import KERNELS
+from se3t.nn.kernels import KERNELS, Sources
 from se3t.so3 import clebsch_gordan
 
 from .clouds import FIBER, basis_of, features_of, make_graph
@@ -186,7 +186,7 @@ def test_shared_edge_features_are_those_of_the_degrees_of_the_nodes() -> None:
     basis = basis_of(graph, 4)
     source = {degree: value[graph.source] for degree, value in graph.features.items()}
     joined = cat_features(source, {degree: graph.edge_features[degree] for degree in (0, 2)})
-    expected = layer.kernel(joined, layer.radial(basis.geometry), layer.radial, basis)
+    expected = layer.kernel(Sources(joined), layer.radial, basis)
     received = layer(graph.features, basis)
     assert all(torch.equal(expected[degree], received[degree]) for degree in FIBER)
 
@@ -209,7 +209,7 @@ def test_edge_features_by_cat_equal_channels_of_the_source() -> None:
     basis = basis_of(graph, 4)
     source = {degree: value[graph.source] for degree, value in graph.features.items()}
     joined = cat_features(source, graph.edge_features)
-    expected = layer.kernel(joined, layer.radial(basis.geometry), layer.radial, basis)
+    expected = layer.kernel(Sources(joined), layer.radial, basis)
     received = layer(graph.features, basis)
     assert all(torch.equal(expected[degree], received[degree]) for degree in FIBER)
 
@@ -221,7 +221,7 @@ def test_edge_features_by_add_enter_the_first_channels() -> None:
     basis = basis_of(graph)
     source = {degree: value[graph.source].clone() for degree, value in graph.features.items()}
     source[1][:, :1] += graph.edge_features[1]
-    expected = layer.kernel(source, layer.radial(basis.geometry), layer.radial, basis)
+    expected = layer.kernel(Sources(source), layer.radial, basis)
     received = layer(graph.features, basis)
     for degree in fiber:
         torch.testing.assert_close(received[degree], expected[degree])

@@ -9,7 +9,7 @@ from torch_geometric.utils import scatter
 from se3t.fiber import Features, Fiber, cat_features
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
-from se3t.nn.kernels import MEMORY, get_kernel
+from se3t.nn.kernels import MEMORY, Sources, get_kernel
 from se3t.nn.linear import EquivariantLinear
 from se3t.nn.precision import accumulated
 from se3t.nn.radial import RadialNetwork
@@ -119,12 +119,12 @@ class EquivariantConv(nn.Module):
         self.fiber_in.check(features)
         geometry = basis.geometry
         self.fiber_edge.check(geometry.edge_features, "edge_features")
-        # Weights follow the order of the fiber; the gradient of index_select is several times faster than that of [].
-        source = {degree: features[degree].index_select(0, geometry.source) for degree in self.fiber_in}
+        sources = Sources({degree: features[degree] for degree in self.fiber_in}, geometry.source)
         if self.fiber_joined:
             join = _add if self.edge_mode == "add" else cat_features
-            source = join(source, {degree: geometry.edge_features[degree] for degree in self.fiber_joined})
-        out = self.kernel(source, self.radial(geometry), self.radial, basis, self.memory)
+            own = {degree: geometry.edge_features[degree] for degree in self.fiber_joined}
+            sources = Sources(join(sources.gathered(), own))
+        out = self.kernel(sources, self.radial, basis, self.memory)
         if self.reduce == "none":
             return out
         place = (geometry.target, 0, geometry.num_nodes, self.reduce)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis, num_paths, path_degrees
+from se3t.nn.kernels import Sources
 from se3t.nn.kernels.chunked import Layout, assemble, components, fused_messages, rotate, rotate_back, stack
 from se3t.nn.kernels.product import transposed_product
 from se3t.nn.radial import RadialNetwork, affine
@@ -26,18 +27,13 @@ WHOLE_BYTES = {"cpu": 64 * 2**20, "cuda": 2**30}
 """Radial weights of one convolution up to which ``memory="auto"`` keeps them, by device (GPU: not measured)."""
 
 
-def messages(
-    features: Features,
-    hidden: Sequence[Tensor],
-    radial: RadialNetwork,
-    basis: EquivariantBasis,
-    memory: str = "auto",
-) -> Features:
+def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
     """The same sum as the reference kernel, arguments and result alike.
 
     ``memory="speed"`` makes the radial weights of all edges at once and keeps them for the gradients, ``low`` makes
     them chunk by chunk and once more for the gradients (:mod:`se3t.nn.kernels.chunked`), ``auto`` decides by size.
     """
+    features, hidden = sources.gathered(), radial(basis.geometry)
     layers = {(l, k): radial.last_layer(l, k) for l in radial.fiber_out for k in radial.fiber_in}
     mixing = {pair: _path_to_order(*pair, weight.dtype, weight.device) for pair, (weight, _) in layers.items()}
     layout = Layout(radial.fiber_in, radial.fiber_out, radial.trunk_of, mixing, basis.geometry.repeat)

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis, path_degrees
+from se3t.nn.kernels import Sources
 from se3t.nn.radial import RadialNetwork
 from se3t.so3 import clebsch_gordan
 
 
-def messages(
-    features: Features,
-    hidden: Sequence[Tensor],
-    radial: RadialNetwork,
-    basis: EquivariantBasis,
-    memory: str = "auto",
-) -> Features:
+def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
     """m_ij^l = Σ_k Σ_J φ_J^{lk}(‖x‖) [Σ_m Y_Jm(x) Q_Jm^{lk}] f_j^k.
 
     Args:
-        features: source feature of every edge, ``features[k]``: ``[edge, C_in, 2k+1]``.
-        hidden: ``[unique, r]`` per trunk, from the radial network; a row serves ``basis.geometry.repeat`` edges.
-        radial: the radial network that made ``hidden``.
+        sources: source feature of every edge, ``[edge, C_in, 2k+1]`` by degree when gathered.
+        radial: φ; a row of its result serves ``basis.geometry.repeat`` edges.
         basis: harmonics of the edge directions.
         memory: ``auto``, ``speed`` or ``low``: whether radial weights are kept or made again, for kernels that can do
             both.
@@ -33,6 +25,7 @@ def messages(
     Returns:
         Message of every edge, ``[edge, C_out, 2l+1]`` by degree.
     """
+    features, hidden = sources.gathered(), radial(basis.geometry)
     out: Features = {}
     for degree_out in radial.fiber_out:
         message: Tensor | None = None

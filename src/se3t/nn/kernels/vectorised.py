@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis, num_paths
+from se3t.nn.kernels import Sources
 from se3t.nn.kernels.product import transposed_product
 from se3t.nn.radial import RadialNetwork
 
 
-def messages(
-    features: Features,
-    hidden: Sequence[Tensor],
-    radial: RadialNetwork,
-    basis: EquivariantBasis,
-    memory: str = "auto",
-) -> Features:
+def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
     """The same sum as the reference kernel, arguments and result alike; ``memory`` has no effect."""
+    features, hidden = sources.gathered(), radial(basis.geometry)
     degrees_out = radial.fiber_out.degrees
     parts: dict[int, list[Tensor]] = {degree_out: [] for degree_out in degrees_out}
     for degree_in, feature in features.items():
