@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from se3t.fiber import Features, cat_features
 from se3t.graph import Graph
@@ -27,6 +28,7 @@ class EdgeGeometry:
         direction: ``[edge, 3]`` of unit length; the zero vector (with zero gradient) for coincident points.
         edge_scalars: ``[edge, channels]`` invariant edge features, or None.
         edge_features: ``[edge, channels, 2l+1]`` by degree.
+        shares: whether reciprocal edges with equal invariants may share one evaluation of the radial networks.
         repeat: 2 when edges come as reciprocal pairs (j → i, then i → j) with the same invariants, so that one
             evaluation of the radial networks serves two consecutive edges; otherwise 1.
     """
@@ -40,6 +42,7 @@ class EdgeGeometry:
     edge_scalars: Float[Tensor, "edge scalar"] | None = None
     edge_features: Features = field(default_factory=dict)
     repeat: int = 1
+    shares: bool = True
 
     @classmethod
     def of(cls, graph: Graph, *, pair: bool = False, relative_position: str = "none") -> EdgeGeometry:
@@ -67,18 +70,98 @@ class EdgeGeometry:
             sign = {"to_source": 1, "to_target": -1}[relative_position]
             features = cat_features(features, {1: sign * vector[:, None]})
         length, direction = safe_norm(vector), safe_normalize(vector)
-        return cls(source, target, graph.num_nodes, vector, length, direction, scalars, features, repeat)
+        shares = not any(value is not None and value.requires_grad for value in (scalars, vectors))
+        return cls(source, target, graph.num_nodes, vector, length, direction, scalars, features, repeat, shares)
 
     @cached_property
     def in_degree(self) -> Int[Tensor, " node"]:
         """Number of edges that come into each node."""
         return torch.bincount(self.target, minlength=self.num_nodes)
 
+    @cached_property
+    def radial_rows(self) -> RadialRows:
+        """Edges in the order in which the compiled kernel takes them."""
+        with torch.no_grad():
+            return RadialRows.of(self)
+
+    @cached_property
+    def incoming(self) -> tuple[Int[Tensor, " node_plus_1"], Int[Tensor, " edge"]]:
+        """Edges by target: where those of each node start, and the edges."""
+        start = functional.pad(self.in_degree.cumsum(0), (1, 0))
+        is_sorted = bool((self.target[1:] >= self.target[:-1]).all())
+        edges = torch.arange(len(self.target)) if is_sorted else torch.argsort(self.target, stable=True)
+        return start, edges
+
     @property
     def invariants(self) -> Float[Tensor, "unique channel"]:
         """Input of the radial networks: edge scalars and the length, one row for every ``repeat`` consecutive edges."""
         length = self.length[:: self.repeat, None]
         return length if self.edge_scalars is None else torch.cat([self.edge_scalars[:: self.repeat], length], dim=1)
+
+
+@dataclass(frozen=True)
+class RadialRows:
+    """Evaluations of the radial networks: one for two reciprocal edges with equal invariants, or for a single edge.
+
+    Pairs come before single edges, both sorted by their invariants, so that neighbours have similar hidden features.
+
+    Attributes:
+        first: ``[row]`` an edge.
+        second: ``[pair]`` its reverse, for the first rows.
+        num_edges: number of edges.
+    """
+
+    first: Int[Tensor, " row"]
+    second: Int[Tensor, " pair"]
+    num_edges: int
+
+    @classmethod
+    def of(cls, geometry: EdgeGeometry) -> RadialRows:
+        """Find the pairs and sort."""
+        invariants, count = geometry.invariants.detach(), len(geometry.source)
+        if geometry.repeat == 2:
+            order = _sorted_by(invariants, torch.arange(count // 2))
+            return cls(2 * order, 2 * order + 1, count)
+        first, second, single = _partners(geometry, invariants)
+        order = _sorted_by(invariants, first, return_order=True)
+        return cls(torch.cat([first[order], _sorted_by(invariants, single)]), second[order], count)
+
+    @cached_property
+    def row_of_edge(self) -> Int[Tensor, " edge"]:
+        """``[edge]`` the row that serves it."""
+        rows = torch.empty(self.num_edges, dtype=torch.int64)
+        rows[self.first] = torch.arange(len(self.first))
+        rows[self.second] = torch.arange(len(self.second))
+        return rows
+
+    def invariants(self, geometry: EdgeGeometry) -> Float[Tensor, "row channel"]:
+        """Input of the radial networks of each row, differentiable."""
+        return geometry.invariants.index_select(0, self.first // geometry.repeat)
+
+
+def _partners(geometry: EdgeGeometry, invariants: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Edges that have a reverse edge with the same invariants, these, and all others."""
+    source, target = geometry.source, geometry.target
+    edges = torch.arange(len(source))
+    if not geometry.shares or len(edges) < 2:
+        return edges[:0], edges[:0], edges
+    smaller, larger = torch.minimum(source, target), torch.maximum(source, target)
+    code, order = torch.sort((smaller * geometry.num_nodes + larger) * 2 + (source < target))
+    left, right = order[:-1], order[1:]
+    matches = (code[:-1] % 2 == 0) & (code[1:] == code[:-1] + 1) & (invariants[left] == invariants[right]).all(dim=1)
+    first, second = left[matches], right[matches]
+    rest = torch.ones(len(edges), dtype=torch.bool)
+    rest[first] = rest[second] = False
+    return first, second, edges[rest]
+
+
+def _sorted_by(invariants: Tensor, rows: Tensor, return_order: bool = False) -> Tensor:
+    """Rows in the lexical order of their invariants (edge scalars, then the length), or that order."""
+    own = invariants[rows]
+    order = torch.argsort(own[:, -1], stable=True)
+    for column in range(own.shape[1] - 2, -1, -1):
+        order = order[torch.argsort(own[order, column], stable=True)]
+    return order if return_order else rows[order]
 
 
 def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[Tensor, " edge"] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -64,7 +64,7 @@ class RadialNetwork(nn.Module):
             num_edge_scalars,
             hidden,
         )
-        self.scalar_constant = scalar_constant
+        self.scalar_constant, self.layer_norm = scalar_constant, layer_norm
         pairs = [(degree_out, degree_in) for degree_out in fiber_out for degree_in in fiber_in]
         self.trunk_of = _trunks(pairs, share)
         num_trunks = max(self.trunk_of.values(), default=-1) + 1
@@ -113,9 +113,17 @@ class RadialNetwork(nn.Module):
         key = self.key(degree_out, degree_in)
         weight = self.weight[key]
         bias = self.bias[key] if key in self.bias else weight.new_zeros(weight.shape[1:])
-        if degree_out == degree_in == 0 and not self.scalar_constant:
-            return _INVERSE_Y00 * weight, _INVERSE_Y00 * bias
-        return weight, bias
+        factor = self.factor_of(degree_out, degree_in)
+        return (weight, bias) if factor == 1.0 else (factor * weight, factor * bias)
+
+    def factor_of(self, degree_out: int, degree_in: int) -> float:
+        """What weight and bias of a pair are multiplied by."""
+        return _INVERSE_Y00 if degree_out == degree_in == 0 and not self.scalar_constant else 1.0
+
+    def trunk_parameters(self) -> Iterator[Tensor]:
+        """Weight ``[trunk, in, out]``, bias and, with LayerNorm, gain and shift ``[trunk, 1, out]`` of both layers."""
+        for layer in self.trunk:
+            yield from layer.parameters()
 
     def pair_weight(self, hidden: Sequence[Tensor], degree_out: int, degree_in: int) -> Float[Tensor, "unique w p u"]:
         """φ_J^{lk}: ``[unique, C_out, path, C_in]``, one row for every row of ``hidden``."""
@@ -144,6 +152,22 @@ def affine(hidden: Float[Tensor, "unique r"], weight: Tensor, bias: Tensor) -> T
     return torch.addmm(bias.flatten(), hidden, weight.flatten(1)).unflatten(1, weight.shape[1:])
 
 
+def trunk_layer(
+    inputs: Float[Tensor, "some edge inputs"],
+    weight: Float[Tensor, "trunk inputs outputs"],
+    bias: Float[Tensor, "trunk 1 outputs"],
+    gain: Float[Tensor, "trunk 1 outputs"] | None = None,
+    shift: Float[Tensor, "trunk 1 outputs"] | None = None,
+) -> Float[Tensor, "trunk edge outputs"]:
+    """ReLU(LN(inputs · weight + bias)) of all trunks at once, without LN where there is no gain."""
+    if gain is not None:  # LN subtracts the mean: subtracted here, where it costs nothing, no digits cancel later
+        weight, bias = (value - value.mean(dim=-1, keepdim=True) for value in (weight, bias))
+    value = torch.baddbmm(bias, inputs.expand(len(weight), -1, -1), weight)
+    if gain is not None and shift is not None:
+        value = torch.addcmul(shift, functional.layer_norm(value, value.shape[-1:]), gain)
+    return functional.relu(value)
+
+
 class _TrunkLayer(nn.Module):
     """Linear – LayerNorm – ReLU, for all trunks at once."""
 
@@ -157,15 +181,8 @@ class _TrunkLayer(nn.Module):
             self.gain = nn.Parameter(torch.ones(num_trunks, 1, width_out))
             self.shift = nn.Parameter(torch.zeros(num_trunks, 1, width_out))
 
-    def forward(self, inputs: Tensor) -> Tensor:  # [trunk or 1, edge, in] -> [trunk, edge, out]
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if self.layer_norm:  # it subtracts the mean: subtracted here, where it costs nothing, no digits cancel later
-            weight, bias = (value - value.mean(dim=-1, keepdim=True) for value in (weight, bias))
-        value = torch.baddbmm(bias, inputs.expand(len(weight), -1, -1), weight)
-        if self.layer_norm:
-            value = torch.addcmul(self.shift, functional.layer_norm(value, value.shape[-1:]), self.gain)
-        return functional.relu(value)
+    def forward(self, inputs: Tensor) -> Tensor:
+        return trunk_layer(inputs, *self.parameters())
 
 
 def _trunks(pairs: list[tuple[int, int]], share: str) -> dict[tuple[int, int], int]:

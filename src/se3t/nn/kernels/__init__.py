@@ -18,6 +18,7 @@ KERNELS = {
     "reference": "se3t.nn.kernels.reference",
     "vectorised": "se3t.nn.kernels.vectorised",
     "edge_frame": "se3t.nn.kernels.edge_frame",
+    "native": "se3t.nn.kernels.native",
 }
 
 

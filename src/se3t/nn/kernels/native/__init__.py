@@ -1,0 +1,294 @@
+"""The compiled kernel of CPUs: everything between node features and messages in one pass over blocks of edges.
+
+Per block of 32 rows of radial units it makes the units, turns the source features into the frames of their edges,
+makes the radial weights of a few rows of the matrix that couples equal orders (:mod:`se3t.nn.kernels.edge_frame`),
+multiplies, and forgets them. Backward does the same again and collects the gradients. Nothing is kept but the inputs.
+
+Exact, and cheaper than counting suggests: rows are sorted by their invariants, so the units that ReLU has set to zero
+are mostly the same ones throughout a block. They are left out of all four products; no gradient passes them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from se3t.fiber import Features, Fiber
+from se3t.geometry import RadialRows
+from se3t.nn.basis import EquivariantBasis
+from se3t.nn.kernels import Sources
+from se3t.nn.kernels.chunked import Layout
+from se3t.nn.kernels.edge_frame import _composed as composed_messages
+from se3t.nn.kernels.edge_frame import _mend_coincident as mend_coincident
+from se3t.nn.kernels.edge_frame import _path_to_order as path_to_order
+from se3t.nn.kernels.native.library import library, unavailable
+from se3t.nn.kernels.native.structures import (
+    Convolution,
+    address,
+    addresses,
+    component_major,
+    fields,
+    integers,
+)
+from se3t.nn.radial import RadialNetwork, trunk_layer
+
+__all__ = ["messages", "unavailable"]
+
+Pair: TypeAlias = tuple[int, int]
+_BLOCK = 32  # rows of radial units in a block, as in product.h
+
+
+def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
+    """The same sum as the reference kernel, arguments and result alike; ``memory`` has no effect.
+
+    Results lie in memory with the channels of a component next to each other. Under autocast it computes in float32.
+
+    Raises:
+        NativeUnavailableError: when there is no compiled code for these tensors.
+    """
+    shape = _Shape.of(radial)
+    rows = basis.geometry.radial_rows
+    with torch.autocast(basis.geometry.length.device.type, enabled=False):
+        dtype = basis.geometry.length.dtype
+        library(dtype)
+        inputs = _Inputs(
+            features=tuple(sources.features[degree].to(dtype) for degree in radial.fiber_in),
+            frames=tuple(basis.frame(degree) for degree in shape.frame_degrees),
+            invariants=rows.invariants(basis.geometry),
+            hidden=tuple(parameter.to(dtype) for parameter in radial.trunk_parameters()),
+            layers=tuple(
+                tuple(group[radial.key(*pair)] for group in (radial.weight, radial.bias) if len(group)) for pair in shape.pairs
+            ),
+        )
+        outputs = _Messages.apply(shape, rows, sources.index, *inputs.flat())
+        out = dict(zip(radial.fiber_out, outputs, strict=True))
+        if basis.coincident.numel() == 0:
+            return out
+        return mend_coincident(out, sources.gathered(), radial(basis.geometry), radial, basis)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a radial network fixes: degrees, channels, sharing."""
+
+    fiber_in: Fiber
+    fiber_out: Fiber
+    trunks: tuple[int, ...]  # of each pair
+    factors: tuple[float, ...]
+    layer_norm: bool
+    has_bias: bool
+
+    @classmethod
+    def of(cls, radial: RadialNetwork) -> _Shape:
+        pairs = [(l, k) for l in radial.fiber_out for k in radial.fiber_in]
+        return cls(
+            radial.fiber_in,
+            radial.fiber_out,
+            tuple(radial.trunk_of[pair] for pair in pairs),
+            tuple(radial.factor_of(*pair) for pair in pairs),
+            radial.layer_norm,
+            len(radial.bias) > 0,
+        )
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [(l, k) for l in self.fiber_out for k in self.fiber_in]
+
+    @property
+    def frame_degrees(self) -> list[int]:
+        return sorted({*self.fiber_in, *self.fiber_out} - {0})
+
+    def unflat(self, tensors: Sequence[Any]) -> _Inputs:
+        rest = iter(tensors)
+        take: Callable[[int], tuple[Any, ...]] = lambda count: tuple(next(rest) for _ in range(count))
+        features, frames, invariants = take(len(self.fiber_in)), take(len(self.frame_degrees)), next(rest)
+        hidden = take(8 if self.layer_norm else 4)
+        layers = tuple(take(2 if self.has_bias else 1) for _ in self.pairs)
+        return _Inputs(features, frames, invariants, hidden, layers)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Everything that has a gradient."""
+
+    features: tuple[Tensor, ...]
+    frames: tuple[Tensor, ...]
+    invariants: Tensor
+    hidden: tuple[Tensor, ...]  # of both hidden layers: weight, bias, and with LayerNorm gain, shift
+    layers: tuple[tuple[Tensor, ...], ...]  # of each pair: weight, and bias if there is one
+
+    def flat(self) -> list[Tensor]:
+        layers = [parameter for layer in self.layers for parameter in layer]
+        return [*self.features, *self.frames, self.invariants, *self.hidden, *layers]
+
+    def contiguous(self) -> _Inputs:
+        return _Inputs(
+            self.features,
+            tuple(frame.contiguous() for frame in self.frames),
+            self.invariants.contiguous(),
+            tuple(parameter.contiguous() for parameter in self.hidden),
+            tuple(tuple(parameter.contiguous() for parameter in layer) for layer in self.layers),
+        )
+
+
+class _Messages(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, shape: _Shape, rows: RadialRows, index: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+        inputs = shape.unflat(tensors).contiguous()
+        call = _Call(shape, rows, index, inputs)
+        out = call.forward()
+        ctx.shape, ctx.rows, ctx.index = shape, rows, index
+        first = 3 + len(inputs.features)
+        wants_frames = any(ctx.needs_input_grad[first : first + len(inputs.frames)])
+        ctx.save_for_backward(*tensors, *(out if wants_frames else ()))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[3:]
+        tensors, out = ctx.saved_tensors[: len(wanted)], ctx.saved_tensors[len(wanted) :]
+        if torch.is_grad_enabled():  # a second derivative may be asked for
+            return (None, None, None, *_composed_gradients(ctx.shape, ctx.rows, ctx.index, tensors, grads))
+        call = _Call(ctx.shape, ctx.rows, ctx.index, ctx.shape.unflat(tensors).contiguous())
+        found = call.backward(grads, out, invariants=wanted[len(ctx.shape.fiber_in) + len(ctx.shape.frame_degrees)])
+        return (None, None, None, *(grad if want else None for grad, want in zip(found, wanted, strict=True)))
+
+
+def _composed(shape: _Shape, rows: RadialRows, index: Tensor | None, inputs: _Inputs) -> Features:
+    """The same in terms of torch's operations, differentiable any number of times."""
+    step = len(inputs.hidden) // 2
+    hidden = inputs.invariants[None]
+    for layer in (inputs.hidden[:step], inputs.hidden[step:]):
+        hidden = trunk_layer(hidden, *layer)
+    gathered = Sources(dict(zip(shape.fiber_in, inputs.features, strict=True)), index).gathered()
+    layers = {}
+    for pair, factor, layer in zip(shape.pairs, shape.factors, inputs.layers, strict=True):
+        bias = layer[1] if shape.has_bias else layer[0].new_zeros(layer[0].shape[1:])
+        layers[pair] = (factor * layer[0], factor * bias)
+    frames = dict(zip(shape.frame_degrees, inputs.frames, strict=True))
+    trunks = dict(zip(shape.pairs, shape.trunks, strict=True))
+    by_edge = [trunk.index_select(0, rows.row_of_edge) for trunk in hidden]
+    mixing = {pair: path_to_order(*pair, hidden.dtype, hidden.device) for pair in shape.pairs}
+    layout = Layout(shape.fiber_in, shape.fiber_out, trunks, mixing, repeat=1)
+    return composed_messages(layout, gathered, frames, by_edge, layers)
+
+
+def _composed_gradients(
+    shape: _Shape, rows: RadialRows, index: Tensor | None, tensors: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor | None]:
+    # One input may depend on another, as frames of degree 2 on those of degree 1: views are apart from each other.
+    views = [tensor.view_as(tensor) for tensor in tensors]
+    out = _composed(shape, rows, index, shape.unflat(views))
+    wanted = [view for view in views if view.requires_grad]
+    values = [out[degree] for degree in shape.fiber_out]
+    found = iter(torch.autograd.grad(values, wanted, list(grads), create_graph=True, allow_unused=True))
+    return [next(found) if view.requires_grad else None for view in views]
+
+
+class _Call:
+    """One call of the compiled code; it keeps alive what the pointers point to."""
+
+    def __init__(self, shape: _Shape, rows: RadialRows, index: Tensor | None, inputs: _Inputs) -> None:
+        self.shape, self.inputs, self.like = shape, inputs, inputs.invariants
+        self.num_edges = rows.num_edges
+        self.constants = _constants(shape, self.like.dtype)
+        hidden = inputs.hidden if shape.layer_norm else (*inputs.hidden[:2], None, None, *inputs.hidden[2:], None, None)
+        biases = [layer[1] if shape.has_bias else None for layer in inputs.layers]
+        self.arrays = {
+            **self.constants.arrays,
+            "weight": addresses(layer[0] for layer in inputs.layers),
+            "bias": addresses(biases),
+            "hidden": addresses(hidden),
+            "features": fields(inputs.features),
+            "frames": self._by_degree(inputs.frames),
+        }
+        self.integers = {
+            "num_edges": self.num_edges,
+            "num_points": inputs.features[0].shape[0],
+            "num_rows": len(rows.first),
+            "num_pairs": len(rows.second),
+            "num_threads": max(1, min(torch.get_num_threads(), len(rows.first) // _BLOCK)),
+            "num_inputs": self.like.shape[1],
+            "num_units": inputs.hidden[0].shape[-1],
+            "num_trunks": inputs.hidden[0].shape[0],
+            "layer_norm": int(shape.layer_norm),
+            "has_bias": int(shape.has_bias),
+            "num_in": len(shape.fiber_in),
+            "num_out": len(shape.fiber_out),
+        }
+        self.tensors = {"first": rows.first, "second": rows.second, "index": index, "invariants": self.like}
+
+    def _by_degree(self, tensors: Sequence[Tensor]) -> Any:
+        by_degree = dict(zip(self.shape.frame_degrees, tensors, strict=True))
+        return addresses(by_degree.get(degree) for degree in range(max(by_degree, default=0) + 1))
+
+    def forward(self) -> tuple[Tensor, ...]:
+        out = tuple(
+            component_major(self.num_edges, channels, 2 * degree + 1, self.like)
+            for degree, channels in self.shape.fiber_out.items()
+        )
+        self._run({"messages": fields(out)}, {}, backward=False)
+        return out
+
+    def backward(self, grads: Sequence[Tensor], out: Sequence[Tensor], *, invariants: bool) -> list[Tensor | None]:
+        """Gradients of all inputs; of frames only where the results ``out`` are given."""
+        inputs = self.inputs
+        features = [value.new_empty(value.shape) for value in inputs.features]
+        frames = [frame.new_zeros(frame.shape) for frame in inputs.frames] if out else []
+        own = torch.zeros_like(self.like) if invariants else None
+        hidden = [torch.empty_like(parameter) for parameter in inputs.hidden]
+        layers = [[torch.empty_like(parameter) for parameter in layer] for layer in inputs.layers]
+        padded: list[Tensor | None] = list(hidden)
+        if not self.shape.layer_norm:
+            padded = [*hidden[:2], None, None, *hidden[2:], None, None]
+        arrays = {
+            "message_grads": fields(grads),
+            "feature_grads": fields(features),
+            "hidden_grads": addresses(padded),
+            "weight_grads": addresses(layer[0] for layer in layers),
+            "bias_grads": addresses(layer[1] if self.shape.has_bias else None for layer in layers),
+        }
+        if out:
+            arrays |= {"messages": fields(out), "frame_grads": self._by_degree(frames)}
+        self._run(arrays, {"invariant_grads": own}, backward=True)
+        flat = [parameter for layer in layers for parameter in layer]
+        return [*features, *(frames or [None] * len(inputs.frames)), own, *hidden, *flat]
+
+    def _run(self, arrays: dict[str, Any], tensors: dict[str, Tensor | None], *, backward: bool) -> None:
+        call = Convolution(**self.integers)
+        for name, array in (self.arrays | arrays).items():
+            setattr(call, name, ctypes.addressof(array))
+        for name, tensor in (self.tensors | tensors).items():
+            setattr(call, name, address(tensor))
+        if library(self.like.dtype).convolve(ctypes.byref(call), int(backward)):
+            raise MemoryError("the compiled kernel found no memory for this convolution")
+
+
+@dataclass(frozen=True)
+class _Constants:
+    """What depends on the shape alone."""
+
+    mixing: tuple[Tensor, ...]  # what an array points to
+    arrays: dict[str, Any]
+
+
+@lru_cache(maxsize=256)
+def _constants(shape: _Shape, dtype: torch.dtype) -> _Constants:
+    mixing = tuple(path_to_order(*pair, dtype, torch.device("cpu")).contiguous() for pair in shape.pairs)
+    factor = (ctypes.c_float if dtype == torch.float32 else ctypes.c_double) * len(shape.factors)
+    arrays = {
+        "degrees_in": integers(shape.fiber_in.degrees),
+        "channels_in": integers(shape.fiber_in.values()),
+        "degrees_out": integers(shape.fiber_out.degrees),
+        "channels_out": integers(shape.fiber_out.values()),
+        "trunk_of": integers(shape.trunks),
+        "mixing": addresses(mixing),
+        "factor": factor(*shape.factors),
+    }
+    return _Constants(mixing, arrays)

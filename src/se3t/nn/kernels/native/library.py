@@ -1,0 +1,143 @@
+"""Compiles the C sources beside this file when they are first needed, and keeps the result for later runs."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SWITCH = "SE3T_NATIVE"
+"""Environment variable: ``0`` keeps the compiled code out."""
+CACHE = "SE3T_CACHE"
+"""Environment variable: folder of the compiled code, by default ``se3t`` in the user's cache."""
+REALS = {torch.float32: ("float", 4), torch.float64: ("double", 8)}
+
+_HERE = Path(__file__).parent
+_COMMON = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-fPIC", "-shared")
+_TUNED = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
+_TIMEOUT_SECONDS = 300
+_log = logging.getLogger(__name__)
+
+
+class NativeUnavailableError(RuntimeError):
+    """Says why there is no compiled code."""
+
+
+@cache
+def library(dtype: torch.dtype) -> ctypes.CDLL:
+    """The compiled code for float32 or float64.
+
+    Raises:
+        NativeUnavailableError: when it is switched off or cannot be compiled or loaded, with the reason.
+    """
+    if os.environ.get(SWITCH) == "0":
+        raise NativeUnavailableError(f"it is switched off by {SWITCH}=0")
+    if dtype not in REALS:
+        raise NativeUnavailableError(f"it computes in float32 and float64, not in {dtype}")
+    compiler = _compiler()
+    name, size = REALS[dtype]
+    path = _folder() / f"native-{name}-{_key(compiler)}.so"
+    if not path.exists():
+        _compile(compiler, path, (f"-DREAL={name}", f"-DREAL_BYTES={size}"))
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeUnavailableError(f"{path} cannot be loaded ({error}); remove it to compile it again") from error
+    if loaded.real_bytes() != size:
+        raise NativeUnavailableError(f"{path} is not what its name says; remove it to compile it again")
+    return loaded
+
+
+def unavailable(device: torch.device, dtype: torch.dtype = torch.float32) -> str | None:
+    """Why the compiled code cannot be used, or None where it can; compiles it if need be."""
+    if device.type != "cpu":
+        return f"it runs on a CPU, not on {device.type}"
+    return _reason(dtype)
+
+
+@cache
+def _reason(dtype: torch.dtype) -> str | None:
+    try:
+        library(dtype)
+    except NativeUnavailableError as error:
+        return str(error)
+    return None
+
+
+def _compiler() -> str:
+    wanted = os.environ.get("CC")
+    found = next((path for name in ([wanted] if wanted else ["cc", "gcc", "clang"]) if (path := shutil.which(name))), None)
+    if found is None:
+        raise NativeUnavailableError(f"there is no C compiler ({wanted or 'cc, gcc or clang'} in PATH); install gcc or clang")
+    return found
+
+
+def _sources() -> list[Path]:
+    return sorted([*_HERE.glob("*.c"), *_HERE.glob("*.h")])
+
+
+def _key(compiler: str) -> str:
+    """Changes with the sources, the flags, the compiler and the processor: a home folder may serve several machines."""
+    digest = hashlib.sha256(repr((_COMMON, _TUNED, platform.machine(), _processor())).encode())
+    digest.update(_output([compiler, "--version"]).encode())
+    for source in _sources():
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name", "CPU part"))}))
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeUnavailableError(f"{command[0]} does not run: {error}") from error
+    return done.stdout
+
+
+def _folder() -> Path:
+    wanted = os.environ.get(CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se3t"
+    folder = Path(wanted)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return _own_temporary_folder()
+    return folder if os.access(folder, os.W_OK) else _own_temporary_folder()
+
+
+@cache
+def _own_temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="se3t-"))  # new for every process: what lies ready in a shared one is not trusted
+
+
+def _compile(compiler: str, path: Path, defines: tuple[str, ...]) -> None:
+    _log.info("compiling %s (once for this machine)", path.name)
+    message = ""
+    for tuned in _TUNED:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
+            result = Path(folder) / path.name
+            command = [compiler, *_COMMON, *tuned, *defines, str(_HERE / "native.c"), "-o", str(result), "-lm"]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise NativeUnavailableError(f"{compiler} does not run: {error}") from error
+            if done.returncode == 0:
+                result.replace(path)
+                return
+            message = done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"status {done.returncode}"
+    raise NativeUnavailableError(f"{compiler} cannot compile it: {message}")

@@ -1,0 +1,190 @@
+/* Compiled part of the kernel `native` of se3t: convolutions in the frame of the edge, and attention over segments.
+   native.py says what is computed; REAL is float or double. */
+#include "attention.h"
+#include "convolution.h"
+
+#define EXPORT __attribute__((visibility("default")))
+enum { WORKING_SET = 1 << 20, KEPT = 64 << 20 }; /* bytes: of a thread at a time; of memory kept between calls */
+
+static _Thread_local char *kept;
+static _Thread_local i64 kept_size;
+
+static char *take(i64 size) {
+    if (kept_size < size) {
+        free(kept);
+        kept = aligned_alloc(64, round_up(size, 64));
+        kept_size = kept ? size : 0;
+    }
+    return kept;
+}
+
+static void give(void) {
+    if (kept_size <= KEPT) return;
+    free(kept);
+    kept = NULL;
+    kept_size = 0;
+}
+
+/* Cuts pieces from memory; counts them where there is none yet. */
+typedef struct {
+    char *base;
+    i64 used;
+} Room;
+
+static void *cut(Room *room, i64 count, i64 bytes) {
+    char *place = room->base ? room->base + room->used : NULL;
+    room->used += round_up(count * bytes + VECTOR_BYTES, 64); /* vectors may end beyond the last number */
+    return place;
+}
+
+static Hidden cut_hidden(Room *room, const Convolution *conv, i64 inputs) {
+    REAL *place = cut(room, hidden_size(inputs, conv->num_units, conv->num_trunks), sizeof(REAL));
+    if (place) return hidden_in(place, inputs, conv->num_units, conv->num_trunks, conv->layer_norm);
+    return (Hidden){.width = round_up(conv->num_units, VL)};
+}
+
+typedef struct {
+    Hidden first, second;
+    REAL *layer, *features;
+    Worker *workers;
+} Job;
+
+static void cut_worker(Room *room, const Convolution *conv, const Layout *layout, Worker *worker, int backward, i64 number) {
+    i64 edges = conv->num_pairs ? 2 : 1, width = round_up(conv->num_units, VL);
+    i64 stack = BLOCK * stack_room(layout, edges), row = BLOCK * layout->row_size * edges;
+    i64 units = conv->num_trunks * layout->num_layer_rows;
+    i64 bytes = sizeof(REAL) * ((backward ? 2 : 1) * stack + row + units * BLOCK);
+    i64 parts = (num_parts(conv) + conv->num_threads - 1) / conv->num_threads;
+    worker->at_once = larger(1, smaller(smaller(parts, 64), WORKING_SET / bytes));
+    i64 count = worker->at_once;
+    worker->stacks = cut(room, count * stack, sizeof(REAL));
+    worker->rows = cut(room, count * row, sizeof(REAL));
+    worker->weights = cut(room, BLOCK * layout->weight_stride, sizeof(REAL));
+    worker->units = cut(room, count * units * BLOCK, sizeof(REAL));
+    worker->active = cut(room, count * units, sizeof(i64));
+    worker->num_active = cut(room, count * conv->num_trunks, sizeof(i64));
+    i64 hidden = BLOCK * (3 * conv->num_inputs + 5 * width), edge = 3 * (layout->in_size + layout->out_size);
+    worker->scratch = cut(room, larger(hidden, edge), sizeof(REAL));
+    if (!backward) return;
+    worker->stack_grads = cut(room, count * stack, sizeof(REAL));
+    worker->unit_grads = cut(room, count * conv->num_trunks * BLOCK * width, sizeof(REAL));
+    worker->layer_grads = cut(room, layout->layer_size, sizeof(REAL));
+    worker->first_grads = cut_hidden(room, conv, conv->num_inputs);
+    worker->second_grads = cut_hidden(room, conv, conv->num_units);
+    if (conv->index || number == 0) worker->feature_grads = cut(room, conv->num_points * layout->in_size, sizeof(REAL));
+}
+
+static void cut_job(Room *room, const Convolution *conv, const Layout *layout, Job *job, int backward) {
+    job->first = cut_hidden(room, conv, conv->num_inputs);
+    job->second = cut_hidden(room, conv, conv->num_units);
+    job->layer = cut(room, layout->layer_size, sizeof(REAL));
+    job->features = cut(room, conv->num_points * layout->in_size, sizeof(REAL));
+    for (i64 t = 0; t < conv->num_threads; t++) cut_worker(room, conv, layout, job->workers + t, backward, t);
+}
+
+static void prepare(const Convolution *conv, const Layout *layout, Job *job, int backward) {
+    hidden_load(&job->first, conv->hidden[0], conv->hidden[1], conv->hidden[2], conv->hidden[3]);
+    hidden_load(&job->second, conv->hidden[4], conv->hidden[5], conv->hidden[6], conv->hidden[7]);
+#pragma omp parallel num_threads(conv->num_threads)
+    {
+#pragma omp for
+        for (i64 n = 0; n < (layout->layer_size + 4095) / 4096; n++)
+            memset(job->layer + n * 4096, 0, sizeof(REAL) * smaller(4096, layout->layer_size - n * 4096));
+#pragma omp for
+        for (i64 point = 0; point < conv->num_points; point++)
+            for (i64 i = 0; i < conv->num_in; i++)
+                read_field(conv->features + i, point, conv->degrees_in[i], conv->channels_in[i], layout->in_width[i],
+                           job->features + point * layout->in_size + layout->in_place[i]);
+    }
+    fold(conv, layout, job->layer, 0);
+    for (i64 t = 0; t < conv->num_threads; t++) {
+        Worker *worker = job->workers + t;
+        worker->conv = conv, worker->layout = layout;
+        worker->first = &job->first, worker->second = &job->second;
+        worker->layer = job->layer, worker->features = job->features;
+        if (backward && !conv->index) worker->feature_grads = job->workers[0].feature_grads; /* each edge its own row */
+    }
+}
+
+static void add_hidden(Hidden *sum, const Hidden *other) {
+    i64 size = hidden_size(sum->num_inputs, sum->num_units, sum->num_trunks);
+    for (i64 n = 0; n < size; n++) sum->weight[n] += other->weight[n];
+}
+
+/* Sums of all workers, and from there to the gradients asked for. */
+static void collect(const Convolution *conv, const Layout *layout, Job *job) {
+    Worker *workers = job->workers;
+#pragma omp parallel num_threads(conv->num_threads)
+    {
+#pragma omp for
+        for (i64 n = 0; n < layout->layer_size / VL; n++)
+            for (i64 t = 1; t < conv->num_threads; t++) {
+                REAL *place = workers[0].layer_grads + n * VL;
+                STORE(place, LOAD(place) + LOAD(workers[t].layer_grads + n * VL));
+            }
+#pragma omp for
+        for (i64 point = 0; point < conv->num_points; point++) {
+            REAL *sum = workers[0].feature_grads + point * layout->in_size;
+            for (i64 t = 1; t < conv->num_threads && conv->index; t++)
+                for (i64 n = 0; n < layout->in_size; n += SHORT)
+                    SSTORE(sum + n, SLOAD(sum + n) + SLOAD(workers[t].feature_grads + point * layout->in_size + n));
+            for (i64 i = 0; i < conv->num_in; i++)
+                write_field(conv->feature_grads + i, point, conv->degrees_in[i], conv->channels_in[i],
+                            layout->in_width[i], sum + layout->in_place[i]);
+        }
+    }
+    for (i64 t = 1; t < conv->num_threads; t++) {
+        add_hidden(&workers[0].first_grads, &workers[t].first_grads);
+        add_hidden(&workers[0].second_grads, &workers[t].second_grads);
+    }
+    REAL *const *grads = conv->hidden_grads;
+    hidden_store(&workers[0].first_grads, grads[0], grads[1], grads[2], grads[3]);
+    hidden_store(&workers[0].second_grads, grads[4], grads[5], grads[6], grads[7]);
+    fold(conv, layout, workers[0].layer_grads, 1);
+}
+
+/* Messages, or with `backward` the gradients. Returns 0, or 1 where memory is short, 2 where there are too many tiles. */
+EXPORT int convolve(const Convolution *conv, int backward) {
+    Layout *layout = malloc(sizeof(Layout));
+    Worker *workers = calloc(conv->num_threads, sizeof(Worker));
+    int status = !layout || !workers;
+    if (!status) {
+        make_layout(layout, conv);
+        Job job = {.workers = workers};
+        Room room = {0};
+        cut_job(&room, conv, layout, &job, backward);
+        room = (Room){.base = take(room.used)};
+        status = !room.base;
+        if (!status) {
+            cut_job(&room, conv, layout, &job, backward);
+            prepare(conv, layout, &job, backward);
+            i64 parts = num_parts(conv);
+#pragma omp parallel for schedule(static, 1) num_threads(conv->num_threads)
+            for (i64 t = 0; t < conv->num_threads; t++) {
+                Worker *worker = workers + t;
+                if (backward) {
+                    memset(worker->layer_grads, 0, sizeof(REAL) * layout->layer_size);
+                    if (conv->index || t == 0)
+                        memset(worker->feature_grads, 0, sizeof(REAL) * conv->num_points * layout->in_size);
+                }
+                work(worker, parts * t / conv->num_threads, parts * (t + 1) / conv->num_threads, backward);
+            }
+            if (backward) collect(conv, layout, &job);
+        }
+        give();
+    }
+    free(workers);
+    free(layout);
+    return status;
+}
+
+/* Lanes of a vector, and the number of threads that are to be had: 1 without OpenMP. */
+EXPORT int lanes(void) { return VL; }
+EXPORT int has_threads(void) {
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
+EXPORT int real_bytes(void) { return sizeof(REAL); }

@@ -1,0 +1,220 @@
+/* The products that a convolution is made of, on a block of rows of radial units.
+
+   units   [unit][BLOCK]        hidden features of BLOCK rows, those units that are not zero for all of them
+   layer   [unit][flat]         last radial layer, a block of its columns; one row for each of all units
+   weights [BLOCK][stride]      radial weights of these columns, flat = (row of the matrix, column)
+*/
+#pragma once
+#include "vector.h"
+
+#define BLOCK 32 /* rows of radial units at a time; a multiple of ROWS */
+#if MANY_REGISTERS
+#define ROWS 8 /* of an accumulating tile of ROWS x WIDE vectors */
+#define WIDE 3
+#else
+#define ROWS 4
+#define WIDE 2
+#endif
+
+/* weights[p][column] = sum over units h of units[h][p] layer[unit h][column], for `width` vectors of columns. */
+INLINE void weights_tile(
+    const int width, const REAL *units, const i64 *active, i64 num_active, const REAL *layer, i64 layer_stride,
+    REAL *weights, i64 stride
+) {
+    for (int start = 0; start < BLOCK; start += ROWS) {
+        vec sum[ROWS][WIDE];
+#pragma GCC unroll 8
+        for (int p = 0; p < ROWS; p++)
+#pragma GCC unroll 3
+            for (int v = 0; v < width; v++) sum[p][v] = (vec){0};
+        for (i64 h = 0; h < num_active; h++) {
+            const REAL *row = layer + active[h] * layer_stride, *unit = units + h * BLOCK + start;
+            vec right[WIDE];
+#pragma GCC unroll 3
+            for (int v = 0; v < width; v++) right[v] = LOAD(row + v * VL);
+#pragma GCC unroll 8
+            for (int p = 0; p < ROWS; p++)
+#pragma GCC unroll 3
+                for (int v = 0; v < width; v++) sum[p][v] += unit[p] * right[v];
+        }
+#pragma GCC unroll 8
+        for (int p = 0; p < ROWS; p++)
+#pragma GCC unroll 3
+            for (int v = 0; v < width; v++) STORE(weights + (start + p) * stride + v * VL, sum[p][v]);
+    }
+}
+
+static void make_weights(
+    const REAL *units, const i64 *active, i64 num_active, const REAL *layer, i64 layer_stride, i64 flat, REAL *weights,
+    i64 stride
+) {
+    i64 column = 0;
+    for (; column + WIDE * VL <= flat; column += WIDE * VL)
+        weights_tile(WIDE, units, active, num_active, layer + column, layer_stride, weights + column, stride);
+    for (; column + 2 * VL <= flat; column += 2 * VL)
+        weights_tile(2, units, active, num_active, layer + column, layer_stride, weights + column, stride);
+    for (; column < flat; column += VL)
+        weights_tile(1, units, active, num_active, layer + column, layer_stride, weights + column, stride);
+}
+
+/* layer_grads[unit h][column] += sum over p of units[h][p] grads[p][column], `width` vectors, `count` units. */
+INLINE void layer_tile(
+    const int count, const int width, const REAL *units, const i64 *active, const REAL *grads, i64 stride,
+    REAL *layer_grads, i64 layer_stride
+) {
+    vec sum[ROWS][WIDE];
+#pragma GCC unroll 8
+    for (int h = 0; h < count; h++)
+#pragma GCC unroll 3
+        for (int v = 0; v < width; v++) sum[h][v] = (vec){0};
+    for (int p = 0; p < BLOCK; p++) {
+        vec right[WIDE];
+#pragma GCC unroll 3
+        for (int v = 0; v < width; v++) right[v] = LOAD(grads + p * stride + v * VL);
+#pragma GCC unroll 8
+        for (int h = 0; h < count; h++)
+#pragma GCC unroll 3
+            for (int v = 0; v < width; v++) sum[h][v] += units[h * BLOCK + p] * right[v];
+    }
+#pragma GCC unroll 8
+    for (int h = 0; h < count; h++)
+#pragma GCC unroll 3
+        for (int v = 0; v < width; v++) {
+            REAL *place = layer_grads + active[h] * layer_stride + v * VL;
+            STORE(place, LOAD(place) + sum[h][v]);
+        }
+}
+
+INLINE void layer_columns(
+    const int width, const REAL *units, const i64 *active, i64 num_active, const REAL *grads, i64 stride,
+    REAL *layer_grads, i64 layer_stride
+) {
+    i64 h = 0;
+#define UNITS(count)                                                                                                   \
+    for (; h + count <= num_active; h += count)                                                                        \
+        layer_tile(count, width, units + h * BLOCK, active + h, grads, stride, layer_grads, layer_stride);
+    UNITS(ROWS)
+#if ROWS > 4
+    UNITS(4)
+#endif
+    UNITS(2)
+    UNITS(1)
+#undef UNITS
+}
+
+static void add_layer_grads(
+    const REAL *units, const i64 *active, i64 num_active, const REAL *grads, i64 stride, i64 flat, REAL *layer_grads,
+    i64 layer_stride
+) {
+    i64 column = 0;
+    for (; column + WIDE * VL <= flat; column += WIDE * VL)
+        layer_columns(WIDE, units, active, num_active, grads + column, stride, layer_grads + column, layer_stride);
+    for (; column < flat; column += VL)
+        layer_columns(1, units, active, num_active, grads + column, stride, layer_grads + column, layer_stride);
+}
+
+/* unit_grads[p][unit] += sum over columns of layer[unit][column] grads[p][column]; not for the unit of the bias. */
+static void add_unit_grads(
+    const i64 *active, i64 num_active, const REAL *layer, i64 layer_stride, const REAL *grads, i64 stride, i64 flat,
+    REAL *unit_grads, i64 unit_stride
+) {
+    enum { LEFT = 4, RIGHT = VL / 4 };
+    for (i64 h = 0; h < num_active; h += RIGHT) {
+        const REAL *row[RIGHT];
+        for (int i = 0; i < RIGHT; i++) row[i] = layer + active[smaller(h + i, num_active - 1)] * layer_stride;
+        for (int p = 0; p < BLOCK; p += LEFT) {
+            vec part[LEFT * RIGHT];
+#pragma GCC unroll 16
+            for (int i = 0; i < LEFT * RIGHT; i++) part[i] = (vec){0};
+            for (i64 column = 0; column < flat; column += VL) {
+                vec left[LEFT], right[RIGHT];
+#pragma GCC unroll 4
+                for (int i = 0; i < LEFT; i++) left[i] = LOAD(grads + (p + i) * stride + column);
+#pragma GCC unroll 4
+                for (int i = 0; i < RIGHT; i++) right[i] = LOAD(row[i] + column);
+#pragma GCC unroll 4
+                for (int i = 0; i < LEFT; i++)
+#pragma GCC unroll 4
+                    for (int j = 0; j < RIGHT; j++) part[i * RIGHT + j] += left[i] * right[j];
+            }
+            REAL total[VL];
+            STORE(total, sums_of(part));
+            for (int i = 0; i < LEFT; i++)
+                for (int j = 0; j < smaller(RIGHT, num_active - h); j++)
+                    unit_grads[(p + i) * unit_stride + active[h + j]] += total[i * RIGHT + j];
+        }
+    }
+}
+
+/* out[s][row] += sum over columns of weights[row][column] stack[s][column], for `sides` vectors s. */
+INLINE void apply_sides(
+    const int sides, const REAL *weights, i64 rows, i64 columns, const REAL *stack, REAL *out, i64 out_stride
+) {
+    const int group = VL / sides;
+    for (i64 row = 0; row < rows; row += group) {
+        vec part[VL];
+#pragma GCC unroll 16
+        for (int i = 0; i < VL; i++) part[i] = (vec){0};
+        for (i64 column = 0; column < columns; column += VL) {
+            vec left[4];
+#pragma GCC unroll 4
+            for (int s = 0; s < sides; s++) left[s] = LOAD(stack + s * columns + column);
+#pragma GCC unroll 16
+            for (int r = 0; r < group; r++) {
+                vec right = LOAD(weights + (row + r) * columns + column);
+#pragma GCC unroll 4
+                for (int s = 0; s < sides; s++) part[s * group + r] += left[s] * right;
+            }
+        }
+        REAL total[VL];
+        STORE(total, sums_of(part));
+        const int count = (int)smaller(group, rows - row);
+        for (int s = 0; s < sides; s++)
+            for (int r = 0; r < count; r++) out[s * out_stride + row + r] += total[s * group + r];
+    }
+}
+
+/* Gradients of apply_sides: stack_grads[s] += sum over rows of grad[s][row] weights[row]; weights[row] is replaced by
+   its own gradient, sum over s of grad[s][row] stack[s]. */
+INLINE void unapply_sides(
+    const int sides, REAL *weights, i64 rows, i64 columns, const REAL *stack, REAL *stack_grads, const REAL *grad,
+    i64 grad_stride
+) {
+    for (i64 column = 0; column < columns; column += VL) {
+        vec value[4], sum[4];
+#pragma GCC unroll 4
+        for (int s = 0; s < sides; s++) {
+            value[s] = LOAD(stack + s * columns + column);
+            sum[s] = LOAD(stack_grads + s * columns + column);
+        }
+        for (i64 row = 0; row < rows; row++) {
+            REAL *place = weights + row * columns + column;
+            vec weight = LOAD(place), own = (vec){0};
+#pragma GCC unroll 4
+            for (int s = 0; s < sides; s++) {
+                sum[s] += grad[s * grad_stride + row] * weight;
+                own += grad[s * grad_stride + row] * value[s];
+            }
+            STORE(place, own);
+        }
+#pragma GCC unroll 4
+        for (int s = 0; s < sides; s++) STORE(stack_grads + s * columns + column, sum[s]);
+    }
+}
+
+INLINE void apply(
+    int sides, const REAL *weights, i64 rows, i64 columns, const REAL *stack, REAL *out, i64 out_stride
+) {
+    if (sides == 1) apply_sides(1, weights, rows, columns, stack, out, out_stride);
+    else if (sides == 2) apply_sides(2, weights, rows, columns, stack, out, out_stride);
+    else apply_sides(4, weights, rows, columns, stack, out, out_stride);
+}
+
+INLINE void unapply(
+    int sides, REAL *weights, i64 rows, i64 columns, const REAL *stack, REAL *stack_grads, const REAL *grad,
+    i64 grad_stride
+) {
+    if (sides == 1) unapply_sides(1, weights, rows, columns, stack, stack_grads, grad, grad_stride);
+    else if (sides == 2) unapply_sides(2, weights, rows, columns, stack, stack_grads, grad, grad_stride);
+    else unapply_sides(4, weights, rows, columns, stack, stack_grads, grad, grad_stride);
+}

@@ -1,0 +1,76 @@
+"""The C structures of ``layout.h`` and ``attention.h``, filled from tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_Integer, _Pointer = ctypes.c_int64, ctypes.c_void_p
+
+
+class Field(ctypes.Structure):
+    """A tensor ``[row, channel, component]`` with its strides."""
+
+    _fields_ = [("data", _Pointer), ("row", _Integer), ("channel", _Integer), ("component", _Integer)]
+
+
+def _pointers(names: str) -> list[tuple[str, Any]]:
+    return [(name, _Pointer) for name in names.split()]
+
+
+def _integers(names: str) -> list[tuple[str, Any]]:
+    return [(name, _Integer) for name in names.split()]
+
+
+class Convolution(ctypes.Structure):
+    """``Convolution`` of ``layout.h``."""
+
+    _fields_ = [
+        *_integers("num_edges num_points num_rows num_pairs num_threads"),
+        *_integers("num_inputs num_units num_trunks layer_norm has_bias num_in num_out"),
+        *_pointers("degrees_in channels_in degrees_out channels_out trunk_of mixing weight bias factor hidden"),
+        *_pointers("first second index invariants frames features messages"),
+        *_pointers("message_grads feature_grads frame_grads invariant_grads weight_grads bias_grads hidden_grads"),
+    ]
+
+
+class Attention(ctypes.Structure):
+    """``Attention`` of ``attention.h``."""
+
+    _fields_ = [
+        *_integers("num_nodes num_heads num_threads num_keys num_values"),
+        *_pointers("key_degrees key_channels value_degrees value_channels start edge"),
+        ("scale", ctypes.c_double),
+        *_pointers("query key value out weights out_grads query_grads key_grads value_grads"),
+    ]
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Of the numbers of a contiguous tensor."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def addresses(tensors: Iterable[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+    """An array of pointers; keep it while it is used."""
+    found = [address(tensor) for tensor in tensors]
+    return (_Pointer * max(1, len(found)))(*found)
+
+
+def integers(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
+    """An array of integers; keep it while it is used."""
+    found = list(values)
+    return (_Integer * max(1, len(found)))(*found)
+
+
+def fields(tensors: Sequence[Tensor]) -> ctypes.Array[Field]:
+    """Tensors ``[row, channel, component]`` with their strides; keep the array and the tensors while they are used."""
+    return (Field * max(1, len(tensors)))(*(Field(tensor.data_ptr(), *tensor.stride()) for tensor in tensors))
+
+
+def component_major(rows: int, channels: int, components: int, like: Tensor) -> Tensor:
+    """Uninitialised ``[row, channel, component]``, channels next to each other in memory."""
+    return torch.empty(rows, components, channels, dtype=like.dtype, device=like.device).transpose(1, 2)

@@ -1,0 +1,66 @@
+/* Vectors of REAL (float or double, chosen when compiled) by the extensions that GCC and Clang share. */
+#pragma once
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#ifndef REAL
+#define REAL float
+#define REAL_BYTES 4
+#endif
+#ifdef __AVX512F__
+#define VECTOR_BYTES 64
+#else
+#define VECTOR_BYTES 32
+#endif
+#define VL (VECTOR_BYTES / REAL_BYTES) /* lanes */
+#define SHORT (32 / REAL_BYTES)        /* lanes of a short vector, for few channels */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define MANY_REGISTERS 1
+#else
+#define MANY_REGISTERS 0
+#endif
+
+typedef int64_t i64;
+typedef REAL vec __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_BYTES), may_alias));
+typedef REAL shortvec __attribute__((vector_size(32), aligned(REAL_BYTES), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#define LOAD(p) (*(const vec *)(p))
+#define STORE(p, v) (*(vec *)(p) = (v))
+#define SLOAD(p) (*(const shortvec *)(p))
+#define SSTORE(p, v) (*(shortvec *)(p) = (v))
+
+INLINE i64 round_up(i64 n, i64 step) { return (n + step - 1) / step * step; }
+INLINE i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+INLINE i64 larger(i64 a, i64 b) { return a > b ? a : b; }
+
+#if VL == 16
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#elif VL == 8
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#else
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
+#endif
+
+/* Lane i of the result is the sum over all lanes of part[i]. */
+INLINE vec sums_of(vec *part) {
+#pragma GCC unroll 4
+    for (int count = VL / 2; count > 0; count /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < count; i++) part[i] = EVEN(part[2 * i], part[2 * i + 1]) + ODD(part[2 * i], part[2 * i + 1]);
+    return part[0];
+}
+
+INLINE REAL sum_of(vec v) {
+    REAL total = 0;
+    for (int i = 0; i < VL; i++) total += v[i];
+    return total;
+}
