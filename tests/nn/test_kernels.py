@@ -205,7 +205,7 @@ def test_memory_is_chosen_by_the_size_of_the_radial_weights(monkeypatch: pytest.
         monkeypatch.setattr(edge_frame, function, note)
     for size in (2**30, 1):
         monkeypatch.setattr(edge_frame, "WHOLE_BYTES", {"cpu": size})
-        EquivariantConv(FIBER, FIBER, 2, memory="auto").double()(graph.features, basis_of(graph))
+        EquivariantConv(FIBER, FIBER, 2, kernel="edge_frame", memory="auto").double()(graph.features, basis_of(graph))
     assert chosen == ["speed", "low"]
     with pytest.raises(ValueError, match="memory='much': expected one of auto, speed, low"):
         EquivariantConv(FIBER, FIBER, memory="much")

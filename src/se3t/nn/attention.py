@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import cast
 
 import torch
@@ -14,6 +15,8 @@ from se3t.fiber import Features, Fiber, cat_features, split_features
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.convolution import EquivariantConv
+from se3t.nn.kernels.auto import choose
+from se3t.nn.kernels.native.attention import Shape, attend
 from se3t.nn.linear import EquivariantLinear
 from se3t.nn.precision import accumulated
 from se3t.nn.self_interaction import AttentiveSelfInteraction
@@ -29,6 +32,7 @@ class EdgeAttention(nn.Module):
         num_heads: number of heads; channels of every type are divided among them.
         fiber_key: types and channels of queries and keys.
         fiber_value: types and channels of values.
+        kernel: ``native``, compiled code, with ``auto`` where there is some; any other name: torch's operations.
 
     Raises:
         ValueError: when a number of channels is not a multiple of ``num_heads``.
@@ -37,7 +41,7 @@ class EdgeAttention(nn.Module):
     implementations; the paper prints no scale.
     """
 
-    def __init__(self, num_heads: int, fiber_key: Fiber, fiber_value: Fiber) -> None:
+    def __init__(self, num_heads: int, fiber_key: Fiber, fiber_value: Fiber, kernel: str = "auto") -> None:
         super().__init__()
         for name, fiber in (("key", fiber_key), ("value", fiber_value)):
             for degree, channels in fiber.items():
@@ -49,6 +53,7 @@ class EdgeAttention(nn.Module):
         self.num_heads, self.fiber_key, self.fiber_value = num_heads, fiber_key, fiber_value
         self.fiber_in = self.fiber_out = fiber_value
         self.scale = 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
+        self.kernel = kernel
 
     def forward(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> Features:
         """Attend.
@@ -68,6 +73,22 @@ class EdgeAttention(nn.Module):
         self.fiber_key.check(query, "query")
         self.fiber_key.check(key, "key")
         self.fiber_value.check(value, "value")
+        if self._is_native(query, key, value, geometry):
+            shape = Shape(self.num_heads, self.fiber_key, self.fiber_value, self.scale)
+            return attend(partial(self._composed, geometry), shape, query, key, value, geometry)
+        return self._composed(geometry, query, key, value)
+
+    def _is_native(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> bool:
+        length = geometry.length
+        if self.kernel == "auto":
+            kernel = choose(length.device, length.dtype)
+        else:
+            kernel = self.kernel
+        return kernel == "native" and all(
+            tensor.dtype == length.dtype for features in (query, key, value) for tensor in features.values()
+        )
+
+    def _composed(self, geometry: EdgeGeometry, query: Features, key: Features, value: Features) -> Features:
         weights = self.weights(query, key, geometry)
         messages = self._heads(value, self.fiber_value) * weights[..., None]
         summed = scatter(messages, geometry.target, 0, geometry.num_nodes, "sum")
@@ -152,7 +173,7 @@ class SE3AttentionBlock(nn.Module):
             EquivariantConv(fiber_in, part, num_edge_scalars, fiber_edge=fiber_edge, reduce="none", **conv)  # type: ignore[arg-type]
             for part in parts
         )
-        self.attention = EdgeAttention(num_heads, key, value)
+        self.attention = EdgeAttention(num_heads, key, value, str(conv.get("kernel", "auto")))
         self.project = None if skip == "cat" else EquivariantLinear(value, fiber_out)
         self.self_interaction: nn.Module | None = None
         if skip == "cat":

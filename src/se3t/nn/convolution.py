@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch_geometric.utils import scatter
 
-from se3t.fiber import Features, Fiber, cat_features
+from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import MEMORY, Sources, get_kernel
@@ -62,7 +62,7 @@ class EquivariantConv(nn.Module):
         reduce: str = "sum",
         self_interaction: str = "once",
         self_interaction_bias: bool = False,
-        kernel: str = "edge_frame",
+        kernel: str = "auto",
         memory: str = "auto",
         radial_hidden: int = 32,
         radial_layer_norm: bool = True,
@@ -121,9 +121,11 @@ class EquivariantConv(nn.Module):
         self.fiber_edge.check(geometry.edge_features, "edge_features")
         sources = Sources({degree: features[degree] for degree in self.fiber_in}, geometry.source)
         if self.fiber_joined:
-            join = _add if self.edge_mode == "add" else cat_features
             own = {degree: geometry.edge_features[degree] for degree in self.fiber_joined}
-            sources = Sources(join(sources.gathered(), own))
+            if self.edge_mode == "add":
+                sources = Sources(_add(sources.gathered(), own))
+            else:
+                sources = Sources(sources.features, geometry.source, own)
         out = self.kernel(sources, self.radial, basis, self.memory)
         if self.reduce == "none":
             return out

@@ -99,14 +99,18 @@ class RadialNetwork(nn.Module):
         Raises:
             ValueError: when the number of edge scalars is not the one the network was built for.
         """
-        received = 0 if geometry.edge_scalars is None else geometry.edge_scalars.shape[-1]
-        if received != self.num_edge_scalars:
-            raise ValueError(f"edge_scalars: expected {self.num_edge_scalars} per edge, got {received}")
+        self.check(geometry)
         with torch.autocast(geometry.length.device.type, enabled=False):  # a length needs its digits
             hidden = self.trunk[0](geometry.invariants[None])
         for layer in self.trunk[1:]:
             hidden = layer(hidden)
         return hidden.unbind(0)  # not indexed later: each index would have a backward that fills all trunks with zeros
+
+    def check(self, geometry: EdgeGeometry) -> None:
+        """Raise ValueError when the number of edge scalars is not the one the network was built for."""
+        received = 0 if geometry.edge_scalars is None else geometry.edge_scalars.shape[-1]
+        if received != self.num_edge_scalars:
+            raise ValueError(f"edge_scalars: expected {self.num_edge_scalars} per edge, got {received}")
 
     def last_layer(self, degree_out: int, degree_in: int) -> tuple[Tensor, Tensor]:
         """Weight ``[hidden, C_out, path, C_in]`` and bias ``[C_out, path, C_in]`` (zeros if none) of one pair."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol, cast, runtime_checkable
 
 from jaxtyping import Int
 from torch import Tensor
 
-from se3t.fiber import Features
+from se3t.fiber import Features, cat_features
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.radial import RadialNetwork
 
@@ -19,6 +19,7 @@ KERNELS = {
     "vectorised": "se3t.nn.kernels.vectorised",
     "edge_frame": "se3t.nn.kernels.edge_frame",
     "native": "se3t.nn.kernels.native",
+    "auto": "se3t.nn.kernels.auto",
 }
 
 
@@ -27,19 +28,21 @@ class Sources:
     """The source feature f_j of every edge: rows, and for each edge the number of its row.
 
     Attributes:
-        features: ``[row, C_in, 2k+1]`` by degree.
+        features: ``[row, C, 2k+1]`` by degree.
         index: ``[edge]``; None where rows are edges.
+        edge_features: ``[edge, C', 2k+1]`` by degree, further channels behind those of the rows.
     """
 
     features: Features
     index: Int[Tensor, " edge"] | None = None
+    edge_features: Features = field(default_factory=dict)
 
     def gathered(self) -> Features:
         """``[edge, C_in, 2k+1]`` by degree."""
-        if self.index is None:
-            return self.features
-        # The gradient of index_select is several times faster than that of [].
-        return {degree: value.index_select(0, self.index) for degree, value in self.features.items()}
+        features = self.features
+        if self.index is not None:  # the gradient of index_select is several times faster than that of []
+            features = {degree: value.index_select(0, self.index) for degree, value in features.items()}
+        return cat_features(features, self.edge_features) if self.edge_features else features
 
 
 @runtime_checkable

@@ -27,7 +27,7 @@ from se3t.nn.kernels.chunked import Layout
 from se3t.nn.kernels.edge_frame import _composed as composed_messages
 from se3t.nn.kernels.edge_frame import _mend_coincident as mend_coincident
 from se3t.nn.kernels.edge_frame import _path_to_order as path_to_order
-from se3t.nn.kernels.native.library import library, unavailable
+from se3t.nn.kernels.native.library import compiled, unavailable
 from se3t.nn.kernels.native.structures import (
     Convolution,
     address,
@@ -52,13 +52,16 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
     Raises:
         NativeUnavailableError: when there is no compiled code for these tensors.
     """
-    shape = _Shape.of(radial)
+    radial.check(basis.geometry)
+    edge_features = sources.edge_features
+    shape = _Shape.of(radial, Fiber({degree: value.shape[1] for degree, value in edge_features.items()}))
     rows = basis.geometry.radial_rows
     with torch.autocast(basis.geometry.length.device.type, enabled=False):
         dtype = basis.geometry.length.dtype
-        library(dtype)
+        compiled(dtype)
         inputs = _Inputs(
-            features=tuple(sources.features[degree].to(dtype) for degree in radial.fiber_in),
+            features=tuple(sources.features[degree].to(dtype) for degree in shape.fiber_point),
+            edge_features=tuple(edge_features[degree].to(dtype) for degree in shape.fiber_edge),
             frames=tuple(basis.frame(degree) for degree in shape.frame_degrees),
             invariants=rows.invariants(basis.geometry),
             hidden=tuple(parameter.to(dtype) for parameter in radial.trunk_parameters()),
@@ -78,6 +81,7 @@ class _Shape:
     """What a radial network fixes: degrees, channels, sharing."""
 
     fiber_in: Fiber
+    fiber_edge: Fiber  # the part of fiber_in that comes with the edges, its last channels
     fiber_out: Fiber
     trunks: tuple[int, ...]  # of each pair
     factors: tuple[float, ...]
@@ -85,10 +89,11 @@ class _Shape:
     has_bias: bool
 
     @classmethod
-    def of(cls, radial: RadialNetwork) -> _Shape:
+    def of(cls, radial: RadialNetwork, fiber_edge: Fiber) -> _Shape:
         pairs = [(l, k) for l in radial.fiber_out for k in radial.fiber_in]
         return cls(
             radial.fiber_in,
+            fiber_edge,
             radial.fiber_out,
             tuple(radial.trunk_of[pair] for pair in pairs),
             tuple(radial.factor_of(*pair) for pair in pairs),
@@ -101,16 +106,22 @@ class _Shape:
         return [(l, k) for l in self.fiber_out for k in self.fiber_in]
 
     @property
+    def fiber_point(self) -> Fiber:
+        """The part of fiber_in that comes with the points."""
+        return Fiber({degree: channels - self.fiber_edge.get(degree, 0) for degree, channels in self.fiber_in.items()})
+
+    @property
     def frame_degrees(self) -> list[int]:
         return sorted({*self.fiber_in, *self.fiber_out} - {0})
 
     def unflat(self, tensors: Sequence[Any]) -> _Inputs:
         rest = iter(tensors)
         take: Callable[[int], tuple[Any, ...]] = lambda count: tuple(next(rest) for _ in range(count))
-        features, frames, invariants = take(len(self.fiber_in)), take(len(self.frame_degrees)), next(rest)
+        features, edge_features = take(len(self.fiber_point)), take(len(self.fiber_edge))
+        frames, invariants = take(len(self.frame_degrees)), next(rest)
         hidden = take(8 if self.layer_norm else 4)
         layers = tuple(take(2 if self.has_bias else 1) for _ in self.pairs)
-        return _Inputs(features, frames, invariants, hidden, layers)
+        return _Inputs(features, edge_features, frames, invariants, hidden, layers)
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,7 @@ class _Inputs:
     """Everything that has a gradient."""
 
     features: tuple[Tensor, ...]
+    edge_features: tuple[Tensor, ...]
     frames: tuple[Tensor, ...]
     invariants: Tensor
     hidden: tuple[Tensor, ...]  # of both hidden layers: weight, bias, and with LayerNorm gain, shift
@@ -125,11 +137,12 @@ class _Inputs:
 
     def flat(self) -> list[Tensor]:
         layers = [parameter for layer in self.layers for parameter in layer]
-        return [*self.features, *self.frames, self.invariants, *self.hidden, *layers]
+        return [*self.features, *self.edge_features, *self.frames, self.invariants, *self.hidden, *layers]
 
     def contiguous(self) -> _Inputs:
         return _Inputs(
             self.features,
+            self.edge_features,
             tuple(frame.contiguous() for frame in self.frames),
             self.invariants.contiguous(),
             tuple(parameter.contiguous() for parameter in self.hidden),
@@ -144,7 +157,7 @@ class _Messages(torch.autograd.Function):
         call = _Call(shape, rows, index, inputs)
         out = call.forward()
         ctx.shape, ctx.rows, ctx.index = shape, rows, index
-        first = 3 + len(inputs.features)
+        first = 3 + len(inputs.features) + len(inputs.edge_features)
         wants_frames = any(ctx.needs_input_grad[first : first + len(inputs.frames)])
         ctx.save_for_backward(*tensors, *(out if wants_frames else ()))
         return out
@@ -156,7 +169,10 @@ class _Messages(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative may be asked for
             return (None, None, None, *_composed_gradients(ctx.shape, ctx.rows, ctx.index, tensors, grads))
         call = _Call(ctx.shape, ctx.rows, ctx.index, ctx.shape.unflat(tensors).contiguous())
-        found = call.backward(grads, out, invariants=wanted[len(ctx.shape.fiber_in) + len(ctx.shape.frame_degrees)])
+        first = len(call.inputs.features)
+        last = first + len(call.inputs.edge_features)
+        place = last + len(call.inputs.frames)
+        found = call.backward(grads, out, edge_features=any(wanted[first:last]), invariants=wanted[place])
         return (None, None, None, *(grad if want else None for grad, want in zip(found, wanted, strict=True)))
 
 
@@ -166,7 +182,9 @@ def _composed(shape: _Shape, rows: RadialRows, index: Tensor | None, inputs: _In
     hidden = inputs.invariants[None]
     for layer in (inputs.hidden[:step], inputs.hidden[step:]):
         hidden = trunk_layer(hidden, *layer)
-    gathered = Sources(dict(zip(shape.fiber_in, inputs.features, strict=True)), index).gathered()
+    of_points = dict(zip(shape.fiber_point, inputs.features, strict=True))
+    of_edges = dict(zip(shape.fiber_edge, inputs.edge_features, strict=True))
+    gathered = Sources(of_points, index, of_edges).gathered()
     layers = {}
     for pair, factor, layer in zip(shape.pairs, shape.factors, inputs.layers, strict=True):
         bias = layer[1] if shape.has_bias else layer[0].new_zeros(layer[0].shape[1:])
@@ -205,12 +223,14 @@ class _Call:
             "weight": addresses(layer[0] for layer in inputs.layers),
             "bias": addresses(biases),
             "hidden": addresses(hidden),
-            "features": fields(inputs.features),
+            "features": self._point_fields(inputs.features),
             "frames": self._by_degree(inputs.frames),
         }
+        if inputs.edge_features:
+            self.arrays["edge_features"] = self._edge_fields(inputs.edge_features)
         self.integers = {
             "num_edges": self.num_edges,
-            "num_points": inputs.features[0].shape[0],
+            "num_points": inputs.features[0].shape[0] if inputs.features else 1,
             "num_rows": len(rows.first),
             "num_pairs": len(rows.second),
             "num_threads": max(1, min(torch.get_num_threads(), len(rows.first) // _BLOCK)),
@@ -228,6 +248,12 @@ class _Call:
         by_degree = dict(zip(self.shape.frame_degrees, tensors, strict=True))
         return addresses(by_degree.get(degree) for degree in range(max(by_degree, default=0) + 1))
 
+    def _point_fields(self, tensors: Sequence[Tensor]) -> Any:
+        return _fields_by_degree(tensors, self.shape.fiber_point, self.shape.fiber_in)
+
+    def _edge_fields(self, tensors: Sequence[Tensor]) -> Any:
+        return _fields_by_degree(tensors, self.shape.fiber_edge, self.shape.fiber_in)
+
     def forward(self) -> tuple[Tensor, ...]:
         out = tuple(
             component_major(self.num_edges, channels, 2 * degree + 1, self.like)
@@ -236,11 +262,14 @@ class _Call:
         self._run({"messages": fields(out)}, {}, backward=False)
         return out
 
-    def backward(self, grads: Sequence[Tensor], out: Sequence[Tensor], *, invariants: bool) -> list[Tensor | None]:
-        """Gradients of all inputs; of frames only where the results ``out`` are given."""
+    def backward(
+        self, grads: Sequence[Tensor], out: Sequence[Tensor], *, edge_features: bool, invariants: bool
+    ) -> list[Tensor | None]:
+        """Gradients of all inputs; of frames where the results ``out`` are given, of two more where asked for."""
         inputs = self.inputs
         features = [value.new_empty(value.shape) for value in inputs.features]
         frames = [frame.new_zeros(frame.shape) for frame in inputs.frames] if out else []
+        own_edges = [torch.empty_like(value) for value in inputs.edge_features] if edge_features else []
         own = torch.zeros_like(self.like) if invariants else None
         hidden = [torch.empty_like(parameter) for parameter in inputs.hidden]
         layers = [[torch.empty_like(parameter) for parameter in layer] for layer in inputs.layers]
@@ -249,16 +278,19 @@ class _Call:
             padded = [*hidden[:2], None, None, *hidden[2:], None, None]
         arrays = {
             "message_grads": fields(grads),
-            "feature_grads": fields(features),
+            "feature_grads": self._point_fields(features),
             "hidden_grads": addresses(padded),
             "weight_grads": addresses(layer[0] for layer in layers),
             "bias_grads": addresses(layer[1] if self.shape.has_bias else None for layer in layers),
         }
+        if own_edges:
+            arrays["edge_feature_grads"] = self._edge_fields(own_edges)
         if out:
             arrays |= {"messages": fields(out), "frame_grads": self._by_degree(frames)}
         self._run(arrays, {"invariant_grads": own}, backward=True)
         flat = [parameter for layer in layers for parameter in layer]
-        return [*features, *(frames or [None] * len(inputs.frames)), own, *hidden, *flat]
+        edges = own_edges or [None] * len(inputs.edge_features)
+        return [*features, *edges, *(frames or [None] * len(inputs.frames)), own, *hidden, *flat]
 
     def _run(self, arrays: dict[str, Any], tensors: dict[str, Tensor | None], *, backward: bool) -> None:
         call = Convolution(**self.integers)
@@ -266,8 +298,15 @@ class _Call:
             setattr(call, name, ctypes.addressof(array))
         for name, tensor in (self.tensors | tensors).items():
             setattr(call, name, address(tensor))
-        if library(self.like.dtype).convolve(ctypes.byref(call), int(backward)):
+        if compiled(self.like.dtype).convolve(ctypes.byref(call), int(backward)):
             raise MemoryError("the compiled kernel found no memory for this convolution")
+
+
+def _fields_by_degree(tensors: Sequence[Tensor], fiber: Fiber, places: Fiber) -> Any:
+    """One field for every degree of ``places``, without numbers where ``fiber`` has none."""
+    by_degree = dict(zip(fiber, tensors, strict=True))
+    nothing = tensors[0].new_empty(0, 0, 0)
+    return fields([by_degree.get(degree, nothing) for degree in places])
 
 
 @dataclass(frozen=True)
@@ -287,6 +326,7 @@ def _constants(shape: _Shape, dtype: torch.dtype) -> _Constants:
         "channels_in": integers(shape.fiber_in.values()),
         "degrees_out": integers(shape.fiber_out.degrees),
         "channels_out": integers(shape.fiber_out.values()),
+        "edge_channels": integers(shape.fiber_edge.get(degree, 0) for degree in shape.fiber_in),
         "trunk_of": integers(shape.trunks),
         "mixing": addresses(mixing),
         "factor": factor(*shape.factors),

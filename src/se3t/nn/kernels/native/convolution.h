@@ -149,6 +149,23 @@ static void unmake_units(Worker *worker, Part part, i64 block) {
         memcpy(conv->invariant_grads + part.start * conv->num_inputs, sum, sizeof(REAL) * part.count * conv->num_inputs);
 }
 
+/* The source features of an edge, [comp][channel] by degree: those of its point, then its own. */
+static const REAL *source_of(const Worker *worker, i64 edge, REAL *room) {
+    const Convolution *conv = worker->conv;
+    const Layout *layout = worker->layout;
+    const REAL *point = worker->features + (conv->index ? conv->index[edge] : edge) * layout->in_size;
+    if (!conv->edge_features) return point;
+    memcpy(room, point, sizeof(REAL) * layout->in_size);
+    for (i64 i = 0; i < conv->num_in; i++) {
+        const Field *own = conv->edge_features + i;
+        REAL *to = room + layout->in_place[i] + conv->channels_in[i] - conv->edge_channels[i];
+        for (i64 c = 0; c < 2 * conv->degrees_in[i] + 1 && conv->edge_channels[i]; c++)
+            for (i64 u = 0; u < conv->edge_channels[i]; u++)
+                to[c * layout->in_width[i] + u] = own->data[edge * own->row + u * own->channel + c * own->component];
+    }
+    return room;
+}
+
 /* Source features in the frame of each edge, components ±m of each order beside each other. */
 static void make_stacks(Worker *worker, Part part, REAL *stacks) {
     const Convolution *conv = worker->conv;
@@ -157,7 +174,7 @@ static void make_stacks(Worker *worker, Part part, REAL *stacks) {
     for (i64 p = 0; p < part.count; p++)
         for (i64 side = 0; side < part.edges; side++) {
             i64 edge = edge_of(conv, part.start + p, side);
-            const REAL *own = worker->features + (conv->index ? conv->index[edge] : edge) * layout->in_size;
+            const REAL *own = source_of(worker, edge, turned + layout->in_size);
             for (i64 i = 0; i < conv->num_in; i++)
                 turn(conv->degrees_in[i], conv->frames[conv->degrees_in[i]], edge, 0, own + layout->in_place[i],
                      turned + layout->in_place[i], layout->in_width[i]);
@@ -198,7 +215,7 @@ static void add_outer(i64 size, const REAL *a, const REAL *b, i64 width, REAL *o
 static void unmake_stacks(Worker *worker, Part part, const REAL *grads) {
     const Convolution *conv = worker->conv;
     const Layout *layout = worker->layout;
-    REAL *turned = worker->scratch, *back = turned + layout->in_size;
+    REAL *turned = worker->scratch, *back = turned + layout->in_size, *room = back + layout->in_size;
     for (i64 p = 0; p < part.count; p++)
         for (i64 side = 0; side < part.edges; side++) {
             i64 edge = edge_of(conv, part.start + p, side);
@@ -222,14 +239,18 @@ static void unmake_stacks(Worker *worker, Part part, const REAL *grads) {
                         }
                 }
             }
+            const REAL *source = conv->frame_grads ? source_of(worker, edge, room) : NULL;
             for (i64 i = 0; i < conv->num_in; i++) {
                 i64 degree = conv->degrees_in[i], size = 2 * degree + 1, place = layout->in_place[i];
                 REAL *sum = worker->feature_grads + point * layout->in_size + place;
                 turn(degree, conv->frames[degree], edge, 1, turned + place, back, layout->in_width[i]);
                 for (i64 n = 0; n < size * layout->in_width[i]; n += SHORT) SSTORE(sum + n, SLOAD(sum + n) + SLOAD(back + n));
-                if (conv->frame_grads && degree)
-                    add_outer(size, turned + place, worker->features + point * layout->in_size + place,
-                              layout->in_width[i], conv->frame_grads[degree] + edge * size * size);
+                if (conv->edge_feature_grads && conv->edge_channels[i])
+                    write_field(conv->edge_feature_grads + i, edge, degree, conv->edge_channels[i], layout->in_width[i],
+                                back + conv->channels_in[i] - conv->edge_channels[i]);
+                if (source && degree)
+                    add_outer(size, turned + place, source + place, layout->in_width[i],
+                              conv->frame_grads[degree] + edge * size * size);
             }
         }
 }

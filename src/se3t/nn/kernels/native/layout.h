@@ -19,6 +19,7 @@ typedef struct {
     i64 num_inputs, num_units, num_trunks, layer_norm, has_bias;
     i64 num_in, num_out;
     const i64 *degrees_in, *channels_in, *degrees_out, *channels_out;
+    const i64 *edge_channels;   /* [in] how many of channels_in, the last ones, are edge features */
     const i64 *trunk_of;        /* [out][in] */
     const REAL *const *mixing;  /* [out][in] -> [order, path] */
     const REAL *const *weight;  /* [out][in] -> [unit, w, path, u] */
@@ -30,10 +31,12 @@ typedef struct {
     const REAL *invariants;     /* [num_rows, num_inputs] */
     const REAL *const *frames;  /* [degree] -> [edge, 2l+1, 2l+1] */
     const Field *features;      /* [in] */
+    const Field *edge_features; /* [in] by edge */
     const Field *messages;      /* [out]; component-major */
     /* gradients */
     const Field *message_grads;  /* [out]; component-major */
     const Field *feature_grads;  /* [in] */
+    const Field *edge_feature_grads; /* [in] by edge, or NULL */
     REAL *const *frame_grads;    /* [degree] or NULL */
     REAL *invariant_grads;       /* or NULL */
     REAL *const *weight_grads;   /* as weight */
@@ -148,6 +151,13 @@ static i64 group_place(const Layout *layout, i64 group, i64 edges) {
     return edges * layout->groups[group].place + group * VL;
 }
 
+INLINE void add_multiple(REAL *restrict to, REAL factor, const REAL *restrict from, i64 count) {
+    i64 u = 0;
+    for (; u + VL <= count; u += VL) STORE(to + u, LOAD(to + u) + factor * LOAD(from + u));
+    for (; u + SHORT <= count; u += SHORT) SSTORE(to + u, SLOAD(to + u) + factor * SLOAD(from + u));
+    for (; u < count; u++) to[u] += factor * from[u];
+}
+
 /* Last radial layers from J-paths to orders, into the blocks of the tiles; or the gradient of that, back. */
 static void fold(const Convolution *conv, const Layout *layout, REAL *layer, int back) {
     i64 rows = layout->num_layer_rows, pairs = conv->num_out * conv->num_in;
@@ -173,10 +183,8 @@ static void fold(const Convolution *conv, const Layout *layout, REAL *layer, int
                     for (i64 p = 0; p < paths; p++) {
                         REAL factor = conv->factor[pair] * mixing[q * paths + p];
                         if (factor == 0) continue;
-                        if (back)
-                            for (i64 u = 0; u < channels; u++) grads[p * channels + u] += factor * target[u];
-                        else
-                            for (i64 u = 0; u < channels; u++) target[u] += factor * source[p * channels + u];
+                        if (back) add_multiple(grads + p * channels, factor, target, channels);
+                        else add_multiple(target, factor, source + p * channels, channels);
                     }
                 }
             }

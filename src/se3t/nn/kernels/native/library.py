@@ -33,7 +33,7 @@ class NativeUnavailableError(RuntimeError):
 
 
 @cache
-def library(dtype: torch.dtype) -> ctypes.CDLL:
+def compiled(dtype: torch.dtype) -> ctypes.CDLL:
     """The compiled code for float32 or float64.
 
     Raises:
@@ -67,7 +67,7 @@ def unavailable(device: torch.device, dtype: torch.dtype = torch.float32) -> str
 @cache
 def _reason(dtype: torch.dtype) -> str | None:
     try:
-        library(dtype)
+        compiled(dtype)
     except NativeUnavailableError as error:
         return str(error)
     return None

@@ -93,8 +93,8 @@ static void prepare(const Convolution *conv, const Layout *layout, Job *job, int
 #pragma omp for
         for (i64 point = 0; point < conv->num_points; point++)
             for (i64 i = 0; i < conv->num_in; i++)
-                read_field(conv->features + i, point, conv->degrees_in[i], conv->channels_in[i], layout->in_width[i],
-                           job->features + point * layout->in_size + layout->in_place[i]);
+                read_field(conv->features + i, point, conv->degrees_in[i], conv->channels_in[i] - conv->edge_channels[i],
+                           layout->in_width[i], job->features + point * layout->in_size + layout->in_place[i]);
     }
     fold(conv, layout, job->layer, 0);
     for (i64 t = 0; t < conv->num_threads; t++) {
@@ -129,8 +129,8 @@ static void collect(const Convolution *conv, const Layout *layout, Job *job) {
                 for (i64 n = 0; n < layout->in_size; n += SHORT)
                     SSTORE(sum + n, SLOAD(sum + n) + SLOAD(workers[t].feature_grads + point * layout->in_size + n));
             for (i64 i = 0; i < conv->num_in; i++)
-                write_field(conv->feature_grads + i, point, conv->degrees_in[i], conv->channels_in[i],
-                            layout->in_width[i], sum + layout->in_place[i]);
+                write_field(conv->feature_grads + i, point, conv->degrees_in[i],
+                            conv->channels_in[i] - conv->edge_channels[i], layout->in_width[i], sum + layout->in_place[i]);
         }
     }
     for (i64 t = 1; t < conv->num_threads; t++) {

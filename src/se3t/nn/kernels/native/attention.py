@@ -1,0 +1,146 @@
+"""Softmax and weighted sums over the incoming edges of each node, by the compiled code."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from se3t.fiber import Features, Fiber
+from se3t.geometry import EdgeGeometry
+from se3t.nn.kernels.native.library import compiled
+from se3t.nn.kernels.native.structures import Attention, component_major, fields, integers
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a layer fixes."""
+
+    num_heads: int
+    fiber_key: Fiber
+    fiber_value: Fiber
+    scale: float
+
+
+def attend(
+    composed: Callable[[Features, Features, Features], Features],
+    shape: Shape,
+    query: Features,
+    key: Features,
+    value: Features,
+    geometry: EdgeGeometry,
+) -> Features:
+    """Σ_j α_ij v_ij with α_ij = softmax_j(scale · q_iᵀ k_ij), per head.
+
+    Args:
+        composed: the same function of query, key and value in terms of torch's operations, for second derivatives.
+        shape: heads, fibers, scale.
+        query: ``[node, C_key, 2l+1]`` by degree.
+        key: ``[edge, C_key, 2l+1]`` by degree.
+        value: ``[edge, C_value, 2l+1]`` by degree.
+        geometry: targets of the edges.
+
+    Returns:
+        ``[node, C_value, 2l+1]`` by degree, the channels of a component next to each other in memory.
+    """
+    tensors = [
+        *(query[degree] for degree in shape.fiber_key),
+        *(_channels_together(key[degree]) for degree in shape.fiber_key),
+        *(_channels_together(value[degree]) for degree in shape.fiber_value),
+    ]
+    out = _Attend.apply(composed, shape, geometry, *tensors)
+    return dict(zip(shape.fiber_value, out, strict=True))
+
+
+def _channels_together(value: Tensor) -> Tensor:
+    return value if value.stride(1) == 1 or value.shape[1] == 1 else value.mT.contiguous().mT
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, composed: Any, shape: Shape, geometry: EdgeGeometry, *tensors: Tensor) -> tuple[Tensor, ...]:
+        call = _Call(shape, geometry, tensors)
+        out = tuple(
+            component_major(geometry.num_nodes, channels, 2 * degree + 1, tensors[0])
+            for degree, channels in shape.fiber_value.items()
+        )
+        weights = tensors[0].new_empty(len(geometry.source), shape.num_heads)
+        call.run({"out": fields(out)}, weights, backward=False)
+        ctx.composed, ctx.shape, ctx.geometry = composed, shape, geometry
+        ctx.save_for_backward(*tensors, weights)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, weights = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative may be asked for
+            found = _composed_gradients(ctx.composed, ctx.shape, tensors, grads)
+        else:
+            call = _Call(ctx.shape, ctx.geometry, tensors)
+            found = [_empty_like(tensor) for tensor in tensors]
+            query, key, value = _split(ctx.shape, found)
+            arrays = {"query_grads": query, "key_grads": key, "value_grads": value, "out_grads": grads}
+            call.run({name: fields(list(tensors)) for name, tensors in arrays.items()}, weights, backward=True)
+        return (None, None, None, *found)
+
+
+def _split(shape: Shape, tensors: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """Queries, keys, values."""
+    keys = len(shape.fiber_key)
+    return tensors[:keys], tensors[keys : 2 * keys], tensors[2 * keys :]
+
+
+def _empty_like(tensor: Tensor) -> Tensor:
+    rows, channels, components = tensor.shape
+    return component_major(rows, channels, components, tensor)
+
+
+def _composed_gradients(
+    composed: Callable[..., Features], shape: Shape, tensors: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor | None]:
+    views = [tensor.view_as(tensor) for tensor in tensors]
+    query, key, value = _split(shape, views)
+    by_key = [dict(zip(shape.fiber_key, part, strict=True)) for part in (query, key)]
+    out = composed(*by_key, dict(zip(shape.fiber_value, value, strict=True)))
+    wanted = [view for view in views if view.requires_grad]
+    values = [out[degree] for degree in shape.fiber_value]
+    found = iter(torch.autograd.grad(values, wanted, list(grads), create_graph=True, allow_unused=True))
+    return [next(found) if view.requires_grad else None for view in views]
+
+
+class _Call:
+    """One call of the compiled code; it keeps alive what the pointers point to."""
+
+    def __init__(self, shape: Shape, geometry: EdgeGeometry, tensors: Sequence[Tensor]) -> None:
+        query, key, value = _split(shape, tensors)
+        self.tensors = tensors
+        self.start, self.edge = geometry.incoming
+        self.numbers = {
+            "num_nodes": geometry.num_nodes,
+            "num_heads": shape.num_heads,
+            "num_threads": max(1, min(torch.get_num_threads(), len(geometry.source) // 64)),
+            "num_keys": len(shape.fiber_key),
+            "num_values": len(shape.fiber_value),
+            "scale": shape.scale,
+        }
+        self.arrays = {
+            "key_degrees": integers(shape.fiber_key.degrees),
+            "key_channels": integers(shape.fiber_key.values()),
+            "value_degrees": integers(shape.fiber_value.degrees),
+            "value_channels": integers(shape.fiber_value.values()),
+            "query": fields(query),
+            "key": fields(key),
+            "value": fields(value),
+        }
+
+    def run(self, arrays: dict[str, Any], weights: Tensor, *, backward: bool) -> None:
+        call = Attention(**self.numbers)
+        for name, array in (self.arrays | arrays).items():
+            setattr(call, name, ctypes.addressof(array))
+        call.start, call.edge, call.weights = self.start.data_ptr(), self.edge.data_ptr(), weights.data_ptr()
+        if compiled(weights.dtype).attend(ctypes.byref(call), int(backward)):
+            raise MemoryError("the compiled attention found no memory")
