@@ -51,7 +51,7 @@ format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## time and memory of one training step
-	$(BIN)/python benchmarks/step.py $(ARGS)
+	$(BIN)/se3t bench step $(ARGS)
 
 tables: $(STAMP)  ## Table 1 from the runs on this machine
 	$(BIN)/se3t table $(ARGS)

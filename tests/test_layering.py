@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 
 LIBRARY = ("so3", "fiber", "neighbors", "graph", "geometry", "nn", "models", "testing", "compat")
-LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t"}
+LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t", "triton"}  # triton comes with torch for CUDA
 
 TORCH_FREE = ("errors", "config", "reporting", "cli.main", "data.nbody.presets")
 HEAVY = {"torch", "torch_geometric", "lightning", "wandb", "rdkit", "h5py", "hydra", "pandas", "scipy", "matplotlib"}
@@ -44,6 +44,7 @@ HOMES: dict[str, tuple[tuple[str, ...], bool]] = {
     "rdkit": (("data",), True),
     "h5py": (("data",), True),
     "lightning": (("training",), False),
+    "triton": (("nn",), True),
     "hydra": (("cli", "config"), False),  # config: the ConfigStore that its schemas are registered with
 }
 

@@ -110,7 +110,7 @@ class TFNModel:
     reduce: str = choice("sum", "mean")
     radial_hidden: int = number(32, at_least=1)
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
-    kernel: str = choice("edge_frame", "vectorised", "reference")
+    kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")
 
 
@@ -130,7 +130,7 @@ class SE3TransformerModel:
     radial_hidden: int = number(32, at_least=1)
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     fuse_key_value: bool = True
-    kernel: str = choice("edge_frame", "vectorised", "reference")
+    kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")
 
 
@@ -174,6 +174,7 @@ class TrainerConfig:
     num_equivariance_samples: int = number(2, at_least=1)  # rotations per evaluation batch
     progress: bool = True
     threads: int | None = number(None, at_least=1)  # CPU threads of torch; null leaves torch's choice
+    cuda_graph: bool = False  # replay captured steps on a GPU: faster for small batches
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from se3t.fiber import Features, cat_features
-from se3t.graph import Graph
+from se3t.graph import Graph, Pairing
 from se3t.so3 import safe_norm, safe_normalize
 
 
@@ -52,14 +52,15 @@ class EdgeGeometry:
             graph: the point clouds.
             pair: reorder the edges into reciprocal pairs where every edge has its reverse and both carry the same
                 invariants; otherwise, or where they do not, the order of the graph is kept. Scalars that ask for a
-                gradient are never paired: each edge has its own.
+                gradient are never paired: each edge has its own. Where ``graph.pairing`` is given it is believed, and
+                no value of a tensor is read.
             relative_position: ``to_source`` appends x_j − x_i to the edge features as one more channel of type 1,
                 ``to_target`` appends x_i − x_j; ``none``.
         """
         edge_index, scalars, features, repeat = graph.edge_index, graph.edge_scalars, graph.edge_features, 1
         vectors = graph.edge_vectors
-        order = reciprocal_order(edge_index, graph.num_nodes) if pair else None
-        if order is not None and _share_invariants(scalars, vectors, order):
+        order = _pairing(graph).order if pair else None
+        if order is not None:
             edge_index, repeat = edge_index[:, order], 2
             scalars = None if scalars is None else scalars[order]
             vectors = None if vectors is None else vectors[order]
@@ -182,9 +183,28 @@ def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[T
     return order if bool((paired[:, :, 0] == paired[:, :, 1].flip(0)).all()) else None
 
 
+def find_pairs(graph: Graph) -> Graph:
+    """The graph with its ``pairing``: then forward passes need not look for reciprocal edges, nor read any value.
+
+    It belongs to these edges and edge scalars (and vectors, where given), whatever the positions; graphs that are made
+    by sorting or permuting look again.
+    """
+    return replace(graph, pairing=_pairing(replace(graph, pairing=None)))
+
+
+def _pairing(graph: Graph) -> Pairing:
+    scalars, vectors, known = graph.edge_scalars, graph.edge_vectors, graph.pairing
+    if any(values is not None and values.requires_grad for values in (scalars, vectors)):
+        return Pairing(None)
+    if known is not None:
+        return known
+    order = reciprocal_order(graph.edge_index, graph.num_nodes)
+    return Pairing(order if order is not None and _share_invariants(scalars, vectors, order) else None)
+
+
 def _share_invariants(scalars: Tensor | None, vectors: Tensor | None, order: Tensor) -> bool:
     even, odd = order[::2], order[1::2]
     return all(
-        values is None or (not values.requires_grad and torch.equal(values[even], sign * values[odd]))
+        values is None or torch.equal(values[even], sign * values[odd])
         for values, sign in ((scalars, 1), (vectors, -1))
     )

@@ -14,6 +14,7 @@ from se3t.neighbors import farthest_point_sampling, fully_connected, knn_graph, 
 
 __all__ = [
     "Graph",
+    "Pairing",
     "batch_graphs",
     "farthest_point_sampling",
     "fully_connected",
@@ -21,6 +22,17 @@ __all__ = [
     "radius_graph",
     "sort_by_target",
 ]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Whether edges come in reciprocal pairs, found ahead (:func:`se3t.geometry.find_pairs`): a step reads no values.
+
+    Attributes:
+        order: ``[edge]`` order of the edges in which each is followed by its reverse; None where they are no pairs.
+    """
+
+    order: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Graph:
             boundary; None: ``positions[source] - positions[target]``.
         batch: ``[node]`` int64, index of the cloud a node belongs to, ascending.
         num_graphs: number of clouds.
+        pairing: what :func:`se3t.geometry.find_pairs` found, of these edges and scalars; None: found when it is needed.
     """
 
     positions: Tensor
@@ -50,6 +63,7 @@ class Graph:
     edge_scalars: Tensor | None = None
     edge_features: Features = field(default_factory=dict)
     edge_vectors: Tensor | None = None
+    pairing: Pairing | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -84,10 +98,13 @@ class Graph:
     def to(self, *args: Any, **kwargs: Any) -> Graph:
         """``Tensor.to`` on every floating tensor; indices change device only."""
         positions = self.positions.to(*args, **kwargs)
-        scalars = self.edge_scalars
+        scalars, pairing = self.edge_scalars, self.pairing
+        if pairing is not None and pairing.order is not None:
+            pairing = Pairing(pairing.order.to(positions.device))
         return replace(
             self,
             positions=positions,
+            pairing=pairing,
             features={degree: value.to(*args, **kwargs) for degree, value in self.features.items()},
             edge_index=self.edge_index.to(positions.device),
             batch=self.batch.to(positions.device),
@@ -141,6 +158,7 @@ class Graph:
         return replace(
             self,
             edge_index=edge_index,
+            pairing=None,
             edge_scalars=None if self.edge_scalars is None else self.edge_scalars[order],
             edge_features={degree: value[order] for degree, value in self.edge_features.items()},
             edge_vectors=None if self.edge_vectors is None else self.edge_vectors[order],

@@ -1,127 +1,199 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from se3t.bench import peer, step
-from se3t.bench.step import FIBER_IN, FIBER_OUT, PEER, SEPARATE, Settings
+from se3t.bench import contenders, peer, step
+from se3t.bench.adapters import Adapter
+from se3t.bench.child import Peak, peak_memory_elsewhere
+from se3t.bench.contenders import E3NN, PEER, SEPARATE, Ours, UnusableError, collect, default_names, make
+from se3t.bench.counting import weights_per_edge
+from se3t.bench.equality import Difference, DisagreementError
+from se3t.bench.machine import Peaks
+from se3t.bench.options import Options
+from se3t.bench.workloads import Workload
 from se3t.errors import UserError
-from se3t.fiber import Fiber
+from se3t.fiber import Features
+from se3t.nn import RadialNetwork
+from se3t.nn.basis import EquivariantBasis
+from se3t.nn.kernels import KERNELS, Sources, vectorised
 
-TINY = Settings(
-    num_graphs=2, num_points=3, num_layers=3, num_degrees=2, channels=4, channels_div=2, repetitions=1, warmup=0
-)
+QUICK = Options(quick=True, threads=1, repetitions=1)
+NBODY = Workload.of("nbody", 2)
+SHOWN = [name for name in KERNELS if contenders.unavailable(name, "cpu") is None]
 needs_peer = pytest.mark.skipif(not peer.is_installed(), reason=f"{peer.PACKAGE} is not installed (extra: bench)")
 
 
-def run_command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    options = [
-        f"--{name.replace('_', '-')}={value}" for name, value in dataclasses.asdict(TINY).items() if value is not None
+@pytest.fixture(scope="module", autouse=True)
+def known_peaks() -> Iterator[None]:
+    """Roofs that take no time to measure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "measure_peaks", lambda device, quick: Peaks(flop=1e11, bandwidth=1e10, side=8))
+        yield
+
+
+@pytest.mark.parametrize("name", [*SHOWN, f"vectorised{SEPARATE}", "edge_frame-low", f"edge_frame-speed{SEPARATE}"])
+def test_every_kernel_agrees_with_the_reference(name: str) -> None:
+    difference = Ours.parse(name).difference(NBODY).check(name)
+    assert difference.value <= 1e-12
+    assert difference.gradient <= 1e-12
+
+
+@pytest.mark.parametrize("name", ["nbody", "qm9", "pointcloud"])
+@pytest.mark.parametrize("ending", ["", SEPARATE])
+def test_the_twin_made_of_e3nn_computes_the_same_values_and_gradients(name: str, ending: str) -> None:
+    workload = dataclasses.replace(Workload.of(name, 1, 6), num_layers=2, num_degrees=3, channels=8)
+    difference = Ours.parse(E3NN + ending).difference(workload).check(E3NN)
+    assert max(difference.value, difference.gradient) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_kernel_that_is_wrong_in_either_precision_is_not_timed(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = vectorised.messages
+
+    def wrong(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
+        out = right(sources, radial, basis, memory)
+        return {degree: value * (1.001 if value.dtype == dtype else 1) for degree, value in out.items()}
+
+    monkeypatch.setattr(vectorised, "messages", wrong)
+    with pytest.raises(
+        DisagreementError, match=rf"vectorised: its output in {str(dtype)[6:]} differs from the reference"
+    ):
+        make(NBODY, "vectorised")
+
+
+def test_not_a_number_is_a_disagreement() -> None:
+    with pytest.raises(DisagreementError):
+        Difference(0.0, float("nan"), 0.0, 0.0).check("kernel")
+
+
+def test_memory_that_decides_by_size_is_checked_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+    build = Ours.build
+    monkeypatch.setattr(Ours, "build", lambda self, workload, memory=None: seen.append(memory) or build(self, workload))
+    Ours.parse("edge_frame").difference(NBODY)
+    assert {"low", "speed"} <= set(seen)
+
+
+@pytest.fixture(scope="module")
+def report() -> step.Report:
+    return step.run(QUICK, ["nbody", "pointcloud"], ["edge_frame", "vectorised"], num_graphs=1)
+
+
+def test_report_has_a_row_for_every_workload_and_contender_with_ratios_over_the_first(report: step.Report) -> None:
+    assert [(row["workload"], row["name"]) for row in report.rows] == [
+        (workload, name) for workload in ("nbody", "pointcloud") for name in ("edge_frame", "vectorised")
     ]
-    status = step.main([*options, *arguments])
-    return status, capsys.readouterr().out
+    for first, second in (report.rows[:2], report.rows[2:]):
+        assert first["ratio"] == 1
+        assert second["ratio"] == pytest.approx(second["step"] / first["step"])
+        assert 0 < second["forward"] < second["step"]
 
 
-def test_default_settings_are_those_of_table_1():
-    graph = step.random_graph(Settings())
-    assert graph.check().edge_index.shape == (2, 2560)
-    assert Fiber.of(graph.features) == FIBER_IN
-    assert graph.edge_scalars.shape == (2560, 1)
-    assert set(graph.edge_scalars.unique().tolist()) == {-1.0, 1.0}
+def test_report_states_the_counted_work_and_what_share_of_the_peak_a_step_reaches(report: step.Report) -> None:
+    peak_flop, peak_bytes = report.facts["peak_flop_per_second"], report.facts["peak_bytes_per_second"]
+    for row in report.rows:
+        assert row["share_of_flop"] == pytest.approx(row["least_flop"] / row["step"] / peak_flop)
+        assert row["share_of_bandwidth"] == pytest.approx(row["least_bytes"] / row["step"] / peak_bytes)
+        assert row["share_of_roof"] == pytest.approx(max(row["share_of_flop"], row["share_of_bandwidth"]))
+        assert row["share_of_roof"] > 0
+    assert any("GFLOP" in note for note in report.notes)
+    assert any("synthetic" in text for text in (report.title, *report.notes))
 
 
-def test_same_seed_gives_every_kernel_the_same_weights():
-    first, second = step.build_model(TINY, "vectorised"), step.build_model(TINY, "reference")
-    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+def test_peak_memory_of_a_contender_is_measured_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def weigh(self: Options, maker: str, arguments: dict[str, object], rounds: int = 3) -> Peak:
+        asked.append((maker, str(arguments["name"])))
+        return peak_memory_elsewhere(maker, arguments, device="cpu", threads=1, rounds=1)
+
+    monkeypatch.setattr(Options, "weigh", weigh)
+    (row,) = step.run(dataclasses.replace(QUICK, quick=False), ["nbody"], ["edge_frame"], num_graphs=2).rows
+    assert asked == [("se3t.bench.contenders:rebuild", "edge_frame")]
+    assert row["peak_memory"] > 0
 
 
-@pytest.mark.parametrize("name", [name for name in step.CONTENDERS if name != PEER])
-def test_every_kernel_agrees_with_the_reference(name: str):
-    assert step.difference_from_reference(TINY, name) <= step.TOLERANCE
+def test_an_adapter_stands_in_the_table_without_a_share_of_our_work(tmp_path: Path) -> None:
+    file = tmp_path / "idle.py"
+    file.write_text("def build(workload):\n    return lambda: None, 'does nothing'")
+    report = step.run(QUICK, ["nbody"], ["edge_frame"], [Adapter.parse(str(file))], num_graphs=1)
+    own = report.rows[1]
+    assert (own["name"], own["share_of_roof"], own["difference"]) == ("idle", None, None)
+    assert any(note.startswith("idle: does nothing") for note in report.notes)
 
 
-def test_a_kernel_that_disagrees_is_not_timed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(step, "difference_from_reference", lambda settings, name: 1e-3)
-    with pytest.raises(ValueError, match="vectorised: differs from the reference kernel by"):
-        step.run(TINY, ["vectorised"], with_memory=False)
+def test_a_kernel_that_gives_a_reason_is_left_out_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectorised, "unavailable", lambda device: f"not on {device.type}", raising=False)
+    names, notes = default_names(NBODY)
+    assert "vectorised" not in names
+    assert "nbody: vectorised is left out: not on cpu." in notes
+    with pytest.raises(UnusableError, match="contender 'vectorised' not on cpu"):
+        collect(NBODY, ["vectorised"], [])
 
 
-def test_command_prints_a_table_and_writes_json(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    file = tmp_path / "step.json"
-    status, printed = run_command(capsys, "--no-memory", "--contenders", "vectorised", "reference", "--json", str(file))
-    assert status == 0
-    assert all(word in printed for word in ("vectorised", "reference", "ratio", "Equal outputs"))
-    content = json.loads(file.read_text(encoding="utf-8"))
-    assert content["settings"]["num_points"] == 3
-    first, second = content["results"]
-    assert [first["name"], second["name"]] == ["vectorised", "reference"]
-    assert first["parameters"] == second["parameters"] > 0
-    assert 0 < first["time"]["forward"]["median"] < first["time"]["total"]["median"]
+def test_a_kernel_that_fails_is_left_out_unless_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> Features:
+        raise RuntimeError("no such instruction\nand more")
+
+    monkeypatch.setattr(contenders, "default_names", lambda workload: (["vectorised", "edge_frame"], []))
+    monkeypatch.setattr(vectorised, "messages", refuse)
+    found, notes = collect(NBODY, [], [])
+    assert [contender.name for contender in found] == ["edge_frame"]
+    assert notes == ["nbody: vectorised is left out: no such instruction."]
+    with pytest.raises(UserError, match="'vectorised' fails on workload 'nbody': no such instruction"):
+        collect(NBODY, ["vectorised"], [])
 
 
-def test_peak_memory_is_measured_in_another_process():
-    (result,) = step.run(TINY, ["vectorised"])
-    assert result.peak_memory is not None
-    assert result.peak_memory > 0
+def test_what_would_hold_gigabytes_is_left_out_unless_it_was_named() -> None:
+    names, notes = default_names(Workload.of("qm9_complete"))
+    assert not {"reference", "vectorised", "edge_frame-speed"} & set(names)
+    assert "edge_frame-low" in names
+    assert sum("MiB of radial weights" in note for note in notes) >= 3
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--contenders", "vectorized"), "did you mean 'vectorised'"),
-        (("--device", "cuda"), "no CUDA device"),
-        (("--contenders", PEER, "--num-layers", "2"), "give 3 or more"),
-    ],
-)
-def test_bad_input_is_one_clear_error(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
-):
-    monkeypatch.setattr(peer, "is_installed", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    status, printed = run_command(capsys, *arguments)
-    assert status == 2
-    assert message in " ".join(printed.split())
+@pytest.mark.parametrize("name", ["vectorized", "edge_frame-slow", "edgeframe", "per"])
+def test_an_unknown_contender_suggests_the_nearest(name: str) -> None:
+    with pytest.raises(UserError, match=rf"contender '{name}' is not known; did you mean"):
+        make(NBODY, name)
 
 
-def test_missing_peer_is_left_out_or_named(monkeypatch: pytest.MonkeyPatch):
+def test_missing_peer_is_left_out_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "is_installed", lambda: False)
-    assert PEER not in step.available()
+    assert PEER not in default_names(NBODY)[0]
     with pytest.raises(UserError, match=r"se3t\[bench\]"):
-        step.run(TINY, [PEER])
+        make(NBODY, PEER)
 
 
 @needs_peer
-def test_peer_does_equal_work():
+def test_peer_does_equal_work() -> None:
     """Radial output per edge, the measure of the dominant cost, differs by a few per cent at the benchmark's sizes."""
-    settings = Settings(num_graphs=2)
-    sizes = [step._weights_per_edge(step.build_step(settings, name).module, name) for name in ("vectorised", PEER)]
-    assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
-    assert sizes[1] <= sizes[0]
+    ours = weights_per_edge(NBODY.model())
+    theirs = make(NBODY, PEER).weights_per_edge
+    assert theirs is not None
+    assert ours * 0.95 <= theirs <= ours
 
 
 @needs_peer
-def test_peer_computes_a_differentiable_loss_and_sees_the_edge_feature():
-    contender = step.build_step(TINY, PEER)
-    torch.autograd.backward(contender.loss())
-    assert all(parameter.grad is not None for parameter in contender.module.parameters())
-    graph = step.random_graph(TINY)
-    features, positions, edges = peer._dense(graph)
-    assert (features["1"].shape, positions.shape, edges.shape) == ((2, 3, 2, 3), (2, 3, 3), (2, 3, 3, 1))
+def test_peer_computes_a_differentiable_loss_and_sees_the_edge_feature() -> None:
+    model, loss = peer.build_peer(NBODY)
+    loss().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    features, positions, edges = peer._dense(NBODY.graph())
+    assert (features["1"].shape, positions.shape, edges.shape) == ((2, 5, 2, 3), (2, 5, 3), (2, 5, 5, 1))
     charge = features["0"][..., 0, 0]
-    off_diagonal = ~torch.eye(3, dtype=torch.bool)
+    off_diagonal = ~torch.eye(5, dtype=torch.bool)
     assert torch.equal(edges[..., 0][:, off_diagonal], (charge[:, :, None] * charge[:, None, :])[:, off_diagonal])
 
 
 @needs_peer
-def test_peer_appears_in_the_table_with_what_is_equal_and_what_not(capsys: pytest.CaptureFixture[str]):
-    status, printed = run_command(capsys, "--no-memory", "--contenders", "vectorised", f"vectorised{SEPARATE}", PEER)
-    assert status == 0
-    assert all(text in printed for text in ("se3-transformer-pytorch", "Peer, equal", "Peer, not equal"))
-
-
-def test_output_is_of_the_task():
-    FIBER_OUT.check(step.build_model(TINY, "vectorised")(step.random_graph(TINY)))
+def test_peer_is_left_out_of_workloads_that_it_is_not_set_up_for() -> None:
+    found, notes = collect(Workload.of("qm9", 1, 6), ["edge_frame", PEER], [])
+    assert [contender.name for contender in found] == ["edge_frame"]
+    assert "complete graphs" in notes[0]

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
-from se3t.bench.timing import Spread, Step, time_steps
+from se3t.bench.child import peak_memory_elsewhere
+from se3t.bench.timing import Call, Spread, Step, Timed, time_all
+
+ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
 
 
 def counting_step(log: list[str], name: str) -> Step:
@@ -21,32 +24,70 @@ def counting_step(log: list[str], name: str) -> Step:
     return Step(module, loss)
 
 
-def test_steps_take_turns_in_rotated_order():
+def holding(count: int) -> Timed:
+    """A step that needs ``count`` numbers, which are freed before it ends."""
+    return Call(lambda: torch.ones(count).sum())
+
+
+def failing(reason: str) -> Timed:
+    raise ValueError(reason)
+
+
+def killed() -> Timed:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_work_takes_turns_in_rotated_order() -> None:
     log: list[str] = []
     steps = {name: counting_step(log, name) for name in "abc"}
-    times = time_steps(steps, repetitions=2, warmup=1, device="cpu")
+    times = time_all(steps, repetitions=2, warmup=1, device="cpu")
     assert "".join(log) == "abcbcacab"
     assert list(times) == ["a", "b", "c"]
 
 
-def test_forward_and_backward_are_parts_of_the_step():
-    times = time_steps({"a": counting_step([], "a")}, repetitions=1, warmup=0, device="cpu")["a"]
-    assert times.total.median == pytest.approx(times.forward.median + times.backward.median)
-    assert min(times.forward.median, times.backward.median) > 0
+def test_forward_and_backward_are_parts_of_the_step() -> None:
+    times = time_all({"a": counting_step([], "a")}, repetitions=1, warmup=0, device="cpu")["a"]
+    forward, backward = times.parts
+    assert times.total.median == pytest.approx(forward.median + backward.median)
+    assert min(forward.median, backward.median) > 0
 
 
-def test_spread_is_median_and_quartiles():
+def test_a_call_has_no_parts() -> None:
+    calls: list[int] = []
+    times = time_all({"a": Call(lambda: calls.append(1))}, repetitions=3, warmup=2, device="cpu")["a"]
+    assert times.parts == ()
+    assert (times.rounds, len(calls)) == (3, 5)
+
+
+def test_rounds_end_when_the_time_is_up_but_never_before_the_third() -> None:
+    calls: list[int] = []
+    times = time_all({"a": Call(lambda: calls.append(1))}, repetitions=100, warmup=1, device="cpu", seconds=1e-9)["a"]
+    assert (times.rounds, len(calls)) == (3, 4)
+
+
+def test_spread_is_median_and_quartiles() -> None:
     assert Spread.of([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(3.0, 2.0, 4.0)
     assert Spread.of([2.0]) == Spread(2.0, 2.0, 2.0)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from Linux's /proc")
-def test_peak_memory_sees_what_is_freed_again():
-    """In a process of its own, as the benchmark does it: 64 MB that live only within the step."""
-    code = (
-        "import torch; from se3t.bench.timing import Step, peak_memory; module = torch.nn.Linear(1, 1)\n"
-        "def loss(): return module(torch.ones(16_000_000, 1)[:1]).sum()\n"
-        "print(peak_memory(Step(module, loss), 'cpu'))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 60e6 < int(done.stdout) < 120e6
+@ON_LINUX
+def test_peak_memory_sees_what_is_freed_again() -> None:
+    peak = peak_memory_elsewhere(f"{__name__}:holding", {"count": 16_000_000}, device="cpu", threads=1)
+    assert peak.bytes is not None
+    assert 60e6 < peak.bytes < 120e6
+
+
+@pytest.mark.parametrize(
+    ("maker", "arguments", "reason"),
+    [(failing, {"reason": "no such thing"}, "no such thing"), (killed, {}, "SIGKILL, most likely out of memory")],
+)
+def test_a_process_that_dies_leaves_a_reason(
+    maker: Callable[..., Timed], arguments: dict[str, str], reason: str
+) -> None:
+    peak = peak_memory_elsewhere(f"{__name__}:{maker.__name__}", arguments, device="cpu")
+    assert peak.bytes is None
+    assert reason in peak.reason

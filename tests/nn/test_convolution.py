@@ -149,7 +149,7 @@ def test_messages_have_no_self_interaction() -> None:
         assert EquivariantConv(FIBER, FIBER, 2, reduce="none", self_interaction=kind).self_interaction is None
 
 
-@pytest.mark.parametrize("kernel", list(KERNELS))
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name not in ("auto", "triton")])
 @pytest.mark.parametrize("share", ["none", "full"])
 def test_kernel_of_scalars_may_go_without_its_constant(kernel: str, share: str) -> None:
     """Y_00 = 1/√(4π) is left out of the pair (0, 0), and of no other."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from se3t.fiber import Features, Fiber, rotate_features
 from se3t.nn import AttentiveSelfInteraction, EquivariantLinear, NormNonlinearity, pool
 from se3t.nn.norm import KINDS
 from se3t.nn.pool import Pooling
 from se3t.nn.readout import Readout
-from se3t.so3 import random_rotation
+from se3t.so3 import random_rotation, safe_norm, safe_normalize
 
 from .clouds import FIBER, features_of
 
@@ -177,6 +182,163 @@ def test_a_single_channel_loses_its_norm_in_layer_norm() -> None:
 def test_unknown_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="norm='batch': expected one of layer, bias, tfn, none"):
         NormNonlinearity(FIBER, "batch")
+
+
+def _by_formula(layer: Any, features: Features) -> Features:
+    """Each layer as it is written, degree by degree, in operations that autograd differentiates by itself."""
+    if isinstance(layer, EquivariantLinear):
+        out = {
+            degree: torch.einsum("wu,...ui->...wi", layer.weight[str(degree)], features[degree])
+            for degree in layer.fiber_out
+        }
+        return out if layer.bias is None else out | {0: out[0] + layer.bias}
+    if isinstance(layer, AttentiveSelfInteraction):
+        return {degree: _attentive(layer, degree, features[degree]) for degree in layer.fiber_out}
+    return {degree: _nonlinearity(layer, degree, value) for degree, value in features.items()}
+
+
+def _attentive(layer: AttentiveSelfInteraction, degree: int, value: Tensor) -> Tensor:
+    gram = torch.einsum("nui,nvi->nuv", value, value)
+    weights = layer.mlp[str(degree)](gram.flatten(1)).unflatten(1, (-1, value.shape[1]))
+    return torch.einsum("nwu,nui->nwi", weights.softmax(2) if layer.softmax else weights, value)
+
+
+def _nonlinearity(layer: NormNonlinearity, degree: int, value: Tensor) -> Tensor:
+    if layer.kind == "none":
+        return value
+    if layer.kind == "tfn" and degree == 0:
+        return layer.activation(value + layer.bias["0"][:, None])
+    norm = safe_norm(value)
+    if layer.kind == "tfn":
+        return layer.activation(norm + layer.bias[str(degree)])[..., None] * value
+    norm = norm.clamp(min=layer.min_norm)
+    size = norm + layer.bias[str(degree)] if layer.kind == "bias" else layer.norm[str(degree)](norm)
+    size = size if layer.num_layers else layer.activation(size)
+    if layer.kind == "layer_inverted":
+        return size[..., None] / value * norm[..., None]
+    return size[..., None] * (value / norm[..., None] if layer.min_norm else safe_normalize(value))
+
+
+def _features_with_a_zero(fiber: Fiber, num: int) -> Features:
+    """The first channel of the first node has no direction."""
+    features = features_of(fiber, num)
+    for value in features.values():
+        value[0, 0] = 0
+    return features
+
+
+def _with_gradients(function: Callable[[Features], Features], layer: nn.Module, features: Features) -> list[Tensor]:
+    """Outputs, and gradients with respect to features and parameters."""
+    return _derivatives(function, layer, features, False)
+
+
+def _derivatives(
+    function: Callable[[Features], Features], layer: nn.Module, features: Features, twice: bool
+) -> list[Tensor]:
+    """Outputs, gradients with respect to features and parameters, and the gradients of their squares."""
+    leaves = {degree: value.clone().requires_grad_() for degree, value in features.items()}
+    inputs = [*leaves.values(), *layer.parameters()]
+    out = list(function(leaves).values())
+    weights = [torch.linspace(-1, 1, value.numel(), dtype=value.dtype).view_as(value) for value in out]
+    total = torch.stack([(weight * value).sum() for weight, value in zip(weights, out, strict=True)]).sum()
+    options = {"allow_unused": True, "materialize_grads": True}
+    first = torch.autograd.grad(total, inputs, create_graph=twice, **options)
+    if not twice:
+        return [*out, *first]
+    squares = torch.stack([grad.square().sum() for grad in first]).sum() + 0 * total
+    return [*out, *first, *torch.autograd.grad(squares, inputs, **options)]
+
+
+EVERY_LAYER = [
+    *LAYERS,
+    EquivariantLinear(Fiber.uniform(4, 16), Fiber.uniform(4, 3)),  # wide rows and narrow ones
+    AttentiveSelfInteraction(Fiber("17x1"), Fiber("2x1"), softmax=True),
+    NormNonlinearity(Fiber("3x1+2x4"), "tfn"),
+    NormNonlinearity(Fiber("3x0"), "tfn"),
+    NormNonlinearity(WIDE, "layer", functional.silu),
+]
+
+
+@pytest.mark.parametrize("layer", EVERY_LAYER, ids=repr)
+def test_node_layer_equals_its_formula_in_values_and_derivatives(layer: nn.Module) -> None:
+    layer = layer.double()
+    features = _features_with_a_zero(layer.fiber_in, 5)
+    for twice, tolerance in ((False, 1e-12), (True, 1e-9)):  # second ones reach 1e24 at features below min_norm
+        found = _derivatives(layer, layer, features, twice)
+        expected = _derivatives(lambda inputs: _by_formula(layer, inputs), layer, features, twice)
+        for one, other in zip(found, expected, strict=True):
+            assert (one - other).abs().max() <= tolerance * max(1, other.abs().max())
+
+
+def test_the_inverted_norm_equals_its_formula() -> None:
+    layer = NormNonlinearity(WIDE, "layer_inverted").double()
+    features = features_of(WIDE, 5)
+    expected = _with_gradients(lambda inputs: _by_formula(layer, inputs), layer, features)
+    for one, other in zip(_with_gradients(layer, layer, features), expected, strict=True):
+        assert (one - other).abs().max() <= 1e-12 * max(1, other.abs().max())
+
+
+@pytest.mark.parametrize("layer", EVERY_LAYER, ids=repr)
+def test_derivatives_of_a_node_layer_agree_with_finite_differences(layer: nn.Module) -> None:
+    layer = layer.double()
+    leaves = [value.requires_grad_() for value in features_of(layer.fiber_in, 2).values()]
+
+    def function(*values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(layer(dict(zip(layer.fiber_in, values, strict=True))).values())
+
+    assert gradcheck(function, leaves, fast_mode=True)
+    assert gradgradcheck(function, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_linear_and_norm_take_any_batch_shape(shape: tuple[int, ...]) -> None:
+    flat = features_of(WIDE, 6)
+    count = max(torch.Size(shape).numel(), 0)
+    shaped = {degree: value[:count].reshape(*shape, *value.shape[1:]) for degree, value in flat.items()}
+    for layer in (NormNonlinearity(WIDE).double(), EquivariantLinear(WIDE, WIDE).double()):
+        out = layer(shaped)
+        for degree, value in layer({degree: value[:count] for degree, value in flat.items()}).items():
+            torch.testing.assert_close(out[degree], value.reshape(*shape, *value.shape[1:]))
+
+
+@pytest.mark.parametrize("layer", EVERY_LAYER, ids=repr)
+def test_node_layer_runs_under_autocast(layer: nn.Module) -> None:
+    layer = layer.float()
+    features = {degree: value.float() for degree, value in features_of(layer.fiber_in, 4).items()}
+    exact = _with_gradients(layer, layer, features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = _with_gradients(layer, layer, features)
+    for one, other in zip(rough, exact, strict=True):
+        assert (one - other).abs().max() <= 0.1 * (1 + other.abs().max())
+
+
+class _Operations(TorchDispatchMode):
+    """How many operations compute something: views and empty memory do not."""
+
+    FREE = ("view", "expand", "t.", "transpose", "split", "select", "slice", "squeeze", "unsqueeze", "detach", "empty")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(function).removeprefix("aten.").lstrip("_")
+        self.number += not name.startswith(self.FREE)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("kind", "ratio"), [("layer", 0.4), ("bias", 0.4), ("tfn", 0.8)])
+def test_norms_of_all_degrees_are_taken_together(kind: str, ratio: float) -> None:
+    """Forward and backward take a fraction of the operations of the formula, which goes degree by degree."""
+    layer = NormNonlinearity(Fiber.uniform(4, 3), kind).double()
+    features = features_of(layer.fiber_in, 4)
+    with _Operations() as ours:
+        _with_gradients(layer, layer, features)
+    with _Operations() as formula:
+        _with_gradients(lambda inputs: _by_formula(layer, inputs), layer, features)
+    with _Operations() as frame:
+        _with_gradients(lambda inputs: inputs, nn.Identity(), features)
+    assert ours.number - frame.number < ratio * (formula.number - frame.number)
 
 
 def test_pooling_reduces_each_cloud() -> None:

@@ -218,6 +218,33 @@ def test_float32_gradients_are_accurate_near_the_poles() -> None:
     assert (gradients[0] - gradients[1]).abs().max() < 2e-6 * gradients[1].abs().max()
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_blocks_of_points_give_the_same_as_all_at_once(normalize: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, weight = torch.randn(23, 3, dtype=torch.float64), torch.randn(49, dtype=torch.float64)
+
+    def results() -> tuple[Tensor, ...]:
+        leaf = vectors.clone().requires_grad_()
+        values = spherical_harmonics(6, leaf, normalize)
+        (first,) = torch.autograd.grad((values @ weight).sum(), leaf, create_graph=True)
+        return values, first, *torch.autograd.grad(first.square().sum(), leaf)
+
+    whole = results()
+    monkeypatch.setattr("se3t.so3.harmonics._block_size", lambda tensor: 5)
+    for one, other in zip(results(), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_the_same_whether_or_not_they_are_differentiated_again(dtype: torch.dtype) -> None:
+    """The two come from different formulas for the direction and the length."""
+    vectors = torch.cat((_directions(), torch.zeros(1, 3))).to(dtype).requires_grad_()
+    total = (spherical_harmonics(6, vectors) @ torch.linspace(-1, 1, 49, dtype=dtype)).sum()
+    (plain,) = torch.autograd.grad(total, vectors, retain_graph=True)
+    (differentiable,) = torch.autograd.grad(total, vectors, create_graph=True)
+    assert differentiable.requires_grad
+    assert (plain - differentiable).abs().max() < 20 * torch.finfo(dtype).eps * plain.abs().max()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     vectors = torch.randn(5, 3).to(dtype)

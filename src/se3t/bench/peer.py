@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from se3t.fiber import Fiber
+from se3t.bench.workloads import Workload
 from se3t.graph import Graph
 
 PACKAGE = "se3-transformer-pytorch"
@@ -29,58 +29,50 @@ def is_installed() -> bool:
     return importlib.util.find_spec(_MODULE) is not None
 
 
-def build_peer(
-    graph: Graph,
-    fiber_out: Fiber,
-    *,
-    depth: int,
-    num_degrees: int,
-    channels: int,
-    num_heads: int,
-    head_channels: int,
-    radial_hidden: int,
-) -> tuple[nn.Module, Callable[[], Tensor]]:
-    """The peer's model, and its loss on the clouds of ``graph``.
+def build_peer(workload: Workload) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """The peer's model, and its loss on the workload's batch, on the workload's device.
 
-    Its attention blocks stand between two convolutions, so ``depth`` + 2 layers hold kernels. Its radial networks are
-    128 wide and offer no setting; they are rebuilt with ``radial_hidden``. Memory-saving splits are off.
+    Its attention blocks stand between two convolutions, so that as many layers as ours hold kernels. Its radial
+    networks are 128 wide and offer no setting; they are rebuilt with the workload's width. It has splits that save
+    memory, which are off.
 
     Args:
-        graph: complete graphs of equal size, features of degrees 0 … d without a gap.
-        fiber_out: fiber of the output.
-        depth: attention blocks.
-        num_degrees: hidden degrees 0 … num_degrees - 1.
-        channels: hidden channels of each degree.
-        num_heads: attention heads.
-        head_channels: channels of keys and values of each degree and head.
-        radial_hidden: width of the radial networks.
+        workload: complete graphs of equal size, node features of degrees 0 … d without a gap, three layers or more.
+
+    Raises:
+        NotImplementedError: for another workload.
     """
+    if workload.edges != "complete" or workload.fiber_last is not None or workload.num_layers < 3:
+        raise NotImplementedError(f"{PACKAGE} is set up for complete graphs without pooling, such as workload nbody")
+    graph = workload.graph()
     package = _import(f"{_MODULE}.{_MODULE}")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # of its use of functions that torch deprecates
+        torch.manual_seed(workload.seed)
         model = package.SE3Transformer(
-            dim=channels,
-            dim_in=tuple(value.shape[1] for _, value in sorted(graph.features.items())),
-            input_degrees=len(graph.features),
-            num_degrees=num_degrees,
-            out_fiber_dict=dict(fiber_out),
-            depth=depth,
-            heads=num_heads,
-            dim_head=head_channels,
-            edge_dim=0 if graph.edge_scalars is None else graph.edge_scalars.shape[1],
-            num_neighbors=graph.num_nodes // graph.num_graphs - 1,
+            dim=workload.channels,
+            dim_in=tuple(workload.fiber_in.values()),
+            input_degrees=len(workload.fiber_in),
+            num_degrees=workload.num_degrees,
+            out_fiber_dict=dict(workload.fiber_out),
+            depth=workload.num_layers - 2,
+            heads=workload.num_heads,
+            dim_head=max(1, workload.channels // workload.channels_div // workload.num_heads),
+            edge_dim=workload.num_edge_scalars,
+            num_neighbors=workload.num_points - 1,
             attend_self=False,
             splits=1,
         )
         for module in model.modules():
             if isinstance(module, package.PairwiseConv):
                 module.rp = package.RadialFunc(
-                    module.num_freq, module.nc_in, module.nc_out, module.edge_dim, mid_dim=radial_hidden
+                    module.num_freq, module.nc_in, module.nc_out, module.edge_dim, mid_dim=workload.radial_hidden
                 )
         model = model.to(graph.positions)
         # Fills its cache of coupling coefficients, without touching the memory that a step needs.
-        _import(f"{_MODULE}.basis").get_basis(graph.positions[:1, None, None], num_degrees - 1)
+        _import(f"{_MODULE}.basis").get_basis(graph.positions[:1, None, None], workload.num_degrees - 1)
     inputs = _dense(graph)
+    _check_shape(model(*inputs[:2], edges=inputs[2]), workload)
     return model, lambda: _mean_square(model(*inputs[:2], edges=inputs[2]))
 
 
@@ -107,6 +99,14 @@ def _dense(graph: Graph) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
         edges = graph.edge_scalars.new_zeros(*shape, size, graph.edge_scalars.shape[1])
         edges[graph.batch[graph.target], graph.target % size, graph.source % size] = graph.edge_scalars
     return features, graph.positions.unflatten(0, shape), edges
+
+
+def _check_shape(output: dict[str, Tensor], workload: Workload) -> None:
+    for degree, channels in workload.fiber_out.items():
+        expected = (workload.num_graphs, workload.num_points, channels, 2 * degree + 1)
+        found = tuple(output[str(degree)].shape)
+        if found != expected:
+            raise ValueError(f"{PACKAGE}: output of degree {degree} has shape {found}, expected {expected}")
 
 
 def _mean_square(output: dict[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Time and peak memory of training steps: contenders take turns in one process, warm and synchronised."""
+"""Time and peak memory of repeatable work: contenders take turns in one process, warm and synchronised."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+_LEAST_ROUNDS = 3  # even when the time is up
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """Work that can be repeated."""
+
+    def run(self, now: Callable[[], float]) -> tuple[float, ...]:
+        """Do it once; seconds of its parts, by the clock ``now``."""
+
 
 @dataclass(frozen=True)
 class Step:
-    """A training step that can be repeated.
+    """A training step: forward, then backward.
 
     Attributes:
         module: the model; its gradients are cleared before every step.
@@ -23,6 +34,32 @@ class Step:
 
     module: nn.Module
     loss: Callable[[], Tensor]
+
+    def run(self, now: Callable[[], float]) -> tuple[float, ...]:
+        """Seconds of forward and backward."""
+        self.module.zero_grad(set_to_none=True)
+        start = now()
+        loss = self.loss()
+        middle = now()
+        loss.backward()
+        return middle - start, now() - middle
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function without parts.
+
+    Attributes:
+        function: what is called, without arguments.
+    """
+
+    function: Callable[[], object]
+
+    def run(self, now: Callable[[], float]) -> tuple[float, ...]:
+        """Seconds of the call."""
+        start = now()
+        self.function()
+        return (now() - start,)
 
 
 @dataclass(frozen=True)
@@ -41,79 +78,86 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class StepTime:
-    """Times of forward, backward, and both together, in seconds."""
+class Times:
+    """Times of repeated work, in seconds.
 
-    forward: Spread
-    backward: Spread
+    Attributes:
+        total: of all parts together.
+        parts: of each part: forward and backward of a :class:`Step`.
+        rounds: how often it was timed.
+    """
+
     total: Spread
+    parts: tuple[Spread, ...]
+    rounds: int
 
 
-def time_steps(steps: Mapping[str, Step], *, repetitions: int, warmup: int, device: str) -> dict[str, StepTime]:
-    """Time forward and backward of every step.
-
-    The steps take turns, each round in a rotated order, so that a change in the machine's load meets all alike.
+def time_all(
+    work: Mapping[str, Timed], *, repetitions: int, warmup: int, device: str, seconds: float | None = None
+) -> dict[str, Times]:
+    """Time everything in turns, each round in a rotated order, so that a change in the machine's load meets all alike.
 
     Args:
-        steps: what to time, by name.
+        work: what to time, by name.
         repetitions: timed rounds, at least 1.
         warmup: rounds before them that are not counted.
-        device: device of the steps; a GPU is synchronised around each part.
+        device: of the work; a GPU is synchronised around each part.
+        seconds: stop after the round, from the third on, in which so much time has passed; None: never.
     """
-    names = list(steps)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    names = list(work)
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
+    clock = clock_of(device)
+    begin = clock()
     for number in range(warmup + repetitions):
+        done = number - warmup
+        if seconds is not None and done >= _LEAST_ROUNDS and clock() - begin > seconds:
+            break
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            parts = _time_step(steps[name], device)
-            if number >= warmup:
+            parts = work[name].run(clock)
+            if done >= 0:
                 times[name].append(parts)
-    return {
-        name: StepTime(
-            Spread.of([forward for forward, _ in parts]),
-            Spread.of([backward for _, backward in parts]),
-            Spread.of([forward + backward for forward, backward in parts]),
-        )
-        for name, parts in times.items()
-    }
+    return {name: _summary(rounds) for name, rounds in times.items()}
 
 
-def peak_memory(step: Step, device: str, num_steps: int = 3) -> int:
-    """Bytes that some steps need at their peak, beyond what the process held before; call it in a fresh process.
+def peak_memory(work: Timed, device: str, rounds: int = 3) -> int:
+    """Bytes that some rounds need at their peak, beyond what the process held before; call it in a fresh process.
 
     On a GPU: torch's allocator. On a CPU: resident memory of the process, as Linux counts it.
 
     Raises:
         OSError: on a CPU where /proc is missing.
     """
-    if torch.device(device).type == "cuda":
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     else:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again from what is held now
         before = _resident("VmRSS")
-    for _ in range(num_steps):
-        _time_step(step, device)
-    after = torch.cuda.max_memory_allocated(device) if torch.device(device).type == "cuda" else _resident("VmHWM")
-    return after - before
+    for _ in range(rounds):
+        work.run(clock_of(device))
+    return (torch.cuda.max_memory_allocated(device) if on_gpu else _resident("VmHWM")) - before
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds, once everything that was asked of the device is done."""
+    if torch.device(device).type != "cuda":
+        return time.perf_counter
+
+    def now() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
+
+
+def _summary(rounds: list[tuple[float, ...]]) -> Times:
+    parts = tuple(Spread.of(list(part)) for part in zip(*rounds, strict=True))
+    return Times(Spread.of([sum(own) for own in rounds]), parts if len(parts) > 1 else (), len(rounds))
 
 
 def _resident(field: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     kilobytes = next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
     return int(kilobytes) * 1024
-
-
-def _time_step(step: Step, device: str) -> tuple[float, float]:
-    step.module.zero_grad(set_to_none=True)
-    start = _now(device)
-    loss = step.loss()
-    middle = _now(device)
-    loss.backward()
-    return middle - start, _now(device) - middle
-
-
-def _now(device: str) -> float:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

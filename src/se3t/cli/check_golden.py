@@ -13,7 +13,7 @@ from se3t.errors import UserError
 if TYPE_CHECKING:
     from se3t.compat.golden import Comparison
 
-KERNELS = ("edge_frame", "vectorised", "reference")
+KERNELS = ("native", "edge_frame", "vectorised", "reference")
 PRECISIONS = ("64", "32")
 EXCEEDED, UNREADABLE = 1, 2
 

@@ -133,6 +133,55 @@ flags:
   --precision 64 | 32 | all                              default: all
   --device cpu | cuda                                    default: cpu"""
 
+_BENCH = """\
+usage: se3t bench <what> [flags]
+
+Time, weigh and compare on this machine. Contenders take turns in one process; nothing is timed that does not compute
+what the reference kernel computes. Graphs are synthetic.
+
+what:
+  step      one training step (forward and backward, basis included) by workload and contender, and the share of this
+            machine's measured peak that it reaches
+  layer     one convolution by kernel, over channels, degrees and edges
+  scaling   one attention layer over points, neighbours and degrees; the exponent of time in edges
+  memory    peak memory of a training step by workload and contender, each in a process of its own
+  data      batches per second of the prepared data, on one core
+  sh        spherical harmonics by degree against SciPy, e3nn and sphericart, with the error of each
+
+examples:
+  se3t bench step --quick
+  se3t bench step --workload nbody qm9 --contenders edge_frame vectorised e3nn --json --plot step.pdf
+  se3t bench step --workload qm9 --adapter peer.py --threads 2
+  se3t bench layer --sweep channels edges
+  se3t bench scaling --max-edges 100000
+  se3t bench memory --workload qm9_complete --contenders edge_frame-low edge_frame-speed
+  se3t bench data --root data
+  se3t bench sh --max-degree 6 --plot harmonics.png
+
+flags of all:
+  --quick                 small and few: seconds, for a look
+  --device cpu | cuda     where (default: cpu)
+  --threads N             of torch on the CPU
+  --repetitions N         timed turns; --seconds S: no further turn after so long, from the third on
+  --json [FILE]           write all figures; without FILE: benchmarks/results/<what>-<device>.json
+  --plot [FILE]           draw them, PNG, PDF or SVG by the ending; without FILE: beside the JSON
+  --seed N                of everything random
+
+flags of some:
+  --workload NAME …       step, memory: nbody, qm9, qm9_complete, pointcloud, pointcloud_deg3
+  --contenders NAME …     step, layer, scaling, memory: kernels by name, with the endings -low and -speed (memory) and
+                          -separate (keys and values apart, a radial network for each pair of degrees); e3nn (the same
+                          model, its convolutions as e3nn tensor products); step: peer (se3-transformer-pytorch);
+                          sh: se3t, sphericart, e3nn, scipy. Ratios refer to the first
+  --adapter FILE …        step: Python files with build(workload) -> (step, description), where step() does one
+                          training step; FILE:name=value,name=value hands arguments on to build
+  --num-graphs N          step, memory: graphs of a batch
+  --no-memory             step, scaling: leave peak memory out
+  --sweep NAME …          layer: channels, degrees, edges; scaling: points, neighbors, degree
+  --max-edges N           scaling: largest number of edges (default: a million)
+  --stores NAME …         data: nbody; --root FOLDER: of the prepared data; what is missing is made for the moment
+  --max-degree J          sh: largest degree (default: 10); --num-vectors N (default: 100,000)"""
+
 _COMPLETION = """\
 usage: se3t --completion bash | zsh
 
@@ -149,6 +198,7 @@ COMMANDS: dict[str, Command] = {
     "table": Command("se3t.cli.table:run", "print Table 1 from the run records", _TABLE),
     "convert": Command("se3t.cli.convert:run", "released weights as a model of this library", _CONVERT),
     "check-golden": Command("se3t.cli.check_golden:run", "compare with values of the released codes", _CHECK_GOLDEN),
+    "bench": Command("se3t.cli.bench:run", "time and memory of kernels, models and data on this machine", _BENCH),
     "doctor": Command("se3t.cli.doctor:run", "versions, devices, data, what is missing", _DOCTOR),
     "completion": Command("se3t.cli.completion:run", "tab completion for bash and zsh", _COMPLETION),
 }

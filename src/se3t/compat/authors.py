@@ -71,7 +71,7 @@ def load(
     *,
     couplings: Mapping[Any, Tensor] | None = None,
     source: str = "weights",
-    kernel: str = "edge_frame",
+    kernel: str = "auto",
 ) -> Converted:
     """The equal model of this library.
 
@@ -98,7 +98,7 @@ def load(
 
 
 def build(
-    config: Mapping[str, Any], couplings: Mapping[Any, Tensor], *, kernel: str = "edge_frame", radial_hidden: int = 32
+    config: Mapping[str, Any], couplings: Mapping[Any, Tensor], *, kernel: str = "auto", radial_hidden: int = 32
 ) -> Converted:
     """The model that their class makes of a configuration, with random weights.
 

@@ -70,7 +70,7 @@ class Comparison:
 
 
 def compare(
-    content: Content, source: str, *, kernel: str = "edge_frame", precision: str = "64", device: str = "cpu"
+    content: Content, source: str, *, kernel: str = "auto", precision: str = "64", device: str = "cpu"
 ) -> list[Comparison]:
     """Compare everything that a reference file holds.
 
@@ -103,7 +103,7 @@ def compare(
         return [_worst(name, errors, precision) for name, errors in rows]
 
 
-def load(content: Content, source: str, kernel: str = "edge_frame") -> Converted:
+def load(content: Content, source: str, kernel: str = "auto") -> Converted:
     """The model of a reference file, in the precision of its weights.
 
     Raises:

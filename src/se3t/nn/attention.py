@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -73,19 +74,30 @@ class EdgeAttention(nn.Module):
         self.fiber_key.check(query, "query")
         self.fiber_key.check(key, "key")
         self.fiber_value.check(value, "value")
-        if self._is_native(query, key, value, geometry):
-            shape = Shape(self.num_heads, self.fiber_key, self.fiber_value, self.scale)
-            return attend(partial(self._composed, geometry), shape, query, key, value, geometry)
+        return self._attend(query, (value, key), geometry)
+
+    def joint(self, query: Features, messages: Features, geometry: EdgeGeometry) -> Features:
+        """The same, where values and keys are the first and the other channels of ``messages``."""
+        self.fiber_key.check(query, "query")
+        (self.fiber_value + self.fiber_key).check(messages, "messages")
+        return self._attend(query, (messages,), geometry)
+
+    def _attend(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> Features:
+        if self._is_native(query, messages, geometry):
+            shape = Shape(self.num_heads, self.fiber_key, self.fiber_value, self.scale, joint=len(messages) == 1)
+            return attend(partial(self._composed, geometry), shape, query, messages, geometry)
+        fibers = (self.fiber_value, self.fiber_key)
+        value, key = messages if len(messages) == 2 else split_features(messages[0], *fibers)
         return self._composed(geometry, query, key, value)
 
-    def _is_native(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> bool:
+    def _is_native(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> bool:
         length = geometry.length
         if self.kernel == "auto":
             kernel = choose(length.device, length.dtype)
         else:
             kernel = self.kernel
         return kernel == "native" and all(
-            tensor.dtype == length.dtype for features in (query, key, value) for tensor in features.values()
+            tensor.dtype == length.dtype for features in (query, *messages) for tensor in features.values()
         )
 
     def _composed(self, geometry: EdgeGeometry, query: Features, key: Features, value: Features) -> Features:
@@ -191,9 +203,11 @@ class SE3AttentionBlock(nn.Module):
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree."""
         parts = [conv(features, basis) for conv in self.value_key]
-        fibers = (self.attention.fiber_value, self.attention.fiber_key)
-        value, key = split_features(parts[0], *fibers) if len(parts) == 1 else parts
-        attended = self.attention(self.query(features), key, value, basis.geometry)
+        query = self.query(features)
+        if len(parts) == 1:
+            attended = self.attention.joint(query, parts[0], basis.geometry)
+        else:
+            attended = self.attention(query, parts[1], parts[0], basis.geometry)
         own = (
             features
             if self.self_interaction is None

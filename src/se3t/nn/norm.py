@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from se3t.fiber import Features, Fiber
-from se3t.so3 import safe_norm, safe_normalize
+from se3t.so3.safe import is_zero
 
 KINDS = ("layer", "bias", "tfn", "none")
 INVERTED = "layer_inverted"
@@ -32,7 +33,7 @@ class NormNonlinearity(nn.Module):
     Args:
         fiber: types and channels, the same in and out.
         kind: see above.
-        activation: η; ReLU unless given.
+        activation: η, elementwise; ReLU unless given.
         num_layers: linear layers of the network that acts on the norms; kind ``layer`` only.
         min_norm: norms below this count as this, in value and in f^l/‖f^l‖ (the released codes: 1e-12 and 2⁻²⁴);
             0 keeps the direction of every feature but zero.
@@ -82,28 +83,95 @@ class NormNonlinearity(nn.Module):
             ValueError: when the features are not of type ``fiber``.
         """
         self.fiber_in.check(features)
-        if self.kind == "none":
+        if self.kind == "none" or not features:
             return features
-        return {degree: self._scale(degree, value) for degree, value in features.items()}
+        if self.kind == "tfn" and 0 in features:  # scalars have a sign
+            others = {degree: value for degree, value in features.items() if degree > 0}
+            scalars = self.activation(features[0] + self.bias["0"][:, None])
+            return {0: scalars, **self._scale(others)} if others else {0: scalars}
+        return self._scale(features)
 
-    def _scale(self, degree: int, value: Tensor) -> Tensor:
-        if self.kind == "tfn" and degree == 0:
-            return self.activation(value + self.bias["0"][:, None])
-        norm = safe_norm(value)
-        if self.kind == "tfn":
-            return self.activation(norm + self.bias[str(degree)])[..., None] * value
+    def _scale(self, features: Features) -> Features:
+        """All degrees side by side: what acts on norms alone is one operation for all of them."""
+        values = list(features.values())
+        norm, inverse = _NormAndInverse.apply(*values)
         if self.min_norm:
             norm = norm.clamp(min=self.min_norm)
-        size = self._size(degree, norm)[..., None]
+        parts = [part.view(value.shape[:-1]) for part, value in zip(norm.split(_sizes(values)), values, strict=True)]
+        size = torch.cat([self._size(degree, part).flatten() for degree, part in zip(features, parts, strict=True)])
+        if not self.num_layers:
+            size = self.activation(size)
         if self.kind == INVERTED:
-            return size / value * norm[..., None]
-        return size * (value / norm[..., None] if self.min_norm else safe_normalize(value))
+            sizes = zip(size.split(_sizes(values)), parts, values, strict=True)
+            scaled = [one.view_as(part)[..., None] / value * part[..., None] for one, part, value in sizes]
+        elif self.kind == "tfn":
+            scaled = _Scale.apply(size, *values)
+        else:
+            scaled = _Scale.apply(size / norm if self.min_norm else size * inverse, *values)
+        return dict(zip(features, scaled, strict=True))
 
     def _size(self, degree: int, norm: Tensor) -> Tensor:
-        if self.kind == "bias":
-            return self.activation(norm + self.bias[str(degree)])
-        changed: Tensor = self.norm[str(degree)](norm)
-        return changed if self.num_layers else self.activation(changed)
+        if self.kind in ("bias", "tfn"):
+            return norm + self.bias[str(degree)]
+        return cast(Tensor, self.norm[str(degree)](norm))
 
     def __repr__(self) -> str:
         return f"NormNonlinearity({self.fiber_in!r}, {self.kind})"
+
+
+class _NormAndInverse(torch.autograd.Function):
+    """‖f‖ and 1/‖f‖ of features ``[..., C_l, 2l+1]``, one degree after the other in one dimension; 0 and 0 for f = 0.
+
+    The gradient (g − g' /‖f‖²) f/‖f‖ is made of saved inputs and outputs by plain operations: it has all derivatives.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *values: Tensor) -> tuple[Tensor, Tensor]:
+        square = torch.cat([_dot(value, value) for value in values])
+        inverse = square.masked_fill(is_zero(square, square.dtype), torch.inf).rsqrt_()
+        ctx.save_for_backward(inverse, *values)
+        ctx.set_materialize_grads(False)
+        return square * inverse, inverse
+
+    @staticmethod
+    def backward(ctx: Any, grad_norm: Tensor | None, grad_inverse: Tensor | None) -> tuple[Tensor | None, ...]:
+        inverse, *values = ctx.saved_tensors
+        if grad_inverse is not None:
+            part = -grad_inverse * inverse * inverse
+            grad_norm = part if grad_norm is None else grad_norm + part
+        if grad_norm is None:
+            return (None,) * len(values)
+        return _multiply(grad_norm * inverse, values)
+
+
+class _Scale(torch.autograd.Function):
+    """factor · f for features ``[..., C_l, 2l+1]``, the factors one degree after the other in one dimension."""
+
+    @staticmethod
+    def forward(ctx: Any, factor: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(factor, *values)
+        return _multiply(factor, values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        factor, *values = ctx.saved_tensors
+        dots = torch.cat([_dot(grad, value) for grad, value in zip(grads, values, strict=True)])
+        return dots, *_multiply(factor, grads)
+
+
+def _sizes(values: Sequence[Tensor]) -> list[int]:
+    return [value.shape[:-1].numel() for value in values]
+
+
+def _multiply(factor: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    factors = factor.split(_sizes(values))
+    return tuple(one.view(value.shape[:-1])[..., None] * value for one, value in zip(factors, values, strict=True))
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Σ over the components, flat."""
+    product = (left * right).reshape(-1, left.shape[-1])
+    if product.shape[1] == 1:
+        return product[:, 0]
+    # on a CPU the product with a vector of ones takes a third of the time of a sum of so few numbers
+    return torch.mv(product, product.new_ones(product.shape[1])) if product.device.type == "cpu" else product.sum(1)

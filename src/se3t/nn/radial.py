@@ -124,6 +124,13 @@ class RadialNetwork(nn.Module):
         """What weight and bias of a pair are multiplied by."""
         return _INVERSE_Y00 if degree_out == degree_in == 0 and not self.scalar_constant else 1.0
 
+    def own_parameters(self, degree_out: int, degree_in: int) -> Iterator[Tensor]:
+        """Weight and, if there is one, bias of a pair, before ``factor_of``."""
+        key = self.key(degree_out, degree_in)
+        yield self.weight[key]
+        if key in self.bias:
+            yield self.bias[key]
+
     def trunk_parameters(self) -> Iterator[Tensor]:
         """Weight ``[trunk, in, out]``, bias and, with LayerNorm, gain and shift ``[trunk, 1, out]`` of both layers."""
         for layer in self.trunk:

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from se3t.fiber import Features, Fiber
 
+_FEW_CHANNELS = 16  # a softmax over fewer numbers is several times faster along a dimension that is not the last
+
 
 class AttentiveSelfInteraction(nn.Module):
     """f_out,i^l = w_i^{ll} f_i^l with w_i^{ll} = MLP(⊕_{c,c'} f_{i,c'}^{lT} f_{i,c}^l) (Equation 12 of the paper).
@@ -68,7 +70,11 @@ class AttentiveSelfInteraction(nn.Module):
     def _weights(self, degree: int, value: Tensor) -> Tensor:  # [node, w, u]
         gram = value @ value.transpose(-1, -2)
         weights = self.mlp[str(degree)](gram.flatten(-2)).unflatten(-1, (self.fiber_out[degree], value.shape[-2]))
-        return functional.softmax(weights, dim=-1) if self.softmax else cast(torch.Tensor, weights)
+        if not self.softmax:
+            return cast(torch.Tensor, weights)
+        if value.shape[-2] >= _FEW_CHANNELS:
+            return functional.softmax(weights, dim=-1)
+        return functional.softmax(weights.mT, dim=-2).mT
 
     def __repr__(self) -> str:
         return f"AttentiveSelfInteraction({self.fiber_in!r} -> {self.fiber_out!r})"

@@ -16,14 +16,19 @@ def rotation_to_polar_axis(direction: Float[Tensor, "*batch 3"]) -> Float[Tensor
 
     Args:
         direction: unit vectors; a zero vector gets a finite rotation without meaning.
+
+    Returns:
+        ``[*batch, 3, 3]``, a view of memory in which the batch comes last, which is how :func:`wigner_d_all` works.
     """
-    lower = direction[..., 1] < 0
-    sign = torch.where(lower, -1.0, 1.0).to(direction)
-    x, y, z = direction[..., 0], direction[..., 1] * sign, direction[..., 2] * sign  # after the half turn where d_y < 0
-    scale = 1 / (1 + y)
+    x, y, z = direction.movedim(-1, 0).contiguous()
+    sign = torch.where(y < 0, -1.0, 1.0).to(direction)  # -1 where a half turn about x comes first
+    scale = 1 / (1 + y * sign)
+    part = x * scale
+    mixed = -part * z
     rows = (
-        (1 - x * x * scale, -x * sign, -x * z * scale * sign),
-        (x, y * sign, z * sign),
-        (-x * z * scale, -z * sign, (1 - z * z * scale) * sign),
+        (1 - x * part, -x * sign, mixed),
+        (x, y, z),
+        (mixed * sign, -z, (1 - z * z * scale) * sign),
     )
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    matrix = torch.stack([entry for row in rows for entry in row]).unflatten(0, (3, 3))
+    return matrix.movedim((0, 1), (-2, -1))

@@ -18,6 +18,7 @@ gives the solid harmonics r^J Y_J(x/r).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from math import comb, factorial, pi, prod, sqrt
 from typing import Any, NamedTuple
@@ -27,7 +28,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from se3t.so3.clebsch_gordan import clebsch_gordan
-from se3t.so3.safe import safe_normalize
+from se3t.so3.safe import is_zero, masked_norm
+
+_POINTS_PER_CORE = 2**16  # a float32 row of a block takes a quarter of a megabyte of each core's cache
 
 
 def spherical_harmonics(
@@ -59,10 +62,9 @@ def spherical_harmonics(
         raise ValueError(f"max_degree: expected 0 or more, got {max_degree}")
     if vectors.dtype in (torch.float16, torch.bfloat16):
         return spherical_harmonics(max_degree, vectors.float(), normalize).to(vectors.dtype)
-    points = vectors.movedim(-1, 0)  # [3, *batch]
-    if normalize:
-        points = safe_normalize(points, dim=0, work_dtype=torch.float64)
-    return _SolidHarmonics.apply(points, max_degree).movedim(0, -1)
+    points = vectors.reshape(-1, 3).T  # [3, point]
+    function = _SphericalHarmonics if normalize else _SolidHarmonics
+    return function.apply(points, max_degree).T.reshape(*vectors.shape[:-1], (max_degree + 1) ** 2)
 
 
 def associated_legendre(max_degree: int, x: Float[Tensor, "*batch"]) -> dict[tuple[int, int], Tensor]:
@@ -80,12 +82,11 @@ def associated_legendre(max_degree: int, x: Float[Tensor, "*batch"]) -> dict[tup
     Source: the recursion of :func:`spherical_harmonics`.
     """
     square = (1 - x) * (1 + x)
-    factors = _polar_factors(max_degree, x, square)
     powers = [square**half for half in range(max_degree // 2 + 1)]  # even m: polynomials, smooth at x = ±1
     sines = [powers[order // 2] * (square.sqrt() if order % 2 else 1) for order in range(max_degree + 1)]
     return {
-        (step.degree, step.order): step.pole * sines[step.order] * factors[step.degree, step.order]
-        for step in _plan(max_degree)
+        (step.degree, step.order): step.pole * sines[step.order] * factor
+        for step, factor in _polar_factors(max_degree, x, square)
     }
 
 
@@ -118,22 +119,21 @@ def _plan(max_degree: int) -> tuple[_Step, ...]:
     return tuple(steps)
 
 
-def _polar_factors(max_degree: int, y: Tensor, square: Tensor) -> dict[tuple[int, int], Tensor]:
-    """T_J^m for all 0 ≤ m ≤ J, memoised by (J, m); ``square`` is s² = x² + z²."""
+def _polar_factors(max_degree: int, y: Tensor, square: Tensor) -> Iterator[tuple[_Step, Tensor]]:
+    """T_J^m for all 0 ≤ m ≤ J, in the order of :func:`_plan`; ``square`` is s² = x² + z²."""
     one = torch.ones_like(y)
-    table: dict[tuple[int, int], Tensor] = {}
-    correction = one
-    for degree, order, _, _, gain, loss in _plan(max_degree):
-        distance = degree - order
+    before = last = correction = one
+    for step in _plan(max_degree):
+        distance = step.degree - step.order
         if distance < 2:
-            table[degree, order] = y if distance else one
-            continue
-        if distance == 2:
-            correction = square * -loss
+            before, last = one, y if distance else one
         else:
-            correction = torch.mul(y, correction).addcmul_(square, table[degree - 2, order], value=-loss)
-        table[degree, order] = torch.mul(y, table[degree - 1, order]).add_(correction, alpha=gain)
-    return table
+            if distance == 2:
+                correction = square * -step.loss
+            else:
+                correction = torch.mul(y, correction).addcmul_(square, before, value=-step.loss)
+            before, last = last, torch.mul(y, last).add_(correction, alpha=step.gain)
+        yield step, last
 
 
 def _azimuth_factors(max_degree: int, x: Tensor, z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -146,46 +146,105 @@ def _azimuth_factors(max_degree: int, x: Tensor, z: Tensor) -> tuple[list[Tensor
     return cosines, sines
 
 
+def _fill_rows(max_degree: int, points: Tensor, rows: Tensor) -> None:
+    """Write r^J Y_J of points ``[3, point]`` to ``rows``, ``[(max_degree+1)², point]``."""
+    x, y, z = points
+    cosines, sines = _azimuth_factors(max_degree, x, z)
+    for step, factor in _polar_factors(max_degree, y, torch.mul(x, x).addcmul_(z, z)):
+        middle, order = step.degree * step.degree + step.degree, step.order
+        if order == 0:
+            torch.mul(factor, step.scale, out=rows[middle])
+            continue
+        scaled = factor * step.scale
+        torch.mul(cosines[order], scaled, out=rows[middle + order])
+        torch.mul(sines[order], scaled, out=rows[middle - order])
+
+
+def _directions(points: Tensor) -> tuple[Tensor, Tensor]:
+    """x/‖x‖ and 1/‖x‖ of points ``[3, point]``, as ``safe_normalize`` defines them: 0 for the zero vector.
+
+    Computed in float64 and rounded once, in few passes; not differentiable, because it works in place.
+    """
+    work = points.to(torch.float64)
+    x, y, z = work
+    square = torch.mul(x, x).addcmul_(y, y).addcmul_(z, z)
+    inverse = square.masked_fill_(is_zero(square, points.dtype), torch.inf).rsqrt_()
+    return torch.mul(work, inverse, out=torch.empty_like(points)), inverse.to(points.dtype)
+
+
+def _slope(max_degree: int, grad: Tensor, rows: Tensor) -> Tensor:
+    """Σ_Jm grad_Jm ∇(r^J Y_Jm), ``[3, point]``, from the solid harmonics ``rows``; differentiable in both."""
+    values, grads = rows.unbind(0), grad.unbind(0)
+    sums = [torch.zeros_like(values[0]) for _ in range(3)]
+    for upper, axis, lower, factor in _derivatives(max_degree):
+        sums[axis].addcmul_(grads[upper], values[lower], value=factor)
+    return torch.stack(sums)
+
+
+def _block_size(tensor: Tensor) -> int:
+    """Points to take at a time, so that a row stays in the cache of each core; all at once on other devices."""
+    return _POINTS_PER_CORE * torch.get_num_threads() if tensor.device.type == "cpu" else max(tensor.shape[-1], 1)
+
+
 class _SolidHarmonics(torch.autograd.Function):
-    """r^J Y_J as rows ``[(max_degree+1)², *batch]`` of points ``[3, *batch]``.
+    """r^J Y_J as rows ``[(max_degree+1)², point]`` of points ``[3, point]``.
 
     Its derivative is made of solid harmonics again, ∂_i (r^J Y_J) ∈ span(r^(J−1) Y_{J−1}), so the backward pass needs
-    nothing but the values, and is itself differentiable, to any order. Work goes row by row, because a row of 10⁵
-    points fits into a core's cache.
+    nothing but the values, and is itself differentiable, to any order.
     """
 
     @staticmethod
-    def forward(points: Tensor, max_degree: int) -> Tensor:
-        x, y, z = points.contiguous()
-        polar = _polar_factors(max_degree, y, torch.mul(x, x).addcmul_(z, z))
-        cosines, sines = _azimuth_factors(max_degree, x, z)
-        rows = torch.empty((max_degree + 1) ** 2, *y.shape, dtype=y.dtype, device=y.device)
-        zero = torch.zeros_like(y)
-        for degree, order, _, scale, _, _ in _plan(max_degree):
-            middle, factor = degree * degree + degree, polar[degree, order]
-            torch.addcmul(zero, cosines[order], factor, value=scale, out=rows[middle + order])
-            if order:
-                torch.addcmul(zero, sines[order], factor, value=scale, out=rows[middle - order])
+    def forward(ctx: Any, points: Tensor, max_degree: int) -> Tensor:
+        rows = points.new_empty((max_degree + 1) ** 2, points.shape[1])
+        size = _block_size(points)
+        for some, out in zip(points.split(size, dim=1), rows.split(size, dim=1), strict=True):
+            _fill_rows(max_degree, some.contiguous(), out)
+        ctx.max_degree = max_degree
+        ctx.save_for_backward(rows)
         return rows
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        ctx.max_degree = inputs[1]
-        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (rows,) = ctx.saved_tensors
-        values, grads = rows.unbind(0), grad.contiguous().unbind(0)
-        sums = [torch.zeros_like(values[0]) for _ in range(3)]
-        for axis, upper, lower, factor in _derivatives(ctx.max_degree):
-            sums[axis].addcmul_(grads[upper], values[lower], value=factor)
-        return torch.stack(sums), None
+        return _slope(ctx.max_degree, grad.contiguous(), rows), None
+
+
+class _SphericalHarmonics(torch.autograd.Function):
+    """Y_J(x/‖x‖) as rows: normalisation and solid harmonics block by block, one pass over the points each way.
+
+    With d = x/‖x‖ and the slope g of the solid harmonics at d, the gradient is (g − d (d·g)) / ‖x‖. Where it is to be
+    differentiated again, d and ‖x‖ are made once more by operations that autograd knows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, max_degree: int) -> Tensor:
+        rows = points.new_empty((max_degree + 1) ** 2, points.shape[1])
+        directions, inverse = torch.empty_like(points), torch.empty_like(points[0])
+        size = _block_size(points)
+        for start in range(0, points.shape[1], size):
+            block = slice(start, start + size)
+            directions[:, block], inverse[block] = _directions(points[:, block].contiguous())
+            _fill_rows(max_degree, directions[:, block], rows[:, block])
+        ctx.max_degree = max_degree
+        ctx.save_for_backward(points, rows, directions, inverse)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        points, rows, directions, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated
+            work = points.to(torch.float64)
+            zero, length = masked_norm(work, 0, points.dtype)
+            directions = torch.where(zero, 0, work / length).to(points.dtype)
+            inverse = torch.where(zero, 0, 1 / length).to(points.dtype)
+        slope = _slope(ctx.max_degree, grad.contiguous(), rows)
+        radial = (directions * slope).sum(0)
+        return torch.addcmul(slope, directions, radial, value=-1) * inverse, None
 
 
 @cache
 def _derivatives(max_degree: int) -> tuple[tuple[int, int, int, float], ...]:
-    """The terms (i, row of Y_Jm, row of Y_{J−1,n}, factor) of ∂_i (r^J Y_Jm) = Σ_n factor · r^(J−1) Y_{J−1,n}.
+    """The terms (row of Y_Jm, i, row of Y_{J−1,n}, factor) of ∂_i (r^J Y_Jm) = Σ_n factor · r^(J−1) Y_{J−1,n}.
 
     The gradient takes degree J to degrees 1 and J−1. Such a map is unique up to a factor: it is Q^{J1}_{J−1}. Its size
     follows from ∫ ‖∇ r^J Y_Jm‖² = J (2J+1) on the sphere, its sign from ∂_z Re (z + i x)^J = J Re (z + i x)^(J−1).
@@ -196,5 +255,5 @@ def _derivatives(max_degree: int) -> tuple[tuple[int, int, int, float], ...]:
         coupling *= coupling[2 * degree, 2, 2 * degree - 2].sign()
         for upper, axis, lower in coupling.nonzero().tolist():
             factor = float(coupling[upper, axis, lower])
-            terms.append((axis, degree**2 + upper, (degree - 1) ** 2 + lower, factor))
+            terms.append((degree**2 + upper, axis, (degree - 1) ** 2 + lower, factor))
     return tuple(sorted(terms))

@@ -21,7 +21,7 @@ def safe_norm(x: Float[Tensor, "*shape"], dim: int = -1, keepdim: bool = False) 
     Returns:
         The norm, in the unit of ``x``, with ``dim`` removed (or of size 1).
     """
-    zero, length = _length(x, dim, x.dtype)
+    zero, length = masked_norm(x, dim, x.dtype)
     norm = torch.where(zero, 0, length)
     return norm if keepdim else norm.squeeze(dim)
 
@@ -40,15 +40,20 @@ def safe_normalize(
         Vectors of length one, or zero, of the shape and dtype of ``x``.
     """
     work = x if work_dtype is None else x.to(work_dtype)
-    zero, length = _length(work, dim, x.dtype)
+    zero, length = masked_norm(work, dim, x.dtype)
     return torch.where(zero, 0, work / length).to(x.dtype)
 
 
-def _length(x: Tensor, dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Mask of the vectors that are zero in ``dtype``, and all norms with 1 in place of theirs.
+def masked_norm(x: Tensor, dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mask of the vectors that are zero in ``dtype``, and all norms with 1 in place of theirs; ``dim`` has size 1.
 
     The first of two ``where``: the root of zero and the division by zero are never formed, nor are their derivatives.
     """
     square = (x * x).sum(dim, keepdim=True)
-    zero = square < torch.finfo(dtype).tiny ** 0.6
+    zero = is_zero(square, dtype)
     return zero, torch.where(zero, 1, square).sqrt()
+
+
+def is_zero(square: Tensor, dtype: torch.dtype) -> Tensor:
+    """Whether a vector of this squared length counts as zero in ``dtype``: see :func:`safe_norm`."""
+    return square < torch.finfo(dtype).tiny ** 0.6

@@ -53,12 +53,12 @@ def wigner_d_all(max_degree: int, rotation: Float[Tensor, "*batch 3 3"]) -> tupl
         raise ValueError(f"degree: expected 0 or more, got {max_degree}")
     batch = rotation.shape[:-2]
     first = rotation.reshape(-1, 3, 3).permute(1, 2, 0).contiguous()  # [3, 3, batch]: few and large operations
-    matrices = [torch.ones_like(rotation[..., :1, :1]), rotation]
+    matrices = [torch.ones_like(rotation[..., :1, :1]), rotation.contiguous()]
     current = first
     with torch.autocast(rotation.device.type, enabled=False):  # a rotation needs its digits
         for degree in range(2, max_degree + 1):
             current = _raise_degree(degree, first, current)
-            matrices.append(current.permute(2, 0, 1).contiguous().unflatten(0, batch) if batch else current[..., 0])
+            matrices.append(current.flatten(0, 1).T.contiguous().view(*batch, 2 * degree + 1, 2 * degree + 1))
     return tuple(matrices[: max_degree + 1])
 
 
@@ -68,9 +68,9 @@ def _raise_degree(degree: int, rotation: Tensor, lower: Tensor) -> Tensor:
     x, y, z = rotation.transpose(0, 1).unsqueeze(2)  # columns of R, each [3, 1, batch]
     left, right = lower[:, 0], lower[:, -1]  # columns -(l-1) and l-1 of D^{l-1}, [2l-1, batch]
     columns = (
-        (step.minus_x * x * right + step.minus_z * z * left)[:, :, None],  # n = -l
+        (x * step.minus_x * right).addcmul_(z, left, value=step.minus_z)[:, :, None],  # n = -l
         y[:, :, None] * (lower * step.middle),  # |n| < l
-        (step.plus_x * x * left + step.plus_z * z * right)[:, :, None],  # n = l
+        (x * step.plus_x * left).addcmul_(z, right, value=step.plus_z)[:, :, None],  # n = l
     )
     product = torch.cat(columns, dim=2)  # (R ⊗ D^{l-1}) F_lᵀ: [3, 2l-1, 2l+1, batch]
     return (step.embedding @ product.flatten(2).flatten(0, 1)).unflatten(1, product.shape[2:])

@@ -17,7 +17,8 @@ from se3t.data.nbody.baselines import baselines, in_words, summary
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber, rotate_features
-from se3t.graph import Graph
+from se3t.geometry import reciprocal_order
+from se3t.graph import Graph, Pairing
 from se3t.neighbors import fully_connected
 from se3t.so3 import random_rotation
 from se3t.tasks.base import Task
@@ -101,7 +102,7 @@ class NBodyTask(Task):
         self._edges = fully_connected(torch.zeros(num_particles, dtype=torch.int64))
         self._exact = {name: _samples(split, self._edges) for name, split in dataset.splits.items()}
         self._data = self._exact
-        self._templates: dict[int, tuple[Tensor, Tensor]] = {}
+        self._templates: dict[int, tuple[Tensor, Tensor, Pairing]] = {}
         self._baselines: dict[str, dict[str, tuple[float, ...]]] = {}
         self.to("cpu", torch.get_default_dtype())
 
@@ -138,7 +139,7 @@ class NBodyTask(Task):
 
     def graph(self, batch: NBodyBatch) -> Graph:
         """All particles of a batch as one graph of disjoint, fully connected clouds."""
-        edge_index, cloud = self._template(len(batch), batch.vectors.device)
+        edge_index, cloud, pairing = self._template(len(batch), batch.vectors.device)
         vectors = batch.vectors.flatten(0, 1)  # [node, 2, 3]
         return Graph(
             positions=vectors[:, 0],
@@ -147,6 +148,7 @@ class NBodyTask(Task):
             batch=cloud,
             num_graphs=len(batch),
             edge_scalars=batch.products.flatten(0, 1),
+            pairing=pairing,
         )
 
     def select_inputs(self, model: nn.Module) -> None:
@@ -234,7 +236,7 @@ class NBodyTask(Task):
             return {1: vectors[:, 1:]}
         return {0: charges, 1: vectors if self.inputs == "all" else vectors[:, 1:]}
 
-    def _template(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _template(self, count: int, device: torch.device) -> tuple[Tensor, Tensor, Pairing]:
         # Edges and cloud numbers of `count` clouds depend on nothing else: built once, then kept.
         if count not in self._templates:
             num_particles = next(iter(self._data.values())).vectors.shape[1]
@@ -243,7 +245,8 @@ class NBodyTask(Task):
             cloud = torch.arange(count, device=device).repeat_interleave(num_particles)
             if len(self._templates) >= _MAX_TEMPLATES:
                 self._templates.clear()
-            self._templates[count] = (edges, cloud)
+            # q_i q_j is q_j q_i: every edge has its reverse, with the same scalar.
+            self._templates[count] = (edges, cloud, Pairing(reciprocal_order(edges, count * num_particles)))
         return self._templates[count]
 
 

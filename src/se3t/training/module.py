@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from se3t.config import Config
 from se3t.tasks.base import Task
+from se3t.training.cuda_graph import StepGraphs
 from se3t.training.feed import StepFeed
 from se3t.training.precision import data_dtype
 from se3t.training.schedule import lr_factor
@@ -28,6 +29,8 @@ class TrainingModule(LightningModule):
     def __init__(self, model: nn.Module, task: Task, config: Config, first_step: int = 0) -> None:
         super().__init__()
         self.model, self.task, self.config, self.first_step = model, task, config, first_step
+        captures = config.trainer.cuda_graph and config.trainer.devices == 1  # several must meet in the backward pass
+        self.graphs = StepGraphs(self._loss, model.parameters()) if captures else None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if (
@@ -63,9 +66,24 @@ class TrainingModule(LightningModule):
             group["lr"] = lr
 
     def training_step(self, batch: Tensor) -> Tensor:
-        """Loss of the samples with the numbers ``batch``."""
+        """Loss of the samples with the numbers ``batch``; with ``trainer.cuda_graph`` the gradients are there too."""
+        if self.graphs is not None:
+            return self.graphs(batch)
+        return self._loss(batch)
+
+    def _loss(self, batch: Tensor) -> Tensor:
         samples = self.task.batch("train", batch)
         return self.task.loss(self.model(self.task.graph(samples)), samples)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Nothing is left to do where :meth:`training_step` made the gradients."""
+        if self.graphs is None:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Keep the gradients where they are there already."""
+        if self.graphs is None:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam; with a weight decay AdamW, which decays weights directly and not through the gradient."""

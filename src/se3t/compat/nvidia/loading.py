@@ -26,7 +26,7 @@ def load(
     *,
     couplings: Mapping[Any, Tensor] | None = None,
     source: str = "weights",
-    kernel: str = "edge_frame",
+    kernel: str = "auto",
 ) -> Converted:
     """The equal model of this library.
 

@@ -74,7 +74,7 @@ class SE3Transformer(nn.Module):
         use_layer_norm: bool = True,
         tensor_cores: bool = False,
         low_memory: bool = False,
-        kernel: str = "edge_frame",
+        kernel: str = "auto",
         e3nn: str = "0.3.3",
         unequal_norm: str | None = None,
         **kwargs: object,
@@ -103,7 +103,7 @@ class SE3Transformer(nn.Module):
 
     @classmethod
     def from_state_dict(
-        cls, state_dict: Mapping[str, Tensor], *, kernel: str = "edge_frame", **config: object
+        cls, state_dict: Mapping[str, Tensor], *, kernel: str = "auto", **config: object
     ) -> SE3Transformer:
         """The model that some weights belong to, with these weights: shapes decide all that they show.
 
@@ -245,7 +245,7 @@ class SE3TransformerPooled(SE3Transformer):
         **kwargs: Any,
     ) -> None:
         nn.Module.__init__(self)
-        kernel, e3nn = str(kwargs.pop("kernel", "edge_frame")), str(kwargs.pop("e3nn", "0.3.3"))
+        kernel, e3nn = str(kwargs.pop("kernel", "auto")), str(kwargs.pop("e3nn", "0.3.3"))
         arguments = {
             "norm": True,
             "use_layer_norm": True,

@@ -19,6 +19,7 @@ KERNELS = {
     "vectorised": "se3t.nn.kernels.vectorised",
     "edge_frame": "se3t.nn.kernels.edge_frame",
     "native": "se3t.nn.kernels.native",
+    "triton": "se3t.nn.kernels.triton_kernel",
     "auto": "se3t.nn.kernels.auto",
 }
 

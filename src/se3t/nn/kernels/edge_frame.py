@@ -9,7 +9,10 @@ model (idea: eSCN, Passaro and Zitnick 2023).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
@@ -18,7 +21,8 @@ from torch import Tensor
 from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis, num_paths, path_degrees
 from se3t.nn.kernels import Sources
-from se3t.nn.kernels.chunked import Layout, assemble, components, fused_messages, rotate, rotate_back, stack
+from se3t.nn.kernels.chunked import fused_messages
+from se3t.nn.kernels.orders import Layout, assemble, components, rotate, rotate_back, stack
 from se3t.nn.kernels.product import transposed_product
 from se3t.nn.radial import RadialNetwork, affine
 from se3t.so3 import clebsch_gordan
@@ -33,22 +37,45 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
     ``memory="speed"`` makes the radial weights of all edges at once and keeps them for the gradients, ``low`` makes
     them chunk by chunk and once more for the gradients (:mod:`se3t.nn.kernels.chunked`), ``auto`` decides by size.
     """
-    features, hidden = sources.gathered(), radial(basis.geometry)
+    given = ingredients(sources, radial, basis)
+    composed = partial(composed_messages, given.layout)
+    arguments = (given.features, given.frames, given.hidden, given.layers)
+    if memory == "auto":
+        memory = "speed" if _is_small(given.hidden[0], radial) else "low"
+    if memory == "speed" or torch.is_autocast_enabled(given.hidden[0].device.type):  # each product has its precision
+        out = composed(*arguments)
+    else:
+        out = fused_messages(composed, given.layout, *arguments)
+    return mend(out, given.features, given.hidden, radial, basis)
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What messages in the frame of the edge are made of.
+
+    Attributes:
+        layout: degrees, channels and trunks.
+        features: source features, ``[edge, C_in, 2k+1]`` by degree.
+        frames: ``[edge, 2l+1, 2l+1]`` by degree above zero.
+        hidden: ``[unique, r]`` of each trunk.
+        layers: weight ``[r, C_out, path, C_in]`` and bias ``[C_out, path, C_in]`` of each pair.
+    """
+
+    layout: Layout
+    features: Features
+    frames: dict[int, Tensor]
+    hidden: tuple[Tensor, ...]
+    layers: dict[tuple[int, int], tuple[Tensor, Tensor]]
+
+
+def ingredients(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis) -> Ingredients:
+    """Gather the source features and evaluate the hidden part of the radial network."""
     layers = {(l, k): radial.last_layer(l, k) for l in radial.fiber_out for k in radial.fiber_in}
-    mixing = {pair: _path_to_order(*pair, weight.dtype, weight.device) for pair, (weight, _) in layers.items()}
+    mixing = {pair: path_to_order(*pair, weight.dtype, weight.device) for pair, (weight, _) in layers.items()}
     layout = Layout(radial.fiber_in, radial.fiber_out, radial.trunk_of, mixing, basis.geometry.repeat)
     degrees = sorted({*radial.fiber_in, *radial.fiber_out} - {0})
     frames = {degree: basis.frame(degree) for degree in degrees}
-    composed = partial(_composed, layout)
-    if memory == "auto":
-        memory = "speed" if _is_small(hidden[0], radial) else "low"
-    if memory == "speed" or torch.is_autocast_enabled(
-        hidden[0].device.type
-    ):  # where each product chooses its precision
-        out = composed(features, frames, hidden, layers)
-    else:
-        out = fused_messages(composed, layout, features, frames, hidden, layers)
-    return _mend_coincident(out, features, hidden, radial, basis)
+    return Ingredients(layout, sources.gathered(), frames, radial(basis.geometry), layers)
 
 
 def _is_small(hidden: Tensor, radial: RadialNetwork) -> bool:
@@ -56,7 +83,7 @@ def _is_small(hidden: Tensor, radial: RadialNetwork) -> bool:
     return numbers * hidden.element_size() <= WHOLE_BYTES.get(hidden.device.type, WHOLE_BYTES["cpu"])
 
 
-def _composed(
+def composed_messages(
     layout: Layout,
     features: Features,
     frames: Mapping[int, Tensor],
@@ -77,7 +104,7 @@ def _composed(
 
 
 @lru_cache(maxsize=256)
-def _path_to_order(degree_out: int, degree_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def path_to_order(degree_out: int, degree_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Constant map from paths p (ascending J) to (a_0, a_1 …, b_1 …), ``[order, path]``; made in float64, cast last."""
     with torch.inference_mode(False):  # kept for later calls, which may train
         smaller = min(degree_out, degree_in)
@@ -93,6 +120,31 @@ def _path_to_order(degree_out: int, degree_in: int, dtype: torch.dtype, device: 
         return table.mT.to(dtype=dtype, device=device)
 
 
+_reads_values: ContextVar[bool] = ContextVar("reads_values", default=True)
+
+
+@contextmanager
+def without_reading_values() -> Iterator[None]:
+    """Messages decide nothing by the values of tensors: the host never waits for the device.
+
+    For the capture of a CUDA graph, where whether points coincide may change between replays. All edges then take the
+    little that only coincident points need.
+    """
+    token = _reads_values.set(False)
+    try:
+        yield
+    finally:
+        _reads_values.reset(token)
+
+
+def mend(
+    out: Features, features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis
+) -> Features:
+    """Messages ``out`` with those of coincident points, which have no frame, put right."""
+    repair = _mend_coincident if _reads_values.get() else _mend_everywhere
+    return repair(out, features, hidden, radial, basis)
+
+
 def _mend_coincident(
     out: Features, features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis
 ) -> Features:
@@ -103,7 +155,29 @@ def _mend_coincident(
     mended = {degree: value.index_fill(0, coincident, 0.0) for degree, value in out.items()}
     at_zero = [trunk[coincident // basis.geometry.repeat] for trunk in hidden]
     for degree in radial.fiber_out.restrict(radial.fiber_in):
-        isotropic = radial.pair_weight(at_zero, degree, degree)[:, :, 0] / math.sqrt(4 * math.pi * (2 * degree + 1))
+        isotropic = _isotropic(at_zero, radial, degree)
         own = isotropic @ features[degree][coincident]
         mended[degree] = mended[degree].index_add(0, coincident, own.to(mended[degree].dtype))
     return mended
+
+
+def _mend_everywhere(
+    out: Features, features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis
+) -> Features:
+    """The same for all edges, chosen by a mask: more work, but no edge needs to be found."""
+    coincident = (basis.geometry.length == 0)[:, None, None]
+    mended: Features = {}
+    for degree, value in out.items():
+        own = torch.zeros_like(value)
+        if degree in features:
+            isotropic = _isotropic(hidden, radial, degree).repeat_interleave(basis.geometry.repeat, 0)
+            own = (isotropic @ features[degree]).to(value.dtype)
+        mended[degree] = torch.where(coincident, own, value)
+    return mended
+
+
+def _isotropic(hidden: Sequence[Tensor], radial: RadialNetwork, degree: int) -> Tensor:
+    """The kernel of l = k, J = 0, a number for each pair of channels: ``[unique, C_out, C_in]``."""
+    weight, bias = radial.last_layer(degree, degree)
+    value = affine(hidden[radial.trunk_of[degree, degree]], weight[:, :, 0], bias[:, 0])
+    return value / math.sqrt(4 * math.pi * (2 * degree + 1))

@@ -11,7 +11,7 @@ are mostly the same ones throughout a block. They are left out of all four produ
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -23,10 +23,7 @@ from se3t.fiber import Features, Fiber
 from se3t.geometry import RadialRows
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import Sources
-from se3t.nn.kernels.chunked import Layout
-from se3t.nn.kernels.edge_frame import _composed as composed_messages
-from se3t.nn.kernels.edge_frame import _mend_coincident as mend_coincident
-from se3t.nn.kernels.edge_frame import _path_to_order as path_to_order
+from se3t.nn.kernels.edge_frame import composed_messages, mend, path_to_order
 from se3t.nn.kernels.native.library import compiled, unavailable
 from se3t.nn.kernels.native.structures import (
     Convolution,
@@ -36,6 +33,7 @@ from se3t.nn.kernels.native.structures import (
     fields,
     integers,
 )
+from se3t.nn.kernels.orders import Layout
 from se3t.nn.radial import RadialNetwork, trunk_layer
 
 __all__ = ["messages", "unavailable"]
@@ -65,15 +63,13 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
             frames=tuple(basis.frame(degree) for degree in shape.frame_degrees),
             invariants=rows.invariants(basis.geometry),
             hidden=tuple(parameter.to(dtype) for parameter in radial.trunk_parameters()),
-            layers=tuple(
-                tuple(group[radial.key(*pair)] for group in (radial.weight, radial.bias) if len(group)) for pair in shape.pairs
-            ),
+            layers=tuple(tuple(radial.own_parameters(*pair)) for pair in shape.pairs),
         )
         outputs = _Messages.apply(shape, rows, sources.index, *inputs.flat())
         out = dict(zip(radial.fiber_out, outputs, strict=True))
         if basis.coincident.numel() == 0:
             return out
-        return mend_coincident(out, sources.gathered(), radial(basis.geometry), radial, basis)
+        return mend(out, sources.gathered(), radial(basis.geometry), radial, basis)
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,10 @@ class _Shape:
 
     def unflat(self, tensors: Sequence[Any]) -> _Inputs:
         rest = iter(tensors)
-        take: Callable[[int], tuple[Any, ...]] = lambda count: tuple(next(rest) for _ in range(count))
+
+        def take(count: int) -> tuple[Any, ...]:
+            return tuple(next(rest) for _ in range(count))
+
         features, edge_features = take(len(self.fiber_point)), take(len(self.fiber_edge))
         frames, invariants = take(len(self.frame_degrees)), next(rest)
         hidden = take(8 if self.layer_norm else 4)
@@ -152,7 +151,9 @@ class _Inputs:
 
 class _Messages(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, shape: _Shape, rows: RadialRows, index: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, shape: _Shape, rows: RadialRows, index: Tensor | None, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         inputs = shape.unflat(tensors).contiguous()
         call = _Call(shape, rows, index, inputs)
         out = call.forward()
@@ -289,8 +290,9 @@ class _Call:
             arrays |= {"messages": fields(out), "frame_grads": self._by_degree(frames)}
         self._run(arrays, {"invariant_grads": own}, backward=True)
         flat = [parameter for layer in layers for parameter in layer]
-        edges = own_edges or [None] * len(inputs.edge_features)
-        return [*features, *edges, *(frames or [None] * len(inputs.frames)), own, *hidden, *flat]
+        edges: Sequence[Tensor | None] = own_edges or [None] * len(inputs.edge_features)
+        turned: Sequence[Tensor | None] = frames or [None] * len(inputs.frames)
+        return [*features, *edges, *turned, own, *hidden, *flat]
 
     def _run(self, arrays: dict[str, Any], tensors: dict[str, Tensor | None], *, backward: bool) -> None:
         call = Convolution(**self.integers)

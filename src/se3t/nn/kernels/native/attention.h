@@ -15,51 +15,96 @@ typedef struct {
     const Field *out_grads, *query_grads, *key_grads, *value_grads;
 } Attention;
 
+/* The loops below run over the channels of one component; `channels` is a constant where it is a common number. */
+#define WITH_CONSTANT_CHANNELS(function, channels, ...)                                                                \
+    switch (channels) {                                                                                                \
+    case 1: function(1, __VA_ARGS__); break;                                                                           \
+    case 2: function(2, __VA_ARGS__); break;                                                                           \
+    case 4: function(4, __VA_ARGS__); break;                                                                           \
+    case 5: function(5, __VA_ARGS__); break;                                                                           \
+    case 8: function(8, __VA_ARGS__); break;                                                                           \
+    case 16: function(16, __VA_ARGS__); break;                                                                         \
+    default: function(channels, __VA_ARGS__);                                                                          \
+    }
+
+INLINE void dots_of(
+    const i64 channels, i64 components, i64 heads, const REAL *restrict node, const REAL *restrict edge, i64 step,
+    REAL *restrict out
+) {
+    REAL sum[channels];
+    for (i64 u = 0; u < channels; u++) sum[u] = 0;
+    for (i64 c = 0; c < components; c++)
+        for (i64 u = 0; u < channels; u++) sum[u] += node[c * channels + u] * edge[c * step + u];
+    i64 each = channels / heads;
+    if (each == 1)
+        for (i64 u = 0; u < channels; u++) out[u] += sum[u];
+    else
+        for (i64 h = 0; h < heads; h++)
+            for (i64 u = 0; u < each; u++) out[h] += sum[h * each + u];
+}
+
+INLINE void expand(i64 channels, i64 heads, const REAL *factor, REAL *out) {
+    i64 each = channels / heads;
+    for (i64 h = 0; h < heads; h++)
+        for (i64 u = 0; u < each; u++) out[h * each + u] = factor[h];
+}
+
+INLINE void add_scaled_of(
+    const i64 channels, i64 components, i64 heads, const REAL *restrict edge, i64 step, const REAL *factor,
+    REAL *restrict sum
+) {
+    REAL own[channels];
+    expand(channels, heads, factor, own);
+    for (i64 c = 0; c < components; c++)
+        for (i64 u = 0; u < channels; u++) sum[c * channels + u] += own[u] * edge[c * step + u];
+}
+
+INLINE void set_scaled_of(
+    const i64 channels, i64 components, i64 heads, REAL *restrict edge, i64 step, const REAL *factor,
+    const REAL *restrict node
+) {
+    REAL own[channels];
+    expand(channels, heads, factor, own);
+    for (i64 c = 0; c < components; c++)
+        for (i64 u = 0; u < channels; u++) edge[c * step + u] = own[u] * node[c * channels + u];
+}
+
 /* out[head] += sum over components and channels of the head of a b; all degrees of a fiber. */
-INLINE void dots(
-    const Attention *attention, i64 count, const i64 *degrees, const i64 *channels, const REAL *node, const Field *field,
-    i64 edge, REAL *out
+static void dots(
+    i64 heads, i64 count, const i64 *degrees, const i64 *channels, const REAL *node, const Field *field, i64 edge,
+    REAL *out
 ) {
     for (i64 i = 0; i < count; i++) {
-        i64 each = channels[i] / attention->num_heads;
-        for (i64 c = 0; c < 2 * degrees[i] + 1; c++, node += channels[i]) {
-            const REAL *other = field[i].data + edge * field[i].row + c * field[i].component;
-            for (i64 h = 0; h < attention->num_heads; h++) {
-                REAL sum = 0;
-                for (i64 u = h * each; u < (h + 1) * each; u++) sum += node[u] * other[u];
-                out[h] += sum;
-            }
-        }
+        i64 components = 2 * degrees[i] + 1;
+        const REAL *other = field[i].data + edge * field[i].row;
+        WITH_CONSTANT_CHANNELS(dots_of, channels[i], components, heads, node, other, field[i].component, out)
+        node += components * channels[i];
     }
 }
 
 /* sum[...] += factor[head] field[edge, ...], [comp][channel] one degree after the other. */
-INLINE void add_scaled(
-    const Attention *attention, i64 count, const i64 *degrees, const i64 *channels, const Field *field, i64 edge,
-    const REAL *factor, REAL *sum
+static void add_scaled(
+    i64 heads, i64 count, const i64 *degrees, const i64 *channels, const Field *field, i64 edge, const REAL *factor,
+    REAL *sum
 ) {
     for (i64 i = 0; i < count; i++) {
-        i64 each = channels[i] / attention->num_heads;
-        for (i64 c = 0; c < 2 * degrees[i] + 1; c++, sum += channels[i]) {
-            const REAL *value = field[i].data + edge * field[i].row + c * field[i].component;
-            for (i64 h = 0; h < attention->num_heads; h++)
-                for (i64 u = h * each; u < (h + 1) * each; u++) sum[u] += factor[h] * value[u];
-        }
+        i64 components = 2 * degrees[i] + 1;
+        const REAL *value = field[i].data + edge * field[i].row;
+        WITH_CONSTANT_CHANNELS(add_scaled_of, channels[i], components, heads, value, field[i].component, factor, sum)
+        sum += components * channels[i];
     }
 }
 
 /* field[edge, ...] = factor[head] node[...]. */
-INLINE void set_scaled(
-    const Attention *attention, i64 count, const i64 *degrees, const i64 *channels, const Field *field, i64 edge,
-    const REAL *factor, const REAL *node
+static void set_scaled(
+    i64 heads, i64 count, const i64 *degrees, const i64 *channels, const Field *field, i64 edge, const REAL *factor,
+    const REAL *node
 ) {
     for (i64 i = 0; i < count; i++) {
-        i64 each = channels[i] / attention->num_heads;
-        for (i64 c = 0; c < 2 * degrees[i] + 1; c++, node += channels[i]) {
-            REAL *value = field[i].data + edge * field[i].row + c * field[i].component;
-            for (i64 h = 0; h < attention->num_heads; h++)
-                for (i64 u = h * each; u < (h + 1) * each; u++) value[u] = factor[h] * node[u];
-        }
+        i64 components = 2 * degrees[i] + 1;
+        REAL *value = field[i].data + edge * field[i].row;
+        WITH_CONSTANT_CHANNELS(set_scaled_of, channels[i], components, heads, value, field[i].component, factor, node)
+        node += components * channels[i];
     }
 }
 
@@ -91,7 +136,7 @@ static void attend_node(const Attention *attention, i64 node, REAL *query, REAL 
     for (i64 n = first; n < last; n++) {
         REAL *logits = attention->weights + attention->edge[n] * heads;
         for (i64 h = 0; h < heads; h++) logits[h] = 0;
-        dots(attention, attention->num_keys, attention->key_degrees, attention->key_channels, query, attention->key,
+        dots(heads, attention->num_keys, attention->key_degrees, attention->key_channels, query, attention->key,
              attention->edge[n], logits);
         for (i64 h = 0; h < heads; h++) {
             logits[h] *= (REAL)attention->scale;
@@ -111,7 +156,7 @@ static void attend_node(const Attention *attention, i64 node, REAL *query, REAL 
     for (i64 n = first; n < last; n++) {
         REAL *weights = attention->weights + attention->edge[n] * heads;
         for (i64 h = 0; h < heads; h++) weights[h] *= total[h];
-        add_scaled(attention, attention->num_values, attention->value_degrees, attention->value_channels,
+        add_scaled(heads, attention->num_values, attention->value_degrees, attention->value_channels,
                    attention->value, attention->edge[n], weights, sum);
     }
     write_node(attention->num_values, attention->value_degrees, attention->value_channels, attention->out, node, sum);
@@ -128,7 +173,7 @@ static void attend_node_backward(const Attention *attention, i64 node, REAL *que
     for (i64 n = first; n < last; n++) {
         const REAL *weights = attention->weights + attention->edge[n] * heads;
         for (i64 h = 0; h < heads; h++) own[h] = 0;
-        dots(attention, attention->num_values, attention->value_degrees, attention->value_channels, grad,
+        dots(heads, attention->num_values, attention->value_degrees, attention->value_channels, grad,
              attention->value, attention->edge[n], own);
         for (i64 h = 0; h < heads; h++) mean[h] += weights[h] * own[h];
     }
@@ -136,14 +181,14 @@ static void attend_node_backward(const Attention *attention, i64 node, REAL *que
         i64 edge = attention->edge[n];
         const REAL *weights = attention->weights + edge * heads;
         for (i64 h = 0; h < heads; h++) own[h] = 0;
-        dots(attention, attention->num_values, attention->value_degrees, attention->value_channels, grad,
+        dots(heads, attention->num_values, attention->value_degrees, attention->value_channels, grad,
              attention->value, edge, own);
         for (i64 h = 0; h < heads; h++) own[h] = weights[h] * (own[h] - mean[h]) * (REAL)attention->scale;
-        add_scaled(attention, attention->num_keys, attention->key_degrees, attention->key_channels, attention->key, edge,
+        add_scaled(heads, attention->num_keys, attention->key_degrees, attention->key_channels, attention->key, edge,
                    own, query_grad);
-        set_scaled(attention, attention->num_keys, attention->key_degrees, attention->key_channels,
+        set_scaled(heads, attention->num_keys, attention->key_degrees, attention->key_channels,
                    attention->key_grads, edge, own, query);
-        set_scaled(attention, attention->num_values, attention->value_degrees, attention->value_channels,
+        set_scaled(heads, attention->num_values, attention->value_degrees, attention->value_channels,
                    attention->value_grads, edge, weights, grad);
     }
     write_node(attention->num_keys, attention->key_degrees, attention->key_channels, attention->query_grads, node, query_grad);

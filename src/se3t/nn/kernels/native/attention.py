@@ -24,14 +24,14 @@ class Shape:
     fiber_key: Fiber
     fiber_value: Fiber
     scale: float
+    joint: bool  # whether values and keys come as one message
 
 
 def attend(
     composed: Callable[[Features, Features, Features], Features],
     shape: Shape,
     query: Features,
-    key: Features,
-    value: Features,
+    messages: Sequence[Features],
     geometry: EdgeGeometry,
 ) -> Features:
     """Σ_j α_ij v_ij with α_ij = softmax_j(scale · q_iᵀ k_ij), per head.
@@ -40,17 +40,17 @@ def attend(
         composed: the same function of query, key and value in terms of torch's operations, for second derivatives.
         shape: heads, fibers, scale.
         query: ``[node, C_key, 2l+1]`` by degree.
-        key: ``[edge, C_key, 2l+1]`` by degree.
-        value: ``[edge, C_value, 2l+1]`` by degree.
+        messages: values and keys ``[edge, C, 2l+1]`` by degree, or one that has values as its first channels and keys
+            as the others; its gradient then comes in one piece.
         geometry: targets of the edges.
 
     Returns:
         ``[node, C_value, 2l+1]`` by degree, the channels of a component next to each other in memory.
     """
+    fibers = (shape.fiber_value + shape.fiber_key,) if shape.joint else (shape.fiber_value, shape.fiber_key)
     tensors = [
         *(query[degree] for degree in shape.fiber_key),
-        *(_channels_together(key[degree]) for degree in shape.fiber_key),
-        *(_channels_together(value[degree]) for degree in shape.fiber_value),
+        *(_channels_together(part[degree]) for part, fiber in zip(messages, fibers, strict=True) for degree in fiber),
     ]
     out = _Attend.apply(composed, shape, geometry, *tensors)
     return dict(zip(shape.fiber_value, out, strict=True))
@@ -81,17 +81,23 @@ class _Attend(torch.autograd.Function):
             found = _composed_gradients(ctx.composed, ctx.shape, tensors, grads)
         else:
             call = _Call(ctx.shape, ctx.geometry, tensors)
-            found = [_empty_like(tensor) for tensor in tensors]
-            query, key, value = _split(ctx.shape, found)
-            arrays = {"query_grads": query, "key_grads": key, "value_grads": value, "out_grads": grads}
-            call.run({name: fields(list(tensors)) for name, tensors in arrays.items()}, weights, backward=True)
+            own = [_empty_like(tensor) for tensor in tensors]
+            query, value, key = _split(ctx.shape, own)
+            parts = {"query_grads": query, "key_grads": key, "value_grads": value, "out_grads": list(grads)}
+            call.run({name: fields(part) for name, part in parts.items()}, weights, backward=True)
+            found = list(own)
         return (None, None, None, *found)
 
 
-def _split(shape: Shape, tensors: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
-    """Queries, keys, values."""
-    keys = len(shape.fiber_key)
-    return tensors[:keys], tensors[keys : 2 * keys], tensors[2 * keys :]
+def _split(shape: Shape, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Queries, values, keys; views where values and keys come together."""
+    count, first, second = len(shape.fiber_key), shape.fiber_value, shape.fiber_key
+    query, messages = list(tensors[:count]), tensors[count:]
+    if not shape.joint:
+        return query, list(messages[: len(first)]), list(messages[len(first) :])
+    by_degree = dict(zip(first + second, messages, strict=True))
+    value = [by_degree[degree][:, : first[degree]] for degree in first]
+    return query, value, [by_degree[degree][:, first.get(degree, 0) :] for degree in second]
 
 
 def _empty_like(tensor: Tensor) -> Tensor:
@@ -103,7 +109,7 @@ def _composed_gradients(
     composed: Callable[..., Features], shape: Shape, tensors: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> list[Tensor | None]:
     views = [tensor.view_as(tensor) for tensor in tensors]
-    query, key, value = _split(shape, views)
+    query, value, key = _split(shape, views)
     by_key = [dict(zip(shape.fiber_key, part, strict=True)) for part in (query, key)]
     out = composed(*by_key, dict(zip(shape.fiber_value, value, strict=True)))
     wanted = [view for view in views if view.requires_grad]
@@ -116,7 +122,7 @@ class _Call:
     """One call of the compiled code; it keeps alive what the pointers point to."""
 
     def __init__(self, shape: Shape, geometry: EdgeGeometry, tensors: Sequence[Tensor]) -> None:
-        query, key, value = _split(shape, tensors)
+        query, value, key = _split(shape, tensors)
         self.tensors = tensors
         self.start, self.edge = geometry.incoming
         self.numbers = {
@@ -127,7 +133,7 @@ class _Call:
             "num_values": len(shape.fiber_value),
             "scale": shape.scale,
         }
-        self.arrays = {
+        self.arrays: dict[str, Any] = {
             "key_degrees": integers(shape.fiber_key.degrees),
             "key_channels": integers(shape.fiber_key.values()),
             "value_degrees": integers(shape.fiber_value.degrees),

@@ -31,15 +31,17 @@ INLINE void copy_short(REAL *to, const REAL *from, i64 count, REAL sign) {
     for (i64 u = 0; u < count; u += SHORT) SSTORE(to + u, sign * SLOAD(from + u));
 }
 
-/* One edge's field, strided, as [comp][channel padded with zeros]. */
-static void read_field(const Field *field, i64 row, i64 degree, i64 channels, i64 width, REAL *out) {
+/* One row of a field, strided, as [comp][channel padded with zeros]. */
+static void read_field(const Field *field, i64 num_rows, i64 row, i64 degree, i64 channels, i64 width, REAL *out) {
+    const REAL *end = field->data + num_rows * field->row; /* vectors read beyond a component, never beyond this */
     for (i64 c = 0; c < 2 * degree + 1; c++) {
         const REAL *from = field->data + row * field->row + c * field->component;
         REAL *to = out + c * width;
-        if (field->channel == 1)
-            for (i64 u = 0; u < channels; u++) to[u] = from[u];
-        else
+        if (field->channel == 1 && from + width <= end && field->component == channels) {
+            for (i64 u = 0; u < width; u += SHORT) SSTORE(to + u, SLOAD(from + u));
+        } else {
             for (i64 u = 0; u < channels; u++) to[u] = from[u * field->channel];
+        }
         for (i64 u = channels; u < width; u++) to[u] = 0;
     }
 }
@@ -166,6 +168,30 @@ static const REAL *source_of(const Worker *worker, i64 edge, REAL *room) {
     return room;
 }
 
+/* Edges are taken by their invariants, so what belongs to them lies anywhere: asked for a few rows ahead. */
+enum { AHEAD = 3 };
+INLINE void ask_for(const REAL *place, i64 count) {
+    for (i64 n = 0; n < count; n += 64 / REAL_BYTES) __builtin_prefetch(place + n);
+    __builtin_prefetch(place + count - 1);
+}
+
+static void ask_for_row(const Worker *worker, Part part, i64 p, int backward) {
+    const Convolution *conv = worker->conv;
+    if (p >= part.count) return;
+    for (i64 side = 0; side < part.edges; side++) {
+        i64 edge = edge_of(conv, part.start + p, side);
+        for (i64 i = 0; i < conv->num_in && !backward; i++) {
+            i64 degree = conv->degrees_in[i], size = 2 * degree + 1;
+            if (degree) ask_for(conv->frames[degree] + edge * size * size, size * size);
+        }
+        for (i64 o = 0; o < conv->num_out && backward; o++) {
+            i64 degree = conv->degrees_out[o], size = 2 * degree + 1;
+            if (degree) ask_for(conv->frames[degree] + edge * size * size, size * size);
+            ask_for(conv->message_grads[o].data + edge * conv->message_grads[o].row, size * conv->channels_out[o]);
+        }
+    }
+}
+
 /* Source features in the frame of each edge, components ±m of each order beside each other. */
 static void make_stacks(Worker *worker, Part part, REAL *stacks) {
     const Convolution *conv = worker->conv;
@@ -173,6 +199,7 @@ static void make_stacks(Worker *worker, Part part, REAL *stacks) {
     REAL *turned = worker->scratch;
     for (i64 p = 0; p < part.count; p++)
         for (i64 side = 0; side < part.edges; side++) {
+            if (!side) ask_for_row(worker, part, p + AHEAD, 0);
             i64 edge = edge_of(conv, part.start + p, side);
             const REAL *own = source_of(worker, edge, turned + layout->in_size);
             for (i64 i = 0; i < conv->num_in; i++)
@@ -282,12 +309,13 @@ static void read_message_grads(Worker *worker, Part part, REAL *rows) {
     const Convolution *conv = worker->conv;
     const Layout *layout = worker->layout;
     REAL *grad = worker->scratch, *turned = grad + layout->out_size, *message = turned + layout->out_size;
-    for (i64 p = 0; p < part.count; p++)
+    for (i64 p = 0; p < part.count; p++) {
+        ask_for_row(worker, part, p + AHEAD, 1);
         for (i64 side = 0; side < part.edges; side++)
             for (i64 o = 0; o < conv->num_out; o++) {
                 i64 edge = edge_of(conv, part.start + p, side), degree = conv->degrees_out[o], width = layout->out_width[o];
                 i64 channels = conv->channels_out[o], size = 2 * degree + 1;
-                read_field(conv->message_grads + o, edge, degree, channels, width, grad);
+                read_field(conv->message_grads + o, conv->num_edges, edge, degree, channels, width, grad);
                 turn(degree, conv->frames[degree], edge, 0, grad, turned, width);
                 for (i64 order = 0; order <= degree && order < layout->num_orders; order++) {
                     REAL *plus = rows + (p * layout->row_size + layout->out_place[order]) * part.edges +
@@ -297,11 +325,12 @@ static void read_message_grads(Worker *worker, Part part, REAL *rows) {
                         plus[layout->out_stride[order] + w] = turned[(degree - order) * width + w];
                 }
                 if (conv->frame_grads && degree) {
-                    read_field(conv->messages + o, edge, degree, channels, width, turned);
+                    read_field(conv->messages + o, conv->num_edges, edge, degree, channels, width, turned);
                     turn(degree, conv->frames[degree], edge, 0, turned, message, width);
                     add_outer(size, message, grad, width, conv->frame_grads[degree] + edge * size * size);
                 }
             }
+    }
 }
 
 /* All products of a few blocks; the layer's blocks outside, so that they stay in the cache. */

@@ -75,10 +75,11 @@ def _reason(dtype: torch.dtype) -> str | None:
 
 def _compiler() -> str:
     wanted = os.environ.get("CC")
-    found = next((path for name in ([wanted] if wanted else ["cc", "gcc", "clang"]) if (path := shutil.which(name))), None)
-    if found is None:
-        raise NativeUnavailableError(f"there is no C compiler ({wanted or 'cc, gcc or clang'} in PATH); install gcc or clang")
-    return found
+    names = [wanted] if wanted else ["cc", "gcc", "clang"]
+    found = [path for path in map(shutil.which, names) if path is not None]
+    if not found:
+        raise NativeUnavailableError(f"no C compiler ({', '.join(names)}) is in PATH; install gcc or clang")
+    return found[0]
 
 
 def _sources() -> list[Path]:
@@ -122,7 +123,8 @@ def _folder() -> Path:
 
 @cache
 def _own_temporary_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="se3t-"))  # new for every process: what lies ready in a shared one is not trusted
+    """New for every process: what lies ready in a folder that others write to is not to be trusted."""
+    return Path(tempfile.mkdtemp(prefix="se3t-"))
 
 
 def _compile(compiler: str, path: Path, defines: tuple[str, ...]) -> None:

@@ -93,7 +93,7 @@ static void prepare(const Convolution *conv, const Layout *layout, Job *job, int
 #pragma omp for
         for (i64 point = 0; point < conv->num_points; point++)
             for (i64 i = 0; i < conv->num_in; i++)
-                read_field(conv->features + i, point, conv->degrees_in[i], conv->channels_in[i] - conv->edge_channels[i],
+                read_field(conv->features + i, conv->num_points, point, conv->degrees_in[i], conv->channels_in[i] - conv->edge_channels[i],
                            layout->in_width[i], job->features + point * layout->in_size + layout->in_place[i]);
     }
     fold(conv, layout, job->layer, 0);

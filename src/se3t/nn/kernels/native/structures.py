@@ -32,9 +32,11 @@ class Convolution(ctypes.Structure):
     _fields_ = [
         *_integers("num_edges num_points num_rows num_pairs num_threads"),
         *_integers("num_inputs num_units num_trunks layer_norm has_bias num_in num_out"),
-        *_pointers("degrees_in channels_in degrees_out channels_out edge_channels trunk_of mixing weight bias factor hidden"),
+        *_pointers("degrees_in channels_in degrees_out channels_out edge_channels"),
+        *_pointers("trunk_of mixing weight bias factor hidden"),
         *_pointers("first second index invariants frames features edge_features messages"),
-        *_pointers("message_grads feature_grads edge_feature_grads frame_grads invariant_grads weight_grads bias_grads hidden_grads"),
+        *_pointers("message_grads feature_grads edge_feature_grads frame_grads"),
+        *_pointers("invariant_grads weight_grads bias_grads hidden_grads"),
     ]
 
 

@@ -1,0 +1,177 @@
+"""``se3t bench data``: batches per second of the stores, on one core."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from se3t.bench.machine import describe
+from se3t.bench.options import Options
+from se3t.bench.report import Column, Panel, Report, Row, Series, ratios, spread_fields
+from se3t.bench.timing import Call
+from se3t.config import NBodyData
+from se3t.config import NBodyTask as NBodyTaskConfig
+from se3t.errors import UserError, did_you_mean
+from se3t.graph import batch_graphs
+from se3t.tasks.base import Task
+
+BATCH_SIZES = (32, 128, 512)
+_BATCHES = 16  # of one timed turn
+_FLAT, _SINGLE = "flat arrays", "sample by sample"
+COLUMNS = (
+    Column("store", "store"),
+    Column("batch_size", "batch", "count"),
+    Column("name", "assembled from"),
+    Column("batch", "ms / batch", "ms"),
+    Column("batch_quartiles", "quartiles", "range"),
+    Column("per_second", "batches / s", "count"),
+    Column("samples_per_second", "samples / s", "count"),
+    Column("ratio", "ratio", "ratio"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A store in memory.
+
+    Attributes:
+        task: makes graphs of its samples.
+        note: where the samples come from.
+    """
+
+    task: Task
+    note: str
+
+
+def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Report:
+    """Time the assembly of graphs from prepared data, on one thread.
+
+    Args:
+        options: how.
+        stores: names, see ``STORES``; empty: all.
+        root: folder of prepared data; what is not there is made, smaller, in a temporary folder.
+
+    Raises:
+        UserError: for an unknown store, or a damaged one.
+    """
+    for name in stores:
+        if name not in STORES:
+            raise UserError(f"store {name!r} is not known; {did_you_mean(name, STORES)}")
+    rows: list[Row] = []
+    notes: list[str] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-bench-"))
+            for name in stores or STORES:
+                source = STORES[name](root, folder, options)
+                notes.append(f"{name}: {source.note}")
+                rows += _measure(options, name, source.task)
+        machine = describe("cpu")
+    finally:
+        torch.set_num_threads(before)
+    ratios(rows, "batch", "case")
+    return Report(
+        benchmark="data",
+        title="Graphs assembled from prepared data, on one core",
+        columns=COLUMNS,
+        rows=rows,
+        notes=[
+            "A batch is a random choice of training samples, as one graph of disjoint clouds in float32.",
+            f"{_FLAT}: by index arithmetic on the tensors of the whole split, as in training; {_SINGLE}: one graph for "
+            "each sample, put side by side. Both give the same graph, which is checked. ratio: over the first.",
+            *notes,
+        ],
+        settings={**options.record, "root": root},
+        machine=machine,
+        panels=[_panel(rows)],
+        group="case",
+    )
+
+
+def _measure(options: Options, store: str, task: Task) -> list[Row]:
+    rows: list[Row] = []
+    generator = torch.Generator().manual_seed(options.seed)
+    size = task.size("train")
+    sizes = [count for count in BATCH_SIZES if count <= size] or [size]
+    for count in sizes[:1] if options.quick else sizes:
+        chosen = [torch.randperm(size, generator=generator)[:count] for _ in range(_BATCHES)]
+        _require_equal(task, chosen[0])
+        work = {
+            _FLAT: Call(lambda chosen=chosen: [_flat(task, index) for index in chosen]),  # type: ignore[misc]
+            _SINGLE: Call(lambda chosen=chosen: [_single(task, index) for index in chosen[:2]]),  # type: ignore[misc]
+        }
+        done = {_FLAT: len(chosen), _SINGLE: 2}
+        for name, times in options.time(work, repetitions=9, seconds=10.0).items():
+            fields = spread_fields("batch", times)
+            median = fields["batch"] / done[name]
+            rows.append(
+                {
+                    "case": f"{store} {count}",
+                    "store": store,
+                    "batch_size": count,
+                    "name": name,
+                    "batch": median,
+                    "batch_quartiles": [bound / done[name] for bound in fields["batch_quartiles"]],
+                    "per_second": 1 / median,
+                    "samples_per_second": count / median,
+                }
+            )
+    return rows
+
+
+def _flat(task: Task, index: torch.Tensor) -> object:
+    return task.graph(task.batch("train", index))
+
+
+def _single(task: Task, index: torch.Tensor) -> object:
+    return batch_graphs([task.graph(task.batch("train", index[number : number + 1])) for number in range(len(index))])
+
+
+def _require_equal(task: Task, index: torch.Tensor) -> None:
+    one, other = _flat(task, index), _single(task, index)
+    for name in ("positions", "edge_index", "batch"):
+        if not torch.equal(getattr(one, name), getattr(other, name)):
+            raise ValueError(f"the two ways to assemble a batch differ in {name}")
+
+
+def _nbody(root: str, folder: str, options: Options) -> Source:
+    from se3t.data.nbody.dataset import load_nbody
+    from se3t.data.nbody.prepare import prepare_nbody, store_path
+    from se3t.tasks.nbody import NBodyTask
+
+    config = NBodyData(root=root)
+    if store_path(config).exists():
+        note = f"prepared data in {Path(root) / 'nbody'}, simulated."
+    else:
+        count = 64 if options.quick else 1024
+        # A few steps are enough: how far the particles have moved does not change what a batch costs.
+        config = NBodyData(
+            root=folder, num_train=count, num_valid=1, num_test=1, num_steps=20, sample_every=5, horizon_frames=1
+        )
+        prepare_nbody(config, progress=False)
+        note = f"no prepared data in {root}: {count} short trajectories, simulated in a temporary folder."
+    dataset = load_nbody(config)
+    return Source(NBodyTask(NBodyTaskConfig(), dataset).to("cpu", torch.float32), note)
+
+
+STORES: Mapping[str, Callable[[str, str, Options], Source]] = {"nbody": _nbody}
+"""By name: what makes the task from the folder of prepared data, or from new data in a temporary folder."""
+
+
+def _panel(rows: Sequence[Row]) -> Panel:
+    series = [
+        Series(
+            f"{store}, {name}",
+            [row["batch_size"] for row in rows if (row["store"], row["name"]) == (store, name)],
+            [row["per_second"] for row in rows if (row["store"], row["name"]) == (store, name)],
+        )
+        for store, name in dict.fromkeys((row["store"], row["name"]) for row in rows)
+    ]
+    return Panel("one core", "samples in a batch", "batches / s", series, log_x=True, log_y=True)

@@ -1,0 +1,110 @@
+"""Nothing is timed that does not compute what the reference kernel computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from se3t.bench.workloads import Workload, mean_square
+from se3t.fiber import Features
+from se3t.graph import Graph
+
+TOLERANCE = 1e-11
+"""Largest relative difference of an output from the reference kernel's, both in float64."""
+GRADIENT_TOLERANCE = 1e-8
+SINGLE_TOLERANCE, SINGLE_GRADIENT_TOLERANCE = 1e-4, 1e-2
+"""The same in float32 against the reference in float64; a ReLU that rounding switches moves gradients further."""
+_MOST_GRAPHS, _MOST_POINTS = 2, 18
+
+Build = Callable[[], nn.Module]
+
+
+class DisagreementError(ValueError):
+    """A contender computes something else than the reference kernel."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Relative differences from the reference kernel in float64.
+
+    Attributes:
+        value: of the output, float64: the largest one over the largest value.
+        gradient: of all gradients of parameters, float64: norm of the difference over the norm.
+        single: of the output, float32.
+        single_gradient: of all gradients, float32.
+    """
+
+    value: float
+    gradient: float
+    single: float
+    single_gradient: float
+
+    @classmethod
+    def largest(cls, found: Sequence[Difference]) -> Difference:
+        """The largest of each."""
+        return cls(*(max(values) for values in zip(*map(astuple, found), strict=True)))
+
+    def check(self, name: str) -> Difference:
+        """Return the difference itself.
+
+        Raises:
+            DisagreementError: when it is above the tolerance, or not a number.
+        """
+        for word, found, limit in (
+            ("output in float64", self.value, TOLERANCE),
+            ("gradient in float64", self.gradient, GRADIENT_TOLERANCE),
+            ("output in float32", self.single, SINGLE_TOLERANCE),
+            ("gradient in float32", self.single_gradient, SINGLE_GRADIENT_TOLERANCE),
+        ):
+            if not found <= limit:
+                raise DisagreementError(
+                    f"{name}: its {word} differs from the reference kernel's by {found:.1e} relative, above "
+                    f"{limit:.0e}; it is not timed"
+                )
+        return self
+
+
+def reduced(workload: Workload) -> Workload:
+    """A size at which the reference kernel is quick."""
+    return workload.resized(min(_MOST_GRAPHS, workload.num_graphs), min(_MOST_POINTS, workload.num_points))
+
+
+def difference_from_reference(
+    graph: Callable[[torch.dtype], Graph], build: Build, build_reference: Build
+) -> Difference:
+    """Compare a model with the one that has the reference kernel, on a small batch, with the same weights.
+
+    Args:
+        graph: makes the batch in a dtype; the models run on its device.
+        build: makes the contender, whose parameters are named as those of the reference.
+        build_reference: makes the model with the reference kernel.
+    """
+    reference = build_reference().double().to(graph(torch.float64).device)
+    expected = _evaluate(reference, graph(torch.float64))
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        batch = graph(dtype)
+        model = build().to(batch.device).to(dtype)
+        model.load_state_dict(reference.state_dict())
+        found.append(_compare(_evaluate(model, batch), expected))
+    return Difference(*found[0], *found[1])
+
+
+def _evaluate(model: nn.Module, graph: Graph) -> tuple[Features, dict[str, Tensor]]:
+    output: Features = model(graph)
+    mean_square(output).backward()
+    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    return {degree: value.detach().double() for degree, value in output.items()}, gradients
+
+
+def _compare(
+    actual: tuple[Features, dict[str, Tensor]], expected: tuple[Features, dict[str, Tensor]]
+) -> tuple[float, float]:
+    largest = max(float(value.abs().max()) for value in expected[0].values())
+    gap = max(float((actual[0][degree] - value).abs().max()) for degree, value in expected[0].items())
+    squares = [float((actual[1][name].double() - value).square().sum()) for name, value in expected[1].items()]
+    norm = sum(float(value.square().sum()) for value in expected[1].values())
+    return gap / largest, (sum(squares) / norm) ** 0.5

@@ -1,0 +1,88 @@
+"""The machine that a measurement ran on, and the roofs it offers: floating-point operations and bytes per second."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from se3t.bench.timing import Call, clock_of
+from se3t.errors import UserError
+
+_PRODUCT = {"cpu": 2048, "cuda": 8192}  # side of the square matrices
+_COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}  # far beyond any cache
+_QUICK_SIDE, _QUICK_BYTES = 1024, 2**26
+_ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What simple and large operations reach, float32.
+
+    Attributes:
+        flop: floating-point operations per second of a large matrix product.
+        bandwidth: bytes per second, read or written, of a large copy.
+        side: side of the matrices.
+    """
+
+    flop: float
+    bandwidth: float
+    side: int
+
+    def roof(self, flop: int, num_bytes: int) -> float:
+        """Seconds that the tighter of the two roofs allows."""
+        return max(flop / self.flop, num_bytes / self.bandwidth)
+
+
+def measure_peaks(device: str, quick: bool = False) -> Peaks:
+    """Time a matrix product and a copy; the fastest of seven counts, for a roof is what can be reached at all.
+
+    Args:
+        device: where.
+        quick: small operations, whose result is a rough one.
+    """
+    kind = torch.device(device).type
+    side = _QUICK_SIDE if quick else _PRODUCT[kind]
+    count = (_QUICK_BYTES if quick else _COPY_BYTES[kind]) // 4
+    left, right = torch.randn(2, side, side, device=device)
+    product = torch.empty_like(left)
+    source, target = torch.ones(count, device=device), torch.zeros(count, device=device)
+    work = (Call(lambda: torch.mm(left, right, out=product)), Call(lambda: target.copy_(source)))
+    product_time, copy_time = (_fastest(one, device) for one in work)
+    return Peaks(2 * side**3 / product_time, 8 * count / copy_time, side)
+
+
+def _fastest(work: Call, device: str) -> float:
+    return min(work.run(clock_of(device))[0] for _ in range(_ROUNDS))
+
+
+def require_device(device: str) -> None:
+    """Make sure that torch can use the device.
+
+    Raises:
+        UserError: when it cannot, or knows no such device.
+    """
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"device {device!r}: expected cpu or cuda")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device!r}: torch sees no CUDA device; use cpu (`se3t doctor` says what there is)")
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Machine and versions, for the record."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU, {_processor()}",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,202 @@
+"""``se3t bench scaling``: time and memory of one attention layer as points, neighbours and degrees grow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from se3t.bench.equality import Difference
+from se3t.bench.machine import describe
+from se3t.bench.options import Options
+from se3t.bench.report import Column, Panel, Report, Row, Series, ratios, spread_fields
+from se3t.bench.single import Single, usable
+
+SWEEPS = ("points", "neighbors", "degree")
+FIRST_EDGES, MOST_EDGES = 1_000, 1_000_000
+BAR = 1.1  # largest exponent of time in edges
+_QUICK_EDGES, _QUICK_DEGREE = 10_000, 3
+_CLOUD = Single(num_graphs=1, num_points=50, num_neighbors=20, num_degrees=3, channels=5, attention=True)
+_W3 = Single(num_graphs=10, num_points=128, num_neighbors=40, num_degrees=3, channels=5, attention=True)
+_NEIGHBORS, _MAX_DEGREE = (5, 10, 20, 40, 80), 6
+_STEADY = 20_000  # edges from which on what does not depend on them no longer matters
+_REBUILD = "se3t.bench.single:rebuild"
+COLUMNS = (
+    Column("sweep", "over"),
+    Column("num_nodes", "points", "count"),
+    Column("num_neighbors", "k", "count"),
+    Column("max_degree", "types 0–", "count"),
+    Column("num_edges", "edges", "count"),
+    Column("name", "kernel"),
+    Column("step", "ms", "ms"),
+    Column("step_quartiles", "quartiles", "range"),
+    Column("per_edge", "µs / edge", "number"),
+    Column("ratio", "ratio", "ratio"),
+    Column("peak_memory", "MiB", "MiB"),
+)
+
+
+def run(
+    options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = SWEEPS, max_edges: int | None = None
+) -> Report:
+    """Time a layer at growing sizes and fit the exponent of time in edges.
+
+    Args:
+        options: how.
+        names: kernels; empty: all that can be used here but the reference.
+        sweeps: what grows, of ``SWEEPS``.
+        max_edges: no case has more edges; None: a million, or ten thousand in a quick run.
+
+    Raises:
+        DisagreementError: when a kernel does not compute what the reference kernel computes.
+        UserError: for an unknown name, or a kernel that was named and cannot run here.
+    """
+    chosen, notes = usable(names, options.device)
+    most = max_edges or (_QUICK_EDGES if options.quick else MOST_EDGES)
+    rows: list[Row] = []
+    with options.in_force():
+        small = dataclasses.replace(_CLOUD, num_points=16, num_neighbors=5, device=options.device, seed=options.seed)
+        found = Difference.largest([small.difference(name).check(name) for name in chosen])
+        for sweep in sweeps:
+            for single in cases(sweep, most, options):
+                rows += _measure(options, sweep, single, chosen, notes)
+        machine = describe(options.device)
+    ratios(rows, "step", "case")
+    facts = {"fits": fits(rows), "largest_difference": found.value}
+    return Report(
+        benchmark="scaling",
+        title="One attention layer with its basis, forward and backward, float32, on synthetic clouds",
+        columns=[column for column in COLUMNS if options.with_memory or column.key != "peak_memory"],
+        rows=rows,
+        notes=[
+            f"5 channels, one head, keys and values in one convolution, radial networks 32 wide. Equal outputs and "
+            f"gradients: within {found.value:.0e} of the reference kernel in float64, {found.single:.0e} in float32.",
+            "points: more and more clouds of 50 points with 20 neighbours each; neighbors and degree: clouds of 128 "
+            "points, as many as the point-cloud workload has (quick: one). ratio: over the first kernel at the same "
+            "size; MiB: peak of a step, each in a process of its own.",
+            *_fit_notes(facts["fits"]),  # type: ignore[arg-type]
+            *dict.fromkeys(notes),
+        ],
+        settings={**options.record, "sweeps": list(sweeps), "max_edges": most},
+        machine=machine,
+        facts=facts,
+        panels=_panels(rows, sweeps),
+        group="case",
+    )
+
+
+def cases(sweep: str, max_edges: int, options: Options) -> list[Single]:
+    """The sizes of a sweep, up to a number of edges.
+
+    Args:
+        sweep: one of ``SWEEPS``.
+        max_edges: largest number of edges.
+        options: device and seed; in a quick run a single cloud stands for ten.
+    """
+    clouds = 1 if options.quick else _W3.num_graphs
+    w3 = dataclasses.replace(_W3, num_graphs=clouds)
+    if sweep == "points":
+        count = int(math.log(max(1, max_edges / FIRST_EDGES), 10**0.5) + 1e-9) + 1
+        found = [dataclasses.replace(_CLOUD, num_graphs=round(10 ** (step / 2))) for step in range(count)]
+    elif sweep == "neighbors":
+        found = [dataclasses.replace(w3, num_neighbors=count) for count in _NEIGHBORS]
+    else:
+        last = _QUICK_DEGREE if options.quick else _MAX_DEGREE
+        found = [dataclasses.replace(w3, num_degrees=degree + 1) for degree in range(last + 1)]
+    placed = [dataclasses.replace(one, device=options.device, seed=options.seed) for one in found]
+    return [one for one in placed if one.num_edges <= max_edges]
+
+
+def fits(rows: Sequence[Row]) -> dict[str, Row]:
+    """By kernel: exponent of time in edges over all points of the sweep ``points`` and over its large ones, the same of
+    the sweep ``neighbors``, and bytes per edge at the end of the sweep ``points``.
+    """
+    out: dict[str, Row] = {}
+    for name in dict.fromkeys(row["name"] for row in rows):
+        points = [row for row in rows if row["name"] == name and row["sweep"] == "points"]
+        neighbors = [row for row in rows if row["name"] == name and row["sweep"] == "neighbors"]
+        out[name] = {
+            "exponent": exponent(points),
+            "exponent_large": exponent([row for row in points if row["num_edges"] >= _STEADY]),
+            "exponent_neighbors": exponent(neighbors),
+            "bytes_per_edge": _slope(points),
+        }
+    return out
+
+
+def exponent(rows: Sequence[Row]) -> float | None:
+    """Slope of log time over log edges, by least squares; None below two sizes."""
+    x = [math.log(row["num_edges"]) for row in rows]
+    y = [math.log(row["step"]) for row in rows]
+    if len(set(x)) < 2:
+        return None
+    middle, height = sum(x) / len(x), sum(y) / len(y)
+    return sum((a - middle) * (b - height) for a, b in zip(x, y, strict=True)) / sum((a - middle) ** 2 for a in x)
+
+
+def _slope(rows: Sequence[Row]) -> float | None:
+    known = [(row["num_edges"], row["peak_memory"]) for row in rows if row.get("peak_memory") is not None]
+    steps = [(after[1] - before[1]) / (after[0] - before[0]) for before, after in pairwise(known)]
+    return steps[-1] if steps else None
+
+
+def _measure(options: Options, sweep: str, single: Single, names: Sequence[str], notes: list[str]) -> list[Row]:
+    left_out = [name for name in names if single.keeps_too_much(name)]
+    if left_out:
+        notes.append(f"{', '.join(left_out)}: left out where more than a GiB of radial weights would be held.")
+    steps = {name: single.step(name) for name in names if name not in left_out}
+    times = options.time(steps, repetitions=7, seconds=20.0)
+    rows = []
+    for name, own in times.items():
+        peak = options.peak(_REBUILD, {"single": dataclasses.asdict(single), "name": name}, rounds=2)
+        if peak.reason:
+            notes.append(f"{name}, {single.num_edges:,} edges: peak memory is missing: its process {peak.reason}.")
+        rows.append(
+            {
+                "case": f"{sweep} {single.num_edges} {single.num_degrees}",
+                "sweep": sweep,
+                "num_nodes": single.sizes.nodes,
+                "num_neighbors": single.num_neighbors,
+                "max_degree": single.num_degrees - 1,
+                "num_edges": single.num_edges,
+                "name": name,
+                **spread_fields("step", own),
+                "per_edge": 1e6 * own.total.median / single.num_edges,
+                "peak_memory": peak.bytes,
+                "rounds": own.rounds,
+            }
+        )
+    return rows
+
+
+def _fit_notes(found: dict[str, Row]) -> list[str]:
+    notes = []
+    for name, fit in found.items():
+        words = [
+            f"{fit[key]:.2f} {what}"
+            for key, what in (
+                ("exponent", "over all edges"),
+                ("exponent_large", f"from {_STEADY:,} edges on"),
+                ("exponent_neighbors", "over neighbours"),
+            )
+            if fit[key] is not None
+        ]
+        if words:
+            memory = "" if fit["bytes_per_edge"] is None else f"; {fit['bytes_per_edge']:,.0f} bytes for one more edge"
+            notes.append(f"{name}: time grows with edges to the power {', '.join(words)} (bar: {BAR}){memory}.")
+    return notes
+
+
+def _panels(rows: Sequence[Row], sweeps: Sequence[str]) -> list[Panel]:
+    times = [_panel(rows, sweep, "step", 1e3, "ms") for sweep in sweeps]
+    return [*times, *(_panel(rows, sweep, "peak_memory", 2.0**-20, "MiB") for sweep in sweeps)]
+
+
+def _panel(rows: Sequence[Row], sweep: str, y: str, scale: float, y_label: str) -> Panel:
+    x, x_label = ("max_degree", "largest type") if sweep == "degree" else ("num_edges", "edges")
+    series = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["sweep"] == sweep and row["name"] == name and row[y] is not None]
+        series.append(Series(name, [row[x] for row in own], [scale * row[y] for row in own]))
+    return Panel(f"over {sweep}", x_label, y_label, series, log_x=sweep != "degree", log_y=True)

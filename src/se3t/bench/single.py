@@ -1,0 +1,163 @@
+"""A single layer on synthetic clouds, with its basis: what ``se3t bench layer`` and ``se3t bench scaling`` time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from se3t.bench.contenders import AUTO, E3NN, MEMORY, REFERENCE, Ours, kernel_names, unavailable
+from se3t.bench.counting import Sizes, Work, layer_work, weights_per_edge
+from se3t.bench.equality import Difference, difference_from_reference
+from se3t.bench.timing import Step
+from se3t.bench.twin import with_tensor_products
+from se3t.bench.workloads import Workload, mean_square
+from se3t.errors import UserError
+from se3t.fiber import Features, Fiber
+from se3t.geometry import EdgeGeometry
+from se3t.graph import Graph
+from se3t.nn import EquivariantBasis, EquivariantConv, SE3AttentionBlock
+
+_MOST_KEPT = 2**30  # bytes of radial weights of kernels that keep them
+
+
+@dataclass(frozen=True)
+class Single:
+    """Sizes of one layer on clouds of points in the unit ball.
+
+    Attributes:
+        num_graphs: clouds.
+        num_points: points of each.
+        num_neighbors: edges that come into each point.
+        num_degrees: input and output have types 0 … num_degrees − 1.
+        channels: of each type.
+        attention: an attention block with one head; otherwise the convolution to keys and values that is part of it,
+            with twice the channels as output.
+        seed: of everything.
+        device: where.
+    """
+
+    num_graphs: int
+    num_points: int
+    num_neighbors: int
+    num_degrees: int
+    channels: int
+    attention: bool = False
+    seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def fiber(self) -> Fiber:
+        """Node features."""
+        return Fiber.uniform(self.num_degrees, self.channels)
+
+    @property
+    def num_edges(self) -> int:
+        """Directed edges of all clouds."""
+        return self.num_graphs * self.num_points * self.num_neighbors
+
+    @property
+    def sizes(self) -> Sizes:
+        """For counting; neighbours are not mutual, so that no two edges share their invariants."""
+        return Sizes(self.num_graphs * self.num_points, self.num_edges, self.num_edges, self.num_graphs)
+
+    def work(self) -> Work:
+        """Least work of a step; the input has a gradient."""
+        return layer_work(self._layer(REFERENCE, "auto"), self.sizes)
+
+    def keeps_too_much(self, name: str) -> bool:
+        """Whether a kernel would hold more than a GiB of radial weights."""
+        if name not in (REFERENCE, "vectorised", E3NN) and not name.endswith("-speed"):
+            return False
+        return 4 * self.num_edges * weights_per_edge(self._layer(REFERENCE, "auto")) > _MOST_KEPT
+
+    def graph(self, dtype: torch.dtype = torch.float32) -> Graph:
+        """The clouds, with normal features."""
+        cloud = Workload.of("pointcloud").resized(self.num_graphs, self.num_points)
+        cloud = dataclasses.replace(cloud, num_neighbors=self.num_neighbors, seed=self.seed, device=self.device)
+        graph, generator = cloud.graph(dtype), torch.Generator().manual_seed(self.seed)
+        features = {
+            degree: torch.randn(graph.num_nodes, channels, 2 * degree + 1, generator=generator, dtype=torch.float64)
+            for degree, channels in self.fiber.items()
+        }
+        return dataclasses.replace(graph, features={l: value.to(graph.positions) for l, value in features.items()})
+
+    def module(self, name: str, memory: str | None = None) -> nn.Module:
+        """The layer as a function of the graph, in float32 on the CPU, with a kernel of :class:`Ours`."""
+        ours = Ours.parse(name)
+        kernel = REFERENCE if ours.kernel == E3NN else ours.kernel
+        layer = self._layer(kernel, memory or ours.memory)
+        whole: nn.Module = _OnGraph(with_tensor_products(layer) if ours.kernel == E3NN else layer, self)
+        return whole
+
+    def step(self, name: str) -> Step:
+        """Basis, forward, mean square, backward to parameters and input."""
+        module, graph = self.module(name).to(self.device), self.graph()
+        return Step(module, lambda: mean_square(module(graph)))
+
+    def difference(self, name: str) -> Difference:
+        """Differences from the reference kernel, in all modes of memory that a size may bring about."""
+        memory = Ours.parse(name).memory
+        modes = MEMORY.values() if memory == "auto" and not name.startswith((E3NN, REFERENCE)) else [memory]
+        oracle = partial(self.module, REFERENCE)
+        return Difference.largest(
+            [difference_from_reference(self.graph, partial(self.module, name, mode), oracle) for mode in modes]
+        )
+
+    def _layer(self, kernel: str, memory: str) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            if self.attention:
+                return SE3AttentionBlock(self.fiber, self.fiber, share_radial="full", kernel=kernel, memory=memory)
+            return EquivariantConv(
+                self.fiber,
+                self.fiber + self.fiber,
+                reduce="none",
+                share_radial="full",
+                kernel=kernel,
+                memory=memory,
+            )
+
+
+class _OnGraph(nn.Module):
+    """A layer and its basis; the input is a parameter, so that it has a gradient as within a model."""
+
+    def __init__(self, layer: nn.Module, single: Single) -> None:
+        super().__init__()
+        self.layer, self.max_degree = layer, single.fiber.max_degree
+        features = dataclasses.replace(single, device="cpu").graph().features
+        self.inputs = nn.ParameterDict({str(degree): value for degree, value in features.items()})
+
+    def forward(self, graph: Graph) -> Features:
+        basis = EquivariantBasis(EdgeGeometry.of(graph, pair=True), self.max_degree)
+        out: Features = self.layer({int(degree): value for degree, value in self.inputs.items()}, basis)
+        return out
+
+
+def rebuild(single: dict[str, Any], name: str) -> Step:
+    """The step of a kernel from plain values: for a process of its own."""
+    return Single(**single).step(name)
+
+
+def usable(names: Sequence[str], device: str) -> tuple[list[str], list[str]]:
+    """Kernels to measure, and why others are missing.
+
+    Args:
+        names: what was asked for; empty: all but the reference and ``auto``.
+        device: where.
+
+    Raises:
+        UserError: for an unknown name, or one that was asked for and cannot run.
+    """
+    wanted = list(names) or [name for name in kernel_names() if name not in (REFERENCE, AUTO)]
+    reasons = {Ours.parse(name).name: unavailable(name, device) for name in wanted}
+    bad = [f"contender {name!r} {reason}" for name, reason in reasons.items() if reason is not None]
+    if bad and (names or len(bad) == len(wanted)):
+        raise UserError(bad[0])
+    notes = [f"{name} is left out: {reason}." for name, reason in reasons.items() if reason is not None]
+    return [name for name, reason in reasons.items() if reason is None], notes

@@ -1,0 +1,329 @@
+"""What is measured: training steps of models and synthetic graphs whose sizes are those of the paper's experiments."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from se3t.bench.synthetic import ball, molecules
+from se3t.errors import UserError, did_you_mean
+from se3t.fiber import Features, Fiber
+from se3t.graph import Graph, fully_connected, knn_graph, sort_by_target
+from se3t.models.se3_transformer import SE3Transformer
+
+NUM_CLASSES = 4  # of bonds: single, double, triple, aromatic
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and a batch of synthetic graphs; a training step is forward, mean square, backward.
+
+    Attributes:
+        name: word on the command line.
+        title: what it is, for people.
+        num_graphs: graphs of a batch.
+        num_points: points of each graph.
+        edges: ``complete`` (all ordered pairs), ``bonds`` (of a tree with rings) or ``knn``.
+        num_neighbors: of each point, with ``knn``.
+        num_bonds: undirected bonds of each graph; ``complete`` graphs with bonds carry their classes too.
+        num_layers: attention layers; the last one makes the output, unless a convolution follows.
+        num_degrees: hidden degrees 0 … num_degrees − 1.
+        channels: hidden channels of each degree.
+        channels_div: keys and values have channels / channels_div channels.
+        num_heads: attention heads.
+        num_edge_scalars: invariant edge features, besides the distance.
+        fiber_in: node features of the input.
+        fiber_out: output.
+        fiber_last: output of a convolution behind the attention layers; None: no convolution.
+        relative_position: whether x_j − x_i is an edge feature, see :class:`EquivariantStack`.
+        self_interaction: ``attentive`` or ``linear``.
+        pooling: ``max`` over the points of a graph, or None.
+        head: whether Linear – ReLU – Linear follows the pooling.
+        radial_hidden: width of the radial networks.
+        seed: of the graphs and of the weights.
+        device: where :meth:`graph` puts its tensors unless told otherwise.
+    """
+
+    name: str
+    title: str
+    num_graphs: int
+    num_points: int
+    edges: str
+    num_layers: int
+    num_degrees: int
+    channels: int
+    channels_div: int
+    num_heads: int
+    fiber_in: Fiber
+    fiber_out: Fiber
+    num_edge_scalars: int = 0
+    num_neighbors: int | None = None
+    num_bonds: int | None = None
+    fiber_last: Fiber | None = None
+    relative_position: str = "none"
+    self_interaction: str = "linear"
+    pooling: str | None = None
+    head: bool = False
+    radial_hidden: int = 32
+    seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def spec(self) -> dict[str, str | int]:
+        """Plain values that :meth:`of` makes the workload from, in another process too."""
+        return {
+            "name": self.name,
+            "num_graphs": self.num_graphs,
+            "num_points": self.num_points,
+            "device": self.device,
+        }
+
+    @classmethod
+    def of(
+        cls, name: str, num_graphs: int | None = None, num_points: int | None = None, device: str = "cpu"
+    ) -> Workload:
+        """The workload of that name, resized and placed.
+
+        Args:
+            name: one of ``WORKLOADS``.
+            num_graphs: graphs of a batch; None: as many as the workload has.
+            num_points: points of a graph; None: as many as the workload has.
+            device: of the graphs.
+
+        Raises:
+            UserError: for an unknown name, or sizes that the workload cannot have.
+        """
+        workload = get_workload(name)
+        for word, value, least in (("num_graphs", num_graphs, 1), ("num_points", num_points, 4)):
+            if value is not None and value < least:
+                raise UserError(f"{word}={value}: expected at least {least}")
+        resized = workload.resized(num_graphs or workload.num_graphs, num_points)
+        return dataclasses.replace(resized, device=device)
+
+    @property
+    def fiber_hidden(self) -> Fiber:
+        """Types and channels between the layers."""
+        return Fiber.uniform(self.num_degrees, self.channels)
+
+    @property
+    def num_edges(self) -> int:
+        """Directed edges of a batch."""
+        pairs = self.num_points * (self.num_points - 1)
+        per_graph = {
+            "complete": pairs,
+            "bonds": 2 * (self.num_bonds or 0),
+            "knn": self.num_points * min(self.num_neighbors or 0, self.num_points - 1),
+        }
+        return self.num_graphs * per_graph[self.edges]
+
+    def resized(self, num_graphs: int, num_points: int | None = None) -> Workload:
+        """The same model on another number of graphs and points; molecules keep their number of rings."""
+        points = self.num_points if num_points is None else num_points
+        bonds = None if self.num_bonds is None else self.num_bonds + points - self.num_points
+        neighbors = None if self.num_neighbors is None else min(self.num_neighbors, points - 1)
+        return dataclasses.replace(
+            self, num_graphs=num_graphs, num_points=points, num_bonds=bonds, num_neighbors=neighbors
+        )
+
+    def graph(self, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None) -> Graph:
+        """The batch: the same values on every device, rounded to ``dtype`` from float64.
+
+        Args:
+            dtype: of all floating tensors.
+            device: where they lie; None: ``self.device``.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        batch = torch.arange(self.num_graphs).repeat_interleave(self.num_points)
+        make = {"nbody": _charges, "qm9": _molecules, "pointcloud": _points}[self._kind]
+        return make(self, batch, generator).to(dtype).to(self.device if device is None else device)
+
+    def model(
+        self,
+        kernel: str = "auto",
+        memory: str = "auto",
+        share_radial: str = "full",
+        fuse_key_value: bool = True,
+    ) -> SE3Transformer:
+        """The model in float32 on the CPU; the same weights for every kernel and memory mode.
+
+        Args:
+            kernel: see :class:`EquivariantConv`.
+            memory: see :class:`EquivariantConv`.
+            share_radial: see :class:`RadialNetwork`.
+            fuse_key_value: see :class:`SE3AttentionBlock`.
+        """
+        convolution = self.fiber_last is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return SE3Transformer(
+                self.fiber_in,
+                self.fiber_hidden,
+                self.fiber_out,
+                num_edge_scalars=self.num_edge_scalars,
+                num_layers=self.num_layers + convolution,
+                last="convolution" if convolution else "attention",
+                fiber_last=self.fiber_last,
+                relative_position=self.relative_position,
+                pooling=self.pooling,
+                head=self.head,
+                num_heads=self.num_heads,
+                channels_div=self.channels_div,
+                self_interaction=self.self_interaction,
+                fuse_key_value=fuse_key_value,
+                radial_hidden=self.radial_hidden,
+                share_radial=share_radial,
+                kernel=kernel,
+                memory=memory,
+            )
+
+    @property
+    def _kind(self) -> str:
+        if self.num_bonds is not None:
+            return "qm9"
+        return "pointcloud" if self.edges == "knn" else "nbody"
+
+
+def mean_square(output: Features) -> Float[Tensor, ""]:
+    """Mean of the squares of all components of all degrees: the loss of every workload."""
+    return torch.cat([value.flatten() for value in output.values()]).square().mean()
+
+
+def get_workload(name: str) -> Workload:
+    """The workload of that name.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if name not in WORKLOADS:
+        raise UserError(f"workload {name!r} is not known; {did_you_mean(name, WORKLOADS)}")
+    return WORKLOADS[name]
+
+
+def _charges(workload: Workload, batch: Tensor, generator: torch.Generator) -> Graph:
+    """Normal positions and velocities, charges ±1; their product is the edge scalar."""
+    edge_index = fully_connected(batch)
+    charge = torch.randint(0, 2, (len(batch), 1, 1), generator=generator).double() * 2 - 1
+    positions, velocities = torch.randn(2, len(batch), 3, generator=generator, dtype=torch.float64)
+    return Graph(
+        positions=positions,
+        features={0: charge, 1: torch.stack((positions, velocities), dim=1)},
+        edge_index=edge_index,
+        batch=batch,
+        num_graphs=workload.num_graphs,
+        edge_scalars=(charge[edge_index[0]] * charge[edge_index[1]])[:, 0],
+    )
+
+
+def _molecules(workload: Workload, batch: Tensor, generator: torch.Generator) -> Graph:
+    """Trees of atoms with rings; node features are an element (one of five) and a number, edge scalars a bond class."""
+    positions, bonds = molecules(workload.num_graphs, workload.num_points, workload.num_bonds or 0, generator)
+    classes = torch.randint(0, NUM_CLASSES, (bonds.shape[1],), generator=generator)
+    scalars = torch.nn.functional.one_hot(classes, NUM_CLASSES).double()
+    edge_index, scalars = sort_by_target(torch.cat([bonds, bonds.flip(0)], dim=1), torch.cat([scalars, scalars]))
+    if workload.edges == "complete":
+        edge_index, scalars = _completed(batch, edge_index, scalars)
+    element = torch.randint(0, workload.fiber_in[0] - 1, (len(batch),), generator=generator)
+    one_hot = torch.nn.functional.one_hot(element, workload.fiber_in[0] - 1).double()
+    number = torch.randn(len(batch), 1, generator=generator, dtype=torch.float64)
+    return Graph(
+        positions=positions,
+        features={0: torch.cat([one_hot, number], dim=1)[..., None]},
+        edge_index=edge_index,
+        batch=batch,
+        num_graphs=workload.num_graphs,
+        edge_scalars=scalars,
+    )
+
+
+def _completed(batch: Tensor, edge_index: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+    """All ordered pairs, with zeros where there is no bond."""
+    every = fully_connected(batch)
+    number = every[1] * len(batch) + every[0]  # ascending, because the pairs are sorted by target and source
+    out = scalars.new_zeros(every.shape[1], scalars.shape[1])
+    out[torch.searchsorted(number, edge_index[1] * len(batch) + edge_index[0])] = scalars
+    return every, out
+
+
+def _points(workload: Workload, batch: Tensor, generator: torch.Generator) -> Graph:
+    """Points in the unit ball, each with the feature 1, and their nearest neighbours."""
+    positions = ball(len(batch), generator)
+    return Graph(
+        positions=positions,
+        features={0: torch.ones(len(batch), workload.fiber_in[0], 1, dtype=torch.float64)},
+        edge_index=knn_graph(positions, workload.num_neighbors or 1, batch),
+        batch=batch,
+        num_graphs=workload.num_graphs,
+    )
+
+
+_QM9 = Workload(
+    name="qm9",
+    title="molecules, bonds (QM9 sizes)",
+    num_graphs=32,
+    num_points=18,
+    edges="bonds",
+    num_bonds=19,
+    num_layers=7,
+    num_degrees=4,
+    channels=32,
+    channels_div=2,
+    num_heads=8,
+    num_edge_scalars=NUM_CLASSES,
+    fiber_in=Fiber("6x0"),
+    fiber_out=Fiber("1x0"),
+    fiber_last=Fiber("128x0"),
+    pooling="max",
+    head=True,
+)
+_POINTCLOUD = Workload(
+    name="pointcloud",
+    title="point clouds, types 0–2 (ScanObjectNN sizes)",
+    num_graphs=10,
+    num_points=128,
+    edges="knn",
+    num_neighbors=40,
+    num_layers=4,
+    num_degrees=3,
+    channels=5,
+    channels_div=1,
+    num_heads=1,
+    fiber_in=Fiber("1x0"),
+    fiber_out=Fiber("64x0"),
+    relative_position="to_source",
+    pooling="max",
+)
+_NBODY = Workload(
+    name="nbody",
+    title="charged particles (N-body, Table 1)",
+    num_graphs=128,
+    num_points=5,
+    edges="complete",
+    num_layers=4,
+    num_degrees=4,
+    channels=8,
+    channels_div=4,
+    num_heads=2,
+    num_edge_scalars=1,
+    fiber_in=Fiber("1x0+2x1"),
+    fiber_out=Fiber("2x1"),
+    self_interaction="attentive",
+)
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        _NBODY,
+        _QM9,
+        dataclasses.replace(_QM9, name="qm9_complete", title="molecules, all pairs (QM9 sizes)", edges="complete"),
+        _POINTCLOUD,
+        dataclasses.replace(
+            _POINTCLOUD,
+            name="pointcloud_deg3",
+            title="point clouds, types 0–3 (ScanObjectNN sizes)",
+            num_degrees=4,
+        ),
+    )
+}

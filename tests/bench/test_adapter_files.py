@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from se3t.bench.adapters import Adapter
+from se3t.bench.contenders import UnusableError, make_adapted, rebuild
+from se3t.bench.workloads import Workload
+from se3t.errors import UserError
+
+GOOD = """
+from helper import WORD
+def build(workload, times="1"):
+    count = []
+    def step():
+        count.append(workload.num_graphs)
+    step.count = count
+    return step, f"{WORD} {workload.name} times {times}"
+"""
+WORKLOAD = Workload.of("nbody", 2)
+
+
+def write(folder: Path, text: str) -> str:
+    (folder / "helper.py").write_text("WORD = 'counts'\n")
+    path = folder / "peer_file.py"
+    path.write_text(text)
+    return str(path)
+
+
+def test_an_adapter_sees_the_workload_its_options_and_the_files_beside_it(tmp_path: Path) -> None:
+    adapter = Adapter.parse(f"{write(tmp_path, GOOD)}:times=3")
+    contender = make_adapted(WORKLOAD, adapter)
+    assert contender.name == "peer_file-3"
+    assert contender.description.startswith("peer_file-3: counts nbody times 3;")
+    assert contender.difference is None
+    contender.work.run(lambda: 0.0)
+
+
+def test_an_adapter_comes_back_from_its_text_in_another_process(tmp_path: Path) -> None:
+    adapter = Adapter.parse(f"{write(tmp_path, GOOD)}:times=3")
+    assert Adapter.parse(adapter.text) == adapter
+    assert rebuild(WORKLOAD.spec, adapter=adapter.text).run(lambda: 0.0) == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_package", r"peer_file\.py: cannot be loaded: ModuleNotFoundError: No module named"),
+        ("def build(workload) return", r"peer_file\.py: cannot be loaded: SyntaxError"),
+        ("def biuld(workload): ...", r"peer_file\.py: has no function build"),
+        ("def build(workload): return 1", r"peer_file\.py: build must return \(step, description\), got int"),
+        ("def build(workload): raise ValueError('a\\nb')", r"build fails for workload 'nbody': ValueError: a$"),
+        ("def build(): ...", "build fails for workload 'nbody': TypeError"),
+    ],
+)
+def test_what_is_wrong_with_an_adapter_is_one_sentence_with_its_name(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        make_adapted(WORKLOAD, Adapter.parse(write(tmp_path, text)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_step_that_fails_names_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "def build(workload):\n    return lambda: 1 / 0, 'divides'")
+    contender = make_adapted(WORKLOAD, Adapter.parse(path))
+    with pytest.raises(UserError, match=r"peer_file\.py: its step fails: ZeroDivisionError"):
+        contender.work.run(lambda: 0.0)
+
+
+def test_an_adapter_may_leave_a_workload_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "def build(workload):\n    raise NotImplementedError('no molecules')")
+    with pytest.raises(UnusableError, match="does not offer workload 'nbody': no molecules"):
+        make_adapted(WORKLOAD, Adapter.parse(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("nowhere.py", "no such file"), ("{file}:times", "expected options as FILE:name=value")]
+)
+def test_bad_names_of_adapters_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Adapter.parse(text.format(file=write(tmp_path, GOOD)))

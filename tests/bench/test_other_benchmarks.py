@@ -1,0 +1,108 @@
+"""``memory``, ``data``, ``sh`` and the machine's roofs."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from se3t.bench import data, machine, memory, sh
+from se3t.bench.child import Peak
+from se3t.bench.options import Options
+from se3t.errors import UserError
+from se3t.so3 import spherical_harmonics
+
+QUICK = Options(quick=True, threads=1, repetitions=1)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 5])
+def test_scipys_harmonics_are_brought_to_our_order_and_signs(degree: int) -> None:
+    vectors = torch.randn(20, 3, dtype=torch.float64)
+    found = sh.scipy_harmonics(degree, vectors.roll(1, -1))
+    torch.testing.assert_close(found, spherical_harmonics(degree, vectors), rtol=0, atol=1e-13)
+
+
+def test_every_implementation_stands_beside_its_error() -> None:
+    report = sh.run(QUICK, max_degree=2, num_vectors=100)
+    present = [name for name, (module, _, _) in sh.IMPLEMENTATIONS.items() if importlib.util.find_spec(module)]
+    forward = [row for row in report.rows if row["what"] == sh.FORWARD]
+    assert [(row["degree"], row["name"]) for row in forward] == [(J, name) for J in range(3) for name in present]
+    assert all(0 <= row["difference"] < 1e-5 for row in report.rows)
+    assert all(row["per_second"] == pytest.approx(100 / row["time"] / 1e6) for row in report.rows)
+    assert not any(row["name"] == "scipy" for row in report.rows if row["what"] == sh.BOTH)
+
+
+def test_an_implementation_of_another_convention_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sh, "spherical_harmonics", lambda J, vectors: spherical_harmonics(J, vectors.roll(1, -1)))
+    with pytest.raises(ValueError, match="se3t, J ≤ 1: differs by"):
+        sh.run(QUICK, ["se3t"], max_degree=1, num_vectors=10)
+
+
+def test_a_missing_package_is_left_out_with_a_line_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sphericart" else find(name))
+    report = sh.run(QUICK, max_degree=0, num_vectors=10)
+    assert "sphericart" not in {row["name"] for row in report.rows}
+    assert any("sphericart is left out: the package sphericart-torch is missing" in note for note in report.notes)
+    with pytest.raises(UserError, match="sphericart needs the package sphericart-torch"):
+        sh.run(QUICK, ["sphericart"])
+
+
+def test_data_are_simulated_in_a_temporary_folder_where_there_are_none(tmp_path: Path) -> None:
+    report = data.run(QUICK, root=str(tmp_path / "data"))
+    flat, single = report.rows
+    assert (flat["name"], single["name"]) == ("flat arrays", "sample by sample")
+    assert flat["ratio"] == 1
+    assert flat["samples_per_second"] == pytest.approx(flat["batch_size"] * flat["per_second"])
+    assert any("simulated in a temporary folder" in note for note in report.notes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ways_to_assemble_a_batch_that_differ_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_single", lambda task, index: data._flat(task, index.flip(0)))
+    with pytest.raises(ValueError, match="differ in positions"):
+        data.run(QUICK, root=str(tmp_path))
+
+
+def test_memory_is_weighed_in_a_process_for_every_contender(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def weigh(self: Options, maker: str, arguments: dict[str, object], rounds: int = 3) -> Peak:
+        asked.append(arguments)
+        return Peak(None, "ended by SIGKILL") if arguments["name"] == "vectorised" else Peak(2**20 * len(asked))
+
+    monkeypatch.setattr(Options, "weigh", weigh)
+    report = memory.run(QUICK, ["nbody"], ["edge_frame", "vectorised", "edge_frame-low"])
+    assert [arguments["name"] for arguments in asked] == ["edge_frame", "vectorised", "edge_frame-low"]
+    assert [row.get("ratio") for row in report.rows] == [1, None, 3]
+    assert any("vectorised is missing: its process ended by SIGKILL" in note for note in report.notes)
+    with pytest.raises(UserError, match="nothing could be measured"):
+        memory.run(QUICK, ["nbody"], ["vectorised"])
+
+
+def test_roofs_are_those_of_a_product_and_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_fastest", lambda work, device: 0.5)
+    peaks = machine.measure_peaks("cpu", quick=True)
+    assert peaks.flop == 2 * peaks.side**3 / 0.5
+    assert peaks.bandwidth == 2 * 2**26 / 0.5
+    assert peaks.roof(flop=int(peaks.flop), num_bytes=0) == pytest.approx(1)
+    assert peaks.roof(flop=0, num_bytes=2 * int(peaks.bandwidth)) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"device": "gpu"}, "device 'gpu': expected cpu or cuda"),
+        ({"device": "cuda"}, "torch sees no CUDA device"),
+        ({"threads": 0}, "threads=0: expected a number above 0"),
+        ({"seconds": -1.0}, "seconds=-1.0: expected a number above 0"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused(
+    given: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=message):
+        Options(**given)  # type: ignore[arg-type]

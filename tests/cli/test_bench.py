@@ -1,0 +1,86 @@
+"""``se3t bench``: words, files, errors. What is measured is tested in tests/bench."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from se3t.cli.bench import WHAT, parse, parser
+from se3t.cli.help import COMMANDS
+
+from .conftest import Run
+
+HELP = COMMANDS["bench"].text
+EXAMPLES = re.findall(r"^  se3t bench (.*)$", HELP, re.MULTILINE)
+
+
+def test_table_json_and_plot_are_written_where_asked(run: Run, tmp_path: Path) -> None:
+    words = "bench sh --quick --contenders se3t scipy --max-degree 1 --num-vectors 50 --json out/a.json --plot a.png"
+    answer = run(*words.split())
+    assert (answer.status, answer.err) == (0, "")
+    assert all(word in answer.out for word in ("Spherical harmonics", "scipy", "ratio", "written: out/a.json"))
+    content = json.loads((tmp_path / "out/a.json").read_text(encoding="utf-8"))
+    assert content["benchmark"] == "sh"
+    assert content["settings"]["quick"] is True
+    assert len(content["rows"]) == 2 * 2 + 2
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_files_without_a_name_go_where_results_are_kept(run: Run, tmp_path: Path) -> None:
+    answer = run("bench", "sh", "--quick", "--contenders", "se3t", "--max-degree", "0", "--num-vectors", "5", "--json")
+    assert answer.status == 0
+    assert (tmp_path / "benchmarks/results/sh-cpu.json").is_file()
+
+
+def test_nothing_is_written_unless_asked(run: Run) -> None:
+    assert run("bench", "sh", "--quick", "--contenders", "se3t", "--max-degree", "0", "--num-vectors", "5").files == []
+
+
+def test_a_step_is_measured_with_an_adapter(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "idle.py").write_text("def build(workload):\n    return lambda: None, workload.title")
+    words = "bench step --quick --repetitions 1 --num-graphs 1 --contenders edge_frame --adapter idle.py --threads 1"
+    answer = run(*words.split())
+    assert answer.status == 0
+    assert all(word in answer.out for word in ("edge_frame", "idle: charged particles", "of roof", "GFLOP"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "bench: what to measure is missing; known: "),
+        ("stpe", "bench: 'stpe' is unknown; did you mean 'step'?"),
+        ("step --workload qm8", "workload 'qm8' is not known; did you mean 'qm9'?"),
+        ("step --contenders edgeframe", "contender 'edgeframe' is not known; did you mean 'edge_frame'?"),
+        ("step --repetition 3", "--repetition is unknown; did you mean '--repetitions'?"),
+        ("step --repetitions none", "got 'none', expected a whole number of at least 1"),
+        ("layer --sweep chanels", "sweep 'chanels' is not known; did you mean 'channels'?"),
+        ("scaling --adapter x.py", "bench scaling: --adapter is unknown"),
+        ("sh --contenders scify", "implementation 'scify' is not known; did you mean 'scipy'?"),
+        ("data --stores nbdy", "store 'nbdy' is not known; did you mean 'nbody'?"),
+        ("memory --contenders nativ", "contender 'nativ' is not known"),
+        ("step --device gpu", "device 'gpu': expected cpu or cuda"),
+        ("step --plot figure.gif", "figure.gif: cannot draw .gif"),
+        ("step --adapter nowhere.py", "adapter nowhere.py: no such file"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(run: Run, words: str, message: str) -> None:
+    answer = run("bench", *words.split())
+    assert answer.status == 2
+    assert message in answer.err
+    assert answer.err.count("\n") == 1
+    assert answer.files == []
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_examples_of_the_help_are_understood(line: str) -> None:
+    assert parse(shlex.split(line)).what in WHAT
+
+
+def test_help_names_every_benchmark_and_every_flag() -> None:
+    assert set(WHAT) <= set(re.findall(r"^  (\w+) ", HELP, re.MULTILINE))
+    flags = {flag for what in WHAT for action in parser(what)._actions for flag in action.option_strings}
+    assert flags == set(re.findall(r"--[a-z-]+", HELP.split("flags of all:")[1]))
