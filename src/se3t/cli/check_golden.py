@@ -84,16 +84,15 @@ def _print(path: Path, columns: Sequence[tuple[str, str]], results: Sequence[Seq
 
     failures = sum(not entry.passed for column in results for entry in column)
     verdict = "all within tolerance" if failures == 0 else f"{failures} above tolerance, marked !"
-    table = Table(title=f"{path}: {verdict}", caption="largest relative error", title_justify="left")
-    table.caption_justify = "left"
-    table.add_column("quantity")
-    for precision, kernel in columns:
-        table.add_column(f"{kernel}\nfloat{precision}", justify="right")
-    for precision in dict.fromkeys(precision for precision, _ in columns):
-        table.add_column(f"tolerance\nfloat{precision}", justify="right")
-    table.add_column("worst part")
-    for row in zip(*results, strict=True):
-        limits = dict(zip((precision for precision, _ in columns), (entry.tolerance for entry in row), strict=True))
-        cells = [f"{'' if entry.passed else '! '}{entry.error:.1e}" for entry in row]
-        table.add_row(row[0].name, *cells, *(f"{limit:.0e}" for limit in limits.values()), row[0].worst)
-    console().print(table)
+    console().print(f"{path}: {verdict}; largest relative errors", soft_wrap=True, highlight=False, markup=False)
+    for wanted in dict.fromkeys(precision for precision, _ in columns):
+        numbers = [number for number, (precision, _) in enumerate(columns) if precision == wanted]
+        table = Table("quantity", title=f"float{wanted}", title_justify="left")
+        for number in numbers:
+            table.add_column(columns[number][1], justify="right")
+        table.add_column("tolerance", justify="right")
+        table.add_column("worst part")
+        for row in zip(*(results[number] for number in numbers), strict=True):
+            cells = [f"{'' if entry.passed else '! '}{entry.error:.1e}" for entry in row]
+            table.add_row(row[0].name, *cells, f"{row[0].tolerance:.0e}", row[0].worst)
+        console().print(table)
