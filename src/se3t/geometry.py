@@ -28,9 +28,9 @@ class EdgeGeometry:
         direction: ``[edge, 3]`` of unit length; the zero vector (with zero gradient) for coincident points.
         edge_scalars: ``[edge, channels]`` invariant edge features, or None.
         edge_features: ``[edge, channels, 2l+1]`` by degree.
-        shares: whether reciprocal edges with equal invariants may share one evaluation of the radial networks.
         repeat: 2 when edges come as reciprocal pairs (j → i, then i → j) with the same invariants, so that one
             evaluation of the radial networks serves two consecutive edges; otherwise 1.
+        rows: evaluations of the radial networks, where the edges are in their order.
     """
 
     source: Int[Tensor, " edge"]
@@ -42,7 +42,7 @@ class EdgeGeometry:
     edge_scalars: Float[Tensor, "edge scalar"] | None = None
     edge_features: Features = field(default_factory=dict)
     repeat: int = 1
-    shares: bool = True
+    rows: RadialRows | None = None
 
     @classmethod
     def of(cls, graph: Graph, *, pair: bool = False, relative_position: str = "none") -> EdgeGeometry:
@@ -50,18 +50,19 @@ class EdgeGeometry:
 
         Args:
             graph: the point clouds.
-            pair: reorder the edges into reciprocal pairs where every edge has its reverse and both carry the same
-                invariants; otherwise, or where they do not, the order of the graph is kept. Scalars that ask for a
-                gradient are never paired: each edge has its own. Where ``graph.pairing`` is given it is believed, and
-                no value of a tensor is read.
+            pair: reorder the edges into reciprocal pairs (each edge followed by its reverse, both with the same
+                invariants). On a CPU, pairs and then edges without a partner are sorted by their invariants, see
+                :class:`RadialRows`; elsewhere the order of the graph is kept unless every edge has a partner. Scalars
+                that ask for a gradient are never paired: each edge has its own. Where ``graph.pairing`` is given it is
+                believed, and elsewhere than on a CPU no value of a tensor is read.
             relative_position: ``to_source`` appends x_j − x_i to the edge features as one more channel of type 1,
                 ``to_target`` appends x_i − x_j; ``none``.
         """
-        edge_index, scalars, features, repeat = graph.edge_index, graph.edge_scalars, graph.edge_features, 1
+        edge_index, scalars, features = graph.edge_index, graph.edge_scalars, graph.edge_features
         vectors = graph.edge_vectors
-        order = _pairing(graph).order if pair else None
+        order, repeat, rows = _edge_order(graph) if pair else (None, 1, None)
         if order is not None:
-            edge_index, repeat = edge_index[:, order], 2
+            edge_index = edge_index[:, order]
             scalars = None if scalars is None else scalars[order]
             vectors = None if vectors is None else vectors[order]
             features = {degree: value[order] for degree, value in features.items()}
@@ -71,8 +72,7 @@ class EdgeGeometry:
             sign = {"to_source": 1, "to_target": -1}[relative_position]
             features = cat_features(features, {1: sign * vector[:, None]})
         length, direction = safe_norm(vector), safe_normalize(vector)
-        shares = not any(value is not None and value.requires_grad for value in (scalars, vectors))
-        return cls(source, target, graph.num_nodes, vector, length, direction, scalars, features, repeat, shares)
+        return cls(source, target, graph.num_nodes, vector, length, direction, scalars, features, repeat, rows)
 
     @cached_property
     def in_degree(self) -> Int[Tensor, " node"]:
@@ -82,8 +82,11 @@ class EdgeGeometry:
     @cached_property
     def radial_rows(self) -> RadialRows:
         """Edges in the order in which the compiled kernel takes them."""
+        if self.rows is not None:
+            return self.rows
         with torch.no_grad():
-            return RadialRows.of(self)
+            rows = _sorted_by(self.invariants, torch.arange(len(self.source) // self.repeat))
+        return RadialRows(self.repeat * rows, 2 * rows + 1 if self.repeat == 2 else rows[:0], len(self.source))
 
     @cached_property
     def incoming(self) -> tuple[Int[Tensor, " node_plus_1"], Int[Tensor, " edge"]]:
@@ -98,6 +101,9 @@ class EdgeGeometry:
         """Input of the radial networks: edge scalars and the length, one row for every ``repeat`` consecutive edges."""
         length = self.length[:: self.repeat, None]
         return length if self.edge_scalars is None else torch.cat([self.edge_scalars[:: self.repeat], length], dim=1)
+
+
+_WINDOW = 4096  # edges sorted together
 
 
 @dataclass(frozen=True)
@@ -117,15 +123,10 @@ class RadialRows:
     num_edges: int
 
     @classmethod
-    def of(cls, geometry: EdgeGeometry) -> RadialRows:
-        """Find the pairs and sort."""
-        invariants, count = geometry.invariants.detach(), len(geometry.source)
-        if geometry.repeat == 2:
-            order = _sorted_by(invariants, torch.arange(count // 2))
-            return cls(2 * order, 2 * order + 1, count)
-        first, second, single = _partners(geometry, invariants)
-        order = _sorted_by(invariants, first, return_order=True)
-        return cls(torch.cat([first[order], _sorted_by(invariants, single)]), second[order], count)
+    def in_order(cls, num_edges: int, num_pairs: int) -> RadialRows:
+        """Of edges that come as pairs, each followed by its reverse, and then single."""
+        first = torch.arange(0, 2 * num_pairs, 2)
+        return cls(torch.cat([first, torch.arange(2 * num_pairs, num_edges)]), first + 1, num_edges)
 
     @cached_property
     def row_of_edge(self) -> Int[Tensor, " edge"]:
@@ -140,14 +141,36 @@ class RadialRows:
         return geometry.invariants.index_select(0, self.first // geometry.repeat)
 
 
-def _partners(geometry: EdgeGeometry, invariants: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _edge_order(graph: Graph) -> tuple[Tensor | None, int, RadialRows | None]:
+    """Order of the edges (None: as they are), how many of them share an evaluation throughout, and the evaluations."""
+    order = _pairing(graph).order
+    if graph.positions.device.type != "cpu":
+        return order, 1 if order is None else 2, None
+    with torch.no_grad():
+        vectors = graph.edge_vectors
+        if vectors is None:
+            vectors = graph.positions[graph.source] - graph.positions[graph.target]
+        invariants = safe_norm(vectors)[:, None]
+        if graph.edge_scalars is not None:
+            invariants = torch.cat([graph.edge_scalars, invariants], dim=1)
+        if order is not None:
+            (first, second), single = order.unflatten(0, (-1, 2)).unbind(1), order[:0]
+        else:
+            first, second, single = _partners(graph, invariants)
+        sort = _sorted_by(invariants, first)
+        single = single[_sorted_by(invariants, single)]
+        order = torch.cat([torch.stack([first[sort], second[sort]], dim=1).flatten(), single])
+    return order, 1 if len(single) else 2, RadialRows.in_order(len(order), len(first))
+
+
+def _partners(graph: Graph, invariants: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Edges that have a reverse edge with the same invariants, these, and all others."""
-    source, target = geometry.source, geometry.target
+    source, target = graph.source, graph.target
     edges = torch.arange(len(source))
-    if not geometry.shares or len(edges) < 2:
+    if len(edges) < 2 or _asks_for_gradient(graph):
         return edges[:0], edges[:0], edges
     smaller, larger = torch.minimum(source, target), torch.maximum(source, target)
-    code, order = torch.sort((smaller * geometry.num_nodes + larger) * 2 + (source < target))
+    code, order = torch.sort((smaller * graph.num_nodes + larger) * 2 + (source < target))
     left, right = order[:-1], order[1:]
     matches = (code[:-1] % 2 == 0) & (code[1:] == code[:-1] + 1) & (invariants[left] == invariants[right]).all(dim=1)
     first, second = left[matches], right[matches]
@@ -156,13 +179,18 @@ def _partners(geometry: EdgeGeometry, invariants: Tensor) -> tuple[Tensor, Tenso
     return first, second, edges[rest]
 
 
-def _sorted_by(invariants: Tensor, rows: Tensor, return_order: bool = False) -> Tensor:
-    """Rows in the lexical order of their invariants (edge scalars, then the length), or that order."""
+def _sorted_by(invariants: Tensor, rows: Tensor) -> Tensor:
+    """Lexical order of the invariants (edge scalars, then the length) of some rows.
+
+    Rows far from each other stay apart, so that what belongs to a stretch of rows fits into the cache.
+    """
     own = invariants[rows]
     order = torch.argsort(own[:, -1], stable=True)
     for column in range(own.shape[1] - 2, -1, -1):
         order = order[torch.argsort(own[order, column], stable=True)]
-    return order if return_order else rows[order]
+    if len(rows) > _WINDOW:
+        order = order[torch.argsort(rows[order] // _WINDOW, stable=True)]
+    return order
 
 
 def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[Tensor, " edge"] | None:
@@ -194,12 +222,16 @@ def find_pairs(graph: Graph) -> Graph:
 
 def _pairing(graph: Graph) -> Pairing:
     scalars, vectors, known = graph.edge_scalars, graph.edge_vectors, graph.pairing
-    if any(values is not None and values.requires_grad for values in (scalars, vectors)):
+    if _asks_for_gradient(graph):
         return Pairing(None)
     if known is not None:
         return known
     order = reciprocal_order(graph.edge_index, graph.num_nodes)
     return Pairing(order if order is not None and _share_invariants(scalars, vectors, order) else None)
+
+
+def _asks_for_gradient(graph: Graph) -> bool:
+    return any(value is not None and value.requires_grad for value in (graph.edge_scalars, graph.edge_vectors))
 
 
 def _share_invariants(scalars: Tensor | None, vectors: Tensor | None, order: Tensor) -> bool:

@@ -162,9 +162,11 @@ static void attend_node(const Attention *attention, i64 node, REAL *query, REAL 
     write_node(attention->num_values, attention->value_degrees, attention->value_channels, attention->out, node, sum);
 }
 
-static void attend_node_backward(const Attention *attention, i64 node, REAL *query, REAL *query_grad, REAL *grad) {
+static void attend_node_backward(
+    const Attention *attention, i64 node, REAL *query, REAL *query_grad, REAL *grad, REAL *weight_grads
+) {
     i64 heads = attention->num_heads, first = attention->start[node], last = attention->start[node + 1];
-    REAL mean[heads], own[heads];
+    REAL mean[heads];
     read_node(attention->num_keys, attention->key_degrees, attention->key_channels, attention->query, node, query);
     read_node(attention->num_values, attention->value_degrees, attention->value_channels, attention->out_grads, node, grad);
     i64 size = node_size(attention->num_keys, attention->key_degrees, attention->key_channels);
@@ -172,17 +174,16 @@ static void attend_node_backward(const Attention *attention, i64 node, REAL *que
     for (i64 h = 0; h < heads; h++) mean[h] = 0;
     for (i64 n = first; n < last; n++) {
         const REAL *weights = attention->weights + attention->edge[n] * heads;
+        REAL *own = weight_grads + (n - first) * heads;
         for (i64 h = 0; h < heads; h++) own[h] = 0;
-        dots(heads, attention->num_values, attention->value_degrees, attention->value_channels, grad,
-             attention->value, attention->edge[n], own);
+        dots(heads, attention->num_values, attention->value_degrees, attention->value_channels, grad, attention->value,
+             attention->edge[n], own);
         for (i64 h = 0; h < heads; h++) mean[h] += weights[h] * own[h];
     }
     for (i64 n = first; n < last; n++) {
         i64 edge = attention->edge[n];
         const REAL *weights = attention->weights + edge * heads;
-        for (i64 h = 0; h < heads; h++) own[h] = 0;
-        dots(heads, attention->num_values, attention->value_degrees, attention->value_channels, grad,
-             attention->value, edge, own);
+        REAL *own = weight_grads + (n - first) * heads;
         for (i64 h = 0; h < heads; h++) own[h] = weights[h] * (own[h] - mean[h]) * (REAL)attention->scale;
         add_scaled(heads, attention->num_keys, attention->key_degrees, attention->key_channels, attention->key, edge,
                    own, query_grad);
@@ -198,15 +199,19 @@ static void attend_node_backward(const Attention *attention, i64 node, REAL *que
 __attribute__((visibility("default"))) int attend(const Attention *attention, int backward) {
     i64 keys = node_size(attention->num_keys, attention->key_degrees, attention->key_channels);
     i64 values = node_size(attention->num_values, attention->value_degrees, attention->value_channels);
+    i64 most = 0; /* edges of a node */
+    for (i64 node = 0; node < attention->num_nodes; node++)
+        most = larger(most, attention->start[node + 1] - attention->start[node]);
     int status = 0;
 #pragma omp parallel num_threads(attention->num_threads)
     {
-        REAL *room = malloc(sizeof(REAL) * (2 * keys + values + 1));
+        REAL *room = malloc(sizeof(REAL) * (2 * keys + values + most * attention->num_heads + 1));
         if (!room) status = 1;
 #pragma omp for schedule(static)
         for (i64 node = 0; node < attention->num_nodes; node++) {
             if (!room) continue;
-            if (backward) attend_node_backward(attention, node, room, room + keys, room + 2 * keys);
+            if (backward)
+                attend_node_backward(attention, node, room, room + keys, room + 2 * keys, room + 2 * keys + values);
             else attend_node(attention, node, room, room + keys);
         }
         free(room);
