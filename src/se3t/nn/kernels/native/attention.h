@@ -128,14 +128,34 @@ INLINE void write_node(i64 count, const i64 *degrees, const i64 *channels, const
                 field[i].data[node * field[i].row + u * field[i].channel + c * field[i].component] = *in++;
 }
 
+/* Edges of a node lie anywhere: what the loops are going to read, or write, is asked for a few edges ahead. */
+enum { EDGES_AHEAD = 6 };
+INLINE void ask_for_field(
+    i64 count, const i64 *degrees, const i64 *channels, const Field *field, i64 edge, const int write
+) {
+    for (i64 i = 0; i < count; i++) {
+        const REAL *row = field[i].data + edge * field[i].row;
+        for (i64 c = 0; c < 2 * degrees[i] + 1; c++, row += field[i].component)
+            for (i64 u = 0; u < channels[i]; u += 64 / REAL_BYTES) __builtin_prefetch(row + u, write);
+    }
+}
+
+INLINE void ask_for_edge(const Attention *attention, i64 edge, const Field *key, const Field *value, const int write) {
+    ask_for_field(attention->num_keys, attention->key_degrees, attention->key_channels, key, edge, write);
+    ask_for_field(attention->num_values, attention->value_degrees, attention->value_channels, value, edge, write);
+}
+
 static void attend_node(const Attention *attention, i64 node, REAL *query, REAL *sum) {
     i64 heads = attention->num_heads, first = attention->start[node], last = attention->start[node + 1];
+    i64 total_edges = attention->start[attention->num_nodes];
     REAL largest[heads], total[heads];
     read_node(attention->num_keys, attention->key_degrees, attention->key_channels, attention->query, node, query);
     for (i64 h = 0; h < heads; h++) largest[h] = -INFINITY, total[h] = 0;
     for (i64 n = first; n < last; n++) {
         REAL *logits = attention->weights + attention->edge[n] * heads;
         for (i64 h = 0; h < heads; h++) logits[h] = 0;
+        if (n + EDGES_AHEAD < total_edges)
+            ask_for_edge(attention, attention->edge[n + EDGES_AHEAD], attention->key, attention->value, 0);
         dots(heads, attention->num_keys, attention->key_degrees, attention->key_channels, query, attention->key,
              attention->edge[n], logits);
         for (i64 h = 0; h < heads; h++) {
@@ -166,6 +186,7 @@ static void attend_node_backward(
     const Attention *attention, i64 node, REAL *query, REAL *query_grad, REAL *grad, REAL *weight_grads
 ) {
     i64 heads = attention->num_heads, first = attention->start[node], last = attention->start[node + 1];
+    i64 total_edges = attention->start[attention->num_nodes];
     REAL mean[heads];
     read_node(attention->num_keys, attention->key_degrees, attention->key_channels, attention->query, node, query);
     read_node(attention->num_values, attention->value_degrees, attention->value_channels, attention->out_grads, node, grad);
@@ -176,6 +197,8 @@ static void attend_node_backward(
         const REAL *weights = attention->weights + attention->edge[n] * heads;
         REAL *own = weight_grads + (n - first) * heads;
         for (i64 h = 0; h < heads; h++) own[h] = 0;
+        if (n + EDGES_AHEAD < total_edges)
+            ask_for_edge(attention, attention->edge[n + EDGES_AHEAD], attention->key, attention->value, 0);
         dots(heads, attention->num_values, attention->value_degrees, attention->value_channels, grad, attention->value,
              attention->edge[n], own);
         for (i64 h = 0; h < heads; h++) mean[h] += weights[h] * own[h];
@@ -184,6 +207,8 @@ static void attend_node_backward(
         i64 edge = attention->edge[n];
         const REAL *weights = attention->weights + edge * heads;
         REAL *own = weight_grads + (n - first) * heads;
+        if (n + EDGES_AHEAD < total_edges)
+            ask_for_edge(attention, attention->edge[n + EDGES_AHEAD], attention->key_grads, attention->value_grads, 1);
         for (i64 h = 0; h < heads; h++) own[h] = weights[h] * (own[h] - mean[h]) * (REAL)attention->scale;
         add_scaled(heads, attention->num_keys, attention->key_degrees, attention->key_channels, attention->key, edge,
                    own, query_grad);
