@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "se3t"
 
 # A part of the package (a file or folder of src/se3t) imports parts of earlier rows, never of its own or a later row.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files"),
+    ("errors", "files", "allocator"),
     ("so3", "config"),
     ("reporting",),
     ("fiber",),
@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 LIBRARY = ("so3", "fiber", "neighbors", "graph", "geometry", "nn", "models", "testing", "compat")
 LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t", "triton"}  # triton comes with torch for CUDA
 
-TORCH_FREE = ("errors", "config", "reporting", "cli.main", "data.nbody.presets")
+TORCH_FREE = ("errors", "allocator", "config", "reporting", "cli.main", "data.nbody.presets")
 HEAVY = {"torch", "torch_geometric", "lightning", "wandb", "rdkit", "h5py", "hydra", "pandas", "scipy", "matplotlib"}
 
 # Package -> the parts of src/se3t that may import it, and whether one file alone does.

@@ -44,6 +44,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
+def test_the_wheel_carries_the_sources_of_the_compiled_kernel(wheel: Path) -> None:
+    sources = [path.relative_to(_ROOT / "src") for path in (_ROOT / "src").rglob("*.[ch]")]
+    assert sources
+    with zipfile.ZipFile(wheel) as archive:
+        assert {str(path) for path in sources} <= set(archive.namelist())
+
+
 def test_wheel_holds_configuration_types_and_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     configuration = {path.relative_to(_ROOT).as_posix() for path in (_ROOT / "conf").rglob("*.yaml")}

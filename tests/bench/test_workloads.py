@@ -25,6 +25,7 @@ def test_sizes_are_those_of_the_experiments() -> None:
     edges = {name: WORKLOADS[name].num_edges for name in NAMES}
     assert edges == {
         "nbody": 128 * 20,
+        "nbody_attentive": 128 * 20,
         "qm9": 32 * 38,
         "qm9_complete": 32 * 306,
         "pointcloud": 51_200,

@@ -57,8 +57,10 @@ def main(words: list[str]) -> int:
     """Do what the one word, a JSON object, says; print the peak as the last line."""
     import torch
 
+    from se3t.allocator import keep_freed_memory
     from se3t.bench.timing import peak_memory
 
+    keep_freed_memory()
     task = json.loads(words[0])
     if task["threads"] is not None:
         torch.set_num_threads(task["threads"])

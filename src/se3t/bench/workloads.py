@@ -310,12 +310,17 @@ _NBODY = Workload(
     num_edge_scalars=1,
     fiber_in=Fiber("1x0+2x1"),
     fiber_out=Fiber("2x1"),
-    self_interaction="attentive",
 )
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
         _NBODY,
+        dataclasses.replace(
+            _NBODY,
+            name="nbody_attentive",
+            title="charged particles, attentive self-interaction (N-body, Table 1)",
+            self_interaction="attentive",
+        ),
         _QM9,
         dataclasses.replace(_QM9, name="qm9_complete", title="molecules, all pairs (QM9 sizes)", edges="complete"),
         _POINTCLOUD,

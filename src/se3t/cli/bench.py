@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from se3t.allocator import keep_freed_memory
 from se3t.cli.options import Parser
 from se3t.errors import UserError, did_you_mean
 
@@ -21,6 +22,7 @@ _CHOICES = {"layer": ("channels", "degrees", "edges"), "scaling": ("points", "ne
 def run(words: Sequence[str]) -> int:
     """Measure, print the table, write what is asked for."""
     given = parse(words)
+    keeps = keep_freed_memory()
     json_file, plot_file = _file(given, "json", ".json"), _file(given, "plot", ".png")
     if plot_file is not None:
         from se3t.bench.plots import check_suffix
@@ -39,6 +41,7 @@ def run(words: Sequence[str]) -> int:
         seed=given.seed,
     )
     report = _RUN[given.what](options, given)
+    report.machine["keeps_freed_memory"] = keeps
     console().print(report.to_rich())
     report.save(json_file, plot_file)
     for file in (json_file, plot_file):

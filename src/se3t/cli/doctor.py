@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from se3t import __version__
 from se3t.cli.options import Parser
@@ -94,8 +95,22 @@ def _devices() -> Iterator[str]:
     for index in range(torch.cuda.device_count() if available else 0):
         properties = torch.cuda.get_device_properties(index)
         yield f"GPU {index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    yield from _kernels(torch.device("cuda" if available else "cpu"))
     if torch.backends.mps.is_available():
         yield "MPS: present, not used by this program"
+
+
+def _kernels(device: Any) -> Iterator[str]:
+    """Which kernel ``auto`` takes on a CPU and, where there is one, a GPU; and why not the fastest."""
+    import torch
+
+    from se3t.nn.kernels.auto import FALLBACK, FASTEST, reason_against
+
+    for place in dict.fromkeys((torch.device("cpu"), device)):
+        reason = reason_against(place, torch.float32)
+        name = FASTEST[place.type]
+        said = name if reason is None else f"{FALLBACK}, which is slower; {name} is not used: {reason}"
+        yield f"kernel on {place.type}: {said}"
 
 
 def cuda_state(built_for: str | None, available: bool, driver: str | None) -> str:

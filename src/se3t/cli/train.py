@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from se3t.allocator import keep_freed_memory
 from se3t.cli.hydra_app import App
 from se3t.config import to_config
 
 
 def run(words: Sequence[str]) -> int:
     """Train every job of the command line, then print one table of all that finished."""
+    keep_freed_memory()
     app = App("train", list(words), _train)
     try:
         return app.run()

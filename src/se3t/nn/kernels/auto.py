@@ -28,11 +28,17 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
 @cache
 def choose(device: torch.device, dtype: torch.dtype) -> str:
     """Name of the kernel; says in the log why it is not the fastest one, where it is not."""
-    name = FASTEST.get(device.type)
-    if name is None or name not in KERNELS:
-        return FALLBACK
-    reason = import_module(KERNELS[name]).unavailable(device, dtype)
+    reason = reason_against(device, dtype)
     if reason is None:
-        return name
-    _log.warning("kernel %s is not used: %s; %s computes the same, slower", name, reason, FALLBACK)
+        return FASTEST[device.type]
+    if device.type in FASTEST:
+        _log.warning("kernel %s is not used: %s; %s computes the same", FASTEST[device.type], reason, FALLBACK)
     return FALLBACK
+
+
+def reason_against(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the fastest kernel of a device cannot be used, None where it can."""
+    if device.type not in FASTEST:
+        return f"there is none for {device.type}"
+    reason: str | None = import_module(KERNELS[FASTEST[device.type]]).unavailable(device, dtype)
+    return reason

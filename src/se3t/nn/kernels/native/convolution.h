@@ -33,7 +33,8 @@ INLINE void copy_short(REAL *to, const REAL *from, i64 count, REAL sign) {
 
 /* One row of a field, strided, as [comp][channel padded with zeros]. */
 static void read_field(const Field *field, i64 num_rows, i64 row, i64 degree, i64 channels, i64 width, REAL *out) {
-    const REAL *end = field->data + num_rows * field->row; /* vectors read beyond a component, never beyond this */
+    /* vectors read beyond a component, never beyond the last number of all: a field may be a part of something */
+    const REAL *end = field->data + (num_rows - 1) * field->row + 2 * degree * field->component + channels;
     for (i64 c = 0; c < 2 * degree + 1; c++) {
         const REAL *from = field->data + row * field->row + c * field->component;
         REAL *to = out + c * width;

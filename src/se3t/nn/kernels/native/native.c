@@ -106,6 +106,22 @@ static void prepare(const Convolution *conv, const Layout *layout, Job *job, int
     }
 }
 
+/* Before any thread adds to them: without an index all threads share the sums of the features. */
+static void clear_sums(const Convolution *conv, const Layout *layout, Worker *workers) {
+    i64 row = sizeof(REAL) * layout->in_size, shared_rows = conv->index ? 0 : conv->num_points;
+#pragma omp parallel num_threads(conv->num_threads)
+    {
+#pragma omp for schedule(static, 1) nowait
+        for (i64 t = 0; t < conv->num_threads; t++) {
+            memset(workers[t].layer_grads, 0, sizeof(REAL) * layout->layer_size);
+            if (conv->index) memset(workers[t].feature_grads, 0, conv->num_points * row);
+        }
+#pragma omp for
+        for (i64 point = 0; point < shared_rows; point++)
+            memset(workers[0].feature_grads + point * layout->in_size, 0, row);
+    }
+}
+
 static void add_hidden(Hidden *sum, const Hidden *other) {
     i64 size = hidden_size(sum->num_inputs, sum->num_units, sum->num_trunks);
     for (i64 n = 0; n < size; n++) sum->weight[n] += other->weight[n];
@@ -143,8 +159,12 @@ static void collect(const Convolution *conv, const Layout *layout, Job *job) {
     fold(conv, layout, workers[0].layer_grads, 1);
 }
 
-/* Messages, or with `backward` the gradients. Returns 0, or 1 where memory is short, 2 where there are too many tiles. */
+/* Whether the tables of a layout have room for these degrees. */
+static int fits(i64 count, const i64 *degrees) { return 0 < count && count <= MAX_DEGREES && degrees[count - 1] < MAX_DEGREES; }
+
+/* Messages, or with `backward` the gradients. Returns 0, or 1 where memory is short, 2 for degrees it is not made for. */
 EXPORT int convolve(const Convolution *conv, int backward) {
+    if (!fits(conv->num_in, conv->degrees_in) || !fits(conv->num_out, conv->degrees_out)) return 2;
     Layout *layout = malloc(sizeof(Layout));
     Worker *workers = calloc(conv->num_threads, sizeof(Worker));
     int status = !layout || !workers;
@@ -158,17 +178,11 @@ EXPORT int convolve(const Convolution *conv, int backward) {
         if (!status) {
             cut_job(&room, conv, layout, &job, backward);
             prepare(conv, layout, &job, backward);
+            if (backward) clear_sums(conv, layout, workers);
             i64 parts = num_parts(conv);
 #pragma omp parallel for schedule(static, 1) num_threads(conv->num_threads)
-            for (i64 t = 0; t < conv->num_threads; t++) {
-                Worker *worker = workers + t;
-                if (backward) {
-                    memset(worker->layer_grads, 0, sizeof(REAL) * layout->layer_size);
-                    if (conv->index || t == 0)
-                        memset(worker->feature_grads, 0, sizeof(REAL) * conv->num_points * layout->in_size);
-                }
-                work(worker, parts * t / conv->num_threads, parts * (t + 1) / conv->num_threads, backward);
-            }
+            for (i64 t = 0; t < conv->num_threads; t++)
+                work(workers + t, parts * t / conv->num_threads, parts * (t + 1) / conv->num_threads, backward);
             if (backward) collect(conv, layout, &job);
         }
         give();
