@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.cli import check_golden, convert
+from se3t.cli import bench, check_golden, convert
 from se3t.cli.arguments import split_flags
 from se3t.cli.help import COMMANDS, choices
 from se3t.cli.hydra_app import compose
@@ -60,6 +60,8 @@ def _check(command: str, words: list[str]) -> None:
         assert words[0] == "prepare"
         assert words[1] in choices("data")
         to_config(compose("train", words[2:]))
+    elif command == "bench":
+        bench.parse(words)
     elif command in ("convert", "check-golden"):
         {"convert": convert, "check-golden": check_golden}[command].parser().parse_args(words)
 

@@ -168,7 +168,7 @@ flags of all:
   --seed N                of everything random
 
 flags of some:
-  --workload NAME …       step, memory: nbody, qm9, qm9_complete, pointcloud, pointcloud_deg3
+  --workload NAME …       step, memory: nbody, nbody_attentive, qm9, qm9_complete, pointcloud, pointcloud_deg3
   --contenders NAME …     step, layer, scaling, memory: kernels by name, with the endings -low and -speed (memory) and
                           -separate (keys and values apart, a radial network for each pair of degrees); e3nn (the same
                           model, its convolutions as e3nn tensor products); step: peer (se3-transformer-pytorch);

@@ -162,9 +162,18 @@ static void collect(const Convolution *conv, const Layout *layout, Job *job) {
 /* Whether the tables of a layout have room for these degrees. */
 static int fits(i64 count, const i64 *degrees) { return 0 < count && count <= MAX_DEGREES && degrees[count - 1] < MAX_DEGREES; }
 
-/* Messages, or with `backward` the gradients. Returns 0, or 1 where memory is short, 2 for degrees it is not made for. */
+static int in_range(const Convolution *conv) {
+    i64 wrong = 0;
+    for (i64 edge = 0; edge < conv->num_edges && conv->index; edge++)
+        wrong |= conv->index[edge] < 0 || conv->index[edge] >= conv->num_points;
+    return !wrong;
+}
+
+/* Messages, or with `backward` the gradients. Returns 0; 1 where memory is short, 2 for degrees it is not made for,
+   3 for an edge from a point that is not there. */
 EXPORT int convolve(const Convolution *conv, int backward) {
     if (!fits(conv->num_in, conv->degrees_in) || !fits(conv->num_out, conv->degrees_out)) return 2;
+    if (!in_range(conv)) return 3;
     Layout *layout = malloc(sizeof(Layout));
     Worker *workers = calloc(conv->num_threads, sizeof(Worker));
     int status = !layout || !workers;
