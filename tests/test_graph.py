@@ -11,6 +11,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from se3t.geometry import EdgeGeometry, find_pairs
 from se3t.graph import (
     Graph,
     batch_graphs,
@@ -440,3 +441,24 @@ def test_check_names_the_field_that_is_wrong(changes, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         replace(graph, **changes(graph)).check()
     assert "\n" not in str(error.value)
+
+
+def test_pairs_found_for_another_graph_are_refused_and_not_used() -> None:
+    """Edges, scalars or vectors that were exchanged later: the pairing no longer belongs to them."""
+    positions = torch.randn(5, 3, dtype=torch.float64)
+    batch = torch.zeros(5, dtype=torch.int64)
+    graph = find_pairs(Graph(positions, {}, fully_connected(batch), batch, 1, torch.ones(20, 1, dtype=torch.float64)))
+    assert graph.pairing is not None
+    assert graph.pairing.order is not None
+    graph.check()
+    changed = (
+        replace(graph, edge_scalars=torch.randn(20, 1, dtype=torch.float64)),
+        replace(graph, edge_vectors=torch.randn(20, 3, dtype=torch.float64)),
+        replace(graph, edge_index=graph.edge_index[:, :18], edge_scalars=torch.ones(18, 1, dtype=torch.float64)),
+    )
+    for other in changed:
+        with pytest.raises(ValueError, match="pairing: it does not belong to these edges"):
+            other.check()
+        stale, fresh = (EdgeGeometry.of(one, pair=True) for one in (other, replace(other, pairing=None)))
+        assert (stale.repeat, len(stale.radial_rows.second)) == (fresh.repeat, len(fresh.radial_rows.second))
+        assert torch.equal(stale.invariants, fresh.invariants)

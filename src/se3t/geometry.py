@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from se3t.fiber import Features, cat_features
-from se3t.graph import Graph, Pairing
+from se3t.graph import Graph, Pairing, is_pairing
 from se3t.so3 import safe_norm, safe_normalize
 
 
@@ -53,8 +53,8 @@ class EdgeGeometry:
             pair: reorder the edges into reciprocal pairs (each edge followed by its reverse, both with the same
                 invariants). On a CPU, pairs and then edges without a partner are sorted by their invariants, see
                 :class:`RadialRows`; elsewhere the order of the graph is kept unless every edge has a partner. Scalars
-                that ask for a gradient are never paired: each edge has its own. Where ``graph.pairing`` is given it is
-                believed, and elsewhere than on a CPU no value of a tensor is read.
+                that ask for a gradient are never paired: each edge has its own. Where ``graph.pairing`` is given, no
+                value of a tensor is read on a GPU: it is believed there, and ``graph.check()`` tells whether it may be.
             relative_position: ``to_source`` appends x_j − x_i to the edge features as one more channel of type 1,
                 ``to_target`` appends x_i − x_j; ``none``.
         """
@@ -85,16 +85,17 @@ class EdgeGeometry:
         if self.rows is not None:
             return self.rows
         with torch.no_grad():
-            rows = _sorted_by(self.invariants, torch.arange(len(self.source) // self.repeat))
+            rows = torch.arange(len(self.source) // self.repeat, device=self.source.device)
+            rows = _sorted_by(self.invariants, rows)
         return RadialRows(self.repeat * rows, 2 * rows + 1 if self.repeat == 2 else rows[:0], len(self.source))
 
     @cached_property
     def incoming(self) -> tuple[Int[Tensor, " node_plus_1"], Int[Tensor, " edge"]]:
         """Edges by target: where those of each node start, and the edges."""
         start = functional.pad(self.in_degree.cumsum(0), (1, 0))
-        is_sorted = bool((self.target[1:] >= self.target[:-1]).all())
-        edges = torch.arange(len(self.target)) if is_sorted else torch.argsort(self.target, stable=True)
-        return start, edges
+        if bool((self.target[1:] >= self.target[:-1]).all()):
+            return start, torch.arange(len(self.target), device=start.device)
+        return start, torch.argsort(self.target, stable=True)
 
     @property
     def invariants(self) -> Float[Tensor, "unique channel"]:
@@ -125,15 +126,16 @@ class RadialRows:
     @classmethod
     def in_order(cls, num_edges: int, num_pairs: int) -> RadialRows:
         """Of edges that come as pairs, each followed by its reverse, and then single."""
-        first = torch.arange(0, 2 * num_pairs, 2)
-        return cls(torch.cat([first, torch.arange(2 * num_pairs, num_edges)]), first + 1, num_edges)
+        first = torch.arange(0, 2 * num_pairs, 2, device="cpu")
+        single = torch.arange(2 * num_pairs, num_edges, device="cpu")
+        return cls(torch.cat([first, single]), first + 1, num_edges)
 
     @cached_property
     def row_of_edge(self) -> Int[Tensor, " edge"]:
         """``[edge]`` the row that serves it."""
-        rows = torch.empty(self.num_edges, dtype=torch.int64)
-        rows[self.first] = torch.arange(len(self.first))
-        rows[self.second] = torch.arange(len(self.second))
+        rows = self.first.new_empty(self.num_edges)
+        rows[self.first] = torch.arange(len(self.first), device=self.first.device)
+        rows[self.second] = torch.arange(len(self.second), device=self.first.device)
         return rows
 
     def invariants(self, geometry: EdgeGeometry) -> Float[Tensor, "row channel"]:
@@ -153,7 +155,7 @@ def _edge_order(graph: Graph) -> tuple[Tensor | None, int, RadialRows | None]:
         invariants = safe_norm(vectors)[:, None]
         if graph.edge_scalars is not None:
             invariants = torch.cat([graph.edge_scalars, invariants], dim=1)
-        if order is not None:
+        if order is not None and is_pairing(graph, order):
             (first, second), single = order.unflatten(0, (-1, 2)).unbind(1), order[:0]
         else:
             first, second, single = _partners(graph, invariants)
@@ -166,7 +168,7 @@ def _edge_order(graph: Graph) -> tuple[Tensor | None, int, RadialRows | None]:
 def _partners(graph: Graph, invariants: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Edges that have a reverse edge with the same invariants, these, and all others."""
     source, target = graph.source, graph.target
-    edges = torch.arange(len(source))
+    edges = torch.arange(len(source), device=source.device)
     if len(edges) < 2 or _asks_for_gradient(graph):
         return edges[:0], edges[:0], edges
     smaller, larger = torch.minimum(source, target), torch.maximum(source, target)
@@ -174,7 +176,7 @@ def _partners(graph: Graph, invariants: Tensor) -> tuple[Tensor, Tensor, Tensor]
     left, right = order[:-1], order[1:]
     matches = (code[:-1] % 2 == 0) & (code[1:] == code[:-1] + 1) & (invariants[left] == invariants[right]).all(dim=1)
     first, second = left[matches], right[matches]
-    rest = torch.ones(len(edges), dtype=torch.bool)
+    rest = torch.ones_like(edges, dtype=torch.bool)
     rest[first] = rest[second] = False
     return first, second, edges[rest]
 
@@ -221,22 +223,13 @@ def find_pairs(graph: Graph) -> Graph:
 
 
 def _pairing(graph: Graph) -> Pairing:
-    scalars, vectors, known = graph.edge_scalars, graph.edge_vectors, graph.pairing
     if _asks_for_gradient(graph):
         return Pairing(None)
-    if known is not None:
-        return known
+    if graph.pairing is not None:
+        return graph.pairing
     order = reciprocal_order(graph.edge_index, graph.num_nodes)
-    return Pairing(order if order is not None and _share_invariants(scalars, vectors, order) else None)
+    return Pairing(order if order is not None and is_pairing(graph, order) else None)
 
 
 def _asks_for_gradient(graph: Graph) -> bool:
     return any(value is not None and value.requires_grad for value in (graph.edge_scalars, graph.edge_vectors))
-
-
-def _share_invariants(scalars: Tensor | None, vectors: Tensor | None, order: Tensor) -> bool:
-    even, odd = order[::2], order[1::2]
-    return all(
-        values is None or torch.equal(values[even], sign * values[odd])
-        for values, sign in ((scalars, 1), (vectors, -1))
-    )

@@ -217,6 +217,8 @@ def _check(graph: Graph) -> None:
         raise ValueError(f"positions: expected shape [node, 3], got {tuple(graph.positions.shape)}")
     _check_batch(graph)
     _check_edges(graph)
+    if graph.pairing is not None and graph.pairing.order is not None and not is_pairing(graph, graph.pairing.order):
+        raise ValueError("pairing: it does not belong to these edges and their scalars; call find_pairs again")
     _check_field("features", graph.features, num_nodes)
     _check_field("edge_features", graph.edge_features, num_edges)
     scalars = graph.edge_scalars
@@ -227,6 +229,19 @@ def _check(graph: Graph) -> None:
     vectors = graph.edge_vectors
     if vectors is not None and vectors.shape != (num_edges, 3):
         raise ValueError(f"edge_vectors: expected shape [{num_edges}, 3], got {tuple(vectors.shape)}")
+
+
+def is_pairing(graph: Graph, order: Tensor) -> bool:
+    """Whether ``order`` takes the edges in reciprocal pairs that share their scalars, and vectors up to the sign."""
+    if len(order) != graph.edge_index.shape[1] or len(order) % 2:
+        return False
+    first, second = order[::2], order[1::2]
+    if not torch.equal(graph.edge_index[:, first], graph.edge_index[:, second].flip(0)):
+        return False
+    return all(
+        values is None or torch.equal(values[first], sign * values[second])
+        for values, sign in ((graph.edge_scalars, 1), (graph.edge_vectors, -1))
+    )
 
 
 def _check_batch(graph: Graph) -> None:

@@ -101,3 +101,13 @@ def test_interrupt_says_how_to_continue(run: Run, monkeypatch: pytest.MonkeyPatc
     answer = run("train")
     assert answer.status == 130
     assert "resume=true" in answer.err
+
+
+def test_only_a_training_can_be_continued(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(words: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("se3t.cli.doctor.run", interrupt)
+    answer = run("doctor")
+    assert answer.status == 130
+    assert answer.err.strip() == "se3t: interrupted"

@@ -127,6 +127,27 @@ def test_the_same_line_again_reports_the_finished_run(
     assert "finished before" in caplog.text
 
 
+def test_runs_of_other_settings_are_named_where_there_is_nothing_to_continue(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small_config(tmp_path, max_steps=4)
+    first = train(config, build=build).parent
+    other = replace(config, optim=replace(config.optim, lr=0.5), resume=True)
+    with caplog.at_level(logging.WARNING):
+        train(other, build=build)
+    assert f"other settings: {first.name}" in caplog.text
+
+
+def test_a_kernel_that_cannot_run_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("se3t.nn.kernels.native.library.unavailable", lambda device, dtype: "there is no compiler")
+    config = replace(small_config(tmp_path), model=TFNModel(kernel="native"))
+    with pytest.raises(UserError, match="kernel 'native': there is no compiler; use kernel='auto'"):
+        train(config)
+    assert not Path(config.runs).exists() or not list(Path(config.runs).rglob("*"))
+
+
 def test_an_unfinished_run_asks_for_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config(tmp_path)
     with monkeypatch.context() as patch:

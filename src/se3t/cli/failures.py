@@ -15,7 +15,7 @@ INTERRUPTED = 130
 _MAX_LINES = 4
 
 
-def guarded(action: Callable[[], int]) -> int:
+def guarded(action: Callable[[], int], command: str = "") -> int:
     """Run ``action``; turn an error that a user can cause into a few lines on stderr and an exit status.
 
     Any other error is a fault of this program and keeps its traceback. ``SE3T_DEBUG=1`` keeps every traceback.
@@ -23,7 +23,8 @@ def guarded(action: Callable[[], int]) -> int:
     try:
         return action()
     except KeyboardInterrupt:
-        print("\nse3t: interrupted; repeat the command with resume=true to continue a training", file=sys.stderr)
+        advice = "; repeat the command with resume=true to continue" if command == "train" else ""
+        print(f"\nse3t: interrupted{advice}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

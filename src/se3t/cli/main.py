@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, or 2 for what the user can mend, 1 for other failures, 130 when interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _dispatch(words))
+    return guarded(lambda: _dispatch(words), words[0] if words else "")
 
 
 def _dispatch(words: list[str]) -> int:

@@ -126,12 +126,15 @@ class _NormAndInverse(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(*values: Tensor) -> tuple[Tensor, Tensor]:
         square = torch.cat([_dot(value, value) for value in values])
         inverse = square.masked_fill(is_zero(square, square.dtype), torch.inf).rsqrt_()
-        ctx.save_for_backward(inverse, *values)
-        ctx.set_materialize_grads(False)
         return square * inverse, inverse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[1], *inputs)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, grad_norm: Tensor | None, grad_inverse: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -148,9 +151,12 @@ class _Scale(torch.autograd.Function):
     """factor · f for features ``[..., C_l, 2l+1]``, the factors one degree after the other in one dimension."""
 
     @staticmethod
-    def forward(ctx: Any, factor: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(factor, *values)
+    def forward(factor: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         return _multiply(factor, values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:

@@ -63,8 +63,8 @@ def spherical_harmonics(
     if vectors.dtype in (torch.float16, torch.bfloat16):
         return spherical_harmonics(max_degree, vectors.float(), normalize).to(vectors.dtype)
     points = vectors.reshape(-1, 3).T  # [3, point]
-    function = _SphericalHarmonics if normalize else _SolidHarmonics
-    return function.apply(points, max_degree).T.reshape(*vectors.shape[:-1], (max_degree + 1) ** 2)
+    rows = _SphericalHarmonics.apply(points, max_degree)[0] if normalize else _SolidHarmonics.apply(points, max_degree)
+    return rows.T.reshape(*vectors.shape[:-1], (max_degree + 1) ** 2)
 
 
 def associated_legendre(max_degree: int, x: Float[Tensor, "*batch"]) -> dict[tuple[int, int], Tensor]:
@@ -194,14 +194,17 @@ class _SolidHarmonics(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, max_degree: int) -> Tensor:
+    def forward(points: Tensor, max_degree: int) -> Tensor:
         rows = points.new_empty((max_degree + 1) ** 2, points.shape[1])
         size = _block_size(points)
         for some, out in zip(points.split(size, dim=1), rows.split(size, dim=1), strict=True):
             _fill_rows(max_degree, some.contiguous(), out)
-        ctx.max_degree = max_degree
-        ctx.save_for_backward(rows)
         return rows
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        ctx.max_degree = inputs[1]
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -212,12 +215,14 @@ class _SolidHarmonics(torch.autograd.Function):
 class _SphericalHarmonics(torch.autograd.Function):
     """Y_J(x/‖x‖) as rows: normalisation and solid harmonics block by block, one pass over the points each way.
 
+    The other results, x/‖x‖ and 1/‖x‖, are for the backward pass alone: they have no gradient.
+
     With d = x/‖x‖ and the slope g of the solid harmonics at d, the gradient is (g − d (d·g)) / ‖x‖. Where it is to be
     differentiated again, d and ‖x‖ are made once more by operations that autograd knows.
     """
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, max_degree: int) -> Tensor:
+    def forward(points: Tensor, max_degree: int) -> tuple[Tensor, Tensor, Tensor]:
         rows = points.new_empty((max_degree + 1) ** 2, points.shape[1])
         directions, inverse = torch.empty_like(points), torch.empty_like(points[0])
         size = _block_size(points)
@@ -225,12 +230,19 @@ class _SphericalHarmonics(torch.autograd.Function):
             block = slice(start, start + size)
             directions[:, block], inverse[block] = _directions(points[:, block].contiguous())
             _fill_rows(max_degree, directions[:, block], rows[:, block])
-        ctx.max_degree = max_degree
-        ctx.save_for_backward(points, rows, directions, inverse)
-        return rows
+        return rows, directions, inverse
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        ctx.max_degree = inputs[1]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)  # no zeros for them
+        ctx.save_for_backward(inputs[0], *output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, None]:
+        if grad is None:
+            return None, None
         points, rows, directions, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated
             work = points.to(torch.float64)

@@ -28,7 +28,6 @@ SIMULATION_SPEED = "simulation length² / simulation time²"
 log = logging.getLogger(__name__)
 INPUTS = {"all": Fiber("1x0+2x1"), "velocity": Fiber("1x1"), "charge_velocity": Fiber("1x0+1x1")}
 """What the nodes may carry: charge, position and velocity; or, as in the authors' code, less."""
-_MAX_TEMPLATES = 8  # batch sizes whose edges are kept
 
 
 @dataclass(frozen=True)
@@ -237,14 +236,13 @@ class NBodyTask(Task):
         return {0: charges, 1: vectors if self.inputs == "all" else vectors[:, 1:]}
 
     def _template(self, count: int, device: torch.device) -> tuple[Tensor, Tensor, Pairing]:
-        # Edges and cloud numbers of `count` clouds depend on nothing else: built once, then kept.
+        # Edges and cloud numbers of `count` clouds depend on nothing else: built once, then kept until the data move,
+        # because captured training steps read them where they lie.
         if count not in self._templates:
             num_particles = next(iter(self._data.values())).vectors.shape[1]
             first = num_particles * torch.arange(count, device=device)
             edges = (self._edges.to(device)[:, None, :] + first[:, None]).flatten(1)  # [2, count * edge]
             cloud = torch.arange(count, device=device).repeat_interleave(num_particles)
-            if len(self._templates) >= _MAX_TEMPLATES:
-                self._templates.clear()
             # q_i q_j is q_j q_i: every edge has its reverse, with the same scalar.
             self._templates[count] = (edges, cloud, Pairing(reciprocal_order(edges, count * num_particles)))
         return self._templates[count]

@@ -36,14 +36,17 @@ class Recorded:
 
 
 class StepGraphs:
-    """Forward and backward pass, and the step of an optimiser if one is given; captured once for every shape of batch.
+    """Forward and backward pass, captured once for every shape of batch; the optimiser then runs as usual.
 
-    The first batch of a shape runs eagerly: this also creates the state of the optimiser, which must exist before it is
-    captured. The second one is captured, all others are replayed. Where no capture is possible every step runs eagerly,
-    and so do further shapes than ``capacity``; the log says why, once.
+    The first batch of a shape runs eagerly, the second one is captured, all others are replayed. Where no capture is
+    possible every step runs eagerly, and so do further shapes than ``capacity``; the log says why, once.
 
-    What is captured may not read values of tensors on the host, nor depend on anything but the batch and ``key``: the
-    pairing of the edges is decided outside. Whether points coincide is decided on the device.
+    What is captured may not read values of tensors on the host, nor depend on anything but the batch: the pairing of
+    the edges is decided outside. Whether points coincide is decided on the device.
+
+    Tensors that the loss reads besides the batch must live as long as this object, in the same memory: a captured step
+    has nothing of them but their addresses. It keeps ``loss`` alive, and with it what that refers to, but not what a
+    cache may drop. Where such tensors are replaced, :meth:`clear` comes first.
 
     Attributes:
         reason: why every step runs eagerly, in words; None where that is not so, or not yet known.
@@ -51,47 +54,38 @@ class StepGraphs:
     Args:
         loss: tensors of a batch → loss, a number; with autocast inside where it is wanted.
         parameters: what is trained.
-        optimizer: Adam or the like, with ``capturable=True`` and a tensor as learning rate (:func:`set_lr`). Without
-            one, a step ends with the gradients.
-        after_backward: what happens to the gradients before the step of the optimiser, such as clipping.
         capacity: captured shapes; each holds the memory of a step.
     """
 
-    def __init__(
-        self,
-        loss: Callable[..., Tensor],
-        parameters: Iterable[nn.Parameter],
-        optimizer: torch.optim.Optimizer | None = None,
-        *,
-        after_backward: Callable[[], None] | None = None,
-        capacity: int = 4,
-    ) -> None:
-        self.loss, self.parameters, self.optimizer = loss, list(parameters), optimizer
-        self.after_backward, self.capacity = after_backward, capacity
+    def __init__(self, loss: Callable[..., Tensor], parameters: Iterable[nn.Parameter], *, capacity: int = 4) -> None:
+        self.loss, self.parameters, self.capacity = loss, list(parameters), capacity
+        self.clear()
+
+    def clear(self) -> None:
+        """Start anew: forget all captured steps and why there were none."""
         self.recorded: dict[Key, Recorded | None] = {}  # None: seen once
         self.reason: str | None = None
         self.is_full = False
 
-    def __call__(self, *batch: Tensor, key: Hashable = None) -> Tensor:
-        """Run a step.
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """Make the gradients of all parameters, in place of those there are.
 
         Args:
             batch: arguments of the loss, all on one device.
-            key: what else the step depends on, such as how the edges are paired; each value has a capture of its own.
 
         Returns:
             The loss, detached.
         """
-        name: Key = (key, *((tuple(value.shape), value.dtype, value.device) for value in batch))
+        name: Key = tuple((tuple(value.shape), value.dtype, value.device) for value in batch)
         known = self.recorded.get(name)
         if known is None and not self._may_record(name, batch[0].device):
-            return self._eager(batch)
+            return self._pass(batch)
         if known is None:
             try:
                 known = self.recorded[name] = self._record(batch)
             except RuntimeError as error:  # an operation that cannot be captured
                 self._refuse(f"the step cannot be captured: {error}".splitlines()[0])
-                return self._eager(batch)
+                return self._pass(batch)
         for place, value in zip(known.inputs, batch, strict=True):
             place.copy_(value, non_blocking=True)
         known.replay()
@@ -102,7 +96,7 @@ class StepGraphs:
     def _may_record(self, name: Key, device: torch.device) -> bool:
         if self.reason is not None:
             return False
-        reason = unavailable(device, self.optimizer)
+        reason = unavailable(device)
         if reason is not None:
             self._refuse(reason)
             return False
@@ -128,17 +122,6 @@ class StepGraphs:
             loss.backward()
         return loss.detach()
 
-    def _finish(self) -> None:
-        if self.after_backward is not None:
-            self.after_backward()
-        if self.optimizer is not None:
-            self.optimizer.step()
-
-    def _eager(self, batch: Sequence[Tensor]) -> Tensor:
-        loss = self._pass(batch)
-        self._finish()
-        return loss
-
     def _record(self, batch: Sequence[Tensor]) -> Recorded:
         inputs = tuple(value.clone() for value in batch)
         side = torch.cuda.Stream(batch[0].device)
@@ -149,33 +132,21 @@ class StepGraphs:
         torch.cuda.current_stream().wait_stream(side)
         for parameter in self.parameters:  # gradients are then made in the memory of the graph
             parameter.grad = None
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         torch.clear_autocast_cache()  # weights in fewer bits are made by every replay, not before the capture
-        with torch.cuda.graph(graph), without_reading_values():
-            loss = self._pass(inputs)
-            self._finish()
-        torch.clear_autocast_cache()  # nor are those of the graph for others
+        try:
+            with torch.cuda.graph(graph), without_reading_values():
+                loss = self._pass(inputs)
+        finally:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own behind
+            torch.clear_autocast_cache()  # nor are those of the graph for others
         return Recorded(inputs, loss, tuple(parameter.grad for parameter in self.parameters), graph.replay)
 
 
-def unavailable(device: torch.device | str, optimizer: torch.optim.Optimizer | None = None) -> str | None:
+def unavailable(device: torch.device | str) -> str | None:
     """Why steps on a device cannot be captured, in words; None where they can."""
     if torch.device(device).type != "cuda":
         return f"the batch is on {torch.device(device).type}, they need a CUDA device"
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return "training is distributed over several processes"
-    for group in optimizer.param_groups if optimizer is not None else ():
-        if not group.get("capturable", False):
-            return "the optimiser keeps its step count on the host; make it with capturable=True"
-        if not isinstance(group["lr"], Tensor):
-            return "the learning rate would be captured as a constant; give it as a tensor on the device"
     return None
-
-
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Change the learning rate, in place where it is a tensor that a captured step reads."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr

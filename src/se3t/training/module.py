@@ -41,8 +41,10 @@ class TrainingModule(LightningModule):
             super().__setattr__(name, value)
 
     def setup(self, stage: str) -> None:
-        """Bring the data to the device of this process."""
+        """Bring the data to the device of this process, and forget captured steps: they read data in other memory."""
         self.task.to(self.trainer.strategy.root_device, data_dtype(self.config.trainer.precision))
+        if self.graphs is not None:
+            self.graphs.clear()
 
     def train_dataloader(self) -> StepFeed:
         """Sample numbers from the first step on, without end."""

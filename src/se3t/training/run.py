@@ -16,6 +16,7 @@ from se3t.compat.converted import is_model, read_model
 from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
 from se3t.models import build_model
+from se3t.nn.kernels.native import require
 from se3t.tasks import build_task
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
@@ -87,10 +88,12 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
             damaged or changed data, a folder that cannot be written …
     """
     config = config if isinstance(config, Config) else to_config(config)
+    _require_kernel(config)
     folder = record.run_dir(config) if run_dir is None else Path(run_dir)
     is_first = process_rank() == 0
     if is_first:
         record.require_free(folder)
+        _tell_of_others(config, folder)
     if record.finished_result(folder, config, is_first=is_first) is not None:
         log.info("%s: finished before; nothing is trained again", folder)
         return folder / record.RESULT
@@ -103,6 +106,20 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     else:
         run_process(config, folder, build)
     return folder / record.RESULT
+
+
+def _tell_of_others(config: Config, folder: Path) -> None:
+    """Where there is nothing to continue, say which runs of other settings there are."""
+    others = sorted(path.name for path in folder.parent.glob(f"{config.seed}-*") if path != folder)
+    if config.resume and others and not folder.exists():
+        names = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
+        log.warning("%s: no run of these settings to continue, a new one starts; other settings: %s", folder, names)
+
+
+def _require_kernel(config: Config) -> None:
+    """Whether a kernel that was asked for by name can run is told before anything is written."""
+    if getattr(config.model, "kernel", None) == "native":
+        require(choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision))
 
 
 def run_process(config: Config, folder: Path, build: Build) -> None:

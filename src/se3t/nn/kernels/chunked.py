@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -27,6 +28,7 @@ from se3t.nn.kernels.orders import (
     stack,
     unstack,
 )
+from se3t.nn.kernels.second_order import gradients_of
 
 CHUNK_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 """Radial weights at a time, by device; on a CPU so many that they stay in the cache, on a GPU enough to fill it (not
@@ -121,7 +123,8 @@ class _FusedMessages(torch.autograd.Function):
         inputs = Inputs.unflat(ctx.layout, ctx.frame_degrees, tensors)
         out_grads = dict(zip(ctx.layout.fiber_out, grads, strict=True))
         if torch.is_grad_enabled():  # a second derivative may be asked for
-            found = _composed_gradients(ctx.composed, ctx.layout, ctx.frame_degrees, tensors, out_grads)
+            composed, layout, frame_degrees = ctx.composed, ctx.layout, ctx.frame_degrees
+            found = gradients_of(partial(_composed, composed, layout, frame_degrees), tensors, grads)
         else:
             out = dict(zip(ctx.layout.fiber_out, results, strict=True)) if results else None
             with torch.autocast(grads[0].device.type, enabled=False):
@@ -129,21 +132,12 @@ class _FusedMessages(torch.autograd.Function):
         return (None, None, None, None, *found)
 
 
-def _composed_gradients(
-    composed: Callable[..., Features],
-    layout: Layout,
-    frame_degrees: Sequence[int],
-    tensors: Sequence[Tensor],
-    grads: Features,
-) -> list[Tensor | None]:
-    # One input may depend on another, as frames of degree 2 on those of degree 1: views are apart from each other.
-    views = [tensor.view_as(tensor) for tensor in tensors]
-    inputs = Inputs.unflat(layout, frame_degrees, views)
+def _composed(
+    composed: Callable[..., Features], layout: Layout, frame_degrees: Sequence[int], tensors: Sequence[Tensor]
+) -> list[Tensor]:
+    inputs = Inputs.unflat(layout, frame_degrees, tensors)
     out = composed(inputs.features, inputs.frames, inputs.hidden, inputs.layers)
-    wanted = [view for view in views if view.requires_grad]
-    values = [out[degree] for degree in grads]
-    found = iter(torch.autograd.grad(values, wanted, list(grads.values()), create_graph=True, allow_unused=True))
-    return [next(found) if view.requires_grad else None for view in views]
+    return [out[degree] for degree in layout.fiber_out]
 
 
 def _gradients(engine: Engine, inputs: Inputs, out: Features | None, grads: Features) -> list[Tensor | None]:

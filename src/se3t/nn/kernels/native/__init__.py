@@ -24,7 +24,7 @@ from se3t.geometry import RadialRows
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import Sources
 from se3t.nn.kernels.edge_frame import composed_messages, mend, path_to_order
-from se3t.nn.kernels.native.library import compiled, unavailable
+from se3t.nn.kernels.native.library import compiled, require, unavailable
 from se3t.nn.kernels.native.structures import (
     Convolution,
     address,
@@ -36,7 +36,7 @@ from se3t.nn.kernels.native.structures import (
 from se3t.nn.kernels.orders import Layout
 from se3t.nn.radial import RadialNetwork, trunk_layer
 
-__all__ = ["messages", "unavailable"]
+__all__ = ["messages", "require", "unavailable"]
 
 Pair: TypeAlias = tuple[int, int]
 _BLOCK = 32  # rows of radial units in a block, as in product.h
@@ -50,13 +50,14 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
     Raises:
         NativeUnavailableError: when there is no compiled code for these tensors.
     """
+    length = basis.geometry.length
+    require(length.device, length.dtype)
     radial.check(basis.geometry)
     edge_features = sources.edge_features
     shape = _Shape.of(radial, Fiber({degree: value.shape[1] for degree, value in edge_features.items()}))
     rows = basis.geometry.radial_rows
-    with torch.autocast(basis.geometry.length.device.type, enabled=False):
-        dtype = basis.geometry.length.dtype
-        compiled(dtype)
+    dtype = length.dtype
+    with torch.autocast("cpu", enabled=False):
         inputs = _Inputs(
             features=tuple(sources.features[degree].to(dtype) for degree in shape.fiber_point),
             edge_features=tuple(edge_features[degree].to(dtype) for degree in shape.fiber_edge),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
-from se3t.nn.kernels.native.library import compiled
+from se3t.nn.kernels.native.library import compiled, require
 from se3t.nn.kernels.native.structures import Attention, component_major, fields, integers
 
 
@@ -48,6 +48,7 @@ def attend(
         ``[node, C_value, 2l+1]`` by degree, the channels of a component next to each other in memory.
     """
     fibers = (shape.fiber_value + shape.fiber_key,) if shape.joint else (shape.fiber_value, shape.fiber_key)
+    require(geometry.length.device, geometry.length.dtype)
     tensors = [
         *(query[degree] for degree in shape.fiber_key),
         *(_channels_together(part[degree]) for part, fiber in zip(messages, fibers, strict=True) for degree in fiber),

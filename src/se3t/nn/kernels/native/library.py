@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from se3t.errors import UserError
+
 SWITCH = "SE3T_NATIVE"
 """Environment variable: ``0`` keeps the compiled code out."""
 CACHE = "SE3T_CACHE"
@@ -28,7 +30,7 @@ _TIMEOUT_SECONDS = 300
 _log = logging.getLogger(__name__)
 
 
-class NativeUnavailableError(RuntimeError):
+class NativeUnavailableError(UserError):
     """Says why there is no compiled code."""
 
 
@@ -62,6 +64,17 @@ def unavailable(device: torch.device, dtype: torch.dtype = torch.float32) -> str
     if device.type != "cpu":
         return f"it runs on a CPU, not on {device.type}"
     return _reason(dtype)
+
+
+def require(device: torch.device, dtype: torch.dtype) -> None:
+    """Make sure that there is compiled code for such tensors.
+
+    Raises:
+        NativeUnavailableError: when there is none, with the reason.
+    """
+    reason = unavailable(device, dtype)
+    if reason is not None:
+        raise NativeUnavailableError(f"kernel 'native': {reason}; use kernel='auto', which takes the next best")
 
 
 @cache

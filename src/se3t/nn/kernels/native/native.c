@@ -2,27 +2,36 @@
    native.py says what is computed; REAL is float or double. */
 #include "attention.h"
 #include "convolution.h"
+#include <pthread.h>
 
 #define EXPORT __attribute__((visibility("default")))
 enum { WORKING_SET = 1 << 20, KEPT = 64 << 20 }; /* bytes: of a thread at a time; of memory kept between calls */
 
 static _Thread_local char *kept;
 static _Thread_local i64 kept_size;
+static pthread_key_t kept_key; /* frees what a thread has kept when it ends */
+static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
+
+static void make_kept_key(void) { pthread_key_create(&kept_key, free); }
+
+static void keep(char *memory, i64 size) {
+    free(kept);
+    kept = memory;
+    kept_size = memory ? size : 0;
+    pthread_once(&kept_once, make_kept_key);
+    pthread_setspecific(kept_key, kept);
+}
 
 static char *take(i64 size) {
     if (kept_size < size) {
-        free(kept);
-        kept = aligned_alloc(64, round_up(size, 64));
-        kept_size = kept ? size : 0;
+        keep(NULL, 0); /* before more is asked for */
+        keep(aligned_alloc(64, round_up(size, 64)), size);
     }
     return kept;
 }
 
 static void give(void) {
-    if (kept_size <= KEPT) return;
-    free(kept);
-    kept = NULL;
-    kept_size = 0;
+    if (kept_size > KEPT) keep(NULL, 0);
 }
 
 /* Cuts pieces from memory; counts them where there is none yet. */
