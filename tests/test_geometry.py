@@ -205,3 +205,148 @@ def test_in_degree_counts_incoming_edges() -> None:
     edge_index = torch.tensor([[1, 0, 2, 0], [0, 1, 1, 2]])
     graph = Graph(torch.randn(4, 3), {}, edge_index, torch.zeros(4, dtype=torch.int64), 1).check()
     assert EdgeGeometry.of(graph).in_degree.tolist() == [1, 2, 1, 0]
+
+
+# --- the order of the compiled kernel, and pairs of a part of the edges ---------------------------------------------
+
+
+def directed(num_nodes: int, num_edges: int) -> Graph:
+    """Random edges without regard to their reverse; each edge has one symmetric scalar and a feature of type 1."""
+    graph = cloud(torch.randn(num_nodes, 3, dtype=torch.float64))
+    chosen = torch.randperm(graph.edge_index.shape[1])[:num_edges].sort().values
+    charge = torch.randint(0, 3, (num_nodes,)).double()
+    edges = graph.edge_index[:, chosen]
+    return replace(
+        graph,
+        edge_index=edges,
+        edge_scalars=(charge[edges[0]] * charge[edges[1]])[:, None],
+        edge_features={1: torch.randn(num_edges, 1, 3, dtype=torch.float64)},
+    ).check()
+
+
+def rows_of(geometry: EdgeGeometry) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = geometry.radial_rows
+    return rows.first, rows.second
+
+
+@pytest.mark.parametrize("num_edges", [0, 1, 2, 40, 72])
+@pytest.mark.parametrize("pair", [False, True])
+def test_every_edge_has_one_row_and_pairs_are_reciprocal_with_equal_invariants(num_edges: int, pair: bool) -> None:
+    graph = directed(9, num_edges)
+    geometry = EdgeGeometry.of(graph, pair=pair)
+    first, second = rows_of(geometry)
+    assert torch.equal(torch.cat([first, second]).sort().values, torch.arange(num_edges))
+    assert torch.equal(geometry.source[second], geometry.target[first[: len(second)]])
+    assert torch.equal(geometry.target[second], geometry.source[first[: len(second)]])
+    assert torch.equal(geometry.length[second], geometry.length[first[: len(second)]])
+    assert geometry.edge_scalars is not None
+    assert torch.equal(geometry.edge_scalars[second], geometry.edge_scalars[first[: len(second)]])
+    row_of_edge = geometry.radial_rows.row_of_edge
+    every = torch.cat([geometry.edge_scalars, geometry.length[:, None]], dim=1)
+    assert torch.equal(geometry.radial_rows.invariants(geometry)[row_of_edge], every)
+    reverse = {(j, i) for i, j in graph.edge_index.t().tolist()}
+    mutual = sum(tuple(edge) in reverse for edge in graph.edge_index.t().tolist())
+    assert 2 * len(second) == (mutual if pair else 0)
+
+
+@pytest.mark.parametrize("num_edges", [40, 72])
+def test_pairs_lie_side_by_side_and_rows_are_sorted_by_their_invariants(num_edges: int) -> None:
+    geometry = EdgeGeometry.of(directed(9, num_edges), pair=True)
+    first, second = rows_of(geometry)
+    assert torch.equal(first[: len(second)], torch.arange(0, 2 * len(second), 2))
+    assert torch.equal(second, first[: len(second)] + 1)
+    assert torch.equal(first[len(second) :], torch.arange(2 * len(second), num_edges))
+    assert geometry.repeat == (2 if num_edges == 72 else 1)
+    keys = [tuple(row) for row in geometry.radial_rows.invariants(geometry).tolist()]
+    assert keys[: len(second)] == sorted(keys[: len(second)])
+    assert keys[len(second) :] == sorted(keys[len(second) :])
+    assert len({key[0] for key in keys}) > 2
+
+
+def test_edges_in_the_order_of_the_kernel_keep_what_they_carry() -> None:
+    graph = directed(9, 40)
+    plain, sorted_ = EdgeGeometry.of(graph), EdgeGeometry.of(graph, pair=True)
+    assert not torch.equal(plain.source, sorted_.source)
+    back = torch.argsort(sorted_.target * 9 + sorted_.source)
+    own = torch.argsort(plain.target * 9 + plain.source)
+    for name in ("source", "target", "vector", "length", "direction", "edge_scalars"):
+        assert torch.equal(getattr(sorted_, name)[back], getattr(plain, name)[own])
+    assert torch.equal(sorted_.edge_features[1][back], plain.edge_features[1][own])
+
+
+def test_rows_far_apart_stay_apart_when_they_are_sorted() -> None:
+    """In stretches of 4096 rows, so that what belongs to one fits into a cache."""
+    graph = cloud(torch.randn(100, 3, dtype=torch.float64))
+    first, second = rows_of(EdgeGeometry.of(graph))
+    assert len(second) == 0
+    assert torch.equal(first.sort().values, torch.arange(9900))
+    lengths = EdgeGeometry.of(graph).length[first]
+    for start in range(0, 9900, 4096):
+        part = slice(start, start + 4096)
+        assert torch.equal(first[part] // 4096, torch.full_like(first[part], start // 4096))
+        assert (lengths[part].diff() >= 0).all()
+
+
+@pytest.mark.parametrize("field", ["edge_scalars", "edge_vectors"])
+def test_no_edges_are_paired_where_invariants_ask_for_gradients(field: str) -> None:
+    graph = directed(9, 40)
+    vectors = graph.positions[graph.source] - graph.positions[graph.target]
+    graph = replace(graph, edge_vectors=vectors)
+    assert len(rows_of(EdgeGeometry.of(graph, pair=True))[1]) > 0
+    asking = replace(graph, **{field: getattr(graph, field).clone().requires_grad_()})
+    assert len(rows_of(EdgeGeometry.of(asking, pair=True))[1]) == 0
+
+
+@pytest.mark.parametrize("field", ["edge_scalars", "edge_vectors"])
+def test_a_pair_is_parted_where_an_invariant_differs(field: str) -> None:
+    graph = directed(9, 40)
+    vectors = graph.positions[graph.source] - graph.positions[graph.target]
+    graph = replace(graph, edge_vectors=vectors)
+    before = EdgeGeometry.of(graph, pair=True)
+    pairs = len(rows_of(before)[1])
+    j, i = int(before.source[0]), int(before.target[0])
+    edge = int(torch.nonzero((graph.source == j) & (graph.target == i))[0, 0])
+    values = getattr(graph, field).clone()
+    values[edge] = values[edge] + 1e-9
+    after = EdgeGeometry.of(replace(graph, **{field: values}), pair=True)
+    first, second = rows_of(after)
+    assert len(second) == pairs - 1
+    assert {i, j} not in [{int(after.source[n]), int(after.target[n])} for n in second.tolist()]
+    assert len(first) == 40 - len(second)
+
+
+def test_repeated_edges_and_those_that_are_not_numbers_keep_a_row_of_their_own() -> None:
+    edges = torch.tensor([[1, 1, 2, 0, 0, 0], [0, 0, 0, 1, 1, 2]])
+    positions = torch.randn(3, 3, dtype=torch.float64)
+    graph = Graph(positions, {}, edges, torch.zeros(3, dtype=torch.int64), 1)
+    geometry = EdgeGeometry.of(graph, pair=True)
+    first, second = rows_of(geometry)
+    assert len(second) == 2  # 1 -> 0 with one of its reverses, 2 -> 0 with its own
+    assert torch.equal(torch.cat([first, second]).sort().values, torch.arange(6))
+    positions[2] = float("nan")
+    assert len(rows_of(EdgeGeometry.of(graph, pair=True))[1]) == 1
+
+
+def test_incoming_edges_are_listed_by_target() -> None:
+    graph = directed(9, 40)
+    for pair in (False, True):
+        geometry = EdgeGeometry.of(graph, pair=pair)
+        start, edges = geometry.incoming
+        assert torch.equal(edges.sort().values, torch.arange(40))
+        for node in range(9):
+            own = edges[start[node] : start[node + 1]]
+            assert (geometry.target[own] == node).all()
+        assert start.tolist() == [0, *geometry.in_degree.cumsum(0).tolist()]
+
+
+def test_positions_get_the_same_gradient_by_rows_as_by_edges() -> None:
+    """Of a pair only one length is evaluated; it belongs to both."""
+    graph = directed(6, 20)
+    gradients = []
+    for pair in (False, True):
+        positions = graph.positions.clone().requires_grad_()
+        geometry = EdgeGeometry.of(replace(graph, positions=positions), pair=pair)
+        rows = geometry.radial_rows
+        by_edge = rows.invariants(geometry).sin()[rows.row_of_edge]
+        gradients += torch.autograd.grad((by_edge * geometry.vector.cos()[:, :1]).sum(), positions)
+    torch.testing.assert_close(gradients[0], gradients[1])

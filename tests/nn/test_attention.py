@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from se3t.fiber import Fiber
+from se3t.fiber import Fiber, cat_features, split_features
+from se3t.geometry import EdgeGeometry
 from se3t.nn import AttentiveSelfInteraction, EdgeAttention, SE3AttentionBlock
+from se3t.nn.kernels.native import unavailable
 from se3t.testing import equivariance_error
 
 from .clouds import FIBER, basis_of, features_of, make_graph
@@ -185,3 +189,162 @@ def test_sum_skip_adds_the_self_interaction_of_the_input() -> None:
 def test_unknown_option_is_refused(options: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         SE3AttentionBlock(FIBER, FIBER, **options)  # type: ignore[arg-type]
+
+
+# --- compiled attention against torch's operations --------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiled_code() -> None:
+    reason = unavailable(torch.device("cpu"), torch.float64)
+    if reason is not None:
+        pytest.skip(f"there is no compiled attention here: {reason}")
+
+
+def geometry_of(targets: Tensor, num_nodes: int) -> EdgeGeometry:
+    zeros = torch.zeros(len(targets), 3, dtype=torch.float64)
+    return EdgeGeometry(targets, targets, num_nodes, zeros, zeros[:, 0], zeros)
+
+
+def attention_of(
+    kernel: str, num_heads: int, fibers: tuple[Fiber, Fiber], geometry: EdgeGeometry, *, joint: bool, size: float = 1.0
+) -> list[Tensor]:
+    """Results and gradients of all inputs."""
+    fiber_key, fiber_value = fibers
+    torch.manual_seed(7)
+    edges = len(geometry.source)
+    query = {degree: size * value for degree, value in features_of(fiber_key, geometry.num_nodes).items()}
+    messages = features_of(fiber_value + fiber_key, edges)
+    leaves = [value.requires_grad_() for value in (*query.values(), *messages.values())]
+    layer = EdgeAttention(num_heads, fiber_key, fiber_value, kernel)
+    if joint:
+        out = layer.joint(query, messages, geometry)
+    else:
+        value, key = split_features(messages, fiber_value, fiber_key)
+        out = layer(query, key, value, geometry)
+    probes = [torch.randn(value.shape, dtype=torch.float64) for value in out.values()]
+    loss = sum((value * probe).sum() for value, probe in zip(out.values(), probes, strict=True))
+    return [*(value.detach() for value in out.values()), *torch.autograd.grad(loss, leaves)]
+
+
+def assert_both_attend_alike(*args: object, **options: object) -> None:
+    expected, received = (attention_of(kernel, *args, **options) for kernel in ("edge_frame", "native"))  # type: ignore[arg-type]
+    for one, other in zip(expected, received, strict=True):
+        assert other.isfinite().all()
+        torch.testing.assert_close(other, one, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.usefixtures("compiled_code")
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("num_heads", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("fiber_key", "fiber_value"),
+    [
+        ("8x0+16x1", "16x0+8x1+8x2"),
+        ("8x0+8x2", "24x1"),  # no degree in both
+        ("8x1", "8x0+8x1+40x3"),  # keys with fewer degrees
+        ("16x0+8x1+8x4", "8x1"),  # values with fewer degrees
+    ],
+)
+@pytest.mark.parametrize("edges", [0, 1, 64, 150])
+def test_compiled_attention_and_its_gradients_are_those_of_torch(
+    joint: bool, num_heads: int, fiber_key: str, fiber_value: str, edges: int
+) -> None:
+    geometry = geometry_of(torch.randint(0, 9, (edges,)), 11)  # in no order; nodes 9 and 10 have no edge
+    assert_both_attend_alike(num_heads, (Fiber(fiber_key), Fiber(fiber_value)), geometry, joint=joint)
+
+
+@pytest.mark.usefixtures("compiled_code")
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("channels", ["1x0+1x1", "3x0+5x1", "17x0+33x2"])
+def test_compiled_attention_takes_any_number_of_channels(joint: bool, channels: str) -> None:
+    fiber = Fiber(channels)
+    assert_both_attend_alike(1, (fiber, fiber), geometry_of(torch.randint(0, 9, (70,)), 9), joint=joint)
+
+
+@pytest.mark.usefixtures("compiled_code")
+@pytest.mark.parametrize("joint", [False, True])
+def test_one_node_may_have_all_the_edges(joint: bool) -> None:
+    geometry = geometry_of(torch.full((300,), 3), 5)
+    assert_both_attend_alike(2, (Fiber("2x0+2x1"), Fiber("4x0+2x1")), geometry, joint=joint)
+
+
+@pytest.mark.usefixtures("compiled_code")
+def test_compiled_softmax_of_large_logits_is_finite() -> None:
+    geometry = geometry_of(torch.arange(90) // 10, 9)
+    assert_both_attend_alike(2, (Fiber("2x0+2x1"), Fiber("2x0+4x1")), geometry, joint=True, size=1e5)
+
+
+@pytest.mark.usefixtures("compiled_code")
+def test_threads_share_out_the_nodes_and_change_nothing() -> None:
+    geometry = geometry_of(torch.randint(0, 40, (600,)), 40)
+    number, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            fibers = Fiber("2x0+4x1"), Fiber("4x0+2x2")
+            results.append(attention_of("native", 2, fibers, geometry, joint=True))
+    finally:
+        torch.set_num_threads(number)
+    for values in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(results[0], values, strict=True))
+
+
+@pytest.mark.usefixtures("compiled_code")
+def test_what_is_attended_to_may_lie_in_memory_in_any_way() -> None:
+    fiber, geometry = Fiber("2x0+4x1"), geometry_of(torch.randint(0, 6, (40,)), 6)
+    query, key, value = features_of(fiber, 6), features_of(fiber, 40), features_of(fiber, 40)
+    layer = EdgeAttention(2, fiber, fiber, "native")
+    expected = layer(query, key, value, geometry)
+    turned = [{degree: part.mT.contiguous().mT for degree, part in parts.items()} for parts in (query, key, value)]
+    cut = [{degree: part.repeat(2, 2, 1)[len(part) :, part.shape[1] :] for degree, part in p.items()} for p in turned]
+    for parts in (turned, cut):
+        out = layer(*parts, geometry)
+        assert all(torch.equal(expected[degree], out[degree]) for degree in fiber)
+    same = {degree: part[:1].expand(40, -1, -1) for degree, part in value.items()}
+    for degree, part in layer(query, key, same, geometry).items():
+        reached = geometry.in_degree > 0
+        torch.testing.assert_close(part[reached], same[degree][: int(reached.sum())].contiguous())
+
+
+@pytest.mark.usefixtures("compiled_code")
+@pytest.mark.parametrize("joint", [False, True])
+def test_second_gradients_of_compiled_attention_are_exact(joint: bool) -> None:
+    fiber, geometry = Fiber("2x0+2x1"), geometry_of(torch.tensor([2, 0, 0, 1, 2, 2, 2]), 4)
+    layer = EdgeAttention(2, fiber, fiber, "native")
+
+    def output(*leaves: Tensor) -> Tensor:
+        query, key, value = (dict(zip(fiber, leaves[2 * n : 2 * n + 2], strict=True)) for n in range(3))
+        out = layer.joint(query, cat_features(value, key), geometry) if joint else layer(query, key, value, geometry)
+        return torch.cat([part.flatten() for part in out.values()])
+
+    leaves = [part.requires_grad_() for points in (4, 7, 7) for part in features_of(fiber, points).values()]
+    assert torch.autograd.gradcheck(output, leaves, fast_mode=True)
+    assert torch.autograd.gradgradcheck(output, leaves, fast_mode=True)
+
+
+@pytest.mark.usefixtures("compiled_code")
+def test_second_gradients_of_a_block_are_those_of_torch() -> None:
+    """To positions, through convolution and attention, as training on forces needs them."""
+    graph = make_graph(FIBER)
+    results = []
+    for kernel in ("reference", "native"):
+        torch.manual_seed(3)
+        block = SE3AttentionBlock(FIBER, FIBER, 2, num_heads=2, kernel=kernel).double()
+        positions = graph.positions.clone().requires_grad_()
+        moved = replace(graph, positions=positions)
+        energy = sum(value.square().sum() for value in block(moved.features, basis_of(moved, pair=True)).values())
+        (forces,) = torch.autograd.grad(energy, positions, create_graph=True)
+        results.append([forces.detach(), *torch.autograd.grad(forces.square().sum(), list(block.parameters()))])
+    for expected, received in zip(*results, strict=True):
+        assert (expected - received).abs().max() <= 1e-11 * (1 + expected.abs().max())
+
+
+@pytest.mark.usefixtures("compiled_code")
+def test_messages_of_another_number_of_edges_are_refused() -> None:
+    fiber, geometry = Fiber("2x0"), geometry_of(torch.tensor([0, 1, 1]), 2)
+    layer = EdgeAttention(1, fiber, fiber, "native")
+    with pytest.raises(ValueError, match="messages of degree 0: expected 3 edges, got 2"):
+        layer(features_of(fiber, 2), features_of(fiber, 2), features_of(fiber, 3), geometry)
+    with pytest.raises(ValueError, match="query of degree 0: expected 2 nodes, got 1"):
+        layer(features_of(fiber, 1), features_of(fiber, 3), features_of(fiber, 3), geometry)

@@ -11,6 +11,7 @@ import torch
 from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import KERNELS, Sources, get_kernel
+from se3t.nn.kernels.native import MAX_DEGREE
 from se3t.nn.radial import RadialNetwork
 
 FASTEST = {"cpu": "native", "cuda": "triton"}
@@ -22,7 +23,10 @@ _log = logging.getLogger(__name__)
 def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
     """The same sum as the reference kernel, arguments and result alike."""
     length = basis.geometry.length
-    return get_kernel(choose(length.device, length.dtype))(sources, radial, basis, memory)
+    name = choose(length.device, length.dtype)
+    if name == "native" and max(radial.fiber_in.max_degree, radial.fiber_out.max_degree) > MAX_DEGREE:
+        name = FALLBACK
+    return get_kernel(name)(sources, radial, basis, memory)
 
 
 @cache

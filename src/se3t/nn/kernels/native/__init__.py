@@ -36,9 +36,21 @@ from se3t.nn.kernels.native.structures import (
 from se3t.nn.kernels.orders import Layout
 from se3t.nn.radial import RadialNetwork, trunk_layer
 
-__all__ = ["messages", "require", "unavailable"]
+__all__ = ["MAX_DEGREE", "messages", "require", "unavailable"]
+
+MAX_DEGREE = 12
+"""Largest degree that the compiled code has room for."""
 
 Pair: TypeAlias = tuple[int, int]
+_ERRORS = {  # by what the compiled code returns
+    1: (MemoryError, "the compiled kernel found no memory for this convolution"),
+    2: (
+        ValueError,
+        f"kernel native has degrees 0 to {MAX_DEGREE}, and at least one in and one out; use kernel edge_frame",
+    ),
+    3: (IndexError, "edge_index: an edge comes from a node that is not there"),
+}
+_SUMS_BYTES = 4 * 2**30
 _BLOCK = 32  # rows of radial units in a block, as in product.h
 
 
@@ -49,6 +61,7 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
 
     Raises:
         NativeUnavailableError: when there is no compiled code for these tensors.
+        ValueError, IndexError: when a tensor is not of the type or the size that the others ask for.
     """
     length = basis.geometry.length
     require(length.device, length.dtype)
@@ -56,21 +69,41 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
     edge_features = sources.edge_features
     shape = _Shape.of(radial, Fiber({degree: value.shape[1] for degree, value in edge_features.items()}))
     rows = basis.geometry.radial_rows
+    _check_rows(sources, shape, rows.num_edges)
+    index = sources.index if sources.features else None  # without any, each edge has an empty row of its own
+    index = None if index is None else index.to(torch.int64).contiguous()
     dtype = length.dtype
     with torch.autocast("cpu", enabled=False):
         inputs = _Inputs(
             features=tuple(sources.features[degree].to(dtype) for degree in shape.fiber_point),
             edge_features=tuple(edge_features[degree].to(dtype) for degree in shape.fiber_edge),
             frames=tuple(basis.frame(degree) for degree in shape.frame_degrees),
-            invariants=rows.invariants(basis.geometry),
+            invariants=rows.invariants(basis.geometry).to(dtype),
             hidden=tuple(parameter.to(dtype) for parameter in radial.trunk_parameters()),
             layers=tuple(tuple(radial.own_parameters(*pair)) for pair in shape.pairs),
         )
-        outputs = _Messages.apply(shape, rows, sources.index, *inputs.flat())
+        if any(tensor.dtype != dtype for tensor in inputs.flat()):
+            raise ValueError(f"positions are {dtype}, the parameters are not: convert the graph or the model")
+        outputs = _Messages.apply(shape, rows, index, *inputs.flat())
         out = dict(zip(radial.fiber_out, outputs, strict=True))
         if basis.coincident.numel() == 0:
             return out
         return mend(out, sources.gathered(), radial(basis.geometry), radial, basis)
+
+
+def _check_rows(sources: Sources, shape: _Shape, num_edges: int) -> None:
+    """The compiled code sees addresses only: what does not fit is found here or never."""
+    shape.fiber_point.check(sources.features)
+    index = sources.index
+    points = num_edges if index is None else len(next(iter(sources.features.values()), index))
+    counts = {
+        "index": (num_edges if index is None else len(index), num_edges),
+        **{f"features of degree {degree}": (len(value), points) for degree, value in sources.features.items()},
+        **{f"edge_features of degree {d}": (len(value), num_edges) for d, value in sources.edge_features.items()},
+    }
+    for name, (received, expected) in counts.items():
+        if received != expected:
+            raise ValueError(f"{name}: expected {expected} rows, got {received}")
 
 
 @dataclass(frozen=True)
@@ -232,10 +265,10 @@ class _Call:
             self.arrays["edge_features"] = self._edge_fields(inputs.edge_features)
         self.integers = {
             "num_edges": self.num_edges,
-            "num_points": inputs.features[0].shape[0] if inputs.features else 1,
+            "num_points": inputs.features[0].shape[0] if inputs.features else self.num_edges,
             "num_rows": len(rows.first),
             "num_pairs": len(rows.second),
-            "num_threads": max(1, min(torch.get_num_threads(), len(rows.first) // _BLOCK)),
+            "num_threads": self._num_threads(len(rows.first)),
             "num_inputs": self.like.shape[1],
             "num_units": inputs.hidden[0].shape[-1],
             "num_trunks": inputs.hidden[0].shape[0],
@@ -246,15 +279,22 @@ class _Call:
         }
         self.tensors = {"first": rows.first, "second": rows.second, "index": index, "invariants": self.like}
 
+    def _num_threads(self, num_rows: int) -> int:
+        """No more than there is work for, nor than their sums of gradients leave room for: each thread has its own."""
+        of_points = sum(value.numel() for value in self.inputs.features)
+        of_layers = sum(parameter.numel() for layer in self.inputs.layers for parameter in layer)
+        room = _SUMS_BYTES // max(1, (of_points + of_layers) * self.like.element_size())
+        return max(1, min(torch.get_num_threads(), num_rows // _BLOCK, room))
+
     def _by_degree(self, tensors: Sequence[Tensor]) -> Any:
         by_degree = dict(zip(self.shape.frame_degrees, tensors, strict=True))
         return addresses(by_degree.get(degree) for degree in range(max(by_degree, default=0) + 1))
 
     def _point_fields(self, tensors: Sequence[Tensor]) -> Any:
-        return _fields_by_degree(tensors, self.shape.fiber_point, self.shape.fiber_in)
+        return _fields_by_degree(tensors, self.shape.fiber_point, self.shape.fiber_in, self.like)
 
     def _edge_fields(self, tensors: Sequence[Tensor]) -> Any:
-        return _fields_by_degree(tensors, self.shape.fiber_edge, self.shape.fiber_in)
+        return _fields_by_degree(tensors, self.shape.fiber_edge, self.shape.fiber_in, self.like)
 
     def forward(self) -> tuple[Tensor, ...]:
         out = tuple(
@@ -301,14 +341,16 @@ class _Call:
             setattr(call, name, ctypes.addressof(array))
         for name, tensor in (self.tensors | tensors).items():
             setattr(call, name, address(tensor))
-        if compiled(self.like.dtype).convolve(ctypes.byref(call), int(backward)):
-            raise MemoryError("the compiled kernel found no memory for this convolution")
+        status = compiled(self.like.dtype).convolve(ctypes.byref(call), int(backward))
+        if status:
+            kind, words = _ERRORS[status]
+            raise kind(words)
 
 
-def _fields_by_degree(tensors: Sequence[Tensor], fiber: Fiber, places: Fiber) -> Any:
+def _fields_by_degree(tensors: Sequence[Tensor], fiber: Fiber, places: Fiber, like: Tensor) -> Any:
     """One field for every degree of ``places``, without numbers where ``fiber`` has none."""
     by_degree = dict(zip(fiber, tensors, strict=True))
-    nothing = tensors[0].new_empty(0, 0, 0)
+    nothing = like.new_empty(0, 0, 0)
     return fields([by_degree.get(degree, nothing) for degree in places])
 
 

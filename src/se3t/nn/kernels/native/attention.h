@@ -136,7 +136,9 @@ INLINE void ask_for_field(
     for (i64 i = 0; i < count; i++) {
         const REAL *row = field[i].data + edge * field[i].row;
         for (i64 c = 0; c < 2 * degrees[i] + 1; c++, row += field[i].component)
-            for (i64 u = 0; u < channels[i]; u += 64 / REAL_BYTES) __builtin_prefetch(row + u, write);
+            for (i64 u = 0; u < channels[i]; u += 64 / REAL_BYTES) /* the compilers ask for a literal */
+                if (write) __builtin_prefetch(row + u, 1);
+                else __builtin_prefetch(row + u, 0);
     }
 }
 

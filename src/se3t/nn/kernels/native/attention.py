@@ -46,6 +46,9 @@ def attend(
 
     Returns:
         ``[node, C_value, 2l+1]`` by degree, the channels of a component next to each other in memory.
+
+    Raises:
+        ValueError: when a tensor has not one row for every node or edge.
     """
     fibers = (shape.fiber_value + shape.fiber_key,) if shape.joint else (shape.fiber_value, shape.fiber_key)
     require(geometry.length.device, geometry.length.dtype)
@@ -53,6 +56,14 @@ def attend(
         *(query[degree] for degree in shape.fiber_key),
         *(_channels_together(part[degree]) for part, fiber in zip(messages, fibers, strict=True) for degree in fiber),
     ]
+    for degree, value in query.items():
+        if len(value) != geometry.num_nodes:
+            raise ValueError(f"query of degree {degree}: expected {geometry.num_nodes} nodes, got {len(value)}")
+    for part in messages:
+        for degree, value in part.items():
+            if len(value) != len(geometry.source):
+                edges = len(geometry.source)
+                raise ValueError(f"messages of degree {degree}: expected {edges} edges, got {len(value)}")
     out = _Attend.apply(composed, shape, geometry, *tensors)
     return dict(zip(shape.fiber_value, out, strict=True))
 

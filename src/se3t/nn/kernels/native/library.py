@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import logging
@@ -48,15 +49,25 @@ def compiled(dtype: torch.dtype) -> ctypes.CDLL:
     compiler = _compiler()
     name, size = REALS[dtype]
     path = _folder() / f"native-{name}-{_key(compiler)}.so"
-    if not path.exists():
-        _compile(compiler, path, (f"-DREAL={name}", f"-DREAL_BYTES={size}"))
+    try:
+        if not path.exists():
+            _compile(compiler, path, (f"-DREAL={name}", f"-DREAL_BYTES={size}"))
+    except OSError as error:  # a full disk
+        raise NativeUnavailableError(f"{path} cannot be written ({error})") from error
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailableError(f"{path} cannot be loaded ({error}); remove it to compile it again") from error
-    if loaded.real_bytes() != size:
+    if not _is_ours(loaded, size):
         raise NativeUnavailableError(f"{path} is not what its name says; remove it to compile it again")
     return loaded
+
+
+def _is_ours(loaded: ctypes.CDLL, size: int) -> bool:
+    try:
+        return bool(loaded.real_bytes() == size)
+    except AttributeError:  # a library without that function
+        return False
 
 
 def unavailable(device: torch.device, dtype: torch.dtype = torch.float32) -> str | None:
@@ -125,11 +136,11 @@ def _output(command: list[str]) -> str:
 
 
 def _folder() -> Path:
-    wanted = os.environ.get(CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se3t"
-    folder = Path(wanted)
     try:
+        wanted = os.environ.get(CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se3t"
+        folder = Path(wanted)
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return _own_temporary_folder()
     return folder if os.access(folder, os.W_OK) else _own_temporary_folder()
 
@@ -137,7 +148,9 @@ def _folder() -> Path:
 @cache
 def _own_temporary_folder() -> Path:
     """New for every process: what lies ready in a folder that others write to is not to be trusted."""
-    return Path(tempfile.mkdtemp(prefix="se3t-"))
+    folder = tempfile.mkdtemp(prefix="se3t-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _compile(compiler: str, path: Path, defines: tuple[str, ...]) -> None:
@@ -154,5 +167,6 @@ def _compile(compiler: str, path: Path, defines: tuple[str, ...]) -> None:
             if done.returncode == 0:
                 result.replace(path)
                 return
-            message = done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"status {done.returncode}"
+            lines = done.stderr.splitlines()
+            message = next((line for line in lines if "error" in line), f"status {done.returncode}")
     raise NativeUnavailableError(f"{compiler} cannot compile it: {message}")

@@ -98,7 +98,7 @@ static void hidden_forward(
                 STORE(value + h, v * LOAD(gain + h) + LOAD(shift + h));
             }
         }
-        for (i64 h = 0; h < width; h++) value[h] = value[h] > 0 ? value[h] : 0;
+        for (i64 h = 0; h < width; h++) value[h] = value[h] < 0 ? 0 : value[h]; /* NaN stays */
     }
 }
 
@@ -114,7 +114,7 @@ static void hidden_backward(
     for (int p = 0; p < BLOCK; p++) {
         REAL *own = grad + p * width;
         const REAL *value = out + p * width, *x = normal + p * width;
-        for (i64 h = 0; h < width; h++) own[h] = value[h] > 0 ? own[h] : 0;
+        for (i64 h = 0; h < width; h++) own[h] = value[h] <= 0 ? 0 : own[h];
         if (layer->layer_norm) {
             vec total = {0}, product = {0};
             for (i64 h = 0; h < width; h += VL) {
