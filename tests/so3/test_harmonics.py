@@ -277,3 +277,21 @@ def test_legendre_equals_scipy() -> None:
     theirs = torch.from_numpy(assoc_legendre_p_all(12, 12, x.numpy())[0])  # with the phase (−1)^m
     for (degree, order), value in associated_legendre(12, x).items():
         torch.testing.assert_close(value, (-1) ** order * theirs[degree, order], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_function_transforms_give_the_derivatives_of_autograd(normalize: bool) -> None:
+    vectors = torch.cat((_directions(20), torch.zeros(1, 3, dtype=torch.float64)))
+    weight = torch.randn(25, dtype=torch.float64)
+
+    def total(vectors: Tensor) -> Tensor:
+        return (spherical_harmonics(4, vectors, normalize) @ weight).square().sum()
+
+    def slope(vectors: Tensor) -> Tensor:
+        return torch.func.grad(total)(vectors).square().sum()
+
+    leaf = vectors.clone().requires_grad_()
+    (first,) = torch.autograd.grad(total(leaf), leaf, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), leaf)
+    torch.testing.assert_close(torch.func.grad(total)(vectors), first.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(torch.func.grad(slope)(vectors), second, rtol=1e-9, atol=1e-9)

@@ -88,12 +88,21 @@ def test_fibers_and_sizes_are_those_of_the_graphs(task: NBodyTask) -> None:
     assert graph.edge_scalars.shape == (2 * PARTICLES * (PARTICLES - 1), task.num_edge_scalars)
 
 
-def test_edges_of_a_batch_size_are_built_once(task: NBodyTask) -> None:
-    first, second = (task.graph(task.batch("train", torch.arange(3) + shift)) for shift in (0, 4))
-    assert first.edge_index is second.edge_index
-    for count in range(1, 12):  # and not kept without end
-        task.graph(task.batch("train", torch.arange(count)))
-    assert len(task._templates) <= 8
+def test_edges_of_a_batch_size_are_built_once_and_kept_until_the_data_move(task: NBodyTask) -> None:
+    """Captured training steps read them where they lie."""
+
+    def graph(count: int, first: int = 0) -> Graph:
+        return task.graph(task.batch("train", first + torch.arange(count)))
+
+    kept = graph(3)
+    for count in range(1, 12):
+        graph(count)
+    later = graph(3, first=4)
+    assert later.edge_index is kept.edge_index
+    assert later.batch is kept.batch
+    assert later.pairing is kept.pairing
+    task.to("cpu", torch.float64)
+    assert graph(3).edge_index is not kept.edge_index
 
 
 def test_loss_is_the_mean_of_both_errors(task: NBodyTask, dataset: NBodyDataset) -> None:

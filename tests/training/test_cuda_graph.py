@@ -5,22 +5,26 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from se3t.config import Config, TrainerConfig
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph, fully_connected
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import EquivariantBasis
 from se3t.nn.kernels.edge_frame import without_reading_values
+from se3t.tasks.base import Task
 from se3t.training import cuda_graph
-from se3t.training.cuda_graph import Recorded, StepGraphs, set_lr, unavailable
+from se3t.training.cuda_graph import Recorded, StepGraphs
+from se3t.training.module import TrainingModule
 
 HIDDEN, OUT = Fiber("4x0+4x1+4x2"), Fiber("2x1")
 READS = {
@@ -161,15 +165,11 @@ def test_without_a_device_every_step_runs_eagerly_and_the_log_says_why_once(capl
     model = nn.Linear(3, 2)
     twin = copy.deepcopy(model)
     optimizers = [torch.optim.Adam(part.parameters(), lr=0.1) for part in (model, twin)]
-    clipped: list[float] = []
-
-    def clip() -> None:
-        clipped.append(float(nn.utils.clip_grad_norm_(model.parameters(), 1e9)))
-
-    steps = StepGraphs(loss_of(model), model.parameters(), optimizers[0], after_backward=clip)
+    steps = StepGraphs(loss_of(model), model.parameters())
     with caplog.at_level(logging.WARNING):
         for inputs, target in batches(4, 4, 4, 7):
             received = steps(inputs, target)
+            optimizers[0].step()
             optimizers[1].zero_grad()
             expected = loss_of(twin)(inputs, target)
             expected.backward()
@@ -177,14 +177,13 @@ def test_without_a_device_every_step_runs_eagerly_and_the_log_says_why_once(capl
             assert torch.equal(received, expected.detach())
             assert not received.requires_grad
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), twin.parameters(), strict=True))
-    assert len(clipped) == 4
     assert [record.getMessage() for record in caplog.records] == [
         "CUDA graphs are not used: the batch is on cpu, they need a CUDA device"
     ]
     assert steps.recorded == {}
 
 
-def test_without_an_optimiser_a_step_ends_with_fresh_gradients() -> None:
+def test_a_step_ends_with_fresh_gradients() -> None:
     model = nn.Linear(3, 2)
     steps = StepGraphs(loss_of(model), model.parameters())
     (batch,) = batches(4)
@@ -216,7 +215,7 @@ class Recorder:
         self.captured: list[int] = []
         self.replayed: list[int] = []
         self.fails = fails
-        monkeypatch.setattr(cuda_graph, "unavailable", lambda device, optimizer: None)
+        monkeypatch.setattr(cuda_graph, "unavailable", lambda device: None)
         recorder = self
         monkeypatch.setattr(StepGraphs, "_record", lambda steps, batch: recorder.record(steps, batch))
 
@@ -255,16 +254,6 @@ def test_each_shape_is_captured_once_when_it_comes_again_and_replayed_from_then_
         torch.testing.assert_close(received, value.detach())
 
 
-def test_what_a_step_depends_on_besides_the_batch_has_captures_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder, model = Recorder(monkeypatch), nn.Linear(3, 2)
-    steps = StepGraphs(loss_of(model), model.parameters())
-    for (inputs, target), paired in zip(batches(*[4] * 6), [True, False, True, False, True, False], strict=True):
-        steps(inputs, target, key=paired)
-    steps(inputs.double().float(), target, key=True)
-    assert recorder.captured == [4, 4]
-    assert len(recorder.replayed) == 5
-
-
 def test_more_shapes_than_there_is_room_for_run_eagerly(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -293,21 +282,70 @@ def test_a_step_that_cannot_be_captured_runs_eagerly_from_then_on(
     assert len(caplog.records) == 1
 
 
-def test_an_optimiser_that_lives_on_the_host_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight = nn.Parameter(torch.zeros(3))
-    cases = {
-        "capturable=True": torch.optim.Adam([weight], lr=0.1),
-        "as a tensor": torch.optim.Adam([weight], lr=0.1, capturable=True),
-    }
-    for words, optimizer in cases.items():
-        assert words in str(unavailable("cuda", optimizer))
-    assert unavailable("cuda", torch.optim.Adam([weight], lr=torch.tensor(0.1), capturable=True)) is None
+def test_after_a_clear_every_shape_is_captured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, model = Recorder(monkeypatch), nn.Linear(3, 2)
+    steps = StepGraphs(loss_of(model), model.parameters(), capacity=1)
+    for inputs, target in batches(4, 4, 5):
+        steps(inputs, target)
+    steps.clear()
+    for inputs, target in batches(5, 5, 5):
+        torch.testing.assert_close(steps(inputs, target), loss_of(model)(inputs, target).detach())
+    assert recorder.captured == [4, 5]
+    assert recorder.replayed == [4, 5, 5]
 
 
-@pytest.mark.parametrize("as_tensor", [False, True])
-def test_a_learning_rate_is_changed_where_a_captured_step_reads_it(as_tensor: bool) -> None:
-    lr = torch.tensor(0.1) if as_tensor else 0.1
-    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(3))], lr=lr, capturable=as_tensor)
-    set_lr(optimizer, 0.25)
-    assert float(optimizer.param_groups[0]["lr"]) == 0.25
-    assert (optimizer.param_groups[0]["lr"] is lr) == as_tensor
+def test_a_clear_forgets_why_nothing_could_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, model = Recorder(monkeypatch, fails=True), nn.Linear(3, 2)
+    steps = StepGraphs(loss_of(model), model.parameters())
+    for inputs, target in batches(4, 4):
+        steps(inputs, target)
+    steps.clear()
+    assert steps.reason is None
+    recorder.fails = False
+    for inputs, target in batches(4, 4):
+        steps(inputs, target)
+    assert recorder.captured == [4]
+
+
+class Streams:
+    """In place of CUDA's streams: which one is the current one, and a capture that keeps its own when it cannot end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current: Any = MagicMock(name="stream of the caller")
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: MagicMock(name="side stream"))
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self.current)
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(self, "current", stream))
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", MagicMock)
+        monkeypatch.setattr(torch.cuda, "graph", self.capture)
+        monkeypatch.setattr(cuda_graph, "unavailable", lambda device: None)
+
+    @contextmanager
+    def capture(self, graph: object) -> Iterator[None]:
+        self.current = MagicMock(name="stream of the capture")
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def test_a_capture_that_fails_leaves_the_caller_on_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, model = Streams(monkeypatch), nn.Linear(3, 2)
+    before = streams.current
+    steps = StepGraphs(loss_of(model), model.parameters())
+    for inputs, target in batches(4, 4, 4):
+        torch.testing.assert_close(steps(inputs, target), loss_of(model)(inputs, target).detach())
+    assert steps.reason == "the step cannot be captured: operation failed due to a previous error during capture"
+    assert streams.current is before
+
+
+def test_captures_are_forgotten_when_the_data_move() -> None:
+    task = MagicMock(spec=Task)
+    config = Config(trainer=TrainerConfig(cuda_graph=True))
+    module = TrainingModule(nn.Linear(3, 2), task, config)
+    module.trainer = MagicMock()
+    assert module.graphs is not None
+    module.graphs.recorded[(((4,), torch.int64, torch.device("cpu")),)] = MagicMock(spec=Recorded)
+    module.setup("fit")
+    task.to.assert_called_once()
+    assert module.graphs.recorded == {}

@@ -120,15 +120,14 @@ class _FusedMessages(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         count = len(ctx.needs_input_grad) - 4
         tensors, results = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        if torch.is_grad_enabled():  # a second derivative may be asked for
+            function = partial(_composed, ctx.composed, ctx.layout, ctx.frame_degrees)
+            return (None, None, None, None, *gradients_of(function, tensors, grads))
         inputs = Inputs.unflat(ctx.layout, ctx.frame_degrees, tensors)
         out_grads = dict(zip(ctx.layout.fiber_out, grads, strict=True))
-        if torch.is_grad_enabled():  # a second derivative may be asked for
-            composed, layout, frame_degrees = ctx.composed, ctx.layout, ctx.frame_degrees
-            found = gradients_of(partial(_composed, composed, layout, frame_degrees), tensors, grads)
-        else:
-            out = dict(zip(ctx.layout.fiber_out, results, strict=True)) if results else None
-            with torch.autocast(grads[0].device.type, enabled=False):
-                found = _gradients(ctx.engine(ctx.layout, inputs), inputs, out, out_grads)
+        out = dict(zip(ctx.layout.fiber_out, results, strict=True)) if results else None
+        with torch.autocast(grads[0].device.type, enabled=False):
+            found = _gradients(ctx.engine(ctx.layout, inputs), inputs, out, out_grads)
         return (None, None, None, None, *found)
 
 

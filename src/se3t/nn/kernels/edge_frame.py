@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -103,7 +103,7 @@ def composed_messages(
     return rotate_back(components(products, layout.fiber_out), frames)
 
 
-@lru_cache(maxsize=256)
+@cache  # never dropped: captured training steps read it where it lies
 def path_to_order(degree_out: int, degree_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Constant map from paths p (ascending J) to (a_0, a_1 …, b_1 …), ``[order, path]``; made in float64, cast last."""
     with torch.inference_mode(False):  # kept for later calls, which may train

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
@@ -56,7 +56,7 @@ class Plan:
         return torch.stack([part.sum(0) for part in values.split(counts)])
 
 
-@lru_cache(maxsize=512)
+@cache  # never dropped: captured training steps read it where it lies
 def plan(depths: tuple[int, ...], widths: tuple[int, ...], trunks: Table, block: int, device: torch.device) -> Plan:
     """Divide a matrix of blocks among tiles.
 

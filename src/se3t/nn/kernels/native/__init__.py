@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import torch
@@ -34,6 +34,7 @@ from se3t.nn.kernels.native.structures import (
     integers,
 )
 from se3t.nn.kernels.orders import Layout
+from se3t.nn.kernels.second_order import gradients_of
 from se3t.nn.radial import RadialNetwork, trunk_layer
 
 __all__ = ["MAX_DEGREE", "messages", "require", "unavailable"]
@@ -202,7 +203,8 @@ class _Messages(torch.autograd.Function):
         wanted = ctx.needs_input_grad[3:]
         tensors, out = ctx.saved_tensors[: len(wanted)], ctx.saved_tensors[len(wanted) :]
         if torch.is_grad_enabled():  # a second derivative may be asked for
-            return (None, None, None, *_composed_gradients(ctx.shape, ctx.rows, ctx.index, tensors, grads))
+            function = partial(_composed, ctx.shape, ctx.rows, ctx.index)
+            return (None, None, None, *gradients_of(function, tensors, grads))
         call = _Call(ctx.shape, ctx.rows, ctx.index, ctx.shape.unflat(tensors).contiguous())
         first = len(call.inputs.features)
         last = first + len(call.inputs.edge_features)
@@ -211,8 +213,9 @@ class _Messages(torch.autograd.Function):
         return (None, None, None, *(grad if want else None for grad, want in zip(found, wanted, strict=True)))
 
 
-def _composed(shape: _Shape, rows: RadialRows, index: Tensor | None, inputs: _Inputs) -> Features:
+def _composed(shape: _Shape, rows: RadialRows, index: Tensor | None, tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same in terms of torch's operations, differentiable any number of times."""
+    inputs = shape.unflat(tensors)
     step = len(inputs.hidden) // 2
     hidden = inputs.invariants[None]
     for layer in (inputs.hidden[:step], inputs.hidden[step:]):
@@ -229,19 +232,8 @@ def _composed(shape: _Shape, rows: RadialRows, index: Tensor | None, inputs: _In
     by_edge = [trunk.index_select(0, rows.row_of_edge) for trunk in hidden]
     mixing = {pair: path_to_order(*pair, hidden.dtype, hidden.device) for pair in shape.pairs}
     layout = Layout(shape.fiber_in, shape.fiber_out, trunks, mixing, repeat=1)
-    return composed_messages(layout, gathered, frames, by_edge, layers)
-
-
-def _composed_gradients(
-    shape: _Shape, rows: RadialRows, index: Tensor | None, tensors: Sequence[Tensor], grads: Sequence[Tensor]
-) -> list[Tensor | None]:
-    # One input may depend on another, as frames of degree 2 on those of degree 1: views are apart from each other.
-    views = [tensor.view_as(tensor) for tensor in tensors]
-    out = _composed(shape, rows, index, shape.unflat(views))
-    wanted = [view for view in views if view.requires_grad]
-    values = [out[degree] for degree in shape.fiber_out]
-    found = iter(torch.autograd.grad(values, wanted, list(grads), create_graph=True, allow_unused=True))
-    return [next(found) if view.requires_grad else None for view in views]
+    out = composed_messages(layout, gathered, frames, by_edge, layers)
+    return [out[degree] for degree in shape.fiber_out]
 
 
 class _Call:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.kernels.native.library import compiled, require
 from se3t.nn.kernels.native.structures import Attention, component_major, fields, integers
+from se3t.nn.kernels.second_order import gradients_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, weights = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may be asked for
-            found = _composed_gradients(ctx.composed, ctx.shape, tensors, grads)
+            found = gradients_of(partial(_composed, ctx.composed, ctx.shape), tensors, grads)
         else:
             call = _Call(ctx.shape, ctx.geometry, tensors)
             own = [_empty_like(tensor) for tensor in tensors]
@@ -117,17 +119,11 @@ def _empty_like(tensor: Tensor) -> Tensor:
     return component_major(rows, channels, components, tensor)
 
 
-def _composed_gradients(
-    composed: Callable[..., Features], shape: Shape, tensors: Sequence[Tensor], grads: Sequence[Tensor]
-) -> list[Tensor | None]:
-    views = [tensor.view_as(tensor) for tensor in tensors]
-    query, value, key = _split(shape, views)
+def _composed(composed: Callable[..., Features], shape: Shape, tensors: Sequence[Tensor]) -> list[Tensor]:
+    query, value, key = _split(shape, tensors)
     by_key = [dict(zip(shape.fiber_key, part, strict=True)) for part in (query, key)]
     out = composed(*by_key, dict(zip(shape.fiber_value, value, strict=True)))
-    wanted = [view for view in views if view.requires_grad]
-    values = [out[degree] for degree in shape.fiber_value]
-    found = iter(torch.autograd.grad(values, wanted, list(grads), create_graph=True, allow_unused=True))
-    return [next(found) if view.requires_grad else None for view in views]
+    return [out[degree] for degree in shape.fiber_value]
 
 
 class _Call:

@@ -132,11 +132,13 @@ static void unmake_units(Worker *worker, Part part, i64 block) {
     i64 width = worker->second->width, inputs_size = BLOCK * conv->num_inputs, size = BLOCK * width;
     REAL *inputs = worker->scratch, *input_grads = inputs + inputs_size, *sum = input_grads + inputs_size;
     REAL *middle = sum + inputs_size, *value = middle + size, *normal = value + size, *last_normal = normal + size;
-    REAL *middle_grads = last_normal + size, scale[BLOCK], last_scale[BLOCK];
+    REAL *middle_grads = last_normal + size, *grads = middle_grads + size, scale[BLOCK], last_scale[BLOCK];
     read_inputs(conv, part, inputs);
     memset(sum, 0, sizeof(REAL) * inputs_size);
     for (i64 t = 0; t < conv->num_trunks; t++) {
-        REAL *grads = worker->unit_grads + (block * conv->num_trunks + t) * size;
+        i64 place = block * conv->num_trunks + t;
+        spread_unit_grads(worker->active + place * worker->layout->num_layer_rows,
+                          worker->num_active[place] - conv->has_bias, worker->unit_grads + place * size, width, grads);
         hidden_forward(worker->first, t, inputs, conv->num_inputs, middle, normal, scale);
         hidden_forward(worker->second, t, middle, width, value, last_normal, last_scale);
         hidden_backward(worker->second, &worker->second_grads, t, middle, width, value, last_normal, last_scale, grads, middle_grads);
@@ -365,7 +367,7 @@ static void multiply(Worker *worker, const Part *parts, i64 count, int backward)
                             out + p * row_step, layout->out_stride[tile->order]);
                 add_layer_grads(units, active, num_active, worker->weights, stride, flat, worker->layer_grads + place, tile->stride);
                 add_unit_grads(active, num_active - conv->has_bias, worker->layer + place, tile->stride, worker->weights,
-                               stride, flat, worker->unit_grads + unit_place * BLOCK * width, width);
+                               stride, flat, worker->unit_grads + unit_place * BLOCK * width);
             }
         }
     }
@@ -377,7 +379,7 @@ static void work(Worker *worker, i64 first, i64 last, int backward) {
     const Layout *layout = worker->layout;
     i64 width = worker->second->width;
     while (first < last) {
-        Part parts[64];
+        Part parts[64] = {{0}};
         i64 count = 0;
         while (count < worker->at_once && first < last) { /* of one kind */
             Part next = part_of(conv, first);

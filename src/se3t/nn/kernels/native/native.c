@@ -72,7 +72,7 @@ static void cut_worker(Room *room, const Convolution *conv, const Layout *layout
     worker->units = cut(room, count * units * BLOCK, sizeof(REAL));
     worker->active = cut(room, count * units, sizeof(i64));
     worker->num_active = cut(room, count * conv->num_trunks, sizeof(i64));
-    i64 hidden = BLOCK * (3 * conv->num_inputs + 5 * width), edge = 3 * (layout->in_size + layout->out_size);
+    i64 hidden = BLOCK * (3 * conv->num_inputs + 6 * width), edge = 3 * (layout->in_size + layout->out_size);
     worker->scratch = cut(room, larger(hidden, edge), sizeof(REAL));
     if (!backward) return;
     worker->stack_grads = cut(room, count * stack, sizeof(REAL));

@@ -113,12 +113,14 @@ static void add_layer_grads(
         layer_columns(1, units, active, num_active, grads + column, stride, layer_grads + column, layer_stride);
 }
 
-/* unit_grads[p][unit] += sum over columns of layer[unit][column] grads[p][column]; not for the unit of the bias. */
+/* Sums of the products of every row p of `grads` with every active row of the layer, not for the unit of the bias.
+   Compact, so that a vector of sums is added at once: unit_grads[group of RIGHT units][p][unit of the group]. */
+enum { LEFT = 4, RIGHT = VL / 4 };
+
 static void add_unit_grads(
     const i64 *active, i64 num_active, const REAL *layer, i64 layer_stride, const REAL *grads, i64 stride, i64 flat,
-    REAL *unit_grads, i64 unit_stride
+    REAL *unit_grads
 ) {
-    enum { LEFT = 4, RIGHT = VL / 4 };
     for (i64 h = 0; h < num_active; h += RIGHT) {
         const REAL *row[RIGHT];
         for (int i = 0; i < RIGHT; i++) row[i] = layer + active[smaller(h + i, num_active - 1)] * layer_stride;
@@ -137,13 +139,18 @@ static void add_unit_grads(
 #pragma GCC unroll 4
                     for (int j = 0; j < RIGHT; j++) part[i * RIGHT + j] += left[i] * right[j];
             }
-            REAL total[VL];
-            STORE(total, sums_of(part));
-            for (int i = 0; i < LEFT; i++)
-                for (int j = 0; j < smaller(RIGHT, num_active - h); j++)
-                    unit_grads[(p + i) * unit_stride + active[h + j]] += total[i * RIGHT + j];
+            REAL *place = unit_grads + h * BLOCK + p * RIGHT;
+            STORE(place, LOAD(place) + sums_of(part));
         }
     }
+}
+
+/* From there to [p][unit] of all units; those that are not active have no gradient. */
+static void spread_unit_grads(const i64 *active, i64 num_active, const REAL *compact, i64 width, REAL *out) {
+    memset(out, 0, sizeof(REAL) * BLOCK * width);
+    for (i64 h = 0; h < num_active; h++)
+        for (int p = 0; p < BLOCK; p++)
+            out[p * width + active[h]] = compact[h / RIGHT * RIGHT * BLOCK + p * RIGHT + h % RIGHT];
 }
 
 /* out[s][row] += sum over columns of weights[row][column] stack[s][column], for `sides` vectors s. */
@@ -166,11 +173,21 @@ INLINE void apply_sides(
                 for (int s = 0; s < sides; s++) part[s * group + r] += left[s] * right;
             }
         }
-        REAL total[VL];
-        STORE(total, sums_of(part));
+        vec total = sums_of(part);
         const int count = (int)smaller(group, rows - row);
-        for (int s = 0; s < sides; s++)
-            for (int r = 0; r < count; r++) out[s * out_stride + row + r] += total[s * group + r];
+        if (sides == 1 && count == group) {
+            STORE(out + row, LOAD(out + row) + total);
+            continue;
+        }
+        REAL sums[VL];
+        STORE(sums, total);
+        for (int s = 0; s < sides; s++) {
+            REAL *place = out + s * out_stride + row;
+            if (count == group)
+                for (int r = 0; r < group; r++) place[r] += sums[s * group + r]; /* a constant number: one vector */
+            else
+                for (int r = 0; r < count; r++) place[r] += sums[s * group + r];
+        }
     }
 }
 

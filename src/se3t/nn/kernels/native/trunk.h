@@ -102,6 +102,22 @@ static void hidden_forward(
     }
 }
 
+/* weight_grads[i] += sum over p of input[p][i] grad[p], one vector of units, `count` inputs i. */
+INLINE void add_weight_grads(
+    const int count, const REAL *input, i64 input_stride, const REAL *grad, i64 width, REAL *weight_grads
+) {
+    vec sum[ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) sum[i] = LOAD(weight_grads + i * width);
+    for (int p = 0; p < BLOCK; p++) {
+        vec own = LOAD(grad + p * width);
+#pragma GCC unroll 8
+        for (int i = 0; i < count; i++) sum[i] += input[p * input_stride + i] * own;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) STORE(weight_grads + i * width, sum[i]);
+}
+
 /* grad [BLOCK][width] of the result, overwritten -> gradients of the parameters, and of the input where asked for. */
 static void hidden_backward(
     const Hidden *layer, Hidden *grads, i64 trunk, const REAL *input, i64 input_stride, const REAL *out,
@@ -132,16 +148,21 @@ static void hidden_backward(
         }
         for (i64 h = 0; h < width; h += VL) STORE(bias_grad + h, LOAD(bias_grad + h) + LOAD(own + h));
     }
-    for (i64 h = 0; h < width; h += VL)
-        for (i64 i = 0; i < inputs; i++) {
-            vec sum = LOAD(weight_grad + i * width + h);
-            for (int p = 0; p < BLOCK; p++) sum += input[p * input_stride + i] * LOAD(grad + p * width + h);
-            STORE(weight_grad + i * width + h, sum);
-        }
+    for (i64 h = 0; h < width; h += VL) {
+        i64 i = 0;
+        for (; i + ROWS <= inputs; i += ROWS) add_weight_grads(ROWS, input + i, input_stride, grad + h, width, weight_grad + i * width + h);
+        for (; i < inputs; i++) add_weight_grads(1, input + i, input_stride, grad + h, width, weight_grad + i * width + h);
+    }
     for (int p = 0; p < BLOCK && input_grads; p++)
-        for (i64 i = 0; i < inputs; i++) {
-            vec sum = {0};
-            for (i64 h = 0; h < width; h += VL) sum += LOAD(grad + p * width + h) * LOAD(weight + i * width + h);
-            input_grads[p * input_stride + i] = sum_of(sum);
+        for (i64 i = 0; i < inputs; i += VL) {
+            vec part[VL];
+            for (int j = 0; j < VL; j++) {
+                part[j] = (vec){0};
+                const REAL *row = weight + smaller(i + j, inputs - 1) * width;
+                for (i64 h = 0; h < width; h += VL) part[j] += LOAD(grad + p * width + h) * LOAD(row + h);
+            }
+            REAL sums[VL];
+            STORE(sums, sums_of(part));
+            memcpy(input_grads + p * input_stride + i, sums, sizeof(REAL) * smaller(VL, inputs - i));
         }
 }
