@@ -13,8 +13,9 @@ from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
-import dgl_stand_in  # the file beside this one
+import dgl_stand_in  # the files beside this one
 import torch
+from dgl_workload import attention_layers, check_shapes, graph_of, require_offered, training_step
 from torch import Tensor, nn
 
 from se3t.bench.workloads import Workload
@@ -89,28 +90,22 @@ def build(workload: Workload, num_layers: int | str | None = None) -> tuple[Call
 
     Raises:
         ImportError: when their code is missing.
-        NotImplementedError: for radial networks of another width than theirs.
+        NotImplementedError: on another device than the CPU, and for radial networks of another width than theirs.
         ValueError: for an output of another shape.
     """
-    if workload.radial_hidden != 32:
-        raise NotImplementedError(f"radial_hidden={workload.radial_hidden}: their radial networks are always 32 wide")
-    layers = workload.num_layers - (workload.fiber_last is None) if num_layers is None else int(num_layers)
+    require_offered(workload)
+    layers = attention_layers(workload, num_layers)
     modules, fibers, behind_stand_in = load()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(workload.seed)
         model = Model(modules, fibers, workload, layers)
     forward = partial(model, *batch(workload))
-
-    def step() -> None:
-        model.zero_grad(set_to_none=True)
-        torch.cat([value.flatten() for value in forward().values()]).square().mean().backward()
-
-    _check_shapes(forward, workload)
+    check_shapes(forward, workload, PACKAGE)
     description = (
         f"the authors' equivariant_attention, {layers} attention layers and an output layer, "
         f"{weights_per_edge(model):,} radial weights per edge"
     )
-    return step, description + (", behind a stand-in for DGL" if behind_stand_in else "")
+    return training_step(model, forward), description + (", behind a stand-in for DGL" if behind_stand_in else "")
 
 
 def load() -> tuple[ModuleType, ModuleType, bool]:
@@ -135,13 +130,7 @@ def load() -> tuple[ModuleType, ModuleType, bool]:
 
 def batch(workload: Workload) -> tuple[Any, dict[str, Tensor]]:
     """The workload's batch as a DGL graph with positions and edge scalars, and the features of its nodes by degree."""
-    import dgl
-
-    ours = workload.graph(torch.float32, "cpu")
-    graph = dgl.graph((ours.source, ours.target), num_nodes=ours.num_nodes)
-    graph.set_batch_num_nodes(torch.bincount(ours.batch, minlength=ours.num_graphs))
-    graph.set_batch_num_edges(torch.bincount(ours.batch[ours.target], minlength=ours.num_graphs))
-    graph.ndata["x"] = ours.positions
+    ours, graph = workload.graph(torch.float32, "cpu"), graph_of(workload, positions="x")
     if ours.edge_scalars is not None:
         graph.edata["w"] = ours.edge_scalars
     return graph, {str(degree): value for degree, value in ours.features.items()}
@@ -154,15 +143,6 @@ def weights_per_edge(model: nn.Module) -> int:
         for module in model.modules()
         if type(module).__name__ == "RadialFunc"
     )
-
-
-def _check_shapes(forward: Callable[[], dict[str, Tensor]], workload: Workload) -> None:
-    rows = workload.num_graphs if workload.pooling else workload.num_graphs * workload.num_points
-    expected = {str(degree): rows * channels * (2 * degree + 1) for degree, channels in workload.fiber_out.items()}
-    with torch.no_grad():
-        received = {degree: value.numel() for degree, value in forward().items()}
-    if received != expected:
-        raise ValueError(f"output: expected {expected} numbers by degree, got {received} from {PACKAGE}")
 
 
 @cache

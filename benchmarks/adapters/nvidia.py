@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-import dgl_stand_in  # the file beside this one
+import dgl_stand_in  # the files beside this one
 import torch
 import torch.cuda.nvtx
+from dgl_workload import attention_layers, check_shapes, graph_of, require_offered, training_step
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -58,31 +59,26 @@ def build(
 
     Raises:
         ImportError: when their package, or e3nn, is missing.
-        NotImplementedError: for radial networks of another width than theirs.
+        NotImplementedError: on another device than the CPU, and for radial networks of another width than theirs.
         ValueError: for an unknown option, or an output of another shape.
     """
+    require_offered(workload)
     if variant not in VARIANTS:
         raise ValueError(f"variant={variant}: expected one of {', '.join(VARIANTS)}")
-    if workload.radial_hidden != 32:
-        raise NotImplementedError(f"radial_hidden={workload.radial_hidden}: their radial networks are always 32 wide")
-    layers = workload.num_layers - (workload.fiber_last is None) if num_layers is None else int(num_layers)
+    layers = attention_layers(workload, num_layers)
     vectors = workload.relative_position != "none" if edge_vectors is None else bool(int(edge_vectors))
     package, behind_stand_in = load()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(workload.seed)
         model = make_model(package, workload, variant, layers, vectors)
     forward = partial(run, model, batch(workload), *inputs(workload), edge_vectors=vectors)
-    _check_shapes(forward, workload)
-
-    def step() -> None:
-        model.zero_grad(set_to_none=True)
-        torch.cat([value.flatten() for value in forward().values()]).square().mean().backward()
-
+    with _quiet():
+        check_shapes(forward, workload, PACKAGE)
     description = (
         f"NVIDIA's se3_transformer, {_SAID[variant]}, {layers} attention layers and a convolution, "
         f"{weights_per_edge(model):,} radial weights per edge"
     )
-    return step, description + (", behind a stand-in for DGL" if behind_stand_in else "")
+    return training_step(model, forward), description + (", behind a stand-in for DGL" if behind_stand_in else "")
 
 
 def load() -> tuple[ModuleType, bool]:
@@ -132,14 +128,7 @@ def make_model(package: ModuleType, workload: Workload, variant: str, num_layers
 
 def batch(workload: Workload) -> Any:
     """The workload's batch as a DGL graph, with the positions of its nodes."""
-    import dgl
-
-    ours = workload.graph(torch.float32, "cpu")
-    graph = dgl.graph((ours.source, ours.target), num_nodes=ours.num_nodes)
-    graph.set_batch_num_nodes(torch.bincount(ours.batch, minlength=ours.num_graphs))
-    graph.set_batch_num_edges(torch.bincount(ours.batch[ours.target], minlength=ours.num_graphs))
-    graph.ndata["pos"] = ours.positions
-    return graph
+    return graph_of(workload, positions="pos")
 
 
 def inputs(workload: Workload) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -168,15 +157,6 @@ def weights_per_edge(model: nn.Module) -> int:
         for module in model.modules()
         if type(module).__name__ == "VersatileConvSE3"
     )
-
-
-def _check_shapes(forward: Callable[[], dict[str, Tensor]], workload: Workload) -> None:
-    rows = workload.num_graphs if workload.pooling else workload.num_graphs * workload.num_points
-    expected = {str(degree): rows * channels * (2 * degree + 1) for degree, channels in workload.fiber_out.items()}
-    with torch.no_grad(), _quiet():
-        received = {degree: value.numel() for degree, value in forward().items()}
-    if received != expected:
-        raise ValueError(f"output: expected {expected} numbers by degree, got {received} from {PACKAGE}")
 
 
 def _checkpoint_as_now(model: nn.Module) -> None:

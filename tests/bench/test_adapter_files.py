@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from se3t.bench.adapters import Adapter
-from se3t.bench.contenders import UnusableError, make_adapted, rebuild
+from se3t.bench.contenders import UnusableError, collect, make_adapted, rebuild
 from se3t.bench.workloads import Workload
 from se3t.errors import UserError
 
@@ -52,6 +54,9 @@ def test_an_adapter_comes_back_from_its_text_in_another_process(tmp_path: Path) 
         ("def build(workload): return 1", r"peer_file\.py: build must return \(step, description\), got int"),
         ("def build(workload): raise ValueError('a\\nb')", r"build fails for workload 'nbody': ValueError: a$"),
         ("def build(): ...", "build fails for workload 'nbody': TypeError"),
+        ("def build(workload): return 3, 'x'", r"build must return \(step, description\), got \(int, str\)"),
+        ("import sys\nsys.exit('enough')", r"peer_file\.py: cannot be loaded: SystemExit: enough$"),
+        ("def build(workload): raise SystemExit(3)", "build fails for workload 'nbody': SystemExit: 3$"),
     ],
 )
 def test_what_is_wrong_with_an_adapter_is_one_sentence_with_its_name(tmp_path: Path, text: str, message: str) -> None:
@@ -60,11 +65,40 @@ def test_what_is_wrong_with_an_adapter_is_one_sentence_with_its_name(tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-def test_a_step_that_fails_names_the_file(tmp_path: Path) -> None:
-    path = write(tmp_path, "def build(workload):\n    return lambda: 1 / 0, 'divides'")
+@pytest.mark.parametrize(
+    ("step", "message"), [("1 / 0", "ZeroDivisionError: division by zero"), ("exit(2)", "SystemExit: 2")]
+)
+def test_a_step_that_fails_names_the_file(tmp_path: Path, step: str, message: str) -> None:
+    path = write(tmp_path, f"from sys import exit\ndef build(workload):\n    return lambda: {step}, 'fails'")
     contender = make_adapted(WORKLOAD, Adapter.parse(path))
-    with pytest.raises(UserError, match=r"peer_file\.py: its step fails: ZeroDivisionError"):
+    with pytest.raises(UserError, match=rf"peer_file\.py: its step fails: {message}"):
         contender.work.run(lambda: 0.0)
+
+
+@pytest.mark.parametrize("ending", ["return lambda: None, 'x'", "raise NotImplementedError('no')"])
+def test_what_a_file_does_to_torch_as_a_whole_does_not_last(tmp_path: Path, ending: str) -> None:
+    before = torch.get_num_threads()
+    path = write(
+        tmp_path,
+        "import torch\ntorch.set_grad_enabled(False)\ndef build(workload):\n"
+        f"    torch.set_default_dtype(torch.float64)\n    torch.set_num_threads({before + 1})\n    {ending}",
+    )
+    with nullcontext() if "return" in ending else pytest.raises(UnusableError):
+        make_adapted(WORKLOAD, Adapter.parse(path))
+    assert (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()) == (
+        True,
+        torch.float32,
+        before,
+    )
+
+
+def test_two_contenders_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "edge_frame.py"
+    path.write_text("def build(workload):\n    return lambda: None, 'idle'")
+    adapter = Adapter.parse(str(path))
+    for names, adapters in ((["edge_frame"], [adapter]), (["native"], [adapter, adapter]), ([], [adapter])):
+        with pytest.raises(UserError, match="contender 'edge_frame' is named twice; give each adapter file"):
+            collect(WORKLOAD, names, adapters)
 
 
 def test_an_adapter_may_leave_a_workload_out(tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ NUM_NODES = 6
 
 def read(name: str) -> ModuleType:
     """The file of that name as a module, as the command reads an adapter."""
-    if name != "dgl_stand_in":
-        read("dgl_stand_in")  # which adapters import
+    if name in PACKAGES:
+        for helper in ("dgl_stand_in", "dgl_workload"):
+            read(helper)
     if name not in sys.modules:
         spec = spec_from_file_location(name, FOLDER / f"{name}.py")
         assert spec is not None
@@ -236,6 +237,30 @@ def test_a_missing_package_is_one_sentence_that_says_what_to_get(adapter: str, m
 def test_a_workload_with_other_radial_networks_is_refused(adapter: str):
     with pytest.raises(NotImplementedError, match="radial_hidden=16: their radial networks are always 32 wide"):
         read(adapter).build(dataclasses.replace(tiny("nbody"), radial_hidden=16))
+
+
+@pytest.mark.parametrize("adapter", PACKAGES)
+def test_another_device_than_the_cpu_is_refused_before_anything_is_loaded(adapter: str):
+    with pytest.raises(NotImplementedError, match="device=cuda: this adapter runs on the CPU only"):
+        read(adapter).build(dataclasses.replace(tiny("nbody"), device="cuda"))
+
+
+def test_a_workload_as_a_graph_of_dgl_has_its_edges_positions_and_sizes(dgl: ModuleType):
+    dgl.install()
+    workload = tiny("qm9")
+    ours, graph = workload.graph(), read("dgl_workload").graph_of(workload, positions="where")
+    assert torch.equal(torch.stack(graph.edges()), ours.edge_index)
+    assert torch.equal(graph.ndata["where"], ours.positions)
+    assert graph.batch_num_nodes().tolist() == [6, 6]
+    assert graph.batch_num_edges().tolist() == [workload.num_edges // 2] * 2
+
+
+def test_an_output_of_another_shape_is_not_timed():
+    workload = tiny("nbody")
+    right, wrong = ({"1": torch.zeros(12, channels, 3)} for channels in (2, 1))
+    read("dgl_workload").check_shapes(lambda: right, workload, "package")
+    with pytest.raises(ValueError, match=r"output: expected \{'1': 72\} numbers by degree, got \{'1': 36\}"):
+        read("dgl_workload").check_shapes(lambda: wrong, workload, "package")
 
 
 def test_an_unknown_variant_is_an_error_that_lists_them():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from se3t.bench import data, machine, memory, sh
 from se3t.bench.child import Peak
+from se3t.bench.equality import DisagreementError
 from se3t.bench.options import Options
 from se3t.errors import UserError
 from se3t.so3 import spherical_harmonics
@@ -36,8 +38,40 @@ def test_every_implementation_stands_beside_its_error() -> None:
 
 def test_an_implementation_of_another_convention_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sh, "spherical_harmonics", lambda J, vectors: spherical_harmonics(J, vectors.roll(1, -1)))
-    with pytest.raises(ValueError, match="se3t, J ≤ 1: differs by"):
+    with pytest.raises(DisagreementError, match="se3t, J ≤ 1: differs by"):
         sh.run(QUICK, ["se3t"], max_degree=1, num_vectors=10)
+
+
+@pytest.mark.parametrize("what", [sh.FORWARD, sh.BOTH])
+def test_another_implementation_is_left_out_where_it_loses_its_digits(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Worse(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, value: torch.Tensor) -> torch.Tensor:
+            return value * (1.1 if what == sh.FORWARD else 1)
+
+        @staticmethod
+        def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * 1.1
+
+    def make(degree: int) -> sh.Evaluate:
+        return lambda vectors: (Worse.apply if degree == 2 else torch.clone)(spherical_harmonics(degree, vectors))
+
+    monkeypatch.setattr(sh, "IMPLEMENTATIONS", {**sh.IMPLEMENTATIONS, "e3nn": ("torch", make, False)})
+    report = sh.run(QUICK, ["se3t", "e3nn"], max_degree=3, num_vectors=10)
+    found = {
+        degree: {row["what"] for row in report.rows if row["name"] == "e3nn" and row["degree"] == degree}
+        for degree in range(4)
+    }
+    left = set() if what == sh.FORWARD else {sh.FORWARD}
+    assert found == {0: {sh.FORWARD, sh.BOTH}, 1: {sh.FORWARD, sh.BOTH}, 2: left, 3: {sh.FORWARD, sh.BOTH}}
+    assert sum(note.startswith("left out: e3nn, J ≤ 2: differs by") for note in report.notes) == 1
+    assert len([row for row in report.rows if row["name"] == "se3t"]) == 8
+
+
+def test_scipy_alone_has_no_gradients_to_time() -> None:
+    assert {row["what"] for row in sh.run(QUICK, ["scipy"], max_degree=0, num_vectors=5).rows} == {sh.FORWARD}
 
 
 def test_a_missing_package_is_left_out_with_a_line_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +108,29 @@ def test_memory_is_weighed_in_a_process_for_every_contender(monkeypatch: pytest.
         return Peak(None, "ended by SIGKILL") if arguments["name"] == "vectorised" else Peak(2**20 * len(asked))
 
     monkeypatch.setattr(Options, "weigh", weigh)
-    report = memory.run(QUICK, ["nbody"], ["edge_frame", "vectorised", "edge_frame-low"])
+    options = dataclasses.replace(QUICK, seed=3)
+    report = memory.run(options, ["nbody"], ["edge_frame", "vectorised", "edge_frame-low", "edge_frame"])
+    assert {arguments["spec"]["seed"] for arguments in asked} == {3}  # type: ignore[index]
     assert [arguments["name"] for arguments in asked] == ["edge_frame", "vectorised", "edge_frame-low"]
     assert [row.get("ratio") for row in report.rows] == [1, None, 3]
     assert any("vectorised is missing: its process ended by SIGKILL" in note for note in report.notes)
     with pytest.raises(UserError, match="nothing could be measured"):
         memory.run(QUICK, ["nbody"], ["vectorised"])
+
+
+def test_what_holds_gigabytes_is_weighed_where_it_is_named_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Options, "weigh", lambda self, *arguments: Peak(1))
+    everything = memory.run(QUICK, ["qm9_complete"], num_graphs=32)
+    names = {row["name"] for row in everything.rows}
+    assert "edge_frame-low" in names
+    assert not {"reference", "vectorised", "edge_frame-speed"} & names
+    assert any("vectorised is left out: it holds" in note for note in everything.notes)
+    assert len(memory.run(QUICK, ["qm9_complete"], ["vectorised"], num_graphs=32).rows) == 1
+
+
+def test_memory_of_the_peer_is_not_asked_for_here() -> None:
+    with pytest.raises(UserError, match="contender 'peer' takes part in bench step only"):
+        memory.run(QUICK, ["nbody"], ["peer"])
 
 
 def test_roofs_are_those_of_a_product_and_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +148,7 @@ def test_roofs_are_those_of_a_product_and_a_copy(monkeypatch: pytest.MonkeyPatch
         ({"device": "gpu"}, "device 'gpu': expected cpu or cuda"),
         ({"device": "cuda"}, "torch sees no CUDA device"),
         ({"threads": 0}, "threads=0: expected a number above 0"),
+        ({"seed": 2**63}, "seed=9223372036854775808: expected a whole number between"),
         ({"seconds": -1.0}, "seconds=-1.0: expected a number above 0"),
     ],
 )

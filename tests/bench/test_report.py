@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 from matplotlib import image
 
-from se3t.bench.report import Column, Panel, Report, Series, ratios, shown
+from se3t.bench.report import Column, Panel, Report, Series, check_writable, ratios, series_by_name, shown
 from se3t.cli.console import console
 from se3t.errors import UserError
 
@@ -96,6 +97,43 @@ def test_bars_of_more_contenders_than_colours_are_told_apart_by_hatches() -> Non
 def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot draw"):
         make_report(lines_and_bars()).save(None, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_series_are_by_name_scaled_and_without_what_was_not_measured() -> None:
+    first, second = series_by_name(make_report().rows, "group", "step", 1e3)
+    assert first == Series("first", ["a", "b"], [2.0, 500.0], [1.0, 400.0], [3.0, 1600.0])
+    assert second.name == "[second]"
+    memory = series_by_name(make_report().rows[:2], "group", "memory", 2.0**-20)
+    assert [(series.x, series.y, series.low) for series in memory] == [(["a"], [2.0], []), ([], [], [])]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("folder", "folder: is a folder"),
+        ("file/below/a.json", "file is not a folder; name another file"),
+        ("n" * 300, "cannot be written: File name too long"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=message):
+        check_writable(tmp_path / name)
+
+
+def test_a_folder_that_takes_no_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"a\.json: cannot be written: Permission denied; name another file"):
+        check_writable(tmp_path / "a.json")
+
+
+def test_asking_whether_a_file_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new/folder/a.json")
     assert not list(tmp_path.iterdir())
 
 

@@ -13,9 +13,10 @@ from se3t.bench import layer, scaling
 from se3t.bench.counting import Work
 from se3t.bench.machine import Peaks
 from se3t.bench.options import Options
-from se3t.bench.single import Single, rebuild
+from se3t.bench.single import Single, rebuild, usable
 from se3t.errors import UserError
 from se3t.nn import EquivariantConv, SE3AttentionBlock
+from se3t.nn.kernels import vectorised
 
 QUICK = Options(quick=True, threads=1, repetitions=1)
 SMALL = Single(num_graphs=2, num_points=8, num_neighbors=3, num_degrees=2, channels=4)
@@ -57,6 +58,33 @@ def test_layer_report_varies_one_size_and_compares_kernels_at_each(monkeypatch: 
 def test_an_unknown_kernel_is_refused_before_any_work(run: object) -> None:
     with pytest.raises(UserError, match="did you mean 'vectorised'"):
         run(QUICK, ["vectorized"])  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("run", [layer.run, scaling.run])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("peer", "contender 'peer' takes part in bench step only"),
+        ("edge_frame-separate", "the ending -separate is for bench step and bench memory only"),
+        ("native-low", "only edge_frame and auto have the endings"),
+    ],
+)
+def test_what_has_no_meaning_for_a_layer_is_refused(run: object, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(QUICK, [name])  # type: ignore[operator]
+
+
+def test_a_kernel_that_cannot_run_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectorised, "unavailable", lambda device: f"not on {device.type}", raising=False)
+    with pytest.raises(UserError, match="contender 'vectorised' cannot run here: not on cpu"):
+        usable(["edge_frame", "vectorised"], "cpu")
+    assert "vectorised is left out: not on cpu." in usable([], "cpu")[1]
+
+
+@pytest.mark.parametrize(("sweeps", "least"), [(scaling.SWEEPS, 640), (["points"], 1000), (["degree"], 5120)])
+def test_fewer_edges_than_any_case_has_is_an_error_with_the_smallest(sweeps: list[str], least: int) -> None:
+    with pytest.raises(UserError, match=f"max_edges=9: expected at least {least}, the edges of the smallest case"):
+        scaling.run(QUICK, ["edge_frame"], sweeps, max_edges=9)
 
 
 @pytest.mark.parametrize("power", [0.9, 1.0, 1.3])
@@ -101,6 +129,7 @@ def test_scaling_report_fits_every_kernel() -> None:
     first, second = (row["step"] for row in report.rows[:2])
     assert report.facts["fits"]["edge_frame"]["exponent"] == pytest.approx(math.log(second / first) / math.log(3))
     assert any("edges to the power" in note for note in report.notes)
+    assert "sweep degree is left out: its smallest case has 5,120 edges." in report.notes
 
 
 def test_threads_are_set_for_the_measurement_alone() -> None:

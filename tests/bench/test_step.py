@@ -79,6 +79,47 @@ def test_memory_that_decides_by_size_is_checked_both_ways(monkeypatch: pytest.Mo
     monkeypatch.setattr(Ours, "build", lambda self, workload, memory=None: seen.append(memory) or build(self, workload))
     Ours.parse("edge_frame").difference(NBODY)
     assert {"low", "speed"} <= set(seen)
+    seen.clear()
+    Ours.parse("vectorised").difference(NBODY)
+    assert set(seen) <= {"auto", None}
+
+
+def test_the_reference_is_evaluated_once_for_all_contenders_of_a_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    build = Ours.build
+    monkeypatch.setattr(Ours, "build", lambda self, *rest: seen.append(self.kernel) or build(self, *rest))
+    workload = Workload.of("nbody", 2, seed=11)
+    collect(workload, ["edge_frame", "vectorised"], [])
+    assert seen.count("reference") == 1
+    collect(dataclasses.replace(workload, seed=12), ["vectorised"], [])
+    assert seen.count("reference") == 2
+
+
+@pytest.mark.parametrize("name", ["native-low", "triton-speed", f"vectorised-low{SEPARATE}", "e3nn-speed"])
+def test_an_ending_without_effect_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"contender '{name}': only edge_frame and auto have the endings"):
+        Ours.parse(name)
+
+
+def test_auto_may_be_told_what_to_do_with_memory() -> None:
+    assert (Ours.parse("auto-low").memory, Ours.parse(f"edge_frame-speed{SEPARATE}").memory) == ("low", "speed")
+
+
+def test_a_name_that_is_given_twice_takes_part_once() -> None:
+    assert [contender.name for contender in collect(NBODY, ["edge_frame", "edge_frame"], [])[0]] == ["edge_frame"]
+
+
+def test_the_seed_reaches_the_batch_that_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Workload] = []
+
+    def look(workload: Workload, *arguments: object) -> tuple[list[contenders.Contender], list[str]]:
+        seen.append(workload)
+        return collect(workload, ["edge_frame"], [])
+
+    monkeypatch.setattr(step, "collect", look)
+    report = step.run(dataclasses.replace(QUICK, seed=7), ["nbody"], num_graphs=1)
+    assert seen == [Workload.of("nbody", 1, seed=7)]
+    assert report.settings["workloads"][0]["seed"] == report.settings["seed"] == 7
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +175,20 @@ def test_a_kernel_that_gives_a_reason_is_left_out_or_named(monkeypatch: pytest.M
     names, notes = default_names(NBODY)
     assert "vectorised" not in names
     assert "nbody: vectorised is left out: not on cpu." in notes
-    with pytest.raises(UnusableError, match="contender 'vectorised' not on cpu"):
+    with pytest.raises(UnusableError, match="contender 'vectorised' cannot run here: not on cpu"):
+        collect(NBODY, ["vectorised"], [])
+
+
+def test_a_kernel_that_refuses_in_a_sentence_is_left_out_unless_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> Features:
+        raise UserError("kernel 'vectorised': it is switched off")
+
+    monkeypatch.setattr(contenders, "default_names", lambda workload: (["vectorised", "edge_frame"], []))
+    monkeypatch.setattr(vectorised, "messages", refuse)
+    found, notes = collect(NBODY, [], [])
+    assert [contender.name for contender in found] == ["edge_frame"]
+    assert notes == ["nbody: vectorised is left out: kernel 'vectorised': it is switched off."]
+    with pytest.raises(UserError, match=r"^kernel 'vectorised': it is switched off$"):
         collect(NBODY, ["vectorised"], [])
 
 

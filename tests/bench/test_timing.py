@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from se3t.bench import timing
 from se3t.bench.child import peak_memory_elsewhere
 from se3t.bench.timing import Call, Spread, Step, Timed, time_all
 
@@ -63,10 +64,45 @@ def test_a_call_has_no_parts() -> None:
     assert (times.rounds, len(calls)) == (3, 5)
 
 
-def test_rounds_end_when_the_time_is_up_but_never_before_the_third() -> None:
+def test_clearing_the_gradients_is_a_part_of_the_step() -> None:
+    log: list[str] = []
+
+    class Logged(nn.Linear):
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            log.append("cleared")
+            super().zero_grad(set_to_none)
+
+    module = Logged(2, 1)
+
+    def clock() -> float:
+        log.append("clock")
+        return float(len(log))
+
+    Step(module, lambda: module(torch.ones(1, 2)).sum()).run(clock)
+    assert log == ["clock", "cleared", "clock", "clock"]
+
+
+def test_turns_end_when_the_time_is_up_but_never_before_the_third() -> None:
     calls: list[int] = []
-    times = time_all({"a": Call(lambda: calls.append(1))}, repetitions=100, warmup=1, device="cpu", seconds=1e-9)["a"]
-    assert (times.rounds, len(calls)) == (3, 4)
+    times = time_all({"a": Call(lambda: calls.append(1))}, repetitions=100, warmup=2, device="cpu", seconds=1e-9)["a"]
+    assert (times.rounds, len(calls)) == (3, 4)  # one of the two to warm up
+
+
+def test_who_is_slow_ends_before_who_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = [0.0]
+
+    def takes(seconds: float) -> Timed:
+        return Call(lambda: passed.__setitem__(0, passed[0] + seconds))
+
+    monkeypatch.setattr(timing, "clock_of", lambda device: lambda: passed[0])
+    work = {"slow": takes(1.0), "quick": takes(0.01), "between": takes(0.5)}
+    times = time_all(work, repetitions=11, warmup=1, device="cpu", seconds=9.0)
+    assert {name: own.rounds for name, own in times.items()} == {"slow": 3, "quick": 11, "between": 6}
+    assert times["slow"].total.median == pytest.approx(1.0)
+
+
+def test_nothing_to_time_gives_no_times() -> None:
+    assert time_all({}, repetitions=2, warmup=1, device="cpu") == {}
 
 
 def test_spread_is_median_and_quartiles() -> None:

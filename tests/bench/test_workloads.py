@@ -52,6 +52,15 @@ def test_the_same_seed_gives_every_kernel_the_same_weights() -> None:
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+@pytest.mark.parametrize("name", ["nbody", "qm9", "pointcloud"])
+def test_another_seed_gives_other_positions_and_weights(name: str) -> None:
+    first, second = (Workload.of(name, 2, seed=seed) for seed in (1, 2))
+    assert (first.spec["seed"], second.spec["seed"]) == (1, 2)
+    assert not torch.equal(first.graph().positions, second.graph().positions)
+    weights = [next(value for value in one.model().parameters() if value.dim() > 1) for one in (first, second)]
+    assert not torch.equal(*weights)
+
+
 def test_the_batch_is_the_same_in_both_precisions_up_to_rounding() -> None:
     workload = get_workload("qm9_complete").resized(2)
     single, double = workload.graph(), workload.graph(torch.float64)
@@ -93,7 +102,7 @@ def test_points_lie_in_the_unit_ball_and_hear_forty_neighbours() -> None:
 
 
 def test_a_workload_comes_back_from_its_plain_values() -> None:
-    workload = Workload.of("qm9", num_graphs=3, num_points=9)
+    workload = Workload.of("qm9", num_graphs=3, num_points=9, seed=5)
     assert Workload.of(**workload.spec) == workload  # type: ignore[arg-type]
     assert workload.num_bonds == 10
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from se3t.cli import bench
 from se3t.cli.bench import WHAT, parse, parser
 from se3t.cli.help import COMMANDS
 
@@ -64,6 +65,11 @@ def test_a_step_is_measured_with_an_adapter(run: Run, tmp_path: Path) -> None:
         ("memory --contenders nativ", "contender 'nativ' is not known"),
         ("step --device gpu", "device 'gpu': expected cpu or cuda"),
         ("step --plot figure.gif", "figure.gif: cannot draw .gif"),
+        ("step --seed 9223372036854775808", "seed=9223372036854775808: expected a whole number between"),
+        ("step --json ..", "..: is a folder; expected the name of a file"),
+        ("scaling --max-edges 9", "max_edges=9: expected at least 1000"),
+        ("layer --contenders peer", "contender 'peer' takes part in bench step only"),
+        ("memory --contenders native-low", "contender 'native-low': only edge_frame and auto have the endings"),
         ("step --adapter nowhere.py", "adapter nowhere.py: no such file"),
     ],
 )
@@ -73,6 +79,17 @@ def test_what_is_wrong_is_one_sentence(run: Run, words: str, message: str) -> No
     assert message in answer.err
     assert answer.err.count("\n") == 1
     assert answer.files == []
+
+
+@pytest.mark.parametrize("flag", ["--json", "--plot"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    run: Run, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "note").touch()
+    monkeypatch.setattr(bench, "_RUN", {"sh": lambda options, given: pytest.fail("it was measured")})
+    answer = run("bench", "sh", flag, "note/a.png")
+    assert (answer.status, answer.files) == (2, ["note"])
+    assert "note/a.png: cannot be written" in answer.err
 
 
 @pytest.mark.parametrize("line", EXAMPLES)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from se3t.bench.timing import Call
 from se3t.bench.workloads import Workload
@@ -62,15 +65,16 @@ class Adapter:
             NotImplementedError: from the file, where it does not offer this workload.
             UserError: when the file cannot be loaded, has no ``build``, or fails.
         """
-        build = self._function()
-        try:
-            built = build(workload, **self.options)
-        except NotImplementedError:
-            raise
-        except Exception as error:
-            raise self._failure(f"build fails for workload {workload.name!r}", error) from error
+        with _settings_kept():
+            build = self._function()
+            try:
+                built = build(workload, **self.options)
+            except NotImplementedError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise self._failure(f"build fails for workload {workload.name!r}", error) from error
         if not (isinstance(built, tuple) and len(built) == 2 and callable(built[0])):
-            raise UserError(f"adapter {self.path}: build must return (step, description), got {type(built).__name__}")
+            raise UserError(f"adapter {self.path}: build must return (step, description), got {_kind(built)}")
         step, description = built
         return Call(lambda: self._run(step)), str(description)
 
@@ -85,7 +89,7 @@ class Adapter:
         sys.path.insert(0, folder)  # its helpers lie beside it
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure("cannot be loaded", error) from error
         finally:
             sys.path.remove(folder)
@@ -98,9 +102,27 @@ class Adapter:
     def _run(self, step: Callable[[], object]) -> None:
         try:
             step()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure("its step fails", error) from error
 
-    def _failure(self, what: str, error: Exception) -> UserError:
+    def _failure(self, what: str, error: BaseException) -> UserError:
         first = (str(error).strip().splitlines() or [""])[0]
         return UserError(f"adapter {self.path}: {what}: {type(error).__name__}: {first}")
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Undoes what a file does to torch as a whole: all contenders are measured under the same settings."""
+    grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+
+
+def _kind(built: object) -> str:
+    if isinstance(built, tuple):
+        return f"({', '.join(type(part).__name__ for part in built)})"
+    return type(built).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from se3t.bench import peer, twin
 from se3t.bench.adapters import Adapter
 from se3t.bench.counting import Sizes, kept_bytes, weights_per_edge
-from se3t.bench.equality import Difference, difference_from_reference, reduced
+from se3t.bench.equality import Difference, Reference, reduced
 from se3t.bench.timing import Step, Timed
 from se3t.bench.workloads import Workload, mean_square
 from se3t.errors import UserError, did_you_mean
@@ -22,8 +22,12 @@ from se3t.nn.kernels import KERNELS
 PEER, E3NN, AUTO, REFERENCE = "peer", "e3nn", "auto", "reference"
 SEPARATE = "-separate"  # keys and values apart, and one radial network for each pair of degrees, as the peer has them
 MEMORY = {"-low": "low", "-speed": "speed"}
-_MOST_KEPT = {False: 2**30, True: 2**27}  # bytes of radial weights; True: for the slow reference kernel
+MOST_KEPT = 2**30
+"""Bytes of radial weights; a contender that holds more takes part only where it is named."""
+_REFERENCE_KEPT = 2**27  # the same for the reference kernel in the default run: it is slow long before it is large
+_KEEPERS = (REFERENCE, "vectorised", E3NN)
 _CHOOSES_MEMORY = "edge_frame"
+_WITH_MEMORY = (_CHOOSES_MEMORY, AUTO)  # auto: it falls back on the other one
 
 
 class UnusableError(UserError):
@@ -51,14 +55,31 @@ class Ours:
         """Read a kernel with its endings.
 
         Raises:
-            UserError: for an unknown word.
+            UserError: for an unknown word, or an ending that has no effect.
         """
+        if name == PEER:
+            raise UserError(f"contender {PEER!r} takes part in bench step only")
         base = name.removesuffix(SEPARATE)
         ending = next((ending for ending in MEMORY if base.endswith(ending)), None)
         kernel = base.removesuffix(ending) if ending else base
         if kernel not in (*kernel_names(), E3NN):
             raise UserError(f"contender {name!r} is not known; {did_you_mean(name, all_names())}")
+        if ending is not None and kernel not in _WITH_MEMORY:
+            raise UserError(
+                f"contender {name!r}: only {' and '.join(_WITH_MEMORY)} have the endings {' and '.join(MEMORY)}; "
+                f"name it {name.replace(ending, '')!r}"
+            )
         return cls(name, kernel, MEMORY[ending] if ending else "auto", name.endswith(SEPARATE))
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether it holds the radial weights of all edges and layers at the same time."""
+        return self.kernel in _KEEPERS or self.memory == "speed"
+
+    @property
+    def modes(self) -> list[str]:
+        """Modes of memory that a size may bring about."""
+        return [*MEMORY.values()] if self.memory == "auto" and self.kernel in _WITH_MEMORY else [self.memory]
 
     def build(self, workload: Workload, memory: str | None = None) -> nn.Module:
         """The model, in float32 on the CPU; ``memory`` in place of its own."""
@@ -68,16 +89,10 @@ class Ours:
         return workload.model(self.kernel, memory or self.memory, share, fuse)
 
     def difference(self, workload: Workload) -> Difference:
-        """Differences from the reference kernel; of ``auto`` memory the larger one of both that it chooses from."""
-        small, oracle = reduced(workload), Ours(REFERENCE, REFERENCE, separate=self.separate)
-        modes = [self.memory]
-        if self.memory == "auto" and self.kernel not in (E3NN, REFERENCE):  # which one it takes depends on the size
-            modes = [*MEMORY.values()]
-        found = [
-            difference_from_reference(small.graph, partial(self.build, small, mode), partial(oracle.build, small))
-            for mode in modes
-        ]
-        return Difference.largest(found)
+        """Differences from the reference kernel, the largest of all its modes."""
+        small = reduced(workload)
+        oracle = _oracle(small, self.separate)
+        return Difference.largest([oracle.difference(small.graph, partial(self.build, small, m)) for m in self.modes])
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,11 @@ class Contender:
     difference: Difference | None = None
     parameters: int | None = None
     weights_per_edge: int | None = None
+
+
+@lru_cache(maxsize=2)  # with and without separate, for all contenders of a workload
+def _oracle(small: Workload, separate: bool) -> Reference:
+    return Reference.of(small.graph, partial(Ours(REFERENCE, REFERENCE, separate=separate).build, small))
 
 
 def kernel_names() -> list[str]:
@@ -136,7 +156,7 @@ def unavailable(name: str, device: str) -> str | None:
     try:
         module = import_module(KERNELS[ours.kernel])
     except ImportError as error:
-        return f"cannot be imported: {error}"
+        return f"it cannot be imported: {error}"
     ask = vars(module).get("unavailable")
     reason: str | None = None if ask is None else ask(torch.device(device))
     return reason
@@ -154,14 +174,33 @@ def default_names(workload: Workload) -> tuple[list[str], list[str]]:
     chosen, notes = [], []
     for name in names:
         reason = unavailable(name, workload.device)
-        keeps = name in (REFERENCE, "vectorised", E3NN) or name.endswith("-speed")
-        if reason is None and keeps and kept > _MOST_KEPT[name == REFERENCE]:
-            reason = f"holds {kept / 2**20:,.0f} MiB of radial weights here; name it to have it all the same"
+        keeps = name != PEER and Ours.parse(name).keeps_weights
+        if reason is None and keeps and kept > (_REFERENCE_KEPT if name == REFERENCE else MOST_KEPT):
+            reason = too_large(kept)
         if reason is None:
             chosen.append(name)
         else:
             notes.append(f"{workload.name}: {name} is left out: {reason}.")
     return chosen, notes
+
+
+def too_large(kept: int) -> str:
+    """Why a contender that was not named is left out.
+
+    Args:
+        kept: bytes of radial weights that it would hold.
+    """
+    return f"it holds {kept / 2**20:,.0f} MiB of radial weights here; name it to have it all the same"
+
+
+def refusal(name: str, reason: str) -> UnusableError:
+    """The error for a contender that cannot run.
+
+    Args:
+        name: which.
+        reason: why, see :func:`unavailable`.
+    """
+    return UnusableError(f"contender {name!r} cannot run here: {reason}")
 
 
 def make(workload: Workload, name: str, *, check: bool = True) -> Contender:
@@ -179,7 +218,7 @@ def make(workload: Workload, name: str, *, check: bool = True) -> Contender:
     """
     reason = unavailable(name, workload.device)
     if reason is not None:
-        raise UnusableError(f"contender {name!r} {reason}")
+        raise refusal(name, reason)
     if name == PEER:
         return _make_peer(workload)
     ours = Ours.parse(name)
@@ -226,14 +265,18 @@ def collect(workload: Workload, names: Sequence[str], adapters: Sequence[Adapter
 
     Raises:
         DisagreementError: when a kernel computes something else than the reference.
-        UserError: for an unknown name, a contender that was named and cannot run, or a file that fails.
+        UserError: for an unknown name, two contenders of one name, a contender that was named and cannot run, or a
+            file that fails.
     """
-    chosen, notes = (list(names), []) if names else default_names(workload)
+    chosen, notes = (list(dict.fromkeys(names)), []) if names else default_names(workload)
+    _require_different([*chosen, *(adapter.name for adapter in adapters)])
     found: list[Contender] = []
     for name in chosen:
         try:
             found.append(make(workload, name))
-        except RuntimeError as error:  # NotImplementedError among them: the peer knows one workload
+        except (RuntimeError, UserError) as error:  # NotImplementedError among them: the peer knows one workload
+            if names and isinstance(error, UserError):
+                raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             if names and not isinstance(error, NotImplementedError):
                 raise UserError(f"contender {name!r} fails on workload {workload.name!r}: {reason}") from error
@@ -248,6 +291,12 @@ def collect(workload: Workload, names: Sequence[str], adapters: Sequence[Adapter
     return found, notes
 
 
+def _require_different(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"contender {name!r} is named twice; give each adapter file or its options another name")
+
+
 _PEER_DESCRIPTION = (
     "peer: se3-transformer-pytorch. Equal: data, a basis in every step, layers with kernels (its attention stands "
     "between two convolutions), degrees, channels, heads, key and value channels, width of the radial networks "
@@ -258,7 +307,7 @@ _PEER_DESCRIPTION = (
 
 
 def _needs(package: str) -> str:
-    return f"needs the package {package}; install it: pip install 'se3t[bench]'"
+    return f"it needs the package {package}; install it: pip install 'se3t[bench]'"
 
 
 def _make_peer(workload: Workload) -> Contender:

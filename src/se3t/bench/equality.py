@@ -20,6 +20,8 @@ SINGLE_TOLERANCE, SINGLE_GRADIENT_TOLERANCE = 1e-4, 1e-2
 _MOST_GRAPHS, _MOST_POINTS = 2, 18
 
 Build = Callable[[], nn.Module]
+MakeGraph = Callable[[torch.dtype], Graph]
+Evaluated = tuple[Features, dict[str, Tensor]]
 
 
 class DisagreementError(ValueError):
@@ -72,37 +74,54 @@ def reduced(workload: Workload) -> Workload:
     return workload.resized(min(_MOST_GRAPHS, workload.num_graphs), min(_MOST_POINTS, workload.num_points))
 
 
-def difference_from_reference(
-    graph: Callable[[torch.dtype], Graph], build: Build, build_reference: Build
-) -> Difference:
-    """Compare a model with the one that has the reference kernel, on a small batch, with the same weights.
+@dataclass(frozen=True)
+class Reference:
+    """What the model with the reference kernel computes in float64, once for all that are compared with it.
 
-    Args:
-        graph: makes the batch in a dtype; the models run on its device.
-        build: makes the contender, whose parameters are named as those of the reference.
-        build_reference: makes the model with the reference kernel.
+    Attributes:
+        weights: parameters and buffers of the model.
+        expected: output by degree, and gradients of the parameters by name.
     """
-    reference = build_reference().double().to(graph(torch.float64).device)
-    expected = _evaluate(reference, graph(torch.float64))
-    found = []
-    for dtype in (torch.float64, torch.float32):
-        batch = graph(dtype)
-        model = build().to(batch.device).to(dtype)
-        model.load_state_dict(reference.state_dict())
-        found.append(_compare(_evaluate(model, batch), expected))
-    return Difference(*found[0], *found[1])
+
+    weights: dict[str, Tensor]
+    expected: Evaluated
+
+    @classmethod
+    def of(cls, graph: MakeGraph, build: Build) -> Reference:
+        """Evaluate it.
+
+        Args:
+            graph: makes the batch, a small one, in a dtype; the model runs on its device.
+            build: makes the model with the reference kernel.
+        """
+        batch = graph(torch.float64)
+        model = build().double().to(batch.device)
+        return cls(model.state_dict(), _evaluate(model, batch))
+
+    def difference(self, graph: MakeGraph, build: Build) -> Difference:
+        """Compare a model with the same weights.
+
+        Args:
+            graph: makes the same batch.
+            build: makes the contender, whose parameters are named as those of the reference.
+        """
+        found = []
+        for dtype in (torch.float64, torch.float32):
+            batch = graph(dtype)
+            model = build().to(batch.device).to(dtype)
+            model.load_state_dict(self.weights)
+            found.append(_compare(_evaluate(model, batch), self.expected))
+        return Difference(*found[0], *found[1])
 
 
-def _evaluate(model: nn.Module, graph: Graph) -> tuple[Features, dict[str, Tensor]]:
+def _evaluate(model: nn.Module, graph: Graph) -> Evaluated:
     output: Features = model(graph)
     mean_square(output).backward()
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return {degree: value.detach().double() for degree, value in output.items()}, gradients
 
 
-def _compare(
-    actual: tuple[Features, dict[str, Tensor]], expected: tuple[Features, dict[str, Tensor]]
-) -> tuple[float, float]:
+def _compare(actual: Evaluated, expected: Evaluated) -> tuple[float, float]:
     largest = max(float(value.abs().max()) for value in expected[0].values())
     gap = max(float((actual[0][degree] - value).abs().max()) for degree, value in expected[0].items())
     squares = [float((actual[1][name].double() - value).square().sum()) for name, value in expected[1].items()]

@@ -8,7 +8,19 @@ from collections.abc import Iterator, Sequence
 from se3t.bench.equality import Difference
 from se3t.bench.machine import Peaks, describe, measure_peaks
 from se3t.bench.options import Options
-from se3t.bench.report import Column, Panel, Report, Row, Series, ratios, spread_fields
+from se3t.bench.report import (
+    PARTS,
+    RATIO,
+    ROOF,
+    TIME,
+    Column,
+    Panel,
+    Report,
+    Row,
+    ratios,
+    series_by_name,
+    spread_fields,
+)
 from se3t.bench.single import Single, usable
 
 # What is varied: field of Single, and its values. Edges grow with the number of clouds, 320 edges each.
@@ -25,13 +37,10 @@ COLUMNS = (
     Column("num_degrees", "degrees", "count"),
     Column("num_edges", "edges", "count"),
     Column("name", "kernel"),
-    Column("step", "ms", "ms"),
-    Column("step_quartiles", "quartiles", "range"),
-    Column("forward", "forward", "ms"),
-    Column("backward", "backw.", "ms"),
-    Column("ratio", "ratio", "ratio"),
-    Column("gflops", "GFLOP/s", "number"),
-    Column("share_of_roof", "of roof", "share"),
+    *TIME,
+    *PARTS,
+    RATIO,
+    *ROOF,
 )
 
 
@@ -120,9 +129,5 @@ def _measure(
 
 def _panel(rows: Sequence[Row], sweep: str) -> Panel:
     field = {"channels": "channels", "degrees": "num_degrees", "edges": "num_edges"}[sweep]
-    series = []
-    for name in dict.fromkeys(row["name"] for row in rows):
-        own = [row for row in rows if row["sweep"] == sweep and row["name"] == name]
-        low, high = ([1e3 * row["step_quartiles"][end] for row in own] for end in (0, 1))
-        series.append(Series(name, [row[field] for row in own], [1e3 * row["step"] for row in own], low, high))
+    series = series_by_name([row for row in rows if row["sweep"] == sweep], field, "step", 1e3)
     return Panel(f"over {sweep}", sweep, "ms", series, log_x=sweep != "degrees", log_y=True)

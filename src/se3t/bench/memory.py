@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from se3t.bench.contenders import MEMORY, Ours, kernel_names, unavailable
+from se3t.bench.contenders import MEMORY, MOST_KEPT, Ours, kernel_names, refusal, too_large, unavailable
 from se3t.bench.counting import Sizes, kept_bytes
 from se3t.bench.machine import describe
 from se3t.bench.options import Options
-from se3t.bench.report import Column, Panel, Report, Row, Series, ratios
+from se3t.bench.report import RATIO, Column, Panel, Report, Row, ratios, series_by_name
 from se3t.bench.workloads import Workload
 from se3t.errors import UserError
 
 _REBUILD = "se3t.bench.contenders:rebuild"
-_MOST_KEPT = 2**30
-_KEEPS = ("reference", "vectorised")
-_QUICK_GRAPHS = 2
 COLUMNS = (
     Column("workload", "workload"),
     Column("name", "contender"),
     Column("peak_memory", "peak MiB", "MiB"),
-    Column("ratio", "ratio", "ratio"),
+    RATIO,
     Column("per_edge", "bytes / edge", "count"),
     Column("radial", "radial weights MiB", "MiB"),
 )
@@ -44,14 +41,11 @@ def run(
         UserError: for an unknown name, a contender that was named and cannot run here, or when nothing could be
             measured.
     """
-    chosen = [
-        Workload.of(name, num_graphs or (_QUICK_GRAPHS if options.quick else None), device=options.device)
-        for name in workloads
-    ]
+    chosen = options.workloads(workloads, num_graphs)
     rows: list[Row] = []
     notes: list[str] = []
     for workload in chosen:
-        rows += _weigh(options, workload, list(names), notes)
+        rows += _weigh(options, workload, list(dict.fromkeys(names)), notes)
     ratios(rows, "peak_memory", "workload")
     if not any(row["peak_memory"] is not None for row in rows):
         raise UserError(f"nothing could be measured: {' '.join(notes)}")
@@ -84,10 +78,9 @@ def _weigh(options: Options, workload: Workload, names: list[str], notes: list[s
         kept = kept_bytes(workload, unique, share, fuse)
         reason = unavailable(name, workload.device)
         if reason is not None and names:
-            raise UserError(f"contender {name!r} {reason}")
-        keeps = ours.kernel in _KEEPS or ours.memory == "speed"
-        if reason is None and not names and keeps and kept > _MOST_KEPT:
-            reason = f"holds {kept / 2**20:,.0f} MiB of radial weights here; name it to have it all the same"
+            raise refusal(name, reason)
+        if reason is None and not names and ours.keeps_weights and kept > MOST_KEPT:
+            reason = too_large(kept)
         if reason is not None:
             notes.append(f"{workload.name}: {name} is left out: {reason}.")
             continue
@@ -112,8 +105,5 @@ def _all() -> list[str]:
 
 
 def _panel(rows: Sequence[Row]) -> Panel:
-    series = []
-    for name in dict.fromkeys(row["name"] for row in rows):
-        own = [row for row in rows if row["name"] == name and row["peak_memory"] is not None]
-        series.append(Series(name, [row["workload"] for row in own], [row["peak_memory"] / 2**20 for row in own]))
+    series = series_by_name(rows, "workload", "peak_memory", 2.0**-20)
     return Panel("training step", "", "peak MiB", series, log_y=len({row["workload"] for row in rows}) > 1)

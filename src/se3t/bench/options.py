@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +12,11 @@ import torch
 from se3t.bench.child import Peak, peak_memory_elsewhere
 from se3t.bench.machine import require_device
 from se3t.bench.timing import Timed, Times, time_all
+from se3t.bench.workloads import Workload
 from se3t.errors import UserError
+
+_QUICK_GRAPHS = 2
+_SEEDS = 2**63  # a signed word of 64 bits
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Options:
         device: ``cpu`` or ``cuda``.
         threads: of torch on the CPU; None: as many as torch likes.
         repetitions: timed rounds; None: what the benchmark finds right.
-        seconds: after so long no further round begins, from the third on; None: what the benchmark finds right.
+        seconds: for all timed together, see :func:`se3t.bench.timing.time_all`; None: what the benchmark finds right.
         memory: whether peak memory is measured, each in a process of its own.
         quick: smaller and fewer, for a look.
         seed: of everything random.
@@ -43,6 +47,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name}={value}: expected a number above 0")
+        if not -_SEEDS <= self.seed < _SEEDS:
+            raise UserError(f"seed={self.seed}: expected a whole number between -2**63 and 2**63 - 1")
 
     @property
     def record(self) -> dict[str, Any]:
@@ -53,6 +59,19 @@ class Options:
     def with_memory(self) -> bool:
         """Whether peak memory is measured: not in a quick run."""
         return self.memory and not self.quick
+
+    def workloads(self, names: Sequence[str], num_graphs: int | None = None) -> list[Workload]:
+        """Workloads by name, each once, with the device and the seed.
+
+        Args:
+            names: see :data:`se3t.bench.workloads.WORKLOADS`.
+            num_graphs: graphs of a batch; None: as many as the workload has, two in a quick run.
+
+        Raises:
+            UserError: for an unknown name.
+        """
+        count = num_graphs or (_QUICK_GRAPHS if self.quick else None)
+        return [Workload.of(name, count, device=self.device, seed=self.seed) for name in dict.fromkeys(names)]
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -70,7 +89,7 @@ class Options:
         Args:
             work: by name.
             repetitions: rounds unless the options say otherwise; a quick run has three.
-            seconds: limit unless the options say otherwise.
+            seconds: limit unless the options say otherwise, 5 in a quick run.
         """
         rounds = self.repetitions or (3 if self.quick else repetitions)
         warmup = 1 if self.quick or rounds < 5 else 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,14 @@ class Column:
     key: str
     title: str
     kind: str = "text"
+
+
+# Of a step: what several benchmarks print alike.
+TIME = (Column("step", "step ms", "ms"), Column("step_quartiles", "quartiles", "range"))
+PARTS = (Column("forward", "forward", "ms"), Column("backward", "backw.", "ms"))
+RATIO = Column("ratio", "ratio", "ratio")
+PEAK_MEMORY = Column("peak_memory", "MiB", "MiB")
+ROOF = (Column("gflops", "GFLOP/s", "number"), Column("share_of_roof", "of roof", "share"))
 
 
 @dataclass(frozen=True)
@@ -170,6 +179,42 @@ def shown(value: Any, kind: str) -> str:
 def spread_fields(name: str, times: Any) -> Row:
     """Fields of a row for a :class:`se3t.bench.timing.Times`: ``name`` (median) and ``name_quartiles``, in seconds."""
     return {name: times.total.median, f"{name}_quartiles": [times.total.low, times.total.high]}
+
+
+def series_by_name(rows: Sequence[Row], x: str, y: str, scale: float = 1.0) -> list[Series]:
+    """A line for every ``name`` of the rows, with quartiles where the rows have those of ``y``.
+
+    Args:
+        rows: those without a value are passed over.
+        x: field that is the abscissa.
+        y: field that is the ordinate.
+        scale: factor of the ordinate.
+    """
+    series = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["name"] == name and row.get(y) is not None]
+        bounds = [row[f"{y}_quartiles"] for row in own if f"{y}_quartiles" in row]
+        low, high = ([scale * bound[end] for bound in bounds] for end in (0, 1))
+        series.append(Series(name, [row[x] for row in own], [scale * row[y] for row in own], low, high))
+    return series
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before any work, that a file can be written; leaves nothing behind.
+
+    Raises:
+        UserError: when it is a folder, lies below something that is none, or its folder takes no files.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; expected the name of a file")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise UserError(f"{path}: cannot be written, {folder} is not a folder; name another file")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; name another file") from error
 
 
 def ratios(rows: Sequence[Row], key: str, group: str | None = None) -> None:

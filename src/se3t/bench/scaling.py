@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from se3t.bench.equality import Difference
 from se3t.bench.machine import describe
 from se3t.bench.options import Options
-from se3t.bench.report import Column, Panel, Report, Row, Series, ratios, spread_fields
+from se3t.bench.report import (
+    PEAK_MEMORY,
+    RATIO,
+    TIME,
+    Column,
+    Panel,
+    Report,
+    Row,
+    ratios,
+    series_by_name,
+    spread_fields,
+)
 from se3t.bench.single import Single, usable
+from se3t.errors import UserError
 
 SWEEPS = ("points", "neighbors", "degree")
 FIRST_EDGES, MOST_EDGES = 1_000, 1_000_000
@@ -29,11 +41,10 @@ COLUMNS = (
     Column("max_degree", "types 0–", "count"),
     Column("num_edges", "edges", "count"),
     Column("name", "kernel"),
-    Column("step", "ms", "ms"),
-    Column("step_quartiles", "quartiles", "range"),
+    *TIME,
     Column("per_edge", "µs / edge", "number"),
-    Column("ratio", "ratio", "ratio"),
-    Column("peak_memory", "MiB", "MiB"),
+    RATIO,
+    PEAK_MEMORY,
 )
 
 
@@ -50,16 +61,18 @@ def run(
 
     Raises:
         DisagreementError: when a kernel does not compute what the reference kernel computes.
-        UserError: for an unknown name, or a kernel that was named and cannot run here.
+        UserError: for an unknown name, a kernel that was named and cannot run here, or when no case has so few edges.
     """
     chosen, notes = usable(names, options.device)
     most = max_edges or (_QUICK_EDGES if options.quick else MOST_EDGES)
+    sizes = {sweep: cases(sweep, most, options) for sweep in sweeps}
+    notes += _too_small(sizes, most, options)
     rows: list[Row] = []
     with options.in_force():
         small = dataclasses.replace(_CLOUD, num_points=16, num_neighbors=5, device=options.device, seed=options.seed)
         found = Difference.largest([small.difference(name).check(name) for name in chosen])
-        for sweep in sweeps:
-            for single in cases(sweep, most, options):
+        for sweep, own in sizes.items():
+            for single in own:
                 rows += _measure(options, sweep, single, chosen, notes)
         machine = describe(options.device)
     ratios(rows, "step", "case")
@@ -106,6 +119,18 @@ def cases(sweep: str, max_edges: int, options: Options) -> list[Single]:
         found = [dataclasses.replace(w3, num_degrees=degree + 1) for degree in range(last + 1)]
     placed = [dataclasses.replace(one, device=options.device, seed=options.seed) for one in found]
     return [one for one in placed if one.num_edges <= max_edges]
+
+
+def _too_small(sizes: Mapping[str, Sequence[Single]], most: int, options: Options) -> list[str]:
+    """Notes about sweeps without a case; an error where that is all of them."""
+    empty = [sweep for sweep, own in sizes.items() if not own]
+    least = {sweep: min(one.num_edges for one in cases(sweep, MOST_EDGES, options)) for sweep in empty}
+    if len(empty) == len(sizes):
+        sweep = min(empty, key=lambda sweep: least[sweep])
+        raise UserError(
+            f"max_edges={most}: expected at least {least[sweep]}, the edges of the smallest case (sweep {sweep})"
+        )
+    return [f"sweep {sweep} is left out: its smallest case has {least[sweep]:,} edges." for sweep in empty]
 
 
 def fits(rows: Sequence[Row]) -> dict[str, Row]:
@@ -195,8 +220,5 @@ def _panels(rows: Sequence[Row], sweeps: Sequence[str]) -> list[Panel]:
 
 def _panel(rows: Sequence[Row], sweep: str, y: str, scale: float, y_label: str) -> Panel:
     x, x_label = ("max_degree", "largest type") if sweep == "degree" else ("num_edges", "edges")
-    series = []
-    for name in dict.fromkeys(row["name"] for row in rows):
-        own = [row for row in rows if row["sweep"] == sweep and row["name"] == name and row[y] is not None]
-        series.append(Series(name, [row[x] for row in own], [scale * row[y] for row in own]))
+    series = series_by_name([row for row in rows if row["sweep"] == sweep], x, y, scale)
     return Panel(f"over {sweep}", x_label, y_label, series, log_x=sweep != "degree", log_y=True)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from se3t.bench.contenders import AUTO, E3NN, MEMORY, REFERENCE, Ours, kernel_names, unavailable
+from se3t.bench.contenders import AUTO, E3NN, MOST_KEPT, REFERENCE, SEPARATE, Ours, kernel_names, refusal, unavailable
 from se3t.bench.counting import Sizes, Work, layer_work, weights_per_edge
-from se3t.bench.equality import Difference, difference_from_reference
+from se3t.bench.equality import Difference, Reference
 from se3t.bench.timing import Step
 from se3t.bench.twin import with_tensor_products
 from se3t.bench.workloads import Workload, mean_square
@@ -22,8 +22,6 @@ from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
 from se3t.nn import EquivariantBasis, EquivariantConv, SE3AttentionBlock
-
-_MOST_KEPT = 2**30  # bytes of radial weights of kernels that keep them
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,10 @@ class Single:
         return layer_work(self._layer(REFERENCE, "auto"), self.sizes)
 
     def keeps_too_much(self, name: str) -> bool:
-        """Whether a kernel would hold more than a GiB of radial weights."""
-        if name not in (REFERENCE, "vectorised", E3NN) and not name.endswith("-speed"):
+        """Whether a kernel would hold more than ``MOST_KEPT`` bytes of radial weights."""
+        if not Ours.parse(name).keeps_weights:
             return False
-        return 4 * self.num_edges * weights_per_edge(self._layer(REFERENCE, "auto")) > _MOST_KEPT
+        return 4 * self.num_edges * weights_per_edge(self._layer(REFERENCE, "auto")) > MOST_KEPT
 
     def graph(self, dtype: torch.dtype = torch.float32) -> Graph:
         """The clouds, with normal features."""
@@ -102,12 +100,9 @@ class Single:
 
     def difference(self, name: str) -> Difference:
         """Differences from the reference kernel, in all modes of memory that a size may bring about."""
-        memory = Ours.parse(name).memory
-        modes = MEMORY.values() if memory == "auto" and not name.startswith((E3NN, REFERENCE)) else [memory]
-        oracle = partial(self.module, REFERENCE)
-        return Difference.largest(
-            [difference_from_reference(self.graph, partial(self.module, name, mode), oracle) for mode in modes]
-        )
+        oracle = Reference.of(self.graph, partial(self.module, REFERENCE))
+        modes = Ours.parse(name).modes
+        return Difference.largest([oracle.difference(self.graph, partial(self.module, name, mode)) for mode in modes])
 
     def _layer(self, kernel: str, memory: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -152,12 +147,15 @@ def usable(names: Sequence[str], device: str) -> tuple[list[str], list[str]]:
         device: where.
 
     Raises:
-        UserError: for an unknown name, or one that was asked for and cannot run.
+        UserError: for an unknown name, one that has no meaning for a layer, or one that was asked for and cannot run.
     """
     wanted = list(names) or [name for name in kernel_names() if name not in (REFERENCE, AUTO)]
+    for name in wanted:
+        if name.endswith(SEPARATE):
+            raise UserError(f"contender {name!r}: the ending {SEPARATE} is for bench step and bench memory only")
     reasons = {Ours.parse(name).name: unavailable(name, device) for name in wanted}
-    bad = [f"contender {name!r} {reason}" for name, reason in reasons.items() if reason is not None]
+    bad = [refusal(name, reason) for name, reason in reasons.items() if reason is not None]
     if bad and (names or len(bad) == len(wanted)):
-        raise UserError(bad[0])
+        raise bad[0]
     notes = [f"{name} is left out: {reason}." for name, reason in reasons.items() if reason is not None]
     return [name for name, reason in reasons.items() if reason is None], notes

@@ -9,24 +9,25 @@ from se3t.bench.contenders import MEMORY, SEPARATE, Contender, collect
 from se3t.bench.counting import Work, step_work
 from se3t.bench.machine import Peaks, describe, measure_peaks
 from se3t.bench.options import Options
-from se3t.bench.report import Column, Panel, Report, Row, Series, ratios, spread_fields
+from se3t.bench.report import (
+    PARTS,
+    PEAK_MEMORY,
+    RATIO,
+    ROOF,
+    TIME,
+    Column,
+    Panel,
+    Report,
+    Row,
+    ratios,
+    series_by_name,
+    spread_fields,
+)
 from se3t.bench.timing import Times
 from se3t.bench.workloads import Workload
 
 _REBUILD = "se3t.bench.contenders:rebuild"
-_QUICK_GRAPHS = 2
-COLUMNS = (
-    Column("workload", "workload"),
-    Column("name", "contender"),
-    Column("step", "step ms", "ms"),
-    Column("step_quartiles", "quartiles", "range"),
-    Column("forward", "forward", "ms"),
-    Column("backward", "backw.", "ms"),
-    Column("ratio", "ratio", "ratio"),
-    Column("peak_memory", "MiB", "MiB"),
-    Column("gflops", "GFLOP/s", "number"),
-    Column("share_of_roof", "of roof", "share"),
-)
+COLUMNS = (Column("workload", "workload"), Column("name", "contender"), *TIME, *PARTS, RATIO, PEAK_MEMORY, *ROOF)
 
 
 def run(
@@ -49,10 +50,7 @@ def run(
         DisagreementError: when a kernel does not compute what the reference kernel computes.
         UserError: for unknown names, or a contender that cannot run.
     """
-    chosen = [
-        Workload.of(name, num_graphs or (_QUICK_GRAPHS if options.quick else None), device=options.device)
-        for name in workloads
-    ]
+    chosen = options.workloads(workloads, num_graphs)
     rows: list[Row] = []
     notes: list[str] = []
     with options.in_force():
@@ -85,7 +83,7 @@ def _measure(
     peaks: Peaks,
     notes: list[str],
 ) -> list[Row]:
-    times = options.time({contender.name: contender.work for contender in found}, repetitions=11)
+    times = options.time({contender.name: contender.work for contender in found}, repetitions=11, seconds=30.0)
     work, rows = step_work(workload), []
     texts = {adapter.name: adapter.text for adapter in adapters}
     for contender in found:
@@ -164,27 +162,14 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
 
 def _panels(rows: Sequence[Row], workloads: Sequence[Workload]) -> list[Panel]:
     own = {one.name: [row for row in rows if row["workload"] == one.name] for one in workloads}
-    times = [_panel(part, "step", f"training step, {name}", "ms", 1e3) for name, part in own.items()]
-    several = len(workloads) > 1
+    times = [
+        Panel(f"training step, {name}", "", "ms", series_by_name(part, "workload", "step", 1e3))
+        for name, part in own.items()
+    ]
+    memory = series_by_name(rows, "workload", "peak_memory", 2.0**-20)
+    shares = series_by_name(rows, "workload", "share_of_roof", 100.0)
     return [
         *times,
-        _panel(rows, "peak_memory", "peak memory", "MiB", 2.0**-20, log=several),
-        _panel(rows, "share_of_roof", "share of the tighter roof", "%", 100.0),
+        Panel("peak memory", "", "MiB", memory, log_y=len(workloads) > 1),
+        Panel("share of the tighter roof", "", "%", shares),
     ]
-
-
-def _panel(rows: Sequence[Row], key: str, title: str, label: str, scale: float, log: bool = False) -> Panel:
-    series = []
-    for name in dict.fromkeys(row["name"] for row in rows):
-        own = [row for row in rows if row["name"] == name and row.get(key) is not None]
-        bounds = [row[f"{key}_quartiles"] for row in own if f"{key}_quartiles" in row]
-        series.append(
-            Series(
-                name,
-                [row["workload"] for row in own],
-                [scale * row[key] for row in own],
-                [scale * low for low, _ in bounds],
-                [scale * high for _, high in bounds],
-            )
-        )
-    return Panel(title, "", label, series, log_y=log)

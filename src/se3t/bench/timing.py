@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ class Step:
     """A training step: forward, then backward.
 
     Attributes:
-        module: the model; its gradients are cleared before every step.
+        module: the model; its gradients are cleared first, which counts as a part of forward.
         loss: computes the scalar loss on the step's fixed batch, everything that depends on positions included.
     """
 
@@ -37,8 +38,8 @@ class Step:
 
     def run(self, now: Callable[[], float]) -> tuple[float, ...]:
         """Seconds of forward and backward."""
-        self.module.zero_grad(set_to_none=True)
         start = now()
+        self.module.zero_grad(set_to_none=True)
         loss = self.loss()
         middle = now()
         loss.backward()
@@ -102,20 +103,24 @@ def time_all(
         repetitions: timed rounds, at least 1.
         warmup: rounds before them that are not counted.
         device: of the work; a GPU is synchronised around each part.
-        seconds: stop after the round, from the third on, in which so much time has passed; None: never.
+        seconds: for everything, in equal shares: who has used up its share takes no further turn, but for one to warm
+            up and three that count; None: no limit.
     """
     names = list(work)
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     clock = clock_of(device)
-    begin = clock()
-    for number in range(warmup + repetitions):
-        done = number - warmup
-        if seconds is not None and done >= _LEAST_ROUNDS and clock() - begin > seconds:
-            break
+    share = math.inf if seconds is None else seconds / max(1, len(names))
+    spent = dict.fromkeys(names, 0.0)
+    for number in range(warmup + repetitions if names else 0):
+        must = number == 0 or warmup <= number < warmup + _LEAST_ROUNDS
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            if spent[name] > share and not must:
+                continue
+            begin = clock()
             parts = work[name].run(clock)
-            if done >= 0:
+            spent[name] += clock() - begin
+            if number >= warmup:
                 times[name].append(parts)
     return {name: _summary(rounds) for name, rounds in times.items()}
 

@@ -80,11 +80,17 @@ class Workload:
             "num_graphs": self.num_graphs,
             "num_points": self.num_points,
             "device": self.device,
+            "seed": self.seed,
         }
 
     @classmethod
     def of(
-        cls, name: str, num_graphs: int | None = None, num_points: int | None = None, device: str = "cpu"
+        cls,
+        name: str,
+        num_graphs: int | None = None,
+        num_points: int | None = None,
+        device: str = "cpu",
+        seed: int = 0,
     ) -> Workload:
         """The workload of that name, resized and placed.
 
@@ -93,6 +99,7 @@ class Workload:
             num_graphs: graphs of a batch; None: as many as the workload has.
             num_points: points of a graph; None: as many as the workload has.
             device: of the graphs.
+            seed: of the graphs and of the weights.
 
         Raises:
             UserError: for an unknown name, or sizes that the workload cannot have.
@@ -102,7 +109,7 @@ class Workload:
             if value is not None and value < least:
                 raise UserError(f"{word}={value}: expected at least {least}")
         resized = workload.resized(num_graphs or workload.num_graphs, num_points)
-        return dataclasses.replace(resized, device=device)
+        return dataclasses.replace(resized, device=device, seed=seed)
 
     @property
     def fiber_hidden(self) -> Fiber:

@@ -29,6 +29,7 @@ def run(words: Sequence[str]) -> int:
 
         check_suffix(plot_file)  # before the work, not after it
     from se3t.bench.options import Options
+    from se3t.bench.report import check_writable
     from se3t.cli.console import console
 
     options = Options(
@@ -40,6 +41,9 @@ def run(words: Sequence[str]) -> int:
         quick=given.quick,
         seed=given.seed,
     )
+    for file in (json_file, plot_file):
+        if file is not None:
+            check_writable(file)
     report = _RUN[given.what](options, given)
     report.machine["keeps_freed_memory"] = keeps
     console().print(report.to_rich())

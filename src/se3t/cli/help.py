@@ -151,7 +151,7 @@ what:
 examples:
   se3t bench step --quick
   se3t bench step --workload nbody qm9 --contenders edge_frame vectorised e3nn --json --plot step.pdf
-  se3t bench step --workload qm9 --adapter peer.py --threads 2
+  se3t bench step --workload qm9 --adapter other.py --threads 2
   se3t bench layer --sweep channels edges
   se3t bench scaling --max-edges 100000
   se3t bench memory --workload qm9_complete --contenders edge_frame-low edge_frame-speed
@@ -162,17 +162,19 @@ flags of all:
   --quick                 small and few: seconds, for a look
   --device cpu | cuda     where (default: cpu)
   --threads N             of torch on the CPU
-  --repetitions N         timed turns; --seconds S: no further turn after so long, from the third on
+  --repetitions N         timed turns; --seconds S: for all together, in equal shares; who has used up its own takes no
+                          further turn, from the third on
   --json [FILE]           write all figures; without FILE: benchmarks/results/<what>-<device>.json
   --plot [FILE]           draw them, PNG, PDF or SVG by the ending; without FILE: beside the JSON
   --seed N                of everything random
 
 flags of some:
   --workload NAME …       step, memory: nbody, nbody_attentive, qm9, qm9_complete, pointcloud, pointcloud_deg3
-  --contenders NAME …     step, layer, scaling, memory: kernels by name, with the endings -low and -speed (memory) and
-                          -separate (keys and values apart, a radial network for each pair of degrees); e3nn (the same
-                          model, its convolutions as e3nn tensor products); step: peer (se3-transformer-pytorch);
-                          sh: se3t, sphericart, e3nn, scipy. Ratios refer to the first
+  --contenders NAME …     step, layer, scaling, memory: kernels by name; edge_frame and auto with the endings -low and
+                          -speed (model.memory); step, memory: also with -separate (keys and values apart, a radial
+                          network for each pair of degrees), and e3nn (the same model, its convolutions as e3nn tensor
+                          products); step: peer (se3-transformer-pytorch); sh: se3t, sphericart, e3nn, scipy. Ratios
+                          refer to the first
   --adapter FILE …        step: Python files with build(workload) -> (step, description), where step() does one
                           training step; FILE:name=value,name=value hands arguments on to build
   --num-graphs N          step, memory: graphs of a batch
