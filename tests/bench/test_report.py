@@ -140,3 +140,24 @@ def test_asking_whether_a_file_can_be_written_leaves_nothing_behind(tmp_path: Pa
 def test_a_report_without_figures_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing was measured that can be drawn"):
         make_report().save(None, tmp_path / "figure.png")
+
+
+def test_what_lacks_a_quantity_has_no_place_in_its_panel_and_colours_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    seen: list[tuple[str, object]] = []
+    draw = Axes.bar
+
+    def note(self: Axes, *args: object, **options: object) -> object:
+        seen.append((str(options["label"]), options["color"]))
+        return draw(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Axes, "bar", note)
+    first = Panel("time", "", "ms", (Series("a (best)", ("x",), (1.0,)), Series("b", ("x",), (2.0,))))
+    second = Panel("share", "", "%", (Series("b", ("x",), (3.0,)), Series("a", (), ())))
+    make_report((first, second)).save(None, tmp_path / "plot.png")
+    (best, blue), (b, orange), (again, same) = seen
+    assert (best, b, again) == ("a (best)", "b", "b")
+    assert blue != orange == same

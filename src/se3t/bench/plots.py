@@ -51,7 +51,7 @@ def save_plot(report: Report, path: Path) -> None:
     figure = Figure(figsize=(1.5 + 4.2 * columns, 0.9 + 3.4 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
+    names = list(dict.fromkeys(_kind(series) for panel in panels for series in panel.series))
     for axis, panel in zip(axes, panels, strict=False):
         _draw(axis, panel, names)
     for axis in list(axes)[len(panels) :]:
@@ -62,10 +62,11 @@ def save_plot(report: Report, path: Path) -> None:
 
 def _draw(axis: Any, panel: Panel, names: list[str]) -> None:
     is_bars = any(isinstance(x, str) for series in panel.series for x in series.x)
-    for place, series in enumerate(panel.series):
-        number = names.index(series.name)
+    drawn = [series for series in panel.series if series.y]  # a contender may lack the quantity of one panel
+    for place, series in enumerate(drawn):
+        number = names.index(_kind(series))
         if is_bars:
-            _bars(axis, panel, series, place, number)
+            _bars(axis, drawn, place, number)
         else:
             axis.errorbar(
                 series.x,
@@ -90,9 +91,15 @@ def _draw(axis: Any, panel: Panel, names: list[str]) -> None:
     axis.legend(fontsize=7, frameon=False)
 
 
-def _bars(axis: Any, panel: Panel, series: Series, place: int, number: int) -> None:
-    words = list(dict.fromkeys(x for one in panel.series for x in one.x))
-    width = 0.8 / len(panel.series)
+def _kind(series: Series) -> str:
+    """What has one colour in all panels: the name without a remark in brackets."""
+    return series.name.partition(" (")[0]
+
+
+def _bars(axis: Any, drawn: list[Series], place: int, number: int) -> None:
+    series = drawn[place]
+    words = list(dict.fromkeys(x for one in drawn for x in one.x))
+    width = 0.8 / len(drawn)
     where = [words.index(x) + (place + 0.5) * width - 0.4 for x in series.x]
     axis.bar(
         where,
