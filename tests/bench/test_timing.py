@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -46,7 +47,8 @@ def test_work_takes_turns_in_rotated_order() -> None:
     log: list[str] = []
     steps = {name: counting_step(log, name) for name in "abc"}
     times = time_all(steps, repetitions=2, warmup=1, device="cpu")
-    assert "".join(log) == "abcbcacab"
+    assert "".join(log[::2]) == "abcbcacab"
+    assert log[::2] == log[1::2]  # short work is done twice in a turn
     assert list(times) == ["a", "b", "c"]
 
 
@@ -61,7 +63,15 @@ def test_a_call_has_no_parts() -> None:
     calls: list[int] = []
     times = time_all({"a": Call(lambda: calls.append(1))}, repetitions=3, warmup=2, device="cpu")["a"]
     assert times.parts == ()
-    assert (times.rounds, len(calls)) == (3, 5)
+    assert (times.rounds, len(calls)) == (3, 2 * 5)
+
+
+def test_long_work_is_done_once_in_a_turn_and_no_garbage_is_collected_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_SHORT_SECONDS", 0.0)
+    collects: list[bool] = []
+    time_all({"a": Call(lambda: collects.append(gc.isenabled()))}, repetitions=2, warmup=1, device="cpu")
+    assert collects == [False] * 3
+    assert gc.isenabled()
 
 
 def test_clearing_the_gradients_is_a_part_of_the_step() -> None:
@@ -85,7 +95,7 @@ def test_clearing_the_gradients_is_a_part_of_the_step() -> None:
 def test_turns_end_when_the_time_is_up_but_never_before_the_third() -> None:
     calls: list[int] = []
     times = time_all({"a": Call(lambda: calls.append(1))}, repetitions=100, warmup=2, device="cpu", seconds=1e-9)["a"]
-    assert (times.rounds, len(calls)) == (3, 4)  # one of the two to warm up
+    assert (times.rounds, len(calls)) == (3, 2 * 4)  # one of the two to warm up
 
 
 def test_who_is_slow_ends_before_who_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
