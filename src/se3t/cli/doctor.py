@@ -101,16 +101,17 @@ def _devices() -> Iterator[str]:
 
 
 def _kernels(device: Any) -> Iterator[str]:
-    """Which kernel ``auto`` takes on a CPU and, where there is one, a GPU; and why not the fastest."""
+    """Which kernel ``auto`` takes on a CPU and, where there is one, a GPU; on a CPU also why not the fastest."""
     import torch
 
     from se3t.nn.kernels.auto import FALLBACK, FASTEST, reason_against
 
     for place in dict.fromkeys((torch.device("cpu"), device)):
-        reason = reason_against(place, torch.float32)
-        name = FASTEST[place.type]
-        said = name if reason is None else f"{FALLBACK}, which is slower; {name} is not used: {reason}"
-        yield f"kernel on {place.type}: {said}"
+        name, reason = FASTEST.get(place.type), reason_against(place, torch.float32)
+        if reason is None or name is None:
+            yield f"kernel on {place.type}: {name or FALLBACK}"
+        else:
+            yield f"kernel on {place.type}: {FALLBACK}, which is slower; {name} is not used: {reason}"
 
 
 def cuda_state(built_for: str | None, available: bool, driver: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The fastest kernel for where the tensors are: compiled code on a CPU, Triton on a GPU, else torch's operations."""
+"""The fastest kernel measured for where the tensors are: compiled code on a CPU, elsewhere torch's operations."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from se3t.nn.kernels import KERNELS, Sources, get_kernel
 from se3t.nn.kernels.native import MAX_DEGREE
 from se3t.nn.radial import RadialNetwork
 
-FASTEST = {"cpu": "native", "cuda": "triton"}
-"""By device; ``benchmarks/RESULTS.md`` has the measurements."""
+FASTEST = {"cpu": "native"}
+"""By device, as measured (``benchmarks/RESULTS.md``). Kernel ``triton`` was not measured and is not chosen."""
 FALLBACK = "edge_frame"
 _log = logging.getLogger(__name__)
 
