@@ -141,7 +141,7 @@ def test_runs_of_other_settings_are_named_where_there_is_nothing_to_continue(
 def test_a_kernel_that_cannot_run_is_told_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("se3t.nn.kernels.native.library.unavailable", lambda device, dtype: "there is no compiler")
+    monkeypatch.setattr("se3t.nn.kernels.native.compiler.unavailable", lambda device, dtype: "there is no compiler")
     config = replace(small_config(tmp_path), model=TFNModel(kernel="native"))
     with pytest.raises(UserError, match="kernel 'native': there is no compiler; use kernel='auto'"):
         train(config)

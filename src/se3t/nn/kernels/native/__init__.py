@@ -24,7 +24,7 @@ from se3t.geometry import RadialRows
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import Sources
 from se3t.nn.kernels.edge_frame import composed_messages, mend, path_to_order
-from se3t.nn.kernels.native.library import compiled, require, unavailable
+from se3t.nn.kernels.native.compiler import compiled, require, unavailable
 from se3t.nn.kernels.native.structures import (
     Convolution,
     address,

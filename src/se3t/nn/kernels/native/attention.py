@@ -13,7 +13,7 @@ from torch import Tensor
 
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
-from se3t.nn.kernels.native.library import compiled, require
+from se3t.nn.kernels.native.compiler import compiled, require
 from se3t.nn.kernels.native.structures import Attention, component_major, fields, integers
 from se3t.nn.kernels.second_order import gradients_of
 

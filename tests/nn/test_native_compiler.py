@@ -17,8 +17,8 @@ from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn import EdgeAttention
 from se3t.nn.kernels import auto
-from se3t.nn.kernels.native import library
-from se3t.nn.kernels.native.library import NativeUnavailableError, compiled, unavailable
+from se3t.nn.kernels.native import compiler
+from se3t.nn.kernels.native.compiler import NativeUnavailableError, compiled, unavailable
 
 from .clouds import FIBER, features_of
 from .native_cases import conv_of, edges_of, graph_of, outputs, run
@@ -29,7 +29,7 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not i
 
 
 def forget() -> None:
-    for function in (compiled, library._reason, library._own_temporary_folder, auto.choose):
+    for function in (compiled, compiler._reason, compiler._own_temporary_folder, auto.choose):
         function.cache_clear()
 
 
@@ -39,7 +39,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("SE3T_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SE3T_NATIVE", raising=False)
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(library, "_COMMON", tuple("-O1" if flag == "-O3" else flag for flag in library._COMMON))
+    monkeypatch.setattr(compiler, "_COMMON", tuple("-O1" if flag == "-O3" else flag for flag in compiler._COMMON))
     forget()
     yield
     forget()
@@ -123,7 +123,7 @@ def test_tensors_of_another_device_are_refused_before_they_are_read() -> None:
 
 @needs_compiler
 def test_a_damaged_file_of_the_cache_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "cache" / f"native-float-{library._key(library._compiler())}.so"
+    path = tmp_path / "cache" / f"native-float-{compiler._key(compiler._compiler())}.so"
     path.parent.mkdir()
     path.write_bytes(b"not a library")
     reason = unavailable(CPU)
@@ -143,7 +143,7 @@ def test_a_library_without_our_functions_is_named(tmp_path: Path, monkeypatch: p
     def make(compiler: str, path: Path, defines: tuple[str, ...]) -> None:
         subprocess.run(["gcc", "-shared", "-fPIC", str(source), "-o", str(path)], check=True)
 
-    monkeypatch.setattr(library, "_compile", make)
+    monkeypatch.setattr(compiler, "_compile", make)
     assert "is not what its name says; remove it to compile it again" in str(unavailable(CPU))
 
 
@@ -184,7 +184,7 @@ def test_nothing_but_the_result_stays_in_the_cache_and_it_is_used_again(
     (path,) = (tmp_path / "cache").iterdir()
     assert path.name.startswith("native-double-")
     forget()
-    monkeypatch.setattr(library, "_compile", None)  # a second compilation would fail
+    monkeypatch.setattr(compiler, "_compile", None)  # a second compilation would fail
     assert unavailable(CPU, torch.float64) is None
 
 
@@ -192,21 +192,21 @@ def test_nothing_but_the_result_stays_in_the_cache_and_it_is_used_again(
 def test_other_flags_make_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert unavailable(CPU) is None
     forget()
-    monkeypatch.setattr(library, "_TUNED", ((),))
+    monkeypatch.setattr(compiler, "_TUNED", ((),))
     assert unavailable(CPU) is None
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 @needs_compiler
 def test_flags_that_a_compiler_does_not_know_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_TUNED", (("-march=nothing-of-this-name",), ()))
+    monkeypatch.setattr(compiler, "_TUNED", (("-march=nothing-of-this-name",), ()))
     assert unavailable(CPU) is None
 
 
 @needs_compiler
 def test_processes_may_compile_at_the_same_time(tmp_path: Path) -> None:
     code = (
-        "import torch; from se3t.nn.kernels.native import library as l;"
+        "import torch; from se3t.nn.kernels.native import compiler as l;"
         "l._COMMON = tuple('-O1' if flag == '-O3' else flag for flag in l._COMMON);"
         "assert l.compiled(torch.float32).real_bytes() == 4"
     )
