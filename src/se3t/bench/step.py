@@ -123,9 +123,9 @@ def _row(workload: Workload, contender: Contender, times: Times, work: Work, pea
 def _notes(workloads: Sequence[Workload], rows: Sequence[Row], peaks: Peaks) -> list[str]:
     turns = min(row["rounds"] for row in rows)
     notes = [
-        f"Median of {turns} turns or more in one process (what takes less than ¼ s is done twice in a turn, the second "
-        "time counts); ratio: time over that of the workload's first line; MiB: peak of a step beyond what was there "
-        "before, each in a process of its own.",
+        f"Median of {turns} turns or more in one process (everything is done twice in a turn, the second time counts); "
+        "ratio: time over that of the workload's first line; MiB: peak of a step beyond what was there before, each in "
+        "a process of its own.",
     ]
     for workload in workloads:
         work = next(row for row in rows if row["workload"] == workload.name)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 _LEAST_ROUNDS = 3  # even when the time is up
-_SHORT_SECONDS = 0.25  # of work that is done twice in a turn
 
 
 @runtime_checkable
@@ -100,8 +99,8 @@ def time_all(
 ) -> dict[str, Times]:
     """Time everything in turns, each round in a rotated order, so that a change in the machine's load meets all alike.
 
-    What is short finds the caches full of what others left, which a training would not: it is done twice in a turn,
-    and the second time counts. Python's garbage is collected between the turns, not in them.
+    Whoever comes next finds the caches full of what another left, which a training would not: everything is done twice
+    in a turn, and the second time counts. Python's garbage is collected between the turns, not in them.
 
     Args:
         work: what to time, by name.
@@ -134,8 +133,8 @@ def _turn(work: Timed, clock: Callable[[], float]) -> tuple[float, ...]:
     gc.collect()
     gc.disable()
     try:
-        parts = work.run(clock)
-        return work.run(clock) if sum(parts) < _SHORT_SECONDS else parts
+        work.run(clock)
+        return work.run(clock)
     finally:
         gc.enable()
 
