@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from se3t.config import LinearModel
+from se3t.errors import UserError
 from se3t.fiber import Fiber
+from se3t.models import build_model
 from se3t.models.linear import Linear
 from se3t.testing import ModelContract
 
@@ -46,3 +49,12 @@ def test_linear_refuses_fibers_without_position_and_velocity():
         Linear(FIBER_IN, Fiber("1x1"), horizon=1.0)
     with pytest.raises(ValueError, match="expected fiber 1x0"):
         Linear(FIBER_IN, FIBER_OUT, horizon=1.0)(clouds(3, fiber=Fiber("2x1")))
+
+
+def test_linear_has_no_value_for_a_whole_cloud():
+    config = LinearModel()
+    model = build_model(config, fiber_in=FIBER_IN, fiber_out=FIBER_OUT, num_edge_scalars=1, horizon=0.7)
+    assert isinstance(model, Linear)
+    assert model.horizon == 0.7
+    with pytest.raises(UserError, match=r"model=linear moves every point .* choose another model"):
+        build_model(config, fiber_in=FIBER_IN, fiber_out=FIBER_OUT, num_edge_scalars=1, pooled=True)

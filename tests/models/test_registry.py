@@ -12,16 +12,20 @@ from torch import nn
 from se3t.config import (
     DeepSetModel,
     LinearModel,
+    MPNNModel,
+    SchNetModel,
     SE3TransformerModel,
     SetTransformerModel,
     TFNModel,
 )
 from se3t.errors import UserError
+from se3t.fiber import Fiber
 from se3t.models import MODELS, build_model, model_class
 
 from .clouds import FIBER_IN, FIBER_OUT, clouds
 
-SCHEMAS = [LinearModel, DeepSetModel, TFNModel, SetTransformerModel, SE3TransformerModel]
+SCHEMAS = [LinearModel, DeepSetModel, TFNModel, SetTransformerModel, SE3TransformerModel, SchNetModel, MPNNModel]
+SCALARS = {"fiber_in": Fiber("3x0"), "fiber_out": Fiber("1x0")}
 
 
 def build(config: object, **changes: object) -> nn.Module:
@@ -34,13 +38,22 @@ def test_registry_and_schemas_name_the_same_models():
     assert {schema().name for schema in SCHEMAS} == set(MODELS)
 
 
-@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("schema", [schema for schema in SCHEMAS if schema not in (SchNetModel, MPNNModel)])
 def test_every_model_is_built_from_its_schema_and_keeps_the_contract(schema: type):
     config = schema()
     model = build(config)
     assert isinstance(model, model_class(config.name))
     assert (model.fiber_in, model.fiber_out) == (FIBER_IN, FIBER_OUT)
     FIBER_OUT.check(model.double()(clouds(3, 2)))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("schema", [schema for schema in SCHEMAS if schema is not LinearModel])
+def test_every_model_with_parameters_predicts_scalars_of_points_and_of_clouds(schema: type, pooled: bool):
+    model = build(schema(), **SCALARS, pooled=pooled)
+    output = model.double()(clouds(3, 2, fiber=SCALARS["fiber_in"]))
+    SCALARS["fiber_out"].check(output)
+    assert len(output[0]) == (2 if pooled else 5)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -54,7 +67,7 @@ def test_every_setting_of_a_schema_reaches_its_model(schema: type):
 def test_unknown_model_is_an_error_with_the_nearest_name():
     with pytest.raises(UserError, match="no model is called 'deep_set'; did you mean 'deepset'"):
         model_class("deep_set")
-    with pytest.raises(UserError, match="known: deepset, linear, se3_transformer, set_transformer, tfn"):
+    with pytest.raises(UserError, match="known: deepset, linear, mpnn, schnet, se3_transformer, set_transformer, tfn"):
         build(SimpleNamespace(name="?"))
 
 

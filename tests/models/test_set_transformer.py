@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from se3t.config import SetTransformerModel
 from se3t.errors import UserError
 from se3t.fiber import Fiber
+from se3t.models import build_model
 from se3t.models.set_transformer import MultiheadAttentionBlock, SetTransformer
 from se3t.testing import ModelContract
 
@@ -32,6 +34,22 @@ class TestSetTransformerWithLayerNorm(ModelContract):
 
     def make_model(self) -> SetTransformer:
         return SetTransformer(FIBER_IN, FIBER_OUT, layer_norm=True)
+
+
+class TestSetTransformerPooled(TestSetTransformer):
+    """One output for each cloud; its components are plain numbers here too."""
+
+    def make_model(self) -> SetTransformer:
+        return SetTransformer(FIBER_IN, FIBER_OUT, width=16, num_layers=2, pooling="max")
+
+
+class TestSetTransformerMean(TestSetTransformer):
+    """One scalar for each cloud, by a mean."""
+
+    fiber_out = Fiber("1x0")
+
+    def make_model(self) -> SetTransformer:
+        return SetTransformer(FIBER_IN, self.fiber_out, width=16, num_layers=2, layer_norm=True, pooling="mean")
 
 
 @pytest.fixture
@@ -85,6 +103,30 @@ def test_set_transformer_treats_clouds_of_a_batch_apart(model: SetTransformer, s
             torch.testing.assert_close(model(graph)[1][graph.batch == index], model(alone(graph, index))[1])
 
 
+@pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
+def test_one_output_for_each_cloud_is_the_head_of_what_is_pooled(pooling: str):
+    model = SetTransformer(FIBER_IN, Fiber("3x0"), width=8, num_layers=2, num_heads=2, pooling=pooling).double()
+    graph = clouds(5, 2, 4)
+    reduce = {"mean": torch.Tensor.mean, "sum": torch.Tensor.sum, "max": torch.Tensor.amax}[pooling]
+    for index, output in enumerate(model(graph)[0]):
+        features = alone(graph, index).features
+        points = model.embedding(torch.cat([features[degree].flatten(1) for degree in (0, 1)], dim=1))[None]
+        for block in model.blocks:
+            points = block(points)
+        torch.testing.assert_close(output[:, 0], model.head(reduce(points[0], dim=0)))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_configuration_decides_the_sizes(pooled: bool):
+    config = SetTransformerModel(width=12, num_layers=2, num_heads=3, layer_norm=True, pooling="sum")
+    model = build_model(config, fiber_in=FIBER_IN, fiber_out=FIBER_OUT, num_edge_scalars=1, pooled=pooled)
+    assert isinstance(model, SetTransformer)
+    assert [block.block.num_heads for block in model.blocks] == [3, 3]
+    assert sum(isinstance(layer, nn.LayerNorm) for layer in model.modules()) == 4
+    assert model.embedding.weight.shape == (12, 7)
+    assert len(model(clouds(3, 2, dtype=torch.float32))[1]) == (2 if pooled else 5)
+
+
 def test_every_point_attends_to_every_other(model: SetTransformer):
     graph = clouds(5)
     graph.features[1].requires_grad_()
@@ -93,8 +135,9 @@ def test_every_point_attends_to_every_other(model: SetTransformer):
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_empty_cloud_has_finite_gradients(layer_norm: bool):
-    model = SetTransformer(FIBER_IN, FIBER_OUT, layer_norm=layer_norm).double()
+@pytest.mark.parametrize("pooling", [None, "mean", "max"])
+def test_empty_cloud_has_finite_gradients(layer_norm: bool, pooling: str | None):
+    model = SetTransformer(FIBER_IN, FIBER_OUT, layer_norm=layer_norm, pooling=pooling).double()
     model(clouds(3, 0, 2))[1].square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
@@ -117,3 +160,8 @@ def test_impossible_sizes_are_refused():
         SetTransformer(FIBER_IN, FIBER_OUT, num_heads=5)
     with pytest.raises(UserError, match="num_layers must be at least 1, got 0"):
         SetTransformer(FIBER_IN, FIBER_OUT, num_layers=0)
+
+
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match="pooling 'median'"):
+        SetTransformer(FIBER_IN, FIBER_OUT, pooling="median")

@@ -1,4 +1,5 @@
-"""The models, by name. Each one takes a :class:`~se3t.graph.Graph` and returns node features of its ``fiber_out``.
+"""The models, by name. Each one takes a :class:`~se3t.graph.Graph` and returns features of its ``fiber_out``:
+one for each node, or with ``pooled`` one for each cloud.
 
 A new model is one file here, one schema in ``se3t.config``, one YAML in ``conf/model`` and one line in ``MODELS``.
 """
@@ -20,6 +21,8 @@ MODELS: dict[str, str] = {
     "tfn": "se3t.models.tfn:TFN",
     "set_transformer": "se3t.models.set_transformer:SetTransformer",
     "se3_transformer": "se3t.models.se3_transformer:SE3Transformer",
+    "schnet": "se3t.models.schnet:SchNet",
+    "mpnn": "se3t.models.mpnn:MPNN",
 }
 """Name of a model -> ``'module:Class'``; a module is imported when its model is asked for."""
 
@@ -37,7 +40,15 @@ def model_class(name: str) -> type[nn.Module]:
     return found
 
 
-def build_model(config: Any, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float) -> nn.Module:
+def build_model(
+    config: Any,
+    *,
+    fiber_in: Fiber,
+    fiber_out: Fiber,
+    num_edge_scalars: int,
+    horizon: float = 0.0,
+    pooled: bool = False,
+) -> nn.Module:
     """Build the model that ``config.name`` names.
 
     Args:
@@ -46,6 +57,7 @@ def build_model(config: Any, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scal
         fiber_out: fiber of the prediction.
         num_edge_scalars: channels of ``Graph.edge_scalars``; 0 when there are none.
         horizon: time between input and target, in the unit of time of the data; models that extrapolate need it.
+        pooled: whether the prediction is one for each cloud, not one for each node.
 
     Returns:
         A module with attributes ``fiber_in`` and ``fiber_out`` and ``forward(graph) -> Features``.
@@ -55,7 +67,12 @@ def build_model(config: Any, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scal
     """
     cls: Any = model_class(config.name)
     model: nn.Module = cls.from_config(
-        config, fiber_in=fiber_in, fiber_out=fiber_out, num_edge_scalars=num_edge_scalars, horizon=horizon
+        config,
+        fiber_in=fiber_in,
+        fiber_out=fiber_out,
+        num_edge_scalars=num_edge_scalars,
+        horizon=horizon,
+        pooled=pooled,
     )
     return model
 

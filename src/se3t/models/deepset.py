@@ -13,10 +13,11 @@ from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.models.pointwise import DenseLayout, flatten_features, unflatten_features
+from se3t.nn.pool import Pooling
 
 
 class DeepSet(nn.Module):
-    """y_i = ρ(φ(f_i), max_j φ(f_j)) with φ and ρ point-wise networks of LeakyReLU layers.
+    """y_i = ρ(φ(f_i), max_j φ(f_j)) with φ and ρ point-wise networks of LeakyReLU layers; y = ρ(pool_j φ(f_j)) pooled.
 
     A baseline without geometry: it sees every component of the input (charge, centred position, velocity) as a plain
     number. So it is equivariant to permutations, and to translations by its centred input, but not to rotations.
@@ -27,12 +28,15 @@ class DeepSet(nn.Module):
         width: hidden units of every layer.
         num_encoder_layers: layers of φ, each with LeakyReLU.
         num_decoder_layers: layers of ρ, LeakyReLU between them.
+        pooling: ``mean``, ``sum`` or ``max``: one output for each cloud, from the pooled values alone; None: one for
+            each point.
 
     Raises:
         UserError: when width or a number of layers is below 1.
+        ValueError: for an unknown pooling.
 
-    Source: Zaheer et al. 2017, "Deep Sets", Section 3 (permutation-equivariant layers, maximum pooling); sizes of the
-    N-body baseline from Fuchs et al. 2020, appendix.
+    Source: Zaheer et al. 2017, "Deep Sets", Section 2 (one output, from a sum) and Section 3 (permutation-equivariant
+    layers, maximum pooling); sizes of the N-body baseline from Fuchs et al. 2020, appendix.
     **Deviation**: Zaheer et al. subtract the pooled value in every layer; the N-body baseline pools once and
     concatenates it to each point. We follow the latter.
     """
@@ -45,6 +49,7 @@ class DeepSet(nn.Module):
         width: int = 64,
         num_encoder_layers: int = 3,
         num_decoder_layers: int = 2,
+        pooling: str | None = None,
     ) -> None:
         super().__init__()
         if min(width, num_encoder_layers, num_decoder_layers) < 1:
@@ -53,27 +58,39 @@ class DeepSet(nn.Module):
                 f"got {width}, {num_encoder_layers} and {num_decoder_layers}"
             )
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
+        self.pooling = None if pooling is None else Pooling(pooling)
         encoder_widths = [fiber_in.dim, *[width] * num_encoder_layers]
-        decoder_widths = [2 * width, *[width] * (num_decoder_layers - 1), fiber_out.dim]
+        decoder_widths = [2 * width if pooling is None else width, *[width] * (num_decoder_layers - 1), fiber_out.dim]
         self.encoder = nn.Sequential(*_layers(encoder_widths))
         self.decoder = nn.Sequential(*_layers(decoder_widths)[:-1])
 
     @classmethod
     def from_config(
-        cls, config: DeepSetModel, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float
+        cls,
+        config: DeepSetModel,
+        *,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        num_edge_scalars: int,
+        horizon: float = 0.0,
+        pooled: bool = False,
     ) -> DeepSet:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges are not used."""
+        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
         return cls(
             fiber_in,
             fiber_out,
             width=config.width,
             num_encoder_layers=config.num_encoder_layers,
             num_decoder_layers=config.num_decoder_layers,
+            pooling=config.pooling if pooled else None,
         )
 
     def forward(self, graph: Graph) -> Features:
-        """Prediction at every point, a field of ``fiber_out``."""
+        """Prediction at every point, or with ``pooling`` for every cloud, a field of ``fiber_out``."""
         encoded = self.encoder(flatten_features(graph.features, self.fiber_in))  # [node, width]
+        if self.pooling is not None:
+            whole = self.pooling({0: encoded[..., None]}, graph.batch, graph.num_graphs)[0].squeeze(-1)
+            return unflatten_features(self.decoder(whole), self.fiber_out)
         pooled = cloud_maximum(encoded, DenseLayout.of(graph.batch, graph.num_graphs))[graph.batch]
         decoded = self.decoder(torch.cat((encoded, pooled), dim=-1))  # [node, fiber_out.dim]
         return unflatten_features(decoded, self.fiber_out)

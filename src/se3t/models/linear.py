@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from se3t.config import LinearModel
+from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 
@@ -36,9 +37,25 @@ class Linear(nn.Module):
 
     @classmethod
     def from_config(
-        cls, config: LinearModel, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float
+        cls,
+        config: LinearModel,
+        *,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        num_edge_scalars: int,
+        horizon: float = 0.0,
+        pooled: bool = False,
     ) -> Linear:
-        """Build from its schema; see :func:`se3t.models.build_model`."""
+        """Build from its schema; see :func:`se3t.models.build_model`.
+
+        Raises:
+            UserError: where a task wants one output for each cloud.
+        """
+        if pooled:
+            raise UserError(
+                "model=linear moves every point on with its velocity and has no value for a whole cloud: "
+                "choose another model"
+            )
         return cls(fiber_in, fiber_out, horizon=horizon)
 
     def forward(self, graph: Graph) -> Features:

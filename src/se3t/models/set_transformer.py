@@ -11,6 +11,7 @@ from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.models.pointwise import DenseLayout, flatten_features, unflatten_features
+from se3t.nn.pool import Pooling
 
 
 class MultiheadAttentionBlock(nn.Module):
@@ -86,7 +87,7 @@ class SetAttentionBlock(nn.Module):
 
 
 class SetTransformer(nn.Module):
-    """Embedding, ``num_layers`` SAB, and a point-wise head of two layers.
+    """Embedding, ``num_layers`` SAB, and a head of two layers on every point, or on what is pooled over each cloud.
 
     A baseline without geometry: it sees every component of the input (charge, centred position, velocity) as a plain
     number. So it is equivariant to permutations, and to translations by its centred input, but not to rotations.
@@ -100,14 +101,17 @@ class SetTransformer(nn.Module):
         num_layers: number of SAB.
         num_heads: attention heads; must divide ``width``.
         layer_norm: LayerNorm in the blocks.
+        pooling: ``mean``, ``sum`` or ``max`` before the head: one output for each cloud; None: one for each point.
 
     Raises:
         UserError: when a size is below 1 or ``num_heads`` does not divide ``width``.
+        ValueError: for an unknown pooling.
 
     Source: Lee et al. 2019, Section 3.1, for the blocks; Fuchs et al. 2020, appendix, for the N-body sizes (4 SAB,
     width 64, 4 heads, point-wise MLP).
     **Deviation**: Lee et al. map to the width inside the first block, whose residual is then undefined; we embed
-    linearly first. Their decoder pools (PMA); the N-body task wants one output per point: the head is point-wise.
+    linearly first. Their decoder pools by attention (PMA); the N-body task wants one output for each point, and for one
+    of each cloud we pool as the other models do.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class SetTransformer(nn.Module):
         num_layers: int = 4,
         num_heads: int = 4,
         layer_norm: bool = False,
+        pooling: str | None = None,
     ) -> None:
         super().__init__()
         if num_layers < 1:
@@ -128,13 +133,21 @@ class SetTransformer(nn.Module):
             SetAttentionBlock(width, num_heads, layer_norm=layer_norm) for _ in range(num_layers)
         )
         self.embedding = nn.Linear(fiber_in.dim, width)
+        self.pooling = None if pooling is None else Pooling(pooling)
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, fiber_out.dim))
 
     @classmethod
     def from_config(
-        cls, config: SetTransformerModel, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float
+        cls,
+        config: SetTransformerModel,
+        *,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        num_edge_scalars: int,
+        horizon: float = 0.0,
+        pooled: bool = False,
     ) -> SetTransformer:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges are not used."""
+        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
         return cls(
             fiber_in,
             fiber_out,
@@ -142,15 +155,19 @@ class SetTransformer(nn.Module):
             num_layers=config.num_layers,
             num_heads=config.num_heads,
             layer_norm=config.layer_norm,
+            pooling=config.pooling if pooled else None,
         )
 
     def forward(self, graph: Graph) -> Features:
-        """Prediction at every point, a field of ``fiber_out``."""
+        """Prediction at every point, or with ``pooling`` for every cloud, a field of ``fiber_out``."""
         layout = DenseLayout.of(graph.batch, graph.num_graphs)
         points = layout.pack(self.embedding(flatten_features(graph.features, self.fiber_in)))  # [graph, slot, width]
         for block in self.blocks:
             points = block(points, layout.mask)
-        return unflatten_features(layout.unpack(self.head(points)), self.fiber_out)
+        if self.pooling is None:
+            return unflatten_features(layout.unpack(self.head(points)), self.fiber_out)
+        whole = self.pooling({0: layout.unpack(points)[..., None]}, graph.batch, graph.num_graphs)[0].squeeze(-1)
+        return unflatten_features(self.head(whole), self.fiber_out)
 
     def extra_repr(self) -> str:
         """Fibers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -78,6 +78,13 @@ class EquivariantStack(nn.Module):
         """Keyword arguments of a model: those of the stack, and those of its layers."""
         stack = {name: value for name, value in options.items() if name in STACK_OPTIONS}
         return stack, {name: value for name, value in options.items() if name not in STACK_OPTIONS}
+
+    @staticmethod
+    def pooled_options(pooling: str, channels: int, pooled: bool) -> dict[str, Any]:
+        """Keyword arguments of the stack that pool a last layer of ``channels`` type-0 channels; none unless
+        ``pooled``.
+        """
+        return {"fiber_last": Fiber({0: channels}), "pooling": pooling, "head": True} if pooled else {}
 
     def steps(
         self, common: Mapping[str, object], single: Sequence[Mapping[str, object]]

@@ -54,19 +54,29 @@ class TFN(EquivariantStack):
 
     @classmethod
     def from_config(
-        cls, config: TFNModel, *, fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int, horizon: float
+        cls,
+        config: TFNModel,
+        *,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        num_edge_scalars: int,
+        horizon: float = 0.0,
+        pooled: bool = False,
     ) -> TFN:
-        """The model of a configuration; ``horizon`` is not used."""
+        """The model of a configuration: with ``pooled`` a TFN layer to type 0, pooling and two linear layers follow
+        the ``num_layers``; ``horizon`` is not used.
+        """
         return cls(
             fiber_in,
             Fiber.uniform(config.num_degrees, config.channels),
             fiber_out,
             num_edge_scalars=num_edge_scalars,
-            num_layers=config.num_layers,
+            num_layers=config.num_layers + pooled,
             norm=config.norm,
             reduce=config.reduce,
             kernel=config.kernel,
             memory=config.memory,
             radial_hidden=config.radial_hidden,
             share_radial=config.share_radial,
+            **cls.pooled_options(config.pooling, config.pool_channels, pooled),
         )

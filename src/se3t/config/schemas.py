@@ -1,25 +1,15 @@
 """Schemas of every configuration group: plain dataclasses, checked by OmegaConf. Imports no torch.
 
 One YAML file in ``conf/<group>/`` per choice; each has a dataclass here, so that an unknown key or a wrong type is an
-error. Ranges and choices stand beside the field they limit and are checked by :func:`validate`.
+error. Ranges and choices stand beside the field they limit and are checked by :func:`se3t.config.validate`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import types
 import typing
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from se3t.errors import UserError, did_you_mean
-
-if typing.TYPE_CHECKING:
-    from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
 
 
 def choice(default: str, *others: str) -> Any:
@@ -246,160 +236,3 @@ SCHEMAS: dict[str, dict[str, type]] = {
     },
 }
 """Schemas of the groups that offer a choice, by group and by the ``name`` of the choice."""
-
-
-# --- from settings to a configuration -----------------------------------------------------------------------
-
-
-def conf_dir() -> Path:
-    """Folder of the YAML files: inside the installed package, else beside the sources of a checkout."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parents[1] / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise UserError(f"the configuration files are missing: no conf/train.yaml in {package}; install the package again")
-
-
-def register_schemas() -> None:
-    """Make the schemas known to Hydra, as the groups ``schema`` and ``schema/<group>``."""
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import MISSING, OmegaConf
-
-    store = ConfigStore.instance()
-    train = OmegaConf.structured(Config)
-    for group, schemas in SCHEMAS.items():
-        train[group] = MISSING  # the choice brings its own schema; that of the default must not mix with it
-        for name, schema in schemas.items():
-            store.store(group=f"schema/{group}", name=name, node=schema)
-    store.store(group="schema", name="train", node=train, package="_global_")
-    store.store(group="schema", name="eval", node=EvalConfig, package="_global_")
-
-
-def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
-    """The validated configuration that ``settings`` describe: what Hydra composed, or the ``config.yaml`` of a run.
-
-    Raises:
-        UserError: for an unknown key, a wrong type, an unknown choice or a number out of range.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        given: Any = OmegaConf.to_container(OmegaConf.merge(settings), resolve=True)
-        base = OmegaConf.structured(Config)
-        for group, schemas in SCHEMAS.items():
-            base[group] = OmegaConf.structured(_schema_of(group, schemas, given))
-    except OmegaConfBaseException as error:
-        raise explain(error) from error
-    config: Config = _checked(base, given)
-    return config
-
-
-def to_eval_config(settings: Mapping[str, Any] | DictConfig) -> EvalConfig:
-    """The same as :func:`to_config` for ``se3t eval``."""
-    return typing.cast(EvalConfig, _checked(EvalConfig, settings))
-
-
-def _checked(schema: Any, settings: Any) -> Any:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(schema, settings))
-    except OmegaConfBaseException as error:
-        raise explain(error) from error
-    validate(config)
-    return config
-
-
-def _schema_of(group: str, schemas: dict[str, type], given: Any) -> type:
-    part = given.get(group, {})
-    name = part.get("name") if isinstance(part, dict) else part
-    if name is None:
-        name = dataclasses.asdict(Config())[group]["name"]
-    if name not in schemas:
-        raise UserError(f"{group}={name}: unknown; {did_you_mean(str(name), schemas)}")
-    return schemas[name]
-
-
-def validate(config: Any, prefix: str = "") -> None:
-    """Check every number and word of a configuration against the limits beside its field.
-
-    Raises:
-        UserError: naming the first setting that is out of range, what was expected and the value received.
-    """
-    for item in dataclasses.fields(config):
-        value, key = getattr(config, item.name), f"{prefix}{item.name}"
-        if dataclasses.is_dataclass(value):
-            validate(value, f"{key}.")
-        elif value is None:
-            continue  # where the type allows it; OmegaConf saw to that
-        elif "choices" in item.metadata and value not in item.metadata["choices"]:
-            raise UserError(f"{key}={value}: unknown; {did_you_mean(str(value), item.metadata['choices'])}")
-        elif "above" in item.metadata:
-            _check_range(key, value, **item.metadata)
-    if isinstance(config, TFNModel | SE3TransformerModel) and config.norm == "layer" and config.channels == 1:
-        raise UserError(f"{prefix}norm=layer: LayerNorm needs {prefix}channels=2 or more; or use {prefix}norm=bias")
-    if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
-        raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
-
-
-def _check_range(key: str, value: _Real, at_least: _Real, above: _Real, at_most: _Real) -> None:
-    if at_least <= value <= at_most and value > above and math.isfinite(value):
-        return
-    limits = {f"{at_least} or more": at_least, f"above {above}": above, f"at most {at_most}": at_most}
-    words = [word for word, limit in limits.items() if math.isfinite(limit)]
-    raise UserError(f"{key}={value} is out of range: it must be {' and '.join(words)}")
-
-
-# --- errors in one sentence ---------------------------------------------------------------------------------
-
-
-def explain(error: OmegaConfBaseException) -> UserError:
-    """What OmegaConf refused, in one sentence: the setting, what was expected, the nearest name."""
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, ValidationError
-
-    key, name, schema = str(error.full_key or error.key or ""), str(error.key), error.object_type
-    known = [item.name for item in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else []
-    if isinstance(error, MissingMandatoryValue):
-        return UserError(f"{key}: a value is missing; add {key}=… to the command")
-    if isinstance(error, ConfigAttributeError | ConfigKeyError) and known:
-        return UserError(f"{key}: no such setting; {_nearest_setting(key, name, known)}")
-    if isinstance(error, ValidationError) and name in known:
-        expected = _in_words(typing.get_type_hints(schema)[name])
-        return UserError(f"{key}={error.value}: wrong type; expected {expected}")
-    return UserError((f"{key}: " if key else "") + str(error.msg or error).splitlines()[0])
-
-
-def _nearest_setting(key: str, name: str, known: list[str]) -> str:
-    """The same name in another group (``max_steps`` stands in ``trainer``), else the nearest of ``known``."""
-    elsewhere = [path for path in setting_names() if path.rpartition(".")[2] == name and path != key]
-    return f"did you mean {elsewhere[0]!r}?" if elsewhere and name not in _GROUPS else did_you_mean(name, known)
-
-
-_GROUPS: dict[str, list[type]] = {
-    **{group: list(schemas.values()) for group, schemas in SCHEMAS.items()},
-    "optim": [OptimConfig],
-    "trainer": [TrainerConfig],
-    "logger": [LoggerConfig],
-}
-
-
-def setting_names() -> Iterator[str]:
-    """Every setting of ``se3t train`` by its dotted name, those of all models and data sets included."""
-    for item in dataclasses.fields(Config):
-        if item.name not in _GROUPS:
-            yield item.name
-        for schema in _GROUPS.get(item.name, []):
-            yield from (f"{item.name}.{inner.name}" for inner in dataclasses.fields(schema))
-
-
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
-
-
-def _in_words(hint: Any) -> str:
-    if isinstance(hint, types.UnionType):
-        return " or ".join(_in_words(part) for part in typing.get_args(hint))
-    if typing.get_origin(hint) is list:
-        return f"a list, such as [{', '.join('ab')}]"
-    return _WORDS.get(hint, "a group of settings")
