@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -36,6 +37,64 @@ def result(model: str = "se3_transformer", seed: int = 0, **changes: Any) -> dic
             "trainer": {"max_steps": 2000},
         },
     }
+    return change(content, changes)
+
+
+SIZES = {"train": 100_000, "valid": 17_748, "test": 13_083}
+UNITS = {"homo": "meV", "lumo": "meV", "gap": "meV", "mu": "D", "alpha": "bohr^3", "cv": "cal/(mol K)", "u0": "meV"}
+
+
+def property_result(
+    model: str = "se3_transformer", target: str = "homo", seed: int = 0, **changes: Any
+) -> dict[str, Any]:
+    """A finished run on all of QM9 with invented numbers; ``changes`` as above."""
+    measured = {"loss": 0.1, "mae": 44.0, "relative_mae": 0.1, "equivariance_error": 2.5e-6}
+    content: dict[str, Any] = {
+        "status": "finished",
+        "experiment": "qm9",
+        "model": model,
+        "preset": "released",
+        "seed": seed,
+        "budget": {"max_steps": 156_250, "batch_size": 32, "steps_done": 156_250, "seconds": 10.0},
+        "parameters": 1_234_567,
+        "data": {
+            "kind": "qm9",
+            "target": target,
+            "label": f"<{target}>",
+            "unit": UNITS.get(target, ""),
+            "checksum": "0123456789abcdef",
+            "graph": "bonds",
+            "sizes": dict(SIZES),
+            "official": dict(SIZES),
+            "baselines": {"mean": [440.0], "composition": [330.0]},
+            "baseline_split": "test",
+        },
+        "test": dict(measured),
+        "valid": {**measured, "mae": 22.0},
+        "units": {"mae": UNITS.get(target, "")},
+        "config": {
+            "experiment": "qm9",
+            "preset": "released",
+            "seed": seed,
+            "data": {"name": "qm9", "root": "data", "raw": None, "graph": "bonds", "num_train": None},
+            "task": {"name": "property", "target": target, "column": None},
+            "model": {"name": model, "channels": 32},
+            "trainer": {"max_steps": 156_250, "batch_size": 32},
+        },
+    }
+    return change(content, changes)
+
+
+def subset_result(*args: Any, **changes: Any) -> dict[str, Any]:
+    """The same on a part of QM9 without any molecule of the test split."""
+    content = property_result(*args)
+    sizes = {"train": 71_000, "valid": 12_000, "test": 0}
+    content["data"] |= {"sizes": sizes, "checksum": "fedcba9876543210", "baseline_split": "valid"}
+    content["test"] = None
+    return change(content, changes)
+
+
+def change(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in changes.items():
         target = content
         *path, last = name.split("__")

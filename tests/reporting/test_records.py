@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
-from se3t.reporting.records import find_results, group_by_data, group_by_settings, load_records, parse_record
+from se3t.reporting import nbody, properties
+from se3t.reporting.nbody import NBodyRecord
+from se3t.reporting.records import Result, find_results, finished, group_by_data, group_by_settings
 
-from .results import result
+from .results import property_result, result
+
+
+def load(*results: Result) -> list[NBodyRecord]:
+    return [nbody.parse_record(fields) for fields in finished(results)]
 
 
 def write(path: Path, content: object) -> Path:
@@ -23,12 +29,12 @@ def test_results_are_found_at_any_depth(tmp_path: Path):
     second = write(tmp_path / "nbody" / "deepset" / "0-cd" / "result.json", result("deepset"))
     (tmp_path / "nbody" / "tfn" / "1-ef").mkdir()
     assert find_results(tmp_path) == sorted([first, second])
-    assert {record.model for record in load_records(find_results(tmp_path), "nbody")} == {"tfn", "deepset"}
+    assert {record.model for record in load(*find_results(tmp_path))} == {"tfn", "deepset"}
 
 
-def test_other_experiments_and_unfinished_runs_are_left_out():
-    results = [result(), result(experiment="qm9"), result(status="running")]
-    assert [record.origin for record in load_records(results, "nbody")] == ["result 0"]
+def test_unfinished_runs_are_left_out():
+    results = [result(status="running"), result(), {}]
+    assert [fields.origin for fields in finished(results)] == ["result 1"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,35 @@ def test_missing_field_is_named_with_its_file(tmp_path: Path, field: str):
     del target[last]
     file = write(tmp_path / "result.json", content)
     with pytest.raises(UserError, match=field) as caught:
-        load_records([file], "nbody")
+        load(file)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "test",
+        "valid",
+        "test.mae",
+        "data.kind",
+        "data.label",
+        "data.sizes.valid",
+        "data.official.test",
+        "data.baselines.composition",
+        "data.baseline_split",
+        "budget.batch_size",
+    ],
+)
+def test_missing_field_of_a_property_is_named_with_its_file(tmp_path: Path, field: str):
+    content = property_result(test=None) if field == "valid" else property_result()
+    *path, last = field.split(".")
+    target = content
+    for key in path:
+        target = target[key]
+    del target[last]
+    file = write(tmp_path / "result.json", content)
+    with pytest.raises(UserError, match=field) as caught:
+        properties.parse_record(*finished([file]))
     assert str(file) in str(caught.value)
 
 
@@ -51,29 +85,29 @@ def test_missing_field_is_named_with_its_file(tmp_path: Path, field: str):
 def test_not_a_number_is_named_with_its_file(tmp_path: Path, value: float):
     file = write(tmp_path / "result.json", result(test__relative_mse_v=value))
     with pytest.raises(UserError, match=r"test\.relative_mse_v.*finite") as caught:
-        load_records([file], "nbody")
+        load(file)
     assert str(file) in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [{"seed": "one"}, {"test__mse_x": "small"}, {"parameters": True}, {"model": 3}])
 def test_wrong_type_is_an_error(wrong: dict[str, object]):
     with pytest.raises(UserError, match="should be"):
-        parse_record(result(**wrong), "somewhere")
+        load(result(**wrong))
 
 
 def test_unreadable_files_are_named(tmp_path: Path):
     broken = tmp_path / "result.json"
     broken.write_text('{"status": "fin', encoding="utf-8")
     with pytest.raises(UserError, match=r"result\.json: is not valid JSON"):
-        load_records([broken], "nbody")
+        finished([broken])
     with pytest.raises(UserError, match=r"absent\.json: cannot be read"):
-        load_records([tmp_path / "absent.json"], "nbody")
+        finished([tmp_path / "absent.json"])
     with pytest.raises(UserError, match="expected a JSON object, got list"):
-        load_records([write(tmp_path / "list.json", [1])], "nbody")
+        finished([write(tmp_path / "list.json", [1])])
 
 
 def test_runs_that_differ_by_seed_only_are_one_group():
-    runs = load_records([result(seed=2), result(seed=1, config__runs="elsewhere"), result("tfn")], "nbody")
+    runs = load(result(seed=2), result(seed=1, config__runs="elsewhere"), result("tfn"))
     assert [[run.seed for run in group] for group in group_by_settings(runs)] == [[1, 2], [0]]
 
 
@@ -81,14 +115,14 @@ def test_runs_of_different_settings_are_never_averaged():
     other = result(seed=1)
     other["config"]["model"]["channels"] = 16
     longer = result(seed=2, budget__max_steps=5000)
-    assert len(group_by_settings(load_records([result(), other, longer], "nbody"))) == 3
+    assert len(group_by_settings(load(result(), other, longer))) == 3
 
 
 def test_settings_that_do_not_matter_do_not_split_a_group():
     quiet = result(seed=1)
     quiet["config"]["trainer"]["progress"] = False
     quiet["config"]["logger"] = {"wandb": "online"}
-    assert len(group_by_settings(load_records([result(), quiet], "nbody"))) == 1
+    assert len(group_by_settings(load(result(), quiet))) == 1
 
 
 def test_devices_neither_split_seeds_nor_make_one_run_a_copy():
@@ -97,24 +131,24 @@ def test_devices_neither_split_seeds_nor_make_one_run_a_copy():
         content["config"]["trainer"]["devices"] = devices
         return content
 
-    assert len(group_by_settings(load_records([on(1, seed=0), on(2, seed=1)], "nbody"))) == 1
-    assert len(group_by_settings(load_records([on(1, seed=0), on(2, seed=0)], "nbody"))) == 2
+    assert len(group_by_settings(load(on(1, seed=0), on(2, seed=1)))) == 1
+    assert len(group_by_settings(load(on(1, seed=0), on(2, seed=0)))) == 2
     with pytest.raises(UserError, match="the same run"):
-        group_by_settings(load_records([on(1, seed=0), on(2, seed=0), on(2, seed=0)], "nbody"))
+        group_by_settings(load(on(1, seed=0), on(2, seed=0), on(2, seed=0)))
 
 
 def test_settings_of_the_data_given_beside_the_preset_are_kept():
     knobs = {"name": "nbody", "root": "x", "preset": "text", "data_seed": 0, "num_train": 32, "box": None}
-    (record,) = load_records([result(config__data=knobs)], "nbody")
+    (record,) = load(result(config__data=knobs))
     assert record.overridden == {"num_train": 32}
 
 
 def test_a_copied_run_does_not_count_twice():
     with pytest.raises(UserError, match=r"result 1: the same run .* is also in result 0"):
-        group_by_settings(load_records([result(), result()], "nbody"))
+        group_by_settings(load(result(), result()))
 
 
 @pytest.mark.parametrize("change", [{"data__checksum": "ffff"}, {"data__horizon": 0.5}, {"data__preset": "text"}])
 def test_records_are_grouped_by_data(change: dict[str, object]):
-    groups = group_by_data(load_records([result(), result(seed=1, **change)], "nbody"))
+    groups = group_by_data(load(result(), result(seed=1, **change)))
     assert [len(group) for group in groups.values()] == [1, 1]

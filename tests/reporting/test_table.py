@@ -11,15 +11,16 @@ import pytest
 from rich.console import Console
 
 from se3t.errors import UserError
+from se3t.reporting.nbody import parse_record, table1
 from se3t.reporting.published import load_published
-from se3t.reporting.records import load_records
-from se3t.reporting.table import ResultTable, render_tables, table1, tables1, to_markdown, to_rich
+from se3t.reporting.records import finished
+from se3t.reporting.table import ResultTable, render_tables, tables, to_markdown, to_rich
 
-from .results import result
+from .results import property_result, result
 
 
 def build(*results: dict | Path) -> ResultTable:
-    return table1(load_records(results, "nbody"), load_published())
+    return table1([parse_record(fields) for fields in finished(results)], load_published("table1"))
 
 
 def lines(table: ResultTable) -> dict[str, list[tuple[str, ...]]]:
@@ -125,8 +126,17 @@ def test_different_data_never_share_a_table():
     mixed = [result(), result("tfn", data__checksum="fedcba9876")]
     with pytest.raises(UserError, match=r"01234567.*fedcba98"):
         build(*mixed)
-    assert len(tables1(mixed)) == 2
+    assert len(tables(mixed)) == 2
     assert len(render_tables(mixed)) == 2
+
+
+def test_every_experiment_with_a_finished_run_has_its_table():
+    own = property_result(data__kind="molecules", experiment="molecules")
+    results = [own, property_result(), result(), result(experiment="something else"), property_result(status="running")]
+    titles = [table.title for table in tables(results)]
+    assert titles == ["Table 1, N-body simulation", "Own molecules", "Table 3, QM9"]
+    assert [str(table.title) for table in render_tables(results)] == titles
+    assert tables([]) == []
 
 
 def test_no_finished_run_is_a_clear_error():

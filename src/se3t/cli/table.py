@@ -7,24 +7,44 @@ from pathlib import Path
 
 from se3t.errors import UserError
 
+_EXAMPLES = "se3t train experiment=nbody preset=quick, or se3t train experiment=qm9 task=homo preset=fast"
+
 
 def run(words: Sequence[str]) -> int:
-    """Print Table 1 from run records, once for every data set among them."""
+    """Print every table that the run records fill, once for every data set among them."""
+    words, target = _without_target(words)
     unknown = [word for word in words if word.startswith("-") and word != "--markdown"]
     if unknown:
-        raise UserError(f"{unknown[0]}: no such flag; known: --markdown, --help")
+        raise UserError(f"{unknown[0]}: no such flag; known: --markdown, --target, --help")
     from se3t.cli.console import console
-    from se3t.reporting.table import tables1, to_markdown, to_rich
+    from se3t.reporting.table import tables, to_markdown, to_rich
 
-    tables = tables1(_results([Path(word) for word in words if word != "--markdown"]))
-    if not tables:
-        raise UserError("table: no finished run there; train one: se3t train experiment=nbody preset=quick")
-    for table in tables:
+    found = tables(_results([Path(word) for word in words if word != "--markdown"]), target)
+    if not found:
+        what = "no finished run" + (f" with target {target}" if target else "")
+        raise UserError(f"table: {what} there; train one: {_EXAMPLES}")
+    for table in found:
         if "--markdown" in words:
             print(to_markdown(table))
         else:
             console().print(to_rich(table))
     return 0
+
+
+def _without_target(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """The other words, and the value of ``--target <name>`` or ``--target=<name>``."""
+    rest: list[str] = []
+    target = None
+    following = iter(words)
+    for word in following:
+        flag, has_value, value = word.partition("=")
+        if flag != "--target":
+            rest.append(word)
+            continue
+        target = value if has_value else next(following, "")
+        if not target or target.startswith("-"):
+            raise UserError("--target: a value is missing; expected the name of a property, such as --target homo")
+    return rest, target
 
 
 def _results(paths: Sequence[Path]) -> list[Path]:

@@ -2,59 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from se3t.config import conf_dir
-from se3t.reporting.records import RunRecord
+from se3t.config import SCHEMAS, OptimConfig, TrainerConfig, conf_dir
+from se3t.reporting.records import Record, RunRecord
 
 _MAX_NAMES = 3
 # The column of steps tells these already.
 _SHOWN = ("trainer.max_steps", "trainer.batch_size")
-_DEFAULT_PRESET = "paper"
-_DEFAULT_DATA = "calibrated"
 
 
-def labels(groups: list[list[RunRecord]]) -> list[str]:
+def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) -> list[str]:
     """For each group of runs of one model the settings in which it differs from the other groups; "" when in none.
 
     Where these are many, the folder of the group's first run instead.
+
+    Args:
+        groups: runs of one model, those of a group equal but for their seeds.
+        always: settings to name whether they differ or not, unless they are null.
     """
-    names = _differing(groups)
+    differing = [name for name in _differing(groups) if name not in always]
     folders = [Path(group[0].origin).parent.name for group in groups]
-    if len(names) > _MAX_NAMES and all(folders):
-        return [f"run {folder}" for folder in folders]
-    return [", ".join(f"{_short(name, names)}={spell(_value(group, name))}" for name in names) for group in groups]
+    by_folder = len(differing) > _MAX_NAMES and all(folders)
+    found = []
+    for group, folder in zip(groups, folders, strict=True):
+        names = [name for name in always if group[0].settings.get(name) is not None]
+        names += [] if by_folder else differing
+        words = [f"{_short(name, names)}={spell(group[0].settings.get(name))}" for name in names]
+        found.append(", ".join([*words, f"run {folder}"] if by_folder else words))
+    return found
 
 
-def _differing(groups: list[list[RunRecord]]) -> list[str]:
+def _differing(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
     known = list(dict.fromkeys(name for group in groups for run in group for name in run.settings))
     names = [
         name
         for name in known
         if name not in _SHOWN
-        and len({spell(_value(group, name)) for group in groups}) > 1
+        and len({spell(group[0].settings.get(name)) for group in groups}) > 1
         and all(len({spell(run.settings.get(name)) for run in group}) == 1 for group in groups)
     ]
-    return [name for name in names if not ("preset" in names and _follows_preset(name, groups))]
+    return [name for name in names if not ("preset" in names and _follows_preset(name, [group[0] for group in groups]))]
 
 
-def _follows_preset(name: str, groups: list[list[RunRecord]]) -> bool:
-    """Whether a setting of the budget changes with the preset only, which then says enough."""
+def _follows_preset(name: str, runs: Sequence[RunRecord]) -> bool:
+    """Whether a setting is as the preset wants it, or one of the budget that changes with the preset only: the preset
+    then says enough.
+    """
+    if name != "preset" and all(_is_as_preset(name, run) for run in runs):
+        return True
     if name == "optim.lr" or not name.startswith(("trainer.", "optim.")):
         return False
-    pairs = {(spell(_value(group, "preset")), spell(_value(group, name))) for group in groups}
+    pairs = {(run.preset, spell(run.settings.get(name))) for run in runs}
     return len(pairs) == len({preset for preset, _ in pairs})
 
 
-def _value(group: list[RunRecord], name: str) -> Any:
-    return group[0].settings.get(name)
+def _is_as_preset(name: str, run: RunRecord) -> bool:
+    expected = settings_of_preset(run.experiment, run.preset or "", run.model)
+    return name in expected and spell(expected[name]) == spell(run.settings.get(name))
 
 
-def _short(name: str, names: list[str]) -> str:
+def _short(name: str, names: Sequence[str]) -> str:
     last = name.rpartition(".")[2]
     return last if [other.rpartition(".")[2] for other in names].count(last) == 1 else name
 
@@ -64,21 +78,44 @@ def spell(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def settings_to_join(records: list[RunRecord]) -> list[str]:
-    """What a run of another model needs beside its defaults to share a table with ``records``, all on the same data."""
+def settings_to_join(records: Sequence[Record], default_preset: str, data: Mapping[str, Any]) -> list[str]:
+    """What a run of another model needs beside its defaults to share a table with ``records``, all on the same data.
+
+    Args:
+        records: the runs of the table.
+        default_preset: of their experiment.
+        data: settings of their data that are not the defaults; those that the preset brings are left out.
+    """
     presets = {record.preset for record in records}
     preset = next(iter(presets)) if len(presets) == 1 else None
-    preset = None if preset == _DEFAULT_PRESET else preset
-    given = _data_of_preset(records[0].experiment, preset or _DEFAULT_PRESET)
+    preset = None if preset == default_preset else preset
+    given = settings_of_preset(records[0].experiment, preset or default_preset)
     words = [f"preset={preset}"] if preset else []
-    if records[0].data.preset != _DEFAULT_DATA:
-        words.append(f"data.preset={records[0].data.preset}")
-    knobs = records[0].overridden
-    return words + [f"data.{name}={spell(value)}" for name, value in knobs.items() if given.get(name) != value]
+    return words + [f"data.{name}={spell(value)}" for name, value in data.items() if given.get(f"data.{name}") != value]
 
 
-def _data_of_preset(experiment: str, preset: str) -> Mapping[str, Any]:
-    path = conf_dir() / "budget" / experiment / f"{preset}.yaml"
+@cache
+def settings_of_preset(experiment: str, preset: str, model: str = "") -> dict[str, Any]:
+    """The settings of a preset by dotted name, as ``conf`` has them; with those of a model where one is named, its
+    defaults included.
+    """
+    settings: dict[str, Any] = {}
+    if model in SCHEMAS["model"]:
+        defaults = {"model": SCHEMAS["model"][model](), "optim": OptimConfig(), "trainer": TrainerConfig()}
+        for group, values in defaults.items():
+            settings |= {f"{group}.{name}": value for name, value in asdict(values).items()}
+        settings |= _read(f"tuned/{experiment}/{model}")
+    settings |= _read(f"budget/{experiment}/{preset}")
+    return settings | (_read(f"budget/model/{experiment}_{preset}_{model}") if model else {})
+
+
+def _read(name: str) -> dict[str, Any]:
+    """A file of ``conf`` and those that it says it builds on; {} where there is none."""
+    path = conf_dir() / f"{name}.yaml"
     content: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
-    data: Mapping[str, Any] = content.get("data", {})
-    return data
+    settings: dict[str, Any] = {}
+    for base in content.pop("defaults", []):
+        settings |= _read(base.partition("@")[0].strip("/")) if base != "_self_" else {}
+    for group, values in content.items():
+        settings |= {f"{group}.{key}": value for key, value in values.items()} if isinstance(values, dict) else {}
+    return settings

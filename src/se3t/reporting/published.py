@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,38 @@ from omegaconf import OmegaConf
 from se3t.config import conf_dir
 from se3t.errors import UserError
 
+TABLES = ("table1", "table3")
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its spread; ``std`` is None where none is known."""
+    """A number, its spread, and how many digits after the point it was printed with; None where unknown."""
 
     value: float
     std: float | None = None
+    places: int | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: what is printed above it, and their unit."""
+
+    label: str
+    unit: str
 
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """One model of a published table: its printed name, and its numbers by metric (None where a dash is printed)."""
+    """One model of a published table.
+
+    Attributes:
+        label: its printed name.
+        model: its name in this package; None for one that is not part of it.
+        metrics: its numbers by column, None where a dash is printed.
+    """
 
     label: str
+    model: str | None
     metrics: dict[str, Estimate | None]
 
     def relative(self, metric: str, reference: PublishedModel) -> float | None:
@@ -35,13 +54,14 @@ class PublishedModel:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A published table: where it stands, the budget behind it, and its models in the paper's order."""
+    """A published table: where it stands, the budget behind it, its columns and its models in the paper's order."""
 
     title: str
     experiment: str
     source: str
     max_steps: int
     batch_size: int
+    columns: dict[str, Column]
     models: dict[str, PublishedModel]
 
 
@@ -55,10 +75,14 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
     if not path.is_file():
         raise UserError(f"published numbers: {path} does not exist; reinstall se3t, or run from a complete checkout")
     content: Any = OmegaConf.to_container(OmegaConf.load(path))
-    metrics = list(content["metrics"])
+    columns = {metric: Column(**entry) for metric, entry in content["metrics"].items()}
     models = {
-        model: PublishedModel(entry["label"], {metric: _estimate(entry[metric]) for metric in metrics})
-        for model, entry in content["models"].items()
+        name: PublishedModel(
+            label=entry["label"],
+            model=entry.get("model", name),
+            metrics={metric: _estimate(entry[metric]) for metric in columns},
+        )
+        for name, entry in content["models"].items()
     }
     return PublishedTable(
         title=content["title"],
@@ -66,11 +90,21 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
         source=content["source"],
         max_steps=content["budget"]["max_steps"],
         batch_size=content["budget"]["batch_size"],
+        columns=columns,
         models=models,
     )
 
 
-def _estimate(entry: dict[str, float | None] | None) -> Estimate | None:
+def printed_names() -> dict[str, str]:
+    """What the paper calls the models of this package, by their names here."""
+    entries = [entry for table in TABLES for entry in load_published(table).models.values()]
+    return {entry.model: entry.label for entry in entries if entry.model is not None}
+
+
+def _estimate(entry: dict[str, Any] | None) -> Estimate | None:
+    """A number, in quotes where the digits it was printed with would get lost."""
     if entry is None or entry["value"] is None:
         return None
-    return Estimate(entry["value"], entry["std"])
+    exponent = Decimal(str(entry["value"])).as_tuple().exponent
+    std = None if entry["std"] is None else float(entry["std"])
+    return Estimate(float(entry["value"]), std, max(0, -int(exponent)))

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import io
+from itertools import product
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from se3t.errors import UserError
+from se3t.reporting.layout import to_markdown, to_rich
+from se3t.reporting.table import ResultTable, tables
+
+from .results import property_result, subset_result
+
+PAPER = ("WaveScatt", "NMP", "SchNet", "Cormorant", "LieConv(T3)", "TFN", "SE(3)-Transformer")
+
+
+def build(*results: dict[str, Any]) -> ResultTable:
+    (table,) = tables(results)
+    return table
+
+
+def lines(table: ResultTable) -> dict[str, list[tuple[str, ...]]]:
+    return {block.model: [(row.label, *row.cells) for row in block.rows] for block in table.blocks}
+
+
+def terminal(table: ResultTable, width: int = 80) -> list[str]:
+    buffer = io.StringIO()
+    Console(file=buffer, width=width).print(to_rich(table))
+    return buffer.getvalue().splitlines()
+
+
+def preset(name: str, **changes: Any) -> dict[str, Any]:
+    return {"preset": name, "config__preset": name, **changes}
+
+
+FAST = preset("fast", budget__batch_size=240, budget__max_steps=20_000, budget__steps_done=20_000)
+OWN = {
+    "data__kind": "molecules",
+    "data__label": "log [P], pH 7 | exp",
+    "data__unit": "",
+    "data__official": {},
+    "data__sizes": {"train": 80, "valid": 10, "test": 10},
+}
+
+
+def test_rows_stand_in_the_papers_order_below_what_needs_no_network():
+    table = lines(build(property_result("deepset"), property_result()))
+    assert list(table) == ["No network", *PAPER, "DeepSet"]
+    assert [row[:2] for row in table["No network"]] == [("mean predictor", "440"), ("linear in composition", "330")]
+    assert [row[0] for row in table["Cormorant"]] == ["published only"]
+
+
+def test_one_target_is_shown_with_its_cost_and_its_invariance():
+    table = build(property_result())
+    assert table.columns == ("ε_HOMO, meV", "Δ_EQ", "batch", "param.", "steps")
+    measured, published = lines(table)["SE(3)-Transformer"]
+    assert measured[1:] == ("44.0", "2.5e-6", "32", "1,234,567", "156,250")
+    assert measured[0] == "measured, preset=released, graph=bonds"
+    assert published == ("published", "35.0 ± 0.9", "–", "–", "–", "–")
+
+
+def test_several_targets_stand_in_the_papers_order_and_the_others_after_them():
+    table = build(*(property_result(target=target) for target in ("u0", "homo", "alpha")))
+    assert table.columns == ("α, bohr³", "ε_HOMO, meV", "<u0>, meV", "param.", "steps")
+    measured, published = lines(table)["SE(3)-Transformer"]
+    assert measured[1:] == ("44.0", "44.0", "44.0", "1,234,567", "156,250")
+    assert published[1:4] == ("0.142 ± 0.002", "35.0 ± 0.9", "–")
+
+
+def test_a_target_that_the_paper_has_not_leaves_its_rows_out():
+    table = build(property_result(target="u0"))
+    assert list(lines(table)) == ["No network", "SE(3)-Transformer"]
+    assert [row[0].partition(",")[0] for row in lines(table)["SE(3)-Transformer"]] == ["measured"]
+    assert not any(note.startswith("Published") for note in table.notes)
+
+
+def test_without_a_test_split_the_number_is_of_validation_and_says_so():
+    table = build(subset_result())
+    assert lines(table)["SE(3)-Transformer"][0][1] == "22.0ˢᵛ"
+    assert {row[1] for row in lines(table)["No network"]} == {"440ˢᵛ", "330ˢᵛ"}
+    assert any(note.startswith("ᵛ mean absolute errors on validation") for note in table.notes)
+    assert not any("ᵛ" in note for note in build(property_result()).notes)
+
+
+def test_a_part_of_qm9_is_called_that_and_not_comparable():
+    table = build(subset_result())
+    assert table.title == "Table 3, QM9 subset: not comparable with the published numbers"
+    assert table.notes[0].startswith("ˢ QM9 subset: 71,000 of 100,000 training molecules")
+    assert lines(table)["SE(3)-Transformer"][1][1] == "35.0 ± 0.9"  # published: no mark
+    whole = build(property_result())
+    assert whole.title == "Table 3, QM9"
+    assert "ˢ" not in to_markdown(whole)
+
+
+def test_different_data_never_share_a_table():
+    fewer = property_result("schnet")
+    fewer["data"]["sizes"]["train"] = 500
+    found = tables([property_result(), subset_result("tfn"), fewer])
+    assert len(found) == 3
+    for table, model in zip(found, ("SchNet", "SE(3)-Transformer", "TFN"), strict=True):
+        measured = [name for name, rows in lines(table).items() if rows[0][0].startswith("measured")]
+        assert measured == [model]
+
+
+def test_edges_and_presets_make_lines_of_their_own():
+    complete = preset("paper", config__data__graph="complete")
+    rows = lines(build(property_result(), property_result(**complete)))["SE(3)-Transformer"]
+    assert [row[0] for row in rows] == [
+        "measured, preset=released, graph=bonds",
+        "measured, preset=paper, graph=complete",
+        "published",
+    ]
+
+
+def test_what_a_preset_brings_is_not_said_again_but_what_was_changed_is():
+    def run(name: str, channels: int) -> dict[str, Any]:
+        return property_result(**preset(name, config__model__channels=channels))
+
+    labels = [row[0] for row in lines(build(run("released", 32), run("paper", 16)))["SE(3)-Transformer"]]
+    assert not any("channels" in label for label in labels)
+    labels = [row[0] for row in lines(build(run("released", 32), run("paper", 7)))["SE(3)-Transformer"]]
+    assert [label.rpartition(", ")[2] for label in labels[:2]] == ["channels=32", "channels=7"]
+
+
+def test_seeds_of_every_target_are_averaged_apart():
+    values = {"homo": (40.0, 42.0), "lumo": (30.0, 36.0)}
+    runs = [
+        property_result(target=target, seed=seed, test__mae=values[target][seed])
+        for target in values
+        for seed in (0, 1)
+    ]
+    table = build(*runs)
+    assert lines(table)["SE(3)-Transformer"][0][:3] == (
+        "measured, 2 seeds, preset=released, graph=bonds",
+        "41.0 ± 1.4",
+        "33.0 ± 4.2",
+    )
+    assert any("standard deviation over seeds" in note for note in table.notes)
+    assert lines(build(*runs[:3]))["SE(3)-Transformer"][0][0].startswith("measured, 1 … 2 seeds")
+
+
+def test_a_copied_run_does_not_count_twice():
+    with pytest.raises(UserError, match=r"the same run .* is also in result 0"):
+        tables([property_result(), property_result()])
+
+
+def test_fewer_molecules_than_fifty_epochs_are_marked():
+    few = {"budget__max_steps": 1000, "budget__steps_done": 1000}
+    table = build(property_result(**few), property_result("tfn", budget__batch_size=64, budget__steps_done=78_125))
+    assert lines(table)["SE(3)-Transformer"][0][-1] == "1,000 †"
+    assert lines(table)["TFN"][0][-1] == "78,125 of 156,250"
+    assert any(note.startswith("† reduced budget") and "5,000,000" in note for note in table.notes)
+    assert not any("†" in note for note in build(property_result()).notes)
+
+
+def test_another_batch_size_is_named_where_it_has_no_column():
+    table = build(property_result(**FAST), property_result(target="mu"))
+    assert [row[-1] for row in lines(table)["SE(3)-Transformer"][:2]] == ["20,000 x 240 †", "156,250"]
+
+
+def test_what_was_not_run_says_how_to_fill_it():
+    notes = build(property_result(**FAST), property_result("tfn", "lumo", **FAST)).notes
+    assert [note for note in notes if "not run" in note] == [
+        "NMP not run: se3t train experiment=qm9 -m task=homo,lumo model=mpnn preset=fast",
+        "SchNet not run: se3t train experiment=qm9 -m task=homo,lumo model=schnet preset=fast",
+        "TFN not run for homo: se3t train experiment=qm9 task=homo model=tfn preset=fast",
+        "SE(3)-Transformer not run for lumo: se3t train experiment=qm9 task=lumo model=se3_transformer preset=fast",
+    ]
+
+
+def test_a_suggested_run_has_as_many_molecules():
+    notes = build(property_result(config__data__num_train=1000)).notes
+    assert "TFN not run: se3t train experiment=qm9 task=homo model=tfn data.num_train=1000" in notes
+    smoke = preset("smoke", config__data={"graph": "bonds", "num_train": 512, "num_valid": 128, "num_test": 64})
+    notes = build(property_result(**smoke)).notes
+    assert "TFN not run: se3t train experiment=qm9 task=homo model=tfn preset=smoke data.num_test=64" in notes
+
+
+def test_a_number_in_another_unit_never_stands_beside_the_papers():
+    with pytest.raises(UserError, match=r"result 0: field 'data\.unit' is 'eV', expected 'meV' for homo"):
+        tables([property_result(data__unit="eV")])
+
+
+def test_where_data_lie_and_come_from_does_not_split_a_line():
+    moved = property_result(seed=1, config__data__raw="elsewhere/qm9.zip", config__data__root="elsewhere")
+    assert len(lines(build(property_result(), moved))["SE(3)-Transformer"]) == 2
+
+
+@pytest.mark.parametrize("experiment", ["qm9", "molecules"])
+def test_own_molecules_have_a_table_without_published_numbers(experiment: str):
+    table = build(*(property_result(model, "logp", experiment=experiment, **OWN) for model in ("tfn", "mpnn")))
+    assert table.title == "Own molecules"
+    assert list(lines(table)) == ["No network", "NMP", "TFN"]
+    assert all(row[0].startswith("measured") for row in lines(table)["TFN"])
+    assert table.notes[0] == "Own molecules: 80 molecules train, 10 validate, 10 test; checksum 01234567."
+    assert not any("ublished" in note or "not run" in note for note in table.notes)
+
+
+def test_names_of_columns_are_printed_as_they_are():
+    table = build(property_result("tfn", "logp", **OWN))
+    assert any("log [P]" in line for line in terminal(table))
+    assert r"log [P], pH 7 \| exp" in to_markdown(table)
+
+
+@pytest.mark.parametrize(
+    ("mae", "cell"), [(0.0512, "0.0512"), (1.234, "1.23"), (123.4, "123"), (4e-9, "4.0e-9"), (0, "0.000")]
+)
+def test_measured_numbers_keep_three_digits(mae: float, cell: str):
+    assert lines(build(property_result(test__mae=mae)))["SE(3)-Transformer"][0][1] == cell
+
+
+@pytest.mark.parametrize("targets", [("homo",), ("homo", "mu"), ("homo", "lumo", "cv")])
+def test_terminal_table_holds_every_number_in_80_columns(targets: tuple[str, ...]):
+    changes = preset("released", budget__batch_size=240, budget__steps_done=8_000)
+    models = ("se3_transformer", "tfn", "set_transformer")
+    table = build(*(subset_result(*words, **changes) for words in product(models, targets, (0, 1))))
+    printed = terminal(table)
+    assert max(map(len, printed)) <= 80
+    words = " ".join(printed).split()
+    for cell in (cell for block in table.blocks for row in block.rows for cell in row.cells):
+        assert set(cell.replace("± ", "±").split()) <= set(words)
+    numbers = [line for line in printed if line.startswith("  mean predictor")]
+    heads = [line for line in printed if "─" in line]
+    assert len({len(line.rstrip()) for line in numbers + heads}) == 1  # columns end where the line ends
+
+
+def test_markdown_has_one_line_per_row_and_no_ragged_cells():
+    table = build(*(property_result(target=target) for target in ("homo", "lumo", "gap", "mu", "alpha", "cv")))
+    rows = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + sum(len(block.rows) for block in table.blocks)
+    assert {row.count("|") for row in rows} == {11}
+
+
+def test_a_table_of_one_target_can_be_chosen():
+    results = [property_result(), property_result(target="lumo"), property_result("tfn", "lumo")]
+    (table,) = tables(results, target="lumo")
+    assert table.columns[0] == "ε_LUMO, meV"
+    assert [name for name, rows in lines(table).items() if rows[0][0].startswith("measured")] == [*PAPER[-2:]]
+    assert tables(results, target="mu") == []
