@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import subprocess
 import sys
@@ -17,13 +16,14 @@ import yaml
 from se3t import config as schemas
 from se3t.cli.help import choices
 from se3t.cli.hydra_app import compose
-from se3t.config import SCHEMAS, Config, EvalConfig, conf_dir, to_config, to_eval_config
+from se3t.config import SCHEMAS, TARGETS, Config, EvalConfig, conf_dir, to_config, to_eval_config
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.models import MODELS
 from se3t.tasks import TASKS
 
-_PRESETS, _EXPERIMENTS = choices("preset"), choices("experiment")
+_EXPERIMENTS = choices("experiment")
+_BUDGETS = [(experiment, preset) for experiment in _EXPERIMENTS for preset in choices(f"budget/{experiment}")]
 
 
 def test_schemas_import_no_torch_and_no_hydra() -> None:
@@ -36,7 +36,9 @@ def test_schemas_import_no_torch_and_no_hydra() -> None:
 
 def test_every_model_and_task_has_a_schema_a_file_and_an_implementation() -> None:
     assert set(SCHEMAS["model"]) == set(choices("model")) == set(MODELS)
-    assert set(SCHEMAS["task"]) == set(choices("task")) == set(TASKS)
+    assert set(SCHEMAS["task"]) == set(TASKS)
+    assert set(choices("task")) == {"nbody", *TARGETS}
+    assert set(choices("preset")) == {preset for _, preset in _BUDGETS}
     assert set(SCHEMAS["data"]) == set(choices("data"))
     for group in SCHEMAS.values():
         assert all(schema().name == name for name, schema in group.items())
@@ -120,14 +122,19 @@ def test_eval_has_settings_of_its_own() -> None:
 # --- committed configurations ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", _PRESETS)
-@pytest.mark.parametrize("experiment", _EXPERIMENTS)
+@pytest.mark.parametrize(("experiment", "preset"), _BUDGETS)
 def test_every_committed_configuration_composes_and_is_valid(experiment: str, preset: str) -> None:
     for model in SCHEMAS["model"]:
         config = to_config(compose("train", [f"experiment={experiment}", f"preset={preset}", f"model={model}"]))
         assert (config.experiment, config.preset) == (experiment, preset)
         assert type(config.model) is SCHEMAS["model"][model]
-        resolve(config.data)
+        if experiment == "nbody":
+            resolve(config.data)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_word_selects_one_of_twelve_targets(target: str) -> None:
+    assert to_config(compose("train", ["experiment=qm9", f"task={target}"])).task.target == target
 
 
 def test_every_file_of_conf_is_reached() -> None:
@@ -135,7 +142,7 @@ def test_every_file_of_conf_is_reached() -> None:
     known |= {f"{group}/{name}.yaml" for group in SCHEMAS for name in choices(group)}
     known |= {f"{group}/{name}.yaml" for group in ("experiment", "preset") for name in choices(group)}
     models = choices("model")
-    for experiment, preset in itertools.product(_EXPERIMENTS, _PRESETS):
+    for experiment, preset in _BUDGETS:
         known |= {f"tuned/{experiment}/{model}.yaml" for model in models}
         known |= {f"budget/{experiment}/{preset}.yaml"}
         known |= {f"budget/model/{experiment}_{preset}_{model}.yaml" for model in models}
@@ -159,3 +166,24 @@ def test_the_default_budget_is_that_of_the_paper() -> None:
 def test_the_command_line_wins_over_a_preset() -> None:
     config = to_config(compose("train", ["trainer.max_steps=7", "preset=smoke", "data.num_train=3"]))
     assert (config.trainer.max_steps, config.data.num_train, config.preset) == (7, 3, "smoke")
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("released", {"graph": "bonds", "channels": 32, "channels_div": 2, "batch_size": 32, "lr": 1e-3}),
+        ("paper", {"graph": "complete", "channels": 16, "channels_div": 1, "batch_size": 32, "lr": 1e-3}),
+        ("fast", {"graph": "bonds", "channels": 32, "batch_size": 240, "lr": 2e-3, "precision": "bf16"}),
+    ],
+)
+def test_presets_of_qm9_are_the_readings_of_the_paper(preset: str, expected: dict[str, Any]) -> None:
+    config = to_config(compose("train", ["experiment=qm9", f"preset={preset}"]))
+    found = {**asdict(config.data), **asdict(config.optim), **asdict(config.trainer), **asdict(config.model)}
+    assert {name: found[name] for name in expected} == expected
+    sizes = {"num_layers": 7, "num_degrees": 4, "num_heads": 8, "pooling": "max", "pool_channels": 128}
+    assert {name: found[name] for name in sizes} == sizes
+    assert config.optim.final_lr_ratio == 0.1
+
+
+def test_the_preset_of_qm9_is_released_unless_told() -> None:
+    assert to_config(compose("train", ["experiment=qm9"])).preset == "released"

@@ -240,7 +240,7 @@ def test_a_model_from_elsewhere_gets_the_inputs_it_takes(
 
 def test_a_model_that_pools_is_refused(task: NBodyTask) -> None:
     model = TFN(Fiber("1x1"), Fiber("2x0+2x1"), Fiber("2x1"), num_edge_scalars=1, num_layers=2, pooling="mean")
-    with pytest.raises(UserError, match="pools over each cloud; task nbody needs an output for every particle"):
+    with pytest.raises(UserError, match="an output for each cloud; task nbody needs one for each node"):
         task.select_inputs(model)
 
 

@@ -17,7 +17,8 @@ import torch
 
 from se3t.config import Config, OptimConfig, TFNModel
 from se3t.errors import UserError
-from se3t.reporting.records import parse_record
+from se3t.reporting.nbody import parse_record
+from se3t.reporting.records import Fields
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import finish, record
@@ -54,7 +55,7 @@ def test_the_record_is_complete_and_readable_by_the_tables(finished: tuple[Confi
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {"config.yaml", "provenance.json", "metrics.jsonl", "result.json", "checkpoints"}
     result = record.read_json(folder / record.RESULT)
-    parsed = parse_record(result, "here")
+    parsed = parse_record(Fields(result, "here"))
     assert (parsed.model, parsed.seed, parsed.steps_done, parsed.max_steps) == ("deepset", 0, 100, 100)
     assert parsed.data.checksum == "c0ffee"
     assert result["budget"]["seconds"] > 0

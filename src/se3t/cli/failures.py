@@ -113,8 +113,10 @@ def _unknown_choice(path: str, options: list[str]) -> UserError:
     if path.endswith("/"):
         return UserError(f"{group}={name}/: unknown; write it without the slash: {group}={name}")
     if group.startswith("budget/"):
-        experiment = group.partition("/")[2]
-        return UserError(f"preset={name}: experiment {experiment!r} has no such preset; {did_you_mean(name, options)}")
+        from se3t.cli.help import choices
+
+        hint = did_you_mean(name, choices(group))
+        return UserError(f"preset={name}: experiment {group.partition('/')[2]!r} has no such preset; {hint}")
     if not options:
         return UserError(f"{path}: no such configuration file")
     return UserError(f"{group}={name}: unknown; {did_you_mean(name, options)}")

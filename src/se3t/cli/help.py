@@ -24,6 +24,9 @@ The same line again reports the finished run; an interrupted one goes on with re
 
 examples:
   se3t train experiment=nbody                                  the SE(3)-Transformer with the paper's budget
+  se3t train experiment=qm9 task=homo                          one property of QM9; preset=smoke: a minute
+  se3t train experiment=qm9 task=gap model=tfn preset=fast     another property, model and budget
+  se3t train experiment=qm9 data=molecules data.raw=my_molecules/ task.column=solubility
   se3t train experiment=nbody preset=quick                     minutes on two cores
   se3t train experiment=nbody model=tfn model.num_degrees=3 -m seed=1,2,3
   se3t train experiment=nbody data.preset=text optim.lr=1e-3 trainer.max_steps=5000
@@ -34,8 +37,10 @@ examples:
 choices:
 {choices}
 
+budgets are those of an experiment: {budgets}
+
 often changed (se3t train --cfg job shows all):
-  seed  resume  runs  data.root  data.preset  model.channels  model.num_degrees  optim.lr  optim.schedule
+  seed  resume  runs  data.root  data.preset  data.graph  model.channels  model.num_degrees  optim.lr  optim.schedule
   trainer.max_steps  trainer.batch_size  trainer.devices  trainer.precision  trainer.ema_decay  logger.wandb
 
 flags:
@@ -74,12 +79,14 @@ names:
   {data}"""
 
 _TABLE = """\
-usage: se3t table [<run folder or result.json> …] [--markdown]
+usage: se3t table [<run folder or result.json> …] [--markdown] [--target <property>]
 
-Table 1 from the run records: what was measured beside what is published. Without paths: all runs under runs/.
+Tables 1 and 3, and one for molecules of your own, from the run records: what was measured beside what is published.
+Without paths: all runs under runs/. --target: only runs of this property of molecules.
 
 examples:
   se3t table
+  se3t table --target homo
   se3t table runs/nbody/tfn --markdown"""
 
 _DOCTOR = """\
@@ -197,7 +204,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("se3t.cli.train:run", "train a model and print its error beside the published one", _TRAIN),
     "eval": Command("se3t.cli.evaluate:run", "measure a checkpoint on test", _EVAL),
     "data": Command("se3t.cli.data:run", "prepare the data of an experiment", _DATA),
-    "table": Command("se3t.cli.table:run", "print Table 1 from the run records", _TABLE),
+    "table": Command("se3t.cli.table:run", "print the tables of the paper from the run records", _TABLE),
     "convert": Command("se3t.cli.convert:run", "released weights as a model of this library", _CONVERT),
     "check-golden": Command("se3t.cli.check_golden:run", "compare with values of the released codes", _CHECK_GOLDEN),
     "bench": Command("se3t.cli.bench:run", "time and memory of kernels, models and data on this machine", _BENCH),
@@ -234,9 +241,10 @@ def command_help(name: str) -> str:
     """Text of ``se3t <name> --help``."""
     text = COMMANDS[name].text
     if "{choices}" in text:
-        groups = ("experiment", "model", "preset", "data")
+        groups = ("experiment", "task", "model", "preset", "data")
         text = text.replace("{choices}", "\n".join(f"  {group}={' | '.join(choices(group))}" for group in groups))
-    return text.replace("{data}", ", ".join(choices("data")))
+    budgets = "; ".join(f"{name}: {', '.join(choices(f'budget/{name}'))}" for name in choices("experiment"))
+    return text.replace("{budgets}", budgets).replace("{data}", ", ".join(choices("data")))
 
 
 def choices(group: str) -> list[str]:

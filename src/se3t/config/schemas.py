@@ -57,6 +57,44 @@ class NBodyData:
     data_seed: int = 0  # seed of the simulator; apart from ``seed``, so that all seeds of a sweep see the same data
 
 
+GRAPHS = ("bonds", "complete", "radius")
+"""Which atoms are neighbours: bonded ones, all of a molecule, or those within ``data.radius``."""
+
+
+@dataclass
+class QM9Data:
+    """QM9: about 134,000 molecules of up to nine heavy atoms with twelve properties (``se3t.data.qm9``)."""
+
+    name: str = "qm9"
+    root: str = "data"  # folder of the prepared stores
+    raw: str | None = None  # downloaded file, or its folder; null: a prepared store, else download
+    uncharacterized: str | None = None  # list of molecules to leave out; null: beside the raw file, else the own list
+    graph: str = choice(*GRAPHS)
+    radius: float = number(5.0, above=0)  # angstrom, of graph=radius
+    num_train: int | None = number(None, at_least=1)  # only so many molecules of the split; null: all
+    num_valid: int | None = number(None, at_least=1)
+    num_test: int | None = number(None, at_least=1)
+    workers: int | None = number(None, at_least=1)  # processes that prepare; null: one for each core
+
+
+@dataclass
+class MoleculesData:
+    """Molecules of your own: an SDF file and a CSV table, or an SDF file with data fields."""
+
+    name: str = "molecules"
+    root: str = "data"
+    raw: str | None = None  # folder with one .sdf and at most one .csv, or an .sdf file
+    graph: str = choice(*GRAPHS)
+    radius: float = number(5.0, above=0)
+    valid_fraction: float = number(0.1, above=0, at_most=0.5)
+    test_fraction: float = number(0.1, at_least=0, at_most=0.5)
+    split_seed: int = number(0, at_least=0)  # of the random split
+    num_train: int | None = number(None, at_least=1)
+    num_valid: int | None = number(None, at_least=1)
+    num_test: int | None = number(None, at_least=1)
+    workers: int | None = number(None, at_least=1)
+
+
 # --- models -------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +113,7 @@ class DeepSetModel:
     width: int = number(64, at_least=1)
     num_encoder_layers: int = number(3, at_least=1)
     num_decoder_layers: int = number(2, at_least=1)
+    pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud
 
 
 @dataclass
@@ -86,6 +125,7 @@ class SetTransformerModel:
     num_layers: int = number(4, at_least=1)
     num_heads: int = number(4, at_least=1)
     layer_norm: bool = False
+    pooling: str = choice("max", "mean", "sum")
 
 
 @dataclass
@@ -102,6 +142,8 @@ class TFNModel:
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")
+    pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud, …
+    pool_channels: int = number(128, at_least=1)  # … of type 0 by one more TFN layer; two linear layers follow
 
 
 @dataclass
@@ -122,6 +164,34 @@ class SE3TransformerModel:
     fuse_key_value: bool = True
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")
+    pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud, …
+    pool_channels: int = number(128, at_least=1)  # … of type 0 by one more TFN layer; two linear layers follow
+
+
+@dataclass
+class SchNetModel:
+    """SchNet, Schütt et al. 2018: continuous-filter convolutions of distances."""
+
+    name: str = "schnet"
+    channels: int = number(128, at_least=1)
+    num_filters: int = number(128, at_least=1)
+    num_layers: int = number(6, at_least=1)  # interaction blocks
+    num_gaussians: int = number(50, at_least=2)  # of the distances, up to ``cutoff``
+    cutoff: float = number(10.0, above=0)  # angstrom
+    pooling: str = choice("mean", "sum", "max")
+
+
+@dataclass
+class MPNNModel:
+    """Neural message passing ("NMP"), Gilmer et al. 2017: edge networks, GRU, Set2Set."""
+
+    name: str = "mpnn"
+    channels: int = number(64, at_least=1)
+    edge_hidden: int = number(128, at_least=1)  # width of the network that makes a matrix of an edge
+    num_layers: int = number(3, at_least=1)  # rounds of messages, with the same weights
+    num_gaussians: int = number(16, at_least=2)  # of the distances, up to ``cutoff``
+    cutoff: float = number(10.0, above=0)
+    set2set_steps: int = number(3, at_least=1)
 
 
 # --- task, optimiser, trainer, logger -----------------------------------------------------------------------
@@ -132,6 +202,20 @@ class NBodyTask:
     """Relative position and velocity of every particle at the horizon (Table 1)."""
 
     name: str = "nbody"
+
+
+TARGETS = ("homo", "lumo", "gap", "mu", "alpha", "cv", "u0", "u", "h", "g", "r2", "zpve")
+"""The twelve properties of QM9 that are learned; ``se3t.data.qm9.targets`` says what they are."""
+
+
+@dataclass
+class PropertyTask:
+    """One number for each molecule (Table 3)."""
+
+    name: str = "property"
+    target: str = choice(*TARGETS)
+    column: str | None = None  # with data=molecules: the column of your table, in place of a target
+    inputs: str = choice("atoms", "atoms_positions")  # the latter for models that see nothing of a graph
 
 
 @dataclass
@@ -225,14 +309,16 @@ class EvalConfig:
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "data": {"nbody": NBodyData},
-    "task": {"nbody": NBodyTask},
+    "data": {"nbody": NBodyData, "qm9": QM9Data, "molecules": MoleculesData},
+    "task": {"nbody": NBodyTask, "property": PropertyTask},
     "model": {
         "linear": LinearModel,
         "deepset": DeepSetModel,
         "tfn": TFNModel,
         "set_transformer": SetTransformerModel,
         "se3_transformer": SE3TransformerModel,
+        "schnet": SchNetModel,
+        "mpnn": MPNNModel,
     },
 }
 """Schemas of the groups that offer a choice, by group and by the ``name`` of the choice."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from se3t.config import Config
     from se3t.tasks.base import Task
 
-TASKS: dict[str, str] = {"nbody": "se3t.tasks.nbody:NBodyTask"}
+TASKS: dict[str, str] = {"nbody": "se3t.tasks.nbody:NBodyTask", "property": "se3t.tasks.property:PropertyTask"}
 """Name of a task -> ``'module:Class'``; a module is imported when its task is asked for."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from se3t.config import Config
 from se3t.errors import UserError
-from se3t.fiber import Fiber
+from se3t.fiber import Fiber, rotate_features
 from se3t.graph import Graph
+from se3t.so3 import random_rotation
 
 
 class Task(ABC):
@@ -22,6 +24,8 @@ class Task(ABC):
     Attributes:
         name: word of the configuration that selects the task.
         units: unit of every metric.
+        headline: metrics that tell at a glance how good a model is.
+        pooled: whether the prediction is one for each cloud, not one for each node.
         fiber_in: fiber of the node features that :meth:`graph` provides.
         fiber_out: fiber of the prediction.
         num_edge_scalars: channels of ``Graph.edge_scalars``.
@@ -29,7 +33,9 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    units: ClassVar[Mapping[str, str]]
+    units: Mapping[str, str]
+    headline: tuple[str, ...] = ()
+    pooled: bool = False
     fiber_in: Fiber
     fiber_out: Fiber
     num_edge_scalars: int
@@ -70,6 +76,10 @@ class Task(ABC):
                 f"the model maps {model.fiber_in!r} to {model.fiber_out!r}; task {self.name} has inputs "
                 f"{self.fiber_in!r} and needs {self.fiber_out!r}"
             )
+        readout = getattr(model, "readout", None)
+        if readout is not None and (readout.pooling is not None) != self.pooled:
+            one, other = ("each node", "each cloud") if self.pooled else ("each cloud", "each node")
+            raise UserError(f"the model has an output for {one}; task {self.name} needs one for {other}")
 
     @abstractmethod
     def loss(self, prediction: Any, batch: Any) -> Float[Tensor, ""]:
@@ -97,6 +107,28 @@ class Task(ABC):
     def describe(self) -> dict[str, Any]:
         """The data as the run record names them: preset, checksum, baselines on the test split."""
 
+    def facts(self) -> dict[str, Any]:
+        """What a prediction on new inputs needs beside the weights, as plain values: kept with every checkpoint."""
+        return {}
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
         # An averaged copy of the training module shares the data; a task holds no state that training changes.
         return self
+
+
+def rotate_clouds(graph: Graph, generator: torch.Generator) -> tuple[Graph, Float[Tensor, "node 3 3"]]:
+    """The graph with every cloud under a Haar rotation of its own, and that rotation at every node.
+
+    Values are rotated in double precision and rounded once, so that only a network's own rounding is seen.
+
+    Args:
+        graph: point clouds without edge features other than scalars.
+        generator: source of the rotations, on any device.
+    """
+    rotation = random_rotation(graph.num_graphs, generator=generator, dtype=torch.float64, device=graph.device)
+    rotation = rotation[graph.batch]
+    features = rotate_features({degree: value.double() for degree, value in graph.features.items()}, rotation)
+    positions = rotate_features({1: graph.positions[:, None].double()}, rotation)[1][:, 0]
+    dtype = graph.positions.dtype
+    rotated = {degree: value.to(dtype) for degree, value in features.items()}
+    return replace(graph, positions=positions.to(dtype), features=rotated), rotation

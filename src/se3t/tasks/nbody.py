@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -20,8 +21,7 @@ from se3t.fiber import Features, Fiber, rotate_features
 from se3t.geometry import reciprocal_order
 from se3t.graph import Graph, Pairing
 from se3t.neighbors import fully_connected
-from se3t.so3 import random_rotation
-from se3t.tasks.base import Task
+from se3t.tasks.base import Task, rotate_clouds
 
 SIMULATION_LENGTH = "simulation length²"
 SIMULATION_SPEED = "simulation length² / simulation time²"
@@ -81,15 +81,18 @@ class NBodyTask(Task):
     """
 
     name: ClassVar[str] = "nbody"
-    units: ClassVar[Mapping[str, str]] = {
-        "loss": "mean of mse_x and mse_v",
-        "mse_x": SIMULATION_LENGTH,
-        "mse_v": SIMULATION_SPEED,
-        "relative_mse_x": "1",
-        "relative_mse_v": "1",
-        "equivariance_error_x": "1",
-        "equivariance_error_v": "1",
-    }
+    units: Mapping[str, str] = MappingProxyType(
+        {
+            "loss": "mean of mse_x and mse_v",
+            "mse_x": SIMULATION_LENGTH,
+            "mse_v": SIMULATION_SPEED,
+            "relative_mse_x": "1",
+            "relative_mse_v": "1",
+            "equivariance_error_x": "1",
+            "equivariance_error_v": "1",
+        }
+    )
+    headline = ("relative_mse_x", "relative_mse_v")
 
     def __init__(self, config: NBodyTaskConfig, dataset: NBodyDataset) -> None:
         self.config, self.dataset, self.horizon = config, dataset, dataset.horizon
@@ -161,9 +164,6 @@ class NBodyTask(Task):
             ((words, fiber) for words, fiber in INPUTS.items() if fiber == model.fiber_in), (self.inputs, self.fiber_in)
         )
         super().select_inputs(model)
-        readout = getattr(model, "readout", None)
-        if readout is not None and readout.pooling is not None:
-            raise UserError("the model pools over each cloud; task nbody needs an output for every particle")
 
     def loss(self, prediction: Features, batch: NBodyBatch) -> Float[Tensor, ""]:
         """(MSE x + MSE v) / 2: both have as many components, so this is the mean square over all of them."""
@@ -190,20 +190,9 @@ class NBodyTask(Task):
             prediction: Φ(f).
             generator: source of the rotations, on any device.
         """
-        device, dtype = graph.positions.device, graph.positions.dtype
-        rotation = random_rotation(graph.num_graphs, generator=generator, dtype=torch.float64, device=device)[
-            graph.batch
-        ]
-
-        def rotate(
-            features: Features,
-        ) -> Features:  # in double precision, so that only the network's own rounding is seen
-            return rotate_features({degree: value.double() for degree, value in features.items()}, rotation)
-
-        features = {degree: value.to(dtype) for degree, value in rotate(graph.features).items()}
-        positions = rotate({1: graph.positions[:, None]})[1][:, 0].to(dtype)
-        expected = rotate({1: prediction[1]})[1]
-        difference = model(replace(graph, positions=positions, features=features))[1].double() - expected
+        rotated, rotation = rotate_clouds(graph, generator)
+        expected = rotate_features({1: prediction[1].double()}, rotation)[1]
+        difference = model(rotated)[1].double() - expected
         error, size = (_norm_per_cloud(value, graph.num_graphs) for value in (difference, expected))
         relative = error / size.clamp_min(torch.finfo(torch.float64).tiny)  # 0 / 0 counts as no error
         return {"equivariance_error_x": relative[:, 0], "equivariance_error_v": relative[:, 1]}

@@ -150,7 +150,8 @@ class Evaluation(Callback):
         with self._averaged(trainer, pl_module):
             metrics = self._measure(trainer, pl_module)
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
-        self.write("valid", step, {**metrics, **self._cost(step, pl_module.device)})
+        epoch = step * self.config.trainer.batch_size / pl_module.task.size("train")
+        self.write("valid", step, {"epoch": epoch, **metrics, **self._cost(step, pl_module.device)})
         if not math.isfinite(metrics["loss"]):
             raise _not_finite(f"the validation loss became {metrics['loss']} after step {step}", self.folder)
         self._judge(trainer, pl_module, step, metrics, weights)
@@ -192,7 +193,7 @@ class Evaluation(Callback):
     def _judge(
         self,
         trainer: Trainer,
-        module: LightningModule,
+        module: TrainingModule,
         step: int,
         metrics: dict[str, float],
         weights: dict[str, Tensor],
@@ -200,7 +201,7 @@ class Evaluation(Callback):
         state, patience = self.state, self.config.trainer.early_stopping
         if metrics["loss"] < state.best_loss:
             state.best_loss, state.evaluations_without_improvement = metrics["loss"], 0
-            state.best = {"step": step, "metrics": metrics, "state_dict": weights}
+            state.best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": module.task.facts()}
             if self.averaging is not None:
                 raw = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
                 state.best["current_model_state"] = raw
@@ -269,6 +270,7 @@ class Checkpointing(Callback):
             "run": dict(vars(self.state)),
             "random": _random_states(trainer.world_size),
             "data_checksum": pl_module.task.describe().get("checksum"),
+            "facts": pl_module.task.facts(),
         }
 
 

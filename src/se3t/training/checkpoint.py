@@ -39,8 +39,8 @@ class RunState:
     """What a run carries from step to step beside weights, optimiser and random numbers.
 
     Attributes:
-        best: ``step``, ``metrics``, ``state_dict`` (and ``current_model_state``, the raw weights, with averaging) of
-            the lowest validation loss so far.
+        best: ``step``, ``metrics``, ``state_dict``, ``facts`` (and ``current_model_state``, the raw weights, with
+            averaging) of the lowest validation loss so far.
         best_loss: that loss.
         evaluations_without_improvement: since then.
         stopped_early: whether early stopping has ended the run.
@@ -166,7 +166,7 @@ def restore_best(folder: Path, checkpoint: Checkpoint | None) -> None:
 
 
 def write_best(folder: Path, settings: Mapping[str, Any], best: Mapping[str, Any]) -> None:
-    """Write ``best.ckpt``: weights, step and metrics of the lowest validation loss."""
+    """Write ``best.ckpt``: weights, step, metrics and the task's facts of the lowest validation loss."""
     write_checkpoint(folder / BEST, {"format": FORMAT, "kind": "best", "config": dict(settings), **best})
 
 

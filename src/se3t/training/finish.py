@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from se3t.training import record
 from se3t.training.evaluation import evaluate_split, peak_memory_bytes
 from se3t.training.loggers import Write
 from se3t.training.precision import data_dtype, forward_context
+
+_log = logging.getLogger(__name__)
 
 
 def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: torch.device, log: Write) -> None:
@@ -39,14 +42,19 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
         weights = _weights(model) if last is None else last.content["state_dict"]
         metrics = _measure(config, task, model, weights, "valid", device, folder)
         cost = {"steps_per_second": _speed(step, state), "peak_memory_bytes": peak_memory_bytes(device)}
-        log("valid", step, {**metrics, **cost, "seconds": state.seconds, "final": True})
+        epoch = step * config.trainer.batch_size / task.size("train")
+        log("valid", step, {"epoch": epoch, **metrics, **cost, "seconds": state.seconds, "final": True})
         if best is None or metrics["loss"] < state.best_loss:
             raw = {} if last is None else {k: v for k, v in last.content.items() if k == "current_model_state"}
-            best = {"step": step, "metrics": metrics, "state_dict": weights, **raw}
+            best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": task.facts(), **raw}
     assert best is not None
     ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), best)
-    test = _measure(config, task, model, best["state_dict"], "test", device, folder)
-    log("test", best["step"], {**test, "final": True})
+    test = None
+    if task.size("test"):
+        test = _measure(config, task, model, best["state_dict"], "test", device, folder)
+        log("test", best["step"], {**test, "final": True})
+    else:
+        _log.warning("the data hold no test split: the result is the validation error of the chosen weights")
     record.write_json(folder / record.RESULT, _result(config, task, model, device, step, state, best, test))
 
 
@@ -93,7 +101,7 @@ def _result(
     step: int,
     state: ckpt.RunState,
     best: Mapping[str, Any],
-    test: dict[str, float],
+    test: dict[str, float] | None,
 ) -> dict[str, Any]:
     return {
         "status": "finished",
@@ -116,6 +124,7 @@ def _result(
         "best_step": best["step"],
         "versions": record.versions(),
         "steps_per_second": _speed(step, state),
+        "samples_per_second": _speed(step, state) * config.trainer.batch_size,
         "peak_memory_bytes": peak_memory_bytes(device),  # of the whole process, whatever it did before this run
         "config": record.plain(config),
         "command": record.command_line(),

@@ -57,7 +57,7 @@ def fit(
     """
     state = ckpt.RunState() if resumed is None else resumed.state
     strategy = _strategy(config, task, model)
-    callbacks = _callbacks(config, folder, device, state, resumed, writers)
+    callbacks = _callbacks(config, folder, task, device, state, resumed, writers)
     with quiet():
         trainer = _trainer(config, folder, strategy, callbacks, device)
     module = TrainingModule(model, task, config, first_step=0 if resumed is None else resumed.step)
@@ -101,6 +101,7 @@ def _trainer(
 def _callbacks(
     config: Config,
     folder: Path,
+    task: Task,
     device: torch.device,
     state: ckpt.RunState,
     resumed: ckpt.Checkpoint | None,
@@ -109,7 +110,8 @@ def _callbacks(
     writers = list(writers)
     shown: list[Callback] = []
     if writers and config.trainer.progress:
-        progress = ProgressLine(f"{config.experiment}/{config.model.name}", config.trainer.max_steps)
+        title = f"{config.experiment}/{config.model.name}"
+        progress = ProgressLine(title, config.trainer.max_steps, headline=task.headline, units=task.units)
         writers.append(progress.show)
         shown.append(progress)
     log, stopwatch = fan_out(writers), Stopwatch(state)

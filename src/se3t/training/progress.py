@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,10 +20,19 @@ class ProgressLine(Callback):
         title: what is trained.
         max_steps: length of the bar.
         console: where to draw; standard error when None.
+        headline: metrics of the task to show beside the loss.
+        units: their units.
     """
 
-    def __init__(self, title: str, max_steps: int, console: Console | None = None) -> None:
-        self.title, self.max_steps = title, max_steps
+    def __init__(
+        self,
+        title: str,
+        max_steps: int,
+        console: Console | None = None,
+        headline: Sequence[str] = (),
+        units: Mapping[str, str] | None = None,
+    ) -> None:
+        self.title, self.max_steps, self.headline, self.units = title, max_steps, headline, units or {}
         self.console = console or Console(stderr=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -56,7 +65,7 @@ class ProgressLine(Callback):
         """Show what was measured on the validation split."""
         if kind != "valid":
             return
-        note = describe(values)
+        note = describe(values, self.headline, self.units)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note, refresh=True)
         else:
@@ -79,7 +88,14 @@ class ProgressLine(Callback):
             self._bar = None
 
 
-def describe(values: Mapping[str, Any]) -> str:
-    """Loss, errors relative to the trivial baseline and speed, in a few words."""
-    words = {"loss": "loss", "relative_mse_x": "x/linear", "relative_mse_v": "v/linear", "steps_per_second": "steps/s"}
-    return "  ".join(f"{word} {values[name]:.3g}" for name, word in words.items() if name in values)
+_WORDS = {"relative_mse_x": "x/linear", "relative_mse_v": "v/linear", "steps_per_second": "steps/s"}
+
+
+def describe(values: Mapping[str, Any], headline: Sequence[str] = (), units: Mapping[str, str] | None = None) -> str:
+    """Epoch, loss, the headline metrics with their units, and speed, in a few words."""
+    words = [f"epoch {values['epoch']:.1f}"] if "epoch" in values else []
+    for name in ("loss", *headline, "steps_per_second"):
+        if name in values:
+            unit = (units or {}).get(name, "1") if name in headline else "1"
+            words.append(f"{_WORDS.get(name, name)} {values[name]:.3g}{'' if unit == '1' else f' {unit}'}")
+    return "  ".join(words)

@@ -45,6 +45,7 @@ def build_parts(config: Config) -> tuple[Task, nn.Module]:
             fiber_out=task.fiber_out,
             num_edge_scalars=task.num_edge_scalars,
             horizon=task.horizon,
+            pooled=task.pooled,
         )
     return task, model
 
@@ -242,6 +243,9 @@ def evaluate(
     else:
         task, model = build(config)
         ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
+    if task.size(split) == 0:
+        others = ", ".join(f"split={name}" for name in SPLITS if task.size(name))
+        raise UserError(f"split={split}: the data hold no sample of that split; use one of {others}")
     task.to(device, dtype)
     metrics = measure(config, task, model.to(device), split, device)
     return {

@@ -1,0 +1,180 @@
+"""Prepared molecules and one property of each, in memory. Imports neither torch nor rdkit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from se3t.data.store import Store
+from se3t.errors import UserError, did_you_mean
+
+SPLITS = ("train", "valid", "test")
+"""A split's place is its code in a store."""
+PER_MOLECULE, PER_ATOM, PER_BOND = (
+    ("num_atoms", "num_bonds", "mol_id", "split", "targets", "known"),
+    ("numbers", "positions"),
+    ("bonds", "bond_classes"),
+)
+
+
+@dataclass(frozen=True)
+class Property:
+    """What is learned.
+
+    Attributes:
+        name: its word on the command line, or the column of a table.
+        label: how a table prints it.
+        unit: of values, errors and predictions; "" where it is not known.
+    """
+
+    name: str
+    label: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class PropertyData:
+    """Molecules whose property is known.
+
+    Attributes:
+        kind: of the store: "qm9" or "molecules".
+        arrays: flat arrays of these molecules, see :func:`se3t.data.molecules.molecule.pack`.
+        values: ``[molecule]`` float64, in the unit of ``target``.
+        splits: numbers of the molecules of each split, ascending.
+        target: the property.
+        checksum: of the store.
+        official: molecules of each split of the whole data set, where it is known.
+    """
+
+    kind: str
+    arrays: Mapping[str, np.ndarray]
+    values: np.ndarray
+    splits: Mapping[str, np.ndarray]
+    target: Property
+    checksum: str
+    official: Mapping[str, int]
+
+
+def load_property(config: Any, task: Any, progress: bool = True) -> PropertyData:
+    """The data that a configuration names; what is missing is prepared first.
+
+    Args:
+        config: a ``QM9Data`` or ``MoleculesData``.
+        task: a ``PropertyTask``.
+        progress: show a progress bar while preparing.
+
+    Raises:
+        UserError: the data cannot be had, the column does not exist, or no molecule is left to train or validate on.
+    """
+    if config.name == "qm9":
+        if task.column is not None:
+            raise UserError("task.column: columns belong to data=molecules; QM9 has targets, such as task=homo")
+        return _qm9(config, task.target, progress)
+    if config.name == "molecules":
+        return _own(config, task.column, progress)
+    raise UserError(f"task property needs data=qm9 or data=molecules, got data={config.name}; add experiment=qm9")
+
+
+def _qm9(config: Any, target: str, progress: bool) -> PropertyData:
+    from se3t.data.qm9.prepare import prepare_qm9, read_qm9_store
+    from se3t.data.qm9.splits import SPLIT_SIZES
+    from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
+
+    prepare_qm9(config, progress=progress)
+    store = read_qm9_store(config)
+    known = QM9_TARGETS[target]
+    column = store.arrays["targets"][:, store.settings["columns"].index(target)]
+    found = in_table_units(known, column, store.arrays)
+    data = _select(config, store, found, np.ones(len(found), dtype=bool))
+    return PropertyData(**data, target=Property(target, known.symbol, known.unit), official=SPLIT_SIZES)
+
+
+def _own(config: Any, column: str | None, progress: bool) -> PropertyData:
+    from se3t.data.molecules.own import prepare_molecules, read_molecules_store
+
+    prepare_molecules(config, progress=progress)
+    store = read_molecules_store(config)
+    columns = list(store.settings["columns"])
+    if column is None:
+        raise UserError(f"task.column: which one? The table has: {', '.join(columns)}; add task.column=…")
+    if column not in columns:
+        raise UserError(f"task.column={column}: no such column; {did_you_mean(column, columns)}")
+    place = columns.index(column)
+    data = _select(config, store, store.arrays["targets"][:, place], store.arrays["known"][:, place] > 0)
+    unit = store.settings["column_units"].get(column) or ""
+    return PropertyData(**data, target=Property(column, column, unit), official={})
+
+
+def _select(config: Any, store: Store, values: np.ndarray, known: np.ndarray) -> dict[str, Any]:
+    """Molecules whose value is known, as many of each split as were asked for."""
+    chosen = np.zeros(len(values), dtype=bool)
+    for code, split in enumerate(SPLITS):
+        members = np.flatnonzero((store.arrays["split"] == code) & known)
+        if len(members) == 0 and split != "test":
+            raise UserError(
+                f"the prepared {store.kind} data hold no molecule of the {split} split that could be used; prepare "
+                f"data that do (se3t data prepare {store.kind} force=true data.raw=…)"
+            )
+        limit = getattr(config, f"num_{split}")
+        # A choice that does not follow the size of the molecules, as their numbers do.
+        members = np.random.RandomState(0).permutation(members)[:limit]
+        chosen[members] = True
+    arrays = take(store.arrays, chosen)
+    splits = {split: np.flatnonzero(arrays["split"] == code) for code, split in enumerate(SPLITS)}
+    return {
+        "kind": store.kind,
+        "arrays": arrays,
+        "values": values[chosen],
+        "splits": splits,
+        "checksum": store.checksum,
+    }
+
+
+def take(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """The flat arrays of some molecules.
+
+    Args:
+        arrays: of many molecules.
+        chosen: ``[molecule]`` which, as booleans.
+    """
+    of_atom, of_bond = (np.repeat(chosen, arrays[name]) for name in ("num_atoms", "num_bonds"))
+    masks = {
+        **dict.fromkeys(PER_MOLECULE, chosen),
+        **dict.fromkeys(PER_ATOM, of_atom),
+        **dict.fromkeys(PER_BOND, of_bond),
+    }
+    return {name: array[masks[name]] for name, array in arrays.items()}
+
+
+def composition(arrays: Mapping[str, np.ndarray], elements: tuple[int, ...]) -> np.ndarray:
+    """Number of atoms of each element in every molecule, ``[molecule, element]``."""
+    owner = np.repeat(np.arange(len(arrays["num_atoms"])), arrays["num_atoms"])
+    counts = np.zeros((len(arrays["num_atoms"]), len(elements)))
+    for place, element in enumerate(elements):
+        counts[:, place] = np.bincount(owner[arrays["numbers"] == element], minlength=len(counts))
+    return counts
+
+
+def baseline_errors(data: PropertyData, elements: tuple[int, ...], split: str) -> dict[str, tuple[float]]:
+    """Mean absolute errors on a split of predictions that see no geometry.
+
+    Args:
+        data: statistics are those of its training molecules alone.
+        elements: atomic numbers to count.
+        split: where to measure.
+
+    Returns:
+        ``mean``: the mean of the training molecules; ``composition``: least squares on the numbers of atoms of each
+        element and a constant.
+    """
+    train, members = data.splits["train"], data.splits[split]
+    counts = np.column_stack([composition(data.arrays, elements), np.ones(len(data.values))])
+    weights = np.linalg.lstsq(counts[train], data.values[train], rcond=None)[0]
+    truth = data.values[members]
+    return {
+        "mean": (float(np.abs(truth - data.values[train].mean()).mean()),),
+        "composition": (float(np.abs(truth - counts[members] @ weights).mean()),),
+    }

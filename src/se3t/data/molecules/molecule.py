@@ -1,0 +1,80 @@
+"""One molecule, and many of them as flat arrays. Imports neither torch nor rdkit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+BOND_CLASSES = ("single", "double", "triple", "aromatic")
+"""A bond's class is its place here."""
+ARRAY_UNITS = {
+    "num_atoms": "atoms",
+    "num_bonds": "bonds",
+    "numbers": "atomic number",
+    "positions": "angstrom",
+    "bonds": "index of an atom of the molecule, from 0",
+    "bond_classes": ", ".join(f"{number} {name}" for number, name in enumerate(BOND_CLASSES)),
+}
+"""The arrays of :func:`pack`, and the unit of each."""
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """Atoms, their places, and the bonds between them.
+
+    Attributes:
+        numbers: ``[atom]`` uint8, atomic numbers.
+        positions: ``[atom, 3]`` float32, angstrom.
+        bonds: ``[bond, 2]`` uint16, two atoms, each bond once, smaller index first.
+        bond_classes: ``[bond]`` uint8, index into ``BOND_CLASSES``.
+        identifier: what its file calls it.
+        method: how its bonds were found, a word for counting: see :mod:`se3t.data.molecules.chemistry`.
+        charge: total formal charge.
+        is_3d: whether the source gave positions in space.
+    """
+
+    numbers: np.ndarray = field(repr=False)
+    positions: np.ndarray = field(repr=False)
+    bonds: np.ndarray = field(repr=False)
+    bond_classes: np.ndarray = field(repr=False)
+    identifier: str = ""
+    method: str = ""
+    charge: int = 0
+    is_3d: bool = True
+
+    def __len__(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A molecule that could not be built: its identifier and why, in a few words."""
+
+    identifier: str
+    reason: str
+
+
+def pack(molecules: Sequence[Molecule]) -> dict[str, np.ndarray]:
+    """Flat arrays of many molecules, one behind the other.
+
+    Returns:
+        ``num_atoms``, ``num_bonds`` ``[molecule]``; ``numbers`` ``[atom]``, ``positions`` ``[atom, 3]``; ``bonds``
+        ``[bond, 2]`` (indices within a molecule), ``bond_classes`` ``[bond]``.
+    """
+
+    def joined(parts: list[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        return np.concatenate([np.zeros((0, *shape), dtype), *(part.reshape(-1, *shape) for part in parts)]).astype(
+            dtype, copy=False
+        )
+
+    return {
+        "num_atoms": np.array([len(molecule) for molecule in molecules], dtype=np.uint16),
+        "num_bonds": np.array([len(molecule.bond_classes) for molecule in molecules], dtype=np.uint16),
+        "numbers": joined([molecule.numbers for molecule in molecules], (), np.uint8),
+        "positions": joined([molecule.positions for molecule in molecules], (3,), np.float32),
+        "bonds": joined([molecule.bonds for molecule in molecules], (2,), np.uint16),
+        "bond_classes": joined([molecule.bond_classes for molecule in molecules], (), np.uint8),
+    }
