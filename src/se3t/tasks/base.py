@@ -26,6 +26,7 @@ class Task(ABC):
         units: unit of every metric.
         headline: metrics that tell at a glance how good a model is.
         pooled: whether the prediction is one for each cloud, not one for each node.
+        fixed_shapes: whether all batches of as many samples have tensors of the same shapes.
         fiber_in: fiber of the node features that :meth:`graph` provides.
         fiber_out: fiber of the prediction.
         num_edge_scalars: channels of ``Graph.edge_scalars``.
@@ -36,6 +37,7 @@ class Task(ABC):
     units: Mapping[str, str]
     headline: tuple[str, ...] = ()
     pooled: bool = False
+    fixed_shapes: bool = False
     fiber_in: Fiber
     fiber_out: Fiber
     num_edge_scalars: int

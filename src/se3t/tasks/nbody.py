@@ -92,6 +92,7 @@ class NBodyTask(Task):
             "equivariance_error_v": "1",
         }
     )
+    fixed_shapes = True
     headline = ("relative_mse_x", "relative_mse_v")
 
     def __init__(self, config: NBodyTaskConfig, dataset: NBodyDataset) -> None:

@@ -46,6 +46,8 @@ _NOT_IDENTITY = (
     ("runs",),
     ("logger",),
     ("data", "root"),
+    ("data", "workers"),
+    ("data", "uncharacterized"),  # with data.raw of QM9: where a store comes from that is one and the same
     ("trainer", "max_steps"),
     ("trainer", "checkpoint_every"),
     ("trainer", "progress"),
@@ -66,6 +68,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     flat = dict(_flatten(settings))
     found = {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
+    if flat.get("data.name") == "qm9":
+        found.pop("data.raw", None)
     if flat.get("optim.schedule", "constant") != "constant":
         found["trainer.max_steps"] = flat.get("trainer.max_steps")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -129,6 +129,8 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
         torch.set_num_threads(config.trainer.threads)
     device = choose_device(config.trainer.accelerator)
     task, model = build(config)
+    if config.trainer.cuda_graph and not task.fixed_shapes:
+        raise UserError(f"trainer.cuda_graph: batches of task {task.name} differ in size; use trainer.cuda_graph=false")
     with ExitStack() as stack:
         if process_rank() == 0:
             stack.enter_context(record.exclusive(folder))
@@ -284,5 +286,9 @@ def _experiment_of(path: Path, experiment: Config | None) -> Config:
 def _with_overrides(config: Config, **groups: Mapping[str, Any]) -> Config:
     for group, values in groups.items():
         given = {name: value for name, value in values.items() if value is not None}
+        known = {item.name for item in fields(getattr(config, group))}
+        for name in given.keys() - known:
+            choice = getattr(getattr(config, group), "name", "")
+            raise UserError(f"{group}.{name}: the {group} {choice} of this model have no such setting; leave it out")
         config = replace(config, **{group: replace(getattr(config, group), **given)})
     return config
