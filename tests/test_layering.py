@@ -35,7 +35,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 LIBRARY = ("so3", "fiber", "neighbors", "graph", "geometry", "nn", "models", "testing", "compat")
 LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t", "triton"}  # triton comes with torch for CUDA
 
-TORCH_FREE = ("errors", "allocator", "config", "reporting", "cli.main", "data.nbody.presets")
+TORCH_FREE = (
+    "errors",
+    "allocator",
+    "config",
+    "reporting",
+    "cli.main",
+    "data.nbody.presets",
+    "data.molecules.chemistry",
+    "data.molecules.parallel",
+    "data.qm9.prepare",
+)
 HEAVY = {"torch", "torch_geometric", "lightning", "wandb", "rdkit", "h5py", "hydra", "pandas", "scipy", "matplotlib"}
 
 # Package -> the parts of src/se3t that may import it, and whether one file alone does.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from se3t.data import store as store_module
-from se3t.data.store import Store, read_store, write_store
+from se3t.data.store import Store, read_checksum, read_store, write_store
 from se3t.errors import UserError
 
 FIX = "se3t data prepare toy force=true"
@@ -177,3 +178,37 @@ def test_what_killed_writers_left_behind_is_removed_but_not_what_is_being_writte
         os.utime(temporary, (0, 0))
     write_store(path, toy())
     assert {item.name for item in path.parent.iterdir()} == {path.name, young.name, other.name}
+
+
+def test_the_checksum_can_be_read_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checksum = write_store(path, toy())
+    monkeypatch.setattr(store_module, "_arrays", None)
+    assert read_checksum(path, fix=FIX) == checksum
+
+
+def test_the_checksum_of_a_damaged_foreign_or_missing_file_is_an_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=rf"toy\.h5: not found; .*`{FIX}`"):
+        read_checksum(path, fix=FIX)
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "STORE_VERSION", 7)
+        write_store(path, toy())
+    with pytest.raises(UserError, match="version 7, expected version"):
+        read_checksum(path, fix=FIX)
+    write_store(path, toy())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=rf"damaged.*`{FIX}`"):
+        read_checksum(path, fix=FIX)
+
+
+def test_a_full_disk_is_named_in_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "whatever")
+
+    monkeypatch.setattr(store_module, "_write", full)
+    with pytest.raises(UserError) as caught:
+        write_store(path, toy())
+    reason = os.strerror(errno.ENOSPC)
+    assert str(caught.value) == f"{path}: cannot write the prepared data ({reason}); set data.root to another folder"
+    assert list(path.parent.iterdir()) == []

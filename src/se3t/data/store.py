@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,10 @@ def write_store(path: Path, store: Store) -> str:
         _seal(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot write the prepared data ({error}); set data.root to another folder") from error
+        reason = os.strerror(error.errno) if error.errno else _first_line(error)
+        raise UserError(
+            f"{path}: cannot write the prepared data ({reason}); set data.root to another folder"
+        ) from error
     finally:
         _remove(temporary)
     return store.checksum
@@ -126,14 +129,43 @@ def read_store(path: Path, kind: str, *, fix: str) -> Store:
     return store
 
 
+def read_checksum(path: Path, *, fix: str) -> str:
+    """The checksum of a store's content as recorded in it; the bytes of the file are verified, its arrays not read.
+
+    Args:
+        path: the file.
+        fix: as in :func:`read_store`.
+
+    Raises:
+        UserError: the file is missing, damaged or of another version.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise UserError(f"{path}: not found; expected prepared data; make them with `{fix}`")
+    again = f"make it again with `{fix}`"
+    try:
+        _check_seal(path, again)
+        with h5py.File(path, "r") as file:
+            return str(file.attrs["sha256"])
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
+
+
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _write(path: Path, store: Store) -> None:
+    # By way of memory: on a full disk HDF5 fails again for every open object, and crashes in the end.
+    path.write_bytes(_image(store).getbuffer())
+
+
+def _image(store: Store) -> BytesIO:
     import h5py
 
-    with h5py.File(path, "w", userblock_size=_HEADER_BYTES) as file:
+    image = BytesIO()
+    with h5py.File(image, "w", userblock_size=_HEADER_BYTES) as file:
         file.attrs["kind"] = store.kind
         file.attrs["sha256"] = store.checksum
         for name in _ATTRIBUTES:
@@ -142,6 +174,7 @@ def _write(path: Path, store: Store) -> None:
             dataset = file.create_dataset(name, data=array)
             if name in store.units:
                 dataset.attrs["unit"] = store.units[name]
+    return image
 
 
 def _seal(path: Path) -> None:

@@ -30,3 +30,17 @@ def build_task(config: Config) -> Task:
     module, _, attribute = TASKS[name].partition(":")
     cls: type[Task] = getattr(importlib.import_module(module), attribute)
     return cls.from_config(config)
+
+
+def recorded_checksum(config: Config) -> str | None:
+    """Checksum of the data that ``config`` names as they lie prepared; None where its settings alone determine them,
+    or nothing is prepared yet.
+
+    Raises:
+        UserError: for prepared data that are damaged.
+    """
+    if config.data.name == "nbody":
+        return None
+    from se3t.data.molecules.dataset import recorded_checksum
+
+    return recorded_checksum(config.data)

@@ -342,6 +342,25 @@ def finished_result(folder: Path, config: Config, *, is_first: bool = True) -> d
     return None
 
 
+def require_same_data(folder: Path, result: Mapping[str, Any], checksum: str | None) -> None:
+    """Refuse to report a finished run for data that have changed since.
+
+    Args:
+        folder: of the run.
+        result: its ``result.json``.
+        checksum: of the data as they are now; None where that is not known.
+
+    Raises:
+        UserError: naming both checksums.
+    """
+    before = result.get("data", {}).get("checksum")
+    if None not in (before, checksum) and before != checksum:
+        raise UserError(
+            f"{folder}: this run has finished on data with checksum {before}, and the data now have {checksum}; set "
+            "runs to another folder, or remove this one to train again"
+        )
+
+
 def too_few_steps(folder: Path, wanted: int, done: int) -> UserError:
     """The error for a budget that a run has used up already."""
     return UserError(

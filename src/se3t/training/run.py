@@ -17,7 +17,7 @@ from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
 from se3t.models import build_model
 from se3t.nn.kernels.native import require
-from se3t.tasks import build_task
+from se3t.tasks import build_task, recorded_checksum
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -95,7 +95,9 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     if is_first:
         record.require_free(folder)
         _tell_of_others(config, folder)
-    if record.finished_result(folder, config, is_first=is_first) is not None:
+    finished = record.finished_result(folder, config, is_first=is_first)
+    if finished is not None:
+        record.require_same_data(folder, finished, recorded_checksum(config))
         log.info("%s: finished before; nothing is trained again", folder)
         return folder / record.RESULT
     if is_first:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from se3t.data.store import Store
+from se3t.data.store import Store, read_checksum
 from se3t.errors import UserError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
@@ -76,6 +76,20 @@ def load_property(config: Any, task: Any, progress: bool = True) -> PropertyData
     if config.name == "molecules":
         return _own(config, task.column, progress)
     raise UserError(f"task property needs data=qm9 or data=molecules, got data={config.name}; add experiment=qm9")
+
+
+def recorded_checksum(config: Any) -> str | None:
+    """Checksum of the prepared data that a configuration names, without reading them; None where there are none yet.
+
+    Args:
+        config: a ``QM9Data`` or ``MoleculesData``.
+    """
+    if config.name == "qm9":
+        from se3t.data.qm9.prepare import prepare_command, store_path
+    else:
+        from se3t.data.molecules.own import prepare_command, store_path
+    path = store_path(config)
+    return read_checksum(path, fix=prepare_command(config, force=True)) if path.exists() else None
 
 
 def _qm9(config: Any, target: str, progress: bool) -> PropertyData:

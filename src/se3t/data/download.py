@@ -1,0 +1,223 @@
+"""Download a file: resumed after an interruption, verified, from several places in turn. Imports no torch.
+
+What has arrived lies in ``<name>.part`` beside the file and is continued by the next call. The file gets its name when
+it is whole and its checksum is the published one, so that a file with this name can be used.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import logging
+import os
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from se3t import __version__
+from se3t.data.progress import progress_bar
+from se3t.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+_CHUNK = 1 << 18
+_TIMEOUT = 30.0  # seconds without a byte
+_ATTEMPTS = 3  # per place, after failures that may pass
+_WAIT = 1.0  # seconds before the second attempt; doubled for each further one
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that may be others in a moment
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on a server.
+
+    Attributes:
+        url: where it is.
+        name: what to call it here.
+        sha256: its published checksum, or None: then the one of the first download is kept in ``<name>.sha256``, and
+            later downloads must have it too.
+    """
+
+    url: str
+    name: str
+    sha256: str | None = None
+
+    @property
+    def host(self) -> str:
+        """The server's name."""
+        return urllib.parse.urlsplit(self.url).netloc
+
+
+class _Failed(Exception):
+    """This place cannot give the file; why, in a few words."""
+
+
+class _Passing(_Failed):
+    """The same, but a further attempt may help."""
+
+
+def download(sources: Sequence[Source], folder: Path, *, setting: str, progress: bool = True) -> Path:
+    """Fetch a file from the first place that has it.
+
+    Args:
+        sources: places in the order in which to try them; their files may differ in kind.
+        folder: where to put the file.
+        setting: the setting by which the user names a file of his own, for errors.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The file, whole and verified.
+
+    Raises:
+        UserError: no place gave it, or it cannot be written; the message says how to fetch it by hand.
+    """
+    reasons: list[str] = []
+    for source in sources:
+        try:
+            return _fetch(source, folder, progress)
+        except _Failed as error:
+            reasons.append(f"{source.host}: {error}")
+            if source is not sources[-1]:
+                _LOG.warning("%s: %s; trying the next place", source.host, error)
+        except OSError as error:
+            raise UserError(_disk_sentence(error, source, folder, setting)) from error
+    raise UserError(
+        f"download failed ({'; '.join(reasons)}); check the network and repeat the command, or fetch "
+        f"{' or '.join(source.url for source in sources)} by hand and put it into {folder.resolve()}, or anywhere and "
+        f"set {setting}=<file>"
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _disk_sentence(error: OSError, source: Source, folder: Path, setting: str) -> str:
+    what = "no space is left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+    return (
+        f"{folder / source.name}: the download cannot be written ({what}); make room or choose another folder with "
+        f"data.root=…, then repeat the command, or fetch {source.url} by hand and set {setting}=<file>"
+    )
+
+
+def _fetch(source: Source, folder: Path, progress: bool) -> Path:
+    path, part = folder / source.name, folder / f"{source.name}.part"
+    folder.mkdir(parents=True, exist_ok=True)
+    for attempt in range(_ATTEMPTS):
+        try:
+            begin = _receive(source, part, progress)
+            _accept(source, part, path, resumed=begin > 0)
+            return path
+        except _Passing as error:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            _LOG.warning("%s: %s; trying again", source.host, error)
+            time.sleep(_WAIT * 2**attempt)
+    raise AssertionError
+
+
+def _receive(source: Source, part: Path, progress: bool) -> int:
+    """Bring ``part`` to the end of the file, from where it ends if the server can do that; return where it began."""
+    have = part.stat().st_size if part.exists() else 0
+    with _open(source, have) as response:
+        begin = _begin(response, have)
+        length = response.headers.get("Content-Length")
+        total = begin + int(length) if length else None
+        with (
+            part.open("ab") as file,
+            progress_bar(progress, f"{source.name} from {source.host}", total, in_bytes=True) as advance,
+        ):
+            file.truncate(begin)
+            done = begin
+            advance(done)
+            while chunk := _read(response):
+                file.write(chunk)
+                done += len(chunk)
+                advance(done)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and done < total:
+        raise _Passing(f"the connection ended after {done} of {total} bytes")
+    return begin
+
+
+def _open(source: Source, have: int) -> Any:
+    headers = {"User-Agent": f"se3t/{__version__}", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    opener = urllib.request.build_opener()  # reads the proxies of the environment
+    try:
+        return opener.open(urllib.request.Request(source.url, headers=headers), timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        with error:
+            return _open_refused(source, have, error)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Passing(_network_reason(error, source.url)) from error
+
+
+def _open_refused(source: Source, have: int, error: urllib.error.HTTPError) -> Any:
+    if error.code == 416 and have:  # the part is as long as the file, or longer: the checksum knows; here, begin anew
+        return _open(source, 0)
+    kind = _Passing if error.code in _PASSING else _Failed
+    raise kind(f"HTTP status {error.code} {error.reason}{_proxy_note(source.url)}") from error
+
+
+def _begin(response: Any, have: int) -> int:
+    """The place in the file at which the answer begins: where asked, or 0 where the server does not know ranges."""
+    if response.status == 206:
+        match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        if match and int(match[1]) <= have:
+            return int(match[1])
+        raise _Failed("it answered with another part of the file than was asked for")
+    if response.status != 200:
+        raise _Failed(f"HTTP status {response.status} {response.reason}, not the file")
+    return 0
+
+
+def _read(response: Any) -> bytes:
+    try:
+        chunk: bytes = response.read(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Passing(_network_reason(error, response.url)) from error
+    return chunk
+
+
+def _accept(source: Source, part: Path, path: Path, resumed: bool) -> None:
+    """Give a whole file its name, or remove it where its checksum is another than expected."""
+    found, pin = sha256_of(part), path.with_name(f"{path.name}.sha256")
+    expected = source.sha256 or (pin.read_text(encoding="utf-8").split()[0] if pin.exists() else None)
+    if expected not in (None, found):
+        size = part.stat().st_size
+        part.unlink()
+        kind = _Passing if resumed else _Failed  # the part may have been of another file
+        raise kind(f"wrong checksum: {found[:12]}… ({size} bytes), expected {expected[:12]}…; what arrived was removed")
+    if source.sha256 is None and not pin.exists():
+        pin.write_text(f"{found}  {path.name}\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def _network_reason(error: Exception, url: str) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    words = "no answer in time" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
+    return f"cannot be reached ({words}){_proxy_note(url)}"
+
+
+def _proxy_note(url: str) -> str:
+    """Names the proxy that the environment sets for this address; a password in it stays out."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    where = proxy
+    with suppress(ValueError):
+        where = urllib.parse.urlsplit(proxy).netloc.rpartition("@")[2] or proxy.rpartition("@")[2]
+    return f" through the proxy {where} of the environment variable {parts.scheme}_proxy"

@@ -1,0 +1,44 @@
+"""A progress bar on standard error. Imports no torch; rich is imported when a bar is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(
+    show: bool, text: str, total: int | None, *, in_bytes: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Show how far a piece of work is.
+
+    Args:
+        show: whether to show anything.
+        text: what the work is.
+        total: its amount, or None where it is not known.
+        in_bytes: the amount is in bytes: show size and speed too.
+
+    Yields:
+        A function that is told the amount done since the beginning.
+    """
+    if not show:
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
+    columns.append(TextColumn("{task.percentage:>3.0f} %"))
+    columns += [DownloadColumn(), TransferSpeedColumn()] if in_bytes else []
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,267 @@
+"""Make the store of QM9 when it is not there yet: raw files, bonds, official splits. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from se3t.config import TARGETS
+from se3t.data.download import download, sha256_of
+from se3t.data.molecules.building import (
+    UNITS,
+    Record,
+    build,
+    chunk_from_blocks,
+    make_folder,
+    provenance,
+    split_sizes,
+    trivial_errors,
+)
+from se3t.data.progress import progress_bar
+from se3t.data.qm9.raw import RawFiles, chunk_from_xyz, find_raw, iter_records
+from se3t.data.qm9.sources import RAW_SOURCES
+from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_SIZES, official_splits, read_ids
+from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
+from se3t.data.store import Store, read_store, write_store
+from se3t.errors import UserError
+
+KIND = "qm9"
+_LOG = logging.getLogger(__name__)
+_METHODS = {
+    "sdf": "bonds of gdb9.sdf, aromatic ones perceived by RDKit",
+    "xyz": "bonds of the SMILES of each raw XYZ file, matched to its geometry, else perceived by RDKit",
+}
+
+
+def store_path(config: Any) -> Path:
+    """File of the prepared data: <data.root>/qm9/qm9.h5."""
+    return Path(config.root) / KIND / "qm9.h5"
+
+
+def raw_folder(config: Any) -> Path:
+    """Where downloads go, and where a file that was fetched by hand is found: <data.root>/qm9/raw."""
+    return Path(config.root) / KIND / "raw"
+
+
+def prepare_command(config: Any, force: bool = False) -> str:
+    """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
+    given = {"root": None if config.root == "data" else config.root, "raw": config.raw}
+    given["uncharacterized"] = config.uncharacterized
+    words = [shlex.quote(f"data.{name}={value}") for name, value in given.items() if value is not None]
+    return " ".join(["se3t data prepare qm9", *words, *(["force=true"] if force else [])])
+
+
+def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Path:
+    """Return the store of QM9, making it first where it is missing: from ``data.raw``, else from a download.
+
+    Args:
+        config: a ``se3t.config.QM9Data``, or an OmegaConf node with its fields.
+        progress: show progress bars on standard error.
+        force: make it even where a store exists, and replace it.
+
+    Returns:
+        Path of a store that was verified, or just written.
+
+    Raises:
+        UserError: raw data that are missing, damaged, or others than those of the store; a damaged store (and no
+            ``force``); no network; a folder that cannot be written.
+    """
+    path = store_path(config)
+    if path.exists() and not force:
+        _require_same_inputs(config, read_qm9_store(config))
+        return path
+    make_folder(path.parent)  # before the work, not after it
+    inputs = _Inputs.of(config, _find_or_download(config, progress))
+    write_store(path, _make_store(inputs, config.workers, progress))
+    return path
+
+
+def read_qm9_store(config: Any) -> Store:
+    """Read and verify the store of QM9.
+
+    Raises:
+        UserError: it is missing, damaged or of another version; the message says which command makes it.
+    """
+    path = store_path(config)
+    fix = prepare_command(config, force=path.exists())
+    store = read_store(path, KIND, fix=fix)
+    missing = sorted(set(UNITS) - set(store.arrays))
+    if missing or store.settings.get("columns") != list(TARGETS):
+        what = f"no array {missing[0]!r}" if missing else f"columns {store.settings.get('columns')}"
+        raise UserError(f"{path}: has {what}, expected another layout; make it again with `{fix}`")
+    return store
+
+
+def summary(store: Store) -> dict[str, Any]:
+    """What is printed with the data set, as plain values.
+
+    Returns:
+        ``title``, ``checksum``, ``sizes`` of the splits and their ``official`` sizes, ``methods`` by which bonds were
+        found, ``refused`` molecules, ``notes`` in words, and by column ``columns``: ``unit`` of Table 3 and what
+        :func:`se3t.data.molecules.building.trivial_errors` says, U0, U, H and G as atomisation energies.
+    """
+    rows = {}
+    for place, (name, target) in enumerate(QM9_TARGETS.items()):
+        values = in_table_units(target, store.arrays["targets"][:, place], store.arrays)
+        errors = trivial_errors(values, store.arrays["known"][:, place], store.arrays["split"])
+        rows[name] = {"unit": target.unit, **errors}
+    return {
+        "title": "QM9",
+        "checksum": store.checksum,
+        "sizes": split_sizes(store.arrays["split"]),
+        "official": SPLIT_SIZES,
+        "methods": store.provenance["methods"],
+        "refused": store.provenance["refused"],
+        "notes": store.provenance["notes"],
+        "columns": rows,
+    }
+
+
+# --- raw data -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Inputs:
+    """What a store is made from.
+
+    Attributes:
+        raw: the raw files.
+        checksums: SHA-256 of each, by name.
+        removed: numbers of the uncharacterized molecules.
+        list_from: which list of them was used, in words.
+        beside: whether it lay beside the raw files.
+        num_removed: how many of them were met, filled while reading.
+        num_without_split: others that belong to no official split, filled while reading.
+    """
+
+    raw: RawFiles
+    checksums: dict[str, str]
+    removed: frozenset[int]
+    list_from: str
+    beside: bool
+    num_removed: int = field(default=0, init=False)
+    num_without_split: int = field(default=0, init=False)
+
+    @classmethod
+    def of(cls, config: Any, raw: RawFiles) -> _Inputs:
+        checksums = {path.name: _checksum(path) for path in raw.files}
+        beside = raw.path.with_name("uncharacterized.txt")
+        if beside.is_file():
+            unread = "" if config.uncharacterized is None else ", which comes before data.uncharacterized"
+            list_from = f"the list {beside} beside the raw data{unread}"
+            return cls(raw, checksums, frozenset(read_ids(beside)), list_from, True)
+        if config.uncharacterized is not None:
+            given = Path(config.uncharacterized).expanduser()
+            return cls(raw, checksums, frozenset(read_ids(given)), f"data.uncharacterized={given}", False)
+        return cls(raw, checksums, frozenset(read_ids(PACKAGED_LIST)), "the list that comes with se3t", False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What determines the store, by content and not by place."""
+        return {
+            "columns": list(TARGETS),
+            "column_units": {name: target.unit_raw for name, target in QM9_TARGETS.items()},
+            "raw": self.checksums,
+            "uncharacterized": _list_settings(self.removed),
+        }
+
+    def kept(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The records of molecules that the store is to hold; counts the others."""
+        splits = official_splits()
+        for record in records:
+            if record.number in self.removed:
+                self.num_removed += 1
+            elif splits[record.number] == NO_SPLIT:
+                self.num_without_split += 1
+            else:
+                yield record
+
+    def notes(self) -> list[str]:
+        """What a reader must know of the raw data, in words."""
+        official = len(read_ids(PACKAGED_LIST))
+        count = f"{self.num_removed:,} uncharacterized molecules removed, by {self.list_from}"
+        if len(self.removed) != official:
+            count += f", which names {len(self.removed):,} where the published one names {official:,}"
+        notes = [f"raw data: {', '.join(str(path) for path in self.raw.files)}", count]
+        if self.num_without_split:
+            notes.append(f"{self.num_without_split:,} more left out, for they are in none of the official splits")
+        return [*notes, "u0, u, h, g: energies of the raw data less those of the single atoms"]
+
+
+def _list_settings(ids: Iterable[int]) -> dict[str, Any]:
+    numbers = sorted(ids)
+    return {"count": len(numbers), "sha256": hashlib.sha256(" ".join(map(str, numbers)).encode()).hexdigest()}
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _find_or_download(config: Any, progress: bool) -> RawFiles:
+    if config.raw is not None:
+        return find_raw(Path(config.raw).expanduser())
+    folder = raw_folder(config)
+    for source in RAW_SOURCES:
+        path = folder / source.name
+        if path.is_file():
+            found = _checksum(path)
+            if source.sha256 not in (None, found):
+                raise UserError(
+                    f"{path}: has checksum {found[:12]}…, expected {source.sha256[:12]}…, the published one; remove it "
+                    f"and repeat the command, or use it as it is with data.raw={path}"
+                )
+            return find_raw(path)
+    return find_raw(download(RAW_SOURCES, folder, setting="data.raw", progress=progress))
+
+
+def _require_same_inputs(config: Any, store: Store) -> None:
+    """Refuse to take a store for raw data that it was not made from."""
+    if config.raw is not None and not Path(config.raw).expanduser().exists():
+        _LOG.warning("data.raw=%s: not found; the prepared data %s are used", config.raw, store_path(config))
+        return
+    differing = ""
+    if config.raw is not None:
+        inputs = _Inputs.of(config, find_raw(Path(config.raw).expanduser()))
+        if sorted(inputs.checksums.values()) != sorted(store.settings["raw"].values()):
+            differing = f"data.raw={config.raw}"
+        elif inputs.settings["uncharacterized"] != store.settings["uncharacterized"]:
+            differing = inputs.list_from
+    elif config.uncharacterized is not None and not store.provenance["list_beside_raw"]:
+        ids = read_ids(Path(config.uncharacterized).expanduser())
+        if _list_settings(ids) != store.settings["uncharacterized"]:
+            differing = f"data.uncharacterized={config.uncharacterized}"
+    if differing:
+        made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
+        raise UserError(
+            f"{store_path(config)}: was made from {made_from}, and {differing} has another content; replace the store "
+            f"with `{prepare_command(config, force=True)}`, or keep both with another data.root=…"
+        )
+
+
+def _make_store(inputs: _Inputs, workers: int | None, progress: bool) -> Store:
+    function = chunk_from_xyz if inputs.raw.layout == "xyz" else chunk_from_blocks
+    with progress_bar(progress, f"QM9: molecules of {inputs.raw.path.name}", NUM_MOLECULES) as advance:
+        records = inputs.kept(iter_records(inputs.raw))
+        built = build(function, records, len(TARGETS), workers=workers, advance=advance)
+        advance(NUM_MOLECULES)
+    if not len(built.arrays["mol_id"]):
+        raise UserError(f"{inputs.raw.path}: no molecule of an official split could be read; nothing was written")
+    split = official_splits()[built.arrays["mol_id"]]
+    origin = provenance(built, _METHODS[inputs.raw.layout])
+    origin |= {
+        "sizes": split_sizes(split),
+        "official_sizes": SPLIT_SIZES,
+        "num_uncharacterized": inputs.num_removed,
+        "num_without_split": inputs.num_without_split,
+        "list_beside_raw": inputs.beside,
+        "notes": inputs.notes(),
+    }
+    return Store(KIND, {**built.arrays, "split": split}, inputs.settings, UNITS, origin)

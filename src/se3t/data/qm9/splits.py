@@ -1,0 +1,62 @@
+"""The official splits of QM9, and the molecules that are in none of them. Imports no torch."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+
+from se3t.errors import UserError
+
+NUM_MOLECULES = 133_885
+SPLITS = ("train", "valid", "test")
+"""A molecule's split is its place here."""
+SPLIT_SIZES = {"train": 100_000, "valid": 17_748, "test": 13_083}
+NO_SPLIT = 255
+PACKAGED_LIST = Path(__file__).with_name("uncharacterized.txt")
+
+
+def read_ids(path: Path) -> tuple[int, ...]:
+    """Numbers of the molecules that a list names, ascending.
+
+    Args:
+        path: the published ``uncharacterized.txt``, or any text whose lines begin with one or more numbers.
+
+    Raises:
+        UserError: it cannot be read, holds no number, or one that no molecule has.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of molecules ({error})") from error
+    found = {int(word) for line in lines for word in takewhile(str.isdecimal, line.split())}
+    if not found:
+        raise UserError(
+            f"{path}: no line begins with the number of a molecule; expected a list such as uncharacterized.txt of QM9"
+        )
+    if max(found) > NUM_MOLECULES or min(found) < 1:
+        wrong = max(found) if max(found) > NUM_MOLECULES else min(found)
+        raise UserError(f"{path}: names molecule {wrong}; expected numbers from 1 to {NUM_MOLECULES}")
+    return tuple(sorted(found))
+
+
+@cache
+def official_splits() -> np.ndarray:
+    """The split of every molecule, drawn from the 130,831 that remain without the published uncharacterized ones.
+
+    ``RandomState(0).permutation`` over the remaining numbers in ascending order: the first 100,000 train, the next
+    17,748 validate, the last 13,083 test, whatever part of QM9 is at hand.
+
+    Returns:
+        ``[133886]`` uint8, by the number of a molecule (from 1): index into ``SPLITS``, or ``NO_SPLIT``.
+
+    Source: Anderson, Hy, Kondor 2019 (Cormorant), whose split later work uses.
+    """
+    kept = np.setdiff1d(np.arange(1, NUM_MOLECULES + 1), read_ids(PACKAGED_LIST))
+    shuffled = kept[np.random.RandomState(0).permutation(len(kept))]
+    splits = np.full(NUM_MOLECULES + 1, NO_SPLIT, dtype=np.uint8)
+    splits[shuffled] = np.repeat(np.arange(3, dtype=np.uint8), list(SPLIT_SIZES.values()))
+    splits.flags.writeable = False
+    return splits

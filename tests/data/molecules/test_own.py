@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from se3t.config import MoleculesData
+from se3t.data import store as store_module
+from se3t.data.molecules import own
+from se3t.data.molecules.own import (
+    prepare_command,
+    prepare_molecules,
+    random_split,
+    read_molecules_store,
+    store_path,
+    summary,
+)
+from se3t.data.store import Store
+from se3t.errors import UserError
+
+from ..qm9.raw_files import SHAPES, mol_block
+
+NAMES = [f"mol {letter}" for letter in "abcdefghij"]
+
+
+def sdf(names: list[str], fields: dict[str, list[str]] | None = None) -> str:
+    text = ""
+    for row, name in enumerate(names):
+        text += mol_block(name, SHAPES[row % len(SHAPES)])
+        for field, cells in (fields or {}).items():
+            text += f"> <{field}>\n{cells[row]}\n\n" if cells[row] else ""
+        text += "$$$$\n"
+    return text
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "solubility"
+    path.mkdir()
+    (path / "any.sdf").write_text(sdf(NAMES))
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, folder: Path) -> MoleculesData:
+    return MoleculesData(root=str(tmp_path / "data"), raw=str(folder), workers=1)
+
+
+def table(folder: Path, text: str) -> None:
+    (folder / "values.csv").write_text(text)
+
+
+def prepared(config: MoleculesData) -> Store:
+    prepare_molecules(config, progress=False)
+    return read_molecules_store(config)
+
+
+def column(store: Store, name: str) -> list[float | None]:
+    place = store.settings["columns"].index(name)
+    values, known = store.arrays["targets"][:, place].tolist(), store.arrays["known"][:, place].tolist()
+    assert all(value == 0.0 for value, is_known in zip(values, known, strict=True) if not is_known)
+    return [value if is_known else None for value, is_known in zip(values, known, strict=True)]
+
+
+def test_rows_are_found_by_the_column_that_holds_the_titles(config: MoleculesData, folder: Path) -> None:
+    rows = [f"{10 * row},{name},{row / 4}" for row, name in enumerate(NAMES)]
+    table(folder, "\n".join(["weight,name,logS", *rows[::-1], "7,of nobody,3"]))
+    store = prepared(config)
+    assert store.settings["columns"] == ["weight", "logS"]
+    assert column(store, "logS") == [row / 4 for row in range(10)]
+    assert store.arrays["mol_id"].tolist() == list(range(1, 11))
+    assert "values.csv: rows by column 'name'; 1 more belong to no molecule" in store.provenance["notes"]
+
+
+def test_titles_that_are_numbers_are_found_too(config: MoleculesData, folder: Path) -> None:
+    (folder / "any.sdf").write_text(sdf([str(100 + row) for row in range(10)]))
+    table(folder, "\n".join(["id,y", *(f"{100 + row},{row}.5" for row in reversed(range(10)))]))
+    store = prepared(config)
+    assert store.settings["columns"] == ["y"]  # the numbers that name molecules are no property
+    assert column(store, "y") == [row + 0.5 for row in range(10)]
+
+
+@pytest.mark.parametrize("names", [NAMES, [""] * 10, ["same"] * 10])
+def test_without_such_a_column_as_many_rows_are_taken_in_order(
+    config: MoleculesData, folder: Path, names: list[str]
+) -> None:
+    (folder / "any.sdf").write_text(sdf(names))
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    store = prepared(config)
+    assert column(store, "y") == list(range(10))
+    assert "values.csv: rows in the order of any.sdf" in store.provenance["notes"]
+
+
+def test_empty_cells_are_unknown_and_text_is_ignored_and_told(config: MoleculesData, folder: Path) -> None:
+    rows = [f"{row if row != 3 else ''},good,{row if row < 9 else '9 ?'}," for row in range(10)]
+    table(folder, "\n".join(["y,note,z,nothing", *rows]))
+    store = prepared(config)
+    assert store.settings["columns"] == ["y"]
+    assert column(store, "y") == [0, 1, 2, None, 4, 5, 6, 7, 8, 9]
+    notes = store.provenance["notes"]
+    assert "values.csv: column 'note' is text ('good' is no number): ignored" in notes
+    assert "values.csv: column 'z' is text ('9 ?' is no number): ignored" in notes
+    assert "column 'nothing' is empty: ignored" in notes
+
+
+def test_data_fields_of_the_sdf_are_columns(config: MoleculesData, folder: Path) -> None:
+    fields = {"logP": ["1.5", "", *["-2e-1"] * 8], "vendor": ["someone"] * 10, "y": ["7"] * 10}
+    (folder / "any.sdf").write_text(sdf(NAMES, fields))
+    config.raw = str(folder / "any.sdf")
+    store = prepared(config)
+    assert store.settings["columns"] == ["logP", "y"]
+    assert column(store, "logP") == [1.5, None, *[-0.2] * 8]
+    assert "any.sdf: column 'vendor' is text ('someone' is no number): ignored" in store.provenance["notes"]
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    config.raw = str(folder)
+    store = prepared(config)
+    assert store.settings["columns"] == ["logP", "y"]
+    assert column(store, "y") == list(range(10))
+    assert "column 'y' is in both files: taken from values.csv" in store.provenance["notes"]
+
+
+def test_atoms_and_bonds_are_those_of_the_file(config: MoleculesData, folder: Path) -> None:
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    arrays = prepared(config).arrays
+    assert arrays["num_atoms"].tolist() == [len(SHAPES[row % 4].atoms) for row in range(10)]
+    np.testing.assert_allclose(arrays["positions"][:5], [atom[1:] for atom in SHAPES[0].atoms], atol=1e-4)
+    cyanide = np.repeat(np.arange(10), arrays["num_bonds"]) == 2
+    assert arrays["bonds"][cyanide].tolist() == [[0, 1], [0, 2]]
+    assert arrays["bond_classes"][cyanide].tolist() == [2, 0]
+
+
+def test_a_molecule_without_places_in_space_is_refused_and_keeps_its_row(config: MoleculesData, folder: Path) -> None:
+    drawing = mol_block("mol b", SHAPES[1]).replace("  by hand", "  Program 010101000002D"[:22])
+    (folder / "any.sdf").write_text(sdf(NAMES).replace(mol_block("mol b", SHAPES[1]), drawing))
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    store = prepared(config)
+    assert [(item["mol_id"], item["identifier"]) for item in summary(store)["refused"]] == [(2, "mol b")]
+    assert column(store, "y") == [0, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+# --- the store ----------------------------------------------------------------------------------------------------
+
+
+def test_the_name_of_the_store_changes_with_files_and_splits_alone(config: MoleculesData, folder: Path) -> None:
+    table(folder, "y\n1")
+    path = store_path(config)
+    assert path.parent == Path(config.root) / "molecules"
+    assert path.stem.startswith("solubility-")
+    assert store_path(replace(config, graph="radius", radius=3.0, num_train=5, workers=2)) == path
+    others = [replace(config, split_seed=1), replace(config, valid_fraction=0.2), replace(config, test_fraction=0.0)]
+    assert len({path, *map(store_path, others)}) == 4
+    table(folder, "y\n2")
+    assert store_path(config) != path
+
+
+def test_a_prepared_store_is_not_made_again_and_changed_files_make_another(
+    config: MoleculesData, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    path = prepare_molecules(config, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "build", None)
+        assert prepare_molecules(config, progress=False) == path
+    table(folder, "\n".join(["y", *map(str, range(1, 11))]))
+    assert prepare_molecules(config, progress=False) != path
+    assert column(read_molecules_store(config), "y") == list(range(1, 11))
+
+
+def test_a_damaged_store_or_one_of_another_version_is_an_error_until_forced(
+    config: MoleculesData, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "STORE_VERSION", 99)
+        path = prepare_molecules(config, progress=False)
+    with pytest.raises(UserError, match=r"version 99.*`se3t data prepare molecules .*data\.raw=.*force=true`"):
+        prepare_molecules(config, progress=False)
+    prepare_molecules(config, progress=False, force=True)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"damaged.*force=true`"):
+        prepare_molecules(config, progress=False)
+
+
+def test_the_command_repeats_what_determines_the_store() -> None:
+    config = MoleculesData(raw="my folder", split_seed=3, graph="complete")
+    assert prepare_command(config) == "se3t data prepare molecules 'data.raw=my folder' data.split_seed=3"
+
+
+def test_a_random_split_has_the_fractions_asked_for() -> None:
+    split = random_split(1000, valid_fraction=0.1, test_fraction=0.25, split_seed=0)
+    assert np.bincount(split).tolist() == [650, 100, 250]
+    same = random_split(1000, valid_fraction=0.1, test_fraction=0.25, split_seed=0)
+    np.testing.assert_array_equal(split, same)
+    assert (split != random_split(1000, valid_fraction=0.1, test_fraction=0.25, split_seed=1)).any()
+    assert np.bincount(random_split(7, valid_fraction=0.1, test_fraction=0.1, split_seed=0)).tolist() == [5, 1, 1]
+    assert np.bincount(random_split(70, valid_fraction=0.1, test_fraction=0.0, split_seed=0)).tolist() == [63, 7]
+
+
+def test_the_summary_is_that_of_the_training_molecules(config: MoleculesData, folder: Path) -> None:
+    table(folder, "\n".join(["y", *(f"{row**2}" for row in range(10))]))
+    store = prepared(config)
+    facts = summary(store)
+    y, split = np.arange(10.0) ** 2, store.arrays["split"]
+    assert facts["sizes"] == {"train": 8, "valid": 1, "test": 1}
+    assert facts["columns"]["y"]["mean"] == pytest.approx(y[split == 0].mean())
+    assert facts["columns"]["y"]["mae_test"] == pytest.approx(np.abs(y[split == 2] - y[split == 0].mean()).mean())
+    assert facts["title"] == "solubility"
+
+
+# --- what goes wrong ----------------------------------------------------------------------------------------------
+
+
+def refusal(config: MoleculesData) -> str:
+    with pytest.raises(UserError) as caught:
+        prepare_molecules(config, progress=False)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("y\n1\n2", "has 2 rows, any.sdf 10 molecules, and no column holds the titles of the molecules"),
+        ("\n".join(["name,y", *(f"{name},1" for name in NAMES[:9]), "x,1"]), "names 9 of the 10 molecules of any.sdf"),
+        (
+            "\n".join(["name,y", *(f"{name},1" for name in [*NAMES, "mol c"])]),
+            "rows 3 and 11 of column 'name' are both",
+        ),
+        ("\n".join(["note", *"abcdefghij"]), "no column holds numbers, expected one to learn"),
+        ("y,z\n1", "line 2 has 1 cells, expected 2"),
+        ("", "its first line is empty"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(config: MoleculesData, folder: Path, text: str, words: str) -> None:
+    table(folder, text)
+    message = refusal(config)
+    assert str(folder / "values.csv") in message
+    assert words in message
+    assert not store_path(config).exists()
+
+
+def test_no_numbers_at_all_are_an_error(config: MoleculesData) -> None:
+    assert "no column holds numbers" in refusal(config)
+
+
+def test_files_that_are_missing_or_too_many_are_named(config: MoleculesData, folder: Path) -> None:
+    (folder / "b.csv").touch()
+    (folder / "a.csv").touch()
+    assert "holds 2 .csv files (a.csv, b.csv); expected a folder with one .sdf file" in refusal(config)
+    assert "not found; expected a folder" in refusal(replace(config, raw=str(folder / "nowhere")))
+    assert "no such .sdf file; expected a folder" in refusal(replace(config, raw=str(folder / "a.csv")))
+    assert "add data.raw=…" in refusal(replace(config, raw=None))
+    (folder / "any.sdf").unlink()
+    (folder / "a.csv").unlink()
+    assert "holds no .sdf file" in refusal(config)
+
+
+def test_a_truncated_or_empty_sdf_is_named(config: MoleculesData, folder: Path) -> None:
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    (folder / "any.sdf").write_text(sdf(NAMES)[:-20])
+    assert "any.sdf: ends within record 10 (mol j)" in refusal(config)
+    (folder / "any.sdf").write_text("")
+    assert "any.sdf: holds no molecule" in refusal(config)
+
+
+def test_molecules_none_of_which_can_be_used_are_an_error(config: MoleculesData, folder: Path) -> None:
+    (folder / "any.sdf").write_text("x\n\n\nnonsense\nM  END\n$$$$\n")
+    table(folder, "y\n1")
+    assert "none of its molecules can be used (the first: " in refusal(config)
+    assert list(Path(config.root).rglob("*.*")) == []
