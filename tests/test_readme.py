@@ -15,7 +15,7 @@ from se3t.cli import bench, check_golden, convert
 from se3t.cli.arguments import split_flags
 from se3t.cli.help import COMMANDS, choices
 from se3t.cli.hydra_app import compose
-from se3t.config import to_config, to_eval_config
+from se3t.config import TARGETS, to_config, to_eval_config
 
 _ROOT = Path(__file__).resolve().parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,7 +55,8 @@ def _check(command: str, words: list[str]) -> None:
     elif command == "eval":
         experiments = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
         assert set(experiments) <= set(choices("experiment"))
-        to_eval_config(compose("eval", [word for word in words if not word.startswith("experiment=")]))
+        named = ("experiment=", "task=")
+        to_eval_config(compose("eval", [word for word in words if not word.startswith(named)]))
     elif command == "data":
         assert words[0] == "prepare"
         assert words[1] in choices("data")
@@ -67,10 +68,13 @@ def _check(command: str, words: list[str]) -> None:
 
 
 def test_choices_of_the_readme_are_those_of_conf() -> None:
-    for group in ("model", "preset"):
+    for group in ("experiment", "model", "preset"):
         row = re.search(rf"^\| `{group}=` \|(.*)\|$", _README, re.MULTILINE)
         assert row is not None
-        assert sorted(re.findall(r"`(\w+)`", row[1])) == choices(group)
+        assert sorted(set(re.findall(r"`(\w+)`", row[1]))) == choices(group)
+    row = re.search(r"^\| `task=` \|(.*)\|$", _README, re.MULTILINE)
+    assert row is not None
+    assert set(re.findall(r"`(\w+)`", row[1])) == set(TARGETS)
 
 
 def _run(word: str) -> dict[str, Any]:

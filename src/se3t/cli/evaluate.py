@@ -14,10 +14,10 @@ from se3t.errors import UserError, did_you_mean
 
 def run(words: Sequence[str]) -> int:
     """Measure the checkpoint of every job of the command line."""
-    # For Hydra, experiment=… is a choice of files for a training; here it names the data of a converted model.
-    chosen = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
-    rest = [word for word in words if not word.startswith("experiment=")]
-    return App("eval", rest, partial(_evaluate, _experiment(chosen[-1]) if chosen else None)).run()
+    # For Hydra these are choices of files for a training; here they name data and target of a converted model.
+    chosen = [word for word in words if word.startswith(("experiment=", "task="))]
+    rest = [word for word in words if word not in chosen]
+    return App("eval", rest, partial(_evaluate, _experiment(chosen) if chosen else None)).run()
 
 
 def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
@@ -42,13 +42,18 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
     return found
 
 
-def _experiment(name: str) -> Config:
+def _experiment(words: Sequence[str]) -> Config:
     """The configuration of an experiment, for its data; checked first, so that a wrong name is told at once."""
     from se3t.cli.hydra_app import compose
 
-    if name not in choices("experiment"):
-        raise UserError(f"experiment={name}: unknown; {did_you_mean(name, choices('experiment'))}")
-    return to_config(compose("train", [f"experiment={name}"]))
+    groups = [word.partition("=")[0] for word in words]
+    for group, word in zip(groups, words, strict=True):
+        name = word.partition("=")[2]
+        if name not in choices(group):
+            raise UserError(f"{word}: unknown; {did_you_mean(name, choices(group))}")
+    if "experiment" not in groups:
+        raise UserError(f"{words[0]}: belongs to a converted model with experiment=…; a run knows its own target")
+    return to_config(compose("train", list(words)))
 
 
 def _print(found: Mapping[str, Any]) -> None:
