@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.cli import bench, check_golden, convert
+from se3t.cli import bench, check_golden, convert, export, predict
 from se3t.cli.arguments import split_flags
 from se3t.cli.help import COMMANDS, choices
 from se3t.cli.hydra_app import compose
@@ -65,6 +65,8 @@ def _check(command: str, words: list[str]) -> None:
         bench.parse(words)
     elif command in ("convert", "check-golden"):
         {"convert": convert, "check-golden": check_golden}[command].parser().parse_args(words)
+    elif command in ("predict", "export"):
+        {"predict": predict, "export": export}[command].parser().parse_intermixed_args(words)
 
 
 def test_choices_of_the_readme_are_those_of_conf() -> None:

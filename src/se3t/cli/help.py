@@ -52,13 +52,15 @@ flags:
 _EVAL = """\
 usage: se3t eval checkpoint=<run folder or file> [key=value …]
 
-Measure a trained model on test, or on another split: errors, errors relative to Linear, equivariance error. A run
-folder means the checkpoint that validation chose. What `se3t convert` wrote needs experiment=… beside it.
+Measure a trained model on test, or on another split: errors, errors relative to a trivial prediction, equivariance
+error. A run folder means the checkpoint that validation chose. What `se3t convert` wrote needs experiment=… beside it,
+and task=… for QM9.
 
 examples:
   se3t eval checkpoint=runs/nbody/se3_transformer/0-1a2b3c4d
   se3t eval checkpoint=path/to/file.ckpt split=valid trainer.precision=64
   se3t eval checkpoint=converted.pt experiment=nbody data.preset=authors
+  se3t eval checkpoint=converted.pt experiment=qm9 task=homo split=valid
 
 settings (what is not given is as in training):
   split=test | valid | train  data.root=<folder of the stores>  data.preset=…  trainer.precision=32 | 64 | bf16
@@ -77,6 +79,57 @@ examples:
 
 names:
   {data}"""
+
+_PREDICT = """\
+usage: se3t predict --checkpoint <run folder or file> [--out predictions.csv] FILE …
+
+Predict the property that a model was trained on, for molecules of files. A run folder, a .ckpt file or a folder that
+`se3t export` wrote is all that is needed: no prepared data, no GPU. Writes a table with a row for each molecule: file,
+index, identifier, the prediction with its unit, where the geometry is from, and status: ok, a warning, or why there is
+no prediction.
+
+examples:
+  se3t predict --checkpoint runs/qm9/se3_transformer/0-1a2b3c4d molecules.sdf
+  se3t predict --checkpoint homo/ --checkpoint gap/ --out both.csv a.sdf b.xyz c.smi
+  se3t predict --checkpoint homo/ --out - molecules.xyz
+
+files, each also with .gz:
+  .sdf .mol     3-D coordinates and all hydrogen atoms; bonds as in the file
+  .xyz          one or many frames; RDKit finds the bonds, at charge 0 or at charge=… in the comment line
+  .smi .txt     a SMILES a line, a name behind it; RDKit makes the geometry, which the table and the screen say
+
+not predicted: an element that no training molecule has, a total charge, no 3-D coordinates, missing hydrogen atoms,
+atoms at one place, a record that cannot be read. Predicted with a warning: more atoms than any training molecule, odd
+valences, several separate parts.
+
+Of QM9, homo, lumo and gap are in meV; u0, u, h and g are atomisation energies: those of the single atoms are taken off.
+
+flags:
+  --checkpoint PATH       the model; several, each with its own --checkpoint, give a column each
+  --out FILE              what to write, - for standard output (default: predictions.csv)
+  --force                 replace the file
+  --batch-size N          molecules at a time, at most (default: 128); many edges make it fewer by themselves
+  --device auto | cpu | cuda
+
+Exit status: 0 when a molecule was predicted, 1 when none was (the table is written all the same), 2 for a mistake in
+the command."""
+
+_EXPORT = """\
+usage: se3t export --checkpoint <run folder> --to <folder>
+
+Write a trained model for others: model.ckpt (the weights that validation chose, as plain tensors), config.yaml and
+README.md, a model card: what the model is, data, budget, errors, limits, how to use and cite it. All its numbers are
+those of the run record.
+
+examples:
+  se3t export --checkpoint runs/qm9/se3_transformer/0-1a2b3c4d --to homo
+  se3t predict --checkpoint homo molecules.sdf
+  se3t eval checkpoint=homo data.root=data
+
+flags:
+  --checkpoint PATH       run folder, or its checkpoints/best.ckpt
+  --to FOLDER             what to write
+  --force                 replace the folder, if se3t export wrote it"""
 
 _TABLE = """\
 usage: se3t table [<run folder or result.json> …] [--markdown] [--target <property>]
@@ -188,7 +241,8 @@ flags of some:
   --no-memory             step, scaling: leave peak memory out
   --sweep NAME …          layer: channels, degrees, edges; scaling: points, neighbors, degree
   --max-edges N           scaling: largest number of edges (default: a million)
-  --stores NAME …         data: nbody; --root FOLDER: of the prepared data; what is missing is made for the moment
+  --stores NAME …         data: nbody, qm9; --root FOLDER: of the prepared data; what is missing is made for the
+                          moment, for qm9 as synthetic molecules
   --max-degree J          sh: largest degree (default: 10); --num-vectors N (default: 100,000)"""
 
 _COMPLETION = """\
@@ -204,6 +258,8 @@ COMMANDS: dict[str, Command] = {
     "train": Command("se3t.cli.train:run", "train a model and print its error beside the published one", _TRAIN),
     "eval": Command("se3t.cli.evaluate:run", "measure a checkpoint on test", _EVAL),
     "data": Command("se3t.cli.data:run", "prepare the data of an experiment", _DATA),
+    "predict": Command("se3t.cli.predict:run", "a property of molecules in SDF, XYZ or SMILES files", _PREDICT),
+    "export": Command("se3t.cli.export:run", "a trained model with its model card, for others", _EXPORT),
     "table": Command("se3t.cli.table:run", "print the tables of the paper from the run records", _TABLE),
     "convert": Command("se3t.cli.convert:run", "released weights as a model of this library", _CONVERT),
     "check-golden": Command("se3t.cli.check_golden:run", "compare with values of the released codes", _CHECK_GOLDEN),
@@ -230,6 +286,8 @@ def main_help() -> str:
             "  se3t train experiment=nbody model=tfn -m seed=1,2,3",
             "  se3t eval checkpoint=runs/nbody/se3_transformer/0-1a2b3c4d",
             "  se3t data prepare nbody data.preset=text",
+            "  se3t train experiment=qm9 task=homo preset=smoke",
+            "  se3t predict --checkpoint runs/qm9/se3_transformer/0-1a2b3c4d molecules.sdf",
             "  se3t doctor",
             "",
             "se3t <command> --help says more; se3t --version; SE3T_DEBUG=1 shows tracebacks.",

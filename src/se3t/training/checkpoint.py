@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 BEST = "best.ckpt"
+EXPORTED = "model.ckpt"
 KEEP = 2
 """Checkpoints to continue from that are kept: should the newest be damaged, the one before it serves."""
 PREFIX = "model."
@@ -171,14 +172,14 @@ def write_best(folder: Path, settings: Mapping[str, Any], best: Mapping[str, Any
 
 
 def locate(checkpoint: Path) -> Path:
-    """The file that a run folder or a file stands for: ``best.ckpt`` of a folder.
+    """The file that a run folder, a folder of ``se3t export`` or a file stands for: ``best.ckpt`` of a run.
 
     Raises:
         UserError: when it does not exist.
     """
     if not checkpoint.is_dir():
         return checkpoint
-    for path in (checkpoint / record.CHECKPOINTS / BEST, checkpoint / BEST):
+    for path in (checkpoint / record.CHECKPOINTS / BEST, checkpoint / BEST, checkpoint / EXPORTED):
         if path.is_file():
             return path
     raise UserError(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +130,7 @@ def _records(path: Path) -> Iterator[_Record]:
 
 
 @contextmanager
-def _text(path: Path) -> Iterator[TextIO]:
+def _text(path: Path) -> Iterator[Iterable[str]]:
     """Names may be in any encoding, the rest is ASCII."""
     if path.name.lower().endswith(".gz"):
         with gzip.open(path, "rt", encoding="utf-8-sig", errors="replace") as stream:
@@ -140,24 +140,24 @@ def _text(path: Path) -> Iterator[TextIO]:
             yield stream
 
 
-def _sdf(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+def _sdf(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
     for record in iter_sdf(stream, name):
         yield record.identifier, record.block
 
 
-def _xyz(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+def _xyz(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
     for record in iter_xyz(stream, name):
         yield record.identifier, record
 
 
-def _smiles(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+def _smiles(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
     for line in stream:
         words = line.split(maxsplit=1)
         if words and not words[0].startswith("#"):  # a comment: no SMILES begins with a triple bond
             yield words[-1].strip(), words[0]
 
 
-_READERS: dict[str, Callable[[TextIO, str], Iterator[tuple[str, Any]]]] = {
+_READERS: dict[str, Callable[[Iterable[str], str], Iterator[tuple[str, Any]]]] = {
     "sdf": _sdf,
     "xyz": _xyz,
     "smiles": _smiles,

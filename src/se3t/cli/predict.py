@@ -1,0 +1,143 @@
+"""``se3t predict``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from se3t.cli.options import Parser
+from se3t.errors import UserError
+
+_LONG = 200  # molecules, from which on a progress bar is shown
+_NONE_PREDICTED = 1
+
+
+def parser() -> Parser:
+    """The flags of ``se3t predict``."""
+    parser = Parser("predict", "predict --checkpoint <run folder or file> [--out predictions.csv] FILE …")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--checkpoint", type=Path, action="append", required=True)
+    parser.add_argument("--out", default="predictions.csv")
+    parser.add_argument("--batch-size", type=_positive)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--force", action="store_true")
+    return parser
+
+
+def _positive(word: str) -> int:
+    if not word.isdecimal() or int(word) == 0:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number above 0")
+    return int(word)
+
+
+def run(words: Sequence[str]) -> int:
+    """Write a table of predictions for the molecules of some files; 1 when there is none."""
+    given = parser().parse_intermixed_args(list(words))
+    out = None if given.out == "-" else Path(given.out)
+    from se3t.data.molecules.inputs import count_records, read_molecules, require_readable
+
+    require_readable(given.files)
+    if out is not None:
+        _require_writable(out, given.files, given.force)
+    from se3t.data.progress import progress_bar
+    from se3t.training import predict
+
+    device = _device(given.device)
+    predictors = [predict.load_predictor(path, device) for path in given.checkpoint]
+    screen = sys.stderr if out is None else sys.stdout
+    _describe(predictors, screen)
+    count = count_records(given.files)
+    rows = predict.predict(predictors, read_molecules(given.files), given.batch_size or predict.BATCH_SIZE)
+    with progress_bar(count >= _LONG and sys.stderr.isatty(), "molecules", count) as tell:
+        summary = _write(out, lambda write: predict.write_table(write, predictors, rows, tell))
+    _report(summary, predictors, "standard output" if out is None else str(out), screen)
+    return 0 if summary.counts["predicted"] else _NONE_PREDICTED
+
+
+def _require_writable(out: Path, files: Sequence[Path], force: bool) -> None:
+    """Look at the target before all the work."""
+    if out.exists() and not out.is_file():
+        raise UserError(f"--out {out}: is a folder or a device; expected the name of a file, or - for standard output")
+    if out.exists() and any(out.samefile(path) for path in files):
+        raise UserError(f"--out {out}: is one of the files with molecules; give another name")
+    if out.exists() and not force:
+        raise UserError(f"{out}: exists; give another name with --out, or --force to replace it")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--out {out}: {folder} is not a folder that can be written to")
+
+
+def _device(word: str) -> Any:
+    import torch
+
+    available = torch.cuda.is_available()
+    if word == "cuda" and not available:
+        raise UserError("--device cuda: torch finds no GPU here; use --device cpu (se3t doctor says why)")
+    return torch.device("cuda" if available and word != "cpu" else "cpu")
+
+
+def _write(out: Path | None, work: Callable[[Callable[[list[str]], object]], Any]) -> Any:
+    """Do some work that writes rows: of a CSV file, which appears when it is complete, or to standard output."""
+    if out is None:
+        return work(csv.writer(sys.stdout, lineterminator="\n").writerow)
+    from se3t.files import write_atomically
+
+    found: list[Any] = []
+
+    def write_bytes(file: Any) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        found.append(work(csv.writer(text, lineterminator="\n").writerow))
+        text.detach()  # flushed; the file stays open
+
+    write_atomically(out, write_bytes)
+    return found[0]
+
+
+def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
+    """What the numbers will be, and how far they can be trusted."""
+    from se3t.training.predict import columns_of, what_it_is
+
+    for name, predictor in zip(columns_of(predictors), predictors, strict=True):
+        facts, error = predictor.facts, predictor.metrics.get("mae")
+        accuracy = "" if error is None else f"; mean absolute error on validation {error:.3g} {facts['unit']}".rstrip()
+        print(f"{name}: {what_it_is(facts)}", file=screen)
+        print(
+            f"  {predictor.config.model.name}, step {predictor.step:,}, trained on {facts['num_train']:,} molecules"
+            f"{accuracy} ({predictor.path})",
+            file=screen,
+        )
+
+
+def _report(summary: Any, predictors: Sequence[Any], where: str, screen: TextIO) -> None:
+    counts = summary.counts
+    print(
+        f"{where}: {counts['predicted']:,} predicted, {counts['warned']:,} of them with a warning; "
+        f"{counts['refused']:,} not predicted",
+        file=screen,
+    )
+    for warning, count in summary.warnings.most_common(5):
+        print(f"  warning ({count:,}): {warning}", file=screen)
+    for row in summary.refusals:
+        name = f" ({row.entry.identifier})" if row.entry.identifier else ""
+        print(f"  not predicted: {row.entry.file} {row.entry.index or ''}{name}: {row.reason}", file=screen)
+    if counts["refused"] > len(summary.refusals):
+        print("  … column status has the reason of each", file=screen)
+    if counts["embedded"]:
+        print(_about_embedding(counts["embedded"], predictors), file=screen)
+
+
+def _about_embedding(count: int, predictors: Sequence[Any]) -> str:
+    from se3t.data.molecules.chemistry import rdkit_version
+
+    level = "B3LYP" if any(predictor.facts["kind"] == "qm9" for predictor in predictors) else ""
+    training = f", and the models were trained on {level} geometries: expect larger errors" if level else ""
+    return (
+        f"  {count:,} from SMILES: RDKit {rdkit_version()} made their geometries (ETKDG, relaxed by a force field)"
+        f"{training}"
+    )

@@ -1,0 +1,139 @@
+"""A trained model as a folder for others: weights, settings and a model card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from se3t import __version__
+from se3t.compat.converted import is_model
+from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, to_config
+from se3t.errors import UserError
+from se3t.files import write_atomically
+from se3t.training import checkpoint as ckpt
+from se3t.training import record
+from se3t.training.card import Exported, model_card
+
+CARD = "README.md"
+FILES = (ckpt.EXPORTED, record.CONFIG, CARD)
+_KEPT = ("step", "metrics", "state_dict", "facts")
+
+
+def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
+    """Write a model that ``se3t predict`` and ``se3t eval`` read, with its card; a folder, whole or not at all.
+
+    Weights are tensors under the names of a checkpoint, which ``torch.load(…, weights_only=True)`` reads. Folders of
+    the machine where the model was trained are left out of its settings.
+
+    Args:
+        checkpoint: a run folder, or its ``best.ckpt``.
+        folder: what to write.
+        force: replace a folder that was written by this function.
+
+    Returns:
+        What the card says.
+
+    Raises:
+        UserError: it is not the checkpoint of a run that validation chose, or the folder is in the way.
+    """
+    require_free(folder, force)
+    found = ckpt.read_checkpoint(ckpt.locate(checkpoint))
+    if is_model(found.content):
+        raise UserError(
+            f"{found.path}: a converted model, without a run record; give the folder of a run of se3t train"
+        )
+    if found.content.get("kind") != "best":
+        raise UserError(
+            f"{found.path}: a checkpoint to continue from, or an exported one; expected the weights that validation "
+            "chose: give the run folder"
+        )
+    config = without_places(to_config(found.settings))
+    model = _exported(found, config)
+    content = {"format": ckpt.FORMAT, "kind": "exported", "config": record.plain(config)}
+    content |= {name: found.content[name] for name in _KEPT if name in found.content}
+    _write_folder(folder, content, config, model_card(model))
+    return model
+
+
+def require_free(folder: Path, force: bool) -> None:
+    """Refuse to write over anything that is no export; nothing is written.
+
+    Raises:
+        UserError: naming the folder and what is in the way.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file; expected the name of a folder to make")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    if others or not (folder / ckpt.EXPORTED).is_file():
+        what = f"holds {others[0]}" if others else "is no exported model"
+        raise UserError(f"{folder}: exists and {what}; give the name of a new folder")
+    if not force:
+        raise UserError(f"{folder}: exists; give another name, or --force to replace it")
+
+
+def without_places(config: Config) -> Config:
+    """The configuration without folders of a machine and names of an account, which say nothing about the model.
+
+    The name of ``data.raw`` stays for molecules of one's own: their prepared data are found by it.
+    """
+    data: Any = config.data
+    data = replace(data, root=type(data)().root)
+    if isinstance(data, QM9Data):
+        data = replace(data, raw=None, uncharacterized=None)
+    if isinstance(data, MoleculesData) and data.raw is not None:
+        data = replace(data, raw=Path(data.raw).name)
+    return replace(config, data=data, runs=Config().runs, resume=False, logger=LoggerConfig())
+
+
+def _exported(found: ckpt.Checkpoint, config: Config) -> Exported:
+    result, versions = _result_of(found)
+    return Exported(
+        config=config,
+        step=found.step,
+        valid=found.content["metrics"],
+        facts=found.content.get("facts", {}),
+        result=result,
+        versions=versions,
+        exported_with=__version__,
+        parameters=None if result is None else result["parameters"],
+    )
+
+
+def _result_of(found: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mapping[str, str]]:
+    """Result and versions of the run whose best checkpoint this is; no result where it belongs to other weights."""
+    folder = found.path.absolute().parent.parent
+    result = record.read_json(folder / record.RESULT) if (folder / record.RESULT).is_file() else None
+    if result is not None and result.get("best_step") == found.step:
+        return result, result["versions"]
+    sessions: list[Any] = []
+    if (folder / record.PROVENANCE).is_file():
+        sessions = record.read_json(folder / record.PROVENANCE).get("sessions", [])
+    return None, sessions[-1]["versions"] if sessions else {}
+
+
+def _write_folder(folder: Path, content: dict[str, Any], config: Config, card: str) -> None:
+    """Write under a temporary name, then rename."""
+    temporary, former = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "old"))
+    for path in (temporary, former):  # of an export that was killed
+        shutil.rmtree(path, ignore_errors=True)
+    try:
+        ckpt.write_checkpoint(temporary / ckpt.EXPORTED, content)
+        record.write_config(temporary / record.CONFIG, config)
+        write_atomically(temporary / CARD, lambda file: file.write(card.encode()))
+        if folder.exists():
+            folder.rename(former)
+        temporary.rename(folder)
+    except BaseException:
+        if former.exists() and not folder.exists():
+            with suppress(OSError):
+                former.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)

@@ -1,0 +1,331 @@
+"""Predictions of trained models on molecules of files, from a checkpoint alone: no prepared data are needed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from se3t.compat.converted import is_model
+from se3t.config import Config, to_config
+from se3t.data.molecules.chemistry import rdkit_version
+from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
+from se3t.data.molecules.inputs import Entry
+from se3t.data.molecules.molecule import Molecule, pack
+from se3t.data.qm9.targets import QM9_TARGETS
+from se3t.errors import UserError
+from se3t.fiber import Fiber
+from se3t.models import build_model
+from se3t.training import checkpoint as ckpt
+from se3t.training.precision import default_dtype
+
+BATCH_SIZE = 128
+MAX_EDGES = 25_000
+"""Edges of a batch, which bound its memory: some hundred MiB."""
+MAX_EDGES_OF_ONE = 250_000
+"""Edges of a single molecule: all pairs of 500 atoms."""
+_EXAMPLES = 5
+_DIGITS = 7  # of single precision
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model of one property.
+
+    Attributes:
+        path: the checkpoint.
+        model: in single precision and ``eval()``.
+        config: of its training.
+        facts: what :meth:`se3t.tasks.property.PropertyTask.facts` says.
+        step: of its training.
+        metrics: of its validation.
+        device: where it computes.
+    """
+
+    path: Path
+    model: nn.Module = field(repr=False)
+    config: Config = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False)
+    step: int
+    metrics: Mapping[str, float] = field(repr=False)
+    device: torch.device
+
+    @property
+    def settings(self) -> GraphSettings:
+        """What the model sees of a molecule."""
+        edges, radius, inputs = (self.facts[name] for name in ("edges", "radius", "inputs"))
+        return GraphSettings(tuple(self.facts["elements"]), edges, radius, inputs)
+
+    @property
+    def column(self) -> str:
+        """Property and unit, as a table heads the predictions."""
+        kind = " atomisation" if is_atomisation(self.facts) else ""
+        unit = f" ({self.facts['unit']})" if self.facts["unit"] else ""
+        return f"{self.facts['target']}{kind}{unit}"
+
+    def reason_against(self, molecule: Molecule) -> str:
+        """Why the molecule is none that this model can say anything about, or nothing."""
+        unseen = sorted(set(molecule.numbers.tolist()) - set(self.facts["elements_seen"]))
+        if unseen:
+            element = "element" if len(unseen) == 1 else "elements"
+            return f"{element} {spell_elements(unseen)} not among the training molecules"
+        if molecule.charge:
+            return f"total charge {molecule.charge:+d}: predictions are for neutral molecules"
+        if num_edges(molecule, self.settings) > MAX_EDGES_OF_ONE:
+            return f"{len(molecule)} atoms are too many for graphs of this kind ({self.settings.edges})"
+        return ""
+
+    def __call__(self, molecules: Sequence[Molecule]) -> Float[Tensor, " molecule"]:
+        """Predictions in the unit of the property, in double precision on the CPU: mean + std · network.
+
+        All molecules are one batch; :func:`predict` makes batches of bounded memory.
+        """
+        with torch.no_grad(), default_dtype(torch.float32):
+            graphs = MoleculeGraphs(pack(molecules), self.settings).to(self.device, torch.float32)
+            scores = self.model(graphs.graph(torch.arange(len(molecules), device=self.device)))[0]
+        return float(self.facts["mean"]) + float(self.facts["std"]) * scores.flatten().double().cpu()
+
+
+def is_atomisation(facts: Mapping[str, Any]) -> bool:
+    """Whether the property is the energy of a molecule less that of its single atoms."""
+    target = QM9_TARGETS.get(facts["target"]) if facts["kind"] == "qm9" else None
+    return target is not None and target.atom_reference is not None
+
+
+def what_it_is(facts: Mapping[str, Any]) -> str:
+    """The property in words, and its unit."""
+    name = facts["target"]
+    words = QM9_TARGETS[name].label if facts["kind"] == "qm9" else f"column {name!r} of the training table"
+    less = ", less the energies of the single atoms: negative for bound molecules" if is_atomisation(facts) else ""
+    return f"{words}{less}, in {facts['unit'] or 'the unit of the table'}"
+
+
+def load_predictor(checkpoint: Path, device: torch.device | str = "cpu") -> Predictor:
+    """The model of a run folder, a checkpoint file, or a folder that ``se3t export`` wrote.
+
+    Raises:
+        UserError: it is missing or damaged, or not of a model that learned a property of molecules.
+    """
+    found = ckpt.read_checkpoint(ckpt.locate(checkpoint))
+    if is_model(found.content):
+        raise UserError(
+            f"{found.path}: a converted model, which says nothing of property, unit and training molecules; se3t "
+            "predict needs a model that se3t train made (experiment=qm9)"
+        )
+    try:
+        config = to_config(found.settings)
+    except UserError as error:
+        raise UserError(f"{found.path}: its settings are of another version of se3t: {error}") from error
+    facts = found.content.get("facts", {})
+    if config.task.name != "property":
+        raise UserError(
+            f"{found.path}: was trained for experiment={config.experiment}, not for a property of molecules; se3t "
+            "predict needs a run of experiment=qm9"
+        )
+    if "elements_seen" not in facts:
+        raise UserError(f"{found.path}: does not say what its training molecules were like; train the model again")
+    device = torch.device(device)
+    predictor = Predictor(
+        found.path, nn.Identity(), config, facts, found.step, found.content.get("metrics", {}), device
+    )
+    return replace(predictor, model=_model(predictor, found).to(device).eval())
+
+
+def _model(predictor: Predictor, found: ckpt.Checkpoint) -> nn.Module:
+    settings, config = predictor.settings, predictor.config.model
+    # The fastest kernel of this machine, whichever was asked for in training: all compute the same function.
+    anywhere = {name: "auto" for name in ("kernel", "memory") if name in vars(config)}
+    with default_dtype(torch.float32):
+        model = build_model(
+            replace(config, **anywhere),
+            fiber_in=settings.fiber_in,
+            fiber_out=Fiber("1x0"),
+            num_edge_scalars=settings.num_edge_scalars,
+            pooled=True,
+        )
+    ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
+    return model
+
+
+# --- predicting -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one entry.
+
+    Attributes:
+        entry: the record of a file.
+        values: the prediction of every model, in the unit of its property; None where there is none.
+        warnings: what to beware of.
+        reason: why no model predicts anything, or nothing.
+    """
+
+    entry: Entry
+    values: tuple[float | None, ...]
+    warnings: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def status(self) -> str:
+        """``ok``, the warnings, or the reason."""
+        if self.reason:
+            return f"not predicted: {self.reason}"
+        return f"warning: {'; '.join(self.warnings)}" if self.warnings else "ok"
+
+
+def predict(predictors: Sequence[Predictor], entries: Iterable[Entry], batch_size: int = BATCH_SIZE) -> Iterator[Row]:
+    """Predictions for molecules, in order; where there is none, the reason.
+
+    Args:
+        predictors: models of one or several properties.
+        entries: see :func:`se3t.data.molecules.inputs.read_molecules`; they are read as far as needed.
+        batch_size: molecules at a time, at most; fewer where they have many edges.
+
+    Yields:
+        A row for each entry.
+    """
+    waiting: list[tuple[Entry, list[str]]] = []
+    largest = molecules = 0
+    for entry in entries:
+        against = [_reason_against(predictor, entry) for predictor in predictors]
+        if "" in against and entry.molecule is not None:
+            size = max(num_edges(entry.molecule, predictor.settings) for predictor in predictors)
+            # As if each were as large as the largest: models that see clouds pad them to the same size.
+            if molecules == batch_size or max(largest, size) * (molecules + 1) > MAX_EDGES:
+                yield from _rows(predictors, waiting)
+                waiting, largest, molecules = [], 0, 0
+            largest, molecules = max(largest, size), molecules + 1
+        waiting.append((entry, against))
+        if molecules == 0:  # no prediction to wait for
+            yield from _rows(predictors, waiting)
+            waiting = []
+    yield from _rows(predictors, waiting)
+
+
+def num_edges(molecule: Molecule, settings: GraphSettings) -> int:
+    """Number of edges of a molecule; for ``radius`` the number there may be at most.
+
+    Models that see points in place of edges work on all pairs.
+    """
+    if settings.edges == "bonds" and settings.inputs == "atoms":
+        return 2 * len(molecule.bond_classes)
+    return len(molecule) * (len(molecule) - 1)
+
+
+def _reason_against(predictor: Predictor, entry: Entry) -> str:
+    return entry.problem if entry.molecule is None else predictor.reason_against(entry.molecule)
+
+
+def _rows(predictors: Sequence[Predictor], waiting: Sequence[tuple[Entry, list[str]]]) -> Iterator[Row]:
+    columns = []
+    for place, predictor in enumerate(predictors):
+        chosen = [entry.molecule for entry, against in waiting if not against[place] and entry.molecule is not None]
+        values = iter(predictor(chosen).tolist() if chosen else ())
+        columns.append([None if against[place] else next(values) for _, against in waiting])
+    for row, (entry, against) in enumerate(waiting):
+        yield _row(predictors, entry, against, [column[row] for column in columns])
+
+
+def _row(predictors: Sequence[Predictor], entry: Entry, against: Sequence[str], values: Sequence[float | None]) -> Row:
+    reasons = [
+        reason if value is None or math.isfinite(value) else "the network's output is not a finite number"
+        for value, reason in zip(values, against, strict=True)
+    ]
+    shown = tuple(None if reason else value for value, reason in zip(values, reasons, strict=True))
+    if all(reasons):
+        return Row(entry, shown, reason="; ".join(dict.fromkeys(reasons)))
+    missing = [
+        f"no {predictor.facts['target']}: {reason}"
+        for predictor, reason in zip(predictors, reasons, strict=True)
+        if reason
+    ]
+    return Row(entry, shown, (*entry.notes, *_too_large(predictors, entry), *missing))
+
+
+def _too_large(predictors: Sequence[Predictor], entry: Entry) -> list[str]:
+    limit = min(int(predictor.facts["max_atoms"]) for predictor in predictors)
+    count = 0 if entry.molecule is None else len(entry.molecule)
+    return [f"{count} atoms, more than the {limit} of the largest training molecule"] if count > limit else []
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Summary:
+    """What came out, all together.
+
+    Attributes:
+        counts: of rows: ``predicted``, ``warned`` (among them), ``refused``, ``embedded``.
+        warnings: how often each was given.
+        refusals: the first few rows without a prediction.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+    refusals: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Count one row."""
+        if row.reason:
+            self.counts["refused"] += 1
+            self.refusals += [row] if len(self.refusals) < _EXAMPLES else []
+            return
+        self.counts["predicted"] += 1
+        self.counts["warned"] += bool(row.warnings)
+        self.counts["embedded"] += row.entry.embedded
+        self.warnings.update(row.warnings)
+
+
+def columns_of(predictors: Sequence[Predictor]) -> list[str]:
+    """A heading for every model; two models of one property are told apart by their folders."""
+    names = [predictor.column for predictor in predictors]
+    return [
+        name if names.count(name) == 1 else f"{name} [{run_name(predictor.path)}]"
+        for name, predictor in zip(names, predictors, strict=True)
+    ]
+
+
+def run_name(path: Path) -> str:
+    """The folder of a run, where the checkpoint lies in one, or of the checkpoint."""
+    folder = path.absolute().parent
+    return folder.parent.name if folder.name == ckpt.record.CHECKPOINTS else folder.name
+
+
+def write_table(
+    write: Callable[[list[str]], object],
+    predictors: Sequence[Predictor],
+    rows: Iterable[Row],
+    tell: Callable[[int], None] = lambda done: None,
+) -> Summary:
+    """Write predictions: file, index, identifier, a column for each model, where the geometry is from, status.
+
+    Args:
+        write: takes the cells of a row, the headings first; such as ``csv.writer(file).writerow``.
+        predictors: those that made the rows.
+        rows: see :func:`predict`.
+        tell: is told the number of rows written.
+    """
+    write(["file", "index", "identifier", *columns_of(predictors), "geometry", "status"])
+    summary = Summary()
+    for number, row in enumerate(rows, start=1):
+        entry, values = row.entry, ["" if value is None else f"{value:.{_DIGITS}g}" for value in row.values]
+        place = str(entry.index or "")
+        write([entry.file, place, entry.identifier, *values, _geometry(entry), row.status])
+        summary.add(row)
+        tell(number)
+    return summary
+
+
+def _geometry(entry: Entry) -> str:
+    if entry.molecule is None:
+        return ""
+    return f"embedded by RDKit {rdkit_version()}" if entry.embedded else "as in the file"

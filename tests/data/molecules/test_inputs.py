@@ -1,0 +1,212 @@
+"""Files with molecules, as people have them: every record becomes an entry, with what speaks against it."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from se3t.data.molecules import inputs
+from se3t.data.molecules.chemistry import molecule_from_smiles
+from se3t.data.molecules.inputs import Entry, count_records, read_molecules, require_readable
+from se3t.data.molecules.molecule import Molecule
+from se3t.errors import UserError
+
+_SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O"}
+
+
+def molecule(smiles: str) -> Molecule:
+    found = molecule_from_smiles(smiles, smiles)
+    assert isinstance(found, Molecule)
+    return found
+
+
+def atoms(found: Molecule, positions: np.ndarray | None = None) -> list[tuple[str, float, float, float]]:
+    places = found.positions if positions is None else positions
+    return [(_SYMBOLS[int(number)], *place) for number, place in zip(found.numbers, places.tolist(), strict=True)]
+
+
+def block(found: Molecule, dimension: str = "3D", positions: np.ndarray | None = None, extra: str = "") -> str:
+    lines = [found.identifier, f"  tests   0000000000{dimension}", ""]
+    lines.append(f"{len(found):3d}{len(found.bonds):3d}  0  0  0  0  0  0  0  0999 V2000")
+    for symbol, x, y, z in atoms(found, positions):
+        lines.append(f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol:<3} 0  0  0  0  0  0  0  0  0  0  0  0")
+    for (first, second), kind in zip(found.bonds.tolist(), found.bond_classes.tolist(), strict=True):
+        lines.append(f"{first + 1:3d}{second + 1:3d}{kind + 1:3d}  0")
+    return "\n".join([*lines, *([extra] if extra else []), "M  END", "$$$$"]) + "\n"
+
+
+def frame(found: Molecule, comment: str = "") -> str:
+    lines = [f"{symbol} {x:.6f} {y:.6f} {z:.6f}" for symbol, x, y, z in atoms(found)]
+    return "\n".join([str(len(found)), comment, *lines]) + "\n"
+
+
+def read(folder: Path, name: str, text: str) -> list[Entry]:
+    path = folder / name
+    path.write_text(text)
+    require_readable([path])
+    found = list(read_molecules([path]))
+    assert count_records([path]) == len(found)
+    return found
+
+
+def heavy(found: Molecule) -> Molecule:
+    """Without its hydrogen atoms, which follow the others."""
+    count = int((found.numbers > 1).sum())
+    kept = (found.bonds < count).all(axis=1)
+    return replace(
+        found, numbers=found.numbers[:count], positions=found.positions[:count],
+        bonds=found.bonds[kept], bond_classes=found.bond_classes[kept],
+    )  # fmt: skip
+
+
+def test_three_formats_give_the_same_molecule(tmp_path: Path) -> None:
+    ethanal = molecule("CC=O")
+    (of_sdf,) = read(tmp_path, "a.sdf", block(ethanal))
+    (of_xyz,) = read(tmp_path, "a.xyz", frame(ethanal, "CC=O"))
+    (of_smiles,) = read(tmp_path, "a.smi", "CC=O\n")
+    for entry in (of_sdf, of_xyz, of_smiles):
+        assert entry.molecule is not None
+        assert (entry.index, entry.identifier, entry.problem, entry.notes) == (1, "CC=O", "", ())
+        np.testing.assert_array_equal(entry.molecule.bonds, ethanal.bonds)
+        np.testing.assert_array_equal(entry.molecule.bond_classes, ethanal.bond_classes)
+        np.testing.assert_allclose(entry.molecule.positions, ethanal.positions, atol=1e-4)
+    assert [entry.embedded for entry in (of_sdf, of_xyz, of_smiles)] == [False, False, True]
+
+
+def test_lines_of_smiles_have_names_and_comments(tmp_path: Path) -> None:
+    found = read(tmp_path, "many.txt", "\ufeff# a comment\nC methane\n\nCC\tthe second one \nCCC\n")
+    assert [(entry.index, entry.identifier) for entry in found] == [(1, "methane"), (2, "the second one"), (3, "CCC")]
+    assert [len(entry.molecule or ()) for entry in found] == [5, 8, 11]
+
+
+@pytest.mark.parametrize("name", ["a.sdf", "a.xyz", "a.smi"])
+def test_compressed_files_are_read(tmp_path: Path, name: str) -> None:
+    water = molecule("O")
+    text = {"a.sdf": block(water), "a.xyz": frame(water, "O"), "a.smi": "O\n"}[name]
+    path = tmp_path / f"{name}.gz"
+    with gzip.open(path, "wt") as stream:
+        stream.write(text)
+    (entry,) = read_molecules([path])
+    assert len(entry.molecule or ()) == 3
+    path.write_bytes(path.read_bytes()[:-12])
+    assert "cannot be read, nor what follows it" in list(read_molecules([path]))[-1].problem
+
+
+def test_many_records_of_several_files_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "_CHUNKS", {"sdf": 2, "xyz": 2, "smiles": 2})
+    monkeypatch.setattr(inputs, "available_cores", lambda: 1)
+    smiles = ["C", "CC", "O", "bad", "N"]
+    (tmp_path / "a.smi").write_text("\n".join(smiles))
+    (tmp_path / "b.xyz").write_text("".join(frame(molecule(word), word) for word in ("C", "CC", "O")))
+    found = list(read_molecules([tmp_path / "b.xyz", tmp_path / "a.smi"]))
+    assert [entry.identifier for entry in found] == ["C", "CC", "O", *smiles]
+    assert [entry.index for entry in found] == [1, 2, 3, 1, 2, 3, 4, 5]
+    assert found[6].problem.startswith("RDKit does not accept this SMILES")
+
+
+FLAT = molecule("C").positions * [1.0, 1.0, 0.0]
+HYDROGENS_AT_ZERO = np.where(molecule("CC").numbers[:, None] == 1, 0.0, molecule("CC").positions)
+DRAWING = [[0.0, 0.0, 0.0], [1.3, 0.75, 0.0], [2.6, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (block(molecule("C"), "2D", FLAT), "no 3-D coordinates"),
+        (block(molecule("C"), positions=0 * FLAT), "no 3-D coordinates"),
+        (block(molecule("CC"), positions=HYDROGENS_AT_ZERO), "two atoms are 0.00 angstrom apart"),
+        (block(heavy(molecule("CCO"))), "6 hydrogen atoms are implied and not listed; add hydrogens with their coord"),
+        (block(molecule("CO")).replace(" C  ", " *  "), "is no element"),
+        ("empty\n\n\nnonsense\nM  END\n$$$$\n", "RDKit cannot read its mol block"),
+    ],
+)
+def test_a_record_of_no_use_says_why_and_the_others_are_read(tmp_path: Path, text: str, problem: str) -> None:
+    first, wrong, last = read(tmp_path, "a.sdf", block(molecule("O")) + text + block(molecule("N")))
+    assert problem in wrong.problem
+    assert wrong.molecule is None
+    assert (len(first.molecule or ()), len(last.molecule or ())) == (3, 4)
+
+
+def test_a_planar_molecule_is_no_drawing(tmp_path: Path) -> None:
+    (entry,) = read(tmp_path, "a.sdf", block(molecule("O"), "  "))
+    assert np.ptp(molecule("O").positions[:, 2]) < 1e-3
+    assert entry.molecule is not None
+
+
+def test_charges_are_kept(tmp_path: Path) -> None:
+    (salt,) = read(tmp_path, "a.sdf", block(molecule("[NH4+]"), extra="M  CHG  1   1   1"))
+    (frame_,) = read(tmp_path, "a.xyz", frame(molecule("[NH4+]"), "charge=1"))
+    assert [entry.molecule.charge for entry in (salt, frame_) if entry.molecule] == [1, 1]
+
+
+def test_a_frame_without_its_hydrogens_is_asked_about_them(tmp_path: Path) -> None:
+    ethanol, ring = read(tmp_path, "a.xyz", frame(heavy(molecule("CCO"))) + frame(heavy(molecule("c1ccccc1"))))
+    assert ethanol.problem.endswith("are all hydrogen atoms in the file?")
+    assert ring.notes == ("no hydrogen atom: are they missing?",)
+
+
+def test_all_atoms_of_a_frame_at_one_place_are_no_geometry(tmp_path: Path) -> None:
+    (entry,) = read(tmp_path, "a.xyz", "2\n\nH 0 0 0\nH 0 0 0\n")
+    assert entry.molecule is None
+    assert entry.problem != ""
+
+
+def test_separate_parts_are_noted(tmp_path: Path) -> None:
+    (entry,) = read(tmp_path, "a.smi", "C.O")
+    assert entry.notes == ("2 separate parts, as if they were one molecule",)
+
+
+def test_valences_that_rdkit_refuses_are_noted(tmp_path: Path) -> None:
+    methane = molecule("C")
+    doubled = replace(methane, bond_classes=np.array([1, 0, 0, 0], dtype=np.uint8))
+    (entry,) = read(tmp_path, "a.sdf", block(doubled))
+    assert entry.notes == ("RDKit refuses its valences: bonds as in the file, none aromatic",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.sdf", block(molecule("O")) + block(molecule("N"))[:120], "ends within record 2"),
+        ("a.xyz", frame(molecule("O")) + "3\n\nO 0 0 0\n", "ends after 1 atoms"),
+        ("a.xyz", frame(molecule("O")) + "1\n\nXx 0 0 0\n", "begins with 'Xx'"),
+        ("a.xyz", frame(molecule("O")) + "words\n", "expected the number of atoms"),
+    ],
+)
+def test_a_damaged_file_gives_what_came_before(tmp_path: Path, name: str, text: str, problem: str) -> None:
+    good, damaged = read(tmp_path, name, text)
+    assert good.molecule is not None
+    assert damaged.problem.startswith("cannot be read, nor what follows it: ")
+    assert problem in damaged.problem
+    assert str(tmp_path) not in damaged.problem
+
+
+@pytest.mark.parametrize("name", ["a.sdf", "a.xyz", "a.smi"])
+def test_an_empty_file_is_told(tmp_path: Path, name: str) -> None:
+    (entry,) = read(tmp_path, name, "\n")
+    assert (entry.index, entry.problem) == (0, "the file holds no molecule")
+
+
+def test_names_in_another_encoding_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a.smi").write_bytes("C Säure\n".encode("latin-1"))
+    (entry,) = read_molecules([tmp_path / "a.smi"])
+    assert entry.molecule is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.sdf", "missing.sdf: cannot be read \\(No such file"),
+        ("a.pdb", "a.pdb: of no known format; expected a file that ends with .sdf, .mol, .xyz, .smi, .txt, or .gz"),
+        ("folder.sdf", "folder.sdf: cannot be read \\(Is a directory"),
+        ("none", "none: of no known format"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named_first(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "a.pdb").touch()
+    (tmp_path / "folder.sdf").mkdir()
+    with pytest.raises(UserError, match=message):
+        require_readable([tmp_path / name])

@@ -1,0 +1,235 @@
+"""Exported models: the same predictions as the run, settings without folders, a card with the numbers of the record."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from se3t.config import LoggerConfig, MoleculesData, QM9Data, SchNetModel
+from se3t.errors import UserError
+from se3t.training import checkpoint as ckpt
+from se3t.training import export as export_module
+from se3t.training import record
+from se3t.training.export import FILES, export
+from se3t.training.finish import finish
+from se3t.training.predict import load_predictor
+from se3t.training.run import evaluate
+
+from . import parts
+from .molecule_parts import build, config_of, finished_run, molecules
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished_run(tmp_path_factory.mktemp("runs") / "homo")
+
+
+def result(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "result.json").read_text())
+    return found
+
+
+def row(card: str, first: str) -> list[str]:
+    """Cells of the row of a table that begins so."""
+    found = re.search(rf"^\| {re.escape(first)} \|(.*)\|$", card, re.MULTILINE)
+    assert found is not None, f"{first} not in\n{card}"
+    return [cell.strip() for cell in found[1].split("|")]
+
+
+def card_of(run: Path, folder: Path) -> str:
+    export(run, folder)
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_exported_model_predicts_and_evaluates_as_its_run(tmp_path: Path, run: Path) -> None:
+    export(run, tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+    assert {path.name for path in (tmp_path / "model").iterdir()} == set(FILES)
+    mine, theirs = (load_predictor(path)(molecules("test")) for path in (tmp_path / "model", run))
+    assert torch.equal(mine, theirs)
+    measured = evaluate(tmp_path / "model", build=build)
+    assert measured["metrics"]["mae"] == pytest.approx(result(run)["test"]["mae"], rel=1e-6)
+
+
+def test_weights_are_plain_tensors_and_nothing_of_the_training_is_left(tmp_path: Path, run: Path) -> None:
+    content = ckpt.read_checkpoint(ckpt.locate(run)).content
+    path = tmp_path / "averaged" / "checkpoints" / "best.ckpt"
+    ckpt.write_checkpoint(path, {**content, "current_model_state": {"model.x": torch.zeros(3)}})
+    export(tmp_path / "averaged", tmp_path / "model")
+    found = torch.load(tmp_path / "model" / "model.ckpt", weights_only=True)
+    assert set(found) == {"format", "kind", "config", "step", "metrics", "state_dict", "facts"}
+    assert all(isinstance(value, torch.Tensor) for value in found["state_dict"].values())
+
+
+def test_a_model_that_shares_tensors_is_exported(tmp_path: Path) -> None:
+    small = SchNetModel(channels=8, num_filters=8, num_layers=1, num_gaussians=5)
+    run = finished_run(tmp_path / "run", config_of(tmp_path, small, QM9Data(graph="complete")))
+    export(run, tmp_path / "model")
+    assert torch.equal(load_predictor(tmp_path / "model")(molecules("test")), load_predictor(run)(molecules("test")))
+
+
+def test_settings_name_no_folder_and_no_account(tmp_path: Path) -> None:
+    config = config_of(tmp_path, data=MoleculesData(root="/home/me/data", raw="/home/me/mine.sdf"), column="solubility")
+    run = finished_run(tmp_path / "run", replace(config, logger=LoggerConfig(project="secret")))
+    export(run, tmp_path / "model")
+    settings = (tmp_path / "model" / "config.yaml").read_text()
+    stored = str(torch.load(tmp_path / "model" / "model.ckpt", weights_only=True)["config"])
+    card = (tmp_path / "model" / "README.md").read_text()
+    for text in (settings, stored, card):
+        assert "/home/me" not in text
+        assert str(tmp_path) not in text
+        assert "secret" not in text
+    assert "raw: mine.sdf" in settings
+
+
+# --- the card ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_has_the_numbers_of_the_record(tmp_path: Path, run: Path) -> None:
+    card, found = card_of(run, tmp_path / "model"), result(run)
+    assert card.startswith("# SE(3)-Transformer: homo\n")
+    valid, test = found["valid"], found["test"]
+    assert row(card, "mean absolute error") == [f"{valid['mae']:.4g}", f"{test['mae']:.4g}", "meV"]
+    mean, composition = (found["data"]["baselines"][name][0] for name in ("mean", "composition"))
+    mean_on_valid = valid["mae"] / valid["relative_mae"]
+    assert row(card, "… mean predictor, without a network") == [f"{mean_on_valid:.4g}", f"{mean:.4g}", "meV"]
+    assert row(card, "… linear in composition, without a network") == ["–", f"{composition:.4g}", "meV"]
+    errors = [f"{part['equivariance_error']:.4g}" for part in (valid, test)]
+    assert row(card, "equivariance error (change when a molecule is rotated)")[:2] == errors
+    assert row(card, "parameters") == [f"{found['parameters']:,}"]
+    assert row(card, "target") == ["homo (ε_HOMO)"]
+    assert f"`{found['data']['checksum']}`" in card
+    assert "- elements of the training molecules: H, C, N, O\n" in card
+    assert "- largest training molecule: 12 atoms\n" in card
+    assert f"torch {found['versions']['torch']}" in card
+    for words in ("B3LYP/6-31G(2df,p)", "neutral molecules", "MIT licence", "arXiv:2006.10503", "sdata.2014.22"):
+        assert words in card
+
+
+def test_the_card_calls_a_subset_of_qm9_one(tmp_path: Path, run: Path) -> None:
+    card = card_of(run, tmp_path / "model")
+    assert "- data: QM9 subset: not all molecules of the official splits\n" in card
+    assert "- training: 10 of 100,000\n" in card
+
+
+def test_the_card_says_what_an_atomisation_energy_is(tmp_path: Path) -> None:
+    card = card_of(finished_run(tmp_path / "run", config_of(tmp_path, target="u0")), tmp_path / "model")
+    assert "atomisation energy at 0 K, less the energies of the single atoms: negative for bound molecules" in card
+
+
+def test_the_card_of_own_molecules_says_nothing_of_qm9(tmp_path: Path) -> None:
+    config = config_of(tmp_path, data=MoleculesData(raw="/nowhere/mine.sdf"), column="solubility")
+    card = card_of(finished_run(tmp_path / "run", config), tmp_path / "model")
+    assert "column 'solubility' of the training table" in card
+    for words in ("B3LYP", "doi", "official", "QM9"):
+        assert words not in card
+
+
+def test_an_unfinished_run_is_called_one(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "run"
+    for name in ("checkpoints/best.ckpt", "provenance.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((run / name).read_bytes())
+    card, valid = card_of(folder, tmp_path / "model"), result(run)["valid"]
+    assert "**this run had not finished**" in card
+    assert "Not measured on test: the run has not finished." in card
+    assert row(card, "mean absolute error") == [f"{valid['mae']:.4g}", "–", "meV"]
+    assert row(card, "… mean predictor, without a network")[0] == f"{valid['mae'] / valid['relative_mae']:.4g}"
+    assert "torch " in card
+
+
+def test_a_result_of_other_weights_is_not_used(tmp_path: Path, run: Path) -> None:
+    """As when a finished run is continued: its best weights are newer than its result."""
+    content = ckpt.read_checkpoint(ckpt.locate(run)).content
+    ckpt.write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", {**content, "step": 4})
+    (tmp_path / "run" / "result.json").write_bytes((run / "result.json").read_bytes())
+    assert "**this run had not finished**" in card_of(tmp_path / "run", tmp_path / "model")
+
+
+def test_a_run_without_test_molecules_says_so(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "best.ckpt").write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
+    found = result(run)
+    found["data"]["baseline_split"] = "valid"
+    (folder / "result.json").write_text(json.dumps({**found, "test": None}))
+    card = card_of(folder, tmp_path / "model")
+    assert "Not measured on test: there are no molecules of the test split." in card
+    mean = found["data"]["baselines"]["mean"][0]
+    assert row(card, "… mean predictor, without a network") == [f"{mean:.4g}", "–", "meV"]
+
+
+def test_a_run_of_particles_has_a_card_without_chemistry(tmp_path: Path) -> None:
+    config, run = parts.small_config(tmp_path), tmp_path / "run"
+    task, model = parts.build(config)
+    finish(config, run, task, model, torch.device("cpu"), lambda kind, step, values: None)
+    card, found = card_of(run, tmp_path / "model"), result(run)
+    baseline = found["data"]["baselines"]["constant_velocity"][0]
+    test = found["test"]["mse_x"]
+    assert row(card, "mean square error of positions")[1] == f"{test:.4g}"
+    assert row(card, "… constant velocity, without a network")[1] == f"{baseline:.4g}"
+    for words in ("QM9", "molecule", "predict --checkpoint"):
+        assert words not in card
+    measured = evaluate(tmp_path / "model", build=parts.build)
+    assert measured["metrics"]["mse_x"] == pytest.approx(test, rel=1e-6)
+
+
+# --- what is in the way -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_replaced_only_by_force_and_only_if_it_was_exported(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "model"
+    export(run, folder)
+    before = (folder / "README.md").read_bytes()
+    (folder / "README.md").write_text("changed")
+    with pytest.raises(UserError, match=r"model: exists; give another name, or --force to replace it"):
+        export(run, folder)
+    export(run, folder, force=True)
+    assert (folder / "README.md").read_bytes() == before
+    (folder / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"model: exists and holds notes.txt; give the name of a new folder"):
+        export(run, folder, force=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: exists and is no exported model"):
+        export(run, tmp_path / "empty", force=True)
+    with pytest.raises(UserError, match=r"notes.txt: is a file"):
+        export(run, folder / "notes.txt", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "model"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_an_interrupted_export_leaves_what_was_there(
+    tmp_path: Path, run: Path, exists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    if exists:
+        export(run, folder)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export_module, "write_atomically", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, folder, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == (["model"] if exists else [])
+    if exists:
+        assert {path.name for path in folder.iterdir()} == set(FILES)
+
+
+def test_weights_that_validation_did_not_choose_are_refused(tmp_path: Path, run: Path) -> None:
+    content = ckpt.read_checkpoint(ckpt.locate(run)).content
+    ckpt.write_checkpoint(tmp_path / "step.ckpt", {**content, "kind": "step"})
+    with pytest.raises(UserError, match=r"step.ckpt: a checkpoint to continue from, .*: give the run folder"):
+        export(tmp_path / "step.ckpt", tmp_path / "model")
+    ckpt.write_checkpoint(tmp_path / "model.pt", {"format": 1, "kind": "model", "model": {}})
+    with pytest.raises(UserError, match=r"model.pt: a converted model"):
+        export(tmp_path / "model.pt", tmp_path / "model")
+    with pytest.raises(UserError, match=record.CHECKPOINTS):
+        export(tmp_path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
