@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.molecules.parts import crowd, write
 from se3t.bench import data, machine, memory, sh
 from se3t.bench.child import Peak
 from se3t.bench.equality import DisagreementError
 from se3t.bench.options import Options
+from se3t.config import TARGETS, QM9Data
+from se3t.data.qm9.prepare import store_path
 from se3t.errors import UserError
 from se3t.so3 import spherical_harmonics
 
@@ -85,7 +88,7 @@ def test_a_missing_package_is_left_out_with_a_line_or_named(monkeypatch: pytest.
 
 
 def test_data_are_simulated_in_a_temporary_folder_where_there_are_none(tmp_path: Path) -> None:
-    report = data.run(QUICK, root=str(tmp_path / "data"))
+    report = data.run(QUICK, ["nbody"], root=str(tmp_path / "data"))
     flat, single = report.rows
     assert (flat["name"], single["name"]) == ("flat arrays", "sample by sample")
     assert flat["ratio"] == 1
@@ -94,10 +97,31 @@ def test_data_are_simulated_in_a_temporary_folder_where_there_are_none(tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+def test_molecules_are_made_in_memory_where_none_are_prepared_and_called_synthetic(tmp_path: Path) -> None:
+    report = data.run(QUICK, ["qm9"], root=str(tmp_path / "data"))
+    assert [row["store"] for row in report.rows[::2]] == ["qm9, bonds", "qm9, complete", "qm9, radius"]
+    assert [row["ratio"] for row in report.rows[::2]] == [1, 1, 1]
+    note = [note for note in report.notes if note.startswith("qm9: ")]
+    assert len(note) == 1
+    assert "256 synthetic molecules in memory" in note[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_prepared_molecules_are_the_ones_that_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "GRAPHS", ("radius",))
+    count = 40
+    columns = {name: [float(number) for number in range(count)] for name in TARGETS}
+    words = ["train"] * 36 + ["valid"] * 4
+    write(store_path(QM9Data(root=str(tmp_path))), crowd(count), words, columns)
+    report = data.run(QUICK, ["qm9"], root=str(tmp_path))
+    assert {row["batch_size"] for row in report.rows} == {32}
+    assert any(note.startswith(f"qm9: prepared data in {tmp_path / 'qm9'}.") for note in report.notes)
+
+
 def test_ways_to_assemble_a_batch_that_differ_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "_single", lambda task, index: data._flat(task, index.flip(0)))
     with pytest.raises(ValueError, match="differ in positions"):
-        data.run(QUICK, root=str(tmp_path))
+        data.run(QUICK, ["nbody"], root=str(tmp_path))
 
 
 def test_memory_is_weighed_in_a_process_for_every_contender(monkeypatch: pytest.MonkeyPatch) -> None:

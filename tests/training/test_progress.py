@@ -19,7 +19,9 @@ def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, fails:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=200)
     monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
-    monkeypatch.setattr(fit, "ProgressLine", lambda *words, **named: progress.ProgressLine(*words, **named, console=console))
+    monkeypatch.setattr(
+        fit, "ProgressLine", lambda *words, **named: progress.ProgressLine(*words, **named, console=console)
+    )
     config = small_config(tmp_path, progress=True)
     if fails:
         with pytest.raises(UserError):

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from se3t.bench.machine import describe
 from se3t.bench.options import Options
 from se3t.bench.report import Column, Panel, Report, Row, Series, ratios, spread_fields
+from se3t.bench.synthetic import molecules
 from se3t.bench.timing import Call
-from se3t.config import NBodyData
+from se3t.config import NBodyData, QM9Data
 from se3t.config import NBodyTask as NBodyTaskConfig
+from se3t.config import PropertyTask as PropertyTaskConfig
+from se3t.config.schemas import GRAPHS
+from se3t.data.molecules.dataset import Property, PropertyData
+from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, pack
 from se3t.errors import UserError, did_you_mean
 from se3t.graph import batch_graphs
 from se3t.tasks.base import Task
 
-BATCH_SIZES = (32, 128, 512)
+BATCH_SIZES = (32, 128, 240, 512)
 _BATCHES = 16  # of one timed turn
 _FLAT, _SINGLE = "flat arrays", "sample by sample"
 COLUMNS = (
@@ -37,13 +43,15 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A store in memory.
+    """Samples in memory.
 
     Attributes:
-        task: makes graphs of its samples.
-        note: where the samples come from.
+        label: what they are, in the table.
+        task: makes graphs of them.
+        note: where they come from.
     """
 
+    label: str
     task: Task
     note: str
 
@@ -63,16 +71,16 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
         if name not in STORES:
             raise UserError(f"store {name!r} is not known; {did_you_mean(name, STORES)}")
     rows: list[Row] = []
-    notes: list[str] = []
+    notes: dict[str, str] = {}
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-bench-"))
             for name in stores or STORES:
-                source = STORES[name](root, folder, options)
-                notes.append(f"{name}: {source.note}")
-                rows += _measure(options, name, source.task)
+                for source in STORES[name](root, folder, options):
+                    notes[name] = f"{name}: {source.note}"
+                    rows += _measure(options, source.label, source.task)
         machine = describe("cpu")
     finally:
         torch.set_num_threads(before)
@@ -86,7 +94,7 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
             "A batch is a random choice of training samples, as one graph of disjoint clouds in float32.",
             f"{_FLAT}: by index arithmetic on the tensors of the whole split, as in training; {_SINGLE}: one graph for "
             "each sample, put side by side. Both give the same graph, which is checked. ratio: over the first.",
-            *notes,
+            *notes.values(),
         ],
         settings={**options.record, "root": root},
         machine=machine,
@@ -136,12 +144,12 @@ def _single(task: Task, index: torch.Tensor) -> object:
 
 def _require_equal(task: Task, index: torch.Tensor) -> None:
     one, other = _flat(task, index), _single(task, index)
-    for name in ("positions", "edge_index", "batch"):
+    for name in ("positions", "edge_index", "batch", "edge_scalars"):
         if not torch.equal(getattr(one, name), getattr(other, name)):
             raise ValueError(f"the two ways to assemble a batch differ in {name}")
 
 
-def _nbody(root: str, folder: str, options: Options) -> Source:
+def _nbody(root: str, folder: str, options: Options) -> Iterator[Source]:
     from se3t.data.nbody.dataset import load_nbody
     from se3t.data.nbody.prepare import prepare_nbody, store_path
     from se3t.tasks.nbody import NBodyTask
@@ -158,11 +166,52 @@ def _nbody(root: str, folder: str, options: Options) -> Source:
         prepare_nbody(config, progress=False)
         note = f"no prepared data in {root}: {count} short trajectories, simulated in a temporary folder."
     dataset = load_nbody(config)
-    return Source(NBodyTask(NBodyTaskConfig(), dataset).to("cpu", torch.float32), note)
+    yield Source("nbody", NBodyTask(NBodyTaskConfig(), dataset).to("cpu", torch.float32), note)
 
 
-STORES: Mapping[str, Callable[[str, str, Options], Source]] = {"nbody": _nbody}
-"""By name: what makes the task from the folder of prepared data, or from new data in a temporary folder."""
+def _qm9(root: str, folder: str, options: Options) -> Iterator[Source]:
+    from se3t.data.molecules.dataset import load_property
+    from se3t.data.qm9.prepare import store_path
+    from se3t.tasks.property import PropertyTask
+
+    config = QM9Data(root=root)
+    if store_path(config).exists():
+        data = load_property(config, PropertyTaskConfig(), progress=False)
+        note = f"prepared data in {Path(root) / 'qm9'}."
+    else:
+        data = _synthetic(256 if options.quick else 2048, options.seed)
+        note = f"no prepared data in {root}: {len(data.values)} synthetic molecules in memory, made at random."
+    for kind in GRAPHS:
+        task = PropertyTask(PropertyTaskConfig(), data, kind, config.radius).to("cpu", torch.float32)
+        yield Source(f"qm9, {kind}", task, f"{note} radius: neighbours up to {config.radius:g} Å.")
+
+
+_ATOMS = (12, 24)  # QM9 has 18 a molecule on average, and 19 bonds
+
+
+def _synthetic(count: int, seed: int) -> PropertyData:
+    """Random trees of atoms with a few rings, in the sizes of QM9; the property is a random number."""
+    generator, random = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    made = []
+    for size in random.integers(_ATOMS[0], _ATOMS[1], count, endpoint=True).tolist():
+        positions, bonds = molecules(1, size, size + 1, generator)
+        numbers = random.choice([1, 6, 7, 8, 9], size, p=[0.5, 0.35, 0.06, 0.08, 0.01])
+        classes = random.integers(len(BOND_CLASSES), size=size + 1)
+        made.append(
+            Molecule(
+                numbers.astype(np.uint8),
+                positions.float().numpy(),
+                bonds.T.numpy().astype(np.uint16),
+                classes.astype(np.uint8),
+            )
+        )
+    members = np.arange(count)
+    splits = {"train": members, "valid": members[:0], "test": members[:0]}
+    return PropertyData("qm9", pack(made), random.normal(size=count), splits, Property("random", "random", "1"), "", {})
+
+
+STORES: Mapping[str, Callable[[str, str, Options], Iterator[Source]]] = {"nbody": _nbody, "qm9": _qm9}
+"""By name: what makes tasks from the folder of prepared data, or from new data, in a temporary folder or in memory."""
 
 
 def _panel(rows: Sequence[Row]) -> Panel:

@@ -199,7 +199,10 @@ def _accept(source: Source, part: Path, path: Path, resumed: bool) -> None:
         size = part.stat().st_size
         part.unlink()
         kind = _Passing if resumed else _Failed  # the part may have been of another file
-        raise kind(f"wrong checksum: {found[:12]}… ({size} bytes), expected {expected[:12]}…; what arrived was removed")
+        pinned = "" if source.sha256 else f" as at the first download (remove {pin} to accept another file)"
+        raise kind(
+            f"wrong checksum: {found[:12]}… ({size} bytes), expected {expected[:12]}…{pinned}; what arrived was removed"
+        )
     if source.sha256 is None and not pin.exists():
         pin.write_text(f"{found}  {path.name}\n", encoding="utf-8")
     os.replace(part, path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_SECONDS_BETWEEN = 0.1  # two drawings
 
 
 @contextmanager
@@ -39,6 +42,17 @@ def progress_bar(
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns.append(TextColumn("{task.percentage:>3.0f} %"))
     columns += [DownloadColumn(), TransferSpeedColumn()] if in_bytes else []
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    columns += [TimeElapsedColumn(), TimeRemainingColumn()]
+    # Drawn by who does the work: a thread that draws could take Ctrl-C at a moment at which the work holds it back.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
         task = bar.add_task(text, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        drawn = 0.0
+
+        def advance(done: int) -> None:
+            nonlocal drawn
+            bar.update(task, completed=done)
+            if time.monotonic() - drawn > _SECONDS_BETWEEN:
+                bar.refresh()
+                drawn = time.monotonic()
+
+        yield advance

@@ -113,6 +113,14 @@ class Task(ABC):
         """What a prediction on new inputs needs beside the weights, as plain values: kept with every checkpoint."""
         return {}
 
+    def restore(self, facts: Mapping[str, Any]) -> None:  # noqa: B027
+        """Take over what predictions of trained weights refer to, where the data at hand would say otherwise; before
+        :meth:`to`.
+
+        Args:
+            facts: of the checkpoint, see :meth:`facts`; empty where it has none.
+        """
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
         # An averaged copy of the training module shares the data; a task holds no state that training changes.
         return self

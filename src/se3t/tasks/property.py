@@ -14,6 +14,7 @@ from se3t.config import Config
 from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.data.molecules.dataset import PropertyData, baseline_errors, load_property
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, elements_of
+from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.tasks.base import Task, rotate_clouds
@@ -53,6 +54,9 @@ class PropertyTask(Task):
         edges: ``bonds``, ``complete`` or ``radius``.
         radius: angstrom.
 
+    Raises:
+        UserError: all training molecules have the same value.
+
     Source: Fuchs et al. 2020, Section 4.3 and appendix.
     """
 
@@ -69,7 +73,12 @@ class PropertyTask(Task):
         self.fiber_in, self.fiber_out = self.settings.fiber_in, Fiber("1x0")
         self.num_edge_scalars = self.settings.num_edge_scalars
         values = data.values[data.splits["train"]]
-        self.mean, self.std = float(values.mean()), float(values.std()) or 1.0
+        if values.max() == values.min():
+            raise UserError(
+                f"{data.target.name}: is {values[0]:g} for all {len(values)} training molecules, which leaves nothing "
+                "to learn; choose another property, or more molecules"
+            )
+        self.mean, self.std = float(values.mean()), float(values.std())
         self.units = {
             "loss": "standard deviations of the target",
             "mae": data.target.unit,
@@ -91,6 +100,10 @@ class PropertyTask(Task):
         """
         data = load_property(config.data, config.task, progress=config.trainer.progress)
         return cls(config.task, data, config.data.graph, config.data.radius)
+
+    def restore(self, facts: Mapping[str, Any]) -> None:
+        """Z-scores by mean and standard deviation of the molecules that the weights were trained on."""
+        self.mean, self.std = facts.get("mean", self.mean), facts.get("std", self.std)
 
     def size(self, split: str) -> int:
         """Number of molecules of a split."""
@@ -141,8 +154,9 @@ class PropertyTask(Task):
         return self._baselines[split]
 
     def relative(self, metrics: Mapping[str, float], split: str) -> dict[str, float]:
-        """The error over that of predicting the training mean."""
-        return {"relative_mae": metrics["mae"] / self.baselines(split)["mean"][0]}
+        """The error over that of predicting the training mean; none where that one is exact."""
+        mean = self.baselines(split)["mean"][0]
+        return {"relative_mae": metrics["mae"] / mean} if mean else {}
 
     def describe(self) -> dict[str, Any]:
         """Property, unit, edges, sizes, training statistics, checksum and baselines (on test, where there is one)."""

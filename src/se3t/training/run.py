@@ -247,6 +247,7 @@ def evaluate(
     else:
         task, model = build(config)
         ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
+        task.restore(found.content.get("facts", {}))  # the data may be others than those of the training
     if task.size(split) == 0:
         others = ", ".join(f"split={name}" for name in SPLITS if task.size(name))
         raise UserError(f"split={split}: the data hold no sample of that split; use one of {others}")

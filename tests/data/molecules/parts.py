@@ -9,6 +9,7 @@ import numpy as np
 
 from se3t.data.molecules.dataset import SPLITS, Property, PropertyData, take
 from se3t.data.molecules.molecule import ARRAY_UNITS, BOND_CLASSES, Molecule, pack
+from se3t.data.qm9.splits import SPLIT_SIZES
 from se3t.data.store import Store, write_store
 
 SINGLE, DOUBLE, TRIPLE, AROMATIC = range(len(BOND_CLASSES))
@@ -146,7 +147,7 @@ def property_data(
         splits={name: np.flatnonzero(words == name) for name in SPLITS},
         target=Property("value", "V", "meV"),
         checksum=made.checksum,
-        official={},
+        official=SPLIT_SIZES if kind == "qm9" else {},
     )
 
 

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from se3t.data.molecules.building import (
+    UNITS,
+    Chunk,
+    Record,
+    build,
+    chunk_from_blocks,
+    chunk_of,
+    refusals_in_words,
+    trivial_errors,
+)
+from se3t.data.molecules.molecule import Molecule, Refusal
+from se3t.errors import UserError
+
+from .parts import crowd
+
+COUNT = 30
+MOLECULES = crowd(COUNT)
+
+
+def records(numbers: list[int]) -> list[Record]:
+    return [Record(number, f"m{number}", "", (float(number), np.nan)) for number in numbers]
+
+
+def by_number(items: list[Record]) -> list[Chunk]:
+    outcomes: list[Molecule | Refusal] = [
+        MOLECULES[item.number] if item.number % 7 else Refusal(item.identifier, "a multiple of seven") for item in items
+    ]
+    return [chunk_of(items, outcomes, [item.values for item in items])]
+
+
+def test_molecules_are_in_the_order_of_their_numbers_whatever_that_of_the_file() -> None:
+    order = np.random.default_rng(0).permutation(COUNT).tolist()
+    shuffled = build(by_number, records(order), 2, workers=1, advance=lambda _: None)
+    sorted_ones = build(by_number, records(list(range(COUNT))), 2, workers=1, advance=lambda _: None)
+    assert shuffled.arrays["mol_id"].tolist() == [number for number in range(COUNT) if number % 7]
+    for name, array in sorted_ones.arrays.items():
+        np.testing.assert_array_equal(shuffled.arrays[name], array, err_msg=name)
+    assert shuffled.refused == sorted_ones.refused
+    assert set(shuffled.arrays) == set(UNITS) - {"split"}
+
+
+def test_every_molecule_keeps_its_atoms_and_bonds_when_sorted() -> None:
+    built = build(by_number, records([9, 3, 12, 1]), 2, workers=1, advance=lambda _: None).arrays
+    atoms, bonds = np.cumsum(built["num_atoms"])[:-1], np.cumsum(built["num_bonds"])[:-1]
+    for place, number in enumerate([1, 3, 9, 12]):
+        expected = MOLECULES[number]
+        np.testing.assert_array_equal(np.split(built["numbers"], atoms)[place], expected.numbers)
+        np.testing.assert_array_equal(np.split(built["positions"], atoms)[place], expected.positions)
+        np.testing.assert_array_equal(np.split(built["bonds"], bonds)[place], expected.bonds)
+        np.testing.assert_array_equal(np.split(built["bond_classes"], bonds)[place], expected.bond_classes)
+
+
+def test_unknown_values_are_zero_and_not_known() -> None:
+    arrays = build(by_number, records([1, 2]), 2, workers=1, advance=lambda _: None).arrays
+    assert arrays["targets"].tolist() == [[1.0, 0.0], [2.0, 0.0]]
+    assert arrays["known"].tolist() == [[1, 0], [1, 0]]
+
+
+def test_refused_molecules_are_listed_and_methods_counted() -> None:
+    reached: list[int] = []
+    built = build(by_number, records(list(range(1, 15))), 2, workers=1, advance=reached.append)
+    assert built.refused == [
+        {"mol_id": 7, "identifier": "m7", "reason": "a multiple of seven"},
+        {"mol_id": 14, "identifier": "m14", "reason": "a multiple of seven"},
+    ]
+    assert built.methods == {"by hand": 12}
+    assert reached == [14]
+
+
+def test_nothing_gives_empty_arrays() -> None:
+    arrays = build(by_number, [], 3, workers=1, advance=lambda _: None).arrays
+    assert arrays["targets"].shape == (0, 3)
+    assert arrays["positions"].shape == (0, 3)
+
+
+def test_a_number_that_is_there_twice_is_an_error_even_if_one_was_refused() -> None:
+    for numbers, twice in (([1, 2, 1], 1), ([7, 8, 7], 7)):
+        with pytest.raises(UserError, match=f"molecule {twice} is there twice"):
+            build(by_number, records(numbers), 2, workers=1, advance=lambda _: None)
+
+
+def test_a_mol_block_that_cannot_be_read_is_refused_with_its_reason() -> None:
+    (chunk,) = chunk_from_blocks([Record(5, "bad", "nonsense", (1.0,))])
+    ((number, refusal),) = chunk.refused
+    assert (number, refusal.identifier) == (5, "bad")
+    assert refusal.reason
+
+
+def test_the_trivial_error_is_that_of_the_known_training_mean() -> None:
+    values = np.array([1.0, 3.0, 100.0, 5.0, 4.0, 7.0])
+    known = np.array([1, 1, 0, 1, 1, 1])
+    found = trivial_errors(values, known, np.array([0, 0, 0, 1, 1, 2]))
+    assert found == {"mean": 2.0, "std": 1.0, "mae_valid": 2.5, "mae_test": 5.0}
+    nothing = trivial_errors(values, 0 * known, np.array([0, 0, 0, 1, 1, 2]))
+    assert set(nothing.values()) == {None}
+
+
+def test_many_refusals_are_shortened() -> None:
+    refused = [{"mol_id": number, "identifier": "", "reason": "why"} for number in range(1, 9)]
+    lines = list(refusals_in_words(refused))
+    assert lines[0] == "molecule 1: why"
+    assert len(lines) == 6
+    assert lines[-1] == "and 3 more, listed in the provenance of the store"
+    assert list(refusals_in_words(refused[:2])) == ["molecule 1: why", "molecule 2: why"]
