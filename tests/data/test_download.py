@@ -166,7 +166,11 @@ def test_what_has_no_published_checksum_is_pinned_by_its_first_download(server: 
     assert names(tmp_path) == ["file.bin.sha256"]
     fetch(tmp_path, source).unlink()
     server.content = CONTENT[::-1]
-    assert f"expected {SHA256[:12]}…" in refusal(tmp_path, source)
+    pin = tmp_path / "file.bin.sha256"
+    expected = f"expected {SHA256[:12]}… as at the first download (remove {pin} to accept another file)"
+    assert expected in refusal(tmp_path, source)
+    pin.unlink()
+    assert fetch(tmp_path, source).read_bytes() == CONTENT[::-1]
 
 
 def test_a_failing_place_gives_way_to_the_next(

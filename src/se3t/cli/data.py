@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from se3t.cli.arguments import setting_instead
@@ -17,29 +18,39 @@ def run(words: Sequence[str]) -> int:
         word = words[0] if words else ""
         hint = "se3t data prepare <name>, such as se3t data prepare nbody"
         raise UserError(f"data {word}: unknown; expected {hint}" if word else f"data: expected {hint}")
-    for word in words[1:]:
-        _check_word(word)
     names = [word for word in words[1:] if "=" not in word]
     overrides = [word for word in words[1:] if "=" in word]
+    for word in words[1:]:
+        _refuse_flag(word)
     if len(names) != 1 or names[0] not in choices("data"):
         word = names[-1] if names else "(nothing)"
         raise UserError(f"data prepare: expected one data set, got {word}; {did_you_mean(word, choices('data'))}")
+    for word in overrides:
+        _check_setting(word, names[0])
     force = [word.lower() for word in overrides if word.startswith("force=")]
     config = _compose(names[0], [word for word in overrides if not word.startswith("force=")])
     _PREPARE[config.data.name](config, force[-1:] == ["force=true"])
     return 0
 
 
-def _check_word(word: str) -> None:
+def _refuse_flag(word: str) -> None:
     key, _, value = word.partition("=")
     if word.startswith("-"):
         setting = "force=true" if key == "--force" else setting_instead(key, [value])
         hint = f"write {setting}" if setting else "write settings as key=value"
         raise UserError(f"{word}: data prepare takes no flags; {hint}")
+
+
+def _check_setting(word: str, name: str) -> None:
+    key, _, value = word.partition("=")
     if key == "force" and value.lower() not in ("true", "false"):
         raise UserError(f"{word}: expected force=true or force=false")
     if key == "seed":
-        raise UserError(f"{word}: does not change the data; the seed of the simulation is data.data_seed={value}")
+        hints = {
+            "nbody": f"the seed of the simulation is data.data_seed={value}",
+            "molecules": f"the seed of the random split is data.split_seed={value}",
+        }
+        raise UserError(f"{word}: does not change the data; {hints.get(name, 'its splits are the official ones')}")
 
 
 def _compose(name: str, overrides: list[str]) -> Config:
@@ -94,4 +105,54 @@ def _print_nbody(facts: dict[str, Any]) -> None:
     print(f"force clip at {clip['max_force']:g}: acted in {100 * clip['fraction']:.2f} % of the trajectories")
 
 
-_PREPARE = {"nbody": _prepare_nbody}
+def _prepare_qm9(config: Config, force: bool) -> None:
+    from se3t.data.qm9.prepare import prepare_qm9, read_qm9_store, summary
+
+    path = prepare_qm9(config.data, progress=config.trainer.progress, force=force)
+    _print_molecules(summary(read_qm9_store(config.data)), path)
+
+
+def _prepare_molecules(config: Config, force: bool) -> None:
+    from se3t.data.molecules.own import prepare_molecules, read_molecules_store, summary
+
+    path = prepare_molecules(config.data, progress=config.trainer.progress, force=force)
+    _print_molecules(summary(read_molecules_store(config.data)), path)
+
+
+def _print_molecules(facts: dict[str, Any], path: Path) -> None:
+    from rich.table import Table
+
+    from se3t.cli.console import console
+    from se3t.data.molecules.building import refusals_in_words
+
+    table = Table(
+        title=f"{facts['title']}: {_sizes(facts)}",
+        caption="mean and standard deviation of train; mean absolute error of predicting that mean on valid and test; "
+        f"checksum {facts['checksum'][:12]}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for column in ("column", "unit", "mean", "std", "error valid", "error test"):
+        table.add_column(column, justify="left" if column in ("column", "unit") else "right")
+    for name, row in facts["columns"].items():
+        numbers = [row[key] for key in ("mean", "std", "mae_valid", "mae_test")]
+        table.add_row(name, row["unit"] or "–", *("–" if value is None else f"{value:.5g}" for value in numbers))
+    console().print(table)
+    for note in facts["notes"]:
+        print(note)
+    print("bonds: " + ", ".join(f"{count:,} {method}" for method, count in facts["methods"].items()))
+    refused = list(refusals_in_words(facts["refused"]))
+    print("\n  ".join([f"refused: {len(facts['refused']):,}", *refused]))
+    print(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
+
+
+def _sizes(facts: dict[str, Any]) -> str:
+    official = facts["official"] or {}
+    parts = (
+        f"{count:,}" + (f" of {official[name]:,}" if official else "") + f" {name}"
+        for name, count in facts["sizes"].items()
+    )
+    return ", ".join(parts)
+
+
+_PREPARE = {"nbody": _prepare_nbody, "qm9": _prepare_qm9, "molecules": _prepare_molecules}

@@ -139,14 +139,19 @@ def cuda_state(built_for: str | None, available: bool, driver: str | None) -> st
 
 def _data(root: Path) -> Iterator[str]:
     from se3t.data.nbody.prepare import store_path
+    from se3t.data.qm9.prepare import store_path as qm9_path
 
-    default = store_path(SCHEMAS["data"]["nbody"](root=str(root)))
-    if not default.exists():
-        yield f"Table 1: not prepared ({default}); training prepares it, or: se3t data prepare nbody data.root={root}"
+    nbody, qm9 = (SCHEMAS["data"][name](root=str(root)) for name in ("nbody", "qm9"))
+    tables = {store_path(nbody): ("Table 1", "nbody"), qm9_path(qm9): ("Table 3", "qm9")}
+    for path, (table, name) in tables.items():
+        if not path.exists():
+            yield f"{table}: not prepared ({path}); training prepares it, or: se3t data prepare {name} data.root={root}"
     stores = sorted(root.rglob("*.h5")) if root.is_dir() else []
     for path in stores:
-        note = " (Table 1)" if path == default else ""
+        note = f" ({tables[path][0]})" if path in tables else ""
         yield f"{path}, {path.stat().st_size / 2**20:.1f} MiB{note}"
+    for part in sorted(root.rglob("*.part")) if root.is_dir() else []:
+        yield f"{part}, {part.stat().st_size / 2**20:.1f} MiB of an interrupted download; preparing continues it"
     if not stores:
         yield f"no store in {root.resolve()}"
 

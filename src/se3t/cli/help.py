@@ -76,6 +76,9 @@ examples:
   se3t data prepare nbody
   se3t data prepare nbody data.preset=text data.root=/scratch/data
   se3t data prepare nbody data.num_train=100000 data.data_seed=1
+  se3t data prepare qm9                                        downloads; goes on where it was interrupted
+  se3t data prepare qm9 data.raw=qm9.zip                       or a folder, gdb9.sdf, dsgdb9nsd.xyz.tar.bz2
+  se3t data prepare molecules data.raw=folder                  an .sdf and a .csv of your own
 
 names:
   {data}"""

@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -167,11 +168,19 @@ def _interrupts_deferred() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # else the first start does it, and lifts the mask on the way
+    waiting: list[int] = []
+    # The mask is that of this thread; a signal that another thread takes calls the handler all the same.
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if waiting:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
