@@ -60,7 +60,7 @@ def _check(command: str, words: list[str]) -> None:
     elif command == "data":
         assert words[0] == "prepare"
         assert words[1] in choices("data")
-        to_config(compose("train", words[2:]))
+        to_config(compose("train", [f"data={words[1]}", *words[2:]]))
     elif command == "bench":
         bench.parse(words)
     elif command in ("convert", "check-golden"):
