@@ -22,13 +22,19 @@ def build_task(config: Config) -> Task:
     """The task that ``config.task.name`` names, with its data in memory.
 
     Raises:
-        UserError: for a name that is not in ``TASKS``, or data that are missing or damaged.
+        UserError: for a name that is not in ``TASKS``, data of another task, or data that are missing or damaged.
     """
     name = config.task.name
     if name not in TASKS:
         raise UserError(f"task: no task is called {name!r}; {did_you_mean(name, TASKS)}")
     module, _, attribute = TASKS[name].partition(":")
     cls: type[Task] = getattr(importlib.import_module(module), attribute)
+    if config.data.name not in cls.datasets:
+        known = " or ".join(f"data={word}" for word in cls.datasets)
+        raise UserError(
+            f"data={config.data.name}: task {name} needs {known}; name the experiment that goes with the data, such as "
+            "experiment=qm9"
+        )
     return cls.from_config(config)
 
 

@@ -23,6 +23,7 @@ class Task(ABC):
 
     Attributes:
         name: word of the configuration that selects the task.
+        datasets: words of ``data=`` that the task works on.
         units: unit of every metric.
         headline: metrics that tell at a glance how good a model is.
         pooled: whether the prediction is one for each cloud, not one for each node.
@@ -34,6 +35,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    datasets: ClassVar[tuple[str, ...]]
     units: Mapping[str, str]
     headline: tuple[str, ...] = ()
     pooled: bool = False

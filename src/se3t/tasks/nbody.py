@@ -81,6 +81,7 @@ class NBodyTask(Task):
     """
 
     name: ClassVar[str] = "nbody"
+    datasets: ClassVar[tuple[str, ...]] = ("nbody",)
     units: Mapping[str, str] = MappingProxyType(
         {
             "loss": "mean of mse_x and mse_v",

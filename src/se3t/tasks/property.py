@@ -61,6 +61,7 @@ class PropertyTask(Task):
     """
 
     name: ClassVar[str] = "property"
+    datasets: ClassVar[tuple[str, ...]] = ("qm9", "molecules")
     headline = ("mae",)
     pooled = True
 

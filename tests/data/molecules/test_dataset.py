@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from se3t.config import TARGETS, MoleculesData, NBodyData, PropertyTask, QM9Data
+from se3t.config import TARGETS, MoleculesData, PropertyTask, QM9Data
 from se3t.data.molecules import own
 from se3t.data.molecules.dataset import (
     SPLITS,
@@ -210,11 +210,9 @@ def test_a_column_with_values_in_training_alone_cannot_be_learned(mine: Molecule
         load_property(mine, PropertyTask(column="full"), progress=False)
 
 
-def test_columns_belong_to_ones_own_molecules_and_properties_to_molecules(tmp_path: Path) -> None:
+def test_columns_belong_to_ones_own_molecules(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.column: columns belong to data=molecules"):
         load_property(QM9Data(root=str(tmp_path)), PropertyTask(column="logP"), progress=False)
-    with pytest.raises(UserError, match=r"needs data=qm9 or data=molecules, got data=nbody"):
-        load_property(NBodyData(), PropertyTask(), progress=False)
 
 
 # --- errors that need no learning ----------------------------------------------------------------------------------
