@@ -45,5 +45,5 @@ def test_every_mention_of_a_test_is_a_link() -> None:
     assert not mentioned
 
 
-def test_the_page_is_one_page() -> None:
-    assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= 90
+def test_the_page_stays_short() -> None:
+    assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= 120  # a section for each experiment

@@ -173,7 +173,7 @@ def test_what_was_not_run_says_how_to_fill_it():
 def test_a_suggested_run_has_as_many_molecules():
     notes = build(property_result(config__data__num_train=1000)).notes
     assert "TFN not run: se3t train experiment=qm9 task=homo model=tfn data.num_train=1000" in notes
-    smoke = preset("smoke", config__data={"graph": "bonds", "num_train": 512, "num_valid": 128, "num_test": 64})
+    smoke = preset("smoke", config__data={"graph": "bonds", "num_train": 4096, "num_valid": 512, "num_test": 64})
     notes = build(property_result(**smoke)).notes
     assert "TFN not run: se3t train experiment=qm9 task=homo model=tfn preset=smoke data.num_test=64" in notes
 

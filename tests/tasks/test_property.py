@@ -146,6 +146,21 @@ def test_a_property_that_is_the_same_for_all_training_molecules_is_an_error(valu
         task_of(property_data(values=[value] * 20 + [1.0, 2.0] * 6 + [3.0]))
 
 
+def test_weights_are_not_measured_on_another_random_split_than_they_were_trained_with(
+    task: PropertyTask, data: PropertyData, caplog: pytest.LogCaptureFixture
+) -> None:
+    facts = task.facts()
+    task.restore(facts)
+    task.restore({})
+    changed = task_of(replace(data, checksum="other"))
+    if data.kind == "qm9":
+        changed.restore(facts)  # splits by number: they are the same
+        assert "the data have checksum other" in caplog.text
+    with pytest.raises(UserError, match=r"data\.raw: these weights were trained on data with checksum .* bring back"):
+        task_of(replace(data, checksum="other", kind="molecules")).restore(facts)
+    assert (changed.mean, changed.std) == (task.mean, task.std)
+
+
 def test_there_is_no_relative_error_where_the_training_mean_is_exact() -> None:
     task = task_of(property_data(values=[1.0, 3.0] * 10 + [2.0] * 13))
     found = measure(task, Constant(1.0), "valid")

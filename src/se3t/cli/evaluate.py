@@ -35,6 +35,7 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
         accelerator=config.trainer.accelerator,
         data_root=config.data.root,
         data_preset=config.data.preset,
+        data_raw=config.data.raw,
         num_equivariance_samples=config.trainer.num_equivariance_samples,
         experiment=experiment,
     )

@@ -63,8 +63,9 @@ examples:
   se3t eval checkpoint=converted.pt experiment=qm9 task=homo split=valid
 
 settings (what is not given is as in training):
-  split=test | valid | train  data.root=<folder of the stores>  data.preset=…  trainer.precision=32 | 64 | bf16
-  trainer.accelerator=auto | cpu | gpu  trainer.num_equivariance_samples=<rotations per batch>"""
+  split=test | valid | train  data.root=<folder of the stores>  data.raw=<raw files>  data.preset=…
+  trainer.precision=32 | 64 | bf16  trainer.accelerator=auto | cpu | gpu
+  trainer.num_equivariance_samples=<rotations per batch>"""
 
 _DATA = """\
 usage: se3t data prepare <name> [key=value …] [force=true]

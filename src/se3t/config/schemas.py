@@ -287,6 +287,7 @@ class EvalData:
 
     root: str | None = None
     preset: str | None = None
+    raw: str | None = None
 
 
 @dataclass

@@ -32,11 +32,17 @@ def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) ->
     by_folder = len(differing) > _MAX_NAMES and all(folders)
     found = []
     for group, folder in zip(groups, folders, strict=True):
-        names = [name for name in always if group[0].settings.get(name) is not None]
+        settings = group[0].settings
+        names = [name for name in always if settings.get(name) is not None and _applies(name, settings)]
         names += [] if by_folder else differing
         words = [f"{_short(name, names)}={spell(group[0].settings.get(name))}" for name in names]
         found.append(", ".join([*words, f"run {folder}"] if by_folder else words))
     return found
+
+
+def _applies(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a setting has an effect beside the others."""
+    return name != "data.radius" or settings.get("data.graph") == "radius"
 
 
 def _differing(groups: Sequence[Sequence[RunRecord]]) -> list[str]:

@@ -31,7 +31,8 @@ BASELINES = {"mean": "mean predictor", "composition": "linear in composition"}
 
 _DEFAULT_PRESET = "released"
 _SIZES = ("num_train", "num_valid", "num_test")
-_ALWAYS = ("preset", "data.graph")
+_ALWAYS = ("preset", "data.graph", "data.radius")
+_TOLERANCE = 1e-3
 _SUBSET, _VALID = "ˢ", "ᵛ"
 
 
@@ -50,8 +51,13 @@ class Molecules(NamedTuple):
 
     @property
     def is_subset(self) -> bool:
-        """Whether molecules of the official splits are missing."""
-        return any(size < whole for size, whole in zip(self.sizes, self.official, strict=False))
+        """Whether more than single molecules of the official splits are missing."""
+        return is_subset(self.sizes, self.official)
+
+
+def is_subset(sizes: Iterable[int], official: Iterable[int]) -> bool:
+    """Whether some split lacks more than one molecule in a thousand, as those that cannot be read are."""
+    return any(size < (1 - _TOLERANCE) * whole for size, whole in zip(sizes, official, strict=False))
 
 
 @dataclass(frozen=True)
@@ -283,7 +289,8 @@ def _data_notes(data: Molecules) -> Iterable[str]:
             f"{test} of {whole[2]} of test; checksum {data.checksum[:8]}. Not comparable with the published numbers."
         )
     else:
-        yield f"{name}: {train} molecules train, {valid} validate, {test} test; checksum {data.checksum[:8]}."
+        whole = f", of {sum(data.official):,}" if data.official else ""
+        yield f"{name}: {train} molecules train, {valid} validate, {test} test{whole}; checksum {data.checksum[:8]}."
     if data.measured_on == "valid":
         yield (
             f"{_VALID} mean absolute errors on validation, which also chose the weights: there is no molecule of the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.tasks.base import Task, rotate_clouds
 
+log = logging.getLogger(__name__)
 QM9_ELEMENTS = (1, 6, 7, 8, 9)
 """H, C, N, O, F: the order of the one-hot code."""
 
@@ -103,7 +105,19 @@ class PropertyTask(Task):
         return cls(config.task, data, config.data.graph, config.data.radius)
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        """Z-scores by mean and standard deviation of the molecules that the weights were trained on."""
+        """Z-scores by mean and standard deviation of the molecules that the weights were trained on.
+
+        Raises:
+            UserError: the molecules are others than in training, and their random split is another, too.
+        """
+        before, now = facts.get("checksum"), self.data.checksum
+        if before not in (None, now):
+            if self.data.kind == "molecules":
+                raise UserError(
+                    f"data.raw: these weights were trained on data with checksum {before[:12]}…, and the data now have "
+                    f"{now[:12]}…, with another random split that may hold training molecules; bring back those files"
+                )
+            log.warning("the data have checksum %s…, those of the training had %s…", now[:12], before[:12])
         self.mean, self.std = facts.get("mean", self.mean), facts.get("std", self.std)
 
     def size(self, split: str) -> int:

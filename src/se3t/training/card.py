@@ -9,7 +9,7 @@ from typing import Any
 from se3t.config import Config
 from se3t.data.molecules.graphs import spell_elements
 from se3t.data.qm9.splits import SPLIT_SIZES
-from se3t.reporting.properties import BASELINES
+from se3t.reporting.properties import BASELINES, is_subset
 from se3t.reporting.published import printed_names
 from se3t.training.predict import is_atomisation, what_it_is
 
@@ -31,6 +31,7 @@ _WORDS = {
 _BASELINE_METRICS = {"property": ("mae",), "nbody": ("mse_x", "mse_v")}
 _REFERENCES = {"property": "mean", "nbody": "constant_velocity"}
 """By task, the prediction without a network that relative errors refer to."""
+_READS_BONDS = ("se3_transformer", "tfn", "mpnn")
 _PAPER = (
     "F. B. Fuchs, D. E. Worrall, V. Fischer, M. Welling: SE(3)-Transformers: 3D Roto-Translation Equivariant Attention "
     "Networks. NeurIPS 2020. arXiv:2006.10503"
@@ -104,7 +105,8 @@ def _title(model: Exported) -> str:
 
 def _summary(model: Exported) -> Iterator[str]:
     if model.is_property:
-        yield f"From the atoms of a molecule, their positions and bonds: {what_it_is(model.facts)}."
+        seen = "positions and bonds" if model.config.model.name in _READS_BONDS else "positions"
+        yield f"From the atoms of a molecule and their {seen}: {what_it_is(model.facts)}."
     else:
         yield f"Trained by `se3t train experiment={model.config.experiment}`: predicts where particles move."
     yield ""
@@ -127,8 +129,9 @@ def _data(model: Exported) -> Iterator[str]:
     name = {"qm9": "QM9", "molecules": "own molecules"}.get(model.facts.get("kind", ""), model.config.data.name)
     sizes = model.data.get("sizes") or ({"train": model.facts["num_train"]} if "num_train" in model.facts else {})
     official = SPLIT_SIZES if model.is_qm9 else {}
-    is_subset = any(sizes[split] < count for split, count in official.items() if split in sizes)
-    yield f"- data: {name}{' subset: not all molecules of the official splits' if is_subset else ''}"
+    present = [split for split in official if split in sizes]
+    lacks = is_subset([sizes[split] for split in present], [official[split] for split in present])
+    yield f"- data: {name}{' subset: not all molecules of the official splits' if lacks else ''}"
     preset = getattr(model.config.data, "preset", None)
     if preset is not None:
         yield f"- preset: {preset}"
@@ -221,7 +224,8 @@ def _use(model: Exported) -> Iterator[str]:
     yield "```bash"
     if model.is_property:
         yield "se3t predict --checkpoint . molecules.sdf        # or .xyz, or a SMILES a line in .smi"
-    yield "se3t eval checkpoint=. data.root=<folder of the prepared data>"
+    own = " data.raw=<the molecules it was trained on>" if model.facts.get("kind") == "molecules" else ""
+    yield f"se3t eval checkpoint=.{own} data.root=<folder of the prepared data>"
     yield "```"
     yield ""
     yield 'In Python, `torch.load("model.ckpt", weights_only=True)` gives its weights as plain tensors.'

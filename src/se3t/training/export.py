@@ -80,7 +80,7 @@ def require_free(folder: Path, force: bool) -> None:
 def without_places(config: Config) -> Config:
     """The configuration without folders of a machine and names of an account, which say nothing about the model.
 
-    The name of ``data.raw`` stays for molecules of one's own: their prepared data are found by it.
+    Of ``data.raw`` the name stays for molecules of one's own; ``se3t eval data.raw=…`` says where they are.
     """
     data: Any = config.data
     data = replace(data, root=type(data)().root)

@@ -196,6 +196,7 @@ def evaluate(
     accelerator: str | None = None,
     data_root: str | None = None,
     data_preset: str | None = None,
+    data_raw: str | None = None,
     num_equivariance_samples: int | None = None,
     experiment: Config | None = None,
     build: Build = build_parts,
@@ -209,6 +210,7 @@ def evaluate(
         accelerator: "auto", "cpu" or "gpu"; default: as in training.
         data_root: folder of the prepared data; default: as in training.
         data_preset: preset of the data; default: as in training.
+        data_raw: raw files of the data; default: as in training.
         num_equivariance_samples: rotations of every sample; default: as in training.
         experiment: the experiment that a converted model is measured on, which says nothing of data.
         build: how task and model are made.
@@ -232,7 +234,7 @@ def evaluate(
             "accelerator": accelerator,
             "num_equivariance_samples": num_equivariance_samples,
         },
-        data={"root": data_root, "preset": data_preset},
+        data={"root": data_root, "preset": data_preset, "raw": data_raw},
     )
     device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
     origin = None
