@@ -25,8 +25,8 @@ def content(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def small_experiment(name: str) -> Config:
-    return to_config(compose("train", [f"experiment={name}", "preset=smoke"]))
+def small_experiment(words: list[str]) -> Config:
+    return to_config(compose("train", [*words, "preset=smoke"]))
 
 
 def test_weights_and_a_configuration_become_a_model(run: Run, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ _WIDTH = {  # every model of conf/model, as small as it gets
 
 
 def test_the_journey_is_made_with_every_model() -> None:
-    assert sorted(_WIDTH) == choices("model")
+    molecules_only = {"schnet", "mpnn"}  # they read scalars alone
+    assert set(_WIDTH) == set(choices("model")) - molecules_only
 
 
 @pytest.mark.parametrize("model", ["deepset", "set_transformer", "tfn"])

@@ -24,7 +24,7 @@ from se3t.training.run import train
 
 from .parts import build, small_config
 
-TIMING = {"seconds", "training_seconds", "steps_per_second", "peak_memory_bytes"}
+TIMING = {"seconds", "training_seconds", "steps_per_second", "samples_per_second", "peak_memory_bytes"}
 SETTINGS = {"config", "command", "resume"}
 LAPACK = {"least_squares"}  # of a baseline: its last bit depends on where the memory of its matrices happens to lie
 CHECKER = {"python"}  # the executed annotations draw from Python's random numbers to pick what they look at

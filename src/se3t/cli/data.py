@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,24 +107,24 @@ def _print_nbody(facts: dict[str, Any]) -> None:
 
 
 def _prepare_qm9(config: Config, force: bool) -> None:
-    from se3t.data.qm9.prepare import prepare_qm9, read_qm9_store, summary
+    from se3t.data.qm9.prepare import prepare_qm9, store_path, summary
 
-    path = prepare_qm9(config.data, progress=config.trainer.progress, force=force)
-    _print_molecules(summary(read_qm9_store(config.data)), path)
+    store = prepare_qm9(config.data, progress=config.trainer.progress, force=force)
+    _print_molecules(summary(store), store_path(config.data))
 
 
 def _prepare_molecules(config: Config, force: bool) -> None:
-    from se3t.data.molecules.own import prepare_molecules, read_molecules_store, summary
+    from se3t.data.molecules.own import prepare_molecules, store_path, summary
 
-    path = prepare_molecules(config.data, progress=config.trainer.progress, force=force)
-    _print_molecules(summary(read_molecules_store(config.data)), path)
+    store = prepare_molecules(config.data, progress=config.trainer.progress, force=force)
+    _print_molecules(summary(store), store_path(config.data))
 
 
 def _print_molecules(facts: dict[str, Any], path: Path) -> None:
     from rich.table import Table
 
     from se3t.cli.console import console
-    from se3t.data.molecules.building import refusals_in_words
+    from se3t.data.molecules.building import in_words
 
     table = Table(
         title=f"{facts['title']}: {_sizes(facts)}",
@@ -136,13 +137,10 @@ def _print_molecules(facts: dict[str, Any], path: Path) -> None:
         table.add_column(column, justify="left" if column in ("column", "unit") else "right")
     for name, row in facts["columns"].items():
         numbers = [row[key] for key in ("mean", "std", "mae_valid", "mae_test")]
-        table.add_row(name, row["unit"] or "–", *("–" if value is None else f"{value:.5g}" for value in numbers))
+        table.add_row(name, row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers))
     console().print(table)
-    for note in facts["notes"]:
-        print(note)
-    print("bonds: " + ", ".join(f"{count:,} {method}" for method, count in facts["methods"].items()))
-    refused = list(refusals_in_words(facts["refused"]))
-    print("\n  ".join([f"refused: {len(facts['refused']):,}", *refused]))
+    for line in in_words(facts):
+        print(line)
     print(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
 
 

@@ -13,7 +13,7 @@ from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
-from se3t.models.schnet import require_scalars
+from se3t.models.pointwise import require_scalars
 from se3t.nn.precision import accumulated
 
 

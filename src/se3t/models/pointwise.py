@@ -1,4 +1,4 @@
-"""What the non-equivariant baselines share: features as plain vectors per point, clouds as rows of a dense batch."""
+"""What models without equivariant layers share: features as plain vectors per point, clouds as rows of a batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,27 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
+
+
+def require_scalars(model: str, fiber_in: Fiber, fiber_out: Fiber) -> None:
+    """Refuse what an invariant model cannot read or predict.
+
+    Args:
+        model: its name in the registry, for the message.
+        fiber_in: its input, to be of type 0 alone.
+        fiber_out: its output, to be of type 0 alone.
+
+    Raises:
+        UserError: naming the fiber.
+    """
+    for what, fiber in (("reads", fiber_in), ("predicts", fiber_out)):
+        if fiber.degrees != (0,):
+            raise UserError(
+                f"model={model} {what} scalars (type 0) alone, not {fiber!r}: "
+                f"choose another model, or inputs and targets of type 0"
+            )
 
 
 def flatten_features(features: Features, fiber: Fiber) -> Float[Tensor, "node dim"]:

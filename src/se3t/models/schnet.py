@@ -10,6 +10,7 @@ from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
+from se3t.models.pointwise import require_scalars
 from se3t.nn.pool import Pooling
 from se3t.nn.precision import accumulated
 
@@ -113,22 +114,3 @@ class SchNet(nn.Module):
     def extra_repr(self) -> str:
         """Fibers and cutoff."""
         return f"{self.fiber_in!r} -> {self.fiber_out!r}, cutoff={self.cutoff:g}"
-
-
-def require_scalars(model: str, fiber_in: Fiber, fiber_out: Fiber) -> None:
-    """Refuse what an invariant model cannot read or predict.
-
-    Args:
-        model: its name in the registry, for the message.
-        fiber_in: its input, to be of type 0 alone.
-        fiber_out: its output, to be of type 0 alone.
-
-    Raises:
-        UserError: naming the fiber.
-    """
-    for what, fiber in (("reads", fiber_in), ("predicts", fiber_out)):
-        if fiber.degrees != (0,):
-            raise UserError(
-                f"model={model} {what} scalars (type 0) alone, not {fiber!r}: "
-                f"choose another model, or inputs and targets of type 0"
-            )

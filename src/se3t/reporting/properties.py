@@ -289,8 +289,8 @@ def _data_notes(data: Molecules) -> Iterable[str]:
             f"{test} of {whole[2]} of test; checksum {data.checksum[:8]}. Not comparable with the published numbers."
         )
     else:
-        whole = f", of {sum(data.official):,}" if data.official else ""
-        yield f"{name}: {train} molecules train, {valid} validate, {test} test{whole}; checksum {data.checksum[:8]}."
+        total = f", of {sum(data.official):,}" if data.official else ""
+        yield f"{name}: {train} molecules train, {valid} validate, {test} test{total}; checksum {data.checksum[:8]}."
     if data.measured_on == "valid":
         yield (
             f"{_VALID} mean absolute errors on validation, which also chose the weights: there is no molecule of the "

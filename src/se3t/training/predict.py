@@ -17,7 +17,7 @@ from se3t.compat.converted import is_model
 from se3t.config import Config, to_config
 from se3t.data.molecules.chemistry import rdkit_version
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
-from se3t.data.molecules.inputs import Entry
+from se3t.data.molecules.inputs import Entry, charge_of
 from se3t.data.molecules.molecule import Molecule, pack
 from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.errors import UserError
@@ -76,8 +76,8 @@ class Predictor:
         if unseen:
             element = "element" if len(unseen) == 1 else "elements"
             return f"{element} {spell_elements(unseen)} not among the training molecules"
-        if molecule.charge:
-            return f"total charge {molecule.charge:+d}: predictions are for neutral molecules"
+        if reason := charge_of(molecule):
+            return reason
         if num_edges(molecule, self.settings) > MAX_EDGES_OF_ONE:
             return f"{len(molecule)} atoms are too many for graphs of this kind ({self.settings.edges})"
         return ""
@@ -96,7 +96,7 @@ class Predictor:
 def is_atomisation(facts: Mapping[str, Any]) -> bool:
     """Whether the property is the energy of a molecule less that of its single atoms."""
     target = QM9_TARGETS.get(facts["target"]) if facts["kind"] == "qm9" else None
-    return target is not None and target.atom_reference is not None
+    return target is not None and target.is_atomisation
 
 
 def what_it_is(facts: Mapping[str, Any]) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from se3t.data.molecules.dataset import SPLITS, Property, PropertyData, take
-from se3t.data.molecules.molecule import ARRAY_UNITS, BOND_CLASSES, Molecule, pack
+from se3t.data.molecules.dataset import Property, PropertyData
+from se3t.data.molecules.molecule import ARRAY_UNITS, BOND_CLASSES, SPLITS, Molecule, pack, take
 from se3t.data.qm9.splits import SPLIT_SIZES
 from se3t.data.store import Store, write_store
 
@@ -153,8 +153,7 @@ def property_data(
 
 def without(data: PropertyData, split: str) -> PropertyData:
     """The same data with one split left out."""
-    chosen = np.ones(len(data.values), dtype=bool)
-    chosen[data.splits[split]] = False
+    chosen = np.setdiff1d(np.arange(len(data.values)), data.splits[split])
     arrays = take(data.arrays, chosen)
     codes = {name: np.flatnonzero(arrays["split"] == code) for code, name in enumerate(SPLITS)}
     return PropertyData(data.kind, arrays, data.values[chosen], codes, data.target, data.checksum, data.official)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from se3t.data.molecules.building import (
     build,
     chunk_from_blocks,
     chunk_of,
-    refusals_in_words,
+    in_words,
     trivial_errors,
 )
 from se3t.data.molecules.molecule import Molecule, Refusal
@@ -97,13 +99,15 @@ def test_the_trivial_error_is_that_of_the_known_training_mean() -> None:
     found = trivial_errors(values, known, np.array([0, 0, 0, 1, 1, 2]))
     assert found == {"mean": 2.0, "std": 1.0, "mae_valid": 2.5, "mae_test": 5.0}
     nothing = trivial_errors(values, 0 * known, np.array([0, 0, 0, 1, 1, 2]))
-    assert set(nothing.values()) == {None}
+    assert all(map(math.isnan, nothing.values()))
 
 
 def test_many_refusals_are_shortened() -> None:
     refused = [{"mol_id": number, "identifier": "", "reason": "why"} for number in range(1, 9)]
-    lines = list(refusals_in_words(refused))
-    assert lines[0] == "molecule 1: why"
-    assert len(lines) == 6
-    assert lines[-1] == "and 3 more, listed in the provenance of the store"
-    assert list(refusals_in_words(refused[:2])) == ["molecule 1: why", "molecule 2: why"]
+    facts = {"notes": ["a note"], "methods": {"by hand": 1200, "sanitised": 3}, "refused": refused}
+    lines = list(in_words(facts))
+    assert lines[:4] == ["a note", "bonds: 1,200 by hand, 3 sanitised", "refused: 8", "  molecule 1: why"]
+    assert len(lines) == 9
+    assert lines[-1] == "  and 3 more, listed in the provenance of the store"
+    few = [{"mol_id": 4, "identifier": "four", "reason": "why"}]
+    assert list(in_words({**facts, "refused": few}))[2:] == ["refused: 1", "  molecule 4 (four): why"]

@@ -11,15 +11,8 @@ import pytest
 
 from se3t.config import TARGETS, MoleculesData, PropertyTask, QM9Data
 from se3t.data.molecules import own
-from se3t.data.molecules.dataset import (
-    SPLITS,
-    PropertyData,
-    baseline_errors,
-    composition,
-    load_property,
-    take,
-)
-from se3t.data.molecules.molecule import Molecule, pack
+from se3t.data.molecules.dataset import PropertyData, baseline_errors, composition, load_property
+from se3t.data.molecules.molecule import SPLITS, Molecule, pack
 from se3t.data.qm9.prepare import store_path
 from se3t.data.store import write_store
 from se3t.errors import UserError
@@ -134,14 +127,6 @@ def test_a_choice_keeps_every_molecule_whole(tmp_path: Path) -> None:
     for name, array in pack(kept).items():
         assert np.array_equal(data.arrays[name], array), name
     np.testing.assert_allclose(data.values, 0.01 * (data.arrays["mol_id"] - 1) * HARTREE, atol=1e-6)
-
-
-def test_taken_molecules_are_the_same_as_if_they_had_been_packed_alone() -> None:
-    arrays = pack([METHANE, ATOM, BENZENE, APART])
-    chosen = np.array([False, True, True, False])
-    for name, array in take(arrays, chosen).items():
-        assert np.array_equal(array, pack([ATOM, BENZENE])[name]), name
-    assert all(len(array) == 0 for array in take(arrays, np.zeros(4, dtype=bool)).values())
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from se3t.data.molecules.molecule import ARRAY_UNITS, BOND_CLASSES, Molecule, pack
+from se3t.data.molecules.molecule import ARRAY_UNITS, BOND_CLASSES, Molecule, pack, take
 
 from .parts import APART, ATOM, BENZENE, METHANE, MOLECULES, crowd
 
@@ -33,6 +33,18 @@ def test_types_and_shapes_do_not_depend_on_what_is_packed(molecules: list[Molecu
         "bonds": ("uint16", (num_bonds, 2)),
         "bond_classes": ("uint8", (num_bonds,)),
     }
+
+
+@pytest.mark.parametrize("chosen", [[1, 2], [2, 0, 3, 1], [3, 3, 0], []])
+def test_taken_molecules_are_the_same_as_if_they_had_been_packed_alone(chosen: list[int]) -> None:
+    molecules = [METHANE, ATOM, BENZENE, APART]
+    arrays = {**pack(molecules), "mol_id": np.arange(4)}
+    expected = {**pack([molecules[place] for place in chosen]), "mol_id": np.array(chosen)}
+    taken = take(arrays, np.array(chosen, dtype=np.int64))
+    assert set(taken) == set(expected)
+    for name, array in taken.items():
+        assert array.dtype == arrays[name].dtype
+        assert np.array_equal(array, expected[name]), name
 
 
 def test_every_array_has_a_unit_and_every_class_of_bonds_its_number() -> None:

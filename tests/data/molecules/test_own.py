@@ -9,6 +9,7 @@ import pytest
 from se3t.config import MoleculesData
 from se3t.data import store as store_module
 from se3t.data.molecules import own
+from se3t.data.molecules.inputs import read_molecules
 from se3t.data.molecules.own import (
     prepare_command,
     prepare_molecules,
@@ -20,7 +21,7 @@ from se3t.data.molecules.own import (
 from se3t.data.store import Store
 from se3t.errors import UserError
 
-from ..qm9.raw_files import SHAPES, mol_block
+from ..qm9.raw_files import SHAPES, WATER, Shape, mol_block
 
 NAMES = [f"mol {letter}" for letter in "abcdefghij"]
 
@@ -140,7 +141,61 @@ def test_a_molecule_without_places_in_space_is_refused_and_keeps_its_row(config:
     assert column(store, "y") == [0, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
+AMMONIUM = Shape(
+    (("N", 0, 0, 0), *(("H", 0.59 * a, 0.59 * b, 0.59 * a * b) for a in (1, -1) for b in (1, -1))),
+    tuple((1, hydrogen, 1) for hydrogen in (2, 3, 4, 5)),
+    "[NH4+]",
+)
+ON_TOP = Shape((("O", 0, 0, 0), ("H", 0.76, 0.59, 0), ("H", 0.76, 0.59, 0.3)), WATER.bonds, "O")
+BARE = Shape((("C", 0, 0, 0), ("O", 0, 0.5, 1.3)), ((1, 2, 1),), "CO")
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (mol_block("mol b", BARE), "4 hydrogen atoms are implied and not listed; add hydrogens"),
+        (mol_block("mol b", ON_TOP), "two atoms are 0.30 angstrom apart"),
+        (mol_block("mol b", AMMONIUM).replace("M  END", "M  CHG  1   1   1\nM  END"), "total charge +1: predictions"),
+        (mol_block("mol b", WATER).replace("  by hand", f"{'':20}2D"), "no 3-D coordinates"),
+    ],
+)
+def test_a_molecule_that_predictions_refuse_is_refused_by_the_same_words(
+    config: MoleculesData, folder: Path, block: str, reason: str
+) -> None:
+    (folder / "any.sdf").write_text(sdf(NAMES).replace(mol_block("mol b", SHAPES[1]), block))
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    store = prepared(config)
+    ((number, refusal),) = [(item["mol_id"], item["reason"]) for item in store.provenance["refused"]]
+    assert number == 2
+    assert refusal.startswith(reason)
+    assert column(store, "y") == [0, 2, 3, 4, 5, 6, 7, 8, 9]
+    (entry,) = [item for item in read_molecules([folder / "any.sdf"]) if item.index == 2]
+    assert entry.problem == refusal or (entry.molecule is not None and entry.molecule.charge == 1)
+
+
 # --- the store ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_prepared_is_what_lies_on_disk(config: MoleculesData, folder: Path) -> None:
+    table(folder, "\n".join(["y", *map(str, range(10))]))
+    made, read = prepare_molecules(config, progress=False), read_molecules_store(config)
+    assert made.checksum == read.checksum
+    assert (made.settings, made.provenance, made.units) == (read.settings, read.provenance, read.units)
+
+
+def test_the_log_says_once_what_new_data_are_made_of(
+    config: MoleculesData, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "any.sdf").write_text(sdf(NAMES).replace(mol_block("mol b", SHAPES[1]), mol_block("mol b", BARE)))
+    table(folder, "\n".join(["y,note", *(f"{row},x" for row in range(10))]))
+    caplog.set_level("INFO", logger="se3t")
+    prepare_molecules(config, progress=False)
+    for words in ("rows in the order of any.sdf", "column 'note' is text", "refused: 1", "molecule 2 (mol b): 4 hyd"):
+        assert caplog.text.count(words) == 1
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    caplog.clear()
+    prepare_molecules(config, progress=False)
+    assert caplog.text == ""
 
 
 def test_the_name_of_the_store_changes_with_files_and_splits_alone(config: MoleculesData, folder: Path) -> None:
@@ -159,12 +214,13 @@ def test_a_prepared_store_is_not_made_again_and_changed_files_make_another(
     config: MoleculesData, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table(folder, "\n".join(["y", *map(str, range(10))]))
-    path = prepare_molecules(config, progress=False)
+    checksum, path = prepare_molecules(config, progress=False).checksum, store_path(config)
     with monkeypatch.context() as patch:
         patch.setattr(own, "build", None)
-        assert prepare_molecules(config, progress=False) == path
+        assert prepare_molecules(config, progress=False).checksum == checksum
     table(folder, "\n".join(["y", *map(str, range(1, 11))]))
-    assert prepare_molecules(config, progress=False) != path
+    assert prepare_molecules(config, progress=False).checksum != checksum
+    assert store_path(config) != path
     assert column(read_molecules_store(config), "y") == list(range(1, 11))
 
 
@@ -174,10 +230,11 @@ def test_a_damaged_store_or_one_of_another_version_is_an_error_until_forced(
     table(folder, "\n".join(["y", *map(str, range(10))]))
     with monkeypatch.context() as patch:
         patch.setattr(store_module, "STORE_VERSION", 99)
-        path = prepare_molecules(config, progress=False)
+        prepare_molecules(config, progress=False)
     with pytest.raises(UserError, match=r"version 99.*`se3t data prepare molecules .*data\.raw=.*force=true`"):
         prepare_molecules(config, progress=False)
     prepare_molecules(config, progress=False, force=True)
+    path = store_path(config)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"damaged.*force=true`"):
         prepare_molecules(config, progress=False)
@@ -255,6 +312,18 @@ def test_files_that_are_missing_or_too_many_are_named(config: MoleculesData, fol
     (folder / "any.sdf").unlink()
     (folder / "a.csv").unlink()
     assert "holds no .sdf file" in refusal(config)
+
+
+def test_what_is_seen_to_be_wrong_at_once_leaves_no_folder_behind(config: MoleculesData, folder: Path) -> None:
+    refusal(replace(config, raw=str(folder / "nowhere")))
+    table(folder, "y\n1\n2")
+    refusal(config)
+    assert not Path(config.root).exists()
+
+
+def test_data_fields_may_have_any_name(config: MoleculesData, folder: Path) -> None:
+    (folder / "any.sdf").write_text(sdf(NAMES, {"a;b, c": ["1.5"] * 10}))
+    assert prepared(config).settings["columns"] == ["a;b, c"]
 
 
 def test_a_truncated_or_empty_sdf_is_named(config: MoleculesData, folder: Path) -> None:

@@ -201,6 +201,8 @@ def test_interrupting_or_killing_a_program_ends_its_workers_silently(
         text=True,
         env=environment,
         start_new_session=True,
+        # A background job without job control, as these tests may be run in, has Ctrl-C switched off for its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as program:
         assert program.stdout is not None
         pids = {int(program.stdout.readline()) for _ in range(10)}

@@ -203,6 +203,15 @@ def test_a_table_has_columns_of_numbers_and_of_texts(tmp_path: Path) -> None:
     assert table.texts == {"name": ["a, b", "c"], "note": ["x", "2"]}
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_cells_may_be_separated_by_commas_semicolons_or_tabs(separator: str) -> None:
+    rows = [['"a,b;c\t,,;;"', "gap"], ['"x,y;z"', "0.5"]]
+    text = "\n".join(separator.join(row) for row in rows)
+    table = read_table(io.StringIO(text), name="t.csv")
+    assert table.texts == {"a,b;c\t,,;;": ["x,y;z"]}
+    assert table.numbers["gap"].tolist() == [0.5]
+
+
 def test_numbers_of_a_table_are_those_that_were_written() -> None:
     generator = np.random.default_rng(0)
     values = generator.standard_normal(2000) * 10.0 ** generator.integers(-12, 12, 2000)

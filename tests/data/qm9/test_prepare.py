@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from se3t.data.qm9 import prepare
 from se3t.data.qm9.prepare import prepare_command, prepare_qm9, raw_folder, read_qm9_store, store_path, summary
 from se3t.data.qm9.splits import SPLIT_SIZES, official_splits
 from se3t.data.qm9.targets import QM9_TARGETS
-from se3t.data.store import Store, read_checksum
+from se3t.data.store import Store, read_checksum, write_store
 from se3t.errors import UserError
 
 from .raw_files import csv_text, qm9_folder, qm9_tar, qm9_zip, sdf_text, shape, values, write_zip
@@ -78,7 +80,8 @@ def test_an_empty_split_is_fine(config: QM9Data, tmp_path: Path) -> None:
     config.raw = str(qm9_zip(tmp_path / "train.zip", FIRST["train"][:4]))
     facts = summary(prepared(config))
     assert facts["sizes"] == {"train": 4, "valid": 0, "test": 0}
-    assert facts["columns"]["mu"]["mae_valid"] is facts["columns"]["mu"]["mae_test"] is None
+    assert math.isnan(facts["columns"]["mu"]["mae_valid"])
+    assert math.isnan(facts["columns"]["mu"]["mae_test"])
 
 
 def test_statistics_are_those_of_the_training_molecules_alone(config: QM9Data, tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_statistics_are_those_of_the_training_molecules_alone(config: QM9Data, t
     config.raw, config.root = str(qm9_zip(tmp_path / "no_test.zip", without_test)), str(tmp_path / "other")
     for name, row in summary(prepared(config))["columns"].items():
         assert (row["mean"], row["std"]) == (rows[name]["mean"], rows[name]["std"])
-        assert row["mae_test"] is None
+        assert math.isnan(row["mae_test"])
 
 
 def test_errors_are_in_the_units_of_table_3(config: QM9Data) -> None:
@@ -146,7 +149,7 @@ def test_a_molecule_that_cannot_be_read_is_listed_and_the_others_are_kept(config
     refused = summary(store)["refused"]
     assert [(item["mol_id"], item["identifier"]) for item in refused] == [(bad, f"gdb_{bad}"), (flat, f"gdb_{flat}")]
     assert "mol block" in refused[0]["reason"]
-    assert "no places in space" in refused[1]["reason"]
+    assert "no 3-D coordinates" in refused[1]["reason"]
 
 
 def test_nothing_at_all_that_can_be_used_is_an_error(config: QM9Data, tmp_path: Path) -> None:
@@ -207,17 +210,19 @@ def test_splits_do_not_depend_on_the_list_that_was_used(config: QM9Data, tmp_pat
 
 
 def test_a_prepared_store_is_not_made_again(config: QM9Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = prepare_qm9(config, progress=False)
+    made, path = prepare_qm9(config, progress=False), store_path(config)
     before = path.read_bytes()
     monkeypatch.setattr(prepare, "build", None)
-    assert prepare_qm9(config, progress=False) == path
+    again = prepare_qm9(config, progress=False)
+    assert (again.checksum, again.settings, again.provenance) == (made.checksum, made.settings, made.provenance)
     config.raw = None
-    assert prepare_qm9(config, progress=False) == path == store_path(config)
+    assert prepare_qm9(config, progress=False).checksum == made.checksum
     assert path.read_bytes() == before
 
 
 def test_the_same_raw_file_elsewhere_is_the_same(config: QM9Data, tmp_path: Path) -> None:
-    path = prepare_qm9(config, progress=False)
+    prepare_qm9(config, progress=False)
+    path = store_path(config)
     before = path.stat().st_mtime_ns
     config.raw = str(Path(str(config.raw)).rename(tmp_path / "other_name.zip"))
     prepare_qm9(config, progress=False)
@@ -252,8 +257,7 @@ def test_another_list_than_that_of_the_store_is_an_error(config: QM9Data, tmp_pa
 
 
 def test_a_damaged_store_is_an_error_until_forced(config: QM9Data) -> None:
-    path = prepare_qm9(config, progress=False)
-    checksum = read_checksum(path, fix="")
+    checksum, path = prepare_qm9(config, progress=False).checksum, store_path(config)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"damaged.*`se3t data prepare qm9 .*data\.raw=.*force=true`"):
         prepare_qm9(config, progress=False)
@@ -271,14 +275,9 @@ def test_a_store_of_another_version_is_an_error_until_forced(config: QM9Data, mo
     assert len(read_qm9_store(config).arrays["mol_id"]) == len(KEPT)
 
 
-def test_a_store_with_other_arrays_is_noticed(config: QM9Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = prepare.write_store
-
-    def forget(path: Path, store: Store) -> str:
-        return original(path, Store(store.kind, {"split": store.arrays["split"]}, store.settings, {}, {}))
-
-    monkeypatch.setattr(prepare, "write_store", forget)
-    prepare_qm9(config, progress=False)
+def test_a_store_with_other_arrays_is_noticed(config: QM9Data) -> None:
+    store = prepared(config)
+    write_store(store_path(config), replace(store, arrays={"split": store.arrays["split"]}))
     with pytest.raises(UserError, match=r"has no array 'bond_classes', expected another layout; make it again"):
         read_qm9_store(config)
 
@@ -374,7 +373,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(
             prepare_qm9(config, progress=False)
     assert str(caught.value).endswith(f"({os.strerror(errno.ENOSPC)}); set data.root to another folder")
     assert list(store_path(config).parent.iterdir()) == []
-    assert prepare_qm9(config, progress=False).exists()
+    assert len(prepared(config).arrays["mol_id"]) == len(KEPT)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
@@ -393,6 +392,23 @@ def test_a_disk_that_fills_while_writing_leaves_nothing_behind(config: QM9Data) 
     assert done.returncode == 0, done.stderr
     assert f"cannot write the prepared data ({os.strerror(errno.EFBIG)})" in done.stdout
     assert list(store_path(config).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("setting", ["raw", "uncharacterized"])
+def test_a_mistyped_file_leaves_no_folder_behind(config: QM9Data, setting: str) -> None:
+    with pytest.raises(UserError, match=r"nowhere: (not found|cannot be read)"):
+        prepare_qm9(replace(config, **{setting: "nowhere"}), progress=False)
+    assert not Path(config.root).exists()
+
+
+def test_the_log_says_once_what_new_data_are_made_of(config: QM9Data, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="se3t")
+    prepare_qm9(config, progress=False)
+    for words in ("1 uncharacterized molecules removed", "energies of the raw data less", f"bonds: {len(KEPT)} san"):
+        assert caplog.text.count(words) == 1
+    caplog.clear()
+    prepare_qm9(config, progress=False)
+    assert caplog.text == ""
 
 
 def test_a_root_that_is_a_file_is_named_before_the_work(config: QM9Data, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_energies_become_atomisation_energies() -> None:
 
 
 def test_only_the_four_energies_have_atoms_taken_off() -> None:
-    assert [name for name, target in QM9_TARGETS.items() if target.atom_reference] == list(ATOM_REFERENCES)
+    assert [name for name, target in QM9_TARGETS.items() if target.is_atomisation] == list(ATOM_REFERENCES)
 
 
 def test_an_element_without_a_reference_is_an_error() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import platform
 import time
 from collections import Counter
@@ -14,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from se3t import __version__
+from se3t.data.download import sha256_of
 from se3t.data.molecules.chemistry import molecules_from_blocks, rdkit_version
-from se3t.data.molecules.molecule import ARRAY_UNITS, Molecule, Refusal, pack
+from se3t.data.molecules.inputs import no_geometry
+from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, pack, take
 from se3t.data.molecules.parallel import map_chunks
+from se3t.data.store import Store, read_store, write_store
 from se3t.errors import UserError
 
-SPLITS = ("train", "valid", "test")
-"""A molecule's split is its place here."""
 UNITS = {
     **ARRAY_UNITS,
     "mol_id": "number of the molecule in its source, from 1",
@@ -30,7 +33,7 @@ UNITS = {
 }
 """The arrays of a molecule store, and the unit of each."""
 
-_FLAT = {"numbers": "num_atoms", "positions": "num_atoms", "bonds": "num_bonds", "bond_classes": "num_bonds"}
+_LOG = logging.getLogger(__name__)
 _LISTED = 5  # refused molecules that a summary names
 
 
@@ -111,7 +114,7 @@ def build(
     if len(twice := numbers[1:][np.diff(numbers) == 0]):
         raise UserError(f"molecule {twice[0]} is there twice in the raw data, expected every number once")
     return Built(
-        arrays=_sorted_by_number(arrays),
+        arrays=take(arrays, np.argsort(arrays["mol_id"], kind="stable")),
         refused=[{"mol_id": number, "identifier": item.identifier, "reason": item.reason} for number, item in refused],
         methods=dict(sorted(sum((chunk.methods for chunk in chunks), Counter()).items())),
         seconds=time.perf_counter() - begin,
@@ -136,8 +139,8 @@ def chunk_of(
 
 
 def _in_space(outcome: Molecule | Refusal) -> Molecule | Refusal:
-    if isinstance(outcome, Molecule) and not outcome.is_3d:
-        return Refusal(outcome.identifier, "its atoms have no places in space (a drawing, or all at one point)")
+    if isinstance(outcome, Molecule) and (reason := no_geometry(outcome)):
+        return Refusal(outcome.identifier, reason)
     return outcome
 
 
@@ -154,20 +157,6 @@ def _chunk(
     arrays["targets"] = np.where(known, targets, 0.0)
     arrays["known"] = known.astype(np.uint8)
     return Chunk(arrays, refused, Counter(molecule.method for _, molecule, _ in kept), last)
-
-
-def _sorted_by_number(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    order = np.argsort(arrays["mol_id"], kind="stable")
-    if (order == np.arange(len(order))).all():
-        return arrays
-
-    def rows(lengths: np.ndarray) -> np.ndarray:
-        ends, new = np.cumsum(lengths, dtype=np.int64), lengths[order].astype(np.int64)
-        shift = (ends - lengths)[order] - (np.cumsum(new) - new)  # from the new place of a molecule to its old one
-        return np.arange(new.sum()) + np.repeat(shift, new)
-
-    places = {length: rows(arrays[length]) for length in set(_FLAT.values())}
-    return {name: array[places[_FLAT[name]] if name in _FLAT else order] for name, array in arrays.items()}
 
 
 # --- what is printed ------------------------------------------------------------------------------------------
@@ -194,7 +183,12 @@ def split_sizes(split: np.ndarray) -> dict[str, int]:
     return dict(zip(SPLITS, np.bincount(split, minlength=len(SPLITS)).tolist(), strict=True))
 
 
-def trivial_errors(values: np.ndarray, known: np.ndarray, split: np.ndarray) -> dict[str, float | None]:
+def mean_error(train: np.ndarray, values: np.ndarray) -> float:
+    """Mean absolute error, on ``values``, of predicting the mean of ``train``; NaN where either is empty."""
+    return float(np.abs(values - train.mean()).mean()) if len(train) and len(values) else math.nan
+
+
+def trivial_errors(values: np.ndarray, known: np.ndarray, split: np.ndarray) -> dict[str, float]:
     """What predicting the mean of the training split reaches on a column.
 
     Args:
@@ -203,27 +197,72 @@ def trivial_errors(values: np.ndarray, known: np.ndarray, split: np.ndarray) -> 
         split: ``[molecule]``, index into ``SPLITS``.
 
     Returns:
-        ``mean`` and ``std`` (root mean square deviation) on train, ``mae_valid`` and ``mae_test``; None where there is
+        ``mean`` and ``std`` (root mean square deviation) on train, ``mae_valid`` and ``mae_test``; NaN where there is
         no value to take it from. The numbers depend on no other split.
     """
     train, valid, test = (values[(split == number) & known.astype(bool)] for number in range(len(SPLITS)))
-    if not len(train):
-        return {"mean": None, "std": None, "mae_valid": None, "mae_test": None}
-    mean = float(train.mean())
-
-    def error(part: np.ndarray) -> float | None:
-        return float(np.abs(part - mean).mean()) if len(part) else None
-
-    return {"mean": mean, "std": float(train.std()), "mae_valid": error(valid), "mae_test": error(test)}
+    mean, std = (float(train.mean()), float(train.std())) if len(train) else (math.nan, math.nan)
+    return {"mean": mean, "std": std, "mae_valid": mean_error(train, valid), "mae_test": mean_error(train, test)}
 
 
-def refusals_in_words(refused: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The first refused molecules with their reasons, a line each, and how many more there are."""
+def in_words(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What else to know of a store, a line each: notes, how bonds were found, the first refused molecules and why.
+
+    Args:
+        facts: provenance of the store, or its summary.
+    """
+    yield from facts["notes"]
+    yield "bonds: " + ", ".join(f"{count:,} {method}" for method, count in facts["methods"].items())
+    refused = facts["refused"]
+    yield f"refused: {len(refused):,}"
     for item in refused[:_LISTED]:
         name = f" ({item['identifier']})" if item["identifier"] else ""
-        yield f"molecule {item['mol_id']}{name}: {item['reason']}"
+        yield f"  molecule {item['mol_id']}{name}: {item['reason']}"
     if len(refused) > _LISTED:
-        yield f"and {len(refused) - _LISTED} more, listed in the provenance of the store"
+        yield f"  and {len(refused) - _LISTED} more, listed in the provenance of the store"
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+def save(path: Path, store: Store) -> Store:
+    """Write a new store, say in the log what it is made of, and return it."""
+    write_store(path, store)
+    for line in (*in_words(store.provenance), f"store: {path}"):
+        _LOG.info("%s", line)
+    return store
+
+
+def load(path: Path, kind: str, *, fix: str, columns: Sequence[str] | None = None) -> Store:
+    """Read and verify a store of molecules.
+
+    Args:
+        path: the file.
+        kind: the kind expected.
+        fix: the command that makes it anew.
+        columns: those it must have; None for any.
+
+    Raises:
+        UserError: it is missing, damaged or of another version or layout.
+    """
+    store = read_store(path, kind, fix=fix)
+    missing, found = sorted(set(UNITS) - set(store.arrays)), store.settings.get("columns")
+    if missing or columns not in (None, found):
+        what = f"no array {missing[0]!r}" if missing else f"columns {found}"
+        raise UserError(f"{path}: has {what}, expected another layout; make it again with `{fix}`")
+    return store
+
+
+def checksum_of(path: Path) -> str:
+    """SHA-256 of a raw file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def make_folder(folder: Path) -> None:

@@ -35,7 +35,6 @@ from se3t.data.molecules.readers import XYZRecord
 if TYPE_CHECKING:
     from rdkit import Chem
 
-METHODS = ("sanitised", "kekulised", "perceived", "reconnected", "connectivity", "smiles")
 _MAX_PERCEPTION_STEPS = 50_000  # about a quarter of a second
 _MAX_MATCHES = 64  # ways to lay a SMILES onto a geometry that are compared
 _MAX_ATOMS_WITHOUT_BONDS = 500  # pairs of atoms are looked at one by one

@@ -8,16 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from se3t.data.molecules.building import mean_error
+from se3t.data.molecules.molecule import SPLITS, take
 from se3t.data.store import Store, read_checksum
 from se3t.errors import UserError, did_you_mean
-
-SPLITS = ("train", "valid", "test")
-"""A split's place is its code in a store."""
-PER_MOLECULE, PER_ATOM, PER_BOND = (
-    ("num_atoms", "num_bonds", "mol_id", "split", "targets", "known"),
-    ("numbers", "positions"),
-    ("bonds", "bond_classes"),
-)
 
 
 @dataclass(frozen=True)
@@ -91,12 +85,11 @@ def recorded_checksum(config: Any) -> str | None:
 
 
 def _qm9(config: Any, target: str, progress: bool) -> PropertyData:
-    from se3t.data.qm9.prepare import prepare_qm9, read_qm9_store
+    from se3t.data.qm9.prepare import prepare_qm9
     from se3t.data.qm9.splits import SPLIT_SIZES
     from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
 
-    prepare_qm9(config, progress=progress)
-    store = read_qm9_store(config)
+    store = prepare_qm9(config, progress=progress)
     known = QM9_TARGETS[target]
     column = store.arrays["targets"][:, store.settings["columns"].index(target)]
     found = in_table_units(known, column, store.arrays)
@@ -105,10 +98,9 @@ def _qm9(config: Any, target: str, progress: bool) -> PropertyData:
 
 
 def _own(config: Any, column: str | None, progress: bool) -> PropertyData:
-    from se3t.data.molecules.own import prepare_molecules, read_molecules_store
+    from se3t.data.molecules.own import prepare_molecules
 
-    prepare_molecules(config, progress=progress)
-    store = read_molecules_store(config)
+    store = prepare_molecules(config, progress=progress)
     columns = list(store.settings["columns"])
     if column is None:
         raise UserError(f"task.column: which one? The table has: {', '.join(columns)}; add task.column=…")
@@ -122,7 +114,7 @@ def _own(config: Any, column: str | None, progress: bool) -> PropertyData:
 
 def _select(config: Any, store: Store, values: np.ndarray, known: np.ndarray) -> dict[str, Any]:
     """Molecules whose value is known, as many of each split as were asked for."""
-    chosen = np.zeros(len(values), dtype=bool)
+    chosen: list[np.ndarray] = []
     for code, split in enumerate(SPLITS):
         members = np.flatnonzero((store.arrays["split"] == code) & known)
         if len(members) == 0 and split != "test":
@@ -132,33 +124,17 @@ def _select(config: Any, store: Store, values: np.ndarray, known: np.ndarray) ->
             )
         limit = getattr(config, f"num_{split}")
         # A choice that does not follow the size of the molecules, as their numbers do.
-        members = np.random.RandomState(0).permutation(members)[:limit]
-        chosen[members] = True
-    arrays = take(store.arrays, chosen)
+        chosen.append(np.random.RandomState(0).permutation(members)[:limit])
+    places = np.sort(np.concatenate(chosen))
+    arrays = take(store.arrays, places)
     splits = {split: np.flatnonzero(arrays["split"] == code) for code, split in enumerate(SPLITS)}
     return {
         "kind": store.kind,
         "arrays": arrays,
-        "values": values[chosen],
+        "values": values[places],
         "splits": splits,
         "checksum": store.checksum,
     }
-
-
-def take(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """The flat arrays of some molecules.
-
-    Args:
-        arrays: of many molecules.
-        chosen: ``[molecule]`` which, as booleans.
-    """
-    of_atom, of_bond = (np.repeat(chosen, arrays[name]) for name in ("num_atoms", "num_bonds"))
-    masks = {
-        **dict.fromkeys(PER_MOLECULE, chosen),
-        **dict.fromkeys(PER_ATOM, of_atom),
-        **dict.fromkeys(PER_BOND, of_bond),
-    }
-    return {name: array[masks[name]] for name, array in arrays.items()}
 
 
 def composition(arrays: Mapping[str, np.ndarray], elements: tuple[int, ...]) -> np.ndarray:
@@ -187,6 +163,6 @@ def baseline_errors(data: PropertyData, elements: tuple[int, ...], split: str) -
     weights = np.linalg.lstsq(counts[train], data.values[train], rcond=None)[0]
     truth = data.values[members]
     return {
-        "mean": (float(np.abs(truth - data.values[train].mean()).mean()),),
+        "mean": (mean_error(data.values[train], truth),),
         "composition": (float(np.abs(truth - counts[members] @ weights).mean()),),
     }

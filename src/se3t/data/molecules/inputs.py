@@ -179,8 +179,7 @@ def _entry(record: _Record) -> Entry:
     if isinstance(found, Refusal):
         lacking = "; are all hydrogen atoms in the file?" if record.kind == "xyz" else ""
         return replace(entry, problem=found.reason + lacking, embedded=False)
-    problem = _problem(found) or (_lacks_hydrogens(record.content) if record.kind == "sdf" else "")
-    if problem:
+    if problem := problem_of(found, record.content if record.kind == "sdf" else ""):
         return replace(entry, problem=problem, embedded=False)
     return replace(entry, molecule=found, notes=tuple(_notes(found, record.kind)))
 
@@ -194,14 +193,31 @@ def _built(kind: str, content: Any, identifier: str) -> Molecule | Refusal:
     return molecules_from_xyz([content])[0]
 
 
-def _problem(molecule: Molecule) -> str:
-    positions = molecule.positions
-    if not molecule.is_3d or (len(molecule) > 1 and np.ptp(positions, axis=0).max() == 0):
-        return "no 3-D coordinates (a drawing, or all atoms at one place)"
-    distance = _smallest_distance(positions)
+def problem_of(molecule: Molecule, block: str = "") -> str:
+    """Why a molecule as it stands in its file can be no input of a model, in a few words; or nothing.
+
+    Args:
+        molecule: what was made of it.
+        block: its mol block, if it has one.
+    """
+    if reason := no_geometry(molecule):
+        return reason
+    distance = _smallest_distance(molecule.positions)
     if distance < _CLOSEST:
         return f"two atoms are {distance:.2f} angstrom apart: not a geometry of a molecule"
+    return _lacks_hydrogens(block) if block else ""
+
+
+def no_geometry(molecule: Molecule) -> str:
+    """That a molecule has no places in space, or nothing."""
+    if not molecule.is_3d or (len(molecule) > 1 and np.ptp(molecule.positions, axis=0).max() == 0):
+        return "no 3-D coordinates (a drawing, or all atoms at one place)"
     return ""
+
+
+def charge_of(molecule: Molecule) -> str:
+    """That a molecule has a total charge, which no model sees, or nothing."""
+    return f"total charge {molecule.charge:+d}: predictions are for neutral molecules" if molecule.charge else ""
 
 
 def _lacks_hydrogens(block: str) -> str:

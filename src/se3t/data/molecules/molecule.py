@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 BOND_CLASSES = ("single", "double", "triple", "aromatic")
 """A bond's class is its place here."""
+SPLITS = ("train", "valid", "test")
+"""A molecule's split is its place here."""
 ARRAY_UNITS = {
     "num_atoms": "atoms",
     "num_bonds": "bonds",
@@ -18,6 +20,8 @@ ARRAY_UNITS = {
     "bond_classes": ", ".join(f"{number} {name}" for number, name in enumerate(BOND_CLASSES)),
 }
 """The arrays of :func:`pack`, and the unit of each."""
+
+_LENGTHS = {"numbers": "num_atoms", "positions": "num_atoms", "bonds": "num_bonds", "bond_classes": "num_bonds"}
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,20 @@ def pack(molecules: Sequence[Molecule]) -> dict[str, np.ndarray]:
         "bonds": joined([molecule.bonds for molecule in molecules], (2,), np.uint16),
         "bond_classes": joined([molecule.bond_classes for molecule in molecules], (), np.uint8),
     }
+
+
+def take(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """The flat arrays of some molecules, in any order.
+
+    Args:
+        arrays: those of :func:`pack`, and any others of one row a molecule.
+        chosen: ``[molecule]`` their places, as integers.
+    """
+
+    def rows(lengths: np.ndarray) -> np.ndarray:
+        ends, new = np.cumsum(lengths, dtype=np.int64), lengths[chosen].astype(np.int64)
+        shift = (ends - lengths)[chosen] - (np.cumsum(new) - new)  # from the new place of a molecule to its old one
+        return np.arange(new.sum()) + np.repeat(shift, new)
+
+    places = {name: rows(arrays[name]) for name in set(_LENGTHS.values())}
+    return {name: array[places[_LENGTHS[name]] if name in _LENGTHS else chosen] for name, array in arrays.items()}

@@ -17,20 +17,26 @@ from typing import Any
 import numpy as np
 
 from se3t.config import MoleculesData
-from se3t.data.download import sha256_of
 from se3t.data.molecules.building import (
     UNITS,
+    Chunk,
     Record,
     build,
-    chunk_from_blocks,
+    checksum_of,
+    chunk_of,
+    load,
     make_folder,
     provenance,
+    save,
     split_sizes,
     trivial_errors,
 )
+from se3t.data.molecules.chemistry import molecules_from_blocks
+from se3t.data.molecules.inputs import charge_of, problem_of
+from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.readers import Table, iter_sdf, read_table
 from se3t.data.progress import progress_bar
-from se3t.data.store import Store, read_store, write_store
+from se3t.data.store import Store
 from se3t.errors import UserError
 
 KIND = "molecules"
@@ -55,8 +61,8 @@ def prepare_command(config: Any, force: bool = False) -> str:
     return " ".join(["se3t data prepare molecules", *words, *(["force=true"] if force else [])])
 
 
-def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -> Path:
-    """Return the store of the molecules, making it first where it is missing.
+def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -> Store:
+    """The store of the molecules; where it is missing it is made first, and the log says of what.
 
     Args:
         config: a ``se3t.config.MoleculesData``, or an OmegaConf node with its fields.
@@ -64,7 +70,7 @@ def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -
         force: make it even where a store exists, and replace it.
 
     Returns:
-        Path of a store that was verified, or just written.
+        What is in the store at :func:`store_path`, verified or just written.
 
     Raises:
         UserError: the files are missing, damaged, do not fit each other or hold no number; a damaged store (and no
@@ -73,11 +79,10 @@ def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -
     source = _Source.of(config)
     path = _path(config, source)
     if path.exists() and not force:
-        _read(config, path)
-        return path
-    make_folder(path.parent)
-    write_store(path, _make_store(config, source, progress))
-    return path
+        return _read(config, path)
+    columns = _columns(source)
+    make_folder(path.parent)  # before the work, and not before a look at what was given
+    return save(path, _make_store(config, source, columns, progress))
 
 
 def read_molecules_store(config: Any) -> Store:
@@ -132,7 +137,7 @@ class _Source:
             what = "holds no .sdf file" if path.is_dir() else "no such .sdf file" if path.exists() else "not found"
             raise UserError(f"data.raw={config.raw}: {what}; expected {_EXPECTED}")
         files = [file for file in (sdf, table) if file is not None]
-        return cls(path.resolve().stem, sdf, table, {file.name: _checksum(file) for file in files})
+        return cls(path.resolve().stem, sdf, table, {file.name: checksum_of(file) for file in files})
 
 
 def _only(folder: Path, suffix: str) -> Path | None:
@@ -141,13 +146,6 @@ def _only(folder: Path, suffix: str) -> Path | None:
         names = ", ".join(path.name for path in found)
         raise UserError(f"data.raw={folder}: holds {len(found)} {suffix} files ({names}); expected {_EXPECTED}")
     return found[0] if found else None
-
-
-def _checksum(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _path(config: Any, source: _Source) -> Path:
@@ -161,11 +159,7 @@ def _split_settings(config: Any) -> dict[str, Any]:
 
 
 def _read(config: Any, path: Path) -> Store:
-    fix = prepare_command(config, force=path.exists())
-    store = read_store(path, KIND, fix=fix)
-    if missing := sorted(set(UNITS) - set(store.arrays)):
-        raise UserError(f"{path}: has no array {missing[0]!r}, expected another layout; make it again with `{fix}`")
-    return store
+    return load(path, KIND, fix=prepare_command(config, force=path.exists()))
 
 
 def _open(path: Path) -> TextIOBase:
@@ -218,7 +212,7 @@ def _columns(source: _Source) -> _Columns:
 def _table_of_fields(names: Sequence[str], rows: Sequence[dict[str, str]]) -> Table:
     """Data fields under the rules of a CSV table: a column is one of numbers if all its cells are numbers or empty."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([names, *([row.get(name, "") for name in names] for row in rows)])
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([names, *([row.get(name, "") for name in names] for row in rows)])
     text.seek(0)
     return read_table(text, name="data fields")
 
@@ -289,11 +283,23 @@ def _records(source: _Source, values: np.ndarray) -> Iterator[Record]:
             yield Record(place + 1, item.identifier, item.block, tuple(values[place].tolist()))
 
 
-def _make_store(config: Any, source: _Source, progress: bool) -> Store:
-    columns = _columns(source)
+def _chunk(records: list[Record]) -> list[Chunk]:
+    """Molecules under the rules of :func:`se3t.training.predict.predict`: no model learns from what it would refuse."""
+    outcomes = molecules_from_blocks([(record.identifier, record.text) for record in records])
+    checked = [_checked(outcome, record.text) for outcome, record in zip(outcomes, records, strict=True)]
+    return [chunk_of(records, checked, [record.values for record in records])]
+
+
+def _checked(outcome: Molecule | Refusal, block: str) -> Molecule | Refusal:
+    if isinstance(outcome, Molecule) and (reason := problem_of(outcome, block) or charge_of(outcome)):
+        return Refusal(outcome.identifier, reason)
+    return outcome
+
+
+def _make_store(config: Any, source: _Source, columns: _Columns, progress: bool) -> Store:
     with progress_bar(progress, f"molecules of {source.sdf.name}", len(columns.values)) as advance:
         records = _records(source, columns.values)
-        built = build(chunk_from_blocks, records, len(columns.names), workers=config.workers, advance=advance)
+        built = build(_chunk, records, len(columns.names), workers=config.workers, advance=advance)
     if not len(built.arrays["mol_id"]):
         reason = built.refused[0]["reason"]
         raise UserError(f"{source.sdf}: none of its molecules can be used (the first: {reason}); nothing was written")

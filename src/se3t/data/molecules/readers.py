@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ _NUMBER_OF = {symbol: number for number, symbol in enumerate(ELEMENTS, start=1)}
 _NO_VALUE = frozenset(("", "nan", "na"))
 _FIELD_NAME = re.compile(r">.*?<([^>]*)>")
 _CHARGE = re.compile(r"\bcharge\s*=\s*\"?([+-]?\d+)", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"')
 _QM9_HEADER = re.compile(r"gdb\s+\d+\s")
 
 
@@ -182,6 +183,8 @@ def read_table(
 ) -> Table:
     """Read a CSV file whose first line names its columns. Every number is the float64 nearest to what is written.
 
+    Cells are separated by commas, semicolons or tabs: by what is there most often in the first line, out of quotes.
+
     Args:
         source: the file, or its lines.
         name: what to call it in an error; by default its path.
@@ -323,8 +326,11 @@ def _shown(line: str) -> str:
 
 
 def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None, numeric: Sequence[str]) -> Table:
-    reader = csv.reader(stream, strict=True)
+    reader, rest = csv.reader([]), iter(stream)
     try:
+        first = next(rest, "")
+        delimiter = max(",;\t", key=_QUOTED.sub("", first).count)
+        reader = csv.reader(chain([first], rest), delimiter=delimiter, strict=True)
         header = [cell.strip() for cell in next(reader, [])]
         chosen = _chosen(header, name, columns, numeric)
         places = [header.index(column) for column in chosen]
@@ -352,7 +358,7 @@ def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None,
 
 def _chosen(header: list[str], name: str, columns: Sequence[str] | None, numeric: Sequence[str]) -> list[str]:
     if not any(header):
-        raise UserError(f"{name}: its first line is empty, expected the names of its columns, separated by commas")
+        raise UserError(f"{name}: its first line is empty, expected the names of its columns, such as name,gap")
     repeated = [title for title in header if header.count(title) > 1]
     if repeated:
         raise UserError(f"{name}: column {repeated[0]!r} is there more than once, expected different names")

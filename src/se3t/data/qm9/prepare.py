@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config import TARGETS
-from se3t.data.download import download, sha256_of
+from se3t.data.download import download
 from se3t.data.molecules.building import (
     UNITS,
     Record,
     build,
+    checksum_of,
     chunk_from_blocks,
+    load,
     make_folder,
     provenance,
+    save,
     split_sizes,
     trivial_errors,
 )
@@ -27,7 +30,7 @@ from se3t.data.qm9.raw import RawFiles, chunk_from_xyz, find_raw, iter_records
 from se3t.data.qm9.sources import RAW_SOURCES
 from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_SIZES, official_splits, read_ids
 from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
-from se3t.data.store import Store, read_store, write_store
+from se3t.data.store import Store
 from se3t.errors import UserError
 
 KIND = "qm9"
@@ -56,8 +59,8 @@ def prepare_command(config: Any, force: bool = False) -> str:
     return " ".join(["se3t data prepare qm9", *words, *(["force=true"] if force else [])])
 
 
-def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Path:
-    """Return the store of QM9, making it first where it is missing: from ``data.raw``, else from a download.
+def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Store:
+    """The store of QM9; where it is missing it is made first, of ``data.raw`` or a download, and the log says how.
 
     Args:
         config: a ``se3t.config.QM9Data``, or an OmegaConf node with its fields.
@@ -65,7 +68,7 @@ def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Path
         force: make it even where a store exists, and replace it.
 
     Returns:
-        Path of a store that was verified, or just written.
+        What is in the store at :func:`store_path`, verified or just written.
 
     Raises:
         UserError: raw data that are missing, damaged, or others than those of the store; a damaged store (and no
@@ -73,12 +76,13 @@ def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Path
     """
     path = store_path(config)
     if path.exists() and not force:
-        _require_same_inputs(config, read_qm9_store(config))
-        return path
-    make_folder(path.parent)  # before the work, not after it
-    inputs = _Inputs.of(config, _find_or_download(config, progress))
-    write_store(path, _make_store(inputs, config.workers, progress))
-    return path
+        store = read_qm9_store(config)
+        _require_same_inputs(config, store)
+        return store
+    raw = _downloaded(config, progress) if config.raw is None else find_raw(Path(config.raw).expanduser())
+    inputs = _Inputs.of(config, raw)
+    make_folder(path.parent)  # before the work, and not before a look at what was given
+    return save(path, _make_store(inputs, config.workers, progress))
 
 
 def read_qm9_store(config: Any) -> Store:
@@ -88,13 +92,7 @@ def read_qm9_store(config: Any) -> Store:
         UserError: it is missing, damaged or of another version; the message says which command makes it.
     """
     path = store_path(config)
-    fix = prepare_command(config, force=path.exists())
-    store = read_store(path, KIND, fix=fix)
-    missing = sorted(set(UNITS) - set(store.arrays))
-    if missing or store.settings.get("columns") != list(TARGETS):
-        what = f"no array {missing[0]!r}" if missing else f"columns {store.settings.get('columns')}"
-        raise UserError(f"{path}: has {what}, expected another layout; make it again with `{fix}`")
-    return store
+    return load(path, KIND, fix=prepare_command(config, force=path.exists()), columns=list(TARGETS))
 
 
 def summary(store: Store) -> dict[str, Any]:
@@ -149,7 +147,7 @@ class _Inputs:
 
     @classmethod
     def of(cls, config: Any, raw: RawFiles) -> _Inputs:
-        checksums = {path.name: _checksum(path) for path in raw.files}
+        checksums = {path.name: checksum_of(path) for path in raw.files}
         beside = raw.path.with_name("uncharacterized.txt")
         if beside.is_file():
             unread = "" if config.uncharacterized is None else ", which comes before data.uncharacterized"
@@ -198,21 +196,13 @@ def _list_settings(ids: Iterable[int]) -> dict[str, Any]:
     return {"count": len(numbers), "sha256": hashlib.sha256(" ".join(map(str, numbers)).encode()).hexdigest()}
 
 
-def _checksum(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _find_or_download(config: Any, progress: bool) -> RawFiles:
-    if config.raw is not None:
-        return find_raw(Path(config.raw).expanduser())
+def _downloaded(config: Any, progress: bool) -> RawFiles:
+    make_folder(store_path(config).parent)
     folder = raw_folder(config)
     for source in RAW_SOURCES:
         path = folder / source.name
         if path.is_file():
-            found = _checksum(path)
+            found = checksum_of(path)
             if source.sha256 not in (None, found):
                 raise UserError(
                     f"{path}: has checksum {found[:12]}…, expected {source.sha256[:12]}…, the published one; remove it "

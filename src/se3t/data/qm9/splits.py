@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from se3t.data.molecules.molecule import SPLITS
 from se3t.errors import UserError
 
 NUM_MOLECULES = 133_885
-SPLITS = ("train", "valid", "test")
-"""A molecule's split is its place here."""
-SPLIT_SIZES = {"train": 100_000, "valid": 17_748, "test": 13_083}
+SPLIT_SIZES = dict(zip(SPLITS, (100_000, 17_748, 13_083), strict=True))
 NO_SPLIT = 255
 PACKAGED_LIST = Path(__file__).with_name("uncharacterized.txt")
 

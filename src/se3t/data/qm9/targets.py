@@ -37,7 +37,7 @@ class Target:
         unit_raw: unit of the raw files and of the store.
         unit: unit of Table 3, in which errors are given.
         factor: one ``unit_raw`` in ``unit``.
-        atom_reference: column of ``ATOM_REFERENCES`` that is taken off, for atomisation energies; else None.
+        is_atomisation: whether the energies of the single atoms (``ATOM_REFERENCES``) are taken off.
     """
 
     name: str
@@ -47,12 +47,11 @@ class Target:
     unit_raw: str
     unit: str
     factor: float = 1.0
-    atom_reference: str | None = None
+    is_atomisation: bool = False
 
 
 def _energy(name: str, symbol: str, label: str, column_csv: str = "", atoms: bool = False) -> Target:
-    reference = name if atoms else None
-    return Target(name, symbol, label, column_csv or name, "hartree", "meV", HARTREE_TO_MEV, reference)
+    return Target(name, symbol, label, column_csv or name, "hartree", "meV", HARTREE_TO_MEV, atoms)
 
 
 _ALL = (
@@ -90,9 +89,9 @@ def in_table_units(target: Target, values: np.ndarray, arrays: Mapping[str, np.n
     Raises:
         KeyError: for an element without a reference; QM9 has none.
     """
-    if target.atom_reference is None:
+    if not target.is_atomisation:
         return target.factor * values
-    references = ATOM_REFERENCES[target.atom_reference]
+    references = ATOM_REFERENCES[target.name]
     by_number = np.array([references.get(number, np.nan) for number in range(256)])
     owner = np.repeat(np.arange(len(values)), arrays["num_atoms"])
     atoms = np.bincount(owner, weights=by_number[arrays["numbers"]], minlength=len(values))
