@@ -13,6 +13,7 @@ class UserError(ValueError):
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A closing clause for an error about an unknown ``word``: the nearest choice, and all of them."""
     known = sorted(choices)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    near = [name for name in known if name.lower() == word.lower()]
+    near = near or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}known: {', '.join(known)}"

@@ -33,6 +33,7 @@ _CASES = [
     ("train --resume", ["--resume:", "write resume=true"]),
     ("train model=tnf", ["model=tnf", "did you mean 'tfn'?", "known: deepset, linear"]),
     ("train experiment=qm9 preset=quick", ["experiment 'qm9' has no such preset", "known: fast, paper, released"]),
+    ("train experiment=QM9", ["experiment=QM9", "did you mean 'qm9'?"]),
     ("train experiment=qm9 task=homoo", ["task=homoo", "did you mean 'homo'?"]),
     ("train task=homo", ["data=nbody: task property needs data=qm9", "experiment=qm9"]),
     ("train data=molecules", ["data=molecules: task nbody needs data=nbody"]),
