@@ -62,13 +62,12 @@ GRAPHS = ("bonds", "complete", "radius")
 
 
 @dataclass
-class QM9Data:
-    """QM9: about 134,000 molecules of up to nine heavy atoms with twelve properties (``se3t.data.qm9``)."""
+class _Molecules:
+    """What all data sets of molecules have."""
 
-    name: str = "qm9"
+    name: str = ""
     root: str = "data"  # folder of the prepared stores
-    raw: str | None = None  # downloaded file, or its folder; null: a prepared store, else download
-    uncharacterized: str | None = None  # list of molecules to leave out; null: beside the raw file, else the own list
+    raw: str | None = None
     graph: str = choice(*GRAPHS)
     radius: float = number(5.0, above=0)  # angstrom, of graph=radius
     num_train: int | None = number(None, at_least=1)  # only so many molecules of the split; null: all
@@ -78,21 +77,24 @@ class QM9Data:
 
 
 @dataclass
-class MoleculesData:
-    """Molecules of your own: an SDF file and a CSV table, or an SDF file with data fields."""
+class QM9Data(_Molecules):
+    """QM9: about 134,000 molecules of up to nine heavy atoms with twelve properties (``se3t.data.qm9``).
+
+    ``raw`` is a downloaded file, or its folder; null: the prepared store, else a download.
+    """
+
+    name: str = "qm9"
+    uncharacterized: str | None = None  # list of molecules to leave out; null: beside the raw file, else the own list
+
+
+@dataclass
+class MoleculesData(_Molecules):
+    """Molecules of your own. ``raw`` is a folder with one .sdf and at most one .csv file, or an .sdf file."""
 
     name: str = "molecules"
-    root: str = "data"
-    raw: str | None = None  # folder with one .sdf and at most one .csv, or an .sdf file
-    graph: str = choice(*GRAPHS)
-    radius: float = number(5.0, above=0)
     valid_fraction: float = number(0.1, above=0, at_most=0.5)
     test_fraction: float = number(0.1, at_least=0, at_most=0.5)
     split_seed: int = number(0, at_least=0)  # of the random split
-    num_train: int | None = number(None, at_least=1)
-    num_valid: int | None = number(None, at_least=1)
-    num_test: int | None = number(None, at_least=1)
-    workers: int | None = number(None, at_least=1)
 
 
 # --- models -------------------------------------------------------------------------------------------------
