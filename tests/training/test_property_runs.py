@@ -15,9 +15,10 @@ import pytest
 import torch
 from torch import nn
 
-from data.molecules.parts import property_data, without
-from se3t.config import Config, DeepSetModel, OptimConfig, QM9Data, SE3TransformerModel, TrainerConfig
+from data.molecules.parts import crowd, property_data, split_words, without, write
+from se3t.config import TARGETS, Config, DeepSetModel, OptimConfig, QM9Data, SE3TransformerModel, TrainerConfig
 from se3t.config import PropertyTask as PropertyTaskConfig
+from se3t.data.qm9.prepare import store_path
 from se3t.errors import UserError
 from se3t.models import build_model
 from se3t.reporting.properties import parse_record
@@ -278,3 +279,26 @@ def test_two_processes_take_the_step_and_measure_the_errors_of_one(tmp_path: Pat
     for name in ("loss", "mae", "relative_mae", "equivariance_error"):
         assert measured[name] == pytest.approx(expected[name], rel=1e-6, abs=1e-12), name
     np.testing.assert_allclose(measured["mae"], lines_of(alone, "valid")[0]["mae"], rtol=1e-6)
+
+
+# --- data that have changed -------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_reported_for_its_own_data_alone(tmp_path: Path) -> None:
+    data = QM9Data(root=str(tmp_path / "data"))
+    config = replace(
+        small_config(tmp_path / "runs", max_steps=2),
+        data=data,
+        task=PropertyTaskConfig(inputs="atoms_positions"),
+        model=DeepSetModel(width=8),
+    )
+    numbers = [float(number) for number in range(9)]
+    words = split_words({"train": 6, "valid": 3})
+    write(store_path(data), crowd(9), words, dict.fromkeys(TARGETS, numbers))
+    result = train(config)
+    before = result.read_bytes()
+    assert train(config) == result
+    write(store_path(data), crowd(9), words, dict.fromkeys(TARGETS, [*numbers[:-1], 7.5]))
+    with pytest.raises(UserError, match="this run has finished on data with checksum .* and the data now have"):
+        train(config)
+    assert result.read_bytes() == before
