@@ -298,7 +298,7 @@ def test_a_finished_run_is_reported_for_its_own_data_alone(tmp_path: Path) -> No
     result = train(config)
     before = result.read_bytes()
     assert train(config) == result
-    write(store_path(data), crowd(9), words, dict.fromkeys(TARGETS, [*numbers[:-1], 7.5]))
-    with pytest.raises(UserError, match="this run has finished on data with checksum .* and the data now have"):
+    write(store_path(data), crowd(9), words, {key: [*numbers[:-1], 7.5] for key in TARGETS})
+    with pytest.raises(UserError, match=r"this run has finished on data with checksum .* and the data now have"):
         train(config)
     assert result.read_bytes() == before
