@@ -15,7 +15,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,6 +150,43 @@ def read_checksum(path: Path, *, fix: str) -> str:
             return str(file.attrs["sha256"])
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
+
+
+def read_hdf5(
+    source: Path | BytesIO, name: str, required: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Arrays of an HDF5 file that this program did not write.
+
+    Args:
+        source: the file, or its bytes.
+        name: what to call it in an error.
+        required: datasets to read.
+        optional: more of them, left out of the result where the file has none.
+
+    Returns:
+        Arrays by name.
+
+    Raises:
+        UserError: the file is damaged or no HDF5, or has no such dataset.
+    """
+    import h5py
+
+    try:
+        with h5py.File(source, "r") as file:
+            found = sorted(file)
+            wanted = [key for key in (*required, *optional) if isinstance(file.get(key), h5py.Dataset)]
+            arrays = {key: np.asarray(file[key][()]) for key in wanted}
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise UserError(
+            f"{name}: cannot be read as HDF5 ({_first_line(error)}); it is damaged, cut short or a file of another "
+            "kind; get it again"
+        ) from error
+    for key in required:
+        if key not in arrays:
+            raise UserError(
+                f"{name}: has no dataset {key!r}, expected {' and '.join(required)}, found {', '.join(found) or 'none'}"
+            )
+    return arrays
 
 
 def _canonical(value: Any) -> bytes:

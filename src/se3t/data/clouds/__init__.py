@@ -1,0 +1,1 @@
+"""Labelled point clouds: what ScanObjectNN and its synthetic stand-in have in common."""

@@ -1,0 +1,161 @@
+"""Prepared point clouds with their labels and splits, in memory. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from se3t.data.clouds.baselines import accuracies, majority, nearest_centroid
+from se3t.data.clouds.objects import TEST, TRAIN, stratified_split
+from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL
+from se3t.data.store import Store, read_checksum
+from se3t.errors import UserError
+
+
+@dataclass(frozen=True)
+class CloudData:
+    """Labelled objects.
+
+    Attributes:
+        kind: of the store: "scanobjectnn" or "shapes15".
+        points: ``[object, point, 3]`` float32, each object centred and scaled to the unit sphere.
+        labels: ``[object]`` int64, index into ``classes``.
+        splits: numbers of the objects of "train", "valid" and "test", ascending.
+        classes: their names.
+        up_axis: which coordinate is the height: 0 x, 1 y, 2 z.
+        variant: which objects these are, in words for tables.
+        synthetic: whether they were generated.
+        checksum: of the store.
+        official: objects of "train" (validation included) and "test" in the published files, where it is known.
+    """
+
+    kind: str
+    points: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    splits: Mapping[str, np.ndarray] = field(repr=False)
+    classes: tuple[str, ...]
+    up_axis: int
+    variant: str
+    synthetic: bool
+    checksum: str
+    official: Mapping[str, int]
+
+
+def load_clouds(config: Any, progress: bool = True) -> CloudData:
+    """The data that a configuration names; what is missing is prepared first.
+
+    Args:
+        config: a ``ScanObjectNNData`` or ``Shapes15Data``.
+        progress: show a progress bar while preparing.
+
+    Raises:
+        UserError: the data cannot be had, or no object is left to train, validate or test on.
+    """
+    if config.name == "scanobjectnn":
+        from se3t.data.scanobjectnn.prepare import prepare_scanobjectnn
+
+        return from_store(config, prepare_scanobjectnn(config, progress=progress))
+    from se3t.data.shapes15.prepare import prepare_shapes15
+
+    return from_store(config, prepare_shapes15(config, progress=progress))
+
+
+def from_store(config: Any, store: Store) -> CloudData:
+    """The content of a store as a configuration asks for it: validation part, up axis.
+
+    Raises:
+        UserError: a split holds no object.
+    """
+    labels = store.arrays["label"].astype(np.int64)
+    trained = np.flatnonzero(store.arrays["split"] == TRAIN)
+    train, valid = stratified_split(labels[trained], config.valid_fraction, config.split_seed)
+    splits = {
+        "train": trained[train],
+        "valid": trained[valid],
+        "test": np.flatnonzero(store.arrays["split"] == TEST),
+    }
+    for split, members in splits.items():
+        if not len(members):
+            raise UserError(
+                f"the prepared {store.kind} data hold no object of the {split} split, expected one at least (two of a "
+                "class to train and validate on); prepare more objects"
+            )
+    settings = store.settings
+    return CloudData(
+        kind=store.kind,
+        points=store.arrays["points"],
+        labels=labels,
+        splits=splits,
+        classes=tuple(settings["classes"]),
+        up_axis="xyz".index(config.up_axis),
+        variant=variant_in_words(store.kind, settings),
+        synthetic=bool(settings["synthetic"]),
+        checksum=store.checksum,
+        official=OFFICIAL if store.kind == "scanobjectnn" and settings["variant"] == "obj" else {},
+    )
+
+
+def variant_in_words(kind: str, settings: Mapping[str, Any]) -> str:
+    """Which objects a store holds, such as "main_split_nobg", "main_split PB_T50_RS" or "object only"."""
+    if kind != "scanobjectnn":
+        return "with background" if settings["background"] else "object only"
+    perturbed = "" if settings["variant"] == "obj" else f" {settings['variant'].upper()}"
+    return FOLDERS[settings["background"]] + perturbed
+
+
+def recorded_checksum(config: Any) -> str | None:
+    """Checksum of the prepared data that a configuration names, without reading them; None where there are none yet.
+
+    Args:
+        config: a ``ScanObjectNNData`` or ``Shapes15Data``.
+    """
+    if config.name == "scanobjectnn":
+        from se3t.data.scanobjectnn import prepare as real
+
+        path, fix = real.store_path(config), real.prepare_command(config, force=True)
+    else:
+        from se3t.data.shapes15 import prepare as synthetic
+
+        path, fix = synthetic.store_path(config), synthetic.prepare_command(config, force=True)
+    return read_checksum(path, fix=fix) if path.exists() else None
+
+
+def baseline_accuracies(data: CloudData, split: str) -> dict[str, tuple[float, float]]:
+    """What is reached on a split without a network, learned from the training objects alone.
+
+    Args:
+        data: the objects.
+        split: where to measure.
+
+    Returns:
+        (accuracy, mean of the accuracies of the classes), as shares, of ``majority``, which always names the most
+        frequent class, and of ``nearest_centroid``.
+    """
+    train, members = data.splits["train"], data.splits[split]
+    known, truth = data.labels[train], data.labels[members]
+    guesses = {
+        "majority": majority(known, len(members)),
+        "nearest_centroid": nearest_centroid(data.points[train], known, data.points[members], data.up_axis),
+    }
+    return {name: accuracies(truth, guess) for name, guess in guesses.items()}
+
+
+def summary(data: CloudData) -> dict[str, Any]:
+    """What is printed with every data set, as plain values.
+
+    Returns:
+        ``sizes`` of the splits; ``classes``: by class, the objects of each split; ``baselines``: by split,
+        "valid" and "test", what :func:`baseline_accuracies` says.
+    """
+    counts = {
+        split: np.bincount(data.labels[members], minlength=len(data.classes)).tolist()
+        for split, members in data.splits.items()
+    }
+    return {
+        "sizes": {split: len(members) for split, members in data.splits.items()},
+        "classes": {name: {split: counts[split][label] for split in counts} for label, name in enumerate(data.classes)},
+        "baselines": {split: baseline_accuracies(data, split) for split in ("valid", "test")},
+    }

@@ -1,0 +1,216 @@
+"""Make the store of ScanObjectNN from the files that the user downloaded. Imports no torch."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from se3t import __version__
+from se3t.config import ScanObjectNNData
+from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, chunks, normalise, read_cloud_store
+from se3t.data.progress import progress_bar
+from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL, SIDES, RawFiles, RawObjects, file_name, find_raw
+from se3t.data.store import Store, write_store
+from se3t.errors import UserError
+
+KIND = "scanobjectnn"
+SITE = "https://hkust-vgd.github.io/scanobjectnn/"
+_LOG = logging.getLogger(__name__)
+_NAMES = ("root", "background", "raw", "variant")  # settings that choose a store
+
+
+def store_path(config: Any) -> Path:
+    """File of the prepared data: <data.root>/scanobjectnn/<data.variant>.h5, or <data.variant>-background.h5."""
+    return Path(config.root) / KIND / f"{config.variant}{'-background' if config.background else ''}.h5"
+
+
+def raw_folder(config: Any) -> Path:
+    """Where the downloaded files are looked for when ``data.raw`` is null: <data.root>/scanobjectnn/raw."""
+    return Path(config.root) / KIND / "raw"
+
+
+def prepare_command(config: Any, force: bool = False) -> str:
+    """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
+    defaults = {field.name: getattr(ScanObjectNNData(), field.name) for field in fields(ScanObjectNNData)}
+    given = {name: getattr(config, name) for name in _NAMES if getattr(config, name) != defaults[name]}
+    words = [
+        shlex.quote(f"data.{name}={str(value).lower() if isinstance(value, bool) else value}")
+        for name, value in given.items()
+    ]
+    return " ".join([f"se3t data prepare {KIND}", *words, *(["force=true"] if force else [])])
+
+
+def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False) -> Store:
+    """The store of a variant of ScanObjectNN; where it is missing it is made first, of the files in ``data.raw``.
+
+    Args:
+        config: a ``se3t.config.ScanObjectNNData``, or an OmegaConf node with its fields.
+        progress: show a progress bar on standard error.
+        force: make it even where a store exists, and replace it.
+
+    Returns:
+        What is in the store at :func:`store_path`, verified or just written.
+
+    Raises:
+        UserError: raw files that are missing, damaged, or others than those of the store; a damaged store (and no
+            ``force``); a folder that cannot be written.
+    """
+    path = store_path(config)
+    if path.exists() and not force:
+        store = read_cloud_store(path, KIND, fix=prepare_command(config, force=True))
+        _require_same_inputs(config, store)
+        return store
+    store = _make_store(_find(config), config, progress)
+    write_store(path, store)
+    for line in (*store.provenance["notes"], f"store: {path}"):
+        _LOG.info("%s", line)
+    return store
+
+
+def summary(store: Store) -> dict[str, Any]:
+    """What is known of a store, as plain values.
+
+    Returns:
+        ``title``, ``checksum``, ``sizes`` of the official splits and the published ones, ``official`` ({} for perturbed
+        variants), and ``notes`` in words.
+    """
+    return {
+        "title": "ScanObjectNN",
+        "checksum": store.checksum,
+        "sizes": store.provenance["sizes"],
+        "official": OFFICIAL if store.settings["variant"] == "obj" else {},
+        "notes": store.provenance["notes"],
+    }
+
+
+# --- raw data -----------------------------------------------------------------------------------------------------
+
+
+def _find(config: Any) -> RawFiles:
+    if config.raw is not None:
+        return find_raw(Path(config.raw).expanduser(), config.variant, config.background)
+    folder = raw_folder(config)
+    if folder.is_dir() and any(folder.iterdir()):
+        return find_raw(folder, config.variant, config.background)
+    train, test = (file_name(config.variant, split) for split in SIDES)
+    raise UserError(
+        f"ScanObjectNN: no data in {folder}, and they cannot be fetched for you: accept the terms of use at {SITE} and "
+        f"download h5_files.zip, of which {FOLDERS[config.background]}/{train} and {test} are needed; put the zip, or "
+        f"its folder h5_files, into {folder}, or name it: {prepare_command(config)} data.raw=<folder or zip>; "
+        "data=shapes15 is a synthetic stand-in that needs no download"
+    )
+
+
+def _require_same_inputs(config: Any, store: Store) -> None:
+    """Refuse to take a store for raw data that it was not made from."""
+    if config.raw is None:
+        return
+    if not Path(config.raw).expanduser().exists():
+        _LOG.warning("data.raw=%s: not found; the prepared data %s are used", config.raw, store_path(config))
+        return
+    if _find(config).checksums() != store.settings["raw"]:
+        made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
+        raise UserError(
+            f"{store_path(config)}: was made from {made_from}, and data.raw={config.raw} has another content; replace "
+            f"the store with `{prepare_command(config, force=True)}`, or keep both with another data.root=…"
+        )
+
+
+def _make_store(raw: RawFiles, config: Any, progress: bool) -> Store:
+    sides: dict[str, RawObjects] = {}
+    with progress_bar(progress, f"ScanObjectNN: {FOLDERS[config.background]}", 3) as advance:
+        for done, split in enumerate(SIDES, start=1):
+            sides[split] = raw.read(split)
+            advance(done)
+        _check_same_background(raw, sides)
+        points = np.concatenate([normalise(side.points) for side in sides.values()])
+        notes = [*_notes(raw, sides, config), *_oddities(sides)]
+        advance(3)
+    sizes = {split: len(side.labels) for split, side in sides.items()}
+    arrays = {
+        "points": points,
+        "label": np.concatenate([side.labels for side in sides.values()]),
+        "split": np.repeat(np.array([TRAIN, TEST], dtype=np.uint8), list(sizes.values())),
+    }
+    return Store(KIND, arrays, _settings(raw, config), UNITS, _provenance(sizes, notes))
+
+
+def _settings(raw: RawFiles, config: Any) -> dict[str, Any]:
+    """What determines the store, by content and not by place."""
+    return {
+        "classes": list(CLASSES),
+        "up_axis": "y",
+        "variant": config.variant,
+        "background": bool(config.background),
+        "synthetic": False,
+        "num_points": NUM_POINTS,
+        "raw": raw.checksums(),
+    }
+
+
+def _provenance(sizes: dict[str, int], notes: list[str]) -> dict[str, Any]:
+    return {
+        "program": f"se3t {__version__}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sizes": sizes,
+        "notes": notes,
+    }
+
+
+# --- what to be told of -------------------------------------------------------------------------------------------
+
+
+def _check_same_background(raw: RawFiles, sides: dict[str, RawObjects]) -> None:
+    shares = {split: side.background for split, side in sides.items() if side.background is not None}
+    if len(shares) == 2 and (shares["train"] > 0) != (shares["test"] > 0):
+        with_it, without = sorted(shares, key=lambda split: -shares[split])
+        raise UserError(
+            f"{raw.name(with_it)} has points of the background (by its mask) and {raw.name(without)} has none: files "
+            "of different variants, expected both of main_split or both of main_split_nobg"
+        )
+
+
+def _notes(raw: RawFiles, sides: dict[str, RawObjects], config: Any) -> Iterator[str]:
+    yield f"raw data: {', '.join(raw.name(split) for split in sides)}; up is y in them"
+    if config.variant == "obj":
+        sizes = {split: len(side.labels) for split, side in sides.items()}
+        found, known = (f"{size['train']:,} training and {size['test']:,} test objects" for size in (sizes, OFFICIAL))
+        yield f"{found}, " + ("as published" if sizes == OFFICIAL else f"where the published files have {known}")
+    else:
+        yield (
+            "the files do not say which perturbed copies are of one object: copies of one may be both in training and "
+            "in validation, so that validation flatters; the test objects are others"
+        )
+    if missing := [name for label, name in enumerate(CLASSES) if label not in sides["train"].labels]:
+        yield f"no training object of: {', '.join(missing)}"
+    for split, side in sides.items():
+        if side.background and not config.background:
+            share = f"{100 * side.background:.1f} %"
+            yield f"{raw.name(split)}: mask marks {share} of the points as background, and data.background=false"
+
+
+def _oddities(sides: dict[str, RawObjects]) -> Iterator[str]:
+    repeated, points = 0, 0
+    for side in sides.values():
+        for part in chunks(len(side.points)):
+            cloud = side.points[part]
+            order = np.lexsort(np.moveaxis(cloud, -1, 0), axis=-1)
+            ranked = np.take_along_axis(cloud, order[..., None], axis=1)
+            same = (ranked[:, 1:] == ranked[:, :-1]).all(axis=-1)  # [object, neighbours in that order]
+            repeated += int(same.any(axis=1).sum())
+            points += int(same.all(axis=1).sum())
+    if repeated:
+        yield f"objects with a point that occurs more than once: {repeated:,}; they are kept as they are"
+    if points:
+        yield f"objects of one repeated point: {points:,}; all their coordinates are 0"

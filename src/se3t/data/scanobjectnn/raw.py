@@ -1,0 +1,259 @@
+"""The published files of ScanObjectNN, found in a folder or a zip archive, read and checked. Imports no torch.
+
+Layout: ``main_split_nobg`` (objects alone) and ``main_split`` (with background), each with a training and a test file
+for every variant. A file holds ``data`` ``[object, 2048, 3]``, ``label`` ``[object]`` and sometimes ``mask``
+``[object, 2048]``, −1 for points of the background. Nothing is unpacked to disk.
+
+Source: https://github.com/hkust-vgd/scanobjectnn, README and training_data/README (names, keys, labels, mask).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedIOBase, BytesIO
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+import numpy as np
+
+from se3t.data.clouds.objects import CLASSES, NUM_POINTS
+from se3t.data.store import read_hdf5
+from se3t.errors import UserError
+
+SUFFIXES = {
+    "obj": "",
+    "pb_t25": "_augmented25_norot",
+    "pb_t25_r": "_augmented25rot",
+    "pb_t50_r": "_augmentedrot",
+    "pb_t50_rs": "_augmentedrot_scale75",
+}
+"""How the names of a variant's files end."""
+FOLDERS = {False: "main_split_nobg", True: "main_split"}
+"""Folder of the files, by ``data.background``."""
+SIDES = {"train": "training", "test": "test"}
+"""How the name of a split's file begins."""
+OFFICIAL = {"train": 2309, "test": 581}
+"""Objects in the published files of the unperturbed variant, with and without background."""
+
+_OTHER_FOLDERS = {f"split{number}{end}" for number in range(1, 5) for end in ("", "_nobg")}  # other official splits
+_DEPTH = 3  # folders below the one given: <given>/h5_files/main_split_nobg/<file>
+_LISTED = 8  # files that an error names
+_BACKGROUND = -1  # of a mask
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+
+
+def file_name(variant: str, split: str) -> str:
+    """Published name of a file, such as "training_objectdataset.h5"."""
+    return f"{SIDES[split]}_objectdataset{SUFFIXES[variant]}.h5"
+
+
+@dataclass(frozen=True)
+class RawFiles:
+    """A pair of raw files that was found.
+
+    Attributes:
+        root: folder, or zip archive, that holds them.
+        folder: theirs, within ``root``.
+        variant: key of ``SUFFIXES``.
+    """
+
+    root: Path
+    folder: PurePosixPath
+    variant: str
+
+    def name(self, split: str) -> str:
+        """What to call the file of a split: its path, behind the archive's where it is in one."""
+        inner = self.folder / file_name(self.variant, split)
+        return f"{self.root}:{inner}" if self.root.is_file() else str(self.root / inner)
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each file by its published name; the same in a folder and in an archive.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        digests = {}
+        for split in SIDES:
+            with _readable(self.name(split)), self._open(split) as file:
+                digests[file_name(self.variant, split)] = hashlib.file_digest(file, "sha256").hexdigest()
+        return digests
+
+    def read(self, split: str) -> RawObjects:
+        """The objects of a split, checked.
+
+        Raises:
+            UserError: the file is damaged, or lacks what it must have; the message names file and field.
+        """
+        name = self.name(split)
+        source: Path | BytesIO = self.root / self.folder / file_name(self.variant, split)
+        if self.root.is_file():
+            with _readable(name), self._open(split) as file:
+                source = BytesIO(file.read())
+        arrays = read_hdf5(source, name, ["data", "label"], ["mask"])
+        _check_data(arrays["data"], name)
+        _check_labels(arrays["label"], len(arrays["data"]), name)
+        return RawObjects(arrays["data"], arrays["label"].astype(np.uint8), _background(arrays, name))
+
+    @contextmanager
+    def _open(self, split: str) -> Iterator[BufferedIOBase]:
+        inner = self.folder / file_name(self.variant, split)
+        if self.root.is_file():
+            with zipfile.ZipFile(self.root) as archive:
+                name = next(name for name in archive.namelist() if PurePosixPath(name) == inner)
+                with archive.open(name) as member:
+                    yield cast(BufferedIOBase, member)  # it is one, and declared as less
+        else:
+            with (self.root / inner).open("rb") as file:
+                yield file
+
+
+@dataclass(frozen=True)
+class RawObjects:
+    """What a raw file holds.
+
+    Attributes:
+        points: ``[object, 2048, 3]``, finite.
+        labels: ``[object]`` uint8, index into the classes.
+        background: share of the points that ``mask`` marks as background; None without a mask.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    background: float | None
+
+
+# --- finding ----------------------------------------------------------------------------------------------------
+
+
+def find_raw(path: Path, variant: str, background: bool) -> RawFiles:
+    """The raw files of a variant that ``data.raw`` names.
+
+    Args:
+        path: a folder, such as h5_files, the one above it or the split's own, or a zip archive; a folder that holds
+            nothing but one zip archive stands for it.
+        variant: key of ``SUFFIXES``.
+        background: with background points, or objects alone.
+
+    Raises:
+        UserError: they are not there; the message says what is.
+    """
+    if not path.exists():
+        raise UserError(f"data.raw={path}: not found; expected {_expected(variant, background)}")
+    path = Path(os.path.abspath(path))  # its name counts, also that of a link and of "."
+    files = _files_below(path)
+    if path.is_dir() and not files and len(archives := sorted(path.glob("*.zip"))) == 1:
+        path = archives[0]
+        files = _files_below(path)
+    wanted = {file_name(variant, split) for split in SIDES}
+    folders = {file.parent for file in files if file.name in wanted and _is_wanted(path, file.parent, background)}
+    whole = [folder for folder in sorted(folders) if all(folder / name in files for name in wanted)]
+    if len(whole) > 1:
+        names = ", ".join(str(folder) for folder in whole)
+        raise UserError(f"data.raw={path}: holds the files of this variant several times ({names}); name one of them")
+    if not whole:
+        raise UserError(_missing(path, files, folders, variant, background))
+    return RawFiles(path, whole[0], variant)
+
+
+def _expected(variant: str, background: bool) -> str:
+    train, test = (file_name(variant, split) for split in SIDES)
+    return f"{FOLDERS[background]}/{train} and {test} in a folder or a zip archive"
+
+
+def _files_below(path: Path) -> set[PurePosixPath]:
+    """Names, below ``path``, of the files that look like the raw data."""
+    if path.is_dir():
+        patterns = ("*/" * depth + "*_objectdataset*.h5" for depth in range(_DEPTH + 1))
+        found = {PurePosixPath(file.relative_to(path)) for pattern in patterns for file in path.glob(pattern)}
+    elif path.suffix == ".zip":
+        with _readable(str(path)), zipfile.ZipFile(path) as archive:
+            found = {PurePosixPath(name) for name in archive.namelist()}
+        found = {name for name in found if name.match("*_objectdataset*.h5")}
+    else:
+        raise UserError(f"data.raw={path}: a file of another kind; expected a folder or a zip archive")
+    return {name for name in found if name.name.startswith(tuple(SIDES.values()))}
+
+
+def _is_wanted(root: Path, folder: PurePosixPath, background: bool) -> bool:
+    """Whether files of this folder can be meant: by its name, or as the folder given, where that says nothing else."""
+    own = folder.name or (root.name if root.is_dir() else "")
+    if own == FOLDERS[background]:
+        return True
+    return not folder.name and own not in {*FOLDERS.values(), *_OTHER_FOLDERS}
+
+
+def _missing(root: Path, files: set[PurePosixPath], folders: set[PurePosixPath], variant: str, background: bool) -> str:
+    there = ", ".join(str(file) for file in sorted(files)[:_LISTED]) + (", …" if len(files) > _LISTED else "")
+    parts = [f"data.raw={root}: expected {_expected(variant, background)}, found {there or 'no such file'}"]
+    for folder in sorted(folders):
+        have, lacks = sorted(
+            (file_name(variant, split) for split in SIDES), key=lambda name: folder / name not in files
+        )
+        parts.append(f"{folder / have} is there without {lacks}: training and test files must be of one variant")
+    if settings := _other_settings(root, files):
+        parts.append(f"for what is there, set {' or '.join(settings)}")
+    return "; ".join(parts)
+
+
+def _other_settings(root: Path, files: set[PurePosixPath]) -> list[str]:
+    """The settings that would find what is there."""
+    found = []
+    for background in FOLDERS:
+        for variant in SUFFIXES:
+            names = [file_name(variant, split) for split in SIDES]
+            places = {file.parent for file in files if _is_wanted(root, file.parent, background)}
+            if any(all(place / name in files for name in names) for place in places):
+                found.append(f"data.variant={variant} data.background={str(background).lower()}")
+    return found
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name}: damaged, cut short or not readable ({reason}); get it again") from error
+
+
+# --- checks -----------------------------------------------------------------------------------------------------
+
+
+def _check_data(data: np.ndarray, name: str) -> None:
+    if data.ndim != 3 or data.shape[2] != 3 or not len(data):
+        raise UserError(f"{name}: data has shape {list(data.shape)}, expected [objects, {NUM_POINTS}, 3]")
+    if data.shape[1] != NUM_POINTS:
+        raise UserError(f"{name}: data has {data.shape[1]} points in an object, expected {NUM_POINTS}")
+    if data.dtype.newbyteorder("=") != np.float32:
+        raise UserError(f"{name}: data has type {data.dtype}, expected float32")
+    for number, values in enumerate(data):  # one object at a time: no mask of the size of the data
+        if not np.isfinite(values).all():
+            word = "NaN" if np.isnan(values).any() else "an infinite number"
+            raise UserError(f"{name}: data holds {word} in object {number}, expected finite coordinates; get it again")
+
+
+def _check_labels(labels: np.ndarray, count: int, name: str) -> None:
+    if labels.shape != (count,):
+        raise UserError(f"{name}: label has shape {list(labels.shape)}, expected [{count}], one for each object")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"{name}: label has type {labels.dtype}, expected integers")
+    for number in np.flatnonzero((labels < 0) | (labels >= len(CLASSES)))[:1]:
+        raise UserError(
+            f"{name}: label holds {labels[number]} for object {number}, expected 0 to {len(CLASSES) - 1} "
+            f"({CLASSES[0]} to {CLASSES[-1]})"
+        )
+
+
+def _background(arrays: dict[str, np.ndarray], name: str) -> float | None:
+    if "mask" not in arrays:
+        return None
+    mask, expected = arrays["mask"], arrays["data"].shape[:2]
+    if mask.shape != expected:
+        raise UserError(f"{name}: mask has shape {list(mask.shape)}, expected {list(expected)}, one value per point")
+    return float((mask == _BACKGROUND).mean())

@@ -1,0 +1,192 @@
+"""Make the store of shapes15 when it is not there yet. Imports no torch."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shlex
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from se3t import __version__
+from se3t.config import Shapes15Data
+from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, normalise, read_cloud_store
+from se3t.data.molecules.building import make_folder
+from se3t.data.progress import progress_bar
+from se3t.data.shapes15.scan import Scan, scan
+from se3t.data.shapes15.shapes import draw_shape
+from se3t.data.shapes15.solids import Dice
+from se3t.data.store import Store, write_store
+from se3t.errors import UserError
+
+KIND = "shapes15"
+GENERATOR_VERSION = 1
+"""Raised whenever an object changes: results on different versions are not comparable."""
+
+_NAMES = ("root", "background", "num_train", "num_test", "data_seed")  # settings that choose a store
+_ORDER = 15  # beside the numbers of objects of a group of 15, marks the random numbers that order the group
+_GRID = 2.0**20
+_LOG = logging.getLogger(__name__)
+
+
+def store_path(config: Any) -> Path:
+    """File of the prepared data, for example <data.root>/shapes15/objects-2250-600-seed0-background.h5."""
+    words = ["objects", str(config.num_train), str(config.num_test), f"seed{config.data_seed}"]
+    return Path(config.root) / KIND / ("-".join([*words, *(["background"] if config.background else [])]) + ".h5")
+
+
+def prepare_command(config: Any, force: bool = False) -> str:
+    """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
+    default = Shapes15Data()
+    given = {name: getattr(config, name) for name in _NAMES if getattr(config, name) != getattr(default, name)}
+    words = [
+        shlex.quote(f"data.{name}={str(value).lower() if isinstance(value, bool) else value}")
+        for name, value in given.items()
+    ]
+    return " ".join(["se3t data prepare shapes15", *words, *(["force=true"] if force else [])])
+
+
+def prepare_shapes15(config: Any, progress: bool = True, force: bool = False) -> Store:
+    """The store of the synthetic scans; where it is missing it is made first.
+
+    Args:
+        config: a ``se3t.config.Shapes15Data``, or an OmegaConf node with its fields.
+        progress: show a progress bar on standard error.
+        force: make it even where a store exists, and replace it.
+
+    Returns:
+        What is in the store at :func:`store_path`, verified or just written.
+
+    Raises:
+        UserError: a damaged store or one of another version (and no ``force``), or a folder that cannot be written.
+    """
+    path = store_path(config)
+    if path.exists() and not force:
+        return read_shapes15_store(config)
+    make_folder(path.parent)  # before the work, and not after it
+    begin = time.perf_counter()
+    total = config.num_train + config.num_test
+    with progress_bar(progress, f"synthetic shapes15: {total:,} scans", total) as advance:
+        arrays = _make_arrays(config, advance)
+    store = Store(KIND, arrays, _settings(config), UNITS, _provenance(time.perf_counter() - begin))
+    write_store(path, store)
+    _LOG.info("store of synthetic shapes15: %s", path)
+    return store
+
+
+def read_shapes15_store(config: Any) -> Store:
+    """Read and verify the store.
+
+    Raises:
+        UserError: it is missing, damaged, or was made by another version or from other settings.
+    """
+    path = store_path(config)
+    fix = prepare_command(config, force=path.exists())
+    store = read_cloud_store(path, KIND, fix=fix)
+    for name, value in _settings(config).items():
+        if store.settings.get(name) != value:
+            made = store.settings.get(name)
+            raise UserError(f"{path}: was made with {name} = {made}, expected {value}; make it again with `{fix}`")
+    return store
+
+
+def summary(store: Store) -> dict[str, Any]:
+    """What is printed with the data set, as plain values.
+
+    Returns:
+        ``title``, ``checksum``, ``synthetic``, ``sizes`` of "train" (validation included) and "test", ``classes``:
+        objects of both by class, and ``notes`` in words.
+    """
+    label, split = store.arrays["label"], store.arrays["split"]
+    counts = {
+        name: np.bincount(label[split == number], minlength=len(CLASSES)).tolist()
+        for name, number in (("train", TRAIN), ("test", TEST))
+    }
+    return {
+        "title": "synthetic shapes15" + (" with background" if store.settings["background"] else ""),
+        "checksum": store.checksum,
+        "synthetic": True,
+        "sizes": {name: sum(values) for name, values in counts.items()},
+        "classes": {
+            name: {split: values[place] for split, values in counts.items()} for place, name in enumerate(CLASSES)
+        },
+        "notes": [
+            f"{store.settings['generator']}: scans of parametric shapes, made by a program; no scanner saw them",
+            "train includes the validation part, which is split off when the data are loaded",
+        ],
+    }
+
+
+def make_object(data_seed: int, split: int, number: int, background: bool = False) -> tuple[Scan, int]:
+    """One object: a function of the version of the generator and of these numbers alone.
+
+    Args:
+        data_seed: seed of the data set.
+        split: 0 train, 2 test.
+        number: of the object in its split, from 0. Any 15 successive ones from a multiple of 15 on have the 15 labels
+            in a random order, so that classes are balanced whatever the number of objects is.
+        background: whether what is around the object is scanned with it.
+
+    Returns:
+        The scan in metres, and the label.
+    """
+    label = label_of(data_seed, split, number)
+    random = _random(data_seed, split, *divmod(number, len(CLASSES)))
+    return scan(draw_shape(CLASSES[label], Dice(random)), random, background), label
+
+
+def label_of(data_seed: int, split: int, number: int) -> int:
+    """Label of an object; arguments as in :func:`make_object`."""
+    group, place = divmod(number, len(CLASSES))
+    order = np.argsort(_random(data_seed, split, group, _ORDER).random(len(CLASSES)), kind="stable")
+    return int(order[place])
+
+
+def _make_arrays(config: Any, advance: Callable[[int], None]) -> dict[str, np.ndarray]:
+    split = np.repeat([TRAIN, TEST], [config.num_train, config.num_test]).astype(np.uint8)
+    numbers = np.concatenate([np.arange(config.num_train), np.arange(config.num_test)])
+    points = np.empty((len(split), NUM_POINTS, 3), dtype=np.float32)
+    label = np.empty(len(split), dtype=np.uint8)
+    for row, (part, number) in enumerate(zip(split.tolist(), numbers.tolist(), strict=True)):
+        seen, label[row] = make_object(config.data_seed, part, number, config.background)
+        # Processors differ in the last digits of a sine: on a grid of 1e-6 the store is the same on (almost) all.
+        points[row] = np.round(normalise(seen.points).astype(np.float64) * _GRID) / _GRID
+        advance(row + 1)
+    return {"points": points, "label": label, "split": split}
+
+
+def _random(data_seed: int, split: int, group: int, place: int) -> np.random.Generator:
+    return np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence([GENERATOR_VERSION, data_seed, split, group, place]))
+    )
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    return {
+        "classes": list(CLASSES),
+        "up_axis": "y",
+        "variant": "obj",
+        "background": bool(config.background),
+        "synthetic": True,
+        "generator": f"shapes15, version {GENERATOR_VERSION}",
+        "num_train": int(config.num_train),
+        "num_test": int(config.num_test),
+        "data_seed": int(config.data_seed),
+    }
+
+
+def _provenance(seconds: float) -> dict[str, Any]:
+    return {
+        "program": f"se3t {__version__}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "method": "synthetic: random parametric shapes, seen by one to three simulated depth cameras",
+    }
