@@ -216,6 +216,22 @@ def test_farthest_point_sampling_starts_at_random_and_reproducibly() -> None:
         assert (draws[0].view(50, 4)[row] - 30 * row).tolist() == greedy_farthest(cloud, 4, start)
 
 
+def test_farthest_point_sampling_starts_from_the_points_it_is_given() -> None:
+    sizes, starts = [7, 20, 13], [6, 0, 5]
+    positions, batch = clouds(sizes)
+    index = farthest_point_sampling(positions, 6, batch, start=torch.tensor(starts))
+    expected: list[int] = []
+    for first, start, part in zip([0, 7, 27], starts, positions.split(sizes), strict=True):
+        expected += [first + i for i in greedy_farthest(part, 6, start)]
+    assert index.tolist() == expected
+    equal, of_equal = clouds([9] * 4)  # clouds of one size need no padding
+    index = farthest_point_sampling(equal, 5, of_equal, start=torch.tensor([8, 1, 0, 3]))
+    for row, start, part in zip(
+        index.view(4, 5) - 9 * torch.arange(4)[:, None], [8, 1, 0, 3], equal.split(9), strict=True
+    ):
+        assert row.tolist() == greedy_farthest(part, 5, start)
+
+
 def test_farthest_point_sampling_never_chooses_a_point_twice() -> None:
     positions = torch.zeros(6, 3)
     positions[3] = 1.0
@@ -242,6 +258,18 @@ def test_sort_by_target_sorts_edges_and_what_they_carry() -> None:
         (lambda x, b: radius_graph(x, 1.0, b, 0), "max_num_neighbors: expected at least 1"),
         (lambda x, b: farthest_point_sampling(x, 0, b), "num_samples: expected at least 1"),
         (lambda x, b: farthest_point_sampling(x, 4, b), "cloud 1 has only 3 points, not 4"),
+        (
+            lambda x, b: farthest_point_sampling(x, 2, b, start=torch.tensor([0, 3])),
+            "start: expected for each of 2 clouds",
+        ),
+        (
+            lambda x, b: farthest_point_sampling(x, 2, b, start=torch.tensor([-1, 0])),
+            "start: expected for each of 2 cl",
+        ),
+        (
+            lambda x, b: farthest_point_sampling(x, 2, b, start=torch.tensor([0])),
+            "start: expected for each of 2 clouds",
+        ),
         (lambda x, b: knn_graph(x, 1, b.flip(0)), "batch: cloud indices must be >= 0 and ascending"),
         (lambda x, b: knn_graph(x, 1, b - 1), "batch: cloud indices must be >= 0 and ascending"),
         (lambda x, b: fully_connected(b.flip(0)), "batch: cloud indices must be >= 0 and ascending"),

@@ -45,6 +45,9 @@ TORCH_FREE = (
     "data.molecules.chemistry",
     "data.molecules.parallel",
     "data.qm9.prepare",
+    "data.clouds.dataset",
+    "data.scanobjectnn.prepare",
+    "data.shapes15.prepare",
 )
 HEAVY = {"torch", "torch_geometric", "lightning", "wandb", "rdkit", "h5py", "hydra", "pandas", "scipy", "matplotlib"}
 

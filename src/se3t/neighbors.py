@@ -50,8 +50,11 @@ class _Clouds:
 
     def pad(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Positions ``[cloud, largest, 3]``, zeros after the last point, and a mask ``[cloud, largest]`` of points."""
-        padded = positions.new_zeros(self.num_clouds, self.largest, 3)
-        padded[self.batch, self.local] = positions
+        if len(positions) == self.num_clouds * self.largest:  # clouds of equal size
+            padded = positions.reshape(self.num_clouds, self.largest, 3)
+        else:
+            padded = positions.new_zeros(self.num_clouds, self.largest, 3)
+            padded[self.batch, self.local] = positions
         present = torch.arange(self.largest, device=self.sizes.device) < self.sizes[:, None]
         return padded, present
 
@@ -149,6 +152,7 @@ def farthest_point_sampling(
     batch: Int[Tensor, " _"] | None = None,
     random_start: bool = False,
     generator: torch.Generator | None = None,
+    start: Int[Tensor, " cloud"] | None = None,
 ) -> Int[Tensor, " sample"]:
     """Choose ``num_samples`` points of each cloud, each the farthest from those chosen before it.
 
@@ -161,14 +165,15 @@ def farthest_point_sampling(
         batch: cloud index of every node, ascending; None means one cloud.
         random_start: start from a uniformly random point of each cloud; False starts from its first point.
         generator: of the random start.
+        start: the point of each cloud to start from, counted within the cloud, in place of the first or a random one.
 
     Returns:
         node indices, ``num_samples`` for each cloud in the order of choice, clouds one after another, so that
         ``batch[index]`` is ascending.
 
     Raises:
-        ValueError: when ``num_samples`` < 1 or above the size of a cloud, a position is not finite, or ``batch`` is not
-            ascending or of another length.
+        ValueError: when ``num_samples`` < 1 or above the size of a cloud, a position is not finite, ``batch`` is not
+            ascending or of another length, or ``start`` names no point of its cloud.
     """
     clouds = _clouds(positions, batch)
     if num_samples < 1:
@@ -177,11 +182,10 @@ def farthest_point_sampling(
         small = int(clouds.sizes.argmin())
         raise ValueError(f"num_samples: cloud {small} has only {int(clouds.sizes[small])} points, not {num_samples}")
     padded, present = clouds.pad(positions.detach())
-    start = torch.zeros_like(clouds.sizes)
-    if random_start:
-        where = positions.device if generator is None else generator.device
-        uniform = torch.rand(clouds.num_clouds, generator=generator, device=where, dtype=torch.float64)
-        start = (uniform.to(positions.device) * clouds.sizes).long()  # [cloud]
+    if start is None:
+        start = _starts(clouds, random_start, generator)
+    elif start.shape != clouds.sizes.shape or bool(((start < 0) | (start >= clouds.sizes)).any()):
+        raise ValueError(f"start: expected for each of {clouds.num_clouds} clouds the number of one of its points")
     return (_farthest(padded, present, start, num_samples) + clouds.first[:, None]).flatten()
 
 
@@ -243,15 +247,27 @@ def _nearest(distance: Float[Tensor, "cloud size size"], k: int) -> Bool[Tensor,
     return closer | (tied & (tied.cumsum(dim=-1) <= k - closer.sum(dim=-1, keepdim=True)))
 
 
+def _starts(clouds: _Clouds, random_start: bool, generator: torch.Generator | None) -> Int[Tensor, " cloud"]:
+    if not random_start:
+        return torch.zeros_like(clouds.sizes)
+    where = clouds.sizes.device if generator is None else generator.device
+    uniform = torch.rand(clouds.num_clouds, generator=generator, device=where, dtype=torch.float64)
+    return (uniform.to(clouds.sizes.device) * clouds.sizes).long()
+
+
 def _farthest(padded: Tensor, present: Tensor, start: Tensor, num_samples: int) -> Int[Tensor, "cloud sample"]:
     if len(padded) == 0:
         return start.new_empty(0, num_samples)
-    rows = torch.arange(len(padded), device=padded.device)
-    distance = torch.full_like(padded[..., 0], torch.inf).masked_fill(~present, -torch.inf)  # [cloud, size]
-    chosen = [start]
+    # Coordinate by coordinate and in place: three planes of consecutive numbers, and no memory asked for in the loop.
+    planes = padded.permute(2, 0, 1).contiguous()  # [3, cloud, size]
+    squares = torch.empty_like(planes)
+    distance = torch.full_like(planes[0], torch.inf).masked_fill_(~present, -torch.inf)  # [cloud, size], squared
+    latest = start[:, None].long()
+    chosen = [latest]
     for _ in range(num_samples - 1):
-        latest = padded[rows, chosen[-1]][:, None]
-        distance = torch.minimum(distance, (padded - latest).square().sum(dim=-1))
-        distance[rows, chosen[-1]] = -torch.inf  # taken: a coincident twin at distance 0 still comes before it
-        chosen.append(distance.argmax(dim=-1))
-    return torch.stack(chosen, dim=-1)
+        torch.sub(planes, planes.gather(2, latest.expand(3, -1, 1)), out=squares).square_()
+        torch.minimum(distance, squares[0].add_(squares[1]).add_(squares[2]), out=distance)
+        distance.scatter_(1, latest, -torch.inf)  # taken: a coincident twin at distance 0 still comes before it
+        latest = distance.argmax(dim=1, keepdim=True)
+        chosen.append(latest)
+    return torch.cat(chosen, dim=1)

@@ -30,6 +30,7 @@ def test_sizes_are_those_of_the_experiments() -> None:
         "qm9_complete": 32 * 306,
         "pointcloud": 51_200,
         "pointcloud_deg3": 51_200,
+        "pointcloud_k10": 12_800,
     }
 
 

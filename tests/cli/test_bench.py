@@ -71,6 +71,7 @@ def test_a_step_is_measured_with_an_adapter(run: Run, tmp_path: Path) -> None:
         ("layer --contenders peer", "contender 'peer' takes part in bench step only"),
         ("memory --contenders native-low", "contender 'native-low': only edge_frame and auto have the endings"),
         ("step --adapter nowhere.py", "adapter nowhere.py: no such file"),
+        ("clouds --neighbors 128", "neighbors=128: a point of 128 has 1 to 127 neighbours"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(run: Run, words: str, message: str) -> None:

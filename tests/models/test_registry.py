@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
+from se3t.config import SCHEMAS as GROUPS
 from se3t.config import (
     DeepSetModel,
     LinearModel,
@@ -25,6 +26,7 @@ from se3t.models import MODELS, build_model, model_class
 from .clouds import FIBER_IN, FIBER_OUT, clouds
 
 SCHEMAS = [LinearModel, DeepSetModel, TFNModel, SetTransformerModel, SE3TransformerModel, SchNetModel, MPNNModel]
+CLASSIFIERS = [schema for schema in GROUPS["model"].values() if schema not in SCHEMAS]  # of point clouds
 SCALARS = {"fiber_in": Fiber("3x0"), "fiber_out": Fiber("1x0")}
 
 
@@ -35,7 +37,16 @@ def build(config: object, **changes: object) -> nn.Module:
 
 
 def test_registry_and_schemas_name_the_same_models():
-    assert {schema().name for schema in SCHEMAS} == set(MODELS)
+    assert {schema().name for schema in SCHEMAS + CLASSIFIERS} == set(MODELS) == set(GROUPS["model"])
+
+
+@pytest.mark.parametrize("schema", CLASSIFIERS)
+def test_a_classifier_is_built_from_its_schema_for_positions_and_whole_clouds(schema: type):
+    model = build(schema(), fiber_in=Fiber("1x1"), fiber_out=Fiber("15x0"), pooled=True)
+    assert isinstance(model, model_class(schema().name))
+    assert (model.fiber_in, model.fiber_out) == (Fiber("1x1"), Fiber("15x0"))
+    with pytest.raises(UserError):
+        build(schema(), fiber_in=Fiber("1x1"), fiber_out=Fiber("15x0"), pooled=False)
 
 
 @pytest.mark.parametrize("schema", [schema for schema in SCHEMAS if schema not in (SchNetModel, MPNNModel)])
@@ -56,7 +67,7 @@ def test_every_model_with_parameters_predicts_scalars_of_points_and_of_clouds(sc
     assert len(output[0]) == (2 if pooled else 5)
 
 
-@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("schema", SCHEMAS + CLASSIFIERS)
 def test_every_setting_of_a_schema_reaches_its_model(schema: type):
     """A key of the schema that ``from_config`` never reads would be a knob without effect."""
     source = inspect.getsource(model_class(schema().name).from_config)
@@ -67,7 +78,7 @@ def test_every_setting_of_a_schema_reaches_its_model(schema: type):
 def test_unknown_model_is_an_error_with_the_nearest_name():
     with pytest.raises(UserError, match="no model is called 'deep_set'; did you mean 'deepset'"):
         model_class("deep_set")
-    with pytest.raises(UserError, match="known: deepset, linear, mpnn, schnet, se3_transformer, set_transformer, tfn"):
+    with pytest.raises(UserError, match=r"known: deepset, dgcnn, linear, modified_fisher, mpnn, .*, tfn"):
         build(SimpleNamespace(name="?"))
 
 

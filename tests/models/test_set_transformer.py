@@ -8,7 +8,12 @@ from se3t.config import SetTransformerModel
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import build_model
-from se3t.models.set_transformer import MultiheadAttentionBlock, SetTransformer
+from se3t.models.set_transformer import (
+    AttentionPooling,
+    InducedSetAttentionBlock,
+    MultiheadAttentionBlock,
+    SetTransformer,
+)
 from se3t.testing import ModelContract
 
 from .clouds import FIBER_IN, FIBER_OUT, alone, clouds
@@ -50,6 +55,30 @@ class TestSetTransformerMean(TestSetTransformer):
 
     def make_model(self) -> SetTransformer:
         return SetTransformer(FIBER_IN, self.fiber_out, width=16, num_layers=2, layer_norm=True, pooling="mean")
+
+
+class TestSetTransformerInduced(TestSetTransformer):
+    """Attention by way of inducing points, one output for each point."""
+
+    def make_model(self) -> SetTransformer:
+        return SetTransformer(FIBER_IN, FIBER_OUT, width=16, num_layers=2, num_inducing=3, layer_norm=True)
+
+
+class TestSetTransformerAttentionPooling(TestSetTransformer):
+    """Inducing points and several seeds, one set of scalars for each cloud: the model of Lee et al."""
+
+    fiber_out = Fiber("4x0")
+
+    def make_model(self) -> SetTransformer:
+        sizes = {"width": 16, "num_layers": 2, "num_inducing": 3, "num_seeds": 2}
+        return SetTransformer(FIBER_IN, self.fiber_out, pooling="attention", **sizes)
+
+
+class TestSetTransformerOneSeed(TestSetTransformer):
+    """All points attend to all; one seed, whose attention to itself has nothing to choose."""
+
+    def make_model(self) -> SetTransformer:
+        return SetTransformer(FIBER_IN, FIBER_OUT, width=16, num_layers=2, layer_norm=True, pooling="attention")
 
 
 @pytest.fixture
@@ -116,6 +145,83 @@ def test_one_output_for_each_cloud_is_the_head_of_what_is_pooled(pooling: str):
         torch.testing.assert_close(output[:, 0], model.head(reduce(points[0], dim=0)))
 
 
+def attended(block: MultiheadAttentionBlock, queries: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """The equations of the MAB for one cloud, query by query and head by head."""
+    width, heads = queries.shape[1], block.num_heads
+    size = width // heads
+    pairs = block.key_value(points).view(len(points), heads, 2, size)
+    key, value = pairs[:, :, 0], pairs[:, :, 1]
+    query = block.query(queries)
+    rows = []
+    for row, own in zip(query, queries, strict=True):
+        parts = []
+        for head in range(heads):
+            logits = torch.stack([row[head * size : (head + 1) * size] @ one[head] for one in key]) / width**0.5
+            weights = logits.exp() / logits.exp().sum()
+            parts.append(sum(weight * one[head] for weight, one in zip(weights, value, strict=True)))
+        hidden = block.attention_norm(own + block.output(torch.cat(parts)))
+        rows.append(block.output_norm(hidden + block.feed_forward(hidden)))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_inducing_points_and_seeds_are_their_formulas_on_every_cloud(layer_norm: bool):
+    induced = InducedSetAttentionBlock(6, 2, 3, layer_norm=layer_norm).double()
+    pooling = AttentionPooling(6, 3, 2, layer_norm=layer_norm).double()
+    points = torch.randn(2, 5, 6).double()
+    for cloud, spread, pooled in zip(points, induced(points), pooling(points), strict=True):
+        found = attended(induced.gather, induced.inducing, cloud)
+        torch.testing.assert_close(spread, attended(induced.spread, cloud, found))
+        seeds = attended(pooling.pool, pooling.seeds, pooling.feed_forward(cloud))
+        torch.testing.assert_close(pooled, attended(pooling.block.block, seeds, seeds))
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (5, 2, 3), (3, 0, 1)])
+@pytest.mark.parametrize("num_inducing", [0, 3])
+@pytest.mark.parametrize("pooling", [None, "attention"])
+def test_padding_is_not_seen(sizes: tuple[int, ...], num_inducing: int, pooling: str | None):
+    settings = {"width": 8, "num_layers": 2, "num_heads": 2, "num_inducing": num_inducing, "num_seeds": 2}
+    model = SetTransformer(FIBER_IN, FIBER_OUT, pooling=pooling, **settings).double()
+    graph = clouds(*sizes)
+    output = model(graph)[1]
+    for index, size in enumerate(sizes):
+        rows = output[graph.batch == index] if pooling is None else output[index : index + 1]
+        if size:
+            torch.testing.assert_close(rows, model(alone(graph, index))[1])
+
+
+def test_the_head_reads_all_seeds_and_every_point_reaches_it():
+    model = SetTransformer(FIBER_IN, FIBER_OUT, width=8, num_inducing=2, pooling="attention", num_seeds=3).double()
+    assert model.head[0].weight.shape == (8, 24)
+    graph = clouds(5)
+    graph.features[1].requires_grad_()
+    (gradient,) = torch.autograd.grad(model(graph)[1].sum(), graph.features[1])
+    assert gradient.abs().flatten(1).sum(dim=1).min() > 0
+    for rows in (model.pooling.seeds, model.blocks[0].inducing):
+        assert len(rows.unique(dim=0)) == len(rows)  # equal rows would stay equal
+
+
+def test_without_the_new_settings_names_and_numbers_are_as_ever():
+    """A checkpoint of a model without inducing points and seeds holds the same names; the first draws are the same."""
+    torch.manual_seed(0)
+    model = SetTransformer(FIBER_IN, FIBER_OUT, width=8, num_layers=1)
+    names = ["query", "key_value", "output", "feed_forward.0"]
+    expected = [f"blocks.0.block.{name}" for name in names] + ["embedding", "head.0", "head.2"]
+    assert [*model.state_dict()] == [f"{name}.{part}" for name in expected for part in ("weight", "bias")]
+    torch.manual_seed(0)
+    for layer in (model.blocks[0].block.query, model.blocks[0].block.key_value):
+        assert torch.equal(layer.weight, nn.Linear(layer.in_features, layer.out_features).weight)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_configuration_decides_inducing_points_and_seeds(pooled: bool):
+    config = SetTransformerModel(width=8, num_layers=2, num_inducing=3, pooling="attention", num_seeds=5)
+    model = build_model(config, fiber_in=FIBER_IN, fiber_out=FIBER_OUT, num_edge_scalars=1, pooled=pooled)
+    assert [len(block.inducing) for block in model.blocks] == [3, 3]
+    assert isinstance(model.pooling, AttentionPooling) == pooled
+    assert not pooled or len(model.pooling.seeds) == 5
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_configuration_decides_the_sizes(pooled: bool):
     config = SetTransformerModel(width=12, num_layers=2, num_heads=3, layer_norm=True, pooling="sum")
@@ -135,9 +241,11 @@ def test_every_point_attends_to_every_other(model: SetTransformer):
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
-@pytest.mark.parametrize("pooling", [None, "mean", "max"])
-def test_empty_cloud_has_finite_gradients(layer_norm: bool, pooling: str | None):
-    model = SetTransformer(FIBER_IN, FIBER_OUT, layer_norm=layer_norm, pooling=pooling).double()
+@pytest.mark.parametrize("num_inducing", [0, 3])
+@pytest.mark.parametrize("pooling", [None, "mean", "max", "attention"])
+def test_empty_cloud_has_finite_gradients(layer_norm: bool, num_inducing: int, pooling: str | None):
+    settings = {"layer_norm": layer_norm, "num_inducing": num_inducing, "pooling": pooling}
+    model = SetTransformer(FIBER_IN, FIBER_OUT, **settings).double()
     model(clouds(3, 0, 2))[1].square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
@@ -160,6 +268,10 @@ def test_impossible_sizes_are_refused():
         SetTransformer(FIBER_IN, FIBER_OUT, num_heads=5)
     with pytest.raises(UserError, match="num_layers must be at least 1, got 0"):
         SetTransformer(FIBER_IN, FIBER_OUT, num_layers=0)
+    with pytest.raises(UserError, match="num_inducing must be at least 1, got -1"):
+        SetTransformer(FIBER_IN, FIBER_OUT, num_inducing=-1)
+    with pytest.raises(UserError, match="num_seeds must be at least 1, got 0"):
+        SetTransformer(FIBER_IN, FIBER_OUT, pooling="attention", num_seeds=0)
 
 
 def test_an_unknown_pooling_is_refused():

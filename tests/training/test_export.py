@@ -101,7 +101,7 @@ def test_the_card_has_the_numbers_of_the_record(tmp_path: Path, run: Path) -> No
     assert row(card, "… mean predictor, without a network") == [f"{mean_on_valid:.4g}", f"{mean:.4g}", "meV"]
     assert row(card, "… linear in composition, without a network") == ["–", f"{composition:.4g}", "meV"]
     errors = [f"{part['equivariance_error']:.4g}" for part in (valid, test)]
-    assert row(card, "equivariance error (change when a molecule is rotated)")[:2] == errors
+    assert row(card, "equivariance error (change when the input is rotated)")[:2] == errors
     assert row(card, "parameters") == [f"{found['parameters']:,}"]
     assert row(card, "target") == ["homo (ε_HOMO)"]
     assert f"`{found['data']['checksum']}`" in card

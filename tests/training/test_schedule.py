@@ -32,3 +32,16 @@ def test_cosine_schedule_never_rises_after_the_warm_up() -> None:
 
 def test_warm_up_longer_than_the_training_stays_finite() -> None:
     assert lr_factor(10, OptimConfig(schedule="cosine", warmup_steps=10), 10) == pytest.approx(1.0)
+
+
+def test_step_schedule_multiplies_the_rate_every_so_many_steps() -> None:
+    config = OptimConfig(schedule="step", decay_every=15_000, decay_ratio=0.3)
+    values = {step: lr_factor(step, config, 60_000) for step in (0, 14_999, 15_000, 29_999, 30_000, 45_000, 59_999)}
+    expected = {0: 1.0, 14_999: 1.0, 15_000: 0.3, 29_999: 0.3, 30_000: 0.09, 45_000: 0.027, 59_999: 0.027}
+    assert values == pytest.approx(expected, rel=1e-12)
+
+
+def test_step_schedule_is_a_function_of_the_step_alone() -> None:
+    config = OptimConfig(schedule="step", warmup_steps=2, decay_every=5, decay_ratio=0.5)
+    short, long = ([lr_factor(step, config, steps) for step in range(12)] for steps in (12, 10_000))
+    assert short == long == [0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]

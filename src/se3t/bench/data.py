@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,18 +17,21 @@ from se3t.bench.options import Options
 from se3t.bench.report import Column, Panel, Report, Row, Series, ratios, spread_fields
 from se3t.bench.synthetic import molecules
 from se3t.bench.timing import Call
-from se3t.config import NBodyData, QM9Data
+from se3t.config import ClassificationTask as ClassificationTaskConfig
+from se3t.config import NBodyData, QM9Data, Shapes15Data
 from se3t.config import NBodyTask as NBodyTaskConfig
 from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.config.schemas import GRAPHS
 from se3t.data.molecules.dataset import Property, PropertyData
 from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, pack
 from se3t.errors import UserError, did_you_mean
-from se3t.graph import batch_graphs
+from se3t.graph import Graph, batch_graphs
 from se3t.tasks.base import Task
 
 BATCH_SIZES = (32, 128, 240, 512)
+_CLOUD_BATCH_SIZES = (10, 32)  # of objects of 2,048 points
 _BATCHES = 16  # of one timed turn
+_DRAW = 0  # of what a task draws anew in every step of a training, such as the points of an object
 _FLAT, _SINGLE = "flat arrays", "sample by sample"
 COLUMNS = (
     Column("store", "store"),
@@ -49,11 +53,13 @@ class Source:
         label: what they are, in the table.
         task: makes graphs of them.
         note: where they come from.
+        batch_sizes: samples of the batches that are timed.
     """
 
     label: str
     task: Task
     note: str
+    batch_sizes: Sequence[int] = BATCH_SIZES
 
 
 def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Report:
@@ -80,7 +86,7 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
             for name in stores or STORES:
                 for source in STORES[name](root, folder, options):
                     notes[name] = f"{name}: {source.note}"
-                    rows += _measure(options, source.label, source.task)
+                    rows += _measure(options, source)
         machine = describe("cpu")
     finally:
         torch.set_num_threads(before)
@@ -103,11 +109,12 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
     )
 
 
-def _measure(options: Options, store: str, task: Task) -> list[Row]:
+def _measure(options: Options, source: Source) -> list[Row]:
+    store, task = source.label, source.task
     rows: list[Row] = []
     generator = torch.Generator().manual_seed(options.seed)
     size = task.size("train")
-    sizes = [count for count in BATCH_SIZES if count <= size] or [size]
+    sizes = [count for count in source.batch_sizes if count <= size] or [size]
     for count in sizes[:1] if options.quick else sizes:
         chosen = [torch.randperm(size, generator=generator)[:count] for _ in range(_BATCHES)]
         _require_equal(task, chosen[0])
@@ -134,19 +141,28 @@ def _measure(options: Options, store: str, task: Task) -> list[Row]:
     return rows
 
 
-def _flat(task: Task, index: torch.Tensor) -> object:
-    return task.graph(task.batch("train", index))
+def _flat(task: Task, index: torch.Tensor) -> Graph:
+    return task.graph(task.batch("train", index, _DRAW))
 
 
-def _single(task: Task, index: torch.Tensor) -> object:
-    return batch_graphs([task.graph(task.batch("train", index[number : number + 1])) for number in range(len(index))])
+def _single(task: Task, index: torch.Tensor) -> Graph:
+    return batch_graphs([task.graph(task.batch("train", number, _DRAW)) for number in index.split(1)])
 
 
 def _require_equal(task: Task, index: torch.Tensor) -> None:
-    one, other = _flat(task, index), _single(task, index)
-    for name in ("positions", "edge_index", "batch", "edge_scalars"):
-        if not torch.equal(getattr(one, name), getattr(other, name)):
+    one, other = (dict(_tensors(make(task, index))) for make in (_flat, _single))
+    for name, value in one.items():
+        if not torch.equal(value, other[name]):
             raise ValueError(f"the two ways to assemble a batch differ in {name}")
+
+
+def _tensors(graph: Graph) -> Iterator[tuple[str, torch.Tensor]]:
+    for field in dataclasses.fields(graph):
+        value = getattr(graph, field.name)
+        if isinstance(value, torch.Tensor):
+            yield field.name, value
+        elif isinstance(value, Mapping):
+            yield from ((f"{field.name} of degree {degree}", part) for degree, part in value.items())
 
 
 def _nbody(root: str, folder: str, options: Options) -> Iterator[Source]:
@@ -186,6 +202,27 @@ def _qm9(root: str, folder: str, options: Options) -> Iterator[Source]:
         yield Source(f"qm9, {kind}", task, f"{note} radius: neighbours up to {config.radius:g} Å.")
 
 
+def _shapes15(root: str, folder: str, options: Options) -> Iterator[Source]:
+    from se3t.data.clouds.dataset import load_clouds
+    from se3t.data.shapes15.prepare import store_path
+    from se3t.tasks.classification import ClassificationTask
+
+    config = Shapes15Data(root=root)
+    note = f"prepared synthetic shapes15 in {Path(root) / 'shapes15'}."
+    if not store_path(config).exists():
+        count = 30 if options.quick else 90
+        config = Shapes15Data(root=folder, num_train=count, num_test=15)
+        note = f"no prepared data in {root}: {count} objects of synthetic shapes15, made in a temporary folder."
+    data = load_clouds(config, progress=False)
+    note += " Of the 2,048 points of an object, drawn anew in every step: 128 farthest, 10 neighbours; 1,024 random."
+    for label, settings in (
+        ("128 farthest", ClassificationTaskConfig()),
+        ("1,024 random", ClassificationTaskConfig(num_points=1024, sampling="random", inputs="positions")),
+    ):
+        task = ClassificationTask(settings, data).to("cpu", torch.float32)
+        yield Source(f"shapes15, {label}", task, note, _CLOUD_BATCH_SIZES)
+
+
 _ATOMS = (12, 24)  # QM9 has 18 a molecule on average, and 19 bonds
 
 
@@ -210,7 +247,11 @@ def _synthetic(count: int, seed: int) -> PropertyData:
     return PropertyData("qm9", pack(made), random.normal(size=count), splits, Property("random", "random", "1"), "", {})
 
 
-STORES: Mapping[str, Callable[[str, str, Options], Iterator[Source]]] = {"nbody": _nbody, "qm9": _qm9}
+STORES: Mapping[str, Callable[[str, str, Options], Iterator[Source]]] = {
+    "nbody": _nbody,
+    "qm9": _qm9,
+    "shapes15": _shapes15,
+}
 """By name: what makes tasks from the folder of prepared data, or from new data, in a temporary folder or in memory."""
 
 

@@ -337,5 +337,12 @@ WORKLOADS: dict[str, Workload] = {
             title="point clouds, types 0–3 (ScanObjectNN sizes)",
             num_degrees=4,
         ),
+        dataclasses.replace(
+            _POINTCLOUD,
+            name="pointcloud_k10",
+            title="point clouds, types 0–3, 10 neighbours (ScanObjectNN, Table 2)",
+            num_degrees=4,
+            num_neighbors=10,
+        ),
     )
 }

@@ -88,8 +88,9 @@ def parser(what: str) -> Parser:
         own.add_argument("--contenders", nargs="+", default=[], metavar="NAME")
     if what in ("step", "memory"):
         own.add_argument("--workload", nargs="+", default=["nbody"], metavar="NAME")
+    if what in ("step", "memory", "clouds"):
         own.add_argument("--num-graphs", type=_positive, metavar="N")
-    if what in ("step", "scaling"):
+    if what in ("step", "scaling", "clouds"):
         own.add_argument("--no-memory", dest="memory", action="store_false")
     if what in _CHOICES:
         own.add_argument("--sweep", nargs="+", default=[*_CHOICES[what]], metavar="NAME")
@@ -105,6 +106,8 @@ def _add_special(own: Parser, what: str) -> None:
     elif what == "data":
         own.add_argument("--stores", nargs="+", default=[], metavar="NAME")
         own.add_argument("--root", default="data", metavar="FOLDER")
+    elif what == "clouds":
+        own.add_argument("--neighbors", nargs="+", type=_positive, default=[10, 40], metavar="K")
     elif what == "sh":
         own.add_argument("--max-degree", type=int, metavar="J")
         own.add_argument("--num-vectors", type=_positive, metavar="N")
@@ -164,6 +167,12 @@ def _data(options: Options, given: argparse.Namespace) -> Report:
     return data.run(options, given.stores, given.root)
 
 
+def _clouds(options: Options, given: argparse.Namespace) -> Report:
+    from se3t.bench import clouds
+
+    return clouds.run(options, given.contenders, given.neighbors, given.num_graphs)
+
+
 def _sh(options: Options, given: argparse.Namespace) -> Report:
     from se3t.bench import sh
 
@@ -176,6 +185,7 @@ _RUN: dict[str, Callable[[Options, argparse.Namespace], Report]] = {
     "scaling": _scaling,
     "memory": _memory,
     "data": _data,
+    "clouds": _clouds,
     "sh": _sh,
 }
 WHAT = tuple(_RUN)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from se3t.cli.arguments import setting_instead
 from se3t.cli.help import choices
 from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from se3t.data.store import Store
 
 
 def run(words: Sequence[str]) -> int:
@@ -50,6 +53,8 @@ def _check_setting(word: str, name: str) -> None:
         hints = {
             "nbody": f"the seed of the simulation is data.data_seed={value}",
             "molecules": f"the seed of the random split is data.split_seed={value}",
+            "scanobjectnn": f"the seed of the validation part is data.split_seed={value}",
+            "shapes15": f"the seed of the generator is data.data_seed={value}",
         }
         raise UserError(f"{word}: does not change the data; {hints.get(name, 'its splits are the official ones')}")
 
@@ -153,4 +158,61 @@ def _sizes(facts: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-_PREPARE = {"nbody": _prepare_nbody, "qm9": _prepare_qm9, "molecules": _prepare_molecules}
+def _prepare_scanobjectnn(config: Config, force: bool) -> None:
+    from se3t.data.scanobjectnn.prepare import prepare_scanobjectnn, store_path, summary
+
+    store = prepare_scanobjectnn(config.data, progress=config.trainer.progress, force=force)
+    _print_clouds(config, store, summary(store), store_path(config.data))
+
+
+def _prepare_shapes15(config: Config, force: bool) -> None:
+    from se3t.data.shapes15.prepare import prepare_shapes15, store_path, summary
+
+    store = prepare_shapes15(config.data, progress=config.trainer.progress, force=force)
+    _print_clouds(config, store, summary(store), store_path(config.data))
+
+
+def _print_clouds(config: Config, store: Store, facts: dict[str, Any], path: Path) -> None:
+    from rich.table import Table
+
+    from se3t.cli.console import console
+    from se3t.data.clouds.dataset import from_store, summary
+
+    data = from_store(config.data, store)
+    content = summary(data)
+    title = "synthetic shapes15" if data.synthetic else facts["title"]
+    sizes = ", ".join(f"{count:,} {name}" for name, count in content["sizes"].items())
+    print(f"{title}, {data.variant}, up is {config.data.up_axis}: {sizes}")
+    table = Table(caption=f"checksum {data.checksum[:12]}", caption_justify="left")
+    for column in ("class", *content["sizes"]):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name, counts in content["classes"].items():
+        table.add_row(name, *(f"{count:,}" for count in counts.values()))
+    console().print(table)
+    _print_cloud_baselines(content["baselines"])
+    for line in facts["notes"]:
+        print(line)
+    print(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
+
+
+def _print_cloud_baselines(baselines: dict[str, dict[str, tuple[float, float]]]) -> None:
+    from rich.table import Table
+
+    from se3t.cli.console import console
+
+    table = Table(title="accuracy in %, in brackets the mean over classes", title_justify="left")
+    for column in ("prediction without a network", *baselines):
+        table.add_column(column, justify="left" if column not in baselines else "right")
+    for name in next(iter(baselines.values())):
+        cells = (f"{100 * rows[name][0]:.1f} ({100 * rows[name][1]:.1f})" for rows in baselines.values())
+        table.add_row(name.replace("_", " "), *cells)
+    console().print(table)
+
+
+_PREPARE = {
+    "nbody": _prepare_nbody,
+    "qm9": _prepare_qm9,
+    "molecules": _prepare_molecules,
+    "scanobjectnn": _prepare_scanobjectnn,
+    "shapes15": _prepare_shapes15,
+}

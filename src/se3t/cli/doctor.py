@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -138,14 +139,15 @@ def cuda_state(built_for: str | None, available: bool, driver: str | None) -> st
 
 
 def _data(root: Path) -> Iterator[str]:
-    from se3t.data.nbody.prepare import store_path
-    from se3t.data.qm9.prepare import store_path as qm9_path
-
-    nbody, qm9 = (SCHEMAS["data"][name](root=str(root)) for name in ("nbody", "qm9"))
-    tables = {store_path(nbody): ("Table 1", "nbody"), qm9_path(qm9): ("Table 3", "qm9")}
+    tables = {}
+    for table, name in {"Table 1": "nbody", "Table 2": "scanobjectnn", "Table 3": "qm9"}.items():
+        module = importlib.import_module(f"se3t.data.{name}.prepare")
+        tables[module.store_path(SCHEMAS["data"][name](root=str(root)))] = (table, name)
     for path, (table, name) in tables.items():
         if not path.exists():
-            yield f"{table}: not prepared ({path}); training prepares it, or: se3t data prepare {name} data.root={root}"
+            how = "" if name == "scanobjectnn" else "training prepares it, or: "
+            needs = " data.raw=<what you downloaded>" if name == "scanobjectnn" else ""
+            yield f"{table}: not prepared ({path}); {how}se3t data prepare {name} data.root={root}{needs}"
     stores = sorted(root.rglob("*.h5")) if root.is_dir() else []
     for path in stores:
         note = f" ({tables[path][0]})" if path in tables else ""

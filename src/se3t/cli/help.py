@@ -27,6 +27,8 @@ examples:
   se3t train experiment=qm9 task=homo                          one property of QM9; preset=smoke: a minute
   se3t train experiment=qm9 task=gap model=tfn preset=fast     another property, model and budget
   se3t train experiment=qm9 data=molecules data.raw=my_molecules/ task.column=solubility
+  se3t train experiment=scanobjectnn data.raw=h5_files.zip     classes of scanned objects; task.height=true: "+z"
+  se3t train experiment=scanobjectnn data=shapes15 preset=quick      synthetic scans, nothing to download
   se3t train experiment=nbody preset=quick                     minutes on two cores
   se3t train experiment=nbody model=tfn model.num_degrees=3 -m seed=1,2,3
   se3t train experiment=nbody data.preset=text optim.lr=1e-3 trainer.max_steps=5000
@@ -40,8 +42,9 @@ choices:
 budgets are those of an experiment: {budgets}
 
 often changed (se3t train --cfg job shows all):
-  seed  resume  runs  data.root  data.preset  data.graph  model.channels  model.num_degrees  optim.lr  optim.schedule
-  trainer.max_steps  trainer.batch_size  trainer.devices  trainer.precision  trainer.ema_decay  logger.wandb
+  seed  resume  runs  data.root  data.preset  data.graph  task.num_points  task.height  task.augmentation
+  model.channels  model.num_degrees  optim.lr  optim.schedule  trainer.max_steps  trainer.batch_size
+  trainer.devices  trainer.precision  trainer.ema_decay  logger.wandb
 
 flags:
   -m, --multirun      one job for each combination of comma-separated values, one after another
@@ -61,9 +64,11 @@ examples:
   se3t eval checkpoint=path/to/file.ckpt split=valid trainer.precision=64
   se3t eval checkpoint=converted.pt experiment=nbody data.preset=authors
   se3t eval checkpoint=converted.pt experiment=qm9 task=homo split=valid
+  se3t eval checkpoint=runs/scanobjectnn/tfn/0-1a2b3c4d task.test_rotation=so3
 
 settings (what is not given is as in training):
   split=test | valid | train  data.root=<folder of the stores>  data.raw=<raw files>  data.preset=…
+  task.test_rotation=<degrees about a horizontal axis, at most> | so3
   trainer.precision=32 | 64 | bf16  trainer.accelerator=auto | cpu | gpu
   trainer.num_equivariance_samples=<rotations per batch>"""
 
@@ -80,6 +85,9 @@ examples:
   se3t data prepare qm9                                        downloads; goes on where it was interrupted
   se3t data prepare qm9 data.raw=qm9.zip                       or a folder, gdb9.sdf, dsgdb9nsd.xyz.tar.bz2
   se3t data prepare molecules data.raw=folder                  an .sdf and a .csv of your own
+  se3t data prepare scanobjectnn data.raw=h5_files.zip         what you downloaded, or its folder
+  se3t data prepare scanobjectnn data.raw=h5_files data.variant=pb_t50_rs data.background=true
+  se3t data prepare shapes15                                   synthetic scans of 15 shapes
 
 names:
   {data}"""
@@ -138,13 +146,39 @@ flags:
 _TABLE = """\
 usage: se3t table [<run folder or result.json> …] [--markdown] [--target <property>]
 
-Tables 1 and 3, and one for molecules of your own, from the run records: what was measured beside what is published.
+Tables 1, 2 and 3, and one for molecules of your own, from the run records: what was measured beside what is
+published.
 Without paths: all runs under runs/. --target: only runs of this property of molecules.
 
 examples:
   se3t table
   se3t table --target homo
   se3t table runs/nbody/tfn --markdown"""
+
+_FIGURE = """\
+usage: se3t figure 4 [<run folder> …] [--angles 0,30,…] [--so3] [--out figure4] [--data FILE.json]
+       se3t figure confusion <run folder> [--out confusion]
+
+Draw a figure of the point clouds (experiment=scanobjectnn) as PNG and PDF.
+
+  4           accuracy against the largest rotation of the test objects about a horizontal axis, of runs trained (a)
+              without and (b) with rotation augmentation; one line for each system, the mean over its seeds with a band
+              of one standard deviation. Every run is measured with every rotation and the numbers are written beside
+              the pictures, as JSON: what that file holds already is kept and drawn too, and not measured again.
+              Folders above several runs will do; without any: all runs under runs/.
+  confusion   which class was taken for which, on the objects of test
+
+examples:
+  se3t figure 4 runs/scanobjectnn --so3
+  se3t figure 4 runs/scanobjectnn/tfn/0-1a2b3c4d --angles 0,90,180 --out figures/tilt
+  se3t figure 4 --data figure4.json --out again                draw once more, without measuring
+  se3t figure confusion runs/scanobjectnn/se3_transformer/0-1a2b3c4d
+
+flags:
+  --angles A,B,…          largest rotations in degrees, 0 to 180 (default: 0,30,60,90,120,150,180)
+  --so3                   arbitrary rotations, too
+  --out NAME              the files without their endings
+  --data FILE.json        draw these numbers and measure nothing"""
 
 _DOCTOR = """\
 usage: se3t doctor [--root <folder of data>]
@@ -210,6 +244,7 @@ what:
   scaling   one attention layer over points, neighbours and degrees; the exponent of time in edges
   memory    peak memory of a training step by workload and contender, each in a process of its own
   data      batches per second of the prepared data, on one core
+  clouds    one training step of the ScanObjectNN models, farthest point sampling and neighbours included
   sh        spherical harmonics by degree against SciPy, e3nn and sphericart, with the error of each
 
 examples:
@@ -220,6 +255,7 @@ examples:
   se3t bench scaling --max-edges 100000
   se3t bench memory --workload qm9_complete --contenders edge_frame-low edge_frame-speed
   se3t bench data --root data
+  se3t bench clouds --contenders se3_transformer tfn --neighbors 10
   se3t bench sh --max-degree 6 --plot harmonics.png
 
 flags of all:
@@ -233,20 +269,22 @@ flags of all:
   --seed N                of everything random
 
 flags of some:
-  --workload NAME …       step, memory: nbody, nbody_attentive, qm9, qm9_complete, pointcloud, pointcloud_deg3
+  --workload NAME …       step, memory: nbody, nbody_attentive, qm9, qm9_complete, pointcloud, pointcloud_deg3,
+                          pointcloud_k10
   --contenders NAME …     step, layer, scaling, memory: kernels by name; edge_frame and auto with the endings -low and
                           -speed (model.memory); step, memory: also with -separate (keys and values apart, a radial
                           network for each pair of degrees), and e3nn (the same model, its convolutions as e3nn tensor
-                          products); step: peer (se3-transformer-pytorch); sh: se3t, sphericart, e3nn, scipy. Ratios
-                          refer to the first
+                          products); step: peer (se3-transformer-pytorch); sh: se3t, sphericart, e3nn, scipy; clouds:
+                          se3_transformer, tfn, both also with +z (the height). Ratios refer to the first
   --adapter FILE …        step: Python files with build(workload) -> (step, description), where step() does one
                           training step; FILE:name=value,name=value hands arguments on to build
-  --num-graphs N          step, memory: graphs of a batch
-  --no-memory             step, scaling: leave peak memory out
+  --num-graphs N          step, memory, clouds: graphs of a batch
+  --neighbors K …         clouds: neighbours of each point (default: 10 40)
+  --no-memory             step, scaling, clouds: leave peak memory out
   --sweep NAME …          layer: channels, degrees, edges; scaling: points, neighbors, degree
   --max-edges N           scaling: largest number of edges (default: a million)
-  --stores NAME …         data: nbody, qm9; --root FOLDER: of the prepared data; what is missing is made for the
-                          moment, for qm9 as synthetic molecules
+  --stores NAME …         data: nbody, qm9, shapes15; --root FOLDER: of the prepared data; what is missing is made for
+                          the moment, for qm9 as synthetic molecules
   --max-degree J          sh: largest degree (default: 10); --num-vectors N (default: 100,000)"""
 
 _COMPLETION = """\
@@ -265,6 +303,7 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("se3t.cli.predict:run", "a property of molecules in SDF, XYZ or SMILES files", _PREDICT),
     "export": Command("se3t.cli.export:run", "a trained model with its model card, for others", _EXPORT),
     "table": Command("se3t.cli.table:run", "print the tables of the paper from the run records", _TABLE),
+    "figure": Command("se3t.cli.figure:run", "draw accuracies of rotated objects, or a confusion matrix", _FIGURE),
     "convert": Command("se3t.cli.convert:run", "released weights as a model of this library", _CONVERT),
     "check-golden": Command("se3t.cli.check_golden:run", "compare with values of the released codes", _CHECK_GOLDEN),
     "bench": Command("se3t.cli.bench:run", "time and memory of kernels, models and data on this machine", _BENCH),

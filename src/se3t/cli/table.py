@@ -7,7 +7,7 @@ from pathlib import Path
 
 from se3t.errors import UserError
 
-_EXAMPLES = "se3t train experiment=nbody preset=quick, or se3t train experiment=qm9 task=homo preset=fast"
+_EXAMPLES = "se3t train experiment=nbody preset=quick, or se3t train experiment=scanobjectnn data=shapes15 preset=quick"
 
 
 def run(words: Sequence[str]) -> int:

@@ -97,6 +97,42 @@ class MoleculesData(_Molecules):
     split_seed: int = number(0, at_least=0)  # of the random split
 
 
+CLOUD_VARIANTS = ("obj", "pb_t25", "pb_t25_r", "pb_t50_r", "pb_t50_rs")
+"""Of ScanObjectNN: the objects as they are, and four sets of perturbed ones, from the easiest to the hardest."""
+AXES = ("y", "x", "z")
+
+
+@dataclass
+class _Clouds:
+    """What all data sets of labelled point clouds have."""
+
+    name: str = ""
+    root: str = "data"  # folder of the prepared stores
+    background: bool = False  # whether points behind and beside the object are part of it
+    up_axis: str = choice(*AXES)  # which coordinate of the points is the height
+    valid_fraction: float = number(0.1, above=0, at_most=0.5)  # of the training objects, for every class alike
+    split_seed: int = number(0, at_least=0)  # of the validation part
+
+
+@dataclass
+class ScanObjectNNData(_Clouds):
+    """ScanObjectNN: scans of 2,902 objects of 15 classes. ``raw`` is the folder or zip that you downloaded."""
+
+    name: str = "scanobjectnn"
+    raw: str | None = None
+    variant: str = choice(*CLOUD_VARIANTS)
+
+
+@dataclass
+class Shapes15Data(_Clouds):
+    """Synthetic scans of 15 parametric shapes, made on this machine: a stand-in with the schema of ScanObjectNN."""
+
+    name: str = "shapes15"
+    num_train: int = number(2250, at_least=30)  # objects, validation included
+    num_test: int = number(600, at_least=15)
+    data_seed: int = number(0, at_least=0)  # of the generator; apart from ``seed``
+
+
 # --- models -------------------------------------------------------------------------------------------------
 
 
@@ -127,7 +163,9 @@ class SetTransformerModel:
     num_layers: int = number(4, at_least=1)
     num_heads: int = number(4, at_least=1)
     layer_norm: bool = False
-    pooling: str = choice("max", "mean", "sum")
+    num_inducing: int = number(0, at_least=0)  # inducing points of an ISAB; 0: SAB, all points attend to all
+    pooling: str = choice("max", "mean", "sum", "attention")  # attention: PMA, then one SAB
+    num_seeds: int = number(1, at_least=1)  # of PMA
 
 
 @dataclass
@@ -167,7 +205,8 @@ class SE3TransformerModel:
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")
     pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud, …
-    pool_channels: int = number(128, at_least=1)  # … of type 0 by one more TFN layer; two linear layers follow
+    pool_channels: int = number(128, at_least=1)  # … of type 0 by one more layer; two linear layers follow
+    last: str = choice("convolution", "attention")  # what that layer is: a TFN layer, or attention again
 
 
 @dataclass
@@ -196,6 +235,68 @@ class MPNNModel:
     set2set_steps: int = number(3, at_least=1)
 
 
+@dataclass
+class PointNetModel:
+    """PointNet, Qi et al. 2017: a network on every point, the maximum over all, learned alignments of the input."""
+
+    name: str = "pointnet"
+    transform: bool = True  # T-Nets for the input and for the features
+    regularization: float = number(0.001, at_least=0)  # of the feature transform, ‖I − A Aᵀ‖²
+    dropout: float = number(0.3, at_least=0, at_most=0.95)
+
+
+@dataclass
+class PointNet2Model:
+    """PointNet++, Qi et al. 2017: PointNets on neighbourhoods of fewer and fewer points (single-scale grouping)."""
+
+    name: str = "pointnet2"
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
+@dataclass
+class DGCNNModel:
+    """DGCNN, Wang et al. 2019: EdgeConv on neighbours in the space of the features, found anew in every layer."""
+
+    name: str = "dgcnn"
+    num_neighbors: int = number(20, at_least=1)
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
+@dataclass
+class PointCNNModel:
+    """PointCNN, Li et al. 2018: X-Conv, which weights and permutes the neighbours of a point before a convolution."""
+
+    name: str = "pointcnn"
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
+@dataclass
+class SpiderCNNModel:
+    """SpiderCNN, Xu et al. 2018: filters that are step functions times Taylor polynomials of the neighbour's place."""
+
+    name: str = "spidercnn"
+    num_neighbors: int = number(20, at_least=1)
+    num_taylor: int = number(3, at_least=1)  # terms of each filter
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
+@dataclass
+class ModifiedFisherModel:
+    """3DmFV-Net, Ben-Shabat et al. 2018: Fisher vectors on a grid of Gaussians, then 3-D convolutions."""
+
+    name: str = "modified_fisher"
+    grid: int = number(8, at_least=2)  # Gaussians along each axis
+    dropout: float = number(0.3, at_least=0, at_most=0.95)
+
+
+@dataclass
+class PointGLRModel:
+    """PointGLR, Rao et al. 2020: an unsupervised code of shapes, here learned together with the classes."""
+
+    name: str = "pointglr"
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
 # --- task, optimiser, trainer, logger -----------------------------------------------------------------------
 
 
@@ -221,15 +322,32 @@ class PropertyTask:
 
 
 @dataclass
+class ClassificationTask:
+    """The class of a point cloud (Table 2)."""
+
+    name: str = "classification"
+    num_points: int = number(128, at_least=2)  # drawn from each object
+    sampling: str = choice("farthest", "random")  # farthest: from a random start
+    inputs: str = choice("edges", "positions")  # the latter for models that see coordinates as plain numbers
+    num_neighbors: int = number(10, at_least=1)  # of each point, where inputs=edges
+    height: bool = False  # "+z": absolute and relative height, symmetric about the vertical only
+    augmentation: str = choice("none", "vertical", "so3")  # random rotations in training
+    jitter: float = number(0.0, at_least=0, at_most=1)  # standard deviation of noise on the points in training
+    test_rotation: str = "0"  # degrees, the largest about a random horizontal axis, 0 … 180; or so3
+
+
+@dataclass
 class OptimConfig:
     """Adam. The learning rate of a model in an experiment stands in ``conf/tuned/<experiment>/<model>.yaml``."""
 
     name: str = choice("adam")
     lr: float = number(1e-3, above=0)
     weight_decay: float = number(0.0, at_least=0)
-    schedule: str = choice("constant", "cosine")
+    schedule: str = choice("constant", "cosine", "step")
     warmup_steps: int = number(0, at_least=0)
     final_lr_ratio: float = number(0.1, at_least=0, at_most=1)  # of a cosine schedule
+    decay_every: int = number(15_000, at_least=1)  # steps, of a step schedule
+    decay_ratio: float = number(0.3, above=0, at_most=1)  # … what the rate is multiplied with then
     clip_norm: float | None = number(None, above=0)
 
 
@@ -293,6 +411,13 @@ class EvalData:
 
 
 @dataclass
+class EvalTask:
+    """What to measure; null: as in training."""
+
+    test_rotation: str | None = None
+
+
+@dataclass
 class EvalTrainer:
     """How to measure; null: as in training."""
 
@@ -308,12 +433,19 @@ class EvalConfig:
     checkpoint: str = "???"  # a run folder, one checkpoint file, or what se3t convert wrote
     split: str = choice("test", "valid", "train")
     data: EvalData = field(default_factory=EvalData)
+    task: EvalTask = field(default_factory=EvalTask)
     trainer: EvalTrainer = field(default_factory=EvalTrainer)
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "data": {"nbody": NBodyData, "qm9": QM9Data, "molecules": MoleculesData},
-    "task": {"nbody": NBodyTask, "property": PropertyTask},
+    "data": {
+        "nbody": NBodyData,
+        "qm9": QM9Data,
+        "molecules": MoleculesData,
+        "scanobjectnn": ScanObjectNNData,
+        "shapes15": Shapes15Data,
+    },
+    "task": {"nbody": NBodyTask, "property": PropertyTask, "classification": ClassificationTask},
     "model": {
         "linear": LinearModel,
         "deepset": DeepSetModel,
@@ -322,6 +454,13 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "se3_transformer": SE3TransformerModel,
         "schnet": SchNetModel,
         "mpnn": MPNNModel,
+        "pointnet": PointNetModel,
+        "pointnet2": PointNet2Model,
+        "dgcnn": DGCNNModel,
+        "pointcnn": PointCNNModel,
+        "spidercnn": SpiderCNNModel,
+        "modified_fisher": ModifiedFisherModel,
+        "pointglr": PointGLRModel,
     },
 }
 """Schemas of the groups that offer a choice, by group and by the ``name`` of the choice."""

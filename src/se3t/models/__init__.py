@@ -23,6 +23,13 @@ MODELS: dict[str, str] = {
     "se3_transformer": "se3t.models.se3_transformer:SE3Transformer",
     "schnet": "se3t.models.schnet:SchNet",
     "mpnn": "se3t.models.mpnn:MPNN",
+    "pointnet": "se3t.models.pointnet:PointNet",
+    "pointnet2": "se3t.models.pointnet2:PointNet2",
+    "dgcnn": "se3t.models.dgcnn:DGCNN",
+    "pointcnn": "se3t.models.pointcnn:PointCNN",
+    "spidercnn": "se3t.models.spidercnn:SpiderCNN",
+    "modified_fisher": "se3t.models.modified_fisher:ModifiedFisherNet",
+    "pointglr": "se3t.models.pointglr:PointGLR",
 }
 """Name of a model -> ``'module:Class'``; a module is imported when its model is asked for."""
 
@@ -48,6 +55,7 @@ def build_model(
     num_edge_scalars: int,
     horizon: float = 0.0,
     pooled: bool = False,
+    fiber_edge: Fiber | None = None,
 ) -> nn.Module:
     """Build the model that ``config.name`` names.
 
@@ -58,6 +66,7 @@ def build_model(
         num_edge_scalars: channels of ``Graph.edge_scalars``; 0 when there are none.
         horizon: time between input and target, in the unit of time of the data; models that extrapolate need it.
         pooled: whether the prediction is one for each cloud, not one for each node.
+        fiber_edge: fiber of ``Graph.edge_features``; None or empty when there are none.
 
     Returns:
         A module with attributes ``fiber_in`` and ``fiber_out`` and ``forward(graph) -> Features``.
@@ -73,6 +82,7 @@ def build_model(
         num_edge_scalars=num_edge_scalars,
         horizon=horizon,
         pooled=pooled,
+        fiber_edge=fiber_edge,
     )
     return model
 

@@ -74,6 +74,7 @@ class DeepSet(nn.Module):
         num_edge_scalars: int,
         horizon: float = 0.0,
         pooled: bool = False,
+        fiber_edge: Fiber | None = None,
     ) -> DeepSet:
         """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
         return cls(

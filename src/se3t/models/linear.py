@@ -45,6 +45,7 @@ class Linear(nn.Module):
         num_edge_scalars: int,
         horizon: float = 0.0,
         pooled: bool = False,
+        fiber_edge: Fiber | None = None,
     ) -> Linear:
         """Build from its schema; see :func:`se3t.models.build_model`.
 

@@ -89,6 +89,7 @@ class MPNN(nn.Module):
         num_edge_scalars: int,
         horizon: float = 0.0,
         pooled: bool = False,
+        fiber_edge: Fiber | None = None,
     ) -> MPNN:
         """Build from its schema; see :func:`se3t.models.build_model`. ``horizon`` is not used."""
         return cls(

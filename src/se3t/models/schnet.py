@@ -87,6 +87,7 @@ class SchNet(nn.Module):
         num_edge_scalars: int,
         horizon: float = 0.0,
         pooled: bool = False,
+        fiber_edge: Fiber | None = None,
     ) -> SchNet:
         """Build from its schema; see :func:`se3t.models.build_model`. Edge scalars and ``horizon`` are not used."""
         return cls(

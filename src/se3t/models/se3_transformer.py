@@ -84,17 +84,19 @@ class SE3Transformer(EquivariantStack):
         num_edge_scalars: int,
         horizon: float = 0.0,
         pooled: bool = False,
+        fiber_edge: Fiber | None = None,
     ) -> SE3Transformer:
-        """The model of a configuration: with ``pooled`` a TFN layer to type 0, pooling and two linear layers follow
-        the ``num_layers``; ``horizon`` is not used.
+        """The model of a configuration: with ``pooled`` one more layer (``last``) to type 0, pooling and two linear
+        layers follow the ``num_layers``; ``horizon`` is not used.
         """
         return cls(
             fiber_in,
             Fiber.uniform(config.num_degrees, config.channels),
             fiber_out,
             num_edge_scalars=num_edge_scalars,
+            fiber_edge=fiber_edge,
             num_layers=config.num_layers + pooled,
-            last="convolution" if pooled else "attention",
+            last=config.last if pooled else "attention",
             norm=config.norm,
             num_heads=config.num_heads,
             channels_div=config.channels_div,

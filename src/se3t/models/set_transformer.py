@@ -86,8 +86,76 @@ class SetAttentionBlock(nn.Module):
         return attended
 
 
+class InducedSetAttentionBlock(nn.Module):
+    """ISAB_m(X) = MAB(X, H) with H = MAB(I, X): attention by way of m learned points; Lee et al. 2019, Section 3.2.
+
+    Every point still hears of all others, at a cost of points times m, not of points squared.
+
+    Args:
+        width: channels d of X and of I.
+        num_heads: of both MAB; must divide ``width``.
+        num_inducing: m, rows of I.
+        layer_norm: see the MAB.
+
+    Raises:
+        UserError: when ``num_inducing`` is below 1 or ``num_heads`` does not divide ``width``.
+    """
+
+    def __init__(self, width: int, num_heads: int, num_inducing: int, *, layer_norm: bool = False) -> None:
+        super().__init__()
+        self.inducing = _learned_rows("num_inducing", num_inducing, width)
+        self.gather = MultiheadAttentionBlock(width, num_heads, layer_norm=layer_norm)
+        self.spread = MultiheadAttentionBlock(width, num_heads, layer_norm=layer_norm)
+
+    def forward(
+        self, points: Float[Tensor, "graph slot width"], mask: Bool[Tensor, "graph slot"] | None = None
+    ) -> Float[Tensor, "graph slot width"]:
+        """Attend from the inducing points to a cloud, and from the cloud to what they found."""
+        found = self.gather(self.inducing.expand(len(points), -1, -1), points, mask)  # [graph, m, width]
+        attended: Tensor = self.spread(points, found)
+        return attended
+
+
+class AttentionPooling(nn.Module):
+    """SAB(PMA_k(Z)) with PMA_k(Z) = MAB(S, rFF(Z)): k learned seeds attend to a cloud, then to each other.
+
+    Args:
+        width: channels d of Z and of S.
+        num_heads: of both blocks; must divide ``width``.
+        num_seeds: k, rows of S.
+        layer_norm: see the MAB.
+
+    Raises:
+        UserError: when ``num_seeds`` is below 1 or ``num_heads`` does not divide ``width``.
+
+    Source: Lee et al. 2019, Sections 3.2 and 3.3; rFF is one layer, as in the MAB.
+    **Deviation**: the authors' code leaves out the rFF before the seeds' attention; we follow their text.
+    """
+
+    def __init__(self, width: int, num_heads: int, num_seeds: int = 1, *, layer_norm: bool = False) -> None:
+        super().__init__()
+        self.seeds = _learned_rows("num_seeds", num_seeds, width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, width), nn.ReLU())
+        self.pool = MultiheadAttentionBlock(width, num_heads, layer_norm=layer_norm)
+        self.block = SetAttentionBlock(width, num_heads, layer_norm=layer_norm)
+
+    def forward(
+        self, points: Float[Tensor, "graph slot width"], mask: Bool[Tensor, "graph slot"] | None = None
+    ) -> Float[Tensor, "graph seed width"]:
+        """What the seeds make of each cloud."""
+        pooled = self.pool(self.seeds.expand(len(points), -1, -1), self.feed_forward(points), mask)
+        attended: Tensor = self.block(pooled)
+        return attended
+
+
+def _learned_rows(name: str, number: int, width: int) -> nn.Parameter:
+    if number < 1:
+        raise UserError(f"set_transformer: {name} must be at least 1, got {number}")
+    return nn.Parameter(nn.init.xavier_uniform_(torch.empty(number, width)))
+
+
 class SetTransformer(nn.Module):
-    """Embedding, ``num_layers`` SAB, and a head of two layers on every point, or on what is pooled over each cloud.
+    """Embedding, ``num_layers`` SAB or ISAB, and a head of two layers on every point, or on what is pooled of a cloud.
 
     A baseline without geometry: it sees every component of the input (charge, centred position, velocity) as a plain
     number. So it is equivariant to permutations, and to translations by its centred input, but not to rotations.
@@ -98,20 +166,23 @@ class SetTransformer(nn.Module):
         fiber_in: fiber of the input; all its components are read.
         fiber_out: fiber of the prediction; the head's numbers are reshaped into it.
         width: channels of every layer.
-        num_layers: number of SAB.
+        num_layers: number of blocks.
         num_heads: attention heads; must divide ``width``.
         layer_norm: LayerNorm in the blocks.
-        pooling: ``mean``, ``sum`` or ``max`` before the head: one output for each cloud; None: one for each point.
+        num_inducing: inducing points of every block, an ISAB; 0: the blocks are SAB.
+        pooling: before the head, for one output of each cloud: ``attention`` (:class:`AttentionPooling`; the head reads
+            all seeds side by side), ``mean``, ``sum`` or ``max``; None: one output for each point.
+        num_seeds: seeds of ``pooling="attention"``.
 
     Raises:
         UserError: when a size is below 1 or ``num_heads`` does not divide ``width``.
         ValueError: for an unknown pooling.
 
-    Source: Lee et al. 2019, Section 3.1, for the blocks; Fuchs et al. 2020, appendix, for the N-body sizes (4 SAB,
-    width 64, 4 heads, point-wise MLP).
+    Source: Lee et al. 2019, Section 3, for the blocks and the pooling; Fuchs et al. 2020, appendix, for the N-body
+    sizes (4 SAB, width 64, 4 heads, point-wise MLP).
     **Deviation**: Lee et al. map to the width inside the first block, whose residual is then undefined; we embed
-    linearly first. Their decoder pools by attention (PMA); the N-body task wants one output for each point, and for one
-    of each cloud we pool as the other models do.
+    linearly first. Their decoder always pools by attention; the N-body task wants one output for each point, and for
+    one of each cloud we pool as the other models do unless told otherwise.
     """
 
     def __init__(
@@ -123,18 +194,29 @@ class SetTransformer(nn.Module):
         num_layers: int = 4,
         num_heads: int = 4,
         layer_norm: bool = False,
+        num_inducing: int = 0,
         pooling: str | None = None,
+        num_seeds: int = 1,
     ) -> None:
         super().__init__()
         if num_layers < 1:
             raise UserError(f"set_transformer: num_layers must be at least 1, got {num_layers}")
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.blocks = nn.ModuleList(
-            SetAttentionBlock(width, num_heads, layer_norm=layer_norm) for _ in range(num_layers)
+            InducedSetAttentionBlock(width, num_heads, num_inducing, layer_norm=layer_norm)
+            if num_inducing
+            else SetAttentionBlock(width, num_heads, layer_norm=layer_norm)
+            for _ in range(num_layers)
         )
         self.embedding = nn.Linear(fiber_in.dim, width)
-        self.pooling = None if pooling is None else Pooling(pooling)
-        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, fiber_out.dim))
+        self.pooling: AttentionPooling | Pooling | None = None
+        width_in = width
+        if pooling == "attention":
+            self.pooling = AttentionPooling(width, num_heads, num_seeds, layer_norm=layer_norm)
+            width_in = num_seeds * width
+        elif pooling is not None:
+            self.pooling = Pooling(pooling)
+        self.head = nn.Sequential(nn.Linear(width_in, width), nn.ReLU(), nn.Linear(width, fiber_out.dim))
 
     @classmethod
     def from_config(
@@ -146,6 +228,7 @@ class SetTransformer(nn.Module):
         num_edge_scalars: int,
         horizon: float = 0.0,
         pooled: bool = False,
+        fiber_edge: Fiber | None = None,
     ) -> SetTransformer:
         """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
         return cls(
@@ -155,7 +238,9 @@ class SetTransformer(nn.Module):
             num_layers=config.num_layers,
             num_heads=config.num_heads,
             layer_norm=config.layer_norm,
+            num_inducing=config.num_inducing,
             pooling=config.pooling if pooled else None,
+            num_seeds=config.num_seeds,
         )
 
     def forward(self, graph: Graph) -> Features:
@@ -166,6 +251,8 @@ class SetTransformer(nn.Module):
             points = block(points, layout.mask)
         if self.pooling is None:
             return unflatten_features(layout.unpack(self.head(points)), self.fiber_out)
+        if isinstance(self.pooling, AttentionPooling):
+            return unflatten_features(self.head(self.pooling(points, layout.mask).flatten(1)), self.fiber_out)
         whole = self.pooling({0: layout.unpack(points)[..., None]}, graph.batch, graph.num_graphs)[0].squeeze(-1)
         return unflatten_features(self.head(whole), self.fiber_out)
 

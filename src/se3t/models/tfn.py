@@ -62,6 +62,7 @@ class TFN(EquivariantStack):
         num_edge_scalars: int,
         horizon: float = 0.0,
         pooled: bool = False,
+        fiber_edge: Fiber | None = None,
     ) -> TFN:
         """The model of a configuration: with ``pooled`` a TFN layer to type 0, pooling and two linear layers follow
         the ``num_layers``; ``horizon`` is not used.
@@ -71,6 +72,7 @@ class TFN(EquivariantStack):
             Fiber.uniform(config.num_degrees, config.channels),
             fiber_out,
             num_edge_scalars=num_edge_scalars,
+            fiber_edge=fiber_edge,
             num_layers=config.num_layers + pooled,
             norm=config.norm,
             reduce=config.reduce,

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from se3t.config import conf_dir
 from se3t.errors import UserError
 
-TABLES = ("table1", "table3")
+TABLES = ("table1", "table2", "table3")
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,17 @@ class PublishedModel:
         label: its printed name.
         model: its name in this package; None for one that is not part of it.
         metrics: its numbers by column, None where a dash is printed.
+        height: whether heights are part of its input ("+z"): another system than the same model without.
+        num_points: of a cloud; None where its inputs are no clouds drawn from more points.
+        is_quoted: whether the paper took its numbers from elsewhere.
     """
 
     label: str
     model: str | None
     metrics: dict[str, Estimate | None]
+    height: bool = False
+    num_points: int | None = None
+    is_quoted: bool = False
 
     def relative(self, metric: str, reference: PublishedModel) -> float | None:
         """This model's number over that of ``reference``; None when either is missing."""
@@ -81,6 +87,9 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
             label=entry["label"],
             model=entry.get("model", name),
             metrics={metric: _estimate(entry[metric]) for metric in columns},
+            height=entry.get("height", False),
+            num_points=entry.get("num_points"),
+            is_quoted=entry.get("quoted", False),
         )
         for name, entry in content["models"].items()
     }
@@ -96,9 +105,14 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
 
 
 def printed_names() -> dict[str, str]:
-    """What the paper calls the models of this package, by their names here."""
+    """What the paper calls the models of this package, by their names here; without "+z"."""
     entries = [entry for table in TABLES for entry in load_published(table).models.values()]
-    return {entry.model: entry.label for entry in entries if entry.model is not None}
+    return {entry.model: entry.label for entry in entries if entry.model is not None and not entry.height}
+
+
+def system_name(model: str, height: bool) -> str:
+    """What the paper calls a model, with "+z" where heights are part of its input."""
+    return printed_names().get(model, model) + (" +z" if height else "")
 
 
 def _estimate(entry: dict[str, Any] | None) -> Estimate | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rich.table import Table
 
-from se3t.reporting import nbody, properties
+from se3t.reporting import classification, nbody, properties
 from se3t.reporting.layout import ResultTable, to_markdown, to_rich
 from se3t.reporting.records import Fields, Result, finished
 
@@ -14,6 +14,7 @@ __all__ = ["ResultTable", "render_tables", "tables", "to_markdown", "to_rich"]
 
 _TABLES: Sequence[tuple[Sequence[str], Callable[[list[Fields]], list[ResultTable]]]] = (
     (("nbody",), nbody.tables),
+    (("scanobjectnn",), classification.tables),
     (("qm9", "molecules"), properties.tables),
 )
 """For some experiments, what makes tables of their finished runs."""

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from se3t.config import Config
     from se3t.tasks.base import Task
 
-TASKS: dict[str, str] = {"nbody": "se3t.tasks.nbody:NBodyTask", "property": "se3t.tasks.property:PropertyTask"}
+TASKS: dict[str, str] = {
+    "nbody": "se3t.tasks.nbody:NBodyTask",
+    "property": "se3t.tasks.property:PropertyTask",
+    "classification": "se3t.tasks.classification:ClassificationTask",
+}
 """Name of a task -> ``'module:Class'``; a module is imported when its task is asked for."""
 
 
@@ -47,6 +51,6 @@ def recorded_checksum(config: Config) -> str | None:
     """
     if config.data.name == "nbody":
         return None
-    from se3t.data.molecules.dataset import recorded_checksum
-
-    return recorded_checksum(config.data)
+    package = "molecules" if config.data.name in ("qm9", "molecules") else "clouds"
+    found: str | None = importlib.import_module(f"se3t.data.{package}.dataset").recorded_checksum(config.data)
+    return found

@@ -31,6 +31,7 @@ class Task(ABC):
         fiber_in: fiber of the node features that :meth:`graph` provides.
         fiber_out: fiber of the prediction.
         num_edge_scalars: channels of ``Graph.edge_scalars``.
+        fiber_edge: fiber of ``Graph.edge_features``.
         horizon: time between input and target, for models that extrapolate; 0 where there is no time.
     """
 
@@ -43,6 +44,7 @@ class Task(ABC):
     fiber_in: Fiber
     fiber_out: Fiber
     num_edge_scalars: int
+    fiber_edge: Fiber = Fiber({})
     horizon: float = 0.0
 
     @classmethod
@@ -59,8 +61,14 @@ class Task(ABC):
         """Keep working copies of the data on ``device`` in ``dtype``; the task itself is returned."""
 
     @abstractmethod
-    def batch(self, split: str, index: Int[Tensor, " sample"]) -> Any:
-        """The samples with the given numbers: gathered from tensors in memory, no loop over samples."""
+    def batch(self, split: str, index: Int[Tensor, " sample"], draw: int | None = None) -> Any:
+        """The samples with the given numbers: gathered from tensors in memory, no loop over samples.
+
+        Args:
+            split: "train", "valid" or "test".
+            index: their numbers within the split.
+            draw: seed of what a task draws anew in every training step (points, augmentation); None: as always.
+        """
 
     @abstractmethod
     def graph(self, batch: Any) -> Graph:
@@ -92,6 +100,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, prediction: Any, batch: Any) -> dict[str, Float[Tensor, " sample"]]:
         """Errors per sample, in double precision; their mean over a split is the metric. ``"loss"`` is one of them."""
+
+    def details(self, prediction: Any, batch: Any) -> dict[str, Tensor]:
+        """What is kept of every sample in the record of a run, ``[sample]`` by name; nothing unless a task says so."""
+        return {}
 
     def equivariance(
         self, model: nn.Module, graph: Graph, prediction: Any, generator: torch.Generator

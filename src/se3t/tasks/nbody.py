@@ -137,7 +137,7 @@ class NBodyTask(Task):
         self._templates = {}
         return self
 
-    def batch(self, split: str, index: Int[Tensor, " sample"]) -> NBodyBatch:
+    def batch(self, split: str, index: Int[Tensor, " sample"], draw: int | None = None) -> NBodyBatch:
         """The trajectories with the given numbers, by index arithmetic on tensors in memory."""
         return self._data[split].take(index)
 

@@ -132,7 +132,7 @@ class PropertyTask(Task):
         self._index = {split: members.to(device) for split, members in self._index.items()}
         return self
 
-    def batch(self, split: str, index: Int[Tensor, " sample"]) -> PropertyBatch:
+    def batch(self, split: str, index: Int[Tensor, " sample"], draw: int | None = None) -> PropertyBatch:
         """The molecules with the given numbers within the split."""
         molecule = self._index[split][index]
         return PropertyBatch(molecule, self._targets[molecule], self._values[molecule])

@@ -18,8 +18,13 @@ _SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 _WORDS = {
     "mae": "mean absolute error",
     "relative_mae": "that, relative to the mean predictor",
+    "accuracy": "accuracy (share of objects)",
+    "class_accuracy": "accuracy, mean over the classes",
     "loss": "loss",
-    "equivariance_error": "equivariance error (change when a molecule is rotated)",
+    "equivariance_error": "equivariance error (change when the input is rotated)",
+    "rebuilt_error": "that, with neighbours found anew",
+    "flipped_edges": "share of neighbours that change then",
+    "changed_class": "share of objects whose class changes then",
     "mse_x": "mean square error of positions",
     "mse_v": "mean square error of velocities",
     "relative_mse_x": "that of positions, relative to constant velocity",
@@ -28,8 +33,12 @@ _WORDS = {
     "equivariance_error_v": "equivariance error of velocities",
 }
 """Metrics in words; a metric without an entry has its own name."""
-_BASELINE_METRICS = {"property": ("mae",), "nbody": ("mse_x", "mse_v")}
-_REFERENCES = {"property": "mean", "nbody": "constant_velocity"}
+_BASELINE_METRICS = {
+    "property": ("mae",),
+    "nbody": ("mse_x", "mse_v"),
+    "classification": ("accuracy", "class_accuracy"),
+}
+_REFERENCES = {"property": "mean", "nbody": "constant_velocity", "classification": "majority"}
 """By task, the prediction without a network that relative errors refer to."""
 _READS_BONDS = ("se3_transformer", "tfn", "mpnn")
 _PAPER = (
@@ -74,6 +83,11 @@ class Exported:
         return bool(self.config.task.name == "property")
 
     @property
+    def is_classification(self) -> bool:
+        """Whether it names the class of a point cloud."""
+        return bool(self.config.task.name == "classification")
+
+    @property
     def is_qm9(self) -> bool:
         """Whether its molecules are those of QM9."""
         return self.facts.get("kind") == "qm9"
@@ -107,6 +121,8 @@ def _summary(model: Exported) -> Iterator[str]:
     if model.is_property:
         seen = "positions and bonds" if model.config.model.name in _READS_BONDS else "positions"
         yield f"From the atoms of a molecule and their {seen}: {what_it_is(model.facts)}."
+    elif model.is_classification:
+        yield f"The class of a scanned object, one of {len(model.facts['classes'])}, from coordinates of its points."
     else:
         yield f"Trained by `se3t train experiment={model.config.experiment}`: predicts where particles move."
     yield ""
@@ -119,6 +135,11 @@ def _summary(model: Exported) -> Iterator[str]:
         ]
         edges = model.facts["edges"]
         rows.append(("edges", f"radius, {model.facts['radius']:g} angstrom" if edges == "radius" else edges))
+    if model.is_classification:
+        task = model.config.task
+        rows.append(
+            ("input", f"{task.num_points} points ({task.sampling})" + (", with heights" if task.height else ""))
+        )
     rows.append(("model", f"`{model.config.model.name}`"))
     rows += [] if model.parameters is None else [("parameters", f"{model.parameters:,}")]
     rows.append(("settings", ", ".join(f"{name}={_spelt(value)}" for name, value in settings.items()) or _MISSING))
@@ -126,7 +147,10 @@ def _summary(model: Exported) -> Iterator[str]:
 
 
 def _data(model: Exported) -> Iterator[str]:
-    name = {"qm9": "QM9", "molecules": "own molecules"}.get(model.facts.get("kind", ""), model.config.data.name)
+    names = {"qm9": "QM9", "molecules": "own molecules", "scanobjectnn": "ScanObjectNN", "shapes15": "shapes15"}
+    name = names.get(model.facts.get("kind", ""), model.config.data.name)
+    if model.is_classification:
+        name = f"{'synthetic ' if model.facts['synthetic'] else ''}{name}, {model.facts['variant']}"
     sizes = model.data.get("sizes") or ({"train": model.facts["num_train"]} if "num_train" in model.facts else {})
     official = SPLIT_SIZES if model.is_qm9 else {}
     present = [split for split in official if split in sizes]
@@ -143,6 +167,9 @@ def _data(model: Exported) -> Iterator[str]:
         yield f"- elements of the training molecules: {spell_elements(model.facts['elements_seen'])}"
         yield f"- largest training molecule: {model.facts['max_atoms']} atoms"
         yield f"- mean and standard deviation of the training values: {_pair(model.facts)}"
+    if model.is_classification:
+        yield f"- classes: {', '.join(model.facts['classes'])}"
+        yield f"- height: coordinate {model.facts['up_axis']}"
 
 
 def _training(model: Exported) -> Iterator[str]:
@@ -202,6 +229,11 @@ def _baselines(
 
 
 def _limits(model: Exported) -> Iterator[str]:
+    if model.is_classification:
+        yield "- meant for single objects, centred and scaled to the unit sphere, as those above"
+        if model.facts["synthetic"]:
+            yield "- trained on synthetic scans: nothing is known about real ones"
+        return
     if not model.is_property:
         yield "- meant for data simulated as those above; other numbers of particles or force laws were not tested"
         return

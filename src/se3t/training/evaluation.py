@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ def evaluate_split(
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
+    keep: dict[str, list[Any]] | None = None,
 ) -> dict[str, float]:
     """Metrics of a model on a whole split: means over its samples, summed in double precision.
 
@@ -42,6 +44,7 @@ def evaluate_split(
         device: where the data lie.
         rank: number of this process; each measures its share of the batches.
         world_size: number of processes; all of them must call.
+        keep: takes the details that the task has of every sample (of this process), in the order of the split.
 
     Returns:
         Mean of every metric of the task, and those relative to its trivial baseline.
@@ -51,7 +54,9 @@ def evaluate_split(
     sums: dict[str, Tensor] = {}
     for number, index in enumerate(torch.arange(task.size(split), device=device).split(batch_size)):
         if number % world_size == rank:
-            for name, values in _measure(model, task, split, index, num_equivariance_samples, seed, number).items():
+            for name, values in _measure(
+                model, task, split, index, num_equivariance_samples, seed, number, keep
+            ).items():
                 sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + values.sum()
     model.train(training)
     means = {name: value / task.size(split) for name, value in _total(sums, world_size).items()}
@@ -59,11 +64,13 @@ def evaluate_split(
 
 
 def _measure(
-    model: nn.Module, task: Task, split: str, index: Tensor, num_rotations: int, seed: int, number: int
+    model: nn.Module, task: Task, split: str, index: Tensor, num_rotations: int, seed: int, number: int, keep: Any
 ) -> dict[str, Tensor]:
     batch = task.batch(split, index)
     graph = task.graph(batch)
     prediction = model(graph)
+    for name, found in ({} if keep is None else task.details(prediction, batch)).items():
+        keep.setdefault(name, []).extend(found.tolist())
     values = task.metrics(prediction, batch)
     generator = torch.Generator().manual_seed(derived_seed(seed, number))
     rotated = [task.equivariance(model, graph, prediction, generator) for _ in range(num_rotations)]

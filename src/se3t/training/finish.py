@@ -49,12 +49,14 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
             best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": task.facts(), **raw}
     assert best is not None
     ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), best)
-    test = None
+    test, keep = None, {}  # type: dict[str, float] | None, dict[str, list[Any]]
     if task.size("test"):
-        test = _measure(config, task, model, best["state_dict"], "test", device, folder)
+        test = _measure(config, task, model, best["state_dict"], "test", device, folder, keep)
         log("test", best["step"], {**test, "final": True})
     else:
         _log.warning("the data hold no test split: the result is the validation error of the chosen weights")
+    if keep:
+        record.write_json(folder / record.DETAILS, {"split": "test", **task.facts(), **keep})
     record.write_json(folder / record.RESULT, _result(config, task, model, device, step, state, best, test))
 
 
@@ -74,13 +76,23 @@ def _measure(
     split: str,
     device: torch.device,
     folder: Path,
+    keep: dict[str, list[Any]] | None = None,
 ) -> dict[str, float]:
     ckpt.load_weights(model, ckpt.model_weights(weights), folder)
-    return measure(config, task, model, split, device)
+    return measure(config, task, model, split, device, keep)
 
 
-def measure(config: Config, task: Task, model: nn.Module, split: str, device: torch.device) -> dict[str, float]:
-    """Metrics on a split as the configuration wants them measured; model and data are on ``device``."""
+def measure(
+    config: Config,
+    task: Task,
+    model: nn.Module,
+    split: str,
+    device: torch.device,
+    keep: dict[str, list[Any]] | None = None,
+) -> dict[str, float]:
+    """Metrics on a split as the configuration wants them measured; model and data are on ``device``, and ``keep`` takes
+    the details of every sample.
+    """
     with forward_context(config.trainer.precision, device):
         return evaluate_split(
             model,
@@ -90,6 +102,7 @@ def measure(config: Config, task: Task, model: nn.Module, split: str, device: to
             num_equivariance_samples=config.trainer.num_equivariance_samples,
             seed=config.seed,
             device=device,
+            keep=keep,
         )
 
 

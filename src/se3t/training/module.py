@@ -9,9 +9,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from se3t.config import Config
+from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.tasks.base import Task
 from se3t.training.cuda_graph import StepGraphs
-from se3t.training.feed import StepFeed
+from se3t.training.feed import StepFeed, derived_seed
 from se3t.training.precision import data_dtype
 from se3t.training.schedule import lr_factor
 
@@ -74,8 +75,10 @@ class TrainingModule(LightningModule):
         return self._loss(batch)
 
     def _loss(self, batch: Tensor) -> Tensor:
-        samples = self.task.batch("train", batch)
-        return self.task.loss(self.model(self.task.graph(samples)), samples)
+        draw = derived_seed(self.config.seed, self.trainer.global_step)
+        samples = self.task.batch("train", batch, draw)
+        loss = self.task.loss(self.model(self.task.graph(samples)), samples)
+        return loss + self.model.auxiliary_loss() if isinstance(self.model, AuxiliaryLoss) else loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Nothing is left to do where :meth:`training_step` made the gradients."""

@@ -2,7 +2,7 @@
 
 ``runs/<experiment>/<model>/<seed>-<confighash>/`` holds ``config.yaml`` (the settings), ``provenance.json`` (versions,
 command line), ``metrics.jsonl`` (one JSON object a line), ``result.json`` (final metrics, only once the run has
-finished) and ``checkpoints/``.
+finished), ``details.json`` (what the task keeps of every sample) and ``checkpoints/``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from se3t.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-CONFIG, PROVENANCE, METRICS, RESULT, CHECKPOINTS = (
+CONFIG, PROVENANCE, METRICS, RESULT, DETAILS, CHECKPOINTS = (
     "config.yaml",
     "provenance.json",
     "metrics.jsonl",
     "result.json",
+    "details.json",
     "checkpoints",
 )
 LOCK = ".lock"
@@ -68,9 +69,9 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     flat = dict(_flatten(settings))
     found = {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
-    if flat.get("data.name") == "qm9":
+    if flat.get("data.name") in ("qm9", "scanobjectnn"):
         found.pop("data.raw", None)
-    if flat.get("optim.schedule", "constant") != "constant":
+    if flat.get("optim.schedule") == "cosine":
         found["trainer.max_steps"] = flat.get("trainer.max_steps")
     return found
 

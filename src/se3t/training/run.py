@@ -46,6 +46,7 @@ def build_parts(config: Config) -> tuple[Task, nn.Module]:
             num_edge_scalars=task.num_edge_scalars,
             horizon=task.horizon,
             pooled=task.pooled,
+            fiber_edge=task.fiber_edge,
         )
     return task, model
 
@@ -71,9 +72,9 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     """Train what ``config`` describes, choose the best weights on the validation split and measure them on the test
     split, once.
 
-    The same call again reports the finished run. An interrupted run is continued with ``resume=true``; so is, with
-    ``optim.schedule=constant``, a finished one with a larger ``trainer.max_steps``. On a CPU the result is the same,
-    bit for bit, as without the interruption. With any other schedule the learning rates depend on
+    The same call again reports the finished run. An interrupted run is continued with ``resume=true``; so is a
+    finished one with a larger ``trainer.max_steps``, unless ``optim.schedule=cosine``. On a CPU the result is the same,
+    bit for bit, as without the interruption. With a cosine schedule the learning rates depend on
     ``trainer.max_steps``, and another number of steps is another run, in a folder of its own.
 
     Args:
@@ -198,6 +199,7 @@ def evaluate(
     data_root: str | None = None,
     data_preset: str | None = None,
     data_raw: str | None = None,
+    test_rotation: str | None = None,
     num_equivariance_samples: int | None = None,
     experiment: Config | None = None,
     build: Build = build_parts,
@@ -212,6 +214,7 @@ def evaluate(
         data_root: folder of the prepared data; default: as in training.
         data_preset: preset of the data; default: as in training.
         data_raw: raw files of the data; default: as in training.
+        test_rotation: how test objects are turned before a model classifies them; default: as in training.
         num_equivariance_samples: rotations of every sample; default: as in training.
         experiment: the experiment that a converted model is measured on, which says nothing of data.
         build: how task and model are made.
@@ -236,7 +239,10 @@ def evaluate(
             "num_equivariance_samples": num_equivariance_samples,
         },
         data={"root": data_root, "preset": data_preset, "raw": data_raw},
+        task={"test_rotation": test_rotation},
     )
+    if test_rotation is not None and split != "test":
+        raise UserError(f"task.test_rotation: turns the objects of split=test alone, not those of split={split}")
     device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
     origin = None
     if converted:
@@ -295,6 +301,6 @@ def _with_overrides(config: Config, **groups: Mapping[str, Any]) -> Config:
         known = {item.name for item in fields(getattr(config, group))}
         for name in given.keys() - known:
             choice = getattr(getattr(config, group), "name", "")
-            raise UserError(f"{group}.{name}: the {group} {choice} of this model have no such setting; leave it out")
+            raise UserError(f"{group}.{name}: {group} {choice} of this model has no such setting; leave it out")
         config = replace(config, **{group: replace(getattr(config, group), **given)})
     return config

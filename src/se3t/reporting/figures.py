@@ -1,0 +1,391 @@
+"""Figure 4: accuracy against the rotation of test objects. Matplotlib is imported when it is drawn."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se3t.errors import UserError
+from se3t.files import write_atomically
+from se3t.reporting.classification import ClassificationRecord, data_name, flag, parse_record, parse_rotation
+from se3t.reporting.published import load_published, system_name
+from se3t.reporting.records import Fields, find_results, finished
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXPERIMENT = "scanobjectnn"
+_EXPECTED = f"expected the folder of a finished run; make one: se3t train experiment={EXPERIMENT}"
+SUFFIXES = (".png", ".pdf")
+NUM_CLASSES = 15
+"""Of all data of this experiment."""
+
+# Okabe and Ito's colours, told apart by people with any kind of colour vision; markers say the same once more.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00", "#888888")
+_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*", "h", "<", ">", "p", "d")
+_DPI = 300
+_WIDTH = 3.4  # inches: a column, so that sizes of letters are those in print
+SMALL, NORMAL = 7, 8  # points
+_TICKS = range(0, 181, 30)
+_SO3, _SPREAD = 210, 18  # where it stands on the axis of angles, and over what its markers are spread
+_LONG = 22  # letters, from which on two labels of the legend are too wide for the figure
+_FIRST = (("se3_transformer", True), ("se3_transformer", False), ("tfn", False), ("tfn", True))
+_NOTICE = {"ha": "center", "va": "center", "bbox": {"facecolor": "white", "edgecolor": "none"}}
+_AUGMENTATIONS = {"so3": "SO(3)"}
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """Folders of finished classification runs, all on the same data.
+
+    Args:
+        paths: folders of runs, or folders above some, where runs of other experiments are passed over.
+
+    Raises:
+        UserError: a folder without such a run, a run of another experiment, different data, or two runs that the figure
+            cannot tell apart.
+    """
+    found: dict[Path, Fields] = {}
+    for path in paths:
+        if (path / "result.json").is_file():
+            found[path] = finished_run(path)
+            continue
+        below = {result.parent: run for result in find_results(path) for run in finished([result])}
+        runs = {folder: run for folder, run in below.items() if run.content.get("experiment") == EXPERIMENT}
+        if not runs:
+            raise UserError(f"{path}: no result.json of experiment {EXPERIMENT} in it; {_EXPECTED}")
+        found |= runs
+    _require_one_figure({folder: parse_record(run) for folder, run in found.items()})
+    return list(found)
+
+
+def _require_one_figure(runs: Mapping[Path, ClassificationRecord]) -> None:
+    """Refuse before the work what cannot be drawn after it."""
+    places: dict[tuple[Any, ...], Path] = {}
+    for folder, run in runs.items():
+        first, other = next(iter(runs.items()))
+        if run.data.checksum != other.data.checksum:
+            raise UserError(
+                f"{folder}: is on {run.data.name}, checksum {run.data.checksum[:8]}, but {first} on {other.data.name}, "
+                f"checksum {other.data.checksum[:8]}; a figure shows runs on the same data, give those of one"
+            )
+        system = (run.model, run.height)
+        place = (system, run.augmentation, run.num_points, run.preset, run.max_steps, run.seed)
+        if place in places:
+            raise _not_apart(str(places[place]), str(folder), run.seed, system)
+        places[place] = folder
+
+
+def _not_apart(first: str, second: str, seed: int, system: tuple[str, bool]) -> UserError:
+    return UserError(
+        f"{first} and {second} are both seed {seed} of {system_name(*system)} and cannot be told apart in the figure; "
+        "leave one out"
+    )
+
+
+def finished_run(folder: Path) -> Fields:
+    """The record of a finished classification run.
+
+    Raises:
+        UserError: there is none, or it is one of another experiment.
+    """
+    path = folder / "result.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no result.json in it; {_EXPECTED}")
+    runs = finished([path])
+    if not runs:
+        raise UserError(f"{path}: the run is not finished; {_EXPECTED}")
+    experiment = runs[0].text("experiment")
+    if experiment != EXPERIMENT:
+        raise UserError(f"{folder}: is a run of experiment {experiment}, expected one of {EXPERIMENT}")
+    return runs[0]
+
+
+# --- Figure 4: its data -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """One system, trained in one way.
+
+    Attributes:
+        system: model, and whether heights are part of its input.
+        remark: what tells it from other lines of the system; "" where there is none.
+        augmentation: random rotations in training: none, vertical or so3.
+        accuracies: in % by the largest test rotation (degrees, infinite for SO(3)), ascending, then by seed.
+    """
+
+    system: tuple[str, bool]
+    remark: str
+    augmentation: str
+    accuracies: dict[float, dict[int, float]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What Figure 4 shows: the data in words, their number of test objects, and the lines in their order."""
+
+    data: str
+    is_synthetic: bool
+    num_objects: int
+    steps: tuple[int, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def num_seeds(self) -> list[int]:
+        """How many seeds the points of the figure have, ascending."""
+        return sorted({len(seeds) for line in self.lines for seeds in line.accuracies.values()})
+
+    def label(self, line: Line) -> str:
+        """The name of a line in the legend, with its augmentation where there are several kinds."""
+        kinds = {line.augmentation for line in self.lines} - {"none"}
+        has_kind = len(kinds) > 1 and line.augmentation in kinds
+        kind = _AUGMENTATIONS.get(line.augmentation, line.augmentation) if has_kind else ""
+        return ", ".join(filter(None, (system_name(*line.system), line.remark, kind)))
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read what ``se3t.training.rotations`` wrote.
+
+    Raises:
+        UserError: naming file and field, when the file cannot be read or is another one, and where two runs would have
+            to share one point.
+    """
+    fields = Fields(read_json(path, "what se3t figure 4 wrote beside its pictures"), str(path))
+    count = len(list_of(fields, "points"))
+    points = [_point(fields, f"points.{index}") for index in range(count)]
+    is_synthetic = flag(fields, "data", "synthetic")
+    return Sweep(
+        data=data_name(fields.text("data.variant"), is_synthetic),
+        is_synthetic=is_synthetic,
+        num_objects=max(point["size"] for point in points),
+        steps=tuple(sorted({point["max_steps"] for point in points if point["max_steps"] is not None})),
+        lines=tuple(_lines(points, str(path))),
+    )
+
+
+def list_of(fields: Fields, name: str) -> Sequence[Any]:
+    """A list with something in it.
+
+    Raises:
+        UserError: naming file and field, when it is something else.
+    """
+    value = fields.content.get(name)
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{fields.origin}: field {name!r} should be a list that is not empty, got {value!r}")
+    return value
+
+
+def _point(fields: Fields, name: str) -> dict[str, Any]:
+    optional = fields.mapping(name)
+    return {
+        "run": fields.text(f"{name}.run"),
+        "system": (fields.text(f"{name}.model"), flag(fields, name, "height")),
+        "augmentation": fields.text(f"{name}.augmentation"),
+        "seed": fields.integer(f"{name}.seed"),
+        "num_points": fields.integer(f"{name}.num_points"),
+        "rotation": parse_rotation(fields, f"{name}.rotation"),
+        "accuracy": 100 * fields.number(f"{name}.accuracy"),
+        "size": fields.integer(f"{name}.size"),
+        "preset": optional.get("preset"),
+        "max_steps": optional.get("max_steps"),
+    }
+
+
+def _lines(points: Sequence[Mapping[str, Any]], origin: str) -> Iterable[Line]:
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for point in points:
+        key = (point["system"], point["augmentation"], *(point[name] for name in _WORDS))
+        groups.setdefault(key, []).append(point)
+    systems = _in_order({point["system"] for point in points})
+    for system in systems:
+        own = [point for point in points if point["system"] == system]
+        differing = [name for name in _WORDS if len({point[name] for point in own}) > 1]
+        for key in sorted((key for key in groups if key[0] == system), key=str):
+            group = groups[key]
+            words = [_WORDS[name].format(group[0][name]) for name in differing if group[0][name] is not None]
+            yield Line(system, ", ".join(words), key[1], _accuracies(group, origin))
+
+
+_WORDS = {"num_points": "{:,} points", "preset": "preset {}", "max_steps": "{:,} steps"}
+"""What may tell lines of one system apart."""
+
+
+def _in_order(systems: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """Those of the paper's figure first, then as in its table, then others."""
+    paper = [("set_transformer", False), ("deepset", False)]
+    paper += [(str(entry.model), entry.height) for entry in load_published("table2").models.values()]
+    known = list(dict.fromkeys([*_FIRST, *paper]))
+    return sorted(systems, key=lambda system: (known.index(system) if system in known else len(known), system))
+
+
+def _accuracies(points: Sequence[Mapping[str, Any]], origin: str) -> dict[float, dict[int, float]]:
+    found: dict[float, dict[int, float]] = {}
+    runs: dict[tuple[float, int], str] = {}
+    for point in points:
+        place = (point["rotation"], point["seed"])
+        if place in runs:
+            raise _not_apart(f"{origin}: {runs[place]}", point["run"], point["seed"], point["system"])
+        runs[place] = point["run"]
+        found.setdefault(point["rotation"], {})[point["seed"]] = point["accuracy"]
+    return dict(sorted(found.items()))
+
+
+# --- Figure 4: its picture --------------------------------------------------------------------------------------------
+
+
+def draw_figure4(sweep: Sweep) -> Figure:
+    """Test accuracy against the largest test rotation: (a) trained without, (b) with rotation augmentation."""
+    names = list(dict.fromkeys(map(sweep.label, sweep.lines)))
+    columns = 1 if max(map(len, names)) > _LONG else 2
+    figure = blank_figure(_WIDTH, 4.4 + 0.15 * math.ceil(len(names) / columns))
+    figure.suptitle(_title(sweep), fontsize=NORMAL)
+    panels = figure.subplots(2, 1, sharex=True)
+    _draw_panel(panels[0], sweep, is_augmented=False)
+    _draw_panel(panels[1], sweep, is_augmented=True)
+    panels[1].set_xlabel("largest test rotation about a horizontal axis, degrees", fontsize=SMALL)
+    handles: dict[str, Any] = {}
+    for axis in panels:
+        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {name: handles[name] for name in (*names, "chance")}
+    figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=SMALL,
+        frameon=False,
+        handlelength=3,
+    )
+    return figure
+
+
+def _draw_panel(axis: Any, sweep: Sweep, *, is_augmented: bool) -> None:
+    lines = [line for line in sweep.lines if (line.augmentation != "none") == is_augmented]
+    kinds = [_AUGMENTATIONS.get(kind, kind) for kind in sorted({line.augmentation for line in lines})]
+    styles = _styles(sweep)
+    for number, line in enumerate(lines):
+        place = _SO3 + _SPREAD * ((number + 0.5) / len(lines) - 0.5)
+        _draw_line(axis, line, place, sweep.label(line), styles[sweep.label(line)])
+    title = "(b) with rotation augmentation" if is_augmented else "(a) without rotation augmentation"
+    title += f" ({kinds[0]})" if is_augmented and len(kinds) == 1 else ""
+    axis.set_title(title, fontsize=NORMAL, loc="left")
+    axis.axhline(100 / NUM_CLASSES, color="0.4", linestyle=":", linewidth=1, label="chance")
+    if not lines:
+        axis.text(0.5, 0.5, _how_to_fill(sweep, is_augmented), transform=axis.transAxes, fontsize=SMALL, **_NOTICE)
+    _scales(axis, any(math.inf in line.accuracies for line in sweep.lines))
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """A figure of some inches that no window shows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _title(sweep: Sweep) -> str:
+    seeds = sweep.num_seeds
+    steps = f", {sweep.steps[0]:,} training steps" if len(sweep.steps) == 1 else ""
+    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    mean = "one seed" if seeds == [1] else f"mean of {count} seeds ± standard deviation"
+    return f"Figure 4 on {sweep.data}\n{sweep.num_objects:,} test objects{steps}\n{mean}"
+
+
+def _styles(sweep: Sweep) -> dict[str, dict[str, Any]]:
+    """By label: a colour for each model, dashes for heights, a marker for each line."""
+    models = list(dict.fromkeys(line.system[0] for line in sweep.lines))
+    systems = {sweep.label(line): line.system for line in sweep.lines}
+    styles: dict[str, dict[str, Any]] = {}
+    for number, (label, (model, height)) in enumerate(systems.items()):
+        colour = _COLOURS[models.index(model) % len(_COLOURS)]
+        solid = "-" if models.index(model) < len(_COLOURS) else "-."
+        dashes = {"linestyle": "--" if height else solid, "markerfacecolor": "white" if height else colour}
+        styles[label] = {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], "markersize": 4, **dashes}
+    return styles
+
+
+def _draw_line(axis: Any, line: Line, place: float, label: str, style: Mapping[str, Any]) -> None:
+    """A line over the angles with a band of one standard deviation; SO(3) stands apart, at ``place``, with a bar."""
+    means = {angle: statistics.fmean(seeds.values()) for angle, seeds in line.accuracies.items()}
+    spreads = {
+        angle: statistics.stdev(seeds.values()) if len(seeds) > 1 else 0.0 for angle, seeds in line.accuracies.items()
+    }
+    angles = [angle for angle in means if math.isfinite(angle)]
+    axis.plot(angles, [means[angle] for angle in angles], label=label, linewidth=1.2, zorder=3, **style)
+    if any(spreads[angle] for angle in angles):
+        low = [means[angle] - spreads[angle] for angle in angles]
+        high = [means[angle] + spreads[angle] for angle in angles]
+        axis.fill_between(angles, low, high, color=style["color"], alpha=0.18, linewidth=0)
+    if math.inf in means:
+        bar = {**style, "linestyle": "none", "capsize": 2, "elinewidth": 1}
+        axis.errorbar([place], [means[math.inf]], yerr=spreads[math.inf] or None, zorder=3, **bar)
+
+
+def _scales(axis: Any, has_so3: bool) -> None:
+    places = [*_TICKS, *([_SO3] if has_so3 else [])]
+    axis.set_xticks(places, [*map(str, _TICKS), *(["SO(3)"] if has_so3 else [])])
+    axis.set(xlim=(-6, places[-1] + (_SPREAD / 2 + 3 if has_so3 else 6)), ylim=(0, 100))
+    axis.set_ylabel("test accuracy, %", fontsize=SMALL)
+    axis.tick_params(labelsize=SMALL)
+    if has_so3:
+        axis.axvline((_TICKS[-1] + _SO3) / 2, color="0.7", linewidth=0.6)
+    axis.grid(axis="y", linewidth=0.4, alpha=0.6)
+    axis.set_axisbelow(True)
+
+
+def _how_to_fill(sweep: Sweep, is_augmented: bool) -> str:
+    words = ["data=shapes15"] * sweep.is_synthetic + ["task.augmentation=so3"] * is_augmented
+    what = "with" if is_augmented else "without"
+    lines = [f"no run {what} rotation augmentation yet:", f"se3t train experiment={EXPERIMENT} preset=figure4"]
+    return "\n".join([*lines, *([" ".join(words)] if words else [])])
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def save(figure: Figure, out: Path) -> list[Path]:
+    """Write a figure as PNG and PDF.
+
+    Args:
+        figure: what was drawn.
+        out: the files without their endings.
+
+    Returns:
+        The files.
+    """
+    paths = [out.with_name(out.name + suffix) for suffix in SUFFIXES]
+    for path in paths:
+        options: dict[str, Any] = {"format": path.suffix[1:], "dpi": _DPI}
+        if path.suffix == ".pdf":
+            options["metadata"] = {"CreationDate": None}  # the same figure is the same file
+        write_atomically(path, partial(figure.savefig, **options))
+    return paths
+
+
+def read_json(path: Path, expected: str) -> Mapping[str, Any]:
+    """A JSON object.
+
+    Args:
+        path: its file.
+        expected: what it should be, for errors.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid JSON ({error}); expected {expected}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is a JSON {type(content).__name__}, expected an object: {expected}")
+    return content

@@ -1,0 +1,155 @@
+"""Accuracy against the rotation of test objects, for a set of trained models: the numbers of Figure 4."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from se3t.compat.converted import is_model
+from se3t.config import Config, to_config
+from se3t.data.clouds.draws import parse_rotation
+from se3t.data.progress import progress_bar
+from se3t.errors import UserError
+from se3t.tasks.classification import ClassificationTask
+from se3t.training import checkpoint as ckpt
+from se3t.training import record
+from se3t.training.evaluation import evaluate_split
+from se3t.training.precision import data_dtype, forward_context
+from se3t.training.run import build_parts, choose_device
+
+log = logging.getLogger(__name__)
+
+
+def rotation_sweep(
+    runs: Sequence[Path], rotations: Sequence[str], out: Path, progress: bool = True, accelerator: str = "auto"
+) -> Path:
+    """Measure every run with its test objects turned, once for each kind of rotation, and write the numbers.
+
+    What the file holds already is kept, and of the same weights not measured again; it is written after every run, so
+    that an interrupted sweep goes on where it was.
+
+    Args:
+        runs: folders of finished classification runs, all on the same data; the weights that validation chose are used.
+        rotations: degrees, or ``so3``, as in ``task.test_rotation``.
+        out: the JSON file.
+        progress: show a progress bar.
+        accelerator: "auto", "cpu" or "gpu".
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: a run that is missing, damaged or of another task; runs on different data; a rotation that is none.
+    """
+    if not runs:
+        raise UserError("no run: give the folders of finished runs, such as runs/scanobjectnn/tfn/0-1a2b3c4d")
+    for rotation in rotations:
+        parse_rotation(rotation)
+    content = _read(out)
+    known = {(point["weights"], point["rotation"]): point for point in content.get("points", [])}
+    runs, done = list(dict.fromkeys(runs)), 0
+    with progress_bar(progress, "accuracy of rotated objects", len(runs) * len(rotations)) as advance:
+        for run in runs:
+            found = _Run(run)
+            if content.get("data", found.data) != found.data:
+                raise UserError(
+                    f"{run}: was trained on {found.data}, the others of {out} on {content['data']}; "
+                    "one file holds one data set: choose another --out"
+                )
+            content["data"] = found.data
+            known = {  # without those of weights that the run no longer has
+                key: point
+                for key, point in known.items()
+                if point["run"] != str(run) or point["weights"] == found.weights
+            }
+            for rotation in rotations:
+                if (found.weights, rotation) not in known:
+                    known[found.weights, rotation] = found.measure(rotation, accelerator)
+                advance(done := done + 1)
+            content["points"] = list(known.values())
+            record.write_json(out, content)
+    return out
+
+
+class _Run:
+    """A finished run: its settings at once, its data and weights when something is measured."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.found = folder, ckpt.read_checkpoint(ckpt.locate(folder))
+        if is_model(self.found.content):
+            raise UserError(f"{folder}: a converted model, which says nothing of data; expected the folder of a run")
+        self.config: Config = to_config(self.found.settings)
+        if self.config.task.name != "classification":
+            raise UserError(
+                f"{folder}: was trained for experiment={self.config.experiment}, which has no classes; expected "
+                "runs of experiment=scanobjectnn"
+            )
+        facts = self.found.content.get("facts", {})
+        self.data = {name: facts.get(name) for name in ("kind", "variant", "synthetic", "checksum")}
+        with self.found.path.open("rb") as file:
+            self.weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        self._parts: tuple[ClassificationTask, nn.Module] | None = None
+
+    def measure(self, rotation: str, accelerator: str) -> dict[str, Any]:
+        """One point of the figure."""
+        device = choose_device(accelerator)
+        if self._parts is None:
+            self._parts = self._load(device)
+        task, model = self._parts
+        task = task.with_test_rotation(rotation)
+        with forward_context(self.config.trainer.precision, device):
+            metrics = evaluate_split(
+                model,
+                task,
+                "test",
+                batch_size=self.config.trainer.eval_batch_size,
+                num_equivariance_samples=0,
+                seed=self.config.seed,
+                device=device,
+            )
+        settings = self.config.task
+        return {
+            "run": str(self.folder),
+            "weights": self.weights,
+            "model": self.config.model.name,
+            "height": settings.height,
+            "augmentation": settings.augmentation,
+            "seed": self.config.seed,
+            "num_points": settings.num_points,
+            "preset": self.config.preset,
+            "max_steps": self.config.trainer.max_steps,
+            "rotation": rotation,
+            "accuracy": metrics["accuracy"],
+            "class_accuracy": metrics["class_accuracy"],
+            "size": task.size("test"),
+        }
+
+    def _load(self, device: Any) -> tuple[ClassificationTask, nn.Module]:
+        task, model = build_parts(self.config)
+        assert isinstance(task, ClassificationTask)
+        checksum = task.data.checksum
+        if checksum != self.data["checksum"]:
+            raise UserError(
+                f"{self.folder}: was trained on data with checksum {self.data['checksum']}, and the data now have "
+                f"{checksum}; bring back those data"
+            )
+        ckpt.load_weights(model, ckpt.model_weights(self.found.content["state_dict"]), self.found.path)
+        task.to(device, data_dtype(self.config.trainer.precision))
+        return task, model.to(device).eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        {(point["weights"], point["rotation"], point["run"]) for point in content["points"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is no file of this figure ({error}); remove it or choose another --out") from error
+    return dict(content)

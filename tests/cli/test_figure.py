@@ -1,0 +1,114 @@
+"""``se3t figure`` on invented numbers; the measuring itself is replaced."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from reporting.results import result
+from reporting.test_classification import shapes_result
+from reporting.test_figures import point, write_run
+
+from .conftest import Run
+
+Calls = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What the sweep was asked for; it writes one point for each run and rotation."""
+    found: Calls = []
+
+    def rotation_sweep(runs: Sequence[Path], rotations: Sequence[str], out: Path, progress: bool = True) -> Path:
+        found.append(([str(run) for run in runs], list(rotations), str(out), progress))
+        data = {"kind": "shapes15", "variant": "object only", "synthetic": True, "checksum": "ab"}
+        points = [point(rotation=rotation, seed=seed) for seed, _ in enumerate(runs) for rotation in rotations]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({"data": data, "points": points}), encoding="utf-8")
+        return out
+
+    module = ModuleType("se3t.training.rotations")
+    module.rotation_sweep = rotation_sweep  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "se3t.training.rotations", module)
+    return found
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for seed in (0, 1):
+        write_run(tmp_path / "runs" / "scanobjectnn" / f"{seed}-a", shapes_result("tfn", seed))
+    write_run(tmp_path / "runs" / "nbody", result())
+    return tmp_path / "runs"
+
+
+def test_figure_4_measures_all_runs_and_draws_them(run: Run, runs: Path, calls: Calls) -> None:
+    answer = run("figure", "4")
+    assert answer.status == 0, answer.err
+    folders = ["runs/scanobjectnn/0-a", "runs/scanobjectnn/1-a"]
+    assert calls == [(folders, ["0", "30", "60", "90", "120", "150", "180"], "figure4.json", True)]
+    assert answer.files == ["figure4.json", "figure4.pdf", "figure4.png", "runs"]
+    assert answer.out.splitlines() == ["written: figure4.json", "written: figure4.png", "written: figure4.pdf"]
+
+
+def test_angles_and_so3_and_the_name_are_those_of_the_command(run: Run, runs: Path, calls: Calls) -> None:
+    words = ["--angles", "90,0,22.5", "runs/scanobjectnn/0-a", "--so3", "--out", "figures/tilt.v2.png"]
+    answer = run("figure", "4", *words)
+    assert answer.status == 0, answer.err
+    assert calls == [(["runs/scanobjectnn/0-a"], ["0", "22.5", "90", "so3"], "figures/tilt.v2.json", True)]
+    assert "written: figures/tilt.v2.pdf" in answer.out
+
+
+def test_data_are_drawn_once_more_without_measuring(run: Run, runs: Path, calls: Calls) -> None:
+    run("figure", "4")
+    answer = run("figure", "4", "--data", "figure4.json", "--out", "again")
+    assert answer.status == 0, answer.err
+    assert len(calls) == 1
+    assert answer.out.splitlines() == ["written: again.png", "written: again.pdf"]
+
+
+def test_the_confusion_matrix_of_a_run_is_drawn(run: Run, runs: Path) -> None:
+    answer = run("figure", "confusion", "runs/scanobjectnn/0-a")
+    assert answer.status == 0, answer.err
+    assert answer.files == ["confusion.pdf", "confusion.png", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([], "figure: which one is missing; known: 4, confusion"),
+        (["5"], "figure: '5' is unknown; known: 4, confusion"),
+        (["confusoin"], "did you mean 'confusion'?"),
+        (["4", "--angle", "30"], "unrecognized arguments: --angle; expected: se3t figure 4"),
+        (["4", "--angles", "200"], "got '200', expected degrees from 0 to 180"),
+        (["4", "--angles", "0,left"], "got '0,left', expected degrees from 0 to 180"),
+        (["4", "--data", "figure4.json", "--so3"], "--data draws what was measured before"),
+        (["4", "--data", "none.json"], "none.json: cannot be read"),
+        (["4", "elsewhere"], "elsewhere: no result.json of experiment scanobjectnn in it"),
+        (["4", "runs/nbody"], "is a run of experiment nbody, expected one of scanobjectnn"),
+        (["4", "--out", "runs/nbody/result.json/x"], "is not a folder"),
+        (["confusion"], "the following arguments are required: run"),
+        (["confusion", "runs"], "runs: no result.json in it"),
+        (["confusion", "runs/nbody"], "is a run of experiment nbody, expected one of scanobjectnn"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(run: Run, runs: Path, calls: Calls, words: list[str], named: str) -> None:
+    answer = run("figure", *words)
+    assert answer.status == 2
+    assert named in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert answer.files == ["runs"]
+    assert calls == []
+
+
+def test_a_run_without_predictions_says_what_to_do(run: Run, runs: Path) -> None:
+    (runs / "scanobjectnn" / "0-a" / "details.json").unlink()
+    answer = run("figure", "confusion", "runs/scanobjectnn/0-a")
+    assert answer.status == 2
+    assert "no details.json in it" in answer.err
+    assert "run the training again" in answer.err

@@ -1,0 +1,297 @@
+"""Pictures from invented numbers: what stands in them, not how it is painted."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from se3t.errors import UserError
+from se3t.reporting.confusion import draw_confusion, load_confusion
+from se3t.reporting.figures import SMALL, draw_figure4, find_runs, load_sweep, save
+
+from .results import result
+from .test_classification import cloud_result, shapes_result
+
+CLASSES = ["bag", "bin", "box"]
+
+
+def point(model: str = "tfn", rotation: str = "0", accuracy: float = 0.6, **changes: Any) -> dict[str, Any]:
+    """One measurement, invented."""
+    own = {"model": model, "rotation": rotation, "accuracy": accuracy, "class_accuracy": accuracy}
+    rest = {"height": False, "augmentation": "none", "seed": 0, "num_points": 128, "size": 600}
+    content = {**own, **rest, **changes}
+    return {"run": f"runs/{content['model']}/{content['seed']}-{content['augmentation']}", **content}
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Any:
+    def write(*points: dict[str, Any], synthetic: bool = True) -> Path:
+        data = {"kind": "shapes15", "variant": "object only", "synthetic": synthetic, "checksum": "ab"}
+        if not synthetic:
+            data |= {"kind": "scanobjectnn", "variant": "main_split_nobg"}
+        path = tmp_path / "figure4.json"
+        path.write_text(json.dumps({"data": data, "points": points}), encoding="utf-8")
+        return path
+
+    return write
+
+
+def drawn(axis: Any) -> dict[str, list[tuple[float, float]]]:
+    """The lines with a name, and their points."""
+    lines = [line for line in axis.get_lines() if not line.get_label().startswith("_")]
+    return {line.get_label(): [(float(x), float(y)) for x, y in line.get_xydata()] for line in lines}
+
+
+def test_panels_part_runs_without_and_with_augmentation(sweep_file: Any):
+    points = [point(rotation=angle) for angle in ("0", "90")] + [point(augmentation="so3", accuracy=0.5)]
+    figure = draw_figure4(load_sweep(sweep_file(*points)))
+    without, with_augmentation = figure.axes
+    assert drawn(without)["TFN"] == [(0, 60), (90, 60)]
+    assert drawn(with_augmentation)["TFN"] == [(0, 50)]
+    assert without.get_title("left") == "(a) without rotation augmentation"
+    assert with_augmentation.get_title("left") == "(b) with rotation augmentation (SO(3))"
+
+
+def test_lines_stand_in_the_papers_order_and_chance_comes_last(sweep_file: Any):
+    systems = [("dgcnn", False), ("deepset", False), ("set_transformer", False), ("tfn", True), ("tfn", False)]
+    systems += [("se3_transformer", False), ("se3_transformer", True)]
+    sweep = load_sweep(sweep_file(*(point(model, height=height) for model, height in systems)))
+    (legend,) = draw_figure4(sweep).legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "SE(3)-Transformer +z",
+        "SE(3)-Transformer",
+        "TFN",
+        "TFN +z",
+        "Set Transformer",
+        "DeepSet",
+        "DGCNN",
+        "chance",
+    ]
+
+
+def test_a_line_is_the_mean_over_seeds_with_a_band_of_one_standard_deviation(sweep_file: Any):
+    points = [
+        point(rotation=angle, seed=seed, accuracy=share)
+        for angle in ("0", "180", "so3")
+        for seed, share in enumerate((0.5, 0.6, 0.7))
+    ]
+    figure = draw_figure4(load_sweep(sweep_file(*points)))
+    axis = figure.axes[0]
+    assert drawn(axis)["TFN"] == [(0, pytest.approx(60)), (180, pytest.approx(60))]
+    band, bar = axis.collections
+    assert band.get_paths()[0].get_extents().extents == pytest.approx([0, 50, 180, 70])
+    assert bar.get_segments()[0][:, 1] == pytest.approx([50, 70])
+    assert "mean of 3 seeds ± standard deviation" in figure.get_suptitle()
+    one = draw_figure4(load_sweep(sweep_file(point())))
+    assert len(one.axes[0].collections) == 0
+    assert "one seed" in one.get_suptitle()
+
+
+def test_rotations_from_all_of_so3_stand_apart_as_the_last_tick(sweep_file: Any):
+    with_so3, below = draw_figure4(load_sweep(sweep_file(point(), point(rotation="so3", accuracy=0.4)))).axes
+    assert [label.get_text() for label in below.get_xticklabels()] == [
+        "0",
+        "30",
+        "60",
+        "90",
+        "120",
+        "150",
+        "180",
+        "SO(3)",
+    ]
+    assert drawn(with_so3)["TFN"] == [(0, 60)]
+    places = [tuple(xy) for line in with_so3.get_lines() for xy in line.get_xydata()]
+    assert (with_so3.get_xticks()[-1], pytest.approx(40)) in places
+    below = draw_figure4(load_sweep(sweep_file(point()))).axes[1]
+    assert [label.get_text() for label in below.get_xticklabels()][-1] == "180"
+
+
+def test_every_line_has_a_marker_of_its_own_and_heights_are_dashed(sweep_file: Any):
+    systems = [("tfn", False), ("tfn", True), ("deepset", False), ("pointnet", False)]
+    axis = draw_figure4(load_sweep(sweep_file(*(point(model, height=height) for model, height in systems)))).axes[0]
+    lines = {line.get_label(): line for line in axis.get_lines() if not line.get_label().startswith("_")}
+    chance = lines.pop("chance")
+    assert len({line.get_marker() for line in lines.values()}) == len(systems)
+    assert {name for name, line in lines.items() if line.get_linestyle() == "--"} == {"TFN +z"}
+    assert lines["TFN"].get_color() == lines["TFN +z"].get_color()
+    assert len({line.get_color() for line in lines.values()}) == 3
+    assert chance.get_ydata()[0] == pytest.approx(100 / 15)
+
+
+def test_synthetic_data_are_called_that_and_only_they(sweep_file: Any):
+    title = draw_figure4(load_sweep(sweep_file(point()))).get_suptitle()
+    assert title.startswith("Figure 4 on synthetic shapes15, object only\n600 test objects")
+    title = draw_figure4(load_sweep(sweep_file(point(), synthetic=False))).get_suptitle()
+    assert title.startswith("Figure 4 on ScanObjectNN main_split_nobg\n")
+
+
+def test_an_empty_panel_says_how_to_fill_it(sweep_file: Any):
+    figure = draw_figure4(load_sweep(sweep_file(point())))
+    (text,) = [text.get_text() for text in figure.axes[1].texts]
+    command = "se3t train experiment=scanobjectnn preset=figure4 data=shapes15 task.augmentation=so3"
+    assert " ".join(text.split()) == f"no run with rotation augmentation yet: {command}"
+    figure = draw_figure4(load_sweep(sweep_file(point(augmentation="so3"), synthetic=False)))
+    (text,) = [text.get_text() for text in figure.axes[0].texts]
+    assert text.endswith("se3t train experiment=scanobjectnn preset=figure4")
+    assert not figure.axes[1].texts
+
+
+def test_what_differs_between_lines_of_one_system_is_named(sweep_file: Any):
+    points = [point(num_points=count, max_steps=steps) for count, steps in ((128, 500), (1024, 500))]
+    points += [point("deepset", num_points=1024, max_steps=500)]
+    sweep = load_sweep(sweep_file(*points))
+    assert sorted(map(sweep.label, sweep.lines)) == ["DeepSet", "TFN, 1,024 points", "TFN, 128 points"]
+    assert "500 training steps" in draw_figure4(sweep).get_suptitle()
+    sweep = load_sweep(sweep_file(*(point(augmentation=kind) for kind in ("vertical", "so3", "none"))))
+    assert sorted(map(sweep.label, sweep.lines)) == ["TFN", "TFN, SO(3)", "TFN, vertical"]
+
+
+def test_letters_are_legible_in_a_column_and_nothing_is_cut_off(sweep_file: Any):
+    from matplotlib.text import Text
+
+    kinds = ("none", "so3", "vertical")
+    models = ("se3_transformer", "set_transformer", "modified_fisher")
+    points = [point(model, angle, augmentation=kind) for model in models for kind in kinds for angle in ("0", "so3")]
+    for chosen in (points[:2], points):
+        figure = draw_figure4(load_sweep(sweep_file(*chosen)))
+        figure.canvas.draw()
+        assert figure.get_figwidth() <= 3.5
+        for text in figure.findobj(Text):
+            if text.get_text() and text.get_visible():
+                assert text.get_fontsize() >= SMALL >= 7
+        for part in (*figure.legends, *(axis.title for axis in figure.axes), figure._suptitle):
+            box = part.get_window_extent()
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.width
+            assert box.y0 >= 0
+            assert box.y1 <= figure.bbox.height
+
+
+def test_pictures_are_written_whole_as_png_and_pdf_and_the_same_each_time(sweep_file: Any, tmp_path: Path):
+    sweep = load_sweep(sweep_file(point()))
+    paths = save(draw_figure4(sweep), tmp_path / "new" / "fig.v2")
+    assert [path.name for path in paths] == ["fig.v2.png", "fig.v2.pdf"]
+    assert [path.read_bytes()[:4] for path in paths] == [b"\x89PNG", b"%PDF"]
+    assert len(list((tmp_path / "new").iterdir())) == 2
+    again = save(draw_figure4(sweep), tmp_path / "again")
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+
+
+def test_two_runs_that_would_share_a_point_are_refused(sweep_file: Any):
+    path = sweep_file(point(), point(run="runs/other"))
+    with pytest.raises(UserError, match=r"figure4\.json: runs/tfn/0-none and runs/other are both seed 0 of TFN"):
+        load_sweep(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{", r"is not valid JSON .* expected what se3t figure 4 wrote"),
+        ("[]", r"is a JSON list, expected an object"),
+        ('{"points": []}', r"field 'points' should be a list that is not empty"),
+        ('{"points": [{}]}', r"field 'points\.0\.run' is missing"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_by_field(tmp_path: Path, content: str, expected: str):
+    path = tmp_path / "other.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"other\.json: {expected}"):
+        load_sweep(path)
+    with pytest.raises(UserError, match=r"gone\.json: cannot be read"):
+        load_sweep(tmp_path / "gone.json")
+
+
+def test_an_accuracy_that_is_no_number_and_a_rotation_that_is_none_are_refused(sweep_file: Any):
+    with pytest.raises(UserError, match=r"'points\.0\.accuracy' is nan"):
+        load_sweep(sweep_file(point(accuracy=math.nan)))
+    with pytest.raises(UserError, match=r"'points\.1\.rotation' should be 0 … 180 or so3, got 'far'"):
+        load_sweep(sweep_file(point(), point(rotation="far")))
+
+
+# --- confusion matrix -------------------------------------------------------------------------------------------------
+
+
+def write_run(folder: Path, content: dict[str, Any], **details: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    found = {"split": "test", "classes": CLASSES, "label": [0, 0, 0, 1], "predicted": [0, 0, 1, 1], **details}
+    (folder / "details.json").write_text(json.dumps(found), encoding="utf-8")
+    return folder
+
+
+def test_rows_are_true_classes_and_columns_predicted_ones(tmp_path: Path):
+    confusion = load_confusion(write_run(tmp_path / "run", cloud_result(height=True)))
+    assert confusion.counts == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+    figure = draw_confusion(confusion)
+    axis = figure.axes[0]
+    shares = axis.images[0].get_array().tolist()
+    assert shares == [[pytest.approx(2 / 3), pytest.approx(1 / 3), 0], [0, 1, 0], [0, 0, 0]]
+    written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axis.texts}
+    assert written == {(0, 0): "2", (0, 1): "1", (1, 1): "1"}
+    assert (axis.get_ylabel(), axis.get_xlabel()) == ("true class", "predicted class")
+    for ticks in (axis.get_xticklabels(), axis.get_yticklabels()):
+        assert [label.get_text() for label in ticks] == CLASSES
+
+
+def test_the_title_says_accuracy_system_data_and_whether_they_are_synthetic(tmp_path: Path):
+    def title(name: str, content: dict[str, Any]) -> str:
+        return draw_confusion(load_confusion(write_run(tmp_path / name, content))).axes[0].get_title()
+
+    real = title("real", cloud_result(height=True))
+    assert real.startswith("SE(3)-Transformer +z on ScanObjectNN main_split_nobg\ntest split, seed 0, 60,000 steps\n")
+    assert real.endswith("accuracy 75.0 % of 4 objects")
+    assert "on synthetic shapes15, object only" in title("synthetic", shapes_result())
+    assert "test rotation up to 90°" in title("turned", cloud_result(config__task__test_rotation="90"))
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ({"label": [0, 3], "predicted": [0, 0]}, r"field 'label' should be numbers of classes below 3, got 3"),
+        ({"predicted": [0, 0, 1, 0.5]}, r"field 'predicted' should be numbers of classes below 3, got 0\.5"),
+        ({"predicted": [0]}, r"4 entries of 'label', but 1 of 'predicted'"),
+        ({"label": []}, r"field 'label' should be a list that is not empty"),
+    ],
+)
+def test_damaged_predictions_are_refused(tmp_path: Path, details: dict[str, Any], expected: str):
+    folder = write_run(tmp_path / "run", cloud_result(), **details)
+    with pytest.raises(UserError, match=rf"details\.json: {expected}"):
+        load_confusion(folder)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_found_below_a_folder_and_those_of_other_experiments_passed_over(tmp_path: Path):
+    a = write_run(tmp_path / "a" / "0", cloud_result())
+    b = write_run(tmp_path / "b" / "0", cloud_result("tfn"))
+    other = write_run(tmp_path / "c" / "0", result())
+    write_run(tmp_path / "d" / "0", cloud_result("dgcnn", status="failed"))
+    assert find_runs([tmp_path]) == [a, b]
+    assert find_runs([b, a]) == [b, a]
+    with pytest.raises(UserError, match="is a run of experiment nbody, expected one of scanobjectnn"):
+        find_runs([other])
+    with pytest.raises(UserError, match=r"result\.json: the run is not finished"):
+        find_runs([tmp_path / "d" / "0"])
+    with pytest.raises(UserError, match=r"no result\.json of experiment scanobjectnn in it"):
+        find_runs([tmp_path / "c"])
+
+
+def test_runs_on_different_data_do_not_share_a_figure(tmp_path: Path):
+    write_run(tmp_path / "a", cloud_result())
+    write_run(tmp_path / "b", shapes_result())
+    with pytest.raises(UserError, match=r"b: is on synthetic shapes15.* but .*a on ScanObjectNN main_split_nobg"):
+        find_runs([tmp_path])
+
+
+def test_runs_that_the_figure_cannot_tell_apart_are_refused_before_they_are_measured(tmp_path: Path):
+    a = write_run(tmp_path / "a", cloud_result())
+    b = write_run(tmp_path / "b", cloud_result(config__model__channels=8))
+    c = write_run(tmp_path / "c", cloud_result(config__task__num_points=64))
+    with pytest.raises(UserError, match=r"a and .*b are both seed 0 of SE\(3\)-Transformer"):
+        find_runs([a, b])
+    assert find_runs([a, c]) == [a, c]

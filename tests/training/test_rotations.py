@@ -1,0 +1,282 @@
+"""Accuracy against rotation, of several runs in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from se3t.config import Config, NBodyData, NBodyTask, TFNModel
+from se3t.data.clouds.dataset import CloudData
+from se3t.errors import UserError
+from se3t.tasks.base import Task
+from se3t.tasks.classification import ClassificationTask
+from se3t.training import checkpoint as ckpt
+from se3t.training import record, rotations
+from se3t.training.run import evaluate, train
+
+from .cloud_parts import COUNTS, SMALL, build, build_on, cloud_data, config_of, finished_run, plain_config
+
+POINT = {
+    "run": str,
+    "weights": str,
+    "model": str,
+    "height": bool,
+    "augmentation": str,
+    "seed": int,
+    "num_points": int,
+    "preset": str,
+    "max_steps": int,
+    "rotation": str,
+    "accuracy": float,
+    "class_accuracy": float,
+    "size": int,
+}
+
+
+class Measured:
+    """The data at hand, and which test sets were measured."""
+
+    def __init__(self) -> None:
+        self.data: CloudData = cloud_data()
+        self.built: list[str] = []
+        self.rotations: list[str] = []
+
+    def build(self, config: Config) -> tuple[Task, nn.Module]:
+        self.built.append(config.model.name)
+        return build_on(self.data, config)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    found, evaluate_split = Measured(), rotations.evaluate_split
+
+    def counting(model: nn.Module, task: ClassificationTask, split: str, **options: Any) -> dict[str, float]:
+        assert split == "test"
+        found.rotations.append(task.config.test_rotation)
+        return evaluate_split(model, task, split, **options)
+
+    monkeypatch.setattr(rotations, "build_parts", found.build)
+    monkeypatch.setattr(rotations, "evaluate_split", counting)
+    return found
+
+
+def sweep(runs: Sequence[Path], asked: Sequence[str], out: Path) -> dict[str, Any]:
+    assert rotations.rotation_sweep(runs, asked, out, progress=False, accelerator="cpu") == out
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def plain_run(tmp_path: Path, name: str = "plain", **task: Any) -> Path:
+    return finished_run(tmp_path / name, plain_config(tmp_path, **task))
+
+
+def test_every_point_says_of_which_weights_and_settings_it_is(tmp_path: Path, measured: Measured) -> None:
+    folder = plain_run(tmp_path, augmentation="vertical")
+    other = finished_run(tmp_path / "tfn", config_of(tmp_path, SMALL["tfn"], height=True))
+    found = sweep([folder, other], ["0", "90"], tmp_path / "sweep" / "figure4.json")
+    assert set(found) == {"data", "points"}
+    assert found["data"] == {"kind": "shapes15", "variant": "boxes", "synthetic": True, "checksum": "c0ffee" * 8}
+    assert [(point["run"], point["rotation"]) for point in found["points"]] == [
+        (str(run), rotation) for run in (folder, other) for rotation in ("0", "90")
+    ]
+    for point in found["points"]:
+        assert {name: type(value) for name, value in point.items()} == POINT
+        assert (point["size"], point["num_points"], point["max_steps"]) == (COUNTS["test"], 16, 8)
+        assert (point["seed"], point["preset"]) == (0, "smoke")
+    first, last = found["points"][0], found["points"][-1]
+    assert (first["model"], first["height"], first["augmentation"]) == ("deepset", False, "vertical")
+    assert (last["model"], last["height"], last["augmentation"]) == ("tfn", True, "none")
+    assert measured.built == ["deepset", "tfn"]  # data and weights are loaded once for all rotations
+    assert len({point["weights"] for point in found["points"]}) == 2
+
+
+def test_the_numbers_are_those_of_training_and_of_measuring_again(tmp_path: Path, measured: Measured) -> None:
+    folder = plain_run(tmp_path, test_rotation="45")  # which the sweep does not heed
+    asked = ["0", "45", "120", "so3"]
+    found = {point["rotation"]: point for point in sweep([folder], asked, tmp_path / "figure4.json")["points"]}
+    for rotation in asked:
+        metrics = evaluate(folder, test_rotation=rotation, build=build)["metrics"]
+        for name in ("accuracy", "class_accuracy"):
+            assert found[rotation][name] == metrics[name]
+    assert found["45"]["accuracy"] == record.read_json(folder / record.RESULT)["test"]["accuracy"]
+    unturned = plain_run(tmp_path, "unturned")
+    (point,) = sweep([unturned], ["0"], tmp_path / "other.json")["points"]
+    assert point["accuracy"] == record.read_json(unturned / record.RESULT)["test"]["accuracy"]
+    assert measured.rotations == [*asked, "0"]
+
+
+def test_an_equivariant_model_is_as_accurate_at_every_angle_and_another_is_not(
+    tmp_path: Path, measured: Measured
+) -> None:
+    asked = ["0", "30", "90", "180", "so3"]
+    for name, config in SMALL.items():
+        folder = finished_run(tmp_path / name, config_of(tmp_path, config, trainer={"precision": "64"}))
+        points = sweep([folder], asked, tmp_path / f"{name}.json")["points"]
+        assert len({(point["accuracy"], point["class_accuracy"]) for point in points}) == 1, name
+    longer = {"max_steps": 60, "batch_size": 36, "eval_every": 60, "checkpoint_every": 60}
+    config = plain_config(tmp_path, longer)
+    config = replace(config, optim=replace(config.optim, schedule="constant"))
+    points = sweep([train(config, build=build).parent], asked, tmp_path / "plain.json")["points"]
+    accuracy = {point["rotation"]: point["accuracy"] for point in points}
+    assert accuracy["0"] > 0.6
+    assert min(accuracy["180"], accuracy["so3"]) < accuracy["0"]
+
+
+# --- what is measured already -----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_measured_twice_and_everything_is_kept(tmp_path: Path, measured: Measured) -> None:
+    first, second, out = plain_run(tmp_path, "first"), plain_run(tmp_path, "second", jitter=0.1), tmp_path / "out.json"
+    before = sweep([first], ["0", "90"], out)["points"]
+    assert sweep([first], ["90", "0"], out)["points"] == before
+    assert (measured.rotations, measured.built) == (["0", "90"], ["deepset"])  # the second time nothing is even loaded
+    after = sweep([second, first, second], ["90", "120"], out)["points"]
+    assert [point for point in after if point in before] == before
+    assert {(Path(point["run"]).name, point["rotation"]) for point in after} == {
+        ("first", "0"),
+        ("first", "90"),
+        ("first", "120"),
+        ("second", "90"),
+        ("second", "120"),
+    }
+    assert len(after) == 5
+    assert sorted(measured.rotations) == ["0", "120", "120", "90", "90"]
+
+
+def test_other_weights_in_the_same_folder_are_measured_anew(tmp_path: Path, measured: Measured) -> None:
+    folder, out = plain_run(tmp_path), tmp_path / "out.json"
+    before = sweep([folder], ["0"], out)["points"]
+    finished_run(folder, plain_config(tmp_path), noise=2.0)
+    after = sweep([folder], ["0"], out)["points"]
+    assert measured.rotations == ["0", "0"]
+    assert [point["weights"] for point in after if point["run"] == str(folder)] == [after[-1]["weights"]]
+    assert after[-1]["weights"] != before[0]["weights"]
+    assert after[-1]["accuracy"] == record.read_json(folder / record.RESULT)["test"]["accuracy"]
+
+
+def test_an_interrupted_sweep_keeps_the_runs_it_has_measured(
+    tmp_path: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, out = [plain_run(tmp_path, name, jitter=jitter) for name, jitter in (("a", 0.0), ("b", 0.1))], tmp_path / "x"
+    counting = rotations.evaluate_split
+
+    def failing(model: nn.Module, task: ClassificationTask, split: str, **options: Any) -> dict[str, float]:
+        if len(measured.rotations) == 3:
+            raise KeyboardInterrupt
+        return counting(model, task, split, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rotations, "evaluate_split", failing)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(runs, ["0", "90"], out)
+    assert {point["run"] for point in json.loads(out.read_text())["points"]} >= {str(runs[0])}
+    assert len(sweep(runs, ["0", "90"], out)["points"]) == 4
+    assert len(measured.rotations) <= 5
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def refused(runs: Sequence[Path], asked: Sequence[str], out: Path, message: str) -> None:
+    before = out.read_bytes() if out.exists() else None
+    with pytest.raises(UserError, match=message) as caught:
+        rotations.rotation_sweep(runs, asked, out, progress=False, accelerator="cpu")
+    assert "\n" not in str(caught.value)
+    assert (out.read_bytes() if out.exists() else None) == before
+
+
+def test_runs_on_other_data_do_not_go_into_the_same_file(tmp_path: Path, measured: Measured) -> None:
+    out = tmp_path / "out.json"
+    sweep([plain_run(tmp_path)], ["0"], out)
+    for name, changes in (("sum", {"checksum": "other"}), ("variant", {"variant": "with background"})):
+        other = finished_run(tmp_path / name, plain_config(tmp_path), cloud_data(**changes))
+        refused([other], ["0"], out, f"{name}: was trained on .*one file holds one data set: choose another --out")
+    assert measured.rotations == ["0"]
+
+
+def test_runs_are_not_measured_on_data_that_have_changed_since(tmp_path: Path, measured: Measured) -> None:
+    folder, out = plain_run(tmp_path), tmp_path / "out.json"
+    measured.data = cloud_data(checksum="changed")
+    refused([folder], ["0"], out, r"plain: was trained on data with checksum c0ffee.*, and the data now have changed")
+    measured.data = cloud_data()
+    assert len(sweep([folder], ["0"], out)["points"]) == 1
+
+
+def test_runs_without_classes_are_refused(tmp_path: Path, measured: Measured) -> None:
+    config = Config(
+        runs=str(tmp_path),
+        data=NBodyData(root=str(tmp_path / "data"), num_train=8, num_valid=4, num_test=4, data_seed=0),
+        task=NBodyTask(),
+        model=TFNModel(num_layers=1, num_degrees=2, channels=2),
+    )
+    best = tmp_path / "run" / record.CHECKPOINTS
+    best.mkdir(parents=True)
+    ckpt.write_best(best, record.plain(config), {"step": 0, "metrics": {}, "state_dict": {}, "facts": {}})
+    refused(
+        [tmp_path / "run"],
+        ["0"],
+        tmp_path / "out.json",
+        r"was trained for experiment=nbody, which has no classes",
+    )
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, measured: Measured) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "nowhere"):
+        refused([tmp_path / name], ["0"], tmp_path / "out.json", name)
+    refused([], ["0"], tmp_path / "out.json", "no run: give the folders of finished runs")
+
+
+@pytest.mark.parametrize("rotation", ["200", "sideways", "-5"])
+def test_a_wrong_rotation_is_told_before_anything_is_measured(
+    rotation: str, tmp_path: Path, measured: Measured
+) -> None:
+    message = rf"^task\.test_rotation={rotation}: expected degrees from 0 to 180"
+    refused([plain_run(tmp_path)], ["0", rotation], tmp_path / "out.json", message)
+    assert measured.rotations == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "",
+        "[]",
+        "3",
+        "null",
+        '"points"',
+        "{}",
+        '{"points": 3}',
+        '{"points": [3]}',
+        '{"points": [{"rotation": "0"}]}',
+        '{"points": [{"rotation": "0", "weights": "ab"}]}',
+        '{"points": [{"rotation": ["0"], "weights": {}, "run": "a"}]}',
+        "\udcff\udcfe",
+    ],
+)
+def test_a_file_that_is_none_of_this_figure_is_refused_and_kept(text: str, tmp_path: Path, measured: Measured) -> None:
+    out = tmp_path / "out.json"
+    out.write_bytes(text.encode(errors="surrogateescape"))
+    refused([plain_run(tmp_path)], ["0"], out, r"out\.json: is no file of this figure .*remove it or choose another")
+    assert measured.rotations == []
+
+
+def test_a_run_is_measured_with_the_precision_of_its_training(tmp_path: Path, measured: Measured) -> None:
+    seen = []
+    build_parts = measured.build
+
+    def watching(config: Config) -> tuple[Task, nn.Module]:
+        task, model = build_parts(config)
+        model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].positions.dtype))
+        return task, model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rotations, "build_parts", watching)
+        sweep([finished_run(tmp_path / "run", plain_config(tmp_path, {"precision": "64"}))], ["0"], tmp_path / "out")
+    assert set(seen) == {torch.float64}
