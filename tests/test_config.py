@@ -37,7 +37,7 @@ def test_schemas_import_no_torch_and_no_hydra() -> None:
 def test_every_model_and_task_has_a_schema_a_file_and_an_implementation() -> None:
     assert set(SCHEMAS["model"]) == set(choices("model")) == set(MODELS)
     assert set(SCHEMAS["task"]) == set(TASKS)
-    assert set(choices("task")) == {"nbody", *TARGETS}
+    assert set(choices("task")) == {"nbody", "classification", *TARGETS}
     assert set(choices("preset")) == {preset for _, preset in _BUDGETS}
     assert set(SCHEMAS["data"]) == set(choices("data"))
     for group in SCHEMAS.values():
@@ -187,3 +187,52 @@ def test_presets_of_qm9_are_the_readings_of_the_paper(preset: str, expected: dic
 
 def test_the_preset_of_qm9_is_released_unless_told() -> None:
     assert to_config(compose("train", ["experiment=qm9"])).preset == "released"
+
+
+def scanobjectnn(*words: str) -> Config:
+    return to_config(compose("train", ["experiment=scanobjectnn", *words]))
+
+
+def test_the_default_of_scanobjectnn_is_the_protocol_of_the_paper() -> None:
+    config = scanobjectnn()
+    assert (config.preset, config.data.name, config.data.background, config.data.variant) == (
+        "paper",
+        "scanobjectnn",
+        False,
+        "obj",
+    )
+    task, model, optim, trainer = (asdict(getattr(config, name)) for name in ("task", "model", "optim", "trainer"))
+    expected = {"num_points": 128, "sampling": "farthest", "num_neighbors": 10, "height": False, "augmentation": "none"}
+    assert {name: task[name] for name in expected} == expected
+    layers = {
+        "num_layers": 3,
+        "last": "attention",
+        "num_degrees": 4,
+        "channels": 5,
+        "num_heads": 1,
+        "pool_channels": 64,
+    }
+    assert {name: model[name] for name in layers} == layers  # three layers and a fourth one, which is pooled
+    assert (model["self_interaction"], model["norm"], model["pooling"]) == ("linear", "none", "max")
+    rate = {"lr": 0.01, "schedule": "step", "decay_every": 15_000, "decay_ratio": 0.3}
+    assert {name: optim[name] for name in rate} == rate
+    assert (trainer["max_steps"], trainer["batch_size"]) == (60_000, 10)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("se3_transformer", (3, 200, 40, 5)), ("tfn", (3, 100, 10, 3))],
+)
+def test_the_preset_of_figure_4_has_its_sizes(model: str, expected: tuple[int, ...]) -> None:
+    config = scanobjectnn("preset=figure4", f"model={model}")
+    found = (config.model.num_degrees, config.task.num_points, config.task.num_neighbors, config.model.channels)
+    assert found == expected
+    assert config.trainer.max_steps == 60_000
+
+
+def test_models_of_scanobjectnn_that_see_coordinates_get_1024_random_points() -> None:
+    for model in choices("tuned/scanobjectnn"):
+        task = scanobjectnn(f"model={model}").task
+        plain = (task.inputs, task.num_points, task.sampling)
+        edges = ("edges", 128, "farthest")
+        assert plain == (edges if model in ("se3_transformer", "tfn") else ("positions", 1024, "random"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.cli import bench, check_golden, convert, export, predict
+from se3t.cli import bench, check_golden, convert, export, figure, predict
 from se3t.cli.arguments import split_flags
 from se3t.cli.help import COMMANDS, choices
 from se3t.cli.hydra_app import compose
@@ -63,6 +63,8 @@ def _check(command: str, words: list[str]) -> None:
         to_config(compose("train", [f"data={words[1]}", *words[2:]]))
     elif command == "bench":
         bench.parse(words)
+    elif command == "figure":
+        {"4": figure.figure4_parser, "confusion": figure.confusion_parser}[words[0]]().parse_intermixed_args(words[1:])
     elif command in ("convert", "check-golden"):
         {"convert": convert, "check-golden": check_golden}[command].parser().parse_args(words)
     elif command in ("predict", "export"):

@@ -7,17 +7,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from se3t.config import ClassificationTask as ClassificationTaskConfig
-from se3t.config import Config, DeepSetModel, OptimConfig, SE3TransformerModel, Shapes15Data, TFNModel, TrainerConfig
+from se3t.config import (
+    Config,
+    DeepSetModel,
+    OptimConfig,
+    SE3TransformerModel,
+    SetTransformerModel,
+    Shapes15Data,
+    TFNModel,
+    TrainerConfig,
+)
 from se3t.data.clouds.dataset import CloudData
 from se3t.data.clouds.objects import normalise
+from se3t.graph import Graph
 from se3t.models import build_model
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
+from se3t.training.evaluation import evaluate_split
 from se3t.training.finish import finish
 from se3t.training.precision import data_dtype, default_dtype
 
@@ -30,6 +41,11 @@ SMALL: dict[str, Any] = {
         num_layers=1, num_degrees=3, channels=4, channels_div=2, num_heads=2, pool_channels=8, last="attention"
     ),
     "tfn": TFNModel(num_layers=1, num_degrees=3, channels=4, pool_channels=8),
+}
+
+PLAIN: dict[str, Any] = {
+    "deepset": DeepSetModel(width=16),
+    "set_transformer": SetTransformerModel(width=16, num_layers=2, num_inducing=4, pooling="attention"),
 }
 
 
@@ -90,6 +106,17 @@ def model_of(
         for parameter in model.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
     return model.to(dtype).eval()
+
+
+def measure(task: ClassificationTask, model: nn.Module, split: str = "test", batch_size: int = 5) -> dict[str, float]:
+    return evaluate_split(
+        model, task, split, batch_size=batch_size, num_equivariance_samples=1, seed=0, device=torch.device("cpu")
+    )
+
+
+def logits_of(model: nn.Module, graph: Graph) -> Tensor:
+    with torch.no_grad():
+        return model(graph)[0].squeeze(-1)
 
 
 def config_of(runs: Path, model: Any = None, trainer: dict[str, Any] | None = None, **task: Any) -> Config:

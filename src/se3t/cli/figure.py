@@ -24,14 +24,27 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _figure4(words: Sequence[str]) -> list[Path]:
+def figure4_parser() -> Parser:
+    """Flags of ``se3t figure 4``."""
     own = Parser("figure 4", "figure 4 [<run folder> …] [--angles 0,30,…] [--so3] [--out NAME] [--data FILE.json]")
     own.add_argument("runs", type=Path, nargs="*")
     own.add_argument("--angles", type=_angles, metavar="A,B,…")
     own.add_argument("--so3", action="store_true")
     own.add_argument("--out", type=_without_suffix, default=Path("figure4"))
     own.add_argument("--data", type=Path)
-    given = own.parse_intermixed_args(list(words))
+    return own
+
+
+def confusion_parser() -> Parser:
+    """Flags of ``se3t figure confusion``."""
+    own = Parser("figure confusion", "figure confusion <run folder> [--out NAME]")
+    own.add_argument("run", type=Path)
+    own.add_argument("--out", type=_without_suffix, default=Path("confusion"))
+    return own
+
+
+def _figure4(words: Sequence[str]) -> list[Path]:
+    given = figure4_parser().parse_intermixed_args(list(words))
     if given.data is not None and (given.runs or given.angles or given.so3):
         raise UserError("figure 4: --data draws what was measured before; leave runs, --angles and --so3 out")
     from se3t.reporting.figures import draw_figure4, load_sweep, save
@@ -54,10 +67,7 @@ def _sweep(paths: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
 
 
 def _confusion(words: Sequence[str]) -> list[Path]:
-    own = Parser("figure confusion", "figure confusion <run folder> [--out NAME]")
-    own.add_argument("run", type=Path)
-    own.add_argument("--out", type=_without_suffix, default=Path("confusion"))
-    given = own.parse_args(list(words))
+    given = confusion_parser().parse_args(list(words))
     from se3t.reporting.confusion import draw_confusion, load_confusion
     from se3t.reporting.figures import save
 
