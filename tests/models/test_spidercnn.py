@@ -107,7 +107,7 @@ def test_configuration_decides_neighbours_and_terms():
 
 
 def test_parameters_for_40_classes():
-    assert count_parameters(SpiderCNNModel()) == 4_120_376
+    assert count_parameters(SpiderCNNModel()) == 5_844_696
 
 
 @pytest.mark.parametrize(("setting", "value"), [("num_neighbors", 0), ("num_taylor", 0), ("widths", (8, 0))])

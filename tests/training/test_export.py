@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.config import LoggerConfig, MoleculesData, QM9Data, SchNetModel
+from se3t.config import LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData, SchNetModel
 from se3t.errors import UserError
 from se3t.training import checkpoint as ckpt
 from se3t.training import export as export_module
@@ -21,7 +21,7 @@ from se3t.training.finish import finish
 from se3t.training.predict import load_predictor
 from se3t.training.run import evaluate
 
-from . import parts
+from . import cloud_parts, parts
 from .molecule_parts import build, config_of, finished_run, molecules
 
 
@@ -233,3 +233,19 @@ def test_weights_that_validation_did_not_choose_are_refused(tmp_path: Path, run:
     with pytest.raises(UserError, match=record.CHECKPOINTS):
         export(tmp_path, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_classifier_is_exported_with_its_classes_and_synthetic_data_are_called_so(tmp_path: Path) -> None:
+    config = cloud_parts.config_of(tmp_path)
+    config = replace(config, data=ScanObjectNNData(root="/home/me/data", raw="/home/me/h5_files.zip"))
+    run = cloud_parts.finished_run(tmp_path / "run", config)
+    card = card_of(run, tmp_path / "model")
+    facts = ckpt.read_checkpoint(ckpt.locate(run)).content["facts"]
+    assert facts["synthetic"]
+    assert "- data: synthetic" in card
+    assert "trained on synthetic scans: nothing is known about real ones" in card
+    assert f"- classes: {', '.join(facts['classes'])}" in card
+    accuracy = result(run)["test"]["accuracy"]
+    assert row(card, "accuracy (share of objects)")[1] == f"{accuracy:.4g}"
+    assert row(card, "… majority, without a network")[1] == f"{result(run)['data']['baselines']['majority'][0]:.4g}"
+    assert "/home/me" not in (tmp_path / "model" / "config.yaml").read_text()

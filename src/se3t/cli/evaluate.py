@@ -67,6 +67,8 @@ def _print(found: Mapping[str, Any]) -> None:
         f"converted from {found['origin']}" if found["step"] is None else f"seed {found['seed']}, step {found['step']}"
     )
     which = f"{trained}: {found['split']} split, data {found['data'].get('preset', '')}"
+    if found["test_rotation"] != "0":
+        which += f", objects turned ({found['test_rotation']})"
     table = Table(
         title=f"{found['experiment']}, {found['model']}, {which}",
         caption=f"{found['parameters']:,} parameters, precision {found['precision']}; {found['checkpoint']}",

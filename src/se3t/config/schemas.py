@@ -276,8 +276,8 @@ class SpiderCNNModel:
 
     name: str = "spidercnn"
     num_neighbors: int = number(20, at_least=1)
-    num_taylor: int = number(3, at_least=1)  # terms of each filter
-    dropout: float = number(0.5, at_least=0, at_most=0.95)
+    num_taylor: int = number(5, at_least=1)  # terms of each filter
+    dropout: float = number(0.7, at_least=0, at_most=0.95)
 
 
 @dataclass

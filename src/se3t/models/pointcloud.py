@@ -217,8 +217,8 @@ class PointNorm(nn.BatchNorm2d):
             variance: of h, the sum of squares divided by ``count``.
             count: values that they are taken over.
         """
-        rate = 0.1 if self.momentum is None else self.momentum
         self.num_batches_tracked.add_(1)
+        rate = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean), rate)
         self.running_var.lerp_((variance * (count / max(count - 1, 1))).to(self.running_var), rate)
 

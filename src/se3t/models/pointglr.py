@@ -22,13 +22,14 @@ _TO_NORMAL = 16  # nearest points of which a normal is estimated
 _SOFT = 1e-6  # added to squared distances under a root
 
 
-class PointGLR(nn.Module, AuxiliaryLoss):
+class PointGLR(AuxiliaryLoss):
     """y = W c + b with c the code of the cloud: a PointNet++ encoder trained for three tasks of its own besides.
 
     Two set abstractions (512 centres, radius 0.23, 48 points, layers of 64 and 128; 128 centres, 0.32, 64 points, 128
     and 512) and a network on all that is left (512, 1024). The values of each of the three stages become vectors of
     length 1 (layers of min(channels, ``width``) and ``width``); c is their maxima side by side. The root makes its
-    entries numbers of order 1, for the learning rate's sake. In training the loss gains, from the code alone:
+    entries numbers of order 1, for the learning rate's sake. In training the loss gains, from the code alone, with
+    weight 1 each as in the authors' code:
 
     - reasoning from local to global: each local vector of the two first stages must find the global vector of its own
       cloud among those of the batch (cross-entropy of 64 times the inner products);
@@ -74,7 +75,6 @@ class PointGLR(nn.Module, AuxiliaryLoss):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(3 * width, fiber_out.dim))
         self.folds = nn.ModuleList(CodedNetwork(local, 3 * width) for local in (2, 3))
         self.normals = CodedNetwork(3, 3 * width)
-        self._auxiliary: Tensor | None = None
 
     @classmethod
     def from_config(
@@ -107,16 +107,6 @@ class PointGLR(nn.Module, AuxiliaryLoss):
         whole = self.whole.maximum(torch.cat(second, dim=-1))[:, None]
         values = (first[1], second[1], whole)
         return [network(stage) for network, stage in zip(self.vectors, values, strict=True)]
-
-    def auxiliary_loss(self) -> Tensor:
-        """Sum of the three tasks, with weight 1 each as in the authors' code, for the last forward pass in training.
-
-        Raises:
-            RuntimeError: when the last forward pass was none in training.
-        """
-        if self._auxiliary is None:
-            raise RuntimeError("pointglr: the auxiliary loss is that of a forward pass in training, and there is none")
-        return self._auxiliary
 
     def _tasks(self, positions: Tensor, stages: list[Tensor], code: Tensor) -> Tensor:
         local, (whole,) = stages[:2], stages[2:]

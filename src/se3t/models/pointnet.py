@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,7 +14,7 @@ from se3t.models.pointcloud import ClassifierHead, SharedMLP, dense_positions, r
 from se3t.nn.precision import accumulated
 
 
-class PointNet(nn.Module, AuxiliaryLoss):
+class PointNet(AuxiliaryLoss):
     """y = head(max_i φ(A_f ψ(A_x x_i))): A_x of 3×3 and A_f of 64×64 are predicted from the cloud (:class:`TNet`).
 
     ψ has layers of 64 and 64, φ of 64, 128 and 1024, the head of 512, 256 and the classes. Not invariant to rotations:
@@ -57,7 +55,6 @@ class PointNet(nn.Module, AuxiliaryLoss):
         self.align_features = TNet(64) if transform else None
         self.second = SharedMLP([64, 64, 128, 1024])
         self.head = ClassifierHead(1024, [512, 256], fiber_out[0], dropout)
-        self._penalty: Tensor | None = None
 
     @classmethod
     def from_config(
@@ -91,22 +88,8 @@ class PointNet(nn.Module, AuxiliaryLoss):
         if self.align_features is not None:
             matrix = self.align_features(values)  # [graph, 64, 64]
             values, penalty = values @ matrix.mT, orthogonality_penalty(matrix)
-        self._penalty = penalty if self.training else None
+        self._auxiliary = self.regularization * penalty if self.training else None
         return {0: self.head(self.second.maximum(values))[..., None]}
-
-    def auxiliary_loss(self) -> Tensor:
-        """``regularization`` times ‖I − A_f A_fᵀ‖² of the last forward pass, in training.
-
-        Raises:
-            RuntimeError: before the first one.
-        """
-        if self._penalty is None:
-            raise RuntimeError("pointnet: the auxiliary loss is that of a forward pass in training: there was none yet")
-        return self.regularization * self._penalty
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes over: not the penalty, a result of the graph of one pass, which cannot be copied."""
-        return {**self.__dict__, "_penalty": None}
 
 
 class TNet(nn.Module):

@@ -147,6 +147,9 @@ class Evaluation(Callback):
         if step % self.config.trainer.eval_every:
             return
         assert isinstance(pl_module, TrainingModule)
+        if trainer.world_size > 1:  # all measure with the statistics of batch normalisation that are saved
+            for buffer in pl_module.buffers():
+                torch.distributed.broadcast(buffer, 0)
         with self._averaged(trainer, pl_module):
             metrics = self._measure(trainer, pl_module)
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}

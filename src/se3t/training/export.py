@@ -11,7 +11,7 @@ from typing import Any
 
 from se3t import __version__
 from se3t.compat.converted import is_model
-from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, to_config
+from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData, to_config
 from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.training import checkpoint as ckpt
@@ -86,6 +86,8 @@ def without_places(config: Config) -> Config:
     data = replace(data, root=type(data)().root)
     if isinstance(data, QM9Data):
         data = replace(data, raw=None, uncharacterized=None)
+    if isinstance(data, ScanObjectNNData):
+        data = replace(data, raw=None)
     if isinstance(data, MoleculesData) and data.raw is not None:
         data = replace(data, raw=Path(data.raw).name)
     return replace(config, data=data, runs=Config().runs, resume=False, logger=LoggerConfig())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import warnings
 from collections.abc import Iterator
@@ -136,12 +137,11 @@ def has_unused_parameters(model: nn.Module, task: Task, precision: str) -> bool:
     """Whether some parameter gets no gradient from the loss: distributed training must then look for such parameters
     in every step.
     """
+    model = copy.deepcopy(model)  # a trial pass moves the statistics of batch normalisation
     task.to("cpu", data_dtype(precision))
-    samples = task.batch("train", torch.arange(min(2, task.size("train"))))
+    samples = task.batch("train", torch.arange(min(2, task.size("train"))), 0)
     task.loss(model(task.graph(samples)), samples).backward()
-    unused = any(parameter.grad is None for parameter in model.parameters())
-    model.zero_grad(set_to_none=True)
-    return unused
+    return any(parameter.grad is None for parameter in model.parameters())
 
 
 @contextmanager

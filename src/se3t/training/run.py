@@ -135,6 +135,7 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
     task, model = build(config)
     if config.trainer.cuda_graph and not task.fixed_shapes:
         raise UserError(f"trainer.cuda_graph: batches of task {task.name} differ in size; use trainer.cuda_graph=false")
+    _require_averageable(config, model)
     with ExitStack() as stack:
         if process_rank() == 0:
             stack.enter_context(record.exclusive(folder))
@@ -152,6 +153,16 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
             fit(config, folder, task, model, device, resumed, writers)
         if writers:
             finish(config, folder, task, model, device, fan_out(writers))
+
+
+def _require_averageable(config: Config, model: nn.Module) -> None:
+    """Statistics that batch normalisation has recorded belong to the weights of the moment, not to their average."""
+    is_normalised = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
+    if config.trainer.ema_decay is not None and is_normalised:
+        raise UserError(
+            f"trainer.ema_decay: model={config.model.name} has batch normalisation, whose statistics belong to single "
+            "weights and not to averaged ones; use trainer.ema_decay=null"
+        )
 
 
 def _check_devices(config: Config) -> None:
@@ -221,7 +232,7 @@ def evaluate(
 
     Returns:
         ``checkpoint`` (file), ``experiment``, ``model``, ``seed``, ``step`` (both None, and ``origin`` told, for a
-        converted model), ``split``, ``precision``, ``parameters``,
+        converted model), ``split``, ``test_rotation``, ``precision``, ``parameters``,
         ``data``, ``units`` and ``metrics`` by name.
 
     Raises:
@@ -270,6 +281,7 @@ def evaluate(
         "step": None if converted else found.step,
         "origin": origin,
         "split": split,
+        "test_rotation": getattr(config.task, "test_rotation", "0") if split == "test" else "0",
         "precision": config.trainer.precision,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": task.describe(),

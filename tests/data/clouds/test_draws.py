@@ -175,14 +175,12 @@ def test_points_are_turned_from_the_left_and_rounded_once() -> None:
 # --- what a user writes -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "angle"), [("0", 0.0), ("90", 90.0), ("22.5", 22.5), ("180", 180.0), ("so3", None), (" SO3 ", None)]
-)
+@pytest.mark.parametrize(("text", "angle"), [("0", 0.0), ("90", 90.0), ("22.5", 22.5), ("180", 180.0), ("so3", None)])
 def test_a_rotation_is_an_angle_or_so3(text: str, angle: float | None) -> None:
     assert parse_rotation(text) == angle
 
 
-@pytest.mark.parametrize("text", ["200", "-1", "180.5", "sideways", "nan", "inf", "", "so2", "90°"])
+@pytest.mark.parametrize("text", ["200", "-1", "180.5", "sideways", "nan", "inf", "", "so2", "SO3", "90°"])
 def test_anything_else_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_rotation(text)

@@ -191,7 +191,7 @@ def test_without_data_the_way_to_them_is_told(tmp_path: Path) -> None:
         "main_split_nobg/training_objectdataset.h5 and test_objectdataset.h5",
         str(prepare.raw_folder(config)),
         "data.raw=<folder or zip>",
-        "data=shapes15 is a synthetic stand-in that needs no download",
+        "data=shapes15 preset=quick is a synthetic stand-in that needs no download and takes minutes",
     ):
         assert words in text
     prepare.raw_folder(config).mkdir(parents=True)

@@ -91,7 +91,7 @@ def parse_rotation(text: str) -> float | None:
     Raises:
         UserError: for anything but ``so3`` or a number from 0 to 180.
     """
-    if text.strip().lower() == SO3:
+    if text == SO3:
         return None
     try:
         angle = float(text)

@@ -105,7 +105,7 @@ def _find(config: Any) -> RawFiles:
         f"ScanObjectNN: no data in {folder}, and they cannot be fetched for you: accept the terms of use at {SITE} and "
         f"download h5_files.zip, of which {FOLDERS[config.background]}/{train} and {test} are needed; put the zip, or "
         f"its folder h5_files, into {folder}, or name it: {prepare_command(config)} data.raw=<folder or zip>; "
-        "data=shapes15 is a synthetic stand-in that needs no download"
+        "data=shapes15 preset=quick is a synthetic stand-in that needs no download and takes minutes"
     )
 
 
