@@ -35,7 +35,7 @@ def test_bash_completes_commands_groups_and_settings(tmp_path: Path) -> None:
         "se3t tr": "train",
         "se3t ": " ".join(COMMANDS),
         "se3t data p": "prepare",
-        "se3t train model=s": "model=schnet model=se3_transformer model=set_transformer",
+        "se3t train model=s": "model=schnet model=se3_transformer model=set_transformer model=spidercnn",
         "se3t eval check": "checkpoint=",
     }
     questions = "\n".join(f'ask "{line}"' for line in answers)

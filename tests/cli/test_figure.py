@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reporting.results import result
-from reporting.test_classification import shapes_result
+from reporting.test_classification import cloud_result, shapes_result
 from reporting.test_figures import point, write_run
 
 from .conftest import Run
@@ -27,7 +27,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     def rotation_sweep(runs: Sequence[Path], rotations: Sequence[str], out: Path, progress: bool = True) -> Path:
         found.append(([str(run) for run in runs], list(rotations), str(out), progress))
-        data = {"kind": "shapes15", "variant": "object only", "synthetic": True, "checksum": "ab"}
+        data = {"kind": "shapes15", "variant": "object only", "synthetic": True, "checksum": "ab", "up_axis": "y"}
         points = [point(rotation=rotation, seed=seed) for seed, _ in enumerate(runs) for rotation in rotations]
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps({"data": data, "points": points}), encoding="utf-8")
@@ -64,6 +64,17 @@ def test_angles_and_so3_and_the_name_are_those_of_the_command(run: Run, runs: Pa
     assert "written: figures/tilt.v2.pdf" in answer.out
 
 
+def test_bare_figure_4_names_the_flag_that_chooses_among_the_data(run: Run, runs: Path, calls: Calls) -> None:
+    write_run(runs / "scanobjectnn" / "real", cloud_result("tfn"))
+    answer = run("figure", "4")
+    assert answer.status == 2
+    assert "--on scanobjectnn or --on shapes15" in answer.err
+    for on, folders in (("scanobjectnn", ["real"]), ("shapes15", ["0-a", "1-a"])):
+        assert run("figure", "4", "--on", on).status == 0
+        assert calls.pop()[0] == [f"runs/scanobjectnn/{folder}" for folder in folders]
+    assert "--on DATA" in run("figure", "--help").out
+
+
 def test_data_are_drawn_once_more_without_measuring(run: Run, runs: Path, calls: Calls) -> None:
     run("figure", "4")
     answer = run("figure", "4", "--data", "figure4.json", "--out", "again")
@@ -88,6 +99,9 @@ def test_the_confusion_matrix_of_a_run_is_drawn(run: Run, runs: Path) -> None:
         (["4", "--angles", "200"], "got '200', expected degrees from 0 to 180"),
         (["4", "--angles", "0,left"], "got '0,left', expected degrees from 0 to 180"),
         (["4", "--data", "figure4.json", "--so3"], "--data draws what was measured before"),
+        (["4", "--data", "figure4.json", "--on", "shapes15"], "leave runs, --on, --angles and --so3 out"),
+        (["4", "--on", "qm9"], "invalid choice: 'qm9'"),
+        (["4", "--on", "scanobjectnn"], "runs: no finished run on scanobjectnn; make one: se3t train"),
         (["4", "--data", "none.json"], "none.json: cannot be read"),
         (["4", "elsewhere"], "elsewhere: no result.json of experiment scanobjectnn in it"),
         (["4", "runs/nbody"], "is a run of experiment nbody, expected one of scanobjectnn"),

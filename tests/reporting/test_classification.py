@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 from rich.console import Console
 
 from se3t.config import setting_names
+from se3t.data.clouds.draws import parse_rotation as turned_by
 from se3t.errors import UserError
 from se3t.models import MODELS
+from se3t.reporting.classification import parse_rotation
 from se3t.reporting.layout import to_markdown, to_rich
 from se3t.reporting.published import load_published, printed_names
+from se3t.reporting.records import Fields
 from se3t.reporting.table import ResultTable, tables
 
 from .results import change
@@ -134,8 +138,8 @@ def test_a_system_with_heights_that_the_paper_has_not_stands_at_the_end():
 def test_seeds_are_averaged_with_their_standard_deviation():
     table = build(*(cloud_result(seed=seed, test__accuracy=share) for seed, share in enumerate((0.70, 0.72, 0.74))))
     assert lines(table)["SE(3)-Transformer"][0][:2] == ("measured, 3 seeds", "72.0 ± 2.0")
-    assert any("standard deviation over seeds" in note for note in table.notes)
-    assert not any("±" in note for note in build(cloud_result()).notes)
+    assert "±: standard deviation over seeds." in table.notes
+    assert not any("over seeds" in note for note in build(cloud_result()).notes)
 
 
 def test_augmentation_is_named_in_every_line_as_soon_as_there_is_any():
@@ -194,6 +198,54 @@ def test_test_rotations_have_tables_of_their_own_in_ascending_order():
     ]
     assert found[1].notes[0].startswith("ˢ Test rotation up to 30°")
     assert any("without test rotation" in note for note in found[1].notes)
+
+
+def test_a_rotation_spelled_otherwise_is_the_same():
+    turned = [cloud_result(seed=seed, config__task__test_rotation=text) for seed, text in enumerate(("90", "90.0"))]
+    assert lines(build(*turned))["SE(3)-Transformer"][0][0] == "measured, 2 seeds"
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "90", "90.0", "9e1", "180", "-0", "so3", "SO3", "So3", " so3", "nan", "inf", "-1"]
+)
+def test_a_rotation_is_read_as_by_what_turns_the_objects(text: str):
+    """Neither takes what the other refuses."""
+    fields = Fields({"rotation": text}, "a")
+    try:
+        expected = turned_by(text)
+    except UserError:
+        with pytest.raises(UserError, match="should be 0 … 180 or so3"):
+            parse_rotation(fields, "rotation")
+    else:
+        assert parse_rotation(fields, "rotation") == (math.inf if expected is None else expected)
+
+
+def test_a_wrong_vertical_is_other_data_and_not_comparable():
+    wrong = {"data__up_axis": "z", "config__data__up_axis": "z"}
+    right, other = tables([cloud_result(seed=1, **wrong), cloud_result()])
+    assert right.title == "Table 2, ScanObjectNN"
+    assert other.title == ("Table 2, ScanObjectNN, z taken for the vertical: not comparable with the published numbers")
+    assert other.notes[0] == "ˢ Z taken for the vertical: not comparable with the published numbers."
+    assert lines(other)["SE(3)-Transformer"][0][:2] == ("measured", "71.2ˢ")
+    assert all("data.up_axis=z" in note for note in other.notes if note.startswith("Not run"))
+    assert not any("vertical:" in note for note in right.notes)
+    both = build(shapes_result(**wrong, config__task__test_rotation="30"))
+    assert both.title.startswith("Table 2, synthetic shapes15, z taken for the vertical, test rotation up to 30°")
+
+
+def test_what_a_number_should_not_be_read_without_stands_in_the_notes_when_it_was_measured():
+    (note,) = [note for note in build(cloud_result("pointglr")).notes if note.startswith("PointGLR:")]
+    assert "labels" in note
+    assert "published number" in note
+    assert not any(note.startswith("PointGLR:") for note in build(cloud_result()).notes)
+    assert not any(note.startswith("PointGLR:") for note in build(cloud_result("pointglr", height=True)).notes)
+
+
+def test_whose_the_published_spread_is_the_paper_leaves_open():
+    (note,) = [note for note in build(cloud_result("tfn")).notes if note.startswith("Published ±")]
+    assert "5 runs" in note
+    assert "SE(3)-Transformer" in note
+    assert "with or without +z" in note
 
 
 def test_different_data_never_share_a_table():

@@ -11,7 +11,8 @@ import pytest
 
 from se3t.errors import UserError
 from se3t.reporting.confusion import draw_confusion, load_confusion
-from se3t.reporting.figures import SMALL, draw_figure4, find_runs, load_sweep, save
+from se3t.reporting.figures import SMALL, draw_figure4, load_sweep, save
+from se3t.reporting.sweep_runs import find_runs
 
 from .results import result
 from .test_classification import cloud_result, shapes_result
@@ -22,15 +23,16 @@ CLASSES = ["bag", "bin", "box"]
 def point(model: str = "tfn", rotation: str = "0", accuracy: float = 0.6, **changes: Any) -> dict[str, Any]:
     """One measurement, invented."""
     own = {"model": model, "rotation": rotation, "accuracy": accuracy, "class_accuracy": accuracy}
-    rest = {"height": False, "augmentation": "none", "seed": 0, "num_points": 128, "size": 600}
+    rest = {"height": False, "augmentation": "none", "seed": 0, "num_points": 128, "size": 600, "settings": "5e77"}
     content = {**own, **rest, **changes}
     return {"run": f"runs/{content['model']}/{content['seed']}-{content['augmentation']}", **content}
 
 
 @pytest.fixture
 def sweep_file(tmp_path: Path) -> Any:
-    def write(*points: dict[str, Any], synthetic: bool = True) -> Path:
+    def write(*points: dict[str, Any], synthetic: bool = True, up_axis: str = "y") -> Path:
         data = {"kind": "shapes15", "variant": "object only", "synthetic": synthetic, "checksum": "ab"}
+        data["up_axis"] = up_axis
         if not synthetic:
             data |= {"kind": "scanobjectnn", "variant": "main_split_nobg"}
         path = tmp_path / "figure4.json"
@@ -129,6 +131,11 @@ def test_synthetic_data_are_called_that_and_only_they(sweep_file: Any):
     assert title.startswith("Figure 4 on ScanObjectNN main_split_nobg\n")
 
 
+def test_a_wrong_vertical_stands_in_the_title(sweep_file: Any):
+    title = draw_figure4(load_sweep(sweep_file(point(), up_axis="z"))).get_suptitle()
+    assert title.startswith("Figure 4 on synthetic shapes15, object only, z taken for the vertical\n")
+
+
 def test_an_empty_panel_says_how_to_fill_it(sweep_file: Any):
     figure = draw_figure4(load_sweep(sweep_file(point())))
     (text,) = [text.get_text() for text in figure.axes[1].texts]
@@ -185,6 +192,20 @@ def test_two_runs_that_would_share_a_point_are_refused(sweep_file: Any):
     path = sweep_file(point(), point(run="runs/other"))
     with pytest.raises(UserError, match=r"figure4\.json: runs/tfn/0-none and runs/other are both seed 0 of TFN"):
         load_sweep(path)
+
+
+def test_points_of_two_settings_do_not_make_one_line(sweep_file: Any):
+    other = {"run": "runs/other", "settings": "07e6"}
+    with pytest.raises(
+        UserError, match=r"figure4\.json: runs/tfn/0-none and runs/other would be one line, TFN, .*--out"
+    ):
+        load_sweep(sweep_file(point(), point(seed=1, **other)))
+    for apart in ({"augmentation": "so3"}, {"num_points": 64}, {"height": True}, {"preset": "b"}, {"max_steps": 5}):
+        assert len(load_sweep(sweep_file(point(), point(seed=1, **other, **apart))).lines) == 2
+    without = point()
+    del without["settings"]
+    with pytest.raises(UserError, match=r"field 'points\.1\.settings' is missing"):
+        load_sweep(sweep_file(point(), without))
 
 
 @pytest.mark.parametrize(
@@ -281,17 +302,85 @@ def test_runs_are_found_below_a_folder_and_those_of_other_experiments_passed_ove
         find_runs([tmp_path / "c"])
 
 
-def test_runs_on_different_data_do_not_share_a_figure(tmp_path: Path):
+def test_runs_on_different_data_do_not_share_a_figure_and_one_of_them_can_be_chosen(tmp_path: Path):
+    a = write_run(tmp_path / "a", cloud_result())
+    b = write_run(tmp_path / "b", shapes_result())
+    with pytest.raises(
+        UserError, match=r"b: is on synthetic shapes15.* but .*a on ScanObjectNN main_split_nobg"
+    ) as told:
+        find_runs([tmp_path])
+    assert "--on scanobjectnn or --on shapes15 keeps those of one" in str(told.value)
+    assert find_runs([tmp_path], on="scanobjectnn") == [a]
+    assert find_runs([tmp_path], on="shapes15") == [b]
+    with pytest.raises(UserError, match=r"a: no finished run on shapes15; make one: se3t train .* data=shapes15"):
+        find_runs([a], on="shapes15")
+    other = write_run(tmp_path / "c", shapes_result(seed=1, data__checksum="99"))
+    with pytest.raises(UserError, match="a figure shows runs on the same data, give those of one"):
+        find_runs([b, other])
+
+
+def test_runs_with_another_vertical_do_not_share_a_figure(tmp_path: Path):
     write_run(tmp_path / "a", cloud_result())
-    write_run(tmp_path / "b", shapes_result())
-    with pytest.raises(UserError, match=r"b: is on synthetic shapes15.* but .*a on ScanObjectNN main_split_nobg"):
+    write_run(tmp_path / "b", cloud_result("tfn", data__up_axis="z"))
+    with pytest.raises(UserError, match=r"b: is on .* vertical z, but .*a on .* vertical y"):
         find_runs([tmp_path])
 
 
-def test_runs_that_the_figure_cannot_tell_apart_are_refused_before_they_are_measured(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("setting", "value", "named"),
+    [
+        ("config__task__jitter", 0.01, r"task\.jitter \(null and 0\.01\)"),
+        ("config__model__channels", 8, r"model\.channels \(5 and 8\)"),
+        ("config__task__sampling", "random", r"task\.sampling \(farthest and random\)"),
+        ("config__trainer__batch_size", 32, r"trainer\.batch_size \(10 and 32\)"),
+        ("config__data__valid_fraction", 0.2, r"data\.valid_fraction \(0\.1 and 0\.2\)"),
+    ],
+)
+def test_runs_that_differ_in_more_than_their_seeds_do_not_become_one_line(
+    tmp_path: Path, setting: str, value: Any, named: str
+):
+    runs = [write_run(tmp_path / "a", cloud_result()), write_run(tmp_path / "b", cloud_result(seed=1))]
+    for seed in (1, 2):  # whether the seed is taken or not
+        other = write_run(tmp_path / f"other-{seed}", cloud_result(seed=seed, **{setting: value}))
+        with pytest.raises(UserError, match=rf"a and .*other-{seed} would be one line of the figure, .* in {named};"):
+            find_runs([*runs, other])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "tfn"},
+        {"height": True},
+        {"config__task__augmentation": "so3"},
+        {"config__task__num_points": 64},
+        {"preset": "quick", "config__preset": "quick"},
+        {"budget__max_steps": 500, "config__trainer__max_steps": 500},
+    ],
+)
+def test_lines_of_their_own_may_differ_in_anything(tmp_path: Path, changes: dict[str, Any]):
+    runs = [write_run(tmp_path / "a", cloud_result())]
+    runs.append(write_run(tmp_path / "b", cloud_result(**changes, config__model__channels=8)))
+    assert find_runs([tmp_path]) == runs
+
+
+def test_what_changes_no_measurement_tells_no_seeds_apart(tmp_path: Path):
+    changes = {"config__data__root": "/elsewhere", "config__trainer__devices": 2, "config__runs": "other"}
+    runs = [write_run(tmp_path / "a", cloud_result()), write_run(tmp_path / "b", cloud_result(seed=1, **changes))]
+    assert find_runs([tmp_path]) == runs
+
+
+def test_runs_that_differ_by_their_test_rotation_count_once(tmp_path: Path):
+    turned = {"config__task__test_rotation": "90"}
     a = write_run(tmp_path / "a", cloud_result())
-    b = write_run(tmp_path / "b", cloud_result(config__model__channels=8))
-    c = write_run(tmp_path / "c", cloud_result(config__task__num_points=64))
-    with pytest.raises(UserError, match=r"a and .*b are both seed 0 of SE\(3\)-Transformer"):
-        find_runs([a, b])
-    assert find_runs([a, c]) == [a, c]
+    write_run(tmp_path / "b", cloud_result(**turned))
+    c = write_run(tmp_path / "c", cloud_result(seed=1, **turned))
+    assert find_runs([tmp_path]) == [a, c]
+
+
+def test_two_trainings_of_one_seed_are_refused_before_they_are_measured(tmp_path: Path):
+    a = write_run(tmp_path / "a", cloud_result())
+    copy = write_run(tmp_path / "b", cloud_result())
+    several = {"config__trainer__devices": 2, "config__task__test_rotation": "90"}  # another training
+    for other in (copy, write_run(tmp_path / "c", cloud_result(**several))):
+        with pytest.raises(UserError, match=r"a and .* are both seed 0 of SE\(3\)-Transformer .* leave one out"):
+            find_runs([a, other])

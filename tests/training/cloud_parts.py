@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +17,7 @@ from se3t.config import (
     Config,
     DeepSetModel,
     OptimConfig,
+    PointNet2Model,
     SE3TransformerModel,
     SetTransformerModel,
     Shapes15Data,
@@ -27,7 +31,7 @@ from se3t.models import build_model
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
+from se3t.training import distributed, record
 from se3t.training.evaluation import evaluate_split
 from se3t.training.finish import finish
 from se3t.training.precision import data_dtype, default_dtype
@@ -46,6 +50,12 @@ SMALL: dict[str, Any] = {
 PLAIN: dict[str, Any] = {
     "deepset": DeepSetModel(width=16),
     "set_transformer": SetTransformerModel(width=16, num_layers=2, num_inducing=4, pooling="attention"),
+}
+
+TRAINED: dict[str, Any] = {
+    "se3_transformer": SMALL["se3_transformer"],
+    "deepset": PLAIN["deepset"],
+    "pointnet2": PointNet2Model(),  # batch normalisation, dropout, and centres found from a random point
 }
 
 
@@ -138,6 +148,31 @@ def config_of(runs: Path, model: Any = None, trainer: dict[str, Any] | None = No
 def plain_config(runs: Path, trainer: dict[str, Any] | None = None, **task: Any) -> Config:
     """A model that sees coordinates as numbers."""
     return config_of(runs, DeepSetModel(width=16), trainer, inputs="positions", **task)
+
+
+def moving_config(runs: Path, name: str = "se3_transformer", trainer: dict[str, Any] | None = None) -> Config:
+    """Points drawn anew, turned and shaken in every step; averaged weights, but with batch normalisation."""
+    settings = {"ema_decay": None if name == "pointnet2" else 0.7, **(trainer or {})}
+    inputs = "edges" if name == "se3_transformer" else "positions"
+    return config_of(runs, TRAINED[name], settings, augmentation="so3", jitter=0.01, inputs=inputs)
+
+
+def new_processes() -> ForkServerContext:
+    """Starts processes that find torch and training loaded already, which takes longer than what tests do in them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "se3t.training.run", "se3t.training.fit"])
+    return context
+
+
+def launch_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let training on several devices start its processes in that way."""
+    new_processes()
+    start = distributed.start_processes
+
+    def quickly(*words: Any, **settings: Any) -> Any:
+        return start(*words, **{**settings, "start_method": "forkserver"})
+
+    monkeypatch.setattr(distributed, "start_processes", quickly)
 
 
 def build_on(data: CloudData, config: Config) -> tuple[Task, nn.Module]:

@@ -15,6 +15,7 @@ from torch import nn
 from se3t.config import Config, NBodyData, NBodyTask, TFNModel
 from se3t.data.clouds.dataset import CloudData
 from se3t.errors import UserError
+from se3t.reporting.figures import load_sweep
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
@@ -26,6 +27,7 @@ from .cloud_parts import COUNTS, SMALL, build, build_on, cloud_data, config_of, 
 POINT = {
     "run": str,
     "weights": str,
+    "settings": str,
     "model": str,
     "height": bool,
     "augmentation": str,
@@ -81,7 +83,8 @@ def test_every_point_says_of_which_weights_and_settings_it_is(tmp_path: Path, me
     other = finished_run(tmp_path / "tfn", config_of(tmp_path, SMALL["tfn"], height=True))
     found = sweep([folder, other], ["0", "90"], tmp_path / "sweep" / "figure4.json")
     assert set(found) == {"data", "points"}
-    assert found["data"] == {"kind": "shapes15", "variant": "boxes", "synthetic": True, "checksum": "c0ffee" * 8}
+    facts = {"kind": "shapes15", "variant": "boxes", "synthetic": True, "up_axis": "y", "checksum": "c0ffee" * 8}
+    assert found["data"] == facts
     assert [(point["run"], point["rotation"]) for point in found["points"]] == [
         (str(run), rotation) for run in (folder, other) for rotation in ("0", "90")
     ]
@@ -132,7 +135,11 @@ def test_an_equivariant_model_is_as_accurate_at_every_angle_and_another_is_not(
 
 
 def test_nothing_is_measured_twice_and_everything_is_kept(tmp_path: Path, measured: Measured) -> None:
-    first, second, out = plain_run(tmp_path, "first"), plain_run(tmp_path, "second", jitter=0.1), tmp_path / "out.json"
+    first, second, out = (
+        plain_run(tmp_path, "first"),
+        plain_run(tmp_path, "second", num_points=8),
+        tmp_path / "out.json",
+    )
     before = sweep([first], ["0", "90"], out)["points"]
     assert sweep([first], ["90", "0"], out)["points"] == before
     assert (measured.rotations, measured.built) == (["0", "90"], ["deepset"])  # the second time nothing is even loaded
@@ -160,10 +167,32 @@ def test_other_weights_in_the_same_folder_are_measured_anew(tmp_path: Path, meas
     assert after[-1]["accuracy"] == record.read_json(folder / record.RESULT)["test"]["accuracy"]
 
 
+def test_runs_that_differ_by_their_test_rotation_are_measured_once(tmp_path: Path, measured: Measured) -> None:
+    first, turned, out = plain_run(tmp_path), plain_run(tmp_path, "turned", test_rotation="90"), tmp_path / "out.json"
+    before = sweep([first], ["0", "so3"], out)["points"]
+    assert sweep([turned], ["0", "so3"], out)["points"] == before
+    assert measured.rotations == ["0", "so3"]
+
+
+def test_a_rotation_spelled_otherwise_is_the_same(tmp_path: Path, measured: Measured) -> None:
+    points = sweep([plain_run(tmp_path)], ["90", "90.0", "9e1"], tmp_path / "out.json")["points"]
+    assert [point["rotation"] for point in points] == ["90"]
+
+
+def test_seeds_share_the_settings_of_their_points_and_others_do_not(tmp_path: Path, measured: Measured) -> None:
+    config = plain_config(tmp_path)
+    runs = [finished_run(tmp_path / str(seed), replace(config, seed=seed)) for seed in (0, 1)]
+    runs.append(plain_run(tmp_path, "fewer", num_points=8))
+    points = sweep(runs, ["0"], tmp_path / "out.json")["points"]
+    assert points[0]["settings"] == points[1]["settings"] != points[2]["settings"]
+    (drawn, _) = load_sweep(tmp_path / "out.json").lines
+    assert {len(seeds) for seeds in drawn.accuracies.values()} == {2}
+
+
 def test_an_interrupted_sweep_keeps_the_runs_it_has_measured(
     tmp_path: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, out = [plain_run(tmp_path, name, jitter=jitter) for name, jitter in (("a", 0.0), ("b", 0.1))], tmp_path / "x"
+    runs, out = [plain_run(tmp_path, name, num_points=count) for name, count in (("a", 16), ("b", 8))], tmp_path / "x"
     counting = rotations.evaluate_split
 
     def failing(model: nn.Module, task: ClassificationTask, split: str, **options: Any) -> dict[str, float]:
@@ -194,9 +223,24 @@ def refused(runs: Sequence[Path], asked: Sequence[str], out: Path, message: str)
 def test_runs_on_other_data_do_not_go_into_the_same_file(tmp_path: Path, measured: Measured) -> None:
     out = tmp_path / "out.json"
     sweep([plain_run(tmp_path)], ["0"], out)
-    for name, changes in (("sum", {"checksum": "other"}), ("variant", {"variant": "with background"})):
+    for name, changes in (
+        ("sum", {"checksum": "other"}),
+        ("up", {"up_axis": 2}),
+        ("variant", {"variant": "with background"}),
+    ):
         other = finished_run(tmp_path / name, plain_config(tmp_path), cloud_data(**changes))
         refused([other], ["0"], out, f"{name}: was trained on .*one file holds one data set: choose another --out")
+    assert measured.rotations == ["0"]
+
+
+def test_a_kept_point_of_other_settings_is_not_mixed_in(tmp_path: Path, measured: Measured) -> None:
+    out = tmp_path / "out.json"
+    sweep([plain_run(tmp_path)], ["0"], out)
+    for name, task in (("jitter", {"jitter": 0.1}), ("sampling", {"sampling": "random"})):
+        other = finished_run(tmp_path / name, replace(plain_config(tmp_path, **task), seed=1))
+        refused(
+            [other], ["0"], out, rf"plain and .*{name} would be one line, DeepSet, .* each with an --out of its own"
+        )
     assert measured.rotations == ["0"]
 
 
@@ -256,6 +300,7 @@ def test_a_wrong_rotation_is_told_before_anything_is_measured(
         '{"points": [3]}',
         '{"points": [{"rotation": "0"}]}',
         '{"points": [{"rotation": "0", "weights": "ab"}]}',
+        '{"points": [{"rotation": "0", "weights": "ab", "run": "a", "seed": 0, "model": "tfn", "height": false}]}',
         '{"points": [{"rotation": ["0"], "weights": {}, "run": "a"}]}',
         "\udcff\udcfe",
     ],

@@ -11,6 +11,9 @@ from se3t.errors import UserError, did_you_mean
 
 _ANGLES = ("0", "30", "60", "90", "120", "150", "180")
 _RUNS = Path("runs")
+_USAGE4 = (
+    "figure 4 [<run folder> …] [--on scanobjectnn | shapes15] [--angles 0,30,…] [--so3] [--out NAME] [--data FILE.json]"
+)
 
 
 def run(words: Sequence[str]) -> int:
@@ -26,8 +29,11 @@ def run(words: Sequence[str]) -> int:
 
 def figure4_parser() -> Parser:
     """Flags of ``se3t figure 4``."""
-    own = Parser("figure 4", "figure 4 [<run folder> …] [--angles 0,30,…] [--so3] [--out NAME] [--data FILE.json]")
+    from se3t.reporting.sweep_runs import DATA
+
+    own = Parser("figure 4", _USAGE4)
     own.add_argument("runs", type=Path, nargs="*")
+    own.add_argument("--on", choices=DATA)
     own.add_argument("--angles", type=_angles, metavar="A,B,…")
     own.add_argument("--so3", action="store_true")
     own.add_argument("--out", type=_without_suffix, default=Path("figure4"))
@@ -45,22 +51,22 @@ def confusion_parser() -> Parser:
 
 def _figure4(words: Sequence[str]) -> list[Path]:
     given = figure4_parser().parse_intermixed_args(list(words))
-    if given.data is not None and (given.runs or given.angles or given.so3):
-        raise UserError("figure 4: --data draws what was measured before; leave runs, --angles and --so3 out")
+    if given.data is not None and (given.runs or given.on or given.angles or given.so3):
+        raise UserError("figure 4: --data draws what was measured before; leave runs, --on, --angles and --so3 out")
     from se3t.reporting.figures import draw_figure4, load_sweep, save
 
     _require_writable(given.out)
     if given.data is not None:
         return save(draw_figure4(load_sweep(given.data)), given.out)
-    data = _sweep(given.runs or [_RUNS], [*(given.angles or _ANGLES), *["so3"] * given.so3], given.out)
+    from se3t.reporting.sweep_runs import find_runs
+
+    runs = find_runs(given.runs or [_RUNS], given.on)
+    data = _sweep(runs, [*(given.angles or _ANGLES), *["so3"] * given.so3], given.out)
     return [data, *save(draw_figure4(load_sweep(data)), given.out)]
 
 
-def _sweep(paths: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
+def _sweep(runs: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
     """Measure runs under rotations, into the JSON file beside the pictures."""
-    from se3t.reporting.figures import find_runs
-
-    runs = find_runs(paths)
     from se3t.training.rotations import rotation_sweep
 
     return rotation_sweep(runs, rotations, out.with_name(f"{out.name}.json"), True)

@@ -156,7 +156,8 @@ examples:
   se3t table runs/nbody/tfn --markdown"""
 
 _FIGURE = """\
-usage: se3t figure 4 [<run folder> …] [--angles 0,30,…] [--so3] [--out figure4] [--data FILE.json]
+usage: se3t figure 4 [<run folder> …] [--on scanobjectnn | shapes15] [--angles 0,30,…] [--so3] [--out figure4]
+                     [--data FILE.json]
        se3t figure confusion <run folder> [--out confusion]
 
 Draw a figure of the point clouds (experiment=scanobjectnn) as PNG and PDF.
@@ -165,16 +166,19 @@ Draw a figure of the point clouds (experiment=scanobjectnn) as PNG and PDF.
               without and (b) with rotation augmentation; one line for each system, the mean over its seeds with a band
               of one standard deviation. Every run is measured with every rotation and the numbers are written beside
               the pictures, as JSON: what that file holds already is kept and drawn too, and not measured again.
-              Folders above several runs will do; without any: all runs under runs/.
+              Folders above several runs will do; without any: all runs under runs/. All must be on the same data, and
+              runs of one system, augmentation, number of points and budget may differ in nothing but their seeds.
   confusion   which class was taken for which, on the objects of test
 
 examples:
   se3t figure 4 runs/scanobjectnn --so3
+  se3t figure 4 --on shapes15 --out shapes                     where runs on both data lie under runs/
   se3t figure 4 runs/scanobjectnn/tfn/0-1a2b3c4d --angles 0,90,180 --out figures/tilt
   se3t figure 4 --data figure4.json --out again                draw once more, without measuring
   se3t figure confusion runs/scanobjectnn/se3_transformer/0-1a2b3c4d
 
 flags:
+  --on DATA               pass over runs on other data: scanobjectnn, or shapes15 (synthetic)
   --angles A,B,…          largest rotations in degrees, 0 to 180 (default: 0,30,60,90,120,150,180)
   --so3                   arbitrary rotations, too
   --out NAME              the files without their endings

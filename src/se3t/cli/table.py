@@ -7,7 +7,10 @@ from pathlib import Path
 
 from se3t.errors import UserError
 
-_EXAMPLES = "se3t train experiment=nbody preset=quick, or se3t train experiment=scanobjectnn data=shapes15 preset=quick"
+_EXAMPLES = (
+    "se3t train experiment=nbody preset=quick, se3t train experiment=scanobjectnn data=shapes15 preset=quick, or "
+    "se3t train experiment=qm9 task=homo preset=fast"
+)
 
 
 def run(words: Sequence[str]) -> int:

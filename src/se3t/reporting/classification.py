@@ -30,6 +30,9 @@ SPLITS = ("train", "valid", "test")
 BASELINES = {"majority": "majority class", "nearest_centroid": "nearest centroid"}
 COLUMNS = ("accuracy, %", "class mean, %", "Δ inv", "points", "param.", "steps")
 PUBLISHED_ON = "main_split_nobg"
+VERTICAL = "y"
+"""The coordinate that is the height of all of these data."""
+
 SYNTHETIC = "synthetic shapes15"
 """What every table and figure calls the generated data."""
 
@@ -42,15 +45,16 @@ _PLACES = 1
 class Clouds(NamedTuple):
     """Data of a classification, and what is measured on them.
 
-    ``rotation``: the largest angle of the test rotations in degrees, infinite for all of SO(3). ``official``: objects
-    of the published files in training (validation included) and test, as far as known. ``measured_on``: the split of
-    the numbers.
+    ``rotation``: the largest angle of the test rotations in degrees, infinite for all of SO(3). ``up_axis``: the
+    coordinate taken for the height. ``official``: objects of the published files in training (validation included) and
+    test, as far as known. ``measured_on``: the split of the numbers.
     """
 
     kind: str
     variant: str
     checksum: str
     rotation: float
+    up_axis: str
     sizes: tuple[int, ...]
     split_seed: int
     official: tuple[int, ...]
@@ -78,12 +82,18 @@ class Clouds(NamedTuple):
             found.append(self.name)
         elif self.is_subset:
             found.append(f"a part of {PUBLISHED_ON}")
+        found += [axis_in_words(self.up_axis)] if self.up_axis != VERTICAL else []
         return [*found, *([rotation_in_words(self.rotation)] if self.rotation else [])]
 
 
 def data_name(variant: str, is_synthetic: bool) -> str:
     """Data in words: "ScanObjectNN main_split_nobg", or that they are synthetic."""
     return f"{SYNTHETIC}, {variant}" if is_synthetic else f"ScanObjectNN {variant}"
+
+
+def axis_in_words(up_axis: str) -> str:
+    """A wrong vertical."""
+    return f"{up_axis} taken for the vertical"
 
 
 def rotation_in_words(rotation: float) -> str:
@@ -121,8 +131,10 @@ def parse_record(fields: Fields) -> ClassificationRecord:
         UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
     """
     split = "test" if fields.content.get("test", ()) is not None else "valid"
+    shared = common(fields)
+    shared["settings"].pop("task.test_rotation", None)  # one of the data: 90 and 90.0 are the same
     return ClassificationRecord(
-        **common(fields),
+        **shared,
         overridden=_other_than_default(fields),
         data=_clouds(fields, split),
         metrics={
@@ -148,6 +160,7 @@ def _clouds(fields: Fields, split: str) -> Clouds:
         variant=fields.text("data.variant"),
         checksum=fields.text("data.checksum"),
         rotation=parse_rotation(fields, "config.task.test_rotation"),
+        up_axis=fields.text("data.up_axis"),
         sizes=tuple(fields.integer(f"data.sizes.{name}") for name in SPLITS),
         split_seed=fields.integer("config.data.split_seed"),
         official=tuple(fields.integer(f"data.official.{name}") for name in ("train", "test")) if official else (),
@@ -220,6 +233,7 @@ def _title(data: Clouds, published: PublishedTable) -> str:
         title += f" {data.variant}"
     elif not data.is_synthetic and data.is_subset:
         title += " subset"
+    title += f", {axis_in_words(data.up_axis)}" if data.up_axis != VERTICAL else ""
     title += f", {rotation_in_words(data.rotation)}" if data.rotation else ""
     return title + (f": {_NOT_COMPARABLE}" if data.differences else "")
 
@@ -301,8 +315,17 @@ def _notes(
         yield "augmentation: random rotations of the training objects, about the vertical or from all of SO(3) (so3)."
     else:
         yield "Trained without rotation augmentation."
-    yield f"Published: {published.source}. quoted: not trained by that paper, but taken from earlier ones."
+    yield from _published_notes(records, published)
     yield from _not_run(records, published)
+
+
+def _published_notes(records: Sequence[ClassificationRecord], published: PublishedTable) -> Iterable[str]:
+    yield f"Published: {published.source}. quoted: not trained by that paper, but taken from earlier ones."
+    yield f"Published ±: {published.spread}."
+    measured = {(record.model, record.height) for record in records}
+    for entry in published.models.values():
+        if entry.note and (entry.model, entry.height) in measured:
+            yield f"{entry.label}: {entry.note}."
 
 
 def _data_notes(data: Clouds) -> Iterable[str]:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.reporting.classification import ClassificationRecord, data_name, flag, parse_record, parse_rotation
+from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, flag, parse_rotation
 from se3t.reporting.published import load_published, system_name
-from se3t.reporting.records import Fields, find_results, finished
+from se3t.reporting.records import Fields, finished
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXPERIMENT = "scanobjectnn"
-_EXPECTED = f"expected the folder of a finished run; make one: se3t train experiment={EXPERIMENT}"
+EXPECTED = f"expected the folder of a finished run; make one: se3t train experiment={EXPERIMENT}"
 SUFFIXES = (".png", ".pdf")
 NUM_CLASSES = 15
 """Of all data of this experiment."""
@@ -40,51 +40,11 @@ _NOTICE = {"ha": "center", "va": "center", "bbox": {"facecolor": "white", "edgec
 _AUGMENTATIONS = {"so3": "SO(3)"}
 
 
-def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """Folders of finished classification runs, all on the same data.
-
-    Args:
-        paths: folders of runs, or folders above some, where runs of other experiments are passed over.
-
-    Raises:
-        UserError: a folder without such a run, a run of another experiment, different data, or two runs that the figure
-            cannot tell apart.
-    """
-    found: dict[Path, Fields] = {}
-    for path in paths:
-        if (path / "result.json").is_file():
-            found[path] = finished_run(path)
-            continue
-        below = {result.parent: run for result in find_results(path) for run in finished([result])}
-        runs = {folder: run for folder, run in below.items() if run.content.get("experiment") == EXPERIMENT}
-        if not runs:
-            raise UserError(f"{path}: no result.json of experiment {EXPERIMENT} in it; {_EXPECTED}")
-        found |= runs
-    _require_one_figure({folder: parse_record(run) for folder, run in found.items()})
-    return list(found)
-
-
-def _require_one_figure(runs: Mapping[Path, ClassificationRecord]) -> None:
-    """Refuse before the work what cannot be drawn after it."""
-    places: dict[tuple[Any, ...], Path] = {}
-    for folder, run in runs.items():
-        first, other = next(iter(runs.items()))
-        if run.data.checksum != other.data.checksum:
-            raise UserError(
-                f"{folder}: is on {run.data.name}, checksum {run.data.checksum[:8]}, but {first} on {other.data.name}, "
-                f"checksum {other.data.checksum[:8]}; a figure shows runs on the same data, give those of one"
-            )
-        system = (run.model, run.height)
-        place = (system, run.augmentation, run.num_points, run.preset, run.max_steps, run.seed)
-        if place in places:
-            raise _not_apart(str(places[place]), str(folder), run.seed, system)
-        places[place] = folder
-
-
-def _not_apart(first: str, second: str, seed: int, system: tuple[str, bool]) -> UserError:
+def not_apart(first: str, second: str, seed: int, system: tuple[str, bool]) -> UserError:
+    """Two runs would have to share one point."""
     return UserError(
         f"{first} and {second} are both seed {seed} of {system_name(*system)} and cannot be told apart in the figure; "
-        "leave one out"
+        "leave one out, or draw it with another --out"
     )
 
 
@@ -96,10 +56,10 @@ def finished_run(folder: Path) -> Fields:
     """
     path = folder / "result.json"
     if not path.is_file():
-        raise UserError(f"{folder}: no result.json in it; {_EXPECTED}")
+        raise UserError(f"{folder}: no result.json in it; {EXPECTED}")
     runs = finished([path])
     if not runs:
-        raise UserError(f"{path}: the run is not finished; {_EXPECTED}")
+        raise UserError(f"{path}: the run is not finished; {EXPECTED}")
     experiment = runs[0].text("experiment")
     if experiment != EXPERIMENT:
         raise UserError(f"{folder}: is a run of experiment {experiment}, expected one of {EXPERIMENT}")
@@ -154,19 +114,47 @@ def load_sweep(path: Path) -> Sweep:
 
     Raises:
         UserError: naming file and field, when the file cannot be read or is another one, and where two runs would have
-            to share one point.
+            to share one point, or runs with different settings one line.
     """
     fields = Fields(read_json(path, "what se3t figure 4 wrote beside its pictures"), str(path))
-    count = len(list_of(fields, "points"))
-    points = [_point(fields, f"points.{index}") for index in range(count)]
-    is_synthetic = flag(fields, "data", "synthetic")
+    listed = list_of(fields, "points")
+    points = [_point(fields, f"points.{index}") for index in range(len(listed))]
+    require_one_setting(listed, path)
+    is_synthetic, up_axis = flag(fields, "data", "synthetic"), fields.text("data.up_axis")
+    name = data_name(fields.text("data.variant"), is_synthetic)
     return Sweep(
-        data=data_name(fields.text("data.variant"), is_synthetic),
+        data=name if up_axis == VERTICAL else f"{name}, {axis_in_words(up_axis)}",
         is_synthetic=is_synthetic,
         num_objects=max(point["size"] for point in points),
         steps=tuple(sorted({point["max_steps"] for point in points if point["max_steps"] is not None})),
         lines=tuple(_lines(points, str(path))),
     )
+
+
+def line_of(point: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The line that a point of the JSON file belongs to."""
+    return tuple(point.get(name) for name in ("model", "height", "augmentation", *_WORDS))
+
+
+def require_one_setting(points: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """A line is the mean over seeds, and over nothing else.
+
+    Args:
+        points: of the JSON file.
+        path: that file.
+
+    Raises:
+        UserError: two points of one line are of runs with different settings.
+    """
+    firsts: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for point in points:
+        first = firsts.setdefault(line_of(point), point)
+        if first["settings"] != point["settings"]:
+            raise UserError(
+                f"{path}: {first['run']} and {point['run']} would be one line, "
+                f"{system_name(point['model'], point['height'])}, but differ in more than their seeds; draw each "
+                "with an --out of its own"
+            )
 
 
 def list_of(fields: Fields, name: str) -> Sequence[Any]:
@@ -185,6 +173,7 @@ def _point(fields: Fields, name: str) -> dict[str, Any]:
     optional = fields.mapping(name)
     return {
         "run": fields.text(f"{name}.run"),
+        "settings": fields.text(f"{name}.settings"),
         "system": (fields.text(f"{name}.model"), flag(fields, name, "height")),
         "augmentation": fields.text(f"{name}.augmentation"),
         "seed": fields.integer(f"{name}.seed"),
@@ -230,7 +219,7 @@ def _accuracies(points: Sequence[Mapping[str, Any]], origin: str) -> dict[float,
     for point in points:
         place = (point["rotation"], point["seed"])
         if place in runs:
-            raise _not_apart(f"{origin}: {runs[place]}", point["run"], point["seed"], point["system"])
+            raise not_apart(f"{origin}: {runs[place]}", point["run"], point["seed"], point["system"])
         runs[place] = point["run"]
         found.setdefault(point["rotation"], {})[point["seed"]] = point["accuracy"]
     return dict(sorted(found.items()))

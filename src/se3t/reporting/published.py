@@ -43,6 +43,7 @@ class PublishedModel:
         height: whether heights are part of its input ("+z"): another system than the same model without.
         num_points: of a cloud; None where its inputs are no clouds drawn from more points.
         is_quoted: whether the paper took its numbers from elsewhere.
+        note: what to say where a measured number stands beside the published one; "" where there is nothing.
     """
 
     label: str
@@ -51,6 +52,7 @@ class PublishedModel:
     height: bool = False
     num_points: int | None = None
     is_quoted: bool = False
+    note: str = ""
 
     def relative(self, metric: str, reference: PublishedModel) -> float | None:
         """This model's number over that of ``reference``; None when either is missing."""
@@ -60,11 +62,14 @@ class PublishedModel:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A published table: where it stands, the budget behind it, its columns and its models in the paper's order."""
+    """A published table: where it stands, what its spreads are, the budget behind it, its columns and its models in the
+    paper's order.
+    """
 
     title: str
     experiment: str
     source: str
+    spread: str
     max_steps: int
     batch_size: int
     columns: dict[str, Column]
@@ -90,6 +95,7 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
             height=entry.get("height", False),
             num_points=entry.get("num_points"),
             is_quoted=entry.get("quoted", False),
+            note=entry.get("note", ""),
         )
         for name, entry in content["models"].items()
     }
@@ -97,6 +103,7 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
         title=content["title"],
         experiment=content["experiment"],
         source=content["source"],
+        spread=content["spread"],
         max_steps=content["budget"]["max_steps"],
         batch_size=content["budget"]["batch_size"],
         columns=columns,

@@ -89,6 +89,8 @@ def _enter(rank: int, num_processes: int, port: int, folder: str, worker: Callab
     except UserError as error:
         (Path(folder) / f"{rank}.json").write_text(json.dumps(str(error)))
         raise SystemExit(_FAILED) from error
+    if torch.distributed.is_initialized():  # its threads end here: at the end of the process they could abort it
+        torch.distributed.destroy_process_group()
 
 
 def _free_port() -> int:

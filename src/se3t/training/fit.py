@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from se3t.config import Config
+from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -140,7 +141,8 @@ def has_unused_parameters(model: nn.Module, task: Task, precision: str) -> bool:
     model = copy.deepcopy(model)  # a trial pass moves the statistics of batch normalisation
     task.to("cpu", data_dtype(precision))
     samples = task.batch("train", torch.arange(min(2, task.size("train"))), 0)
-    task.loss(model(task.graph(samples)), samples).backward()
+    loss = task.loss(model(task.graph(samples)), samples)
+    (loss + model.auxiliary_loss() if isinstance(model, AuxiliaryLoss) else loss).backward()
     return any(parameter.grad is None for parameter in model.parameters())
 
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from se3t.compat.converted import is_model
 from se3t.config import Config, to_config
 from se3t.data.clouds.draws import parse_rotation
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
+from se3t.reporting.classification import parse_record
+from se3t.reporting.figures import finished_run, line_of, require_one_setting
+from se3t.reporting.sweep_runs import settings_hash
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.evaluation import evaluate_split
 from se3t.training.precision import data_dtype, forward_context
 from se3t.training.run import build_parts, choose_device
+
+_KEY = ("settings", "seed", "weights", "rotation")
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +51,14 @@ def rotation_sweep(
         ``out``.
 
     Raises:
-        UserError: a run that is missing, damaged or of another task; runs on different data; a rotation that is none.
+        UserError: a run that is missing, damaged or of another task; runs on different data; runs that would be one
+            line of the figure and differ in more than their seeds; a rotation that is none.
     """
     if not runs:
         raise UserError("no run: give the folders of finished runs, such as runs/scanobjectnn/tfn/0-1a2b3c4d")
-    for rotation in rotations:
-        parse_rotation(rotation)
+    rotations = list(dict.fromkeys(map(_spelled, rotations)))
     content = _read(out)
-    known = {(point["weights"], point["rotation"]): point for point in content.get("points", [])}
+    known = {_key(point): point for point in content.get("points", [])}
     runs, done = list(dict.fromkeys(runs)), 0
     with progress_bar(progress, "accuracy of rotated objects", len(runs) * len(rotations)) as advance:
         for run in runs:
@@ -66,11 +72,13 @@ def rotation_sweep(
             known = {  # without those of weights that the run no longer has
                 key: point
                 for key, point in known.items()
-                if point["run"] != str(run) or point["weights"] == found.weights
+                if point["run"] != str(run) or key[:-1] == _key(found.point)[:-1]
             }
+            require_one_setting([*known.values(), found.point], out)
             for rotation in rotations:
-                if (found.weights, rotation) not in known:
-                    known[found.weights, rotation] = found.measure(rotation, accelerator)
+                key = _key({**found.point, "rotation": rotation})
+                if key not in known:
+                    known[key] = found.measure(rotation, accelerator)
                 advance(done := done + 1)
             content["points"] = list(known.values())
             record.write_json(out, content)
@@ -91,9 +99,9 @@ class _Run:
                 "runs of experiment=scanobjectnn"
             )
         facts = self.found.content.get("facts", {})
-        self.data = {name: facts.get(name) for name in ("kind", "variant", "synthetic", "checksum")}
-        with self.found.path.open("rb") as file:
-            self.weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        self.data = {name: facts.get(name) for name in ("kind", "variant", "synthetic", "up_axis", "checksum")}
+        self._weights = ckpt.model_weights(self.found.content["state_dict"])
+        self.point = self._describe()
         self._parts: tuple[ClassificationTask, nn.Module] | None = None
 
     def measure(self, rotation: str, accelerator: str) -> dict[str, Any]:
@@ -113,10 +121,16 @@ class _Run:
                 seed=self.config.seed,
                 device=device,
             )
+        measured = {name: metrics[name] for name in ("accuracy", "class_accuracy")}
+        return {**self.point, "rotation": rotation, **measured, "size": task.size("test")}
+
+    def _describe(self) -> dict[str, Any]:
+        """What all points of this run say."""
         settings = self.config.task
         return {
             "run": str(self.folder),
-            "weights": self.weights,
+            "weights": _digest(self._weights),
+            "settings": settings_hash(parse_record(finished_run(self.folder))),
             "model": self.config.model.name,
             "height": settings.height,
             "augmentation": settings.augmentation,
@@ -124,10 +138,6 @@ class _Run:
             "num_points": settings.num_points,
             "preset": self.config.preset,
             "max_steps": self.config.trainer.max_steps,
-            "rotation": rotation,
-            "accuracy": metrics["accuracy"],
-            "class_accuracy": metrics["class_accuracy"],
-            "size": task.size("test"),
         }
 
     def _load(self, device: Any) -> tuple[ClassificationTask, nn.Module]:
@@ -139,9 +149,29 @@ class _Run:
                 f"{self.folder}: was trained on data with checksum {self.data['checksum']}, and the data now have "
                 f"{checksum}; bring back those data"
             )
-        ckpt.load_weights(model, ckpt.model_weights(self.found.content["state_dict"]), self.found.path)
+        ckpt.load_weights(model, self._weights, self.found.path)
         task.to(device, data_dtype(self.config.trainer.precision))
         return task, model.to(device).eval()
+
+
+def _spelled(rotation: str) -> str:
+    """A rotation as the figure spells it: 90, not 90.0."""
+    angle = parse_rotation(rotation)
+    return rotation if angle is None else f"{angle:g}"
+
+
+def _key(point: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What is measured once; the rotation last."""
+    return tuple(point.get(name) for name in _KEY)
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """Of the weights themselves: the files of two equal trainings differ in the settings they tell."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -149,7 +179,8 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        {(point["weights"], point["rotation"], point["run"]) for point in content["points"]}
+        needed = ("run", "model", "height", *_KEY)
+        {(*(point[name] for name in needed), *line_of(point)) for point in content["points"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is no file of this figure ({error}); remove it or choose another --out") from error
     return dict(content)

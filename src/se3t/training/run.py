@@ -106,7 +106,7 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
         record.require_writable(folder)
     if config.trainer.devices > 1 and not started_by_a_launcher():
         _check_devices(config)
-        build(config)  # here first: bad input is reported once, and data are prepared once
+        _require_averageable(config, build(config)[1])  # here first: bad input is told once, data are prepared once
         launch(run_process, (config, folder, build), config.trainer.devices)
     else:
         run_process(config, folder, build)

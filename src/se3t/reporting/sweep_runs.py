@@ -1,0 +1,108 @@
+"""Runs that go into one Figure 4: finding them, and refusing before the work what cannot be drawn after it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from se3t.errors import UserError
+from se3t.reporting.classification import ClassificationRecord, Clouds, parse_record
+from se3t.reporting.figures import EXPECTED, EXPERIMENT, finished_run, not_apart
+from se3t.reporting.labels import spell
+from se3t.reporting.published import system_name
+from se3t.reporting.records import Fields, find_results, finished
+
+DATA = ("scanobjectnn", "shapes15")
+"""What Figure 4 can be on."""
+
+_DEVICES = "trainer.devices"
+
+
+def find_runs(paths: Sequence[Path], on: str | None = None) -> list[Path]:
+    """Folders of finished classification runs, all on the same data; of those that differ by test rotation one.
+
+    Args:
+        paths: folders of runs, or folders above some, where runs of other experiments are passed over.
+        on: one of ``DATA``; runs on other data are passed over.
+
+    Raises:
+        UserError: a folder without such a run, a run of another experiment, no run on the data, different data, runs
+            that would be one line and differ in more than their seeds, or two runs that the figure cannot tell apart.
+    """
+    found: dict[Path, Fields] = {}
+    for path in paths:
+        if (path / "result.json").is_file():
+            found[path] = finished_run(path)
+            continue
+        below = {result.parent: run for result in find_results(path) for run in finished([result])}
+        runs = {folder: run for folder, run in below.items() if run.content.get("experiment") == EXPERIMENT}
+        if not runs:
+            raise UserError(f"{path}: no result.json of experiment {EXPERIMENT} in it; {EXPECTED}")
+        found |= runs
+    if on is not None:
+        found = {folder: run for folder, run in found.items() if run.text("data.kind") == on}
+        if not found:
+            raise UserError(
+                f"{', '.join(map(str, paths))}: no finished run on {on}; make one: "
+                f"se3t train experiment={EXPERIMENT} data={on}"
+            )
+    return _require_one_figure({folder: parse_record(run) for folder, run in found.items()})
+
+
+def settings_hash(run: ClassificationRecord) -> str:
+    """Of the settings that runs of one line share."""
+    text = json.dumps(_settings(run), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _settings(run: ClassificationRecord) -> dict[str, Any]:
+    return {name: value for name, value in run.settings.items() if name != _DEVICES}
+
+
+def _require_one_figure(runs: Mapping[Path, ClassificationRecord]) -> list[Path]:
+    """The runs to measure, when they can be drawn."""
+    firsts: dict[tuple[Any, ...], Path] = {}
+    places: dict[tuple[Any, ...], Path] = {}
+    for folder, run in runs.items():
+        _require_same_data(next(iter(runs)), folder, runs)
+        line = (run.model, run.height, run.augmentation, run.num_points, run.preset, run.max_steps)
+        _require_seeds(firsts.setdefault(line, folder), folder, runs)
+        twin = places.setdefault((*line, run.seed), folder)
+        if twin != folder and not _are_one_training(runs[twin], run):
+            raise not_apart(str(twin), str(folder), run.seed, (run.model, run.height))
+    return list(places.values())
+
+
+def _require_same_data(first: Path, folder: Path, runs: Mapping[Path, ClassificationRecord]) -> None:
+    data, other = runs[folder].data, runs[first].data
+    if (data.checksum, data.up_axis) != (other.checksum, other.up_axis):
+        choice = " or ".join(f"--on {name}" for name in DATA)
+        advice = f"{choice} keeps those of one" if data.kind != other.kind else "give those of one"
+        raise UserError(
+            f"{folder}: is on {_in_words(data)}, but {first} on {_in_words(other)}; a figure shows runs on the same "
+            f"data, {advice}"
+        )
+
+
+def _in_words(data: Clouds) -> str:
+    return f"{data.name}, checksum {data.checksum[:8]}, vertical {data.up_axis}"
+
+
+def _require_seeds(first: Path, folder: Path, runs: Mapping[Path, ClassificationRecord]) -> None:
+    """Refuse two runs of one line that differ in more than their seeds."""
+    run, own, others = runs[folder], _settings(runs[folder]), _settings(runs[first])
+    names = [name for name in dict.fromkeys([*others, *own]) if others.get(name) != own.get(name)]
+    if names:
+        words = [f"{name} ({spell(others.get(name))} and {spell(own.get(name))})" for name in names]
+        raise UserError(
+            f"{first} and {folder} would be one line of the figure, {system_name(run.model, run.height)}, but differ "
+            f"in {', '.join(words)}; give the folders of one setting, or draw each with an --out of its own"
+        )
+
+
+def _are_one_training(first: ClassificationRecord, second: ClassificationRecord) -> bool:
+    """Whether two runs differ in nothing but how the test objects were turned afterwards."""
+    return first.settings == second.settings and first.data.rotation != second.data.rotation
