@@ -86,9 +86,9 @@ def test_test_is_measured_once_with_the_best_weights(tmp_path: Path, monkeypatch
     measured: list[str] = []
     take = NBodyTask.batch
 
-    def counting(self: NBodyTask, split: str, index: torch.Tensor) -> Any:
+    def counting(self: NBodyTask, split: str, index: torch.Tensor, draw: int | None = None) -> Any:
         measured.append(split)
-        return take(self, split, index)
+        return take(self, split, index, draw)
 
     monkeypatch.setattr(NBodyTask, "batch", counting)
     # Steps too long: the loss rises at first, and the last weights are not the best ones.

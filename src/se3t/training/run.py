@@ -255,17 +255,10 @@ def evaluate(
     if test_rotation is not None and split != "test":
         raise UserError(f"task.test_rotation: turns the objects of split=test alone, not those of split={split}")
     device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
-    origin = None
     if converted:
-        file = read_model(found.path)
-        task, model = build_task(config), file.model.to(dtype)
-        try:
-            task.select_inputs(model)
-        except UserError as error:
-            raise UserError(f"{found.path}: {error}") from error
-        origin = f"{file.origin.get('code', 'elsewhere')} ({Path(str(file.origin.get('file', '?'))).name})"
+        name, origin, task, model = _converted(found.path, config, dtype)
     else:
-        task, model = build(config)
+        name, origin, (task, model) = config.model.name, None, build(config)
         ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
         task.restore(found.content.get("facts", {}))  # the data may be others than those of the training
     if task.size(split) == 0:
@@ -276,7 +269,7 @@ def evaluate(
     return {
         "checkpoint": str(found.path),
         "experiment": config.experiment,
-        "model": file.name if converted else config.model.name,
+        "model": name,
         "seed": None if converted else config.seed,
         "step": None if converted else found.step,
         "origin": origin,
@@ -288,6 +281,18 @@ def evaluate(
         "units": dict(task.units),
         "metrics": metrics,
     }
+
+
+def _converted(path: Path, config: Config, dtype: torch.dtype) -> tuple[str, str, Task, nn.Module]:
+    """Name and origin of a converted model, the task of ``config`` with the inputs it takes, and the model."""
+    file = read_model(path)
+    task, model = build_task(config), file.model.to(dtype)
+    try:
+        task.select_inputs(model)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    origin = f"{file.origin.get('code', 'elsewhere')} ({Path(str(file.origin.get('file', '?'))).name})"
+    return file.name, origin, task, model
 
 
 def _settings_of(found: ckpt.Checkpoint, experiment: Config | None) -> Config:

@@ -1,0 +1,168 @@
+"""Schemas of the models, one for each file of ``conf/model``. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from se3t.config.fields import choice, number
+
+
+@dataclass
+class LinearModel:
+    """Constant velocity: x_0 + T v_0, v_0. No parameters."""
+
+    name: str = "linear"
+
+
+@dataclass
+class DeepSetModel:
+    """Deep Sets, Zaheer et al. 2017, as the paper's N-body baseline uses it."""
+
+    name: str = "deepset"
+    width: int = number(64, at_least=1)
+    num_encoder_layers: int = number(3, at_least=1)
+    num_decoder_layers: int = number(2, at_least=1)
+    pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud
+
+
+@dataclass
+class SetTransformerModel:
+    """Set Transformer, Lee et al. 2019: SAB blocks and a point-wise head."""
+
+    name: str = "set_transformer"
+    width: int = number(64, at_least=1)
+    num_layers: int = number(4, at_least=1)
+    num_heads: int = number(4, at_least=1)
+    layer_norm: bool = False
+    num_inducing: int = number(0, at_least=0)  # inducing points of an ISAB; 0: SAB, all points attend to all
+    pooling: str = choice("max", "mean", "sum", "attention")  # attention: PMA, then one SAB
+    num_seeds: int = number(1, at_least=1)  # of PMA
+
+
+@dataclass
+class TFNModel:
+    """Tensor Field Network, Thomas et al. 2018."""
+
+    name: str = "tfn"
+    num_layers: int = number(4, at_least=1)
+    num_degrees: int = number(4, at_least=1)  # types 0 … num_degrees - 1
+    channels: int = number(8, at_least=1)
+    norm: str = choice("bias", "layer", "tfn", "none")  # se3t.nn.norm
+    reduce: str = choice("sum", "mean")
+    radial_hidden: int = number(32, at_least=1)
+    share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
+    kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
+    memory: str = choice("auto", "speed", "low")
+    pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud, …
+    pool_channels: int = number(128, at_least=1)  # … of type 0 by one more TFN layer; two linear layers follow
+
+
+@dataclass
+class SE3TransformerModel:
+    """SE(3)-Transformer, Fuchs et al. 2020."""
+
+    name: str = "se3_transformer"
+    num_layers: int = number(4, at_least=1)
+    num_degrees: int = number(4, at_least=1)  # types 0 … num_degrees - 1
+    channels: int = number(8, at_least=1)
+    channels_div: int = number(4, at_least=1)  # keys and values have channels / channels_div
+    num_heads: int = number(2, at_least=1)
+    self_interaction: str = choice("attentive", "linear")
+    skip: str = choice("cat", "sum")
+    norm: str = choice("bias", "layer", "tfn", "none")
+    radial_hidden: int = number(32, at_least=1)
+    share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
+    fuse_key_value: bool = True
+    kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
+    memory: str = choice("auto", "speed", "low")
+    pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud, …
+    pool_channels: int = number(128, at_least=1)  # … of type 0 by one more layer; two linear layers follow
+    last: str = choice("convolution", "attention")  # what that layer is: a TFN layer, or attention again
+
+
+@dataclass
+class SchNetModel:
+    """SchNet, Schütt et al. 2018: continuous-filter convolutions of distances."""
+
+    name: str = "schnet"
+    channels: int = number(128, at_least=1)
+    num_filters: int = number(128, at_least=1)
+    num_layers: int = number(6, at_least=1)  # interaction blocks
+    num_gaussians: int = number(50, at_least=2)  # of the distances, up to ``cutoff``
+    cutoff: float = number(10.0, above=0)  # angstrom
+    pooling: str = choice("mean", "sum", "max")
+
+
+@dataclass
+class MPNNModel:
+    """Neural message passing ("NMP"), Gilmer et al. 2017: edge networks, GRU, Set2Set."""
+
+    name: str = "mpnn"
+    channels: int = number(64, at_least=1)
+    edge_hidden: int = number(128, at_least=1)  # width of the network that makes a matrix of an edge
+    num_layers: int = number(3, at_least=1)  # rounds of messages, with the same weights
+    num_gaussians: int = number(16, at_least=2)  # of the distances, up to ``cutoff``
+    cutoff: float = number(10.0, above=0)
+    set2set_steps: int = number(3, at_least=1)
+
+
+@dataclass
+class PointNetModel:
+    """PointNet, Qi et al. 2017: a network on every point, the maximum over all, learned alignments of the input."""
+
+    name: str = "pointnet"
+    transform: bool = True  # T-Nets for the input and for the features
+    regularization: float = number(0.001, at_least=0)  # of the feature transform, ‖I − A Aᵀ‖²
+    dropout: float = number(0.3, at_least=0, at_most=0.95)
+
+
+@dataclass
+class PointNet2Model:
+    """PointNet++, Qi et al. 2017: PointNets on neighbourhoods of fewer and fewer points (single-scale grouping)."""
+
+    name: str = "pointnet2"
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
+@dataclass
+class DGCNNModel:
+    """DGCNN, Wang et al. 2019: EdgeConv on neighbours in the space of the features, found anew in every layer."""
+
+    name: str = "dgcnn"
+    num_neighbors: int = number(20, at_least=1)
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
+@dataclass
+class PointCNNModel:
+    """PointCNN, Li et al. 2018: X-Conv, which weights and permutes the neighbours of a point before a convolution."""
+
+    name: str = "pointcnn"
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
+@dataclass
+class SpiderCNNModel:
+    """SpiderCNN, Xu et al. 2018: filters that are step functions times Taylor polynomials of the neighbour's place."""
+
+    name: str = "spidercnn"
+    num_neighbors: int = number(20, at_least=1)
+    num_taylor: int = number(5, at_least=1)  # terms of each filter
+    dropout: float = number(0.7, at_least=0, at_most=0.95)
+
+
+@dataclass
+class ModifiedFisherModel:
+    """3DmFV-Net, Ben-Shabat et al. 2018: Fisher vectors on a grid of Gaussians, then 3-D convolutions."""
+
+    name: str = "modified_fisher"
+    grid: int = number(8, at_least=2)  # Gaussians along each axis
+    dropout: float = number(0.3, at_least=0, at_most=0.95)
+
+
+@dataclass
+class PointGLRModel:
+    """PointGLR, Rao et al. 2020: an unsupervised code of shapes, here learned together with the classes."""
+
+    name: str = "pointglr"
+    dropout: float = number(0.5, at_least=0, at_most=0.95)
