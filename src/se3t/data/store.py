@@ -68,6 +68,20 @@ class Store:
         return digest.hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a store, before the work and not after it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"data.root: cannot make the folder {folder} ({error.strerror}); expected a folder that can be written"
+        ) from error
+
+
 def write_store(path: Path, store: Store) -> str:
     """Write a store in one step: another process sees the old file, or none, or the whole new one.
 

@@ -263,17 +263,3 @@ def checksum_of(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of a store, before the work and not after it.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"data.root: cannot make the folder {folder} ({error.strerror}); expected a folder that can be written"
-        ) from error

@@ -25,7 +25,6 @@ from se3t.data.molecules.building import (
     checksum_of,
     chunk_of,
     load,
-    make_folder,
     provenance,
     save,
     split_sizes,
@@ -36,7 +35,7 @@ from se3t.data.molecules.inputs import charge_of, problem_of
 from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.readers import Table, iter_sdf, read_table
 from se3t.data.progress import progress_bar
-from se3t.data.store import Store
+from se3t.data.store import Store, make_folder
 from se3t.errors import UserError
 
 KIND = "molecules"

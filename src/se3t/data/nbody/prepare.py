@@ -18,7 +18,7 @@ from se3t import __version__
 from se3t.config import NBodyData
 from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
 from se3t.data.nbody.simulator import simulate
-from se3t.data.store import Store, read_store, write_store
+from se3t.data.store import Store, make_folder, read_store, write_store
 from se3t.errors import UserError
 
 KIND = "nbody"
@@ -67,7 +67,7 @@ def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Pa
     if path.exists() and not force:
         read_nbody_store(config)
         return path
-    _make_folder(path.parent)  # before the work, not after it
+    make_folder(path.parent)  # before the work, not after it
     begin = time.perf_counter()
     arrays: dict[str, np.ndarray] = {}
     with _progress_bar(settings, progress) as advance:
@@ -101,15 +101,6 @@ def read_nbody_store(config: Any) -> Store:
             f"{path}: has no array {missing[0]!r}, expected one for every split; make it again with `{fix}`"
         )
     return store
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"data.root: cannot make the folder {folder} ({error.strerror}); expected a folder that can be written"
-        ) from error
 
 
 def _provenance(seconds: float) -> dict[str, Any]:

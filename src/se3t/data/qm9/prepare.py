@@ -19,7 +19,6 @@ from se3t.data.molecules.building import (
     checksum_of,
     chunk_from_blocks,
     load,
-    make_folder,
     provenance,
     save,
     split_sizes,
@@ -30,7 +29,7 @@ from se3t.data.qm9.raw import RawFiles, chunk_from_xyz, find_raw, iter_records
 from se3t.data.qm9.sources import RAW_SOURCES
 from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_SIZES, official_splits, read_ids
 from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
-from se3t.data.store import Store
+from se3t.data.store import Store, make_folder
 from se3t.errors import UserError
 
 KIND = "qm9"

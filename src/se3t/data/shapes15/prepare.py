@@ -16,12 +16,11 @@ import numpy as np
 from se3t import __version__
 from se3t.config import Shapes15Data
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, normalise, read_cloud_store
-from se3t.data.molecules.building import make_folder
 from se3t.data.progress import progress_bar
 from se3t.data.shapes15.scan import Scan, scan
 from se3t.data.shapes15.shapes import draw_shape
 from se3t.data.shapes15.solids import Dice
-from se3t.data.store import Store, write_store
+from se3t.data.store import Store, make_folder, write_store
 from se3t.errors import UserError
 
 KIND = "shapes15"
