@@ -31,7 +31,7 @@ _CASES = [
     ("train experiment=nbdy", ["experiment=nbdy", "did you mean 'nbody'?", "known: "]),
     ("train experiment=nbody/", ["experiment=nbody/:", "without the slash: experiment=nbody"]),
     ("train --resume", ["--resume:", "write resume=true"]),
-    ("train model=tnf", ["model=tnf", "did you mean 'tfn'?", "known: deepset, linear"]),
+    ("train model=tnf", ["model=tnf", "did you mean 'tfn'?", "known: deepset, dgcnn"]),
     ("train experiment=qm9 preset=quick", ["experiment 'qm9' has no such preset", "known: fast, paper, released"]),
     ("train experiment=QM9", ["experiment=QM9", "did you mean 'qm9'?"]),
     ("train experiment=qm9 task=homoo", ["task=homoo", "did you mean 'homo'?"]),
