@@ -67,7 +67,17 @@ def test_every_model_with_parameters_predicts_scalars_of_points_and_of_clouds(sc
     assert len(output[0]) == (2 if pooled else 5)
 
 
-@pytest.mark.parametrize("schema", SCHEMAS + CLASSIFIERS)
+@pytest.mark.parametrize("schema", CLASSIFIERS)
+def test_a_classifier_takes_the_settings_of_its_schema_by_name(schema: type):
+    """All of them are handed to its constructor, which refuses those it does not know."""
+    cls = model_class(schema().name)
+    assert cls.name == schema().name
+    known = inspect.signature(cls.__init__).parameters
+    assert [key for key in vars(schema()) if key != "name" and key not in known] == []
+    assert "from_config" not in vars(cls)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
 def test_every_setting_of_a_schema_reaches_its_model(schema: type):
     """A key of the schema that ``from_config`` never reads would be a knob without effect."""
     source = inspect.getsource(model_class(schema().name).from_config)

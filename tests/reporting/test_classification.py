@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from se3t.config import setting_names
-from se3t.data.clouds.draws import parse_rotation as turned_by
+from se3t.config import rotation_angle, setting_names
 from se3t.errors import UserError
 from se3t.models import MODELS
 from se3t.reporting.classification import parse_rotation
@@ -212,12 +210,12 @@ def test_a_rotation_is_read_as_by_what_turns_the_objects(text: str):
     """Neither takes what the other refuses."""
     fields = Fields({"rotation": text}, "a")
     try:
-        expected = turned_by(text)
+        expected = rotation_angle(text)
     except UserError:
         with pytest.raises(UserError, match="should be 0 … 180 or so3"):
             parse_rotation(fields, "rotation")
     else:
-        assert parse_rotation(fields, "rotation") == (math.inf if expected is None else expected)
+        assert parse_rotation(fields, "rotation") == expected
 
 
 def test_a_wrong_vertical_is_other_data_and_not_comparable():

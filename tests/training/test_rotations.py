@@ -262,11 +262,12 @@ def test_runs_without_classes_are_refused(tmp_path: Path, measured: Measured) ->
     best = tmp_path / "run" / record.CHECKPOINTS
     best.mkdir(parents=True)
     ckpt.write_best(best, record.plain(config), {"step": 0, "metrics": {}, "state_dict": {}, "facts": {}})
+    record.write_json(tmp_path / "run" / record.RESULT, {"status": "finished", "experiment": "nbody"})
     refused(
         [tmp_path / "run"],
         ["0"],
         tmp_path / "out.json",
-        r"was trained for experiment=nbody, which has no classes",
+        r"is a run of experiment nbody, expected one of scanobjectnn",
     )
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from se3t.cli.arguments import setting_instead
 from se3t.cli.help import choices
 from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from se3t.data.store import Store
 
 
 def run(words: Sequence[str]) -> int:
@@ -158,29 +155,16 @@ def _sizes(facts: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _prepare_scanobjectnn(config: Config, force: bool) -> None:
-    from se3t.data.scanobjectnn.prepare import prepare_scanobjectnn, store_path, summary
-
-    store = prepare_scanobjectnn(config.data, progress=config.trainer.progress, force=force)
-    _print_clouds(config, store, summary(store), store_path(config.data))
-
-
-def _prepare_shapes15(config: Config, force: bool) -> None:
-    from se3t.data.shapes15.prepare import prepare_shapes15, store_path, summary
-
-    store = prepare_shapes15(config.data, progress=config.trainer.progress, force=force)
-    _print_clouds(config, store, summary(store), store_path(config.data))
-
-
-def _print_clouds(config: Config, store: Store, facts: dict[str, Any], path: Path) -> None:
+def _prepare_clouds(config: Config, force: bool) -> None:
     from rich.table import Table
 
     from se3t.cli.console import console
-    from se3t.data.clouds.dataset import from_store, summary
+    from se3t.data.clouds.dataset import from_store, prepare_clouds, summary
 
+    store, path = prepare_clouds(config.data, progress=config.trainer.progress, force=force)
     data = from_store(config.data, store)
     content = summary(data)
-    title = "synthetic shapes15" if data.synthetic else facts["title"]
+    title = "synthetic shapes15" if data.synthetic else "ScanObjectNN"
     sizes = ", ".join(f"{count:,} {name}" for name, count in content["sizes"].items())
     print(f"{title}, {data.variant}, up is {config.data.up_axis}: {sizes}")
     table = Table(caption=f"checksum {data.checksum[:12]}", caption_justify="left")
@@ -190,7 +174,7 @@ def _print_clouds(config: Config, store: Store, facts: dict[str, Any], path: Pat
         table.add_row(name, *(f"{count:,}" for count in counts.values()))
     console().print(table)
     _print_cloud_baselines(content["baselines"])
-    for line in facts["notes"]:
+    for line in store.provenance.get("notes", []):
         print(line)
     print(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
 
@@ -213,6 +197,6 @@ _PREPARE = {
     "nbody": _prepare_nbody,
     "qm9": _prepare_qm9,
     "molecules": _prepare_molecules,
-    "scanobjectnn": _prepare_scanobjectnn,
-    "shapes15": _prepare_shapes15,
+    "scanobjectnn": _prepare_clouds,
+    "shapes15": _prepare_clouds,
 }

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from se3t.config.fields import rotation_angle
 from se3t.config.models import (
     DeepSetModel,
     DGCNNModel,
@@ -96,6 +97,7 @@ __all__ = [
     "conf_dir",
     "explain",
     "register_schemas",
+    "rotation_angle",
     "setting_names",
     "to_config",
     "to_eval_config",
@@ -194,6 +196,22 @@ def validate(config: Any, prefix: str = "") -> None:
         raise UserError(f"{prefix}norm=layer: LayerNorm needs {prefix}channels=2 or more; or use {prefix}norm=bias")
     if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
         raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
+
+    if isinstance(config, ClassificationTask):
+        _check_classification(config, prefix)
+
+
+def _check_classification(task: ClassificationTask, prefix: str) -> None:
+    rotation_angle(task.test_rotation)
+    if task.inputs == "edges" and task.num_neighbors >= task.num_points:
+        raise UserError(
+            f"{prefix}num_neighbors={task.num_neighbors}: a point of {prefix}num_points={task.num_points} has "
+            f"{task.num_points - 1} others; ask for as many or fewer"
+        )
+    if task.height and task.inputs == "positions":
+        raise UserError(
+            f"{prefix}height: belongs to {prefix}inputs=edges; models that read positions see the height anyway"
+        )
 
 
 def _check_range(key: str, value: int | float, at_least: int | float, above: int | float, at_most: int | float) -> None:

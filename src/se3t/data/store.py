@@ -13,11 +13,13 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from se3t import __version__
 from se3t.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,6 +69,17 @@ class Store:
             digest.update(_canonical([name, array.dtype.str, list(array.shape)]))
             digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+def made_by() -> dict[str, Any]:
+    """What every provenance begins with: program, versions, machine and time."""
+    return {
+        "program": f"se3t {__version__}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def make_folder(folder: Path) -> None:

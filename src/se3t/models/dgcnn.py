@@ -9,25 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, leaky_relu, linear
 
-from se3t.config import DGCNNModel
 from se3t.errors import UserError
-from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
-from se3t.models.pointcloud import (
-    ClassifierHead,
-    PointNorm,
-    SharedMLP,
-    dense_positions,
-    flat_index,
-    nearest,
-    require_classifier,
-)
+from se3t.fiber import Fiber
+from se3t.models.pointcloud import ClassifierHead, PointClassifier, PointNorm, SharedMLP, flat_index, nearest
 from se3t.nn.precision import accumulated
 
 SLOPE = 0.2  # of LeakyReLU below zero
 
 
-class DGCNN(nn.Module):
+class DGCNN(PointClassifier):
     """Four edge convolutions (:class:`EdgeConv`); all their outputs → 1024 → maximum and mean over points → head.
 
     The convolutions give 64, 64, 128 and 256 numbers for each point, neighbours are those in the space of the input of
@@ -49,44 +39,30 @@ class DGCNN(nn.Module):
     that aligns the coordinates first, which their TensorFlow code has and their PyTorch code has not.
     """
 
+    name = "dgcnn"
+
     def __init__(self, fiber_in: Fiber, fiber_out: Fiber, *, num_neighbors: int = 20, dropout: float = 0.5) -> None:
-        super().__init__()
-        require_classifier("dgcnn", fiber_in, fiber_out)
+        super().__init__(fiber_in, fiber_out)
         if num_neighbors < 1:
             raise UserError(f"dgcnn: num_neighbors must be at least 1, got {num_neighbors}")
-        self.fiber_in, self.fiber_out, self.num_neighbors = fiber_in, fiber_out, num_neighbors
+        self.num_neighbors = num_neighbors
         widths = (3, 64, 64, 128, 256)
         self.convolutions = nn.ModuleList(EdgeConv(*pair) for pair in pairwise(widths))
         activation = nn.LeakyReLU(SLOPE, inplace=True)
         self.points = SharedMLP([sum(widths[1:]), 1024], activation, bias=False)
         self.head = ClassifierHead(2048, [512, 256], fiber_out[0], dropout, activation, first_bias=False)
 
-    @classmethod
-    def from_config(
-        cls,
-        config: DGCNNModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> DGCNN:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        require_classifier("dgcnn", fiber_in, fiber_out, pooled)
-        return cls(fiber_in, fiber_out, num_neighbors=config.num_neighbors, dropout=config.dropout)
-
-    def forward(self, graph: Graph) -> Features:
-        """A number for each class: ``{0: [graph, class, 1]}``."""
-        values = dense_positions(graph, self.fiber_in, "dgcnn")
+    def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
+        """A number for each class."""
+        values = positions
         outputs = []
         for convolution in self.convolutions:
             values = convolution(values, nearest(values, values, self.num_neighbors))
             outputs.append(values)
         points = self.points(torch.cat(outputs, dim=-1))  # [graph, point, 1024]
         whole = torch.cat((points.max(dim=1).values, points.mean(dim=1)), dim=-1)
-        return {0: self.head(whole)[..., None]}
+        logits: Tensor = self.head(whole)
+        return logits
 
 
 class EdgeConv(nn.Module):

@@ -9,11 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from se3t.config import ModifiedFisherModel
 from se3t.errors import UserError
-from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
-from se3t.models.pointcloud import ClassifierHead, dense_positions, require_classifier
+from se3t.fiber import Fiber
+from se3t.models.pointcloud import ClassifierHead, PointClassifier
 
 CHANNELS = 20
 """Numbers for each Gaussian: weight (max, sum), mean (max, min, sum of 3 axes), deviation (the same)."""
@@ -23,7 +21,7 @@ _POOLED = (2, 4)  # modules after which the grid is halved
 _FLOOR = 1e-24  # below it the square root is flat: its slope at zero is infinite
 
 
-class ModifiedFisherNet(nn.Module):
+class ModifiedFisherNet(PointClassifier):
     """3DmFV-Net: y = MLP(CNN(V)) with V the modified Fisher vector of a cloud, an image of m³ voxels with 20 channels.
 
     V holds, for each Gaussian k of the grid, the largest, smallest and summed derivative of the log-likelihood of a
@@ -50,16 +48,16 @@ class ModifiedFisherNet(nn.Module):
     **Deviation**: their code keeps 10⁻⁶ in place of roots below it, here 10⁻¹².
     """
 
+    name = "modified_fisher"
+
     def __init__(
         self, fiber_in: Fiber, fiber_out: Fiber, *, grid: int = 8, dropout: float = 0.3, width: int = 64
     ) -> None:
-        super().__init__()
-        require_classifier("modified_fisher", fiber_in, fiber_out)
+        super().__init__(fiber_in, fiber_out)
         if grid < 2 or width < 2 or width % 2:
             raise UserError(
                 f"modified_fisher: grid must be at least 2 and width even and positive, got {grid} and {width}"
             )
-        self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.grid = grid
         widths = [width * factor for factor in _WIDTHS]
         channels = [CHANNELS, *(3 * filters for filters in widths)]
@@ -67,30 +65,15 @@ class ModifiedFisherNet(nn.Module):
         side = (grid + 3) // 4  # halved twice, rounded up
         self.head = ClassifierHead(channels[-1] * side**3, (1024, 256, 128), fiber_out.dim, dropout)
 
-    @classmethod
-    def from_config(
-        cls,
-        config: ModifiedFisherModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> ModifiedFisherNet:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        require_classifier("modified_fisher", fiber_in, fiber_out, pooled)
-        return cls(fiber_in, fiber_out, grid=config.grid, dropout=config.dropout)
-
-    def forward(self, graph: Graph) -> Features:
-        """``[graph, classes, 1]`` of degree 0, from clouds of equal size."""
-        values = modified_fisher_vector(dense_positions(graph, self.fiber_in, "modified_fisher"), self.grid)
+    def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
+        """A number for each class."""
+        values = modified_fisher_vector(positions, self.grid)
         for number, module in enumerate(self.inception):
             values = module(values)
             if number in _POOLED:
                 values = functional.max_pool3d(values, 2, ceil_mode=True)
-        return {0: self.head(values.flatten(1))[..., None]}
+        logits: Tensor = self.head(values.flatten(1))
+        return logits
 
     def extra_repr(self) -> str:
         """Fibers and grid."""

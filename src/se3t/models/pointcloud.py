@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from se3t.errors import UserError
-from se3t.fiber import Fiber
+from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.nn.precision import accumulated
 
@@ -66,6 +67,57 @@ def dense_positions(graph: Graph, fiber_in: Fiber, model_name: str) -> Float[Ten
             f"{smallest} to {largest} points: draw the same number from each (task.num_points)"
         )
     return graph.features[1].reshape(graph.num_graphs, largest, 3)
+
+
+class PointClassifier(nn.Module, ABC):
+    """A network that reads coordinates alone and gives a number for each class of a cloud.
+
+    A model says its ``name`` and :meth:`logits`; its constructor takes the fibers and, by name, all settings of its
+    schema.
+
+    Args:
+        fiber_in: ``1x1``, the coordinates of each point; all clouds of a batch have the same number of points.
+        fiber_out: type 0 alone, one number for each class.
+
+    Raises:
+        UserError: for other fibers.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, fiber_in: Fiber, fiber_out: Fiber) -> None:
+        super().__init__()
+        require_classifier(self.name, fiber_in, fiber_out)
+        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Any,
+        *,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        num_edge_scalars: int,
+        horizon: float = 0.0,
+        pooled: bool = False,
+        fiber_edge: Fiber | None = None,
+    ) -> PointClassifier:
+        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
+        require_classifier(cls.name, fiber_in, fiber_out, pooled)
+        settings = {key: value for key, value in vars(config).items() if key != "name"}
+        return cls(fiber_in, fiber_out, **settings)
+
+    def forward(self, graph: Graph) -> Features:
+        """A number for each class: ``{0: [graph, class, 1]}``."""
+        return {0: self.logits(dense_positions(graph, self.fiber_in, self.name))[..., None]}
+
+    @abstractmethod
+    def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
+        """A number for each class of every cloud."""
+
+    def extra_repr(self) -> str:
+        """Fibers."""
+        return f"{self.fiber_in!r} -> {self.fiber_out!r}"
 
 
 @torch.no_grad()

@@ -11,11 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from se3t.config import PointCNNModel
 from se3t.errors import UserError
-from se3t.fiber import Features, Fiber
-from se3t.graph import Graph, farthest_point_sampling
-from se3t.models.pointcloud import dense_positions, gather, nearest, require_classifier
+from se3t.fiber import Fiber
+from se3t.graph import farthest_point_sampling
+from se3t.models.pointcloud import PointClassifier, gather, nearest
 
 
 class XConvSize(NamedTuple):
@@ -36,7 +35,7 @@ MODELNET = (
 """The layers of the authors' network for ModelNet40."""
 
 
-class PointCNN(nn.Module):
+class PointCNN(PointClassifier):
     """PointCNN: layers of :class:`XConv` on fewer and fewer points, then the mean of the votes of the last points.
 
     The only input features are the places of neighbours relative to a point. Each of the last representative points
@@ -61,6 +60,8 @@ class PointCNN(nn.Module):
     trained, which is also what they predict from.
     """
 
+    name = "pointcnn"
+
     def __init__(
         self,
         fiber_in: Fiber,
@@ -69,10 +70,8 @@ class PointCNN(nn.Module):
         dropout: float = 0.5,
         layers: Sequence[XConvSize] = MODELNET,
     ) -> None:
-        super().__init__()
-        require_classifier("pointcnn", fiber_in, fiber_out)
+        super().__init__(fiber_in, fiber_out)
         _check(layers)
-        self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.layers = tuple(layers)
         convolutions, previous = [], 0
         for size in layers:
@@ -87,41 +86,21 @@ class PointCNN(nn.Module):
             _linear(previous // 2, fiber_out.dim),
         )
 
-    @classmethod
-    def from_config(
-        cls,
-        config: PointCNNModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> PointCNN:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        require_classifier("pointcnn", fiber_in, fiber_out, pooled)
-        return cls(fiber_in, fiber_out, dropout=config.dropout)
-
-    def forward(self, graph: Graph) -> Features:
-        """``[graph, classes, 1]`` of degree 0, from clouds of equal size."""
-        cloud = dense_positions(graph, self.fiber_in, "pointcnn")
-        total = cloud.shape[1]
+    def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
+        """A number for each class."""
+        total = positions.shape[1]
         counts = [total if size.points is None else min(size.points, total) for size in self.layers]
         fewer = [count for count in counts if count < total]
         # In order of choice: the first points of a sample are the smaller sample.
-        chosen = _sample(cloud, fewer[0], random_start=self.training) if fewer else cloud
-        points, values = cloud, cloud[..., :0]
+        chosen = _sample(positions, fewer[0], random_start=self.training) if fewer else positions
+        points, values = positions, positions[..., :0]
         for count, convolution in zip(counts, self.convolutions, strict=True):
-            centres = cloud if count == total else chosen[:, :count]
+            centres = positions if count == total else chosen[:, :count]
             values = convolution(points, values, centres)
             points = centres
         votes = self.votes(torch.cat((self.place(points), values), dim=-1))
-        return {0: votes.mean(dim=1)[..., None]}
-
-    def extra_repr(self) -> str:
-        """Fibers."""
-        return f"{self.fiber_in!r} -> {self.fiber_out!r}"
+        logits: Tensor = votes.mean(dim=1)
+        return logits
 
 
 class XConv(nn.Module):

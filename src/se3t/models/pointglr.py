@@ -7,12 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from se3t.config import PointGLRModel
 from se3t.errors import UserError
-from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
+from se3t.fiber import Fiber
 from se3t.models.auxiliary import AuxiliaryLoss
-from se3t.models.pointcloud import SharedMLP, dense_positions, gather, nearest, require_classifier
+from se3t.models.pointcloud import PointClassifier, SharedMLP, gather, nearest
 from se3t.models.pointnet2 import SetAbstraction
 from se3t.nn.precision import accumulated
 
@@ -22,7 +20,7 @@ _TO_NORMAL = 16  # nearest points of which a normal is estimated
 _SOFT = 1e-6  # added to squared distances under a root
 
 
-class PointGLR(AuxiliaryLoss):
+class PointGLR(AuxiliaryLoss, PointClassifier):
     """y = W c + b with c the code of the cloud: a PointNet++ encoder trained for three tasks of its own besides.
 
     Two set abstractions (512 centres, radius 0.23, 48 points, layers of 64 and 128; 128 centres, 0.32, 64 points, 128
@@ -61,12 +59,12 @@ class PointGLR(AuxiliaryLoss):
     before encoding; here augmentation is that of the task. Their wider encoders and RSCNN are left out.
     """
 
+    name = "pointglr"
+
     def __init__(self, fiber_in: Fiber, fiber_out: Fiber, *, dropout: float = 0.5, width: int = 512) -> None:
-        super().__init__()
-        require_classifier("pointglr", fiber_in, fiber_out)
+        super().__init__(fiber_in, fiber_out)
         if width < 1:
             raise UserError(f"pointglr: width must be at least 1, got {width}")
-        self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.first = SetAbstraction(512, 0.23, 48, 0, [64, 128])
         self.second = SetAbstraction(128, 0.32, 64, 128, [128, 512])
         self.whole = SharedMLP([3 + 512, 512, 1024])
@@ -76,29 +74,13 @@ class PointGLR(AuxiliaryLoss):
         self.folds = nn.ModuleList(CodedNetwork(local, 3 * width) for local in (2, 3))
         self.normals = CodedNetwork(3, 3 * width)
 
-    @classmethod
-    def from_config(
-        cls,
-        config: PointGLRModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> PointGLR:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        require_classifier("pointglr", fiber_in, fiber_out, pooled)
-        return cls(fiber_in, fiber_out, dropout=config.dropout)
-
-    def forward(self, graph: Graph) -> Features:
-        """``[graph, classes, 1]`` of degree 0, from clouds of equal size."""
-        positions = dense_positions(graph, self.fiber_in, "pointglr")
+    def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
+        """A number for each class."""
         stages = self.encode(positions)
         code = torch.cat([vectors.amax(dim=1) for vectors in stages], dim=-1)  # [graph, 3 width]
         self._auxiliary = self._tasks(positions, stages, code) if self.training else None
-        return {0: self.classifier(code * self.scale)[..., None]}
+        logits: Tensor = self.classifier(code * self.scale)
+        return logits
 
     def encode(self, positions: Float[Tensor, "graph point 3"]) -> list[Float[Tensor, "graph _ width"]]:
         """Unit vectors of the three stages: of 512 and 128 centres (or of all points, where there are fewer), and 1."""
@@ -122,10 +104,6 @@ class PointGLR(AuxiliaryLoss):
         for fold in self.folds:
             points = fold(points, code)
         return points
-
-    def extra_repr(self) -> str:
-        """Fibers."""
-        return f"{self.fiber_in!r} -> {self.fiber_out!r}"
 
 
 class UnitVectors(nn.Module):

@@ -6,15 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from se3t.config import PointNetModel
-from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
+from se3t.fiber import Fiber
 from se3t.models.auxiliary import AuxiliaryLoss
-from se3t.models.pointcloud import ClassifierHead, SharedMLP, dense_positions, require_classifier
+from se3t.models.pointcloud import ClassifierHead, PointClassifier, SharedMLP
 from se3t.nn.precision import accumulated
 
 
-class PointNet(AuxiliaryLoss):
+class PointNet(AuxiliaryLoss, PointClassifier):
     """y = head(max_i φ(A_f ψ(A_x x_i))): A_x of 3×3 and A_f of 64×64 are predicted from the cloud (:class:`TNet`).
 
     ψ has layers of 64 and 64, φ of 64, 128 and 1024, the head of 512, 256 and the classes. Not invariant to rotations:
@@ -38,6 +36,8 @@ class PointNet(AuxiliaryLoss):
     is 16 times ours at the same weight, for which the paper writes no sum.
     """
 
+    name = "pointnet"
+
     def __init__(
         self,
         fiber_in: Fiber,
@@ -47,40 +47,17 @@ class PointNet(AuxiliaryLoss):
         regularization: float = 0.001,
         dropout: float = 0.3,
     ) -> None:
-        super().__init__()
-        require_classifier("pointnet", fiber_in, fiber_out)
-        self.fiber_in, self.fiber_out, self.regularization = fiber_in, fiber_out, regularization
+        super().__init__(fiber_in, fiber_out)
+        self.regularization = regularization
         self.align_points = TNet(3) if transform else None
         self.first = SharedMLP([3, 64, 64])
         self.align_features = TNet(64) if transform else None
         self.second = SharedMLP([64, 64, 128, 1024])
         self.head = ClassifierHead(1024, [512, 256], fiber_out[0], dropout)
 
-    @classmethod
-    def from_config(
-        cls,
-        config: PointNetModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> PointNet:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        require_classifier("pointnet", fiber_in, fiber_out, pooled)
-        return cls(
-            fiber_in,
-            fiber_out,
-            transform=config.transform,
-            regularization=config.regularization,
-            dropout=config.dropout,
-        )
-
-    def forward(self, graph: Graph) -> Features:
-        """A number for each class: ``{0: [graph, class, 1]}``."""
-        values = dense_positions(graph, self.fiber_in, "pointnet")
+    def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
+        """A number for each class."""
+        values = positions
         if self.align_points is not None:
             values = values @ self.align_points(values).mT
         values = self.first(values)
@@ -89,7 +66,8 @@ class PointNet(AuxiliaryLoss):
             matrix = self.align_features(values)  # [graph, 64, 64]
             values, penalty = values @ matrix.mT, orthogonality_penalty(matrix)
         self._auxiliary = self.regularization * penalty if self.training else None
-        return {0: self.head(self.second.maximum(values))[..., None]}
+        logits: Tensor = self.head(self.second.maximum(values))
+        return logits
 
 
 class TNet(nn.Module):

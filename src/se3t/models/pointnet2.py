@@ -8,21 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from se3t.config import PointNet2Model
 from se3t.errors import UserError
-from se3t.fiber import Features, Fiber
-from se3t.graph import Graph, farthest_point_sampling
-from se3t.models.pointcloud import (
-    ClassifierHead,
-    SharedMLP,
-    dense_positions,
-    gather,
-    require_classifier,
-    squared_distances,
-)
+from se3t.fiber import Fiber
+from se3t.graph import farthest_point_sampling
+from se3t.models.pointcloud import ClassifierHead, PointClassifier, SharedMLP, gather, squared_distances
 
 
-class PointNet2(nn.Module):
+class PointNet2(PointClassifier):
     """Two set abstractions (:class:`SetAbstraction`), then one PointNet on the centres that are left, then a head.
 
     512 centres with 32 points within 0.2, layers of 64, 64, 128; 128 centres with 64 points within 0.4, layers of 128,
@@ -47,37 +39,21 @@ class PointNet2(nn.Module):
     no such choice. The ball includes its boundary, in the authors' code it does not.
     """
 
+    name = "pointnet2"
+
     def __init__(self, fiber_in: Fiber, fiber_out: Fiber, *, dropout: float = 0.5) -> None:
-        super().__init__()
-        require_classifier("pointnet2", fiber_in, fiber_out)
-        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+        super().__init__(fiber_in, fiber_out)
         self.first = SetAbstraction(512, 0.2, 32, 0, [64, 64, 128])
         self.second = SetAbstraction(128, 0.4, 64, 128, [128, 128, 256])
         self.whole = SharedMLP([3 + 256, 256, 512, 1024])
         self.head = ClassifierHead(1024, [512, 256], fiber_out[0], dropout)
 
-    @classmethod
-    def from_config(
-        cls,
-        config: PointNet2Model,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> PointNet2:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        require_classifier("pointnet2", fiber_in, fiber_out, pooled)
-        return cls(fiber_in, fiber_out, dropout=config.dropout)
-
-    def forward(self, graph: Graph) -> Features:
-        """A number for each class: ``{0: [graph, class, 1]}``."""
-        positions = dense_positions(graph, self.fiber_in, "pointnet2")
+    def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
+        """A number for each class."""
         positions, values = self.second(*self.first(positions, positions[..., :0]))
         whole = self.whole.maximum(torch.cat((positions, values), dim=-1))
-        return {0: self.head(whole)[..., None]}
+        logits: Tensor = self.head(whole)
+        return logits
 
 
 class SetAbstraction(nn.Module):

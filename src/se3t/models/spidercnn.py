@@ -11,11 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from se3t.config import SpiderCNNModel
 from se3t.errors import UserError
-from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
-from se3t.models.pointcloud import ClassifierHead, dense_positions, flat_index, gather, nearest, require_classifier
+from se3t.fiber import Fiber
+from se3t.models.pointcloud import ClassifierHead, PointClassifier, flat_index, gather, nearest
 
 _ORDER = 3  # of the Taylor polynomials
 _MONOMIALS = [powers for order in range(_ORDER + 1) for powers in combinations_with_replacement(range(3), order)]
@@ -24,7 +22,7 @@ _CHUNK = 1 << 24  # products held at a time
 _TOP = 2  # largest values of each channel that the cloud hands on
 
 
-class SpiderCNN(nn.Module):
+class SpiderCNN(PointClassifier):
     """SpiderCNN: four :class:`SpiderConv`, their outputs side by side, the two largest values of each channel, an MLP.
 
     The neighbours, found once, are the k nearest points, the point itself among them. Each convolution (of ``widths``
@@ -50,6 +48,8 @@ class SpiderCNN(nn.Module):
     three terms, batch normalisation, a smaller head and dropout 0.5).
     """
 
+    name = "spidercnn"
+
     def __init__(
         self,
         fiber_in: Fiber,
@@ -60,52 +60,28 @@ class SpiderCNN(nn.Module):
         widths: tuple[int, ...] = (32, 64, 128, 256),
         dropout: float = 0.7,
     ) -> None:
-        super().__init__()
-        require_classifier("spidercnn", fiber_in, fiber_out)
+        super().__init__(fiber_in, fiber_out)
         if min(num_neighbors, num_taylor, *widths) < 1:
             raise UserError(
                 f"spidercnn: num_neighbors, num_taylor and widths must be at least 1, "
                 f"got {num_neighbors}, {num_taylor} and {widths}"
             )
-        self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.num_neighbors = num_neighbors
         pairs = list(pairwise((3, *widths)))
         self.convolutions = nn.ModuleList(SpiderConv(*pair, num_neighbors, num_taylor) for pair in pairs)
         self.norms = nn.ModuleList(nn.GroupNorm(min(_GROUPS, width), width) for width in widths)
         self.head = ClassifierHead(_TOP * sum(widths), (1024, 512), fiber_out.dim, dropout)
 
-    @classmethod
-    def from_config(
-        cls,
-        config: SpiderCNNModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> SpiderCNN:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        require_classifier("spidercnn", fiber_in, fiber_out, pooled)
-        return cls(
-            fiber_in,
-            fiber_out,
-            num_neighbors=config.num_neighbors,
-            num_taylor=config.num_taylor,
-            dropout=config.dropout,
-        )
-
-    def forward(self, graph: Graph) -> Features:
-        """``[graph, classes, 1]`` of degree 0, from clouds of equal size."""
-        points = dense_positions(graph, self.fiber_in, "spidercnn")
-        index = nearest(points, points, self.num_neighbors)
-        terms = monomials(gather(points, index) - points[:, :, None])
-        values, kept = points, []
+    def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
+        """A number for each class."""
+        index = nearest(positions, positions, self.num_neighbors)
+        terms = monomials(gather(positions, index) - positions[:, :, None])
+        values, kept = positions, []
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             values = norm(convolution(values, index, terms).mT).relu().mT  # channels second for the norm
             kept.append(values)
-        return {0: self.head(_largest(torch.cat(kept, dim=-1)).flatten(1))[..., None]}
+        logits: Tensor = self.head(_largest(torch.cat(kept, dim=-1)).flatten(1))
+        return logits
 
     def extra_repr(self) -> str:
         """Fibers and neighbours."""

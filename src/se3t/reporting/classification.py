@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from se3t.config import SCHEMAS
+from se3t.config import SCHEMAS, rotation_angle
 from se3t.errors import UserError
 from se3t.reporting.labels import labels, settings_to_join
 from se3t.reporting.layout import (
@@ -189,12 +189,9 @@ def parse_rotation(fields: Fields, name: str) -> float:
     """
     text = fields.text(name)
     try:
-        angle = math.inf if text == "so3" else float(text)
-    except ValueError:
-        angle = math.nan
-    if not (0 <= angle <= 180 or text == "so3"):
-        raise UserError(f"{fields.origin}: field {name!r} should be 0 … 180 or so3, got {text!r}")
-    return angle
+        return rotation_angle(text)
+    except UserError as error:
+        raise UserError(f"{fields.origin}: field {name!r} should be 0 … 180 or so3, got {text!r}") from error
 
 
 def _other_than_default(fields: Fields) -> dict[str, Any]:

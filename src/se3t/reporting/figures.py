@@ -132,7 +132,7 @@ def load_sweep(path: Path) -> Sweep:
 
 
 def line_of(point: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The line that a point of the JSON file belongs to."""
+    """The line that a point of the JSON file, or a run with its attributes, belongs to."""
     return tuple(point.get(name) for name in ("model", "height", "augmentation", *_WORDS))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.reporting.classification import ClassificationRecord, Clouds, parse_record
-from se3t.reporting.figures import EXPECTED, EXPERIMENT, finished_run, not_apart
+from se3t.reporting.figures import EXPECTED, EXPERIMENT, finished_run, line_of, not_apart
 from se3t.reporting.labels import spell
 from se3t.reporting.published import system_name
 from se3t.reporting.records import Fields, find_results, finished
@@ -68,7 +68,7 @@ def _require_one_figure(runs: Mapping[Path, ClassificationRecord]) -> list[Path]
     places: dict[tuple[Any, ...], Path] = {}
     for folder, run in runs.items():
         _require_same_data(next(iter(runs)), folder, runs)
-        line = (run.model, run.height, run.augmentation, run.num_points, run.preset, run.max_steps)
+        line = line_of(vars(run))
         _require_seeds(firsts.setdefault(line, folder), folder, runs)
         twin = places.setdefault((*line, run.seed), folder)
         if twin != folder and not _are_one_training(runs[twin], run):

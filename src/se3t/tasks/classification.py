@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -12,9 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from se3t.config import ClassificationTask as ClassificationTaskConfig
-from se3t.config import Config
+from se3t.config import Config, rotation_angle, validate
 from se3t.data.clouds.dataset import CloudData, baseline_accuracies, load_clouds
-from se3t.data.clouds.draws import CloudDraws, parse_rotation, random_rotations, turn
+from se3t.data.clouds.draws import CloudDraws, random_rotations, turn
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
@@ -91,8 +93,7 @@ class ClassificationTask(Task):
 
     def __init__(self, config: ClassificationTaskConfig, data: CloudData) -> None:
         self.config, self.data, self.num_edge_scalars = config, data, 0
-        _check_settings(config)
-        self._test_angle = parse_rotation(config.test_rotation)
+        validate(config, "task.")
         if config.num_points > data.points.shape[1]:
             raise UserError(
                 f"task.num_points={config.num_points}: the objects have {data.points.shape[1]} points; ask for as many "
@@ -119,7 +120,6 @@ class ClassificationTask(Task):
         Raises:
             UserError: the data cannot be had.
         """
-        _check_settings(config.task)  # before any work on the data
         return cls(config.task, load_clouds(config.data, progress=config.trainer.progress))
 
     def restore(self, facts: Mapping[str, Any]) -> None:
@@ -141,9 +141,9 @@ class ClassificationTask(Task):
         Args:
             rotation: degrees or ``so3``, as in ``task.test_rotation``.
         """
-        other = ClassificationTask.__new__(ClassificationTask)
-        other.__dict__.update(self.__dict__)
-        other.config, other._test_angle = replace(self.config, test_rotation=rotation), parse_rotation(rotation)
+        other = copy.copy(self)
+        other.config = replace(self.config, test_rotation=rotation)
+        validate(other.config, "task.")
         other._chosen = {split: points for split, points in self._chosen.items() if split != "test"}
         return other
 
@@ -267,10 +267,10 @@ class ClassificationTask(Task):
             objects = self._index[split]
             chunks = [self._drawn(chunk, CloudDraws(_FIXED, chunk.tolist())) for chunk in objects.split(64)]
             points = torch.cat([*chunks, self._points[:0, : self.config.num_points]])
-            if split == "test" and self._test_angle != 0:
+            angle, up = rotation_angle(self.config.test_rotation), self.data.up_axis
+            if split == "test" and angle > 0:
                 draws = CloudDraws(_TURNED, objects.tolist())
-                angle, up = self._test_angle, self.data.up_axis
-                points = turn(points, draws.haar() if angle is None else draws.tilt(up, angle))
+                points = turn(points, draws.haar() if math.isinf(angle) else draws.tilt(up, angle))
             self._chosen[split] = points
         return self._chosen[split]
 
@@ -292,17 +292,6 @@ class ClassificationTask(Task):
             angle = 2 * torch.pi * torch.rand(count, generator=generator, dtype=torch.float64)
             return rotation_about_axis(self._up, angle)
         return random_rotation(count, generator=generator, dtype=torch.float64)
-
-
-def _check_settings(config: ClassificationTaskConfig) -> None:
-    parse_rotation(config.test_rotation)
-    if config.inputs == "edges" and config.num_neighbors >= config.num_points:
-        raise UserError(
-            f"task.num_neighbors={config.num_neighbors}: a point of task.num_points={config.num_points} has "
-            f"{config.num_points - 1} others; ask for as many or fewer"
-        )
-    if config.height and config.inputs == "positions":
-        raise UserError("task.height: belongs to task.inputs=edges; models that read positions see the height anyway")
 
 
 def _class_weights(labels: Int[Tensor, " object"]) -> Float[Tensor, " object"]:

@@ -49,7 +49,8 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
             best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": task.facts(), **raw}
     assert best is not None
     ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), best)
-    test, keep = None, {}  # type: dict[str, float] | None, dict[str, list[Any]]
+    test: dict[str, float] | None = None
+    keep: dict[str, list[Any]] = {}
     if task.size("test"):
         test = _measure(config, task, model, best["state_dict"], "test", device, folder, keep)
         log("test", best["step"], {**test, "final": True})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from se3t.compat.converted import is_model
-from se3t.config import Config, to_config
-from se3t.data.clouds.draws import parse_rotation
+from se3t.config import Config, rotation_angle, to_config
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.reporting.classification import parse_record
@@ -28,8 +26,6 @@ from se3t.training.precision import data_dtype, forward_context
 from se3t.training.run import build_parts, choose_device
 
 _KEY = ("settings", "seed", "weights", "rotation")
-
-log = logging.getLogger(__name__)
 
 
 def rotation_sweep(
@@ -89,15 +85,9 @@ class _Run:
     """A finished run: its settings at once, its data and weights when something is measured."""
 
     def __init__(self, folder: Path) -> None:
+        self.record = parse_record(finished_run(folder))
         self.folder, self.found = folder, ckpt.read_checkpoint(ckpt.locate(folder))
-        if is_model(self.found.content):
-            raise UserError(f"{folder}: a converted model, which says nothing of data; expected the folder of a run")
         self.config: Config = to_config(self.found.settings)
-        if self.config.task.name != "classification":
-            raise UserError(
-                f"{folder}: was trained for experiment={self.config.experiment}, which has no classes; expected "
-                "runs of experiment=scanobjectnn"
-            )
         facts = self.found.content.get("facts", {})
         self.data = {name: facts.get(name) for name in ("kind", "variant", "synthetic", "up_axis", "checksum")}
         self._weights = ckpt.model_weights(self.found.content["state_dict"])
@@ -130,7 +120,7 @@ class _Run:
         return {
             "run": str(self.folder),
             "weights": _digest(self._weights),
-            "settings": settings_hash(parse_record(finished_run(self.folder))),
+            "settings": settings_hash(self.record),
             "model": self.config.model.name,
             "height": settings.height,
             "augmentation": settings.augmentation,
@@ -156,8 +146,8 @@ class _Run:
 
 def _spelled(rotation: str) -> str:
     """A rotation as the figure spells it: 90, not 90.0."""
-    angle = parse_rotation(rotation)
-    return rotation if angle is None else f"{angle:g}"
+    angle = rotation_angle(rotation)
+    return rotation if math.isinf(angle) else f"{angle:g}"
 
 
 def _key(point: Mapping[str, Any]) -> tuple[Any, ...]:

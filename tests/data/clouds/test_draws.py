@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from se3t.data.clouds.draws import SO3, CloudDraws, parse_rotation, random_rotations, turn
+from se3t.config import rotation_angle
+from se3t.data.clouds.draws import SO3, CloudDraws, random_rotations, turn
 from se3t.errors import UserError
 from se3t.neighbors import farthest_point_sampling
 
@@ -175,15 +176,17 @@ def test_points_are_turned_from_the_left_and_rounded_once() -> None:
 # --- what a user writes -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "angle"), [("0", 0.0), ("90", 90.0), ("22.5", 22.5), ("180", 180.0), ("so3", None)])
-def test_a_rotation_is_an_angle_or_so3(text: str, angle: float | None) -> None:
-    assert parse_rotation(text) == angle
+@pytest.mark.parametrize(
+    ("text", "angle"), [("0", 0.0), ("90", 90.0), ("22.5", 22.5), ("180", 180.0), ("so3", math.inf)]
+)
+def test_a_rotation_is_an_angle_or_so3(text: str, angle: float) -> None:
+    assert rotation_angle(text) == angle
 
 
 @pytest.mark.parametrize("text", ["200", "-1", "180.5", "sideways", "nan", "inf", "", "so2", "SO3", "90°"])
 def test_anything_else_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as caught:
-        parse_rotation(text)
+        rotation_angle(text)
     assert str(caught.value).startswith(f"task.test_rotation={text}: expected degrees from 0 to 180")
     assert "so3" in str(caught.value)
     assert "\n" not in str(caught.value)

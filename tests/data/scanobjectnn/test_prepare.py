@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 from se3t.cli.main import main
 from se3t.config import ScanObjectNNData
 from se3t.data import store as store_module
+from se3t.data.clouds.dataset import from_store
 from se3t.data.clouds.objects import CLASSES, TEST, TRAIN, UNITS, normalise
 from se3t.data.scanobjectnn import prepare
-from se3t.data.scanobjectnn.prepare import prepare_command, prepare_scanobjectnn, store_path, summary
+from se3t.data.scanobjectnn.prepare import prepare_command, prepare_scanobjectnn, store_path
 from se3t.data.scanobjectnn.raw import file_name
 from se3t.data.store import Store, read_checksum
 from se3t.errors import UserError
@@ -43,7 +44,7 @@ def refusal(config: Any) -> str:
 
 
 def notes(config: Any) -> str:
-    return "\n".join(summary(made(config))["notes"])
+    return "\n".join(made(config).provenance["notes"])
 
 
 # --- content ----------------------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ def test_duplicate_points_are_counted_and_kept(tmp_path: Path) -> None:
 
 
 def test_ordinary_objects_raise_no_remark(config: ScanObjectNNData) -> None:
-    assert len(summary(made(config))["notes"]) == 2
+    assert len(made(config).provenance["notes"]) == 2
 
 
 def test_a_class_without_training_objects_is_named(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_perturbed_variants_say_that_validation_flatters(tmp_path: Path) -> None
     raw = raw_folder(tmp_path / "raw", "pb_t25")
     config = ScanObjectNNData(root=str(tmp_path / "data"), raw=str(raw), variant="pb_t25")
     assert "copies of one may be both in training and in validation" in notes(config)
-    assert summary(made(config))["official"] == {}
+    assert from_store(config, made(config)).official == {}
 
 
 def test_background_in_files_without_background_is_said(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from se3t.data.shapes15.prepare import (
     prepare_command,
     prepare_shapes15,
     store_path,
-    summary,
 )
 from se3t.data.shapes15.shapes import KINDS
 from se3t.data.store import Store
@@ -186,14 +185,16 @@ def test_the_command_repeats_what_differs_from_the_default_and_quotes_it() -> No
     )
 
 
-def test_the_summary_says_synthetic(store: Store, background: Store) -> None:
-    said = summary(store)
-    assert said["title"] == "synthetic shapes15"
-    assert summary(background)["title"] == "synthetic shapes15 with background"
-    assert said["synthetic"] is True
-    assert said["sizes"] == {"train": 30, "test": 15}
-    assert said["classes"] == {name: {"train": 2, "test": 1} for name in CLASSES}
-    assert "no scanner saw them" in said["notes"][0]
+def test_the_store_says_synthetic(store: Store) -> None:
+    assert store.settings["synthetic"] is True
+    assert store.provenance["method"].startswith("synthetic")
+    assert "no scanner saw them" in store.provenance["notes"][0]
+
+
+def test_classes_are_balanced(store: Store) -> None:
+    for split, count in ((0, 2), (2, 1)):
+        labels = store.arrays["label"][store.arrays["split"] == split]
+        assert np.bincount(labels, minlength=15).tolist() == [count] * 15
 
 
 def test_the_progress_bar_says_synthetic_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

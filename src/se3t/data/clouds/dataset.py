@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,26 @@ class CloudData:
     official: Mapping[str, int]
 
 
+def prepare_clouds(config: Any, progress: bool = True, force: bool = False) -> tuple[Store, Path]:
+    """The store that a configuration names and its file; what is missing is prepared first.
+
+    Args:
+        config: a ``ScanObjectNNData`` or ``Shapes15Data``.
+        progress: show a progress bar while preparing.
+        force: prepare it even where it exists.
+
+    Raises:
+        UserError: the data cannot be had.
+    """
+    if config.name == "scanobjectnn":
+        from se3t.data.scanobjectnn import prepare as real
+
+        return real.prepare_scanobjectnn(config, progress=progress, force=force), real.store_path(config)
+    from se3t.data.shapes15 import prepare as synthetic
+
+    return synthetic.prepare_shapes15(config, progress=progress, force=force), synthetic.store_path(config)
+
+
 def load_clouds(config: Any, progress: bool = True) -> CloudData:
     """The data that a configuration names; what is missing is prepared first.
 
@@ -54,13 +75,7 @@ def load_clouds(config: Any, progress: bool = True) -> CloudData:
     Raises:
         UserError: the data cannot be had, or no object is left to train, validate or test on.
     """
-    if config.name == "scanobjectnn":
-        from se3t.data.scanobjectnn.prepare import prepare_scanobjectnn
-
-        return from_store(config, prepare_scanobjectnn(config, progress=progress))
-    from se3t.data.shapes15.prepare import prepare_shapes15
-
-    return from_store(config, prepare_shapes15(config, progress=progress))
+    return from_store(config, prepare_clouds(config, progress)[0])
 
 
 def from_store(config: Any, store: Store) -> CloudData:

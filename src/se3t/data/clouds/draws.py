@@ -85,26 +85,6 @@ class CloudDraws:
         return torch.from_numpy(np.stack([np.asarray(make(generator)) for generator in self._generators]))
 
 
-def parse_rotation(text: str) -> float | None:
-    """The largest angle of test rotations in degrees; None for all of SO(3).
-
-    Raises:
-        UserError: for anything but ``so3`` or a number from 0 to 180.
-    """
-    if text == SO3:
-        return None
-    try:
-        angle = float(text)
-    except ValueError:
-        angle = math.nan
-    if not 0 <= angle <= 180:
-        raise UserError(
-            f"task.test_rotation={text}: expected degrees from 0 to 180 (the largest angle about a random horizontal "
-            "axis) or so3 (any rotation)"
-        )
-    return angle
-
-
 def turn(points: Float[Tensor, "object point 3"], rotation: Float[Tensor, "object 3 3"]) -> Tensor:
     """``[object, point, 3]`` x ↦ R x, in double precision and rounded once."""
     rotation = rotation.to(points.device)

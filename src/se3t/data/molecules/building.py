@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t import __version__
 from se3t.data.download import sha256_of
 from se3t.data.molecules.chemistry import molecules_from_blocks, rdkit_version
 from se3t.data.molecules.inputs import no_geometry
 from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, pack, take
 from se3t.data.molecules.parallel import map_chunks
-from se3t.data.store import Store, read_store, write_store
+from se3t.data.store import Store, made_by, read_store, write_store
 from se3t.errors import UserError
 
 UNITS = {
@@ -165,12 +162,8 @@ def _chunk(
 def provenance(built: Built, method: str) -> dict[str, Any]:
     """Where a molecule store comes from: program, versions, time, what was refused."""
     return {
-        "program": f"se3t {__version__}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **made_by(),
         "rdkit": rdkit_version(),
-        "machine": platform.machine(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(built.seconds, 3),
         "method": method,
         "methods": built.methods,

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t import __version__
 from se3t.config import NBodyData
 from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
 from se3t.data.nbody.simulator import simulate
-from se3t.data.store import Store, make_folder, read_store, write_store
+from se3t.data.store import Store, made_by, make_folder, read_store, write_store
 from se3t.errors import UserError
 
 KIND = "nbody"
@@ -105,11 +102,7 @@ def read_nbody_store(config: Any) -> Store:
 
 def _provenance(seconds: float) -> dict[str, Any]:
     return {
-        "program": f"se3t {__version__}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_by(),
         "seconds": round(seconds, 3),
         "method": "charged particles of Kipf et al. 2018 in three dimensions, semi-implicit Euler, Coulomb forces",
     }

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-import platform
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t import __version__
 from se3t.config import ScanObjectNNData
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, chunks, normalise, read_cloud_store
 from se3t.data.progress import progress_bar
 from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL, SIDES, RawFiles, RawObjects, file_name, find_raw
-from se3t.data.store import Store, write_store
+from se3t.data.store import Store, made_by, write_store
 from se3t.errors import UserError
 
 KIND = "scanobjectnn"
@@ -73,22 +70,6 @@ def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False
     for line in (*store.provenance["notes"], f"store: {path}"):
         _LOG.info("%s", line)
     return store
-
-
-def summary(store: Store) -> dict[str, Any]:
-    """What is known of a store, as plain values.
-
-    Returns:
-        ``title``, ``checksum``, ``sizes`` of the official splits and the published ones, ``official`` ({} for perturbed
-        variants), and ``notes`` in words.
-    """
-    return {
-        "title": "ScanObjectNN",
-        "checksum": store.checksum,
-        "sizes": store.provenance["sizes"],
-        "official": OFFICIAL if store.settings["variant"] == "obj" else {},
-        "notes": store.provenance["notes"],
-    }
 
 
 # --- raw data -----------------------------------------------------------------------------------------------------
@@ -158,11 +139,7 @@ def _settings(raw: RawFiles, config: Any) -> dict[str, Any]:
 
 def _provenance(sizes: dict[str, int], notes: list[str]) -> dict[str, Any]:
     return {
-        "program": f"se3t {__version__}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_by(),
         "sizes": sizes,
         "notes": notes,
     }

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import platform
 import shlex
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t import __version__
 from se3t.config import Shapes15Data
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, normalise, read_cloud_store
 from se3t.data.progress import progress_bar
 from se3t.data.shapes15.scan import Scan, scan
 from se3t.data.shapes15.shapes import draw_shape
 from se3t.data.shapes15.solids import Dice
-from se3t.data.store import Store, make_folder, write_store
+from se3t.data.store import Store, made_by, make_folder, write_store
 from se3t.errors import UserError
 
 KIND = "shapes15"
@@ -94,33 +91,6 @@ def read_shapes15_store(config: Any) -> Store:
     return store
 
 
-def summary(store: Store) -> dict[str, Any]:
-    """What is printed with the data set, as plain values.
-
-    Returns:
-        ``title``, ``checksum``, ``synthetic``, ``sizes`` of "train" (validation included) and "test", ``classes``:
-        objects of both by class, and ``notes`` in words.
-    """
-    label, split = store.arrays["label"], store.arrays["split"]
-    counts = {
-        name: np.bincount(label[split == number], minlength=len(CLASSES)).tolist()
-        for name, number in (("train", TRAIN), ("test", TEST))
-    }
-    return {
-        "title": "synthetic shapes15" + (" with background" if store.settings["background"] else ""),
-        "checksum": store.checksum,
-        "synthetic": True,
-        "sizes": {name: sum(values) for name, values in counts.items()},
-        "classes": {
-            name: {split: values[place] for split, values in counts.items()} for place, name in enumerate(CLASSES)
-        },
-        "notes": [
-            f"{store.settings['generator']}: scans of parametric shapes, made by a program; no scanner saw them",
-            "train includes the validation part, which is split off when the data are loaded",
-        ],
-    }
-
-
 def make_object(data_seed: int, split: int, number: int, background: bool = False) -> tuple[Scan, int]:
     """One object: a function of the version of the generator and of these numbers alone.
 
@@ -165,6 +135,10 @@ def _random(data_seed: int, split: int, group: int, place: int) -> np.random.Gen
     )
 
 
+def _generator() -> str:
+    return f"shapes15, version {GENERATOR_VERSION}"
+
+
 def _settings(config: Any) -> dict[str, Any]:
     return {
         "classes": list(CLASSES),
@@ -172,7 +146,7 @@ def _settings(config: Any) -> dict[str, Any]:
         "variant": "obj",
         "background": bool(config.background),
         "synthetic": True,
-        "generator": f"shapes15, version {GENERATOR_VERSION}",
+        "generator": _generator(),
         "num_train": int(config.num_train),
         "num_test": int(config.num_test),
         "data_seed": int(config.data_seed),
@@ -181,11 +155,11 @@ def _settings(config: Any) -> dict[str, Any]:
 
 def _provenance(seconds: float) -> dict[str, Any]:
     return {
-        "program": f"se3t {__version__}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_by(),
         "seconds": round(seconds, 3),
         "method": "synthetic: random parametric shapes, seen by one to three simulated depth cameras",
+        "notes": [
+            f"{_generator()}: scans of parametric shapes, made by a program; no scanner saw them",
+            "train includes the validation part, which is split off when the data are loaded",
+        ],
     }
