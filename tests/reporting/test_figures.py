@@ -212,7 +212,7 @@ def test_points_of_two_settings_do_not_make_one_line(sweep_file: Any):
     ("content", "expected"),
     [
         ("{", r"is not valid JSON .* expected what se3t figure 4 wrote"),
-        ("[]", r"is a JSON list, expected an object"),
+        ("[]", r"expected a JSON object, got list"),
         ('{"points": []}', r"field 'points' should be a list that is not empty"),
         ('{"points": [{}]}', r"field 'points\.0\.run' is missing"),
     ],

@@ -40,6 +40,7 @@ from .cloud_parts import (
     new_processes,
     plain_config,
 )
+from .steps import assert_same_step, gradients
 
 TIMES = {"seconds", "training_seconds", "steps_per_second", "samples_per_second", "peak_memory_bytes"}
 SETTINGS = {"config", "command", "resume"}
@@ -269,13 +270,6 @@ def test_a_run_with_a_step_schedule_may_be_continued_to_more_steps(tmp_path: Pat
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 
-def gradients(run: Path) -> list[Tensor]:
-    """Of the first step, from Adam's first moment: m = (1 − β₁) g."""
-    content = ckpt.read_checkpoint(ckpt.step_path(run / record.CHECKPOINTS, 1)).content
-    (state,) = (optimiser["state"] for optimiser in content["optimizer_states"])
-    return [10 * state[number]["exp_avg"] for number in sorted(state)]
-
-
 def test_two_processes_take_the_step_and_measure_the_errors_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,13 +281,7 @@ def test_two_processes_take_the_step_and_measure_the_errors_of_one(
         return replace(settings, optim=OptimConfig(lr=1e-3))
 
     alone, together = (train(config(devices), build=build).parent for devices in (1, 2))
-    assert alone != together
-    pairs = list(zip(gradients(alone), gradients(together), strict=True))
-    assert max(float(left.abs().max()) for left, _ in pairs) > 1e-3
-    assert max(float((left - right).abs().max()) for left, right in pairs) < 1e-10
-    contents = [ckpt.read_checkpoint(ckpt.step_path(run / record.CHECKPOINTS, 1)).content for run in (alone, together)]
-    for name, value in contents[0]["state_dict"].items():
-        torch.testing.assert_close(contents[1]["state_dict"][name], value, rtol=1e-6, atol=1e-6)
+    assert_same_step(alone, together, least=1e-3, tolerance=1e-10)
     # Eleven objects, four at a time: the processes measure seven and four of them, and each object counts once.
     (measured,) = lines_of(together, "valid")
     expected = evaluate(together, split="valid", build=build)["metrics"]

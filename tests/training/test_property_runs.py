@@ -30,6 +30,8 @@ from se3t.training import record
 from se3t.training.precision import data_dtype, default_dtype
 from se3t.training.run import evaluate, train
 
+from .steps import assert_same_step
+
 TIMES = {"seconds", "training_seconds", "steps_per_second", "samples_per_second", "peak_memory_bytes"}
 SETTINGS = {"config", "command", "resume"}
 ELSEWHERE = {"composition", "python"}  # least squares of LAPACK; random numbers that the checks of shapes draw
@@ -253,26 +255,13 @@ def test_continuing_after_a_kill_and_another_interruption_changes_nothing(
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 
-def gradients(run: Path) -> list[torch.Tensor]:
-    """Of the first step, from Adam's first moment: m = (1 − β₁) g."""
-    content = ckpt.read_checkpoint(ckpt.step_path(run / record.CHECKPOINTS, 1)).content
-    (state,) = (optimiser["state"] for optimiser in content["optimizer_states"])
-    return [10 * state[number]["exp_avg"] for number in sorted(state)]
-
-
 def test_two_processes_take_the_step_and_measure_the_errors_of_one(tmp_path: Path) -> None:
     def config(devices: int) -> Config:
         settings = small_config(tmp_path, devices=devices, max_steps=1, eval_every=1, precision="64")
         return replace(settings, optim=OptimConfig(lr=1e-3))
 
     alone, together = (train(config(devices), build=build).parent for devices in (1, 2))
-    assert alone != together
-    pairs = list(zip(gradients(alone), gradients(together), strict=True))
-    assert max(float(left.abs().max()) for left, _ in pairs) > 1e-2
-    assert max(float((left - right).abs().max()) for left, right in pairs) < 1e-6
-    contents = [ckpt.read_checkpoint(ckpt.step_path(run / record.CHECKPOINTS, 1)).content for run in (alone, together)]
-    for name, value in contents[0]["state_dict"].items():
-        torch.testing.assert_close(contents[1]["state_dict"][name], value, rtol=1e-6, atol=1e-6)
+    assert_same_step(alone, together, least=1e-2, tolerance=1e-6)
     # Seven molecules, four at a time: the processes measure four and three of them, and each molecule counts once.
     (measured,) = lines_of(together, "valid")
     expected = evaluate(together, split="valid", build=build)["metrics"]

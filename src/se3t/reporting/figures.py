@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, flag, parse_rotation
 from se3t.reporting.published import load_published, system_name
-from se3t.reporting.records import Fields, finished
+from se3t.reporting.records import Fields, finished, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -357,24 +356,3 @@ def save(figure: Figure, out: Path) -> list[Path]:
             options["metadata"] = {"CreationDate": None}  # the same figure is the same file
         write_atomically(path, partial(figure.savefig, **options))
     return paths
-
-
-def read_json(path: Path, expected: str) -> Mapping[str, Any]:
-    """A JSON object.
-
-    Args:
-        path: its file.
-        expected: what it should be, for errors.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); expected {expected}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is a JSON {type(content).__name__}, expected an object: {expected}")
-    return content

@@ -144,18 +144,29 @@ def _repeats_apart(runs: list[Record]) -> list[list[Record]]:
 def _read(result: Result, name: str) -> Fields:
     if isinstance(result, Mapping):
         return Fields(result, name)
-    path = Path(result)
+    expected = "the result.json of a finished run; run the training again or remove the file"
+    return Fields(read_json(Path(result), expected), str(result))
+
+
+def read_json(path: Path, expected: str) -> Mapping[str, Any]:
+    """A JSON object.
+
+    Args:
+        path: its file.
+        expected: what it should be, for errors.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); expected the result.json of a finished run"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
     except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); run the training again or remove the file") from error
+        raise UserError(f"{path}: is not valid JSON ({error}); expected {expected}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return Fields(content, str(path))
+        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; expected {expected}")
+    return content
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
