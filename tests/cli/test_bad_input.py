@@ -31,6 +31,8 @@ _CASES = [
     ("train experiment=nbdy", ["experiment=nbdy", "did you mean 'nbody'?", "known: "]),
     ("train experiment=nbody/", ["experiment=nbody/:", "without the slash: experiment=nbody"]),
     ("train --resume", ["--resume:", "write resume=true"]),
+    ("train scanobjectnn", ["write experiment=scanobjectnn or data=scanobjectnn"]),
+    ("train experiment=shapes15", ["experiment=shapes15: unknown; write data=shapes15"]),
     ("train model=tnf", ["model=tnf", "did you mean 'tfn'?", "known: deepset, dgcnn"]),
     ("train experiment=qm9 preset=quick", ["experiment 'qm9' has no such preset", "known: fast, paper, released"]),
     ("train experiment=QM9", ["experiment=QM9", "did you mean 'qm9'?"]),

@@ -97,7 +97,9 @@ def _explained(error: BaseException) -> BaseException:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_choice(error.missing_cfg_file, list(error.options or []))
     if isinstance(error, OverrideParseException):
-        return UserError(f"{error.override}: cannot be read as a setting; write key=value, such as seed=1")
+        word = str(error.override)
+        example = _elsewhere(word) or "key=value, such as seed=1"
+        return UserError(f"{word}: cannot be read as a setting; write {example}")
     if isinstance(error, HydraException):
         first = str(error).splitlines()[0]
         if first.startswith("Ambiguous value for argument"):
@@ -119,4 +121,14 @@ def _unknown_choice(path: str, options: list[str]) -> UserError:
         return UserError(f"preset={name}: experiment {group.partition('/')[2]!r} has no such preset; {hint}")
     if not options:
         return UserError(f"{path}: no such configuration file")
-    return UserError(f"{group}={name}: unknown; {did_you_mean(name, options)}")
+    elsewhere = _elsewhere(name)
+    hint = f"write {elsewhere}; " if elsewhere else ""
+    return UserError(f"{group}={name}: unknown; {hint}{did_you_mean(name, options)}")
+
+
+def _elsewhere(name: str) -> str:
+    """The settings that have this word as a choice, ready to be typed; "" where there are none."""
+    from se3t.cli.help import choices
+
+    groups = [group for group in ("experiment", "data", "model", "task", "preset") if name in choices(group)]
+    return " or ".join(f"{group}={name}" for group in groups)
