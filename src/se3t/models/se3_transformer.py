@@ -17,6 +17,7 @@ _ATTENTION = {
     "skip",
     "bias",
     "fuse_key_value",
+    "uniform",
 }  # what a convolution as last layer does not take over
 
 
@@ -87,9 +88,12 @@ class SE3Transformer(EquivariantStack):
         fiber_edge: Fiber | None = None,
     ) -> SE3Transformer:
         """The model of a configuration: with ``pooled`` one more layer (``last``) to type 0, pooling and two linear
-        layers follow the ``num_layers``; ``horizon`` is not used.
+        layers follow the ``num_layers``; ``horizon`` is not used. ``ablation``: see :mod:`se3t.models.ablation`.
         """
-        return cls(
+        from se3t.models.ablation import ABLATIONS
+
+        model = cls if config.ablation == "none" else ABLATIONS[config.ablation]
+        return model(
             fiber_in,
             Fiber.uniform(config.num_degrees, config.channels),
             fiber_out,

@@ -34,6 +34,7 @@ class EdgeAttention(nn.Module):
         fiber_key: types and channels of queries and keys.
         fiber_value: types and channels of values.
         kernel: ``native``, compiled code, with ``auto`` where there is some; any other name: torch's operations.
+        uniform: α_ij = 1 / |N(i)| instead, the mean over the neighbours, for ablations.
 
     Raises:
         ValueError: when a number of channels is not a multiple of ``num_heads``.
@@ -42,7 +43,9 @@ class EdgeAttention(nn.Module):
     implementations; the paper prints no scale.
     """
 
-    def __init__(self, num_heads: int, fiber_key: Fiber, fiber_value: Fiber, kernel: str = "auto") -> None:
+    def __init__(
+        self, num_heads: int, fiber_key: Fiber, fiber_value: Fiber, kernel: str = "auto", uniform: bool = False
+    ) -> None:
         super().__init__()
         for name, fiber in (("key", fiber_key), ("value", fiber_value)):
             for degree, channels in fiber.items():
@@ -53,7 +56,7 @@ class EdgeAttention(nn.Module):
                     )
         self.num_heads, self.fiber_key, self.fiber_value = num_heads, fiber_key, fiber_value
         self.fiber_in = self.fiber_out = fiber_value
-        self.scale = 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
+        self.scale = 0.0 if uniform else 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
         self.kernel = kernel
 
     def forward(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> Features:
@@ -144,6 +147,7 @@ class SE3AttentionBlock(nn.Module):
             as the first channels of its degree.
         bias: whether degree 0 of a linear self-interaction has a bias.
         fuse_key_value: one convolution for keys and values, sharing the hidden radial layers; otherwise one each.
+        uniform: the mean over the neighbours in place of attention.
         conv: further arguments of :class:`EquivariantConv` (kernel, edge_mode, radial options).
 
     Raises:
@@ -167,6 +171,7 @@ class SE3AttentionBlock(nn.Module):
         skip: str = "cat",
         bias: bool = False,
         fuse_key_value: bool = True,
+        uniform: bool = False,
         **conv: object,
     ) -> None:
         super().__init__()
@@ -185,7 +190,7 @@ class SE3AttentionBlock(nn.Module):
             EquivariantConv(fiber_in, part, num_edge_scalars, fiber_edge=fiber_edge, reduce="none", **conv)  # type: ignore[arg-type]
             for part in parts
         )
-        self.attention = EdgeAttention(num_heads, key, value, str(conv.get("kernel", "auto")))
+        self.attention = EdgeAttention(num_heads, key, value, str(conv.get("kernel", "auto")), uniform)
         self.project = None if skip == "cat" else EquivariantLinear(value, fiber_out)
         self.self_interaction: nn.Module | None = None
         if skip == "cat":

@@ -1,0 +1,105 @@
+"""SE(3)-Transformers with one part taken out, to measure what that part is good for: ``model.ablation``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from se3t.fiber import Features, Fiber
+from se3t.graph import Graph
+from se3t.models.se3_transformer import SE3Transformer
+from se3t.so3 import safe_normalize
+
+
+class WithoutAttention(SE3Transformer):
+    """α_ij = 1 / |N(i)|: values are averaged. Queries and keys are still there, but nothing depends on them.
+
+    Args:
+        fiber_in, fiber_hidden, fiber_out: see :class:`SE3Transformer`.
+        options: its further arguments.
+    """
+
+    def __init__(self, fiber_in: Fiber, fiber_hidden: Fiber, fiber_out: Fiber, **options: object) -> None:
+        super().__init__(fiber_in, fiber_hidden, fiber_out, uniform=True, **options)  # type: ignore[arg-type]
+
+
+class WithoutRadialNetworks(SE3Transformer):
+    """φ_J^{lk} is one number for all edges: kernels see the direction of an edge, not its length nor its scalars.
+
+    Lengths that are part of edge features of higher types stay there.
+    """
+
+    def forward(self, graph: Graph) -> Features:
+        """As :meth:`SE3Transformer.forward`, on the graph with all edges of length one and their scalars zero."""
+        scalars = None if graph.edge_scalars is None else torch.zeros_like(graph.edge_scalars)
+        directions = safe_normalize(_edge_vectors(graph))
+        return super().forward(replace(graph, edge_vectors=directions, edge_scalars=scalars))
+
+
+class WithoutEquivariance(SE3Transformer):
+    """The same layers on plain numbers: every component of every type is a channel of type 0.
+
+    Node features enter component by component, relative positions and edge features as edge scalars; there are as many
+    hidden channels in all, ``Σ_l C_l``, all of type 0. Translations and permutations remain symmetries.
+
+    Args:
+        fiber_in, fiber_hidden, fiber_out: see :class:`SE3Transformer`.
+        num_edge_scalars, fiber_edge: what the edges of a graph carry.
+        options: its further arguments.
+    """
+
+    def __init__(
+        self,
+        fiber_in: Fiber,
+        fiber_hidden: Fiber,
+        fiber_out: Fiber,
+        *,
+        num_edge_scalars: int = 0,
+        fiber_edge: Fiber | None = None,
+        **options: object,
+    ) -> None:
+        edge_dim = 0 if fiber_edge is None else fiber_edge.dim
+        super().__init__(
+            Fiber({0: fiber_in.dim}),
+            Fiber({0: sum(fiber_hidden.values())}),
+            Fiber({0: fiber_out.dim}),
+            num_edge_scalars=num_edge_scalars + edge_dim + 3,
+            **options,  # type: ignore[arg-type]
+        )
+        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+
+    def forward(self, graph: Graph) -> Features:
+        """As :meth:`SE3Transformer.forward`."""
+        self.fiber_in.check(graph.features, "features")
+        vectors = _edge_vectors(graph)
+        edges = [vectors, *([] if graph.edge_scalars is None else [graph.edge_scalars])]
+        edges += [graph.edge_features[degree].flatten(1) for degree in sorted(graph.edge_features)]
+        plain = replace(
+            graph,
+            features={0: torch.cat([graph.features[degree].flatten(1) for degree in self.fiber_in], dim=1)[..., None]},
+            edge_scalars=torch.cat(edges, dim=1),
+            edge_features={},
+            edge_vectors=vectors,
+            pairing=None,
+        )
+        numbers = super().forward(plain)[0][..., 0]
+        sizes = [channels * (2 * degree + 1) for degree, channels in self.fiber_out.items()]
+        parts = zip(self.fiber_out.items(), numbers.split(sizes, dim=1), strict=True)
+        return {degree: part.unflatten(1, (channels, 2 * degree + 1)) for (degree, channels), part in parts}
+
+
+def _edge_vectors(graph: Graph) -> Tensor:  # [edge, 3]
+    if graph.edge_vectors is not None:
+        return graph.edge_vectors
+    return graph.positions[graph.source] - graph.positions[graph.target]
+
+
+ABLATIONS: dict[str, type[SE3Transformer]] = {
+    "none": SE3Transformer,
+    "attention": WithoutAttention,
+    "radial": WithoutRadialNetworks,
+    "equivariance": WithoutEquivariance,
+}
+"""What is taken out -> the model without it."""
