@@ -15,8 +15,8 @@ import yaml
 
 from se3t import config as schemas
 from se3t.cli.help import choices
-from se3t.cli.hydra_app import compose
 from se3t.config import SCHEMAS, TARGETS, Config, EvalConfig, conf_dir, to_config, to_eval_config
+from se3t.config.compose import compose
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.models import MODELS

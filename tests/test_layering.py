@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models", "testing"),
     ("tasks", "compat"),
     ("training", "bench"),
+    ("suite",),
     ("cli",),
     ("__main__",),
 )
@@ -49,7 +50,7 @@ TORCH_FREE = (
     "data.scanobjectnn.prepare",
     "data.shapes15.prepare",
 )
-HEAVY = {"torch", "torch_geometric", "lightning", "wandb", "rdkit", "h5py", "hydra", "pandas", "scipy", "matplotlib"}
+HEAVY = {"torch", "torch_geometric", "lightning", "wandb", "rdkit", "h5py", "hydra", "pandas", "scipy", "matplotlib", "optuna", "submitit"}
 
 # Package -> the parts of src/se3t that may import it, and whether one file alone does.
 HOMES: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -58,6 +59,8 @@ HOMES: dict[str, tuple[tuple[str, ...], bool]] = {
     "h5py": (("data",), True),
     "lightning": (("training",), False),
     "triton": (("nn",), True),
+    "optuna": (("suite",), True),
+    "submitit": (("suite",), True),
     "hydra": (("cli", "config"), False),  # config: the ConfigStore that its schemas are registered with
 }
 
@@ -165,7 +168,7 @@ def test_a_heavy_package_is_imported_in_one_place(package: str) -> None:
         assert len(importers) <= 1, f"{package} is imported by {sorted(importers)}; let one of them do it for all"
 
 
-@pytest.mark.parametrize("package", ["wandb", "rdkit", "h5py", "hydra"])
+@pytest.mark.parametrize("package", ["wandb", "rdkit", "h5py", "optuna", "submitit", "hydra"])
 def test_optional_packages_are_imported_when_used(package: str) -> None:
     early = [entry.importer for entry in all_imports() if entry.package == package and entry.at_load]
     assert not early, f"{package} is imported as soon as one of {early} is; import it inside the function that needs it"

@@ -13,13 +13,13 @@ import torch
 
 from se3t.cli import bench, check_golden, convert, export, figure, predict
 from se3t.cli.arguments import split_flags
-from se3t.cli.help import COMMANDS, choices
-from se3t.cli.hydra_app import compose
+from se3t.cli.help import COMMANDS, choices, help_text
 from se3t.config import TARGETS, to_config, to_eval_config
+from se3t.config.compose import compose
 
 _ROOT = Path(__file__).resolve().parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
-_HELP = "\n".join(command.text for command in COMMANDS.values())
+_HELP = "\n".join(map(help_text, COMMANDS))
 
 
 def _blocks(language: str) -> list[str]:

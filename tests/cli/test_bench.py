@@ -11,11 +11,11 @@ import pytest
 
 from se3t.cli import bench
 from se3t.cli.bench import WHAT, parse, parser
-from se3t.cli.help import COMMANDS
+from se3t.cli.help import help_text
 
 from .conftest import Run
 
-HELP = COMMANDS["bench"].text
+HELP = help_text("bench")
 EXAMPLES = re.findall(r"^  se3t bench (.*)$", HELP, re.MULTILINE)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.cli.hydra_app import compose
 from se3t.compat import load_model
 from se3t.compat.converted import read_model
 from se3t.config import Config, to_config
+from se3t.config.compose import compose
 
 from .conftest import Run
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from se3t.config import Config, DeepSetModel, OptimConfig, TrainerConfig
+from se3t.config.identity import first_difference
 from se3t.errors import UserError
 from se3t.training import record
 from se3t.training.run import train
@@ -60,8 +61,8 @@ def test_the_budget_tells_runs_apart_where_the_learning_rates_depend_on_it() -> 
 def test_the_first_setting_that_differs_is_named() -> None:
     config = Config()
     other = replace(config, seed=3, optim=OptimConfig(lr=2e-3), resume=True)
-    assert record.first_difference(record.plain(config), record.plain(other)) == "optim.lr"
-    assert record.first_difference(record.plain(config), record.plain(config)) is None
+    assert first_difference(record.plain(config), record.plain(other)) == "optim.lr"
+    assert first_difference(record.plain(config), record.plain(config)) is None
 
 
 def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

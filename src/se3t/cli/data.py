@@ -57,7 +57,7 @@ def _check_setting(word: str, name: str) -> None:
 
 
 def _compose(name: str, overrides: list[str]) -> Config:
-    from se3t.cli.hydra_app import compose
+    from se3t.config.compose import compose
 
     experiment = [f"experiment={name}"] if name in choices("experiment") else []
     return to_config(compose("train", [*experiment, f"data={name}", *overrides]))

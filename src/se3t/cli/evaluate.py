@@ -46,7 +46,7 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
 
 def _experiment(words: Sequence[str]) -> Config:
     """The configuration of an experiment, for its data; checked first, so that a wrong name is told at once."""
-    from se3t.cli.hydra_app import compose
+    from se3t.config.compose import compose
 
     groups = [word.partition("=")[0] for word in words]
     for group, word in zip(groups, words, strict=True):

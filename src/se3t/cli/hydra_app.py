@@ -227,12 +227,3 @@ def _tolerant_help() -> Iterator[None]:
 
     with replaced(argparse.ArgumentParser, "_check_help", check_text_only):
         yield
-
-
-def compose(command: str, overrides: Sequence[str]) -> Any:
-    """The configuration of ``command`` with ``overrides``, composed without Hydra's machinery of jobs."""
-    import hydra
-
-    register_schemas()
-    with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return hydra.compose(command, list(overrides))

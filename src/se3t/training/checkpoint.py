@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from se3t.config.identity import first_difference, identity
 from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.training import record
@@ -193,9 +194,9 @@ def require_same_run(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Non
     Raises:
         UserError: naming the first setting that differs.
     """
-    name = record.first_difference(settings, checkpoint.settings)
+    name = first_difference(settings, checkpoint.settings)
     if name is not None:
-        ours, theirs = (record.identity(source).get(name) for source in (settings, checkpoint.settings))
+        ours, theirs = (identity(source).get(name) for source in (settings, checkpoint.settings))
         raise UserError(
             f"{checkpoint.path}: belongs to another run, with {name}={theirs} where this one has {name}={ours}; "
             "remove it, or run with its settings"

@@ -7,7 +7,6 @@ finished), ``details.json`` (what the task keeps of every sample) and ``checkpoi
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config import Config
+from se3t.config.identity import first_difference, settings_hash
 from se3t.errors import UserError
 from se3t.files import write_atomically
 
@@ -41,74 +41,20 @@ CONFIG, PROVENANCE, METRICS, RESULT, DETAILS, CHECKPOINTS = (
 LOCK = ".lock"
 PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "hydra-core", "e3nn")
 
-# Settings that do not say which run this is: how long, how often it is saved, where things lie, what is shown.
-_NOT_IDENTITY = (
-    ("resume",),
-    ("runs",),
-    ("logger",),
-    ("data", "root"),
-    ("data", "workers"),
-    ("data", "uncharacterized"),  # with data.raw of QM9: where a store comes from that is one and the same
-    ("trainer", "max_steps"),
-    ("trainer", "checkpoint_every"),
-    ("trainer", "progress"),
-    ("trainer", "threads"),
-)
-
 
 def plain(config: Config) -> dict[str, Any]:
     """The configuration as nested dictionaries of plain values."""
     return asdict(config)
 
 
-def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that tell runs apart, by dotted name.
-
-    A finished run is not another one for having more steps, unless the learning rate of every step depends on their
-    number: then ``trainer.max_steps`` is one of these settings.
-    """
-    flat = dict(_flatten(settings))
-    found = {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
-    if flat.get("data.name") in ("qm9", "scanobjectnn"):
-        found.pop("data.raw", None)
-    if flat.get("optim.schedule") == "cosine":
-        found["trainer.max_steps"] = flat.get("trainer.max_steps")
-    return found
-
-
 def config_hash(config: Config) -> str:
     """Eight hexadecimal digits of the settings that tell runs apart; the same in every process and on every machine."""
-    text = json.dumps(identity(plain(config)), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return settings_hash(plain(config))
 
 
 def run_dir(config: Config) -> Path:
     """Folder of the run that ``config`` describes; it depends on the settings alone."""
     return Path(config.runs) / config.experiment / config.model.name / f"{config.seed}-{config_hash(config)}"
-
-
-def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first setting, by name, in which two configurations describe different runs; None when they are the same
-    run.
-    """
-    left, right = identity(ours), identity(theirs)
-    for name in sorted(left.keys() | right.keys()):
-        if left.get(name) != right.get(name):
-            return name
-    return None
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _starts_with(name: str, prefixes: tuple[tuple[str, ...], ...]) -> bool:
-    parts = tuple(name.split("."))
-    return any(parts[: len(prefix)] == prefix for prefix in prefixes)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

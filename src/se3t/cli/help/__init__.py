@@ -1,0 +1,78 @@
+"""Texts of ``--help``. They are printed without importing torch or hydra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from se3t.config import conf_dir
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the function behind it, and a line about it; its usage and examples are in ``<name>.txt``."""
+
+    target: str  # 'module:function'
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command("se3t.cli.train:run", "train a model and print its error beside the published one"),
+    "eval": Command("se3t.cli.evaluate:run", "measure a checkpoint on test"),
+    "data": Command("se3t.cli.data:run", "prepare the data of an experiment"),
+    "predict": Command("se3t.cli.predict:run", "a property of molecules in SDF, XYZ or SMILES files"),
+    "export": Command("se3t.cli.export:run", "a trained model with its model card, for others"),
+    "table": Command("se3t.cli.table:run", "print the tables of the paper from the run records"),
+    "figure": Command("se3t.cli.figure:run", "draw accuracies of rotated objects, or a confusion matrix"),
+    "convert": Command("se3t.cli.convert:run", "released weights as a model of this library"),
+    "check-golden": Command("se3t.cli.check_golden:run", "compare with values of the released codes"),
+    "bench": Command("se3t.cli.bench:run", "time and memory of kernels, models and data on this machine"),
+    "doctor": Command("se3t.cli.doctor:run", "versions, devices, data, what is missing"),
+    "completion": Command("se3t.cli.completion:run", "tab completion for bash and zsh"),
+}
+
+
+def main_help() -> str:
+    """Text of ``se3t --help``."""
+    lines = [f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: se3t <command> [key=value …]",
+            "",
+            "SE(3)-Transformers: train, measure and compare the models of the paper.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "examples:",
+            "  se3t train experiment=nbody preset=quick",
+            "  se3t train experiment=nbody model=tfn -m seed=1,2,3",
+            "  se3t eval checkpoint=runs/nbody/se3_transformer/0-1a2b3c4d",
+            "  se3t data prepare nbody data.preset=text",
+            "  se3t train experiment=qm9 task=homo preset=smoke",
+            "  se3t predict --checkpoint runs/qm9/se3_transformer/0-1a2b3c4d molecules.sdf",
+            "  se3t doctor",
+            "",
+            "se3t <command> --help says more; se3t --version; SE3T_DEBUG=1 shows tracebacks.",
+        ]
+    )
+
+
+def help_text(name: str) -> str:
+    """The file of a command, with its ``{choices}`` not filled in."""
+    return Path(__file__).with_name(f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
+
+
+def command_help(name: str) -> str:
+    """Text of ``se3t <name> --help``."""
+    text = help_text(name)
+    if "{choices}" in text:
+        groups = ("experiment", "task", "model", "preset", "data")
+        text = text.replace("{choices}", "\n".join(f"  {group}={' | '.join(choices(group))}" for group in groups))
+    budgets = "; ".join(f"{name}: {', '.join(choices(f'budget/{name}'))}" for name in choices("experiment"))
+    return text.replace("{budgets}", budgets).replace("{data}", ", ".join(choices("data")))
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a configuration group: its YAML files."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if group else []

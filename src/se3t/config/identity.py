@@ -1,0 +1,66 @@
+"""Which settings tell runs apart, and the hash of them in the name of a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# Settings that do not say which run this is: how long, how often it is saved, where things lie, what is shown.
+_NOT_IDENTITY = (
+    ("resume",),
+    ("runs",),
+    ("logger",),
+    ("data", "root"),
+    ("data", "workers"),
+    ("data", "uncharacterized"),  # with data.raw of QM9: where a store comes from that is one and the same
+    ("trainer", "max_steps"),
+    ("trainer", "checkpoint_every"),
+    ("trainer", "progress"),
+    ("trainer", "threads"),
+)
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that tell runs apart, by dotted name.
+
+    A finished run is not another one for having more steps, unless the learning rate of every step depends on their
+    number: then ``trainer.max_steps`` is one of these settings.
+    """
+    flat = dict(_flatten(settings))
+    found = {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
+    if flat.get("data.name") in ("qm9", "scanobjectnn"):
+        found.pop("data.raw", None)
+    if flat.get("optim.schedule") == "cosine":
+        found["trainer.max_steps"] = flat.get("trainer.max_steps")
+    return found
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits of the settings that tell runs apart; the same in every process and on every machine."""
+    return hashlib.sha256(json.dumps(identity(settings), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """The first setting, by name, in which two configurations describe different runs; None when they are the same
+    run.
+    """
+    left, right = identity(ours), identity(theirs)
+    for name in sorted(left.keys() | right.keys()):
+        if left.get(name) != right.get(name):
+            return name
+    return None
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _starts_with(name: str, prefixes: tuple[tuple[str, ...], ...]) -> bool:
+    parts = tuple(name.split("."))
+    return any(parts[: len(prefix)] == prefix for prefix in prefixes)
