@@ -2,12 +2,16 @@
 """Write tests/golden/*.pt: reference values of small models in the names of the two released codes.
 
 They are computed by this project's own reference kernel in float64. Run it on purpose, after a change that is meant to
-change values: it prints the largest difference to the files that were there and exits with status 1 when there is one,
-so that a person reads it.
+change values: it prints the largest difference to the files that were there and, when one is more than rounding, writes
+them anew and exits with status 1, so that a person reads it.
+
+    scripts/regenerate_golden.py                            all files of tests/golden
+    scripts/regenerate_golden.py nvidia_full --to /tmp      one of them, somewhere else
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +24,11 @@ from se3t.compat import authors, golden
 from se3t.compat.mapping import Converted
 from se3t.compat.nvidia import loading
 from se3t.compat.nvidia.architecture import from_arguments
+from se3t.files import write_atomically
 from se3t.so3 import clebsch_gordan, random_rotation
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "golden"
+ROUNDING = 1e-11  # between machines, in double precision; of gradients that are sums of many terms
 HIDDEN = 4  # width of the radial networks: 32 in the released codes, less here for small files
 NBODY = "experiments.nbody.nbody_models."
 QM9 = "experiments.qm9.models."
@@ -247,20 +253,37 @@ def difference(old: Any, new: Any) -> float:
     return 0.0 if old == new else float("inf")
 
 
-def main() -> int:
-    """Write all files.
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a file whole or not at all."""
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def gap_to(path: Path, content: dict[str, Any]) -> float | None:
+    """Largest difference to a file that is there; None where there is none."""
+    return difference(torch.load(path, weights_only=True), content) if path.exists() else None
+
+
+def main(words: list[str] | None = None) -> int:
+    """Write the files.
 
     Returns:
         1 when a file changed or is new, else 0.
     """
-    FOLDER.mkdir(exist_ok=True)
+    names = [*AUTHORS, *NVIDIA]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which (default: all): {', '.join(names)}")
+    parser.add_argument("--to", type=Path, default=FOLDER, help="folder (default: tests/golden)")
+    given = parser.parse_args(words)
+    unknown = set(given.names) - set(names)
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: unknown; expected some of {', '.join(names)}")
     changed = False
-    for name in [*AUTHORS, *NVIDIA]:
-        path, content = FOLDER / f"{name}.pt", make(name)
-        gap = difference(torch.load(path, weights_only=True), content) if path.exists() else float("inf")
-        print(f"{path.name}: {'new' if not path.exists() else f'largest difference {gap:.1e}'}")
-        if gap > 0:
-            torch.save(content, path)
+    for name in given.names or names:
+        path, content = given.to / f"{name}.pt", make(name)
+        gap = gap_to(path, content)
+        print(f"{path.name}: {'new' if gap is None else f'largest difference {gap:.1e}'}", flush=True)
+        if gap is None or gap > ROUNDING:
+            save(path, content)
             changed = True
     if changed:
         print("files were written: read the differences, then commit them if they are meant")

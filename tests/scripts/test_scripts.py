@@ -1,0 +1,157 @@
+"""The scripts of this repository do what they say, in a small setting."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scripts"
+SE3T = Path(sys.executable).with_name("se3t")
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+
+
+def run(*words: str | Path, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "SE3T": str(SE3T), "SE3T_FOLDER": str(folder), "WANDB_MODE": "disabled", **variables}
+    return subprocess.run(
+        [str(word) for word in words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+# --- reference values -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def golden() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("regenerate_golden", SCRIPTS / "regenerate_golden.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_golden_files_are_written_once_and_a_change_is_shown(
+    golden: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["nvidia_pooled", "--to", str(tmp_path)]
+    assert golden.main(words) == 1
+    assert "nvidia_pooled.pt: new" in capsys.readouterr().out
+    assert golden.main(words) == 0
+    shutil.copy(ROOT / "tests" / "golden" / "nvidia_full.pt", tmp_path / "nvidia_pooled.pt")
+    assert golden.main(words) == 1
+    assert "largest difference inf" in capsys.readouterr().out
+    assert golden.main(words) == 0
+
+
+def test_committed_golden_files_are_what_the_script_makes(golden: ModuleType, tmp_path: Path) -> None:
+    names = ["authors_qm9_tfn", "nvidia_pooled"]
+    for name in names:
+        shutil.copy(ROOT / "tests" / "golden" / f"{name}.pt", tmp_path)
+    assert golden.main([*names, "--to", str(tmp_path)]) == 0
+
+
+def test_an_unknown_golden_file_is_refused_with_the_known_ones(
+    golden: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        golden.main(["nothing"])
+    assert "nvidia_full" in capsys.readouterr().err
+
+
+# --- SLURM ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_slurm_script_is_put_back_and_goes_on(tmp_path: Path) -> None:
+    """SLURM's warning comes in the middle; the next turn continues the same run and finishes it."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/requeued\n')
+    (commands / "scontrol").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{commands}:{os.environ['PATH']}",
+        "SE3T": str(SE3T),
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "3",
+    }
+    words = ["experiment=nbody", "preset=smoke", "model=deepset", "trainer.max_steps=1500", "trainer.eval_every=1500"]
+    command = [str(SCRIPTS / "train.sbatch"), *words, "trainer.checkpoint_every=100"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as first:
+        _wait_for(lambda: list(tmp_path.glob("runs/nbody/deepset/3-*/checkpoints/*.ckpt")), first)
+        first.send_signal(signal.SIGUSR1)
+        _, errors = first.communicate(timeout=60)
+    assert first.returncode == 0, errors
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+    assert not list(tmp_path.glob("runs/**/result.json"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.glob("runs/nbody/deepset/3-*/result.json")
+    assert json.loads(result.read_text())["budget"]["steps_done"] == 1500
+    sessions = json.loads((result.parent / "provenance.json").read_text())["sessions"]
+    assert [session["resumed_from_step"] is None for session in sessions] == [True, False]
+
+
+def _wait_for(condition: object, process: subprocess.Popen[str]) -> None:
+    assert callable(condition)
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("nothing came within a minute")
+
+
+# --- the paper --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "4"], "expected 1, 2, 3, ablations"),
+        (["--presets", "smoke"], "--presets is unknown"),
+        (["--preset"], "--preset needs a value"),
+    ],
+)
+def test_wrong_words_are_refused_before_anything_is_done(tmp_path: Path, words: list[str], message: str) -> None:
+    done = run(SCRIPTS / "reproduce_paper.sh", *words, folder=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_is_the_comment_at_its_top(tmp_path: Path) -> None:
+    done = run(SCRIPTS / "reproduce_paper.sh", "--help", folder=tmp_path)
+    assert done.returncode == 0
+    assert "--only 2 data=shapes15" in done.stdout
+    assert "set -" not in done.stdout
+
+
+@pytest.mark.slow
+def test_table_1_from_data_to_report_and_again(tmp_path: Path) -> None:
+    """Synthetic trajectories, a few steps: everything is there, and the second time nothing is trained."""
+    words = ["--only", "1", "--preset", "smoke", "--seeds", "0", "data.preset=calibrated"]
+    done = run(SCRIPTS / "reproduce_paper.sh", *words, folder=tmp_path, SE3T_QUICK="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = {path.name for path in (tmp_path / "results").iterdir()}
+    assert {f"table_1.{suffix}" for suffix in ("md", "csv", "tex", "json")} <= results
+    assert {"figure3.png", "figure3.pdf", "figure3.gif", "curves.png", "harmonics.png", "report.html"} <= results
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/result.json")}
+    table = (tmp_path / "results" / "table_1.json").read_text()
+    assert len(before) == 5
+    again = run(SCRIPTS / "reproduce_paper.sh", *words, folder=tmp_path, SE3T_QUICK="1")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/result.json")}
+    assert (tmp_path / "results" / "table_1.json").read_text() == table
