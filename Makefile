@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test slow coverage lint format bench tables doctor wheel clean distclean
+.PHONY: help install data train test slow coverage lint format bench tables figures report sweep doctor wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -53,8 +53,17 @@ format: $(STAMP)  ## let ruff mend what it can
 bench: $(STAMP)  ## time and memory of one training step
 	$(BIN)/se3t bench step $(ARGS)
 
-tables: $(STAMP)  ## Table 1 from the runs on this machine
+tables: $(STAMP)  ## the tables of the paper from the runs on this machine
 	$(BIN)/se3t table $(ARGS)
+
+figures: $(STAMP)  ## Figure 3 from the same runs; ARGS=4, curves, sh: another one
+	$(BIN)/se3t figure $(or $(ARGS),3)
+
+report: $(STAMP)  ## one HTML page of tables, figures and runs
+	$(BIN)/se3t report $(ARGS)
+
+sweep: $(STAMP)  ## the ready sweeps; ARGS='experiment=nbody sweep=lr' runs one
+	$(BIN)/se3t sweep $(or $(ARGS),--list)
 
 doctor: $(STAMP)  ## versions, devices, data
 	$(BIN)/se3t doctor $(ARGS)

@@ -1,4 +1,4 @@
-"""What the README tells a user to type exists and is understood."""
+"""What README and the pages of docs tell a user to type exists and is understood."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.cli import bench, check_golden, convert, export, figure, predict
+from se3t.cli import bench, check_golden, convert, export, figure, predict, report, table
 from se3t.cli.arguments import split_flags
 from se3t.cli.help import COMMANDS, choices, help_text
 from se3t.config import TARGETS, to_config, to_eval_config
 from se3t.config.compose import compose
 
 _ROOT = Path(__file__).resolve().parents[1]
-_README = (_ROOT / "README.md").read_text(encoding="utf-8")
+_PAGES = [_ROOT / "README.md", *(page for page in sorted((_ROOT / "docs").glob("*.md")) if "add_a_" not in page.name)]
+_TEXT = "\n".join(page.read_text(encoding="utf-8") for page in _PAGES)  # test_docs.py runs the pages "add a …"
 _HELP = "\n".join(map(help_text, COMMANDS))
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", _README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", _TEXT, re.MULTILINE | re.DOTALL)
 
 
 def _lines() -> list[str]:
@@ -64,19 +65,23 @@ def _check(command: str, words: list[str]) -> None:
     elif command == "bench":
         bench.parse(words)
     elif command == "figure":
-        {"4": figure.figure4_parser, "confusion": figure.confusion_parser}[words[0]]().parse_intermixed_args(words[1:])
+        figure.PARSERS[words[0]]().parse_intermixed_args(words[1:])
+    elif command == "table":
+        table.parser().parse_intermixed_args(words)
+    elif command == "report":
+        report.parser().parse_intermixed_args(words)
     elif command in ("convert", "check-golden"):
         {"convert": convert, "check-golden": check_golden}[command].parser().parse_args(words)
     elif command in ("predict", "export"):
         {"predict": predict, "export": export}[command].parser().parse_intermixed_args(words)
 
 
-def test_choices_of_the_readme_are_those_of_conf() -> None:
+def test_choices_of_the_table_of_settings_are_those_of_conf() -> None:
     for group in ("experiment", "model", "preset"):
-        row = re.search(rf"^\| `{group}=` \|(.*)\|$", _README, re.MULTILINE)
+        row = re.search(rf"^\| `{group}=` \|(.*)\|$", _TEXT, re.MULTILINE)
         assert row is not None
         assert sorted(set(re.findall(r"`(\w+)`", row[1]))) == choices(group)
-    row = re.search(r"^\| `task=` \|(.*)\|$", _README, re.MULTILINE)
+    row = re.search(r"^\| `task=` \|(.*)\|$", _TEXT, re.MULTILINE)
     assert row is not None
     assert set(re.findall(r"`(\w+)`", row[1])) == set(TARGETS)
 
@@ -85,7 +90,7 @@ def _run(word: str) -> dict[str, Any]:
     """What the python block with that word in it leaves behind."""
     (code,) = [block for block in _blocks("python") if word in block]
     names: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "page", "exec"), names)
     return names
 
 

@@ -51,7 +51,7 @@ def test_train_report_evaluate_and_tabulate(run: Run, tmp_path: Path, model: str
     result = next(tmp_path.glob("runs/nbody/*/*/result.json"))
     assert json.loads(result.read_text())["status"] == "finished"
     assert "Table 1" in first.out
-    assert "published only" in first.out
+    assert "Not run: DeepSet, " in first.out
     assert f"run record: {result.relative_to(tmp_path)}" in first.out
 
     again = run("train", *words)

@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from se3t.reporting.layout import ResultTable
+from se3t.reporting.layout import lines as printed_lines
+
+TWICE = {
+    "seed": "config__seed",
+    "experiment": "config__experiment",
+    "preset": "config__preset",
+    "model": "config__model__name",
+    "budget__max_steps": "config__trainer__max_steps",
+    "budget__batch_size": "config__trainer__batch_size",
+}
+"""What a result says twice; a change of one of both is made in both."""
+
 
 def result(model: str = "se3_transformer", seed: int = 0, **changes: Any) -> dict[str, Any]:
     """A finished run; ``changes`` replace fields by dotted name, ``__`` for the dot."""
@@ -20,6 +33,7 @@ def result(model: str = "se3_transformer", seed: int = 0, **changes: Any) -> dic
             "preset": "calibrated",
             "horizon": 1.0,
             "checksum": "0123456789abcdef",
+            "sizes": {"train": 5000, "valid": 1000, "test": 1000},
             "baselines": {"constant_velocity": [0.07, 0.26], "constant_position": [0.2, 0.26]},
         },
         "test": {
@@ -95,10 +109,44 @@ def subset_result(*args: Any, **changes: Any) -> dict[str, Any]:
 
 
 def change(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace fields by dotted name, ``__`` for the dot, and their twins."""
     for name, value in changes.items():
-        target = content
-        *path, last = name.split("__")
-        for key in path:
-            target = target[key]
-        target[last] = value
+        _set(content, name, value)
+    for name, twin in TWICE.items():
+        for given, other in ((name, twin), (twin, name)):
+            if given in changes and other not in changes and (other == name or _has(content, other)):
+                _set(content, other, changes[given])
     return content
+
+
+def _has(content: Mapping[str, Any], name: str) -> bool:
+    value: Any = content
+    for key in name.split("__"):
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return True
+
+
+def _set(content: dict[str, Any], name: str, value: Any) -> None:
+    target = content
+    *path, last = name.split("__")
+    for key in path:
+        target = target[key]
+    target[last] = value
+
+
+def lines(table: ResultTable, kind: str = "ratio") -> dict[str, list[tuple[str, ...]]]:
+    """Label and cells of the lines of each system as they are printed, without those of one kind."""
+    return {
+        block.system: [(line.label, *line.cells) for line in printed_lines(table, block) if line.kind != kind]
+        for block in table.blocks
+    }
+
+
+def ratios(table: ResultTable) -> dict[str, list[tuple[str, ...]]]:
+    """Cells of the ratios of each system."""
+    return {
+        block.system: [line.cells for line in printed_lines(table, block) if line.kind == "ratio"]
+        for block in table.blocks
+    }

@@ -14,12 +14,11 @@ from se3t.config import rotation_angle, setting_names
 from se3t.errors import UserError
 from se3t.models import MODELS
 from se3t.reporting.classification import parse_rotation
-from se3t.reporting.layout import to_markdown, to_rich
 from se3t.reporting.published import load_published, printed_names
 from se3t.reporting.records import Fields
-from se3t.reporting.table import ResultTable, tables
+from se3t.reporting.table import ResultTable, tables, to_markdown, to_rich
 
-from .results import change
+from .results import change, lines, ratios
 
 PAPER = [
     *("TFN", "DeepSet", "SE(3)-Transformer", "3DmFV", "Set Transformer", "PointNet", "SpiderCNN", "TFN +z"),
@@ -97,10 +96,6 @@ def build(*results: dict[str, Any]) -> ResultTable:
     return table
 
 
-def lines(table: ResultTable) -> dict[str, list[tuple[str, ...]]]:
-    return {block.model: [(row.label, *row.cells) for row in block.rows] for block in table.blocks}
-
-
 def test_systems_stand_in_the_papers_order_below_what_needs_no_network():
     table = build(cloud_result("schnet"), cloud_result())
     assert table.title == "Table 2, ScanObjectNN"
@@ -109,24 +104,25 @@ def test_systems_stand_in_the_papers_order_below_what_needs_no_network():
         ("majority class", "13.0", "6.7"),
         ("nearest centroid", "31.0", "22.0"),
     ]
-    assert lines(table)["PointCNN"] == [("published only, quoted", "85.5", "–", "–", "1,024", "–", "–")]
-    assert lines(table)["DeepSet"] == [("published only", "71.4", "–", "–", "1,024", "–", "60,000")]
+    assert lines(table)["PointCNN"] == [("quoted, not run", "85.5", "–", "–", "1,024", "–", "–")]
+    assert lines(table)["DeepSet"] == [("published, not run", "71.4", "–", "–", "1,024", "–", "60,000")]
 
 
 def test_a_measured_line_stands_above_the_published_one_with_its_cost_and_its_invariance():
     table = build(cloud_result())
-    assert table.columns == ("accuracy, %", "class mean, %", "Δ inv", "points", "param.", "steps")
+    assert table.headings == ("accuracy, %", "class mean, %", "Δ inv", "points", "param.", "steps")
     measured, published = lines(table)["SE(3)-Transformer"]
-    assert measured == ("measured", "71.2", "65.0", "2.5e-6", "128", "54,321", "60,000")
+    assert measured == ("measured, 1 seed", "71.2", "65.0", "2.5e-6", "128", "54,321", "60,000")
     assert published == ("published", "72.8 ± 0.7", "–", "–", "128", "–", "60,000")
     assert not set("ˢᵛ†") & set(to_markdown(table))
+    assert ratios(table)["SE(3)-Transformer"] == [("0.98", "–", "–", "–", "–", "–")]
 
 
 def test_heights_make_another_system_of_the_same_model():
     table = lines(build(cloud_result("tfn"), cloud_result("tfn", height=True, test__accuracy=0.8)))
-    assert [row[:2] for row in table["TFN"]] == [("measured", "71.2"), ("published", "63.1")]
-    assert [row[:2] for row in table["TFN +z"]] == [("measured", "80.0"), ("published", "81.0")]
-    assert [row[0] for row in table["SE(3)-Transformer +z"]] == ["published only"]
+    assert [row[:2] for row in table["TFN"]] == [("measured, 1 seed", "71.2"), ("published", "63.1")]
+    assert [row[:2] for row in table["TFN +z"]] == [("measured, 1 seed", "80.0"), ("published", "81.0")]
+    assert [row[0] for row in table["SE(3)-Transformer +z"]] == ["published, not run"]
 
 
 def test_a_system_with_heights_that_the_paper_has_not_stands_at_the_end():
@@ -145,19 +141,19 @@ def test_augmentation_is_named_in_every_line_as_soon_as_there_is_any():
     assert "Trained without rotation augmentation." in plain.notes
     table = build(cloud_result(), cloud_result(config__task__augmentation="so3"), cloud_result("tfn"))
     assert [row[0] for row in lines(table)["SE(3)-Transformer"]] == [
-        "measured, augmentation=none",
-        "measured, augmentation=so3",
+        "measured, 1 seed, augmentation=none",
+        "measured, 1 seed, augmentation=so3",
         "published",
     ]
-    assert lines(table)["TFN"][0][0] == "measured, augmentation=none"
+    assert lines(table)["TFN"][0][0] == "measured, 1 seed, augmentation=none"
     assert any(note.startswith("augmentation: random rotations") for note in table.notes)
 
 
 def test_settings_that_differ_tell_lines_apart():
     rows = lines(build(cloud_result(), cloud_result(config__task__num_points=64)))["SE(3)-Transformer"]
     assert sorted((row[0], row[4]) for row in rows[:2]) == [
-        ("measured, num_points=128", "128"),
-        ("measured, num_points=64", "64"),
+        ("measured, 1 seed, num_points=128", "128"),
+        ("measured, 1 seed, num_points=64", "64"),
     ]
 
 
@@ -224,8 +220,8 @@ def test_a_wrong_vertical_is_other_data_and_not_comparable():
     assert right.title == "Table 2, ScanObjectNN"
     assert other.title == ("Table 2, ScanObjectNN, z taken for the vertical: not comparable with the published numbers")
     assert other.notes[0] == "ˢ Z taken for the vertical: not comparable with the published numbers."
-    assert lines(other)["SE(3)-Transformer"][0][:2] == ("measured", "71.2ˢ")
-    assert all("data.up_axis=z" in note for note in other.notes if note.startswith("Not run"))
+    assert lines(other)["SE(3)-Transformer"][0][:2] == ("measured, 1 seed", "71.2ˢ")
+    assert all("data.up_axis=z" in note for note in other.missing)
     assert not any("vertical:" in note for note in right.notes)
     both = build(shapes_result(**wrong, config__task__test_rotation="30"))
     assert both.title.startswith("Table 2, synthetic shapes15, z taken for the vertical, test rotation up to 30°")
@@ -252,7 +248,7 @@ def test_different_data_never_share_a_table():
     found = tables([cloud_result(), shapes_result(), other, split])
     assert len(found) == 4
     for table in found:
-        assert sum(rows[0][0] == "measured" for rows in lines(table).values()) == 1
+        assert sum(rows[0][0] == "measured, 1 seed" for rows in lines(table).values()) == 1
 
 
 def test_without_a_measurement_on_test_the_numbers_are_of_validation_and_say_so():
@@ -271,20 +267,21 @@ def test_a_reduced_budget_is_marked():
 
 
 def test_what_was_not_run_says_how_to_fill_it_without_and_with_heights():
-    notes = build(*(cloud_result(model) for model in ("tfn", "deepset", "pointnet2", "pointcnn", "dgcnn"))).notes
-    assert [note for note in notes if note.startswith("Not run")] == [
+    notes = build(*(cloud_result(model) for model in ("tfn", "deepset", "pointnet2", "pointcnn", "dgcnn"))).missing
+    assert list(notes) == [
         "Not run: SE(3)-Transformer, 3DmFV, Set Transformer, PointNet, SpiderCNN, PointGLR. To run: se3t train "
         "experiment=scanobjectnn -m model=se3_transformer,modified_fisher,set_transformer,pointnet,spidercnn,pointglr",
         "Not run: TFN +z, SE(3)-Transformer +z. To run: se3t train experiment=scanobjectnn -m "
         "model=tfn,se3_transformer task.height=true",
+        "All that is not run: se3t table 2 --run --preset paper",
     ]
     everything = [cloud_result(str(entry.model), 0, entry.height) for entry in load_published("table2").models.values()]
-    assert not any("Not run" in note for note in build(*everything).notes)
+    assert not build(*everything).missing
 
 
 def test_a_suggested_run_has_the_data_the_rotation_and_the_augmentation_of_the_table():
     changes = {"config__data__num_train": 300, "config__task__test_rotation": "90", "config__task__augmentation": "so3"}
-    notes = build(shapes_result("tfn", 0, True, **changes)).notes
+    notes = build(shapes_result("tfn", 0, True, **changes)).missing
     command = next(note for note in notes if "task.height=true" in note).partition(" To run: ")[2]
     assert command == (
         "se3t train experiment=scanobjectnn model=se3_transformer task.height=true data=shapes15 data.num_train=300 "

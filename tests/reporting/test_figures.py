@@ -11,7 +11,8 @@ import pytest
 
 from se3t.errors import UserError
 from se3t.reporting.confusion import draw_confusion, load_confusion
-from se3t.reporting.figures import SMALL, draw_figure4, load_sweep, save
+from se3t.reporting.figure4 import draw_figure4, load_sweep
+from se3t.reporting.style import SMALL, save
 from se3t.reporting.sweep_runs import find_runs
 
 from .results import result

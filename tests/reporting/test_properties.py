@@ -8,10 +8,9 @@ import pytest
 from rich.console import Console
 
 from se3t.errors import UserError
-from se3t.reporting.layout import to_markdown, to_rich
-from se3t.reporting.table import ResultTable, tables
+from se3t.reporting.table import ResultTable, named_tables, tables, to_markdown, to_rich
 
-from .results import property_result, subset_result
+from .results import lines, property_result, ratios, subset_result
 
 PAPER = ("WaveScatt", "NMP", "SchNet", "Cormorant", "LieConv(T3)", "TFN", "SE(3)-Transformer")
 
@@ -19,10 +18,6 @@ PAPER = ("WaveScatt", "NMP", "SchNet", "Cormorant", "LieConv(T3)", "TFN", "SE(3)
 def build(*results: dict[str, Any]) -> ResultTable:
     (table,) = tables(results)
     return table
-
-
-def lines(table: ResultTable) -> dict[str, list[tuple[str, ...]]]:
-    return {block.model: [(row.label, *row.cells) for row in block.rows] for block in table.blocks}
 
 
 def terminal(table: ResultTable, width: int = 80) -> list[str]:
@@ -54,16 +49,16 @@ def test_rows_stand_in_the_papers_order_below_what_needs_no_network():
 
 def test_one_target_is_shown_with_its_cost_and_its_invariance():
     table = build(property_result())
-    assert table.columns == ("ε_HOMO, meV", "Δ_EQ", "batch", "param.", "steps")
+    assert table.headings == ("ε_HOMO, meV", "Δ_EQ", "batch", "param.", "steps")
     measured, published = lines(table)["SE(3)-Transformer"]
     assert measured[1:] == ("44.0", "2.5e-6", "32", "1,234,567", "156,250")
-    assert measured[0] == "measured, preset=released, graph=bonds"
+    assert measured[0] == "measured, 1 seed, preset=released, graph=bonds"
     assert published == ("published", "35.0 ± 0.9", "–", "–", "–", "–")
 
 
 def test_several_targets_stand_in_the_papers_order_and_the_others_after_them():
     table = build(*(property_result(target=target) for target in ("u0", "homo", "alpha")))
-    assert table.columns == ("α, bohr³", "ε_HOMO, meV", "<u0>, meV", "param.", "steps")
+    assert table.headings == ("α, bohr³", "ε_HOMO, meV", "<u0>, meV", "param.", "steps")
     measured, published = lines(table)["SE(3)-Transformer"]
     assert measured[1:] == ("44.0", "44.0", "44.0", "1,234,567", "156,250")
     assert published[1:4] == ("0.142 ± 0.002", "35.0 ± 0.9", "–")
@@ -108,8 +103,8 @@ def test_edges_and_presets_make_lines_of_their_own():
     complete = preset("paper", config__data__graph="complete")
     rows = lines(build(property_result(), property_result(**complete)))["SE(3)-Transformer"]
     assert [row[0] for row in rows] == [
-        "measured, preset=released, graph=bonds",
-        "measured, preset=paper, graph=complete",
+        "measured, 1 seed, preset=released, graph=bonds",
+        "measured, 1 seed, preset=paper, graph=complete",
         "published",
     ]
 
@@ -138,7 +133,7 @@ def test_seeds_of_every_target_are_averaged_apart():
         "33.0 ± 4.2",
     )
     assert any("standard deviation over seeds" in note for note in table.notes)
-    assert lines(build(*runs[:3]))["SE(3)-Transformer"][0][0].startswith("measured, 1 … 2 seeds")
+    assert lines(build(*runs[:3]))["SE(3)-Transformer"][0][0].startswith("measured, 1 … 2 of 2 seeds: 0, 1, ")
 
 
 def test_a_copied_run_does_not_count_twice():
@@ -161,20 +156,22 @@ def test_another_batch_size_is_named_where_it_has_no_column():
 
 
 def test_what_was_not_run_says_how_to_fill_it():
-    notes = build(property_result(**FAST), property_result("tfn", "lumo", **FAST)).notes
-    assert [note for note in notes if "not run" in note] == [
+    table = build(property_result(**FAST), property_result("tfn", "lumo", **FAST))
+    assert lines(table)["TFN"][0][1:3] == ("not run", "44.0")
+    assert list(table.missing) == [
         "NMP not run: se3t train experiment=qm9 -m task=homo,lumo model=mpnn preset=fast",
         "SchNet not run: se3t train experiment=qm9 -m task=homo,lumo model=schnet preset=fast",
         "TFN not run for homo: se3t train experiment=qm9 task=homo model=tfn preset=fast",
         "SE(3)-Transformer not run for lumo: se3t train experiment=qm9 task=lumo model=se3_transformer preset=fast",
+        "All that is not run: se3t table 3 --run --preset fast",
     ]
 
 
 def test_a_suggested_run_has_as_many_molecules():
-    notes = build(property_result(config__data__num_train=1000)).notes
+    notes = build(property_result(config__data__num_train=1000)).missing
     assert "TFN not run: se3t train experiment=qm9 task=homo model=tfn data.num_train=1000" in notes
     smoke = preset("smoke", config__data={"graph": "bonds", "num_train": 4096, "num_valid": 512, "num_test": 64})
-    notes = build(property_result(**smoke)).notes
+    notes = build(property_result(**smoke)).missing
     assert "TFN not run: se3t train experiment=qm9 task=homo model=tfn preset=smoke data.num_test=64" in notes
 
 
@@ -195,7 +192,9 @@ def test_own_molecules_have_a_table_without_published_numbers(experiment: str):
     assert list(lines(table)) == ["No network", "NMP", "TFN"]
     assert all(row[0].startswith("measured") for row in lines(table)["TFN"])
     assert table.notes[0] == "Own molecules: 80 molecules train, 10 validate, 10 test; checksum 01234567."
-    assert not any("ublished" in note or "not run" in note for note in table.notes)
+    assert not any("ublished" in note for note in table.notes)
+    assert not table.missing
+    assert not any(ratios(table).values())
 
 
 def test_names_of_columns_are_printed_as_they_are():
@@ -219,7 +218,7 @@ def test_terminal_table_holds_every_number_in_80_columns(targets: tuple[str, ...
     printed = terminal(table)
     assert max(map(len, printed)) <= 80
     words = " ".join(printed).split()
-    for cell in (cell for block in table.blocks for row in block.rows for cell in row.cells):
+    for cell in (cell for rows in lines(table, "").values() for row in rows for cell in row[1:]):
         assert set(cell.replace("± ", "±").split()) <= set(words)
     numbers = [line for line in printed if line.startswith("  mean predictor")]
     heads = [line for line in printed if "─" in line]
@@ -229,13 +228,45 @@ def test_terminal_table_holds_every_number_in_80_columns(targets: tuple[str, ...
 def test_markdown_has_one_line_per_row_and_no_ragged_cells():
     table = build(*(property_result(target=target) for target in ("homo", "lumo", "gap", "mu", "alpha", "cv")))
     rows = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + sum(len(block.rows) for block in table.blocks)
+    assert len(rows) == 2 + sum(map(len, lines(table, "").values()))
     assert {row.count("|") for row in rows} == {11}
 
 
 def test_a_table_of_one_target_can_be_chosen():
     results = [property_result(), property_result(target="lumo"), property_result("tfn", "lumo")]
     (table,) = tables(results, target="lumo")
-    assert table.columns[0] == "ε_LUMO, meV"
+    assert table.headings[0] == "ε_LUMO, meV"
     assert [name for name, rows in lines(table).items() if rows[0][0].startswith("measured")] == [*PAPER[-2:]]
     assert tables(results, target="mu") == []
+
+
+def test_table_3_by_name_has_all_columns_of_the_paper_and_says_which_cells_were_not_run():
+    (table,) = named_tables("3", [property_result(), property_result(target="u0")])
+    paper = ("α, bohr³", "Δε, meV", "ε_HOMO, meV", "ε_LUMO, meV", "μ, D", "C_v, cal/(mol K)")
+    assert table.headings == (*paper, "<u0>, meV", "param.", "steps")
+    measured, published = lines(table)["SE(3)-Transformer"]
+    assert measured[1:8] == ("not run", "not run", "44.0", "not run", "not run", "not run", "44.0")
+    assert published[1:8] == (
+        "0.142 ± 0.002",
+        "53.0 ± 0.3",
+        "35.0 ± 0.9",
+        "33.0 ± 0.7",
+        "0.051 ± 0.001",
+        "0.054 ± 0.002",
+        "–",
+    )
+    assert lines(table)["No network"][0][1:4] == ("–", "–", "440")
+    (alone,) = named_tables("3", [property_result(), property_result(target="mu")], target="homo")
+    assert alone.headings[0] == "ε_HOMO, meV"
+    assert len(alone.headings) == 5
+
+
+def test_own_molecules_are_not_table_3():
+    (table,) = named_tables("3", [property_result("tfn", "logp", **OWN)])
+    assert table.title == "Table 3, QM9"
+    assert not any(block.is_measured for block in table.blocks)
+
+
+def test_a_target_without_a_run_or_a_column_is_refused_by_name():
+    with pytest.raises(UserError, match=r"--target homoo: .* did you mean 'homo'\?"):
+        named_tables("3", [], target="homoo")

@@ -11,29 +11,39 @@ import pytest
 from rich.console import Console
 
 from se3t.errors import UserError
-from se3t.reporting.nbody import parse_record, table1
+from se3t.reporting.nbody import parse_record
 from se3t.reporting.published import load_published
 from se3t.reporting.records import finished
-from se3t.reporting.table import ResultTable, render_tables, tables, to_markdown, to_rich
+from se3t.reporting.table import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich
+from se3t.reporting.table1 import table1
 
-from .results import property_result, result
+from .results import lines, property_result, ratios, result
 
 
 def build(*results: dict | Path) -> ResultTable:
     return table1([parse_record(fields) for fields in finished(results)], load_published("table1"))
 
 
-def lines(table: ResultTable) -> dict[str, list[tuple[str, ...]]]:
-    return {block.model: [(row.label, *row.cells) for row in block.rows] for block in table.blocks}
+SYSTEMS = ["Linear", "DeepSet", "TFN", "Set Transformer", "SE(3)-Transformer"]
 
 
 def test_rows_stand_in_the_papers_order():
-    assert list(lines(build(result()))) == ["Linear", "DeepSet", "TFN", "Set Transformer", "SE(3)-Transformer"]
+    assert list(lines(build(result()))) == SYSTEMS
 
 
 def test_measured_stands_above_published():
     measured, published = lines(build(result()))["SE(3)-Transformer"]
-    assert measured == ("measured", "0.0350", "0.500", "3.4e-7", "0.1300", "0.500", "5.6e-7", "12,345", "2,000 †")
+    assert measured == (
+        "measured, 1 seed",
+        "0.0350",
+        "0.500",
+        "3.4e-7",
+        "0.1300",
+        "0.500",
+        "5.6e-7",
+        "12,345",
+        "2,000 †",
+    )
     assert published == (
         "published",
         "0.0076 ± 0.0002",
@@ -47,28 +57,38 @@ def test_measured_stands_above_published():
     )
 
 
+def test_below_a_measured_line_stand_its_ratios_to_the_published_one():
+    table = build(result(), result(config__optim={"lr": 0.1}))
+    expected = ("4.61", "4.55", "1.06", "1.73", "1.74", "0.89", "–", "–")
+    assert ratios(table)["SE(3)-Transformer"] == [expected, expected]
+    assert ratios(table)["Linear"] == [("1.01", "1.00", "–", "1.00", "1.00", "–", "–", "–")]
+    assert ratios(table)["DeepSet"] == []
+
+
 def test_linear_as_measured_is_the_baseline_of_the_data():
     measured, published = lines(build(result()))["Linear"]
-    assert measured[:4] == ("measured", "0.0700", "1", "–")
+    assert measured[:4] == ("measured", "0.0700", "1", "not run")
     assert published[:4] == ("published", "0.0691", "1", "–")
 
 
 def test_a_run_of_linear_adds_its_equivariance_error():
     measured, _ = lines(build(result("linear", parameters=0)))["Linear"]
+    assert measured[0] == "measured"
     assert measured[3] == "3.4e-7"
 
 
-def test_models_not_run_are_published_only_and_say_how_to_run_them():
+def test_models_not_run_are_there_and_say_how_to_run_them():
     table = build(result(data__preset="text"))
-    assert [row[0] for row in lines(table)["DeepSet"]] == ["published only"]
-    assert "DeepSet not run: se3t train experiment=nbody model=deepset data.preset=text" in table.notes
-    assert not any(note.startswith("SE(3)-Transformer") for note in table.notes)
+    assert [row[0] for row in lines(table)["DeepSet"]] == ["published, not run"]
+    assert "DeepSet not run: se3t train experiment=nbody model=deepset data.preset=text" in table.missing
+    assert not any(note.startswith("SE(3)-Transformer") for note in table.missing)
+    assert "All that is not run: se3t table 1 --run --preset paper data.preset=text" in table.missing
 
 
 def test_a_suggested_run_lands_in_the_same_table():
     knobs = {"preset": "calibrated", "num_train": 32, "num_valid": 16, "num_test": 8}
     table = build(result(preset="smoke", config__data=knobs))
-    assert "TFN not run: se3t train experiment=nbody model=tfn preset=smoke data.num_test=8" in table.notes
+    assert "TFN not run: se3t train experiment=nbody model=tfn preset=smoke data.num_test=8" in table.missing
     assert "with settings overridden (num_train=32, num_valid=16, num_test=8)" in table.notes[0]
     assert "overridden" not in build(result()).notes[0]
 
@@ -79,7 +99,7 @@ def test_rows_of_one_model_are_labelled_by_what_differs():
     other["config"]["model"]["channels"] = 4
     labels = {row[0] for row in lines(build(quick, other, result(config__preset="paper")))["SE(3)-Transformer"]}
     assert len(labels) == 4
-    assert {"measured, channels=8, preset=quick", "measured, channels=4, preset=paper"} <= {
+    assert {"measured, 1 seed, channels=8, preset=quick", "measured, 1 seed, channels=4, preset=paper"} <= {
         row[0] for row in lines(build(quick, other))["SE(3)-Transformer"]
     }
 
@@ -89,11 +109,11 @@ def test_many_differences_are_named_by_the_folder_of_the_run(tmp_path: Path):
     for index in range(2):
         path = tmp_path / f"0-{index}" / "result.json"
         path.parent.mkdir()
-        settings = {f"setting{number}": index for number in range(5)}
+        settings = {"name": "se3_transformer", **{f"setting{number}": index for number in range(5)}}
         path.write_text(json.dumps(result(config__model=settings)))
         paths.append(path)
     labels = [row[0] for row in lines(build(*paths))["SE(3)-Transformer"]]
-    assert labels == ["measured, run 0-0", "measured, run 0-1", "published"]
+    assert labels == ["measured, 1 seed, run 0-0", "measured, 1 seed, run 0-1", "published"]
 
 
 def test_seeds_give_mean_and_standard_deviation():
@@ -128,13 +148,18 @@ def test_different_data_never_share_a_table():
         build(*mixed)
     assert len(tables(mixed)) == 2
     assert len(render_tables(mixed)) == 2
+    assert len(tables([result(), result("tfn", data__sizes={"train": 32, "valid": 16, "test": 16})])) == 2
 
 
 def test_every_experiment_with_a_finished_run_has_its_table():
     own = property_result(data__kind="molecules", experiment="molecules")
     results = [own, property_result(), result(), result(experiment="something else"), property_result(status="running")]
     titles = [table.title for table in tables(results)]
-    assert titles == ["Table 1, N-body simulation", "Own molecules", "Table 3, QM9"]
+    assert titles == [
+        "Table 1, N-body simulation: calibrated reading (preset calibrated, horizon 1)",
+        "Own molecules",
+        "Table 3, QM9",
+    ]
     assert [str(table.title) for table in render_tables(results)] == titles
     assert tables([]) == []
 
@@ -144,22 +169,145 @@ def test_no_finished_run_is_a_clear_error():
         build(result(status="running"))
 
 
-def test_terminal_table_holds_every_cell_in_80_columns():
-    runs = [result(seed=seed, parameters=123_456, test__mse_x=0.03 + seed / 100) for seed in range(3)]
+# --- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_line_says_of_how_many_seeds_it_is_and_which_where_others_have_others():
+    runs = [result("tfn", seed) for seed in (0, 1, 2)] + [result("deepset", seed) for seed in (0, 2)]
+    table = lines(build(*runs, result("set_transformer", 2), result("linear", 7)))
+    assert table["TFN"][0][0] == "measured, 3 seeds"
+    assert table["DeepSet"][0][0] == "measured, 2 of 3 seeds: 0, 2"
+    assert table["Set Transformer"][0][0] == "measured, 1 of 3 seeds: 2"
+    assert table["Linear"][0][0] == "measured"  # nothing in it depends on a seed
+
+
+def test_as_many_but_other_seeds_are_named():
+    runs = [result("tfn", seed) for seed in (0, 1)] + [result("deepset", seed) for seed in (1, 2)]
+    table = lines(build(*runs))
+    assert table["TFN"][0][0] == "measured, 2 of 3 seeds: 0, 1"
+    assert table["DeepSet"][0][0] == "measured, 2 of 3 seeds: 1, 2"
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+TEXT = {"data__preset": "text", "data__horizon": 0.5, "data__checksum": "77"}
+
+
+def test_the_literal_reading_stands_below_the_calibrated_one_and_each_names_the_other():
+    calibrated, literal = named_tables("1", [result(**TEXT), result()])
+    assert "calibrated reading (preset calibrated, horizon 1)" in calibrated.title
+    assert "literal reading (preset text, horizon 0.5)" in literal.title
+    assert any(note.startswith("This is the calibrated reading") for note in calibrated.notes)
+    assert any(note.startswith("This is the literal reading") for note in literal.notes)
+    assert calibrated.missing[-1].startswith("The literal reading")
+    assert calibrated.missing[-1].endswith("(preset text), is the table below.")
+    assert literal.missing[-1].endswith("(preset calibrated), is the table above.")
+    assert {table.data.partition(",")[0] for table in (calibrated, literal)} == {"preset calibrated", "preset text"}
+
+
+def test_the_reading_that_was_not_run_is_named_with_its_command():
+    (table,) = named_tables("1", [result(preset="smoke", config__preset="smoke")])
+    assert table.missing[-1].endswith("(preset text), not run: se3t table 1 --run --preset smoke data.preset=text")
+    empty, literal = named_tables("1", [result(**TEXT)])
+    assert not any(block.is_measured for block in empty.blocks)
+    assert literal.missing[-1].endswith("(preset calibrated), is the table above.")
+
+
+def test_other_data_are_no_reading_of_the_paper_and_marked():
+    *_, other = named_tables("1", [result(data__preset="egnn", data__checksum="5")])
+    assert "preset egnn" in other.title
+    assert any("not comparable with the published numbers" in note for note in other.notes)
+    assert all("other data" in row.how for block in other.blocks for row in block.rows if row.kind == "measured")
+
+
+def test_fewer_trajectories_than_the_papers_are_marked_in_every_error():
+    table = build(result(data__sizes={"train": 500, "valid": 100, "test": 1000}))
+    assert lines(table)["SE(3)-Transformer"][0][1] == "0.0350ˢ"
+    assert lines(table)["Linear"][0][1] == "0.0700ˢ"
+    assert lines(table)["SE(3)-Transformer"][1][1] == "0.0076 ± 0.0002"  # published: no mark
+    assert any(note.startswith("ˢ fewer trajectories") and "500 of 5,000 train" in note for note in table.notes)
+    assert "ˢ" not in to_markdown(build(result()))
+
+
+def test_records_without_sizes_are_not_called_a_subset():
+    old = result()
+    del old["data"]["sizes"]
+    assert "ˢ" not in to_markdown(build(old))
+
+
+# --- named tables -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "systems"),
+    [
+        ("1", SYSTEMS),
+        ("2", ["TFN", "DeepSet", "3DmFV", "PointGLR", "SE(3)-Transformer +z"]),
+        ("3", ["WaveScatt", "NMP", "SchNet", "Cormorant", "LieConv(T3)", "TFN", "SE(3)-Transformer"]),
+        ("ablations", ["SE(3)-Transformer", "Attention removed", "Radial networks off", "Equivariance removed"]),
+    ],
+)
+def test_a_table_is_there_before_anything_was_run(name: str, systems: list[str]):
+    (table,) = named_tables(name, [])
+    assert set(systems) <= {block.system for block in table.blocks}
+    assert not any(block.is_measured for block in table.blocks)
+    for block in table.blocks:
+        words = [line[0] for line in lines(table)[block.system]]
+        only = block.system in ("WaveScatt", "Cormorant", "LieConv(T3)")
+        assert words == (["published only"] if only else words)
+        assert only or "not run" in words[0]
+        assert only == (block.command == "")
+
+
+def test_commands_name_the_budget_that_was_asked_for():
+    for name in ("1", "2", "3", "ablations"):
+        (table,) = named_tables(name, [], preset="smoke")
+        assert all("preset=smoke" in block.command for block in table.blocks if block.command)
+        assert any(f"se3t table {name} --run --preset smoke" in note for note in table.missing)
+
+
+def test_only_runs_of_a_budget_can_be_asked_for():
+    runs = [result(preset="quick", config__preset="quick"), result("tfn", preset="smoke", config__preset="smoke")]
+    (table,) = tables(runs, preset="quick")
+    assert lines(table)["TFN"][0][0] == "published, not run"
+    assert tables(runs, preset="reduced") == []
+    (table,) = named_tables("1", runs, preset="smoke")
+    assert lines(table)["SE(3)-Transformer"][0][0] == "published, not run"
+
+
+def test_unknown_tables_and_targets_of_other_tables_are_refused():
+    with pytest.raises(UserError, match="table 4: unknown; known: 1, 2, 3, ablations"):
+        named_tables("4", [])
+    with pytest.raises(UserError, match="column of table 3 and not of table 1"):
+        named_tables("1", [], target="homo")
+
+
+def test_after_a_training_the_table_has_only_what_was_measured():
+    (table,) = render_tables([result()])
     buffer = io.StringIO()
-    Console(file=buffer, width=80).print(to_rich(build(*runs)))
+    Console(file=buffer, width=100).print(table)
+    printed = buffer.getvalue()
+    assert "SE(3)-Transformer" in printed
+    assert "published" in printed
+    assert "Not run: DeepSet, TFN, Set Transformer. se3t table 1 says how" in printed
+    assert "0.0639" not in printed
+
+
+# --- written ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_terminal_table_holds_every_cell(width: int):
+    runs = [result(seed=seed, parameters=123_456, test__mse_x=0.03 + seed / 100) for seed in range(3)]
+    runs.append(result("tfn", 1, preset="smoke", budget__steps_done=1500))
+    table = build(*runs)
+    buffer = io.StringIO()
+    Console(file=buffer, width=width).print(to_rich(table))
+    assert max(map(len, buffer.getvalue().splitlines())) <= width
     words = buffer.getvalue().split()
-    for row in (row for block in build(*runs).blocks for row in block.rows):
-        for word in (word for cell in row.cells for word in cell.replace("± ", "±").split()):
+    for row in (row for rows in lines(table, "").values() for row in rows):
+        for word in (word for cell in row for word in cell.replace("± ", "±").split()):
             assert word in words
-
-
-def test_markdown_has_one_line_per_row_and_no_ragged_cells():
-    table = build(result())
-    rows = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + sum(len(block.rows) for block in table.blocks)
-    assert {row.count("|") for row in rows} == {11}
-    assert "| SE(3)-Transformer | measured | 0.0350 | 0.500 |" in to_markdown(table)
 
 
 def test_reporting_imports_no_torch():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from se3t.allocator import keep_freed_memory
-from se3t.cli.options import Parser
+from se3t.cli.options import Parser, positive
 from se3t.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def parser(what: str) -> Parser:
     own.add_argument("--quick", action="store_true")
     own.add_argument("--device", default="cpu")
     for flag in ("--threads", "--repetitions"):
-        own.add_argument(flag, type=_positive, metavar="N")
+        own.add_argument(flag, type=positive, metavar="N")
     own.add_argument("--seconds", type=float, metavar="S")
     own.add_argument("--seed", type=int, default=0, metavar="N")
     for flag in ("--json", "--plot"):
@@ -89,7 +89,7 @@ def parser(what: str) -> Parser:
     if what in ("step", "memory"):
         own.add_argument("--workload", nargs="+", default=["nbody"], metavar="NAME")
     if what in ("step", "memory", "clouds"):
-        own.add_argument("--num-graphs", type=_positive, metavar="N")
+        own.add_argument("--num-graphs", type=positive, metavar="N")
     if what in ("step", "scaling", "clouds"):
         own.add_argument("--no-memory", dest="memory", action="store_false")
     if what in _CHOICES:
@@ -102,21 +102,15 @@ def _add_special(own: Parser, what: str) -> None:
     if what == "step":
         own.add_argument("--adapter", nargs="+", action="extend", default=[], metavar="FILE")
     elif what == "scaling":
-        own.add_argument("--max-edges", type=_positive, metavar="N")
+        own.add_argument("--max-edges", type=positive, metavar="N")
     elif what == "data":
         own.add_argument("--stores", nargs="+", default=[], metavar="NAME")
         own.add_argument("--root", default="data", metavar="FOLDER")
     elif what == "clouds":
-        own.add_argument("--neighbors", nargs="+", type=_positive, default=[10, 40], metavar="K")
+        own.add_argument("--neighbors", nargs="+", type=positive, default=[10, 40], metavar="K")
     elif what == "sh":
         own.add_argument("--max-degree", type=int, metavar="J")
-        own.add_argument("--num-vectors", type=_positive, metavar="N")
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
-    return int(text)
+        own.add_argument("--num-vectors", type=positive, metavar="N")
 
 
 def _file(given: argparse.Namespace, name: str, suffix: str) -> Path | None:

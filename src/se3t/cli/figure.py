@@ -6,14 +6,17 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from se3t.cli.options import Parser
+from se3t.cli.options import Parser, positive
 from se3t.errors import UserError, did_you_mean
 
 _ANGLES = ("0", "30", "60", "90", "120", "150", "180")
 _RUNS = Path("runs")
+_USAGE3 = "figure 3 [<run folder> …] [--sample N] [--step DEGREES] [--gif] [--out NAME] [--data FILE.json]"
 _USAGE4 = (
     "figure 4 [<run folder> …] [--on scanobjectnn | shapes15] [--angles 0,30,…] [--so3] [--out NAME] [--data FILE.json]"
 )
+_USAGE_SH = "figure sh [--max-degree J] [--num-vectors N] [--threads N] [--quick] [--out NAME] [--data FILE.json …]"
+_USAGE_CURVES = "figure curves [<run folder> …] [--metric NAME] [--experiment E] [--preset P] [--out NAME]"
 
 
 def run(words: Sequence[str]) -> int:
@@ -22,63 +25,72 @@ def run(words: Sequence[str]) -> int:
     if which not in _DRAW:
         missing = f"{which!r} is unknown" if words else "which one is missing"
         raise UserError(f"figure: {missing}; {did_you_mean(which, _DRAW)}; see se3t figure --help")
-    for path in _DRAW[which](words[1:]):
+    for path in _DRAW[which](PARSERS[which]().parse_intermixed_args(list(words[1:]))):
         print(f"written: {path}")
     return 0
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+def figure3_parser() -> Parser:
+    """Flags of ``se3t figure 3``."""
+    own = _parser("figure 3", _USAGE3, "figure3")
+    own.add_argument("runs", type=Path, nargs="*")
+    own.add_argument("--sample", type=int, metavar="N")
+    own.add_argument("--step", type=float, metavar="DEGREES")
+    own.add_argument("--gif", action="store_true")
+    own.add_argument("--data", type=Path)
+    return own
 
 
 def figure4_parser() -> Parser:
     """Flags of ``se3t figure 4``."""
     from se3t.reporting.sweep_runs import DATA
 
-    own = Parser("figure 4", _USAGE4)
+    own = _parser("figure 4", _USAGE4, "figure4")
     own.add_argument("runs", type=Path, nargs="*")
     own.add_argument("--on", choices=DATA)
     own.add_argument("--angles", type=_angles, metavar="A,B,…")
     own.add_argument("--so3", action="store_true")
-    own.add_argument("--out", type=_without_suffix, default=Path("figure4"))
     own.add_argument("--data", type=Path)
     return own
 
 
 def confusion_parser() -> Parser:
     """Flags of ``se3t figure confusion``."""
-    own = Parser("figure confusion", "figure confusion <run folder> [--out NAME]")
+    own = _parser("figure confusion", "figure confusion <run folder> [--out NAME]", "confusion")
     own.add_argument("run", type=Path)
-    own.add_argument("--out", type=_without_suffix, default=Path("confusion"))
     return own
 
 
-def _figure4(words: Sequence[str]) -> list[Path]:
-    given = figure4_parser().parse_intermixed_args(list(words))
-    if given.data is not None and (given.runs or given.on or given.angles or given.so3):
-        raise UserError("figure 4: --data draws what was measured before; leave runs, --on, --angles and --so3 out")
-    from se3t.reporting.figures import draw_figure4, load_sweep, save
-
-    _require_writable(given.out)
-    if given.data is not None:
-        return save(draw_figure4(load_sweep(given.data)), given.out)
-    from se3t.reporting.sweep_runs import find_runs
-
-    runs = find_runs(given.runs or [_RUNS], given.on)
-    data = _sweep(runs, [*(given.angles or _ANGLES), *["so3"] * given.so3], given.out)
-    return [data, *save(draw_figure4(load_sweep(data)), given.out)]
+def harmonics_parser() -> Parser:
+    """Flags of ``se3t figure sh``."""
+    own = _parser("figure sh", _USAGE_SH, "harmonics")
+    own.add_argument("--max-degree", type=int, metavar="J")
+    for flag in ("--num-vectors", "--threads"):
+        own.add_argument(flag, type=positive, metavar="N")
+    own.add_argument("--quick", action="store_true")
+    own.add_argument("--data", type=Path, nargs="+")
+    return own
 
 
-def _sweep(runs: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
-    """Measure runs under rotations, into the JSON file beside the pictures."""
-    from se3t.training.rotations import rotation_sweep
+def curves_parser() -> Parser:
+    """Flags of ``se3t figure curves``."""
+    from se3t.reporting.curve_runs import EXPERIMENTS
 
-    return rotation_sweep(runs, rotations, out.with_name(f"{out.name}.json"), True)
+    own = _parser("figure curves", _USAGE_CURVES, "curves")
+    own.add_argument("runs", type=Path, nargs="*")
+    own.add_argument("--metric", default="loss", metavar="NAME")
+    own.add_argument("--experiment", choices=EXPERIMENTS)
+    own.add_argument("--preset", metavar="NAME")
+    return own
 
 
-def _confusion(words: Sequence[str]) -> list[Path]:
-    given = confusion_parser().parse_args(list(words))
-    from se3t.reporting.confusion import draw_confusion, load_confusion
-    from se3t.reporting.figures import save
-
-    _require_writable(given.out)
-    return save(draw_confusion(load_confusion(given.run)), given.out)
+def _parser(command: str, usage: str, out: str) -> Parser:
+    own = Parser(command, usage)
+    own.add_argument("--out", type=_without_suffix, default=Path(out))
+    return own
 
 
 def _angles(text: str) -> list[str]:
@@ -94,18 +106,137 @@ def _angles(text: str) -> list[str]:
 
 def _without_suffix(text: str) -> Path:
     path = Path(text)
-    return path.with_suffix("") if path.suffix in (".png", ".pdf", ".json") else path
+    return path.with_suffix("") if path.suffix in (".png", ".pdf", ".gif", ".json") else path
 
 
-def _require_writable(out: Path) -> None:
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+def _figure3(given: argparse.Namespace) -> list[Path]:
+    if given.data is not None and (given.runs or given.sample is not None or given.step is not None):
+        raise UserError("figure 3: --data draws what was predicted before; leave runs, --sample and --step out")
+    from se3t.reporting.figure3 import animate_figure3, draw_figure3, load_trajectories
+    from se3t.reporting.style import save
+
+    _require_writable(given.out, ".json", *[".gif"] * given.gif)
+    data = given.data or _predict(given)
+    found = load_trajectories(data)
+    written = [*([] if given.data else [data]), *save(draw_figure3(found), given.out)]
+    return [*written, animate_figure3(found, _target(given.out, ".gif"))] if given.gif else written
+
+
+def _predict(given: argparse.Namespace) -> Path:
+    """What the runs predict, in the JSON file beside the pictures."""
+    from se3t.reporting.trajectory_runs import find_trajectory_runs
+
+    runs = find_trajectory_runs(given.runs or [_RUNS])
+    from se3t.training.trajectories import STEP, trajectories
+
+    for folder in runs:
+        print(f"shown: {folder}")
+    step = STEP if given.step is None else given.step
+    return trajectories(runs, _target(given.out, ".json"), given.sample, step=step, progress=True)
+
+
+def _figure4(given: argparse.Namespace) -> list[Path]:
+    if given.data is not None and (given.runs or given.on or given.angles or given.so3):
+        raise UserError("figure 4: --data draws what was measured before; leave runs, --on, --angles and --so3 out")
+    from se3t.reporting.figure4 import draw_figure4, load_sweep
+    from se3t.reporting.style import save
+
+    _require_writable(given.out, ".json")
+    if given.data is not None:
+        return save(draw_figure4(load_sweep(given.data)), given.out)
+    from se3t.reporting.sweep_runs import find_runs
+
+    runs = find_runs(given.runs or [_RUNS], given.on)
+    data = _sweep(runs, [*(given.angles or _ANGLES), *["so3"] * given.so3], given.out)
+    return [data, *save(draw_figure4(load_sweep(data)), given.out)]
+
+
+def _sweep(runs: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
+    """Measure runs under rotations, into the JSON file beside the pictures."""
+    from se3t.training.rotations import rotation_sweep
+
+    return rotation_sweep(runs, rotations, _target(out, ".json"), True)
+
+
+def _confusion(given: argparse.Namespace) -> list[Path]:
+    from se3t.reporting.confusion import draw_confusion, load_confusion
+    from se3t.reporting.style import save
+
+    _require_writable(given.out)
+    return save(draw_confusion(load_confusion(given.run)), given.out)
+
+
+def _harmonics(given: argparse.Namespace) -> list[Path]:
+    how = (given.max_degree, given.num_vectors, given.threads)
+    if given.data is not None and (given.quick or any(value is not None for value in how)):
+        raise UserError("figure sh: --data draws what was measured before; leave the other flags but --out out")
+    from se3t.reporting.harmonics import draw_harmonics, load_harmonics
+    from se3t.reporting.style import save
+
+    _require_writable(given.out, ".json")
+    data = given.data or [_measure_harmonics(given)]
+    return [*([] if given.data else data), *save(draw_harmonics(load_harmonics(data)), given.out)]
+
+
+def _measure_harmonics(given: argparse.Namespace) -> Path:
+    """The benchmark on the CPU, and on a GPU where there is one, in the JSON file beside the pictures."""
+    import torch
+
+    from se3t.allocator import keep_freed_memory
+    from se3t.bench import sh
+    from se3t.bench.options import Options
+    from se3t.cli.console import console
+    from se3t.reporting.harmonics import write_harmonics
+
+    keeps, reports = keep_freed_memory(), []
+    for device in ("cpu", *["cuda"] * torch.cuda.is_available()):
+        options = Options(device=device, threads=given.threads, quick=given.quick)
+        report = sh.run(options, (), given.max_degree, given.num_vectors)
+        report.machine["keeps_freed_memory"] = keeps
+        console().print(report.to_rich())
+        reports.append(report.to_json())
+    return write_harmonics(reports, _target(given.out, ".json"))
+
+
+def _curves(given: argparse.Namespace) -> list[Path]:
+    from se3t.reporting.curve_runs import find_curve_runs
+    from se3t.reporting.curves import draw_curves, learning_curves
+    from se3t.reporting.style import save
+
+    _require_writable(given.out)
+    runs = find_curve_runs(given.runs or [_RUNS], given.metric, given.experiment, given.preset)
+    return save(draw_curves(learning_curves(runs, given.metric)), given.out)
+
+
+def _target(out: Path, suffix: str) -> Path:
+    return out.with_name(out.name + suffix)
+
+
+def _require_writable(out: Path, *suffixes: str) -> None:
     """Look at the targets before the work, not after it."""
     from se3t.bench.report import check_writable
-    from se3t.reporting.figures import SUFFIXES
+    from se3t.reporting.style import SUFFIXES
 
     if not out.name:
         raise UserError("--out: is empty; expected the name of the files without their endings")
-    for suffix in (*SUFFIXES, ".json"):
-        check_writable(out.with_name(out.name + suffix))
+    for suffix in (*SUFFIXES, *suffixes):
+        check_writable(_target(out, suffix))
 
 
-_DRAW: dict[str, Callable[[Sequence[str]], list[Path]]] = {"4": _figure4, "confusion": _confusion}
+PARSERS: dict[str, Callable[[], Parser]] = {
+    "3": figure3_parser,
+    "4": figure4_parser,
+    "confusion": confusion_parser,
+    "curves": curves_parser,
+    "sh": harmonics_parser,
+}
+_DRAW: dict[str, Callable[[argparse.Namespace], list[Path]]] = {
+    "3": _figure3,
+    "4": _figure4,
+    "confusion": _confusion,
+    "curves": _curves,
+    "sh": _harmonics,
+}

@@ -26,3 +26,10 @@ class Parser(argparse.ArgumentParser):
             UserError: always.
         """
         raise UserError(f"{self.prog}: {message}; expected: se3t {self.usage}")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as the type of an argument."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
+    return int(text)

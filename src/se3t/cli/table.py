@@ -2,60 +2,248 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from se3t.errors import UserError
+from se3t.cli.options import Parser
+from se3t.errors import UserError, did_you_mean
 
+if TYPE_CHECKING:
+    from se3t.reporting.layout import ResultTable
+
+_RUNS = Path("runs")
+_TERMINAL = "terminal"
+_USAGE = (
+    "table [1 | 2 | 3 | ablations] [<run folder or result.json> …] [--preset P] [--target <property>] "
+    "[--format FORMAT] [--out FILE] [--run | --plan] [--seeds 0,1,2] [--jobs N] [key=value …]"
+)
 _EXAMPLES = (
     "se3t train experiment=nbody preset=quick, se3t train experiment=scanobjectnn data=shapes15 preset=quick, or "
-    "se3t train experiment=qm9 task=homo preset=fast"
+    "se3t train experiment=qm9 task=homo preset=fast; se3t table 1 prints what is published"
 )
+_WIDTH = 140
+
+
+def parser() -> Parser:
+    """Flags of ``se3t table``."""
+    from se3t.reporting.formats import FORMATS
+
+    own = Parser("table", _USAGE)
+    own.add_argument("words", nargs="*")
+    own.add_argument("--preset")
+    own.add_argument("--target")
+    own.add_argument("--format", choices=(_TERMINAL, *FORMATS))
+    own.add_argument("--markdown", action="store_const", const="markdown")
+    own.add_argument("--out", type=Path)
+    task = own.add_mutually_exclusive_group()
+    task.add_argument("--run", action="store_true")
+    task.add_argument("--plan", action="store_true")
+    own.add_argument("--seeds", type=_seeds, metavar="A,B,…")
+    own.add_argument("--jobs", type=_jobs, metavar="N")
+    return own
 
 
 def run(words: Sequence[str]) -> int:
-    """Print every table that the run records fill, once for every data set among them."""
-    words, target = _without_target(words)
-    unknown = [word for word in words if word.startswith("-") and word != "--markdown"]
-    if unknown:
-        raise UserError(f"{unknown[0]}: no such flag; known: --markdown, --target, --help")
-    from se3t.cli.console import console
-    from se3t.reporting.table import tables, to_markdown, to_rich
-
-    found = tables(_results([Path(word) for word in words if word != "--markdown"]), target)
-    if not found:
-        what = "no finished run" + (f" with target {target}" if target else "")
-        raise UserError(f"table: {what} there; train one: {_EXAMPLES}")
-    for table in found:
-        if "--markdown" in words:
-            print(to_markdown(table))
-        else:
-            console().print(to_rich(table))
+    """Print one table of the paper, or all that the run records fill; with ``--run`` train what is missing first."""
+    given = parser().parse_intermixed_args(_with_values(words))
+    asked = _asked(given)
+    if given.run or given.plan:
+        return _train(given, asked)
+    if given.seeds is not None or given.jobs is not None:
+        raise UserError(f"{'--jobs' if given.seeds is None else '--seeds'}: goes with --run or --plan")
+    if asked.settings:
+        raise UserError(f"{asked.settings[0]}: a setting goes with --run or --plan; expected: se3t {_USAGE}")
+    _write(_tables(asked.which, _results(asked.paths), given.target, given.preset), asked)
     return 0
 
 
-def _without_target(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """The other words, and the value of ``--target <name>`` or ``--target=<name>``."""
-    rest: list[str] = []
-    target = None
-    following = iter(words)
-    for word in following:
-        flag, has_value, value = word.partition("=")
-        if flag != "--target":
-            rest.append(word)
-            continue
-        target = value if has_value else next(following, "")
-        if not target or target.startswith("-"):
-            raise UserError("--target: a value is missing; expected the name of a property, such as --target homo")
-    return rest, target
+@dataclass(frozen=True)
+class _Asked:
+    """What the words say: which table (None: all), of which runs, settings of trainings, and how it is written."""
+
+    which: str | None
+    paths: tuple[Path, ...]
+    settings: tuple[str, ...]
+    format: str
+    out: Path | None
+
+
+def _asked(given: argparse.Namespace) -> _Asked:
+    from se3t.reporting.table import NAMES
+
+    which = given.words[0] if given.words and given.words[0] in NAMES else None
+    paths, settings = [], []
+    for word in given.words[0 if which is None else 1 :]:
+        if "=" in word and not Path(word).exists():
+            settings.append(word)
+        elif Path(word).exists():
+            paths.append(Path(word))
+        elif word in NAMES:
+            raise UserError(f"table {which} {word}: one table at a time; leave {word} out")
+        elif which is None and "/" not in word:
+            raise UserError(
+                f"{word}: is no table ({did_you_mean(word, NAMES)}), and does not exist as a folder of runs"
+            )
+        else:
+            raise UserError(f"{word}: does not exist; expected a folder of runs or a result.json")
+    _require_preset(given.preset, which)
+    return _Asked(which, tuple(paths), tuple(settings), _format(given), given.out)
+
+
+def _require_preset(preset: str | None, which: str | None) -> None:
+    """Refuse a budget that no experiment of the table has."""
+    from se3t.cli.help import choices
+
+    group = {"1": "budget/nbody", "2": "budget/scanobjectnn", "3": "budget/qm9"}.get(which or "", "preset")
+    if preset is not None and preset not in choices(group):
+        table = f"table {which}" if group != "preset" else "no table"
+        has = "has no such budget" if group != "preset" else "has such a budget"
+        raise UserError(f"--preset {preset}: {table} {has}; {did_you_mean(preset, choices(group))}")
+
+
+def _format(given: argparse.Namespace) -> str:
+    """How to write, and whether that can be done where it is to be."""
+    from se3t.bench.report import check_writable
+    from se3t.reporting.formats import SUFFIXES
+
+    if given.markdown and given.format not in (None, given.markdown):
+        raise UserError(f"--markdown: cannot be combined with --format {given.format}; leave one out")
+    if given.plan and (given.format or given.markdown or given.out):
+        raise UserError("--plan: tells what would be run and writes no table; leave --format and --out out")
+    chosen: str | None = given.format or given.markdown
+    if given.out is None:
+        return chosen or _TERMINAL
+    if not given.out.name:
+        raise UserError("--out: is empty; expected the name of a file")
+    if chosen is None and given.out.suffix not in SUFFIXES:
+        raise UserError(f"--out {given.out}: its ending says no format; use one of {', '.join(SUFFIXES)}, or --format")
+    check_writable(given.out)
+    return chosen or SUFFIXES[given.out.suffix]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _tables(which: str | None, results: Sequence[Path], target: str | None, preset: str | None) -> list[ResultTable]:
+    from se3t.reporting.table import named_tables, tables
+
+    if which is not None:
+        return named_tables(which, results, target, preset)
+    found = tables(results, target, preset)
+    if not found:
+        words = [f" with {name} {value}" for name, value in (("target", target), ("preset", preset)) if value]
+        raise UserError(f"table: no finished run{' and'.join(words)} there; train one: {_EXAMPLES}")
+    return found
 
 
 def _results(paths: Sequence[Path]) -> list[Path]:
     from se3t.reporting.records import find_results
 
     found: list[Path] = []
-    for path in paths or [Path("runs")]:
-        if paths and not path.exists():
-            raise UserError(f"{path}: does not exist; expected a folder of runs or a result.json")
+    for path in paths or [_RUNS]:
         found += [path] if path.is_file() else find_results(path)
     return list(dict.fromkeys(found))
+
+
+def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:
+    from se3t.cli.console import console
+    from se3t.reporting.formats import FORMATS
+    from se3t.reporting.terminal import to_rich
+
+    if asked.format == _TERMINAL and asked.out is None:
+        for table in tables:
+            console().print(to_rich(table))
+        return
+    text = _plain(tables) if asked.format == _TERMINAL else FORMATS[asked.format](tables)
+    if asked.out is None:
+        print(text, end="")
+        return
+    from se3t.files import write_atomically
+
+    write_atomically(asked.out, lambda file: file.write(text.encode()))
+    print(f"written: {asked.out}")
+
+
+def _plain(tables: Sequence[ResultTable]) -> str:
+    """As on a terminal, without colours."""
+    from rich.console import Console
+
+    from se3t.reporting.terminal import to_rich
+
+    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(to_rich(table))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+# --- trainings --------------------------------------------------------------------------------------------------------
+
+
+def _train(given: argparse.Namespace, asked: _Asked) -> int:
+    """Train what is missing, or tell what that is, and print the table of what has finished."""
+    flag = "--run" if given.run else "--plan"
+    if asked.which is None:
+        raise UserError(f"{flag}: of which table; expected se3t table 1 {flag}, or 2, 3 or ablations in place of 1")
+    if given.target is not None and asked.which != "3":
+        raise UserError(f"--target: chooses a column of table 3, not of table {asked.which}")
+    from se3t.suite import tables as suite
+
+    target = [] if given.target is None else [f"task={given.target}"]
+    request = suite.TableRequest(
+        which=asked.which,
+        preset=given.preset,
+        seeds=given.seeds or (),
+        workers=given.jobs,
+        words=(*(word for word in asked.settings if not word.startswith("runs=")), *target),
+        runs=_folder_of_runs(asked),
+    )
+    if given.plan:
+        suite.plan(request)
+        return 0
+    finished = suite.run(request)
+    _write(_tables(asked.which, finished, given.target, None), asked)
+    return 1 if finished.failed else 0
+
+
+def _folder_of_runs(asked: _Asked) -> Path:
+    """Where the records are, from a path or from ``runs=``."""
+    found = [*asked.paths, *(Path(word.partition("=")[2]) for word in asked.settings if word.startswith("runs="))]
+    if len(found) > 1 or any(path.is_file() for path in found):
+        raise UserError(f"{found[-1]}: --run and --plan take one folder of runs, which the records are written to")
+    return found[0] if found else _RUNS
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _with_values(words: Sequence[str]) -> list[str]:
+    """The words, when no flag stands where the value of another one should."""
+    names = {"--target": "the name of a property, such as --target homo", "--preset": "such as --preset reduced"}
+    names |= {"--format": "such as --format csv", "--out": "the name of a file"}
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        flag, has_value, value = word.partition("=")
+        value = value if has_value else following
+        if flag in names and (not value or value.startswith("--")):
+            raise UserError(f"{flag}: a value is missing; expected {names[flag]}")
+    return list(words)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(dict.fromkeys(int(word) for word in text.split(",")))
+    except ValueError:
+        seeds = (-1,)
+    if min(seeds) < 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected whole numbers from 0 on, such as 0,1,2")
+    return seeds
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected how many trainings at a time, such as 2")
+    return int(text)

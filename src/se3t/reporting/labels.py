@@ -84,6 +84,26 @@ def spell(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def command(experiment: str, words: Sequence[str]) -> str:
+    """The command that trains one line of a table."""
+    return " ".join([f"se3t train experiment={experiment}", *words])
+
+
+def run_all(table: str, settings: Sequence[str], default_preset: str | None = None) -> str:
+    """The command that runs whatever a table lacks.
+
+    Args:
+        table: its name.
+        settings: words that a run needs to join it.
+        default_preset: the budget where these name none; None: that of the command.
+    """
+    named = [word.partition("=")[2] for word in settings if word.startswith("preset=")]
+    preset = named[0] if named else default_preset
+    flag = [] if preset is None else [f"--preset {preset}"]
+    words = [word for word in settings if not word.startswith("preset=")]
+    return " ".join([f"se3t table {table} --run", *flag, *words])
+
+
 def settings_to_join(records: Sequence[Record], default_preset: str, data: Mapping[str, Any]) -> list[str]:
     """What a run of another model needs beside its defaults to share a table with ``records``, all on the same data.
 

@@ -1,94 +1,197 @@
-"""What a table is, and how it and its numbers are written: for a terminal, and as Markdown."""
+"""What a table is, before it is written in any format: lines of numbers, each with its spread, origin and reference."""
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
-
+from se3t.reporting import spelling
 from se3t.reporting.published import Estimate
 from se3t.reporting.records import RunRecord
+from se3t.reporting.spelling import MISSING, span
 
 REDUCED = "†"
-MISSING = "–"
+NOT_RUN = "not run"
+
+FULL, REDUCED_BUDGET, NO_TRAINING = "full budget", "reduced budget", "no training"
+SUBSET, SYNTHETIC, OTHER_DATA, VALIDATION = "subset", "synthetic", "other data", "validation"
+OWN_DATA = "own data"
+PUBLISHED_ONLY = "published only"
+"""How a number was obtained: words of CSV and JSON, where every number has them."""
+
+_SPELL: dict[str, Callable[[Estimate | None, int | None, str], str]] = {
+    "number": spelling.number,
+    "error": lambda estimate, places, mark: spelling.error(estimate),
+    "relative": lambda estimate, places, mark: spelling.relative(estimate),
+}
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column.
+
+    Attributes:
+        label: what stands above it.
+        metric: name of its numbers in CSV and JSON; "" for one of words, such as steps.
+        unit: of its numbers.
+        style: number, error (of equivariance) or relative.
+        places: digits after the point of measured numbers; None: three digits that count.
+    """
+
+    label: str
+    metric: str = ""
+    unit: str = ""
+    style: str = "number"
+    places: int | None = None
+
+    @property
+    def heading(self) -> str:
+        """Label and unit."""
+        return ", ".join(filter(None, (self.label, self.unit)))
+
+    def text(self, cell: Cell) -> str:
+        """A cell as it is printed in this column."""
+        if cell.text is not None:
+            return cell.text
+        if cell.estimate is None:
+            return NOT_RUN if cell.command else MISSING
+        return _SPELL[self.style](cell.estimate, self.places, cell.mark)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number, or words.
+
+    Attributes:
+        estimate: mean and standard deviation, not rounded; None where there is no number.
+        seeds: whose mean it is.
+        mark: signs that a note explains.
+        published: the number of the paper that a measured one stands beside.
+        ratio: the number over its reference, the published one unless the table says another.
+        command: makes the number that is missing.
+        text: words in place of a number.
+    """
+
+    estimate: Estimate | None = None
+    seeds: tuple[int, ...] = ()
+    mark: str = ""
+    published: Estimate | None = None
+    ratio: float | None = None
+    command: str = ""
+    text: str | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table, ready to print."""
+    """One line.
 
+    Attributes:
+        kind: measured, baseline (needs no network), published or missing.
+        label: what the line is, in words.
+        cells: one for each column.
+        setting: what tells it from other lines of its system; "" where there is one only.
+        seeds: of its runs.
+        how: how its numbers were obtained.
+        parameters: of its runs' models.
+        steps: that its runs were trained for.
+        records: files of its runs.
+    """
+
+    kind: str
     label: str
-    cells: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    setting: str = ""
+    seeds: tuple[int, ...] = ()
+    how: tuple[str, ...] = ()
+    parameters: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+    records: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Block:
-    """All lines of one model: what was measured (one line per setting), then what is published."""
+    """All lines of one system: what was measured (one line per setting), then what is published.
 
-    model: str
+    Attributes:
+        system: its printed name.
+        rows: its lines.
+        command: trains it; "" for what is no part of this package or has been run.
+    """
+
+    system: str
     rows: tuple[Row, ...]
+    command: str = ""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a line of it holds numbers of ours."""
+        return any(row.kind in ("measured", "baseline") for row in self.rows)
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table of one data set: never of two. A unit follows the name of its column after a comma."""
+    """A table of one data set: never of two.
 
+    Attributes:
+        name: 1, 2, 3, ablations, or own.
+        title: what it shows.
+        data: the data set in words; "" where nothing was run.
+        columns: its columns.
+        blocks: its systems, in order.
+        notes: what one must know to read it.
+        missing: what was not run, each with the command that runs it.
+        reference: what ratios refer to.
+    """
+
+    name: str
     title: str
-    columns: tuple[str, ...]
+    data: str
+    columns: tuple[TableColumn, ...]
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    reference: str = "published"
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """What stands above the columns; a unit follows after a comma."""
+        return tuple(column.heading for column in self.columns)
 
 
-def to_rich(table: ResultTable) -> Table:
-    """The table for a terminal of 80 columns or more, its notes as caption; a spread stands below its number."""
-    rendered = Table(
-        title=escape(table.title),
-        caption=escape("\n".join(table.notes)),
-        title_justify="left",
-        caption_justify="left",
-        caption_style="",
-        box=SIMPLE_HEAD,
-        padding=0,
-    )
-    rendered.add_column("", no_wrap=True)
-    for column in table.columns:
-        rendered.add_column(escape("\n".join(column.rsplit(", ", 1))), justify="right", overflow="fold")
-    for block in table.blocks:
-        rendered.add_row(escape(block.model), style="bold")
-        for row in block.rows:
-            label = row.label.replace(", ", ",\n  ") if "=" in row.label else row.label
-            rendered.add_row(f" {escape(label)}", *(escape(cell).replace(" ± ", "\n±") for cell in row.cells))
-        rendered.add_section()
-    return rendered
+@dataclass(frozen=True)
+class Line:
+    """A line as it is printed; ``kind`` is that of its row, or ratio."""
+
+    kind: str
+    label: str
+    cells: tuple[str, ...]
 
 
-def to_markdown(table: ResultTable) -> str:
-    """The table as Markdown, its notes as a list below it."""
-    lines = [
-        f"**{table.title}**",
-        "",
-        _line(("model", "", *table.columns)),
-        _line(("---", "---", *["--:"] * len(table.columns))),
-    ]
-    lines += [_line((block.model, row.label, *row.cells)) for block in table.blocks for row in block.rows]
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes), ""])
+def lines(table: ResultTable, block: Block) -> Iterator[Line]:
+    """All lines of one system as they are printed: below a measured one its ratios, where it has any."""
+    for row in block.rows:
+        texts = [column.text(cell) for column, cell in zip(table.columns, row.cells, strict=True)]
+        yield Line(row.kind, row.label, tuple(texts))
+        if any(cell.ratio is not None for cell in row.cells):
+            yield Line("ratio", f"ours / {table.reference}", tuple(spelling.ratio(cell.ratio) for cell in row.cells))
 
 
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def shortened(table: ResultTable, hint: str) -> ResultTable:
+    """The table with nothing but what was measured, and the published numbers beside that.
+
+    Args:
+        table: a whole one.
+        hint: where the rest is told.
+    """
+    kept = tuple(block for block in table.blocks if block.is_measured)
+    left_out = [block.system for block in table.blocks if not block.is_measured and block.command]
+    missing = (f"Not run: {', '.join(left_out)}. {hint}",) if left_out else ()
+    return replace(table, blocks=kept, missing=missing)
 
 
-def measured_label(runs: Sequence[RunRecord], label: str) -> str:
-    """The name of a line of measured numbers: over how many seeds, and ``label``, what tells it from other lines."""
-    seeds = Counter(run.repeat[:-1] for run in runs).values()  # the last of what tells runs apart is the seed
-    words = ["measured", f"{span(seeds)} seeds" if max(seeds) > 1 else "", label]
-    return ", ".join(filter(None, words))
+# --- cells and lines of measured numbers ------------------------------------------------------------------------------
 
 
 def mean(runs: Sequence[RunRecord], metric: str) -> Estimate | None:
@@ -99,50 +202,80 @@ def mean(runs: Sequence[RunRecord], metric: str) -> Estimate | None:
     return Estimate(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def number(estimate: Estimate | None, places: int | None = None, mark: str = "") -> str:
-    """A number with ``mark`` and its spread.
+def measured(
+    runs: Sequence[RunRecord], metric: str, published: Estimate | None = None, mark: str = "", command: str = ""
+) -> Cell:
+    """The mean of a metric over runs, beside what is published; ``command`` makes it where there are no runs."""
+    estimate = mean(runs, metric)
+    seeds = tuple(sorted({run.seed for run in runs}))
+    return beside(Cell(estimate, seeds, mark, command="" if runs else command), published)
+
+
+def beside(cell: Cell, published: Estimate | None) -> Cell:
+    """The cell with the published number that it stands beside, and its ratio to that."""
+    is_comparable = cell.estimate is not None and published is not None and published.value != 0
+    ratio = cell.estimate.value / published.value if is_comparable else None  # type: ignore[union-attr]
+    return replace(cell, published=published, ratio=ratio)
+
+
+def words(text: str) -> Cell:
+    """A cell that holds no number of its own."""
+    return Cell(text=text)
+
+
+def measured_row(
+    runs: Sequence[RunRecord], cells: Iterable[Cell], setting: str, all_seeds: Iterable[int], how: Iterable[str]
+) -> Row:
+    """A line of measured numbers.
 
     Args:
-        estimate: a published number keeps the digits it was printed with.
-        places: digits after the point of a measured one; None: three digits that count.
-        mark: what a note explains.
+        runs: of the line.
+        cells: its numbers.
+        setting: what tells it from other lines of its system.
+        all_seeds: of all lines of the table, see :func:`seeds_of`.
+        how: how its numbers were obtained.
     """
-    if estimate is None:
-        return MISSING
-    places = estimate.places if places is None else places
-    places = _three_digits(estimate.value) if places is None else places
-    if places > 6 or abs(estimate.value) >= 1e7:  # an own property may have any unit
-        texts = [_power_of_ten(value) for value in (estimate.value, estimate.std) if value is not None]
-    else:
-        texts = [f"{value:.{places}f}" for value in (estimate.value, estimate.std) if value is not None]
-    return " ± ".join([texts[0] + mark, *texts[1:]])
+    label = ", ".join(filter(None, ("measured", seeds_in_words(runs, all_seeds), setting)))
+    return Row("measured", label, tuple(cells), setting, how=tuple(how), **facts(runs))
 
 
-def _three_digits(value: float) -> int:
-    return 3 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+def facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """What a line tells of its runs."""
+    return {
+        "seeds": tuple(sorted({run.seed for run in runs})),
+        "parameters": tuple(sorted({run.parameters for run in runs})),
+        "steps": tuple(sorted({run.steps_done for run in runs})),
+        "records": tuple(run.origin for run in runs),
+    }
 
 
-def error(estimate: Estimate | None) -> str:
-    """An error of equivariance: three digits, or a power of ten."""
-    if estimate is None:
-        return MISSING
-    if estimate.value >= 1e-3 or estimate.value == 0:
-        return f"{estimate.value:.3g}"
-    return _power_of_ten(estimate.value)
+def seeds_of(groups: Iterable[Sequence[RunRecord]]) -> tuple[int, ...]:
+    """All seeds of some lines, sorted."""
+    return tuple(sorted({run.seed for group in groups for run in group}))
 
 
-def _power_of_ten(value: float) -> str:
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+def seeds_in_words(runs: Sequence[RunRecord], all_seeds: Iterable[int]) -> str:
+    """How many seeds; where others of the table have more or other ones, which.
+
+    ``3 seeds``, ``2 of 3 seeds: 0, 2``; where the numbers of a line have several numbers of seeds ``1 … 2 seeds``.
+    """
+    every, own = tuple(all_seeds), seeds_of([runs])
+    by_number: dict[Any, set[int]] = {}
+    for run in runs:
+        by_number.setdefault(run.repeat[:-1], set()).add(run.seed)  # the last of what tells runs apart is the seed
+    counts = span(len(seeds) for seeds in by_number.values())
+    if own == every and counts == f"{len(own)}":
+        return f"{counts} seed" + "s" * (len(own) > 1)
+    return f"{counts} of {len(every)} seeds: {', '.join(map(str, own))}"
 
 
-def span(values: Iterable[int]) -> str:
-    """A number, or the smallest and the largest of several."""
-    found = sorted(set(values))
-    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} … {found[-1]:,}"
+def spread_note(groups: Iterable[Sequence[RunRecord]]) -> list[str]:
+    """What ± is, where a line has several seeds."""
+    has_several = any(len({run.seed for run in group}) > 1 for group in groups)
+    return ["±: standard deviation over seeds."] if has_several else []
 
 
-def steps(runs: Sequence[RunRecord], *, batch_size: int | None, is_reduced: bool) -> str:
+def steps(runs: Sequence[RunRecord], *, batch_size: int | None, is_reduced: bool) -> Cell:
     """Steps done, of the run's own budget where it stopped before.
 
     Args:
@@ -155,4 +288,14 @@ def steps(runs: Sequence[RunRecord], *, batch_size: int | None, is_reduced: bool
         text += f" of {runs[0].max_steps:,}"
     if batch_size is not None and runs[0].batch_size != batch_size:
         text += f" x {runs[0].batch_size}"
-    return f"{text} {REDUCED}" if is_reduced else text
+    return words(f"{text} {REDUCED}" if is_reduced else text)
+
+
+def is_reduced(runs: Iterable[RunRecord], full: int) -> bool:
+    """Whether some run saw fewer samples than the budget of the paper shows to a network."""
+    return min(run.steps_done * run.batch_size for run in runs) < full
+
+
+def budget(runs: Iterable[RunRecord], full: int) -> str:
+    """Whether the budget is that of the paper or less, in words."""
+    return REDUCED_BUDGET if is_reduced(runs, full) else FULL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,10 @@ class PublishedModel:
 class PublishedTable:
     """A published table: where it stands, what its spreads are, the budget behind it, its columns and its models in the
     paper's order.
+
+    Attributes:
+        sizes: of the splits behind it; {} where the data files tell them.
+        readings: by preset of the data, what the table is on them; {} where the paper leaves no choice.
     """
 
     title: str
@@ -74,6 +78,18 @@ class PublishedTable:
     batch_size: int
     columns: dict[str, Column]
     models: dict[str, PublishedModel]
+    sizes: dict[str, int] = field(default_factory=dict)
+    readings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """How many samples the budget shows to a network."""
+        return self.max_steps * self.batch_size
+
+    @property
+    def budget(self) -> str:
+        """The budget in words."""
+        return f"{self.max_steps:,} steps of batch {self.batch_size}"
 
 
 def load_published(name: str = "table1", folder: Path | None = None) -> PublishedTable:
@@ -108,6 +124,8 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
         batch_size=content["budget"]["batch_size"],
         columns=columns,
         models=models,
+        sizes=content.get("data", {}),
+        readings=content.get("readings", {}),
     )
 
 

@@ -6,19 +6,36 @@ What all experiments have in common; what one of them adds stands with its table
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from se3t.errors import UserError
+from se3t.reporting.checks import require_unchanged
+from se3t.reporting.fields import Fields, read_json
+
+__all__ = [
+    "Fields",
+    "Record",
+    "Result",
+    "RunRecord",
+    "ablation_of",
+    "common",
+    "find_results",
+    "finished",
+    "group_by_data",
+    "group_by_settings",
+    "overridden",
+    "read_json",
+]
 
 # Settings that do not change what a run measures: runs that differ only here are the same experiment.
 _IRRELEVANT = ("seed", "resume", "runs", "logger")
 _IRRELEVANT_TRAINER = ("progress", "threads", "checkpoint_every")
 _IRRELEVANT_DATA = ("root", "raw", "uncharacterized", "workers")
 _DEVICES = "trainer.devices"
+_ABLATION = "model.ablation"
 
 Result: TypeAlias = Path | str | Mapping[str, Any]
 """A result: its file, or its content."""
@@ -36,6 +53,7 @@ class RunRecord:
         overridden: settings of the data that a run of the same preset needs for the same data.
         data: what two runs must share to be compared.
         metrics: what was measured, by name.
+        ablation: what was taken out of the model, none for most.
     """
 
     origin: str
@@ -51,6 +69,7 @@ class RunRecord:
     parameters: int
     data: tuple[Any, ...]
     metrics: dict[str, float]
+    ablation: str
 
     @property
     def repeat(self) -> tuple[Any, ...]:
@@ -76,12 +95,20 @@ def finished(results: Iterable[Result]) -> list[Fields]:
     return [fields for fields in contents if fields.content.get("status") == "finished"]
 
 
+def ablation_of(fields: Fields) -> str:
+    """What was taken out of the model of a run; none also where its record knows no such setting."""
+    model = fields.mapping("config").get("model") or {}
+    return str(model.get("ablation") or "none")
+
+
 def common(fields: Fields) -> dict[str, Any]:
     """The arguments of a record that every experiment has: all but ``overridden``, ``data`` and ``metrics``.
 
     Raises:
-        UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
+        UserError: naming file and field, when a field is missing, of the wrong type, or not finite, or the record was
+            changed after its run.
     """
+    require_unchanged(fields)
     config = fields.mapping("config")
     return {
         "origin": fields.origin,
@@ -94,6 +121,7 @@ def common(fields: Fields) -> dict[str, Any]:
         "steps_done": fields.integer("budget.steps_done"),
         "batch_size": fields.integer("budget.batch_size"),
         "parameters": fields.integer("parameters"),
+        "ablation": ablation_of(fields),
     }
 
 
@@ -148,27 +176,6 @@ def _read(result: Result, name: str) -> Fields:
     return Fields(read_json(Path(result), expected), str(result))
 
 
-def read_json(path: Path, expected: str) -> Mapping[str, Any]:
-    """A JSON object.
-
-    Args:
-        path: its file.
-        expected: what it should be, for errors.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); expected {expected}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; expected {expected}")
-    return content
-
-
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     irrelevant = {"trainer": _IRRELEVANT_TRAINER, "data": _IRRELEVANT_DATA}
     settings: dict[str, Any] = {}
@@ -178,57 +185,10 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
             settings |= {f"{key}.{name}": inner for name, inner in value.items() if name not in names}
         elif key not in _IRRELEVANT:
             settings[key] = value
+    if settings.get(_ABLATION) in ("none", None):
+        settings.pop(_ABLATION, None)  # as in records from before there was such a setting
     return settings
 
 
 def _canonical(settings: Any) -> str:
     return json.dumps(settings, sort_keys=True, default=str)
-
-
-class Fields:
-    """Checked access to nested JSON by dotted names; a number in a name is an index of a list.
-
-    Args:
-        content: the JSON object.
-        origin: its file, for messages.
-    """
-
-    def __init__(self, content: Mapping[str, Any], origin: str) -> None:
-        self.content, self.origin = content, origin
-
-    def text(self, name: str) -> str:
-        """A text."""
-        return str(self._get(name, str, "text"))
-
-    def integer(self, name: str) -> int:
-        """A whole number."""
-        return int(self._get(name, int, "an integer"))
-
-    def mapping(self, name: str) -> Mapping[str, Any]:
-        """A JSON object."""
-        value: Mapping[str, Any] = self._get(name, Mapping, "an object")
-        return value
-
-    def number(self, name: str) -> float:
-        """A finite number."""
-        value = float(self._get(name, (int, float), "a number"))
-        if not math.isfinite(value):
-            raise UserError(
-                f"{self.origin}: field {name!r} is {value}, expected a finite number; that run diverged, leave it out"
-            )
-        return value
-
-    def _get(self, name: str, kind: Any, expected: str) -> Any:
-        value: Any = self.content
-        for key in name.split("."):
-            if isinstance(value, Mapping) and key in value:
-                value = value[key]
-            elif isinstance(value, list | tuple) and key.isdigit() and int(key) < len(value):
-                value = value[int(key)]
-            else:
-                raise UserError(
-                    f"{self.origin}: field {name!r} is missing; the run was made by another version, run it again"
-                )
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise UserError(f"{self.origin}: field {name!r} should be {expected}, got {value!r}")
-        return value

@@ -1,44 +1,105 @@
-"""Every table that run records fill, and how each is printed."""
+"""Every table that run records fill, by the names the paper gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.table import Table
 
-from se3t.reporting import classification, nbody, properties
-from se3t.reporting.layout import ResultTable, to_markdown, to_rich
-from se3t.reporting.records import Fields, Result, finished
+from se3t.errors import UserError, did_you_mean
+from se3t.reporting import ablations, table1, table2, table3
+from se3t.reporting.formats import to_markdown
+from se3t.reporting.layout import ResultTable, shortened
+from se3t.reporting.records import Fields, Result, ablation_of, finished
+from se3t.reporting.terminal import to_rich
 
-__all__ = ["ResultTable", "render_tables", "tables", "to_markdown", "to_rich"]
+__all__ = ["NAMES", "ResultTable", "named_tables", "render_tables", "tables", "to_markdown", "to_rich"]
 
-_TABLES: Sequence[tuple[Sequence[str], Callable[[list[Fields]], list[ResultTable]]]] = (
-    (("nbody",), nbody.tables),
-    (("scanobjectnn",), classification.tables),
-    (("qm9", "molecules"), properties.tables),
-)
-"""For some experiments, what makes tables of their finished runs."""
+NAMES = ("1", "2", "3", "ablations")
+"""Tables that exist whether anything was run or not."""
+EXPERIMENTS = {"1": ("nbody",), "2": ("scanobjectnn",), "3": ("qm9", "molecules")}
+"""Whose runs a table of the paper shows."""
 
 
-def tables(results: Iterable[Result], target: str | None = None) -> list[ResultTable]:
-    """All tables that the results fill, one for every data set of every experiment.
+def tables(results: Iterable[Result], target: str | None = None, preset: str | None = None) -> list[ResultTable]:
+    """All tables that the results fill, one for every data set of every experiment; that of ablations comes last.
 
     Args:
         results: files, or their contents; those of unfinished runs are left out.
         target: only runs that learned this property of molecules.
+        preset: only runs of this budget.
 
     Raises:
-        UserError: naming file and field, when a file cannot be read, a field is missing, or a number is not finite.
+        UserError: naming file and field, when a file cannot be read, was changed after its run, a field is missing, or
+            a number is not finite.
     """
-    runs = finished(results)
-    if target is not None:
-        runs = [fields for fields in runs if dict(fields.content.get("data") or {}).get("target") == target]
-    found: list[ResultTable] = []
-    for experiments, build in _TABLES:
-        found += build([fields for fields in runs if fields.content.get("experiment") in experiments])
-    return found
+    runs = _chosen(results, target, preset)
+    whole = _without_ablations(runs)
+    found = [
+        *table1.tables(_of("1", whole)),
+        *table2.tables(_of("2", whole)),
+        *table3.tables(_of("3", whole)),
+    ]
+    return [*found, *ablations.tables(runs)]
+
+
+def named_tables(
+    name: str, results: Iterable[Result], target: str | None = None, preset: str | None = None
+) -> list[ResultTable]:
+    """One table, complete: all rows and columns of the paper, whether they were run or not; several where there are
+    runs on several data sets.
+
+    Args:
+        name: one of ``NAMES``.
+        results: as in :func:`tables`.
+        target: of table 3, the only column.
+        preset: only runs of this budget; commands for those that are missing name it.
+
+    Raises:
+        UserError: as :func:`tables`, for an unknown name, or where neither the paper nor a run has the target.
+    """
+    if name not in NAMES:
+        raise UserError(f"table {name}: unknown; {did_you_mean(name, NAMES)}")
+    if target is not None and name != "3":
+        raise UserError(f"--target: chooses a property of molecules, a column of table 3 and not of table {name}")
+    runs = _chosen(results, target, preset)
+    if name == "ablations":
+        return ablations.tables(runs, always=True, preset=preset)
+    whole = _of(name, _without_ablations(runs))
+    if name == "1":
+        return table1.tables(whole, always=True, preset=preset)
+    if name == "2":
+        return table2.tables(whole, always=True, preset=preset)
+    qm9 = [fields for fields in whole if fields.mapping("data").get("kind") == "qm9"]
+    return table3.tables(qm9, always=True, preset=preset, target=target)
 
 
 def render_tables(results: Iterable[Result]) -> list[Table]:
-    """All tables that the results fill, for a terminal."""
-    return [to_rich(table) for table in tables(results)]
+    """All tables that the results fill, for a terminal: what was measured, beside what is published of that."""
+    return [to_rich(shortened(table, _hint(table))) for table in tables(results)]
+
+
+def _hint(table: ResultTable) -> str:
+    return f"se3t table {table.name} says how" if table.name in NAMES else ""
+
+
+def _chosen(results: Iterable[Result], target: str | None, preset: str | None) -> list[Fields]:
+    runs = finished(results)
+    if target is not None:
+        runs = [fields for fields in runs if _mapping(fields, "data").get("target") == target]
+    if preset is not None:
+        runs = [fields for fields in runs if fields.content.get("preset") == preset]
+    return runs
+
+
+def _mapping(fields: Fields, name: str) -> dict[str, Any]:
+    return dict(fields.content.get(name) or {})
+
+
+def _without_ablations(runs: Iterable[Fields]) -> list[Fields]:
+    return [fields for fields in runs if ablation_of(fields) == "none"]
+
+
+def _of(name: str, runs: Sequence[Fields]) -> list[Fields]:
+    return [fields for fields in runs if fields.content.get("experiment") in EXPERIMENTS[name]]

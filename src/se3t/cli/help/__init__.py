@@ -23,7 +23,9 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("se3t.cli.predict:run", "a property of molecules in SDF, XYZ or SMILES files"),
     "export": Command("se3t.cli.export:run", "a trained model with its model card, for others"),
     "table": Command("se3t.cli.table:run", "print the tables of the paper from the run records"),
-    "figure": Command("se3t.cli.figure:run", "draw accuracies of rotated objects, or a confusion matrix"),
+    "figure": Command("se3t.cli.figure:run", "draw the figures of the paper, and learning curves"),
+    "sweep": Command("se3t.cli.sweep:run", "a grid or a search over settings, its best runs and their picture"),
+    "report": Command("se3t.cli.report:run", "one HTML page of tables, figures and runs"),
     "convert": Command("se3t.cli.convert:run", "released weights as a model of this library"),
     "check-golden": Command("se3t.cli.check_golden:run", "compare with values of the released codes"),
     "bench": Command("se3t.cli.bench:run", "time and memory of kernels, models and data on this machine"),
@@ -70,6 +72,10 @@ def command_help(name: str) -> str:
         groups = ("experiment", "task", "model", "preset", "data")
         text = text.replace("{choices}", "\n".join(f"  {group}={' | '.join(choices(group))}" for group in groups))
     budgets = "; ".join(f"{name}: {', '.join(choices(f'budget/{name}'))}" for name in choices("experiment"))
+    if "{sweeps}" in text:
+        from se3t.cli.sweep import ready_sweeps
+
+        text = text.replace("{sweeps}", ready_sweeps())
     return text.replace("{budgets}", budgets).replace("{data}", ", ".join(choices("data")))
 
 

@@ -6,31 +6,24 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
-from se3t.files import write_atomically
 from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, flag, parse_rotation
+from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name
-from se3t.reporting.records import Fields, finished, read_json
+from se3t.reporting.records import Fields, read_json
+from se3t.reporting.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXPERIMENT = "scanobjectnn"
 EXPECTED = f"expected the folder of a finished run; make one: se3t train experiment={EXPERIMENT}"
-SUFFIXES = (".png", ".pdf")
 NUM_CLASSES = 15
 """Of all data of this experiment."""
 
-# Okabe and Ito's colours, told apart by people with any kind of colour vision; markers say the same once more.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00", "#888888")
-_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*", "h", "<", ">", "p", "d")
-_DPI = 300
-_WIDTH = 3.4  # inches: a column, so that sizes of letters are those in print
-SMALL, NORMAL = 7, 8  # points
 _TICKS = range(0, 181, 30)
 _SO3, _SPREAD = 210, 18  # where it stands on the axis of angles, and over what its markers are spread
 _LONG = 22  # letters, from which on two labels of the legend are too wide for the figure
@@ -53,16 +46,7 @@ def finished_run(folder: Path) -> Fields:
     Raises:
         UserError: there is none, or it is one of another experiment.
     """
-    path = folder / "result.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: no result.json in it; {EXPECTED}")
-    runs = finished([path])
-    if not runs:
-        raise UserError(f"{path}: the run is not finished; {EXPECTED}")
-    experiment = runs[0].text("experiment")
-    if experiment != EXPERIMENT:
-        raise UserError(f"{folder}: is a run of experiment {experiment}, expected one of {EXPERIMENT}")
-    return runs[0]
+    return finished_fields(folder, EXPERIMENT, EXPECTED)
 
 
 # --- Figure 4: its data -----------------------------------------------------------------------------------------------
@@ -231,7 +215,7 @@ def draw_figure4(sweep: Sweep) -> Figure:
     """Test accuracy against the largest test rotation: (a) trained without, (b) with rotation augmentation."""
     names = list(dict.fromkeys(map(sweep.label, sweep.lines)))
     columns = 1 if max(map(len, names)) > _LONG else 2
-    figure = blank_figure(_WIDTH, 4.4 + 0.15 * math.ceil(len(names) / columns))
+    figure = blank_figure(WIDTH, 4.4 + 0.15 * math.ceil(len(names) / columns))
     figure.suptitle(_title(sweep), fontsize=NORMAL)
     panels = figure.subplots(2, 1, sharex=True)
     _draw_panel(panels[0], sweep, is_augmented=False)
@@ -269,16 +253,6 @@ def _draw_panel(axis: Any, sweep: Sweep, *, is_augmented: bool) -> None:
     _scales(axis, any(math.inf in line.accuracies for line in sweep.lines))
 
 
-def blank_figure(width: float, height: float) -> Figure:
-    """A figure of some inches that no window shows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _title(sweep: Sweep) -> str:
     seeds = sweep.num_seeds
     steps = f", {sweep.steps[0]:,} training steps" if len(sweep.steps) == 1 else ""
@@ -293,10 +267,10 @@ def _styles(sweep: Sweep) -> dict[str, dict[str, Any]]:
     systems = {sweep.label(line): line.system for line in sweep.lines}
     styles: dict[str, dict[str, Any]] = {}
     for number, (label, (model, height)) in enumerate(systems.items()):
-        colour = _COLOURS[models.index(model) % len(_COLOURS)]
-        solid = "-" if models.index(model) < len(_COLOURS) else "-."
+        colour = COLOURS[models.index(model) % len(COLOURS)]
+        solid = "-" if models.index(model) < len(COLOURS) else "-."
         dashes = {"linestyle": "--" if height else solid, "markerfacecolor": "white" if height else colour}
-        styles[label] = {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], "markersize": 4, **dashes}
+        styles[label] = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 4, **dashes}
     return styles
 
 
@@ -334,25 +308,3 @@ def _how_to_fill(sweep: Sweep, is_augmented: bool) -> str:
     what = "with" if is_augmented else "without"
     lines = [f"no run {what} rotation augmentation yet:", f"se3t train experiment={EXPERIMENT} preset=figure4"]
     return "\n".join([*lines, *([" ".join(words)] if words else [])])
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def save(figure: Figure, out: Path) -> list[Path]:
-    """Write a figure as PNG and PDF.
-
-    Args:
-        figure: what was drawn.
-        out: the files without their endings.
-
-    Returns:
-        The files.
-    """
-    paths = [out.with_name(out.name + suffix) for suffix in SUFFIXES]
-    for path in paths:
-        options: dict[str, Any] = {"format": path.suffix[1:], "dpi": _DPI}
-        if path.suffix == ".pdf":
-            options["metadata"] = {"CreationDate": None}  # the same figure is the same file
-        write_atomically(path, partial(figure.savefig, **options))
-    return paths

@@ -1,0 +1,128 @@
+"""``se3t report``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from se3t.cli.options import Parser
+from se3t.errors import UserError
+
+if TYPE_CHECKING:
+    from se3t.reporting.report.runs import Run
+
+_RUNS = Path("runs")
+_FIGURES = "figures"  # folder of what was measured, beside the runs
+_USAGE = "report [<run folder> …] [--out report.html] [--figure3 FILE.json] [--figure4 FILE.json] [--no-measure]"
+
+
+def parser() -> Parser:
+    """Flags of ``se3t report``."""
+    own = Parser("report", _USAGE)
+    own.add_argument("runs", type=Path, nargs="*")
+    own.add_argument("--out", type=Path, default=Path("report.html"))
+    own.add_argument("--figure3", type=Path)
+    own.add_argument("--figure4", type=Path)
+    own.add_argument("--no-measure", action="store_true")
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """Write one HTML file about all runs below some folders."""
+    given = parser().parse_intermixed_args(list(words))
+    _require_targets(given.out, given.runs)
+    from se3t.files import write_atomically
+    from se3t.reporting.report.page import Content, render
+    from se3t.reporting.report.runs import find_runs
+
+    paths = given.runs or [_RUNS]
+    runs, folder, remarks = find_runs(paths), _folder_of_figures(paths), list[str]()
+    with ExitStack() as stack:
+        figure3 = given.figure3
+        if figure3 is None:
+            figure3 = _figure3(runs, folder, stack, remarks, measures=not given.no_measure)
+        content = Content(
+            runs=runs,
+            sources=[str(path) for path in paths],
+            made=datetime.now(UTC),
+            figure3=figure3,
+            figure4=given.figure4 or _existing(folder / "figure4.json"),
+            remarks=remarks,
+        )
+        text = render(content)
+    write_atomically(given.out, lambda file: file.write(text.encode()))
+    for remark in remarks:
+        print(f"se3t: report: {remark}", file=sys.stderr)
+    print(f"written: {given.out}")
+    return 0
+
+
+def _require_targets(out: Path, runs: Sequence[Path]) -> None:
+    """Look at what is given before the work, not after it."""
+    from se3t.bench.report import check_writable
+
+    if not out.name:
+        raise UserError("--out: is empty; expected the name of a file, such as report.html")
+    check_writable(out)
+    for path in runs:
+        if not path.exists():
+            raise UserError(f"{path}: does not exist; expected a folder of runs or a result.json")
+
+
+def _folder_of_figures(paths: Sequence[Path]) -> Path:
+    """Beside the runs: below the folder above them all."""
+    roots = [path.parent if path.is_file() else path for path in paths]
+    roots = [root.parent if (root / "result.json").exists() else root for root in roots]
+    common = roots[0] if len(set(roots)) == 1 else Path(os.path.commonpath([root.absolute() for root in roots]))
+    return common / _FIGURES
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[str], *, measures: bool) -> Path | None:
+    """What the runs predict for a rotated input: as measured before where runs and weights are the same, else anew."""
+    from se3t.reporting.report import view_runs
+
+    path, chosen = folder / view_runs.NAME, view_runs.view_runs(runs)
+    wanted = view_runs.sources(chosen)
+    if view_runs.is_current(path, wanted):
+        return path
+    if not measures:
+        if path.is_file():
+            remarks.append(f"{path} was measured from other runs or weights than those of today")
+        return _existing(path)
+    if not chosen:
+        return None
+    if not _is_writable(path):
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-"))) / path.name
+    try:
+        _measure(chosen, path)
+    except UserError as error:  # such as data that are gone: the page has more to show
+        remarks.append(f"no rotated predictions: {error}")
+        return None
+    view_runs.remember(path, wanted)
+    return path
+
+
+def _is_writable(path: Path) -> bool:
+    from se3t.bench.report import check_writable
+
+    try:
+        check_writable(path)
+    except UserError:
+        return False
+    return True
+
+
+def _measure(runs: Sequence[Path], path: Path) -> None:
+    from se3t.training.trajectories import trajectories
+
+    trajectories(runs, path, progress=True)

@@ -1,0 +1,317 @@
+"""``se3t sweep``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se3t.cli.options import Parser
+from se3t.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from se3t.reporting.sweep_record import SweepRecord, Trial
+    from se3t.suite.specification import Specification
+
+LAUNCHERS = ("local", "slurm", "submitit")
+_USAGE = (
+    "sweep experiment=<experiment> sweep=<sweep> [key=value …] [--seeds 0,1,2] [--trials N] [--jobs N] "
+    "[--launcher local | slurm | submitit] [--plan], or sweep --list | --best <sweep> | --plot <sweep>"
+)
+_SLURM = "slurm."
+_JOBS_OF_SLURM = 8
+_TOP = 5
+_MODES = ("list", "best", "plot", "plan")
+
+
+def parser() -> Parser:
+    """Flags of ``se3t sweep``."""
+    own = Parser("sweep", _USAGE)
+    own.add_argument("words", nargs="*")
+    own.add_argument("--seeds", type=_seeds)
+    own.add_argument("--trials", type=_positive)
+    own.add_argument("--jobs", type=_positive)
+    own.add_argument("--launcher", choices=LAUNCHERS, default="local")
+    own.add_argument("--plan", action="store_true")
+    own.add_argument("--list", action="store_true")
+    own.add_argument("--best", metavar="SWEEP")
+    own.add_argument("--top", type=_positive)
+    own.add_argument("--plot", metavar="SWEEP")
+    own.add_argument("--out", type=Path)
+    return own
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line, checked as far as its own words go.
+
+    Raises:
+        UserError: for flags that do not go together, and words that are none of this command.
+    """
+    given = parser().parse_intermixed_args(list(words))
+    modes = [f"--{mode}" for mode in _MODES if getattr(given, mode)]
+    if len(modes) > 1:
+        raise UserError(f"sweep: {modes[0]} and {modes[1]} do not go together; give one of them")
+    for flag, modes_of_it in (("top", ["--best"]), ("out", ["--plot"])):
+        if getattr(given, flag) is not None and modes != modes_of_it:
+            raise UserError(f"sweep: --{flag} belongs to {modes_of_it[0]}")
+    for word in given.words:
+        if "=" not in word:
+            hint = f"; for the sweep of that name write sweep={word}" if word in _ready() else ""
+            raise UserError(f"sweep: {word}: cannot be read as a setting; write key=value, such as sweep=lr{hint}")
+    given.slurm = {
+        key.removeprefix(_SLURM): value
+        for key, _, value in (word.partition("=") for word in given.words)
+        if key.startswith(_SLURM)
+    }
+    given.words = [word for word in given.words if not word.startswith(_SLURM)]
+    if given.slurm and given.launcher == "local":
+        raise UserError(f"slurm.{next(iter(given.slurm))}: belongs to --launcher slurm; add that, or leave it out")
+    return given
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a sweep, or tell of one."""
+    given = parse(words)
+    if given.list:
+        print(ready_sweeps())
+        return 0
+    if given.best is not None or given.plot is not None:
+        _only_runs(given.words)
+        return _best(given) if given.best is not None else _plot(given)
+    from se3t.suite.specification import specify
+
+    spec = specify(given.words, given.seeds, given.trials)
+    if given.plan:
+        return _plan(spec)
+    return _run(spec, given)
+
+
+def ready_sweeps() -> str:
+    """The sweeps of ``conf/sweep``, a line each."""
+    from se3t.suite import spaces
+
+    lines = []
+    for name in spaces.names():
+        meant = spaces.experiments(name)
+        search = spaces.search(name)
+        where = "" if meant is None or len(meant) > 2 else f" ({', '.join(meant)})"
+        lines.append(f"  {name:<17} {search:<5} {spaces.describe(name)}{where}")
+    return "\n".join(lines)
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def _run(spec: Specification, given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from se3t.suite.stores import obstacle
+    from se3t.suite.sweep import first_job, run, watch_of
+
+    if (reason := obstacle(first_job(spec).config.data)) is not None:
+        raise UserError(reason)
+    workers, launcher = _launcher(spec, given)
+    console = Console(stderr=True)
+
+    def tell(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    tell(f"se3t: sweep {spec.folder}")
+    try:
+        record = run(spec, launcher, workers, watch_of(spec, console, workers), tell)
+    except KeyboardInterrupt:
+        tell("stopped; the same line goes on from the newest checkpoints and repeats nothing that is finished")
+        raise
+    _report(record, _TOP)
+    return _failures(record)
+
+
+def _launcher(spec: Specification, given: argparse.Namespace) -> tuple[int, Any]:
+    """How many trainings at a time, and where."""
+    from se3t.suite.sweep import GROUP, first_job
+    from se3t.suite.tables import resources
+
+    has_group = any(word.startswith(f"{GROUP}=") for word in spec.words)
+    words = () if has_group else (f"{GROUP}={spec.title}",)
+    workers, threads = resources([first_job(spec)] * spec.num_jobs, given.jobs)
+    if given.launcher == "local":
+        from se3t.suite.launch import LocalLauncher
+
+        return workers, LocalLauncher(threads, words)
+    from se3t.suite.submitit_launcher import SubmititLauncher
+
+    cluster = "slurm" if given.launcher == "slurm" else "local"
+    if cluster == "slurm":
+        workers = given.jobs or _JOBS_OF_SLURM
+    settings = {"cpus": str(threads)} if cluster == "local" and threads else {}
+    folder = spec.folder / "submitit"
+    return workers, SubmititLauncher(folder, cluster, {**settings, **given.slurm}, f"se3t-{spec.title}", words)
+
+
+def _failures(record: SweepRecord) -> int:
+    from se3t.suite.sweep import words_of
+
+    failed = [trial for trial in record.trials if trial.state == "failed"]
+    if not failed:
+        return 0
+    lines = [f"se3t: {len(failed)} of {len(record.trials)} trials failed"]
+    for trial in failed:
+        runs = [run for run in trial.runs if run.state == "failed"]
+        name = f"trial {trial.number}, {words_of(trial.parameters)}"
+        lines += [f"  {name}, seed {run.seed}: {run.reason}\n    log: {run.log}" for run in runs]
+        lines += [] if runs else [f"  {name}: {trial.reason}"]
+    print("\n".join(lines), file=sys.stderr)
+    return 1
+
+
+def _plan(spec: Specification) -> int:
+    from se3t.cli.console import console
+    from se3t.suite.sweep import plan, words_of
+
+    record, out = plan(spec), console()
+    out.print(f"sweep {spec.folder}", soft_wrap=True, highlight=False, markup=False)
+    for trial in record.trials:
+        states = ", ".join(f"seed {run.seed} {run.state}" for run in trial.runs) or f"{trial.state}: {trial.reason}"
+        out.print(
+            f"  trial {trial.number}: {words_of(trial.parameters)}: {states}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    out.print("\n".join(_sums(spec, record)), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
+def _sums(spec: Specification, record: SweepRecord) -> list[str]:
+    sweep, seeds = spec.sweep, f"{len(spec.sweep.seeds)} seeds" if len(spec.sweep.seeds) > 1 else "one seed"
+    steps = spec.settings["trainer"]["max_steps"]
+    if sweep.search == "grid":
+        done = sum(run.state == "finished" for trial in record.trials for run in trial.runs)
+        size = f"{len(record.trials)} combinations x {seeds}, {steps:,} steps each; {done} of {spec.num_jobs} finished"
+        return [size]
+    lines = [f"  {name}: {space}" for name, space in sweep.parameters.items()]
+    pruning = "none is stopped early" if sweep.pruning.method == "none" else f"stopped early by {sweep.pruning.method}"
+    done = len(record.trials) - record.count("running") - record.count("waiting")
+    return [*lines, f"{sweep.trials} trials x {seeds}, {steps:,} steps each at most ({pruning}); {done} have ended"]
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def _best(given: argparse.Namespace) -> int:
+    from se3t.reporting.sweep_record import find_sweep, read_record
+
+    record = read_record(find_sweep(given.best, _runs(given.words)))
+    if not record.ranking():
+        raise UserError(f"{record.title}: no trial is finished yet; run the sweep first")
+    _report(record, given.top or _TOP)
+    return 0
+
+
+def _plot(given: argparse.Namespace) -> int:
+    from se3t.bench.report import check_writable
+    from se3t.reporting.style import SUFFIXES, save
+    from se3t.reporting.sweep_plot import draw_sweep
+    from se3t.reporting.sweep_record import find_sweep, read_record
+
+    folder = find_sweep(given.plot, _runs(given.words))
+    record, out = read_record(folder), given.out or folder / "sweep"
+    out = out.with_suffix("") if out.suffix in SUFFIXES else out
+    if not out.name:
+        raise UserError("--out: is empty; expected the name of the files without their endings")
+    for suffix in SUFFIXES:
+        check_writable(out.with_name(out.name + suffix))
+    for path in save(draw_sweep(record), out):
+        print(f"written: {path}")
+    return 0
+
+
+def _report(record: SweepRecord, count: int) -> None:
+    """The best trials, and the command that trains the winner."""
+    from se3t.cli.console import console
+
+    ranking, out = record.ranking(), console()
+    if not ranking:
+        return
+    out.print(_table(record, ranking[:count]))
+    out.print("the best one:", highlight=False)
+    out.print(f"  {command(record, ranking[0])}", soft_wrap=True, highlight=False, markup=False)
+
+
+def command(record: SweepRecord, trial: Trial) -> str:
+    """The line that trains a trial, with all its seeds."""
+    from se3t.suite.specification import word
+
+    words = [*record.words, *(word(name, value) for name, value in trial.parameters.items())]
+    several = ["-m"] if len(record.seeds) > 1 else []
+    return shlex.join(["se3t", "train", *words, *several, f"seed={','.join(map(str, record.seeds))}"])
+
+
+def _table(record: SweepRecord, trials: Sequence[Trial]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    from se3t.reporting.labels import spell
+    from se3t.reporting.sweep_plot import facts
+
+    counts = {state: record.count(state) for state in ("finished", "pruned", "failed")}
+    left = len(record.trials) - sum(counts.values())
+    words = [f"{number} {state}" for state, number in {**counts, "not finished": left}.items() if number]
+    caption = "\n".join([*facts(record), f"trials: {', '.join(words)}"])
+    title = f"Sweep {record.title}, experiment {record.experiment}"
+    table = Table(
+        title=escape(title),
+        caption=escape(caption),
+        title_justify="left",
+        caption_justify="left",
+        caption_style="",
+        box=SIMPLE_HEAD,
+    )
+    for name in ("trial", *record.parameters, f"validation {record.metric}", "seeds"):
+        table.add_column(escape(name), justify="right")
+    for trial in trials:
+        spread = "" if trial.spread is None else f" ± {trial.spread:.2g}"
+        values = [spell(trial.parameters[name]) for name in record.parameters]
+        table.add_row(str(trial.number), *map(escape, values), f"{trial.value:.4g}{spread}", str(len(trial.values)))
+    return table
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _only_runs(words: Sequence[str]) -> None:
+    for word in words:
+        if not word.startswith("runs="):
+            raise UserError(f"sweep: {word}: --best and --plot read a sweep that is there; only runs=<folder> fits")
+
+
+def _runs(words: Sequence[str]) -> Path:
+    return Path(words[-1].removeprefix("runs=")) if words else Path("runs")
+
+
+def _ready() -> list[str]:
+    from se3t.suite import spaces
+
+    return spaces.names()
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = (-1,)
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected different whole numbers from 0, such as 0,1,2")
+    return seeds
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number, 1 or more")
+    return int(text)

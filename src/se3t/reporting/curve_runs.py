@@ -1,0 +1,182 @@
+"""Runs that go into learning curves: finding them, and their metrics by step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from se3t.errors import UserError, did_you_mean
+from se3t.reporting import classification, nbody, properties
+from se3t.reporting.labels import spell
+from se3t.reporting.records import Fields, RunRecord, find_results, finished
+
+EXPERIMENTS = ("nbody", "qm9", "scanobjectnn")
+METRICS = "metrics.jsonl"
+
+_COSTS = ("step", "epoch", "seconds", "steps_per_second", "peak_memory_bytes")
+_EXPECTED = "expected the folder of a finished run, such as runs/nbody/tfn/0-1a2b3c4d"
+Series = dict[int, float]
+"""Values by step, ascending."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run with what it measured while it was trained.
+
+    Attributes:
+        record: what tables see of it; where its test objects were turned afterwards is left out.
+        best_step: of the weights that validation chose; None where a record does not tell.
+        unit: of the metric; "" where a record does not tell.
+        valid: the metric on validation.
+        train: the same on training batches; nothing for metrics other than the loss.
+    """
+
+    record: RunRecord
+    best_step: int | None
+    unit: str
+    valid: Series
+    train: Series
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return Path(self.record.origin).parent
+
+
+def find_curve_runs(
+    paths: Sequence[Path], metric: str, experiment: str | None = None, preset: str | None = None
+) -> list[Run]:
+    """Finished runs of one experiment.
+
+    Args:
+        paths: folders of runs, or folders above some.
+        metric: to read.
+        experiment: runs of others are passed over; None: there must be one only.
+        preset: runs of other budgets are passed over; None: all.
+
+    Raises:
+        UserError: nothing is there, a folder is none of a run, runs are of several experiments, or no run has the
+            metric.
+    """
+    found = _finished(paths, experiment)
+    kinds = sorted({_experiment(fields) for fields in found})
+    if len(kinds) > 1:
+        raise UserError(
+            f"{_names(paths)}: runs of several experiments, {', '.join(kinds)}; choose one: --experiment {kinds[0]}"
+        )
+    if preset is not None:
+        presets = sorted({spell(fields.content.get("preset")) for fields in found})
+        found = [fields for fields in found if fields.content.get("preset") == preset]
+        if not found:
+            raise UserError(f"--preset {preset}: no finished run of it there; {did_you_mean(preset, presets)}")
+    lines = [_read(Path(fields.origin).parent / METRICS) for fields in found]
+    known = {name for own in lines for name in _metrics(own)}
+    if metric not in known:
+        raise UserError(f"--metric {metric}: no validation has it; {did_you_mean(metric, known)}")
+    runs = [_run(fields, own, metric) for fields, own in zip(found, lines, strict=True)]
+    return _unturned(runs)
+
+
+def _finished(paths: Sequence[Path], experiment: str | None) -> list[Fields]:
+    found: dict[str, Fields] = {}
+    for path in paths:
+        is_run = (path / "result.json").is_file()
+        if is_run and not finished([path / "result.json"]):
+            raise UserError(f"{path}: the run is not finished; {_EXPECTED}")
+        own = finished([path / "result.json"] if is_run else find_results(path))
+        kept = [fields for fields in own if experiment is None or _experiment(fields) == experiment]
+        if is_run and not kept:
+            raise UserError(f"{path}: is a run of experiment {_experiment(own[0])}, expected one of {experiment}")
+        found |= {fields.origin: fields for fields in kept}
+    if not found:
+        of = f" of experiment {experiment}" if experiment else ""
+        make = f"se3t train experiment={experiment or EXPERIMENTS[0]}"
+        raise UserError(f"{_names(paths)}: no finished run{of} there; {_EXPECTED}, make one: {make}")
+    return list(found.values())
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
+
+
+def _experiment(fields: Fields) -> str:
+    """The experiment of a run; own molecules are trained like QM9."""
+    name = fields.text("experiment")
+    if name not in _PARSERS:
+        raise UserError(f"{fields.origin}: is of experiment {name!r}, which has no curves; leave it out")
+    return "qm9" if name == "molecules" else name
+
+
+_PARSERS: Mapping[str, Callable[[Fields], RunRecord]] = {
+    "nbody": nbody.parse_record,
+    "scanobjectnn": classification.parse_record,
+    "qm9": properties.parse_record,
+    "molecules": properties.parse_record,
+}
+
+
+def _read(path: Path) -> list[Mapping[str, Any]]:
+    """All complete lines: a process that was killed may have left half a line behind."""
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); leave that run out, or run it again") from error
+    lines: list[Mapping[str, Any]] = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text or "{}")
+        except ValueError as error:
+            raise UserError(f"{path}: line {number} is not valid JSON ({error}); run that training again") from error
+        if not isinstance(line, dict) or (line and not isinstance(line.get("step"), int)):
+            raise UserError(f"{path}: line {number} is no measurement with a 'step'; run that training again")
+        lines += [line] if line else []
+    return lines
+
+
+def _metrics(lines: Sequence[Mapping[str, Any]]) -> set[str]:
+    names = {name for line in lines if line.get("kind") == "valid" for name, value in line.items() if _is_number(value)}
+    return names - {*_COSTS}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _series(lines: Sequence[Mapping[str, Any]], kind: str, metric: str) -> Series:
+    """Without values that were not finite, which a record holds as null."""
+    chosen = [line for line in lines if line.get("kind") == kind and _is_number(line.get(metric))]
+    return dict(sorted((int(line["step"]), float(line[metric])) for line in chosen))
+
+
+def _run(fields: Fields, lines: Sequence[Mapping[str, Any]], metric: str) -> Run:
+    valid = _series(lines, "valid", metric)
+    if not valid:
+        raise UserError(f"{Path(fields.origin).with_name(METRICS)}: no validation has {metric}; leave that run out")
+    best, units = fields.content.get("best_step"), fields.content.get("units")
+    unit = units.get(metric) if isinstance(units, Mapping) else None
+    return Run(
+        record=_PARSERS[fields.text("experiment")](fields),
+        best_step=best if _is_number(best) else None,
+        unit=unit if isinstance(unit, str) else "",
+        valid=valid,
+        train=_series(lines, "train", metric),
+    )
+
+
+def _unturned(runs: Sequence[Run]) -> list[Run]:
+    """How test objects were turned says nothing about a training: of runs that differ by that alone one is left."""
+    kept, rotations = [], dict[str, float]()
+    for run in runs:
+        record = run.record
+        if not isinstance(record, classification.ClassificationRecord):
+            kept.append(run)
+            continue
+        data = record.data._replace(rotation=0.0)
+        key = json.dumps([data, record.seed, record.settings], sort_keys=True, default=str)
+        if record.data.rotation == rotations.setdefault(key, record.data.rotation):
+            kept.append(replace(run, record=replace(record, data=data)))
+    return kept

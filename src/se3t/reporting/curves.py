@@ -1,0 +1,327 @@
+"""Learning curves: a metric on validation against training steps. Matplotlib is imported when they are drawn."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from se3t.errors import UserError
+from se3t.reporting import table1, table2, table3
+from se3t.reporting.ablations import ABLATIONS
+from se3t.reporting.classification import ClassificationRecord
+from se3t.reporting.curve_runs import Run, Series
+from se3t.reporting.labels import labels
+from se3t.reporting.layout import is_reduced
+from se3t.reporting.nbody import NBodyRecord
+from se3t.reporting.properties import PropertyRecord
+from se3t.reporting.published import TABLES, load_published, system_name
+from se3t.reporting.records import RunRecord, group_by_settings
+from se3t.reporting.spelling import span
+from se3t.reporting.style import COLOURS, DASHES, MARKERS, SMALL, WIDTH, blank_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_PANELS, MAX_LINES = 4, 16
+_LETTERS = 50  # of a line of a title
+_LONG = 24  # letters, from which on two labels of the legend are too wide for the figure
+_HEIGHT, _LINE = 2.0, 0.14  # inches
+_MARKED = 6  # markers on a line, about
+_DECADES = 0.7  # of a metric, from which on its axis is logarithmic
+_CHOSEN = "chosen weights"
+_UNTRAINED = {"color": "0.3", "linestyle": (0, (4, 2))}
+_SHARES = ("accuracy",)  # names of metrics from 0 to 1
+
+
+@dataclass(frozen=True)
+class Line:
+    """One system in one setting, the mean over its seeds.
+
+    Attributes:
+        label: its name in the legend.
+        system: model, ablation, and whether heights are part of its input.
+        seeds: how many.
+        mean: of the metric on validation.
+        spread: its standard deviation over the seeds; nothing for one seed.
+        train: the mean of the loss on training batches; nothing for other metrics.
+        best: step and metric of the weights that validation chose, for each seed that tells.
+        is_trained: whether there was anything to train.
+    """
+
+    label: str
+    system: tuple[str, str, bool]
+    seeds: int
+    mean: Series
+    spread: Series
+    train: Series
+    best: tuple[tuple[int, float], ...]
+    is_trained: bool
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The lines of one data set; of molecules, of one property of them."""
+
+    data: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What the figure shows: metric and unit, the budget in lines of words, and the panels."""
+
+    metric: str
+    unit: str
+    budget: tuple[str, ...]
+    panels: tuple[Panel, ...]
+
+
+def learning_curves(runs: Sequence[Run], metric: str) -> Curves:
+    """Lines from runs of one experiment; runs on different data or with different settings never share one.
+
+    Args:
+        runs: see :func:`se3t.reporting.curve_runs.find_curve_runs`.
+        metric: that they were read for.
+
+    Raises:
+        UserError: more lines or data sets than fit, a run that is there twice, or seeds without a common step.
+    """
+    by_data: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        by_data.setdefault((run.record.data, *_part(run.record)), []).append(run)
+    groups = [by_data[key] for key in sorted(by_data, key=str)]
+    panels = tuple(Panel(_data_in_words(group[0].record), tuple(_lines(group))) for group in groups)
+    count = len(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+    if len(panels) > MAX_PANELS or count > MAX_LINES:
+        raise UserError(
+            f"{count} lines on {len(panels)} data sets are more than a figure holds ({MAX_LINES} on {MAX_PANELS}); "
+            "give the folders of some, or --preset"
+        )
+    units = {run.unit for run in runs}
+    return Curves(metric, units.pop() if len(units) == 1 else "", _budget([run.record for run in runs]), panels)
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+
+def _part(record: RunRecord) -> tuple[str, ...]:
+    """What beside the data decides what a loss means."""
+    return (record.target,) if isinstance(record, PropertyRecord) else ()
+
+
+def _lines(runs: Sequence[Run]) -> Iterable[Line]:
+    """The lines of one panel, in the order of the paper's tables."""
+    own = {run.record.origin: run for run in runs}
+    systems: dict[tuple[str, str, bool], list[RunRecord]] = {}
+    for run in runs:
+        systems.setdefault(_system(run.record), []).append(run.record)
+    for system in sorted(systems, key=_place):
+        groups = group_by_settings(systems[system])
+        for group, words in zip(groups, _apart(groups), strict=True):
+            remark = "" if any(record.parameters for record in group) else "not trained"
+            label = ", ".join(filter(None, (_name(system), words, remark)))
+            yield _line(label, system, [own[record.origin] for record in group])
+
+
+def _system(record: RunRecord) -> tuple[str, str, bool]:
+    return record.model, record.ablation, isinstance(record, ClassificationRecord) and record.height
+
+
+def _name(system: tuple[str, str, bool]) -> str:
+    model, ablation, height = system
+    without = "" if ablation == "none" else ABLATIONS.get(ablation, (ablation,))[0].lower()
+    return ", ".join(filter(None, (system_name(model, height), without)))
+
+
+def _order() -> list[str]:
+    """Models as in the paper's tables, one after the other."""
+    entries = [entry for table in TABLES for entry in load_published(table).models.values()]
+    return list(dict.fromkeys(str(entry.model) for entry in entries if entry.model is not None))
+
+
+def _place(system: tuple[str, str, bool]) -> tuple[Any, ...]:
+    order, (model, ablation, height) = _order(), system
+    return (order.index(model) if model in order else len(order), model, ablation != "none", ablation, height)
+
+
+def _apart(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
+    """What tells the lines of one system apart; their steps and batch, which tables have a column for, at last."""
+    always = ("task.augmentation",) if any(_is_augmented(run) for group in groups for run in group) else ()
+    found = labels(groups, always)
+    for tell in (_steps_of, lambda run: f"batch {run.batch_size}"):
+        counts = Counter(found)
+        words = [tell(group[0]) if counts[text] > 1 else "" for text, group in zip(found, groups, strict=True)]
+        found = [", ".join(filter(None, both)) for both in zip(found, words, strict=True)]
+    return found
+
+
+def _steps_of(run: RunRecord) -> str:
+    return f"{run.max_steps:,} steps"
+
+
+def _is_augmented(run: RunRecord) -> bool:
+    return isinstance(run, ClassificationRecord) and run.augmentation != "none"
+
+
+def _line(label: str, system: tuple[str, str, bool], runs: Sequence[Run]) -> Line:
+    common = _common([run.valid for run in runs])
+    if not common:
+        raise UserError(f"{runs[0].folder}: has no validated step in common with {runs[-1].folder}; draw them apart")
+    several = len(runs) > 1
+    return Line(
+        label=label,
+        system=system,
+        seeds=len(runs),
+        mean={step: statistics.fmean(run.valid[step] for run in runs) for step in common},
+        spread={step: statistics.stdev(run.valid[step] for run in runs) for step in common} if several else {},
+        train={
+            step: statistics.fmean(run.train[step] for run in runs) for step in _common([run.train for run in runs])
+        },
+        best=tuple((run.best_step, run.valid[run.best_step]) for run in runs if run.best_step in run.valid),
+        is_trained=any(run.record.parameters for run in runs),
+    )
+
+
+def _common(series: Sequence[Series]) -> list[int]:
+    """Steps that every seed has: a mean is over the same seeds everywhere."""
+    return sorted(set.intersection(*map(set, series)))
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _data_in_words(record: RunRecord) -> str:
+    if isinstance(record, NBodyRecord):
+        return f"simulated N-body data, {table1.data_name(record.data, record.overridden)}"
+    if isinstance(record, ClassificationRecord):
+        return table2.data_name(record.data)
+    assert isinstance(record, PropertyRecord)
+    return f"{record.column.label}, {table3.data_name(record.data)}"
+
+
+def _budget(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """How the training compares with that of the paper."""
+    table = next((name for name in TABLES if load_published(name).experiment == records[0].experiment), None)
+    trained = [record for record in records if record.parameters]
+    if table is None or not trained:
+        return ()
+    published = load_published(table)
+    if not any(is_reduced([record], published.samples) for record in trained):
+        return ("full budget",)
+    steps, batches = (span(getattr(run, name) for run in trained) for name in ("steps_done", "batch_size"))
+    return (f"reduced budget: {steps} steps of batch {batches}", f"(paper: {published.budget})")
+
+
+# --- the picture ------------------------------------------------------------------------------------------------------
+
+
+def draw_curves(curves: Curves) -> Figure:
+    """A panel for each data set: means on validation with a band of one standard deviation, training losses thin."""
+    lines = [line for panel in curves.panels for line in panel.lines]
+    styles, title = _styles(lines), _title(curves)
+    columns = 1 if max(map(len, styles)) > _LONG else 2
+    rows = math.ceil((len(styles) + 1) / columns) + title.count("\n")
+    figure = blank_figure(WIDTH, 0.5 + _HEIGHT * len(curves.panels) + _LINE * rows)
+    figure.suptitle(title, fontsize=SMALL)
+    axes = figure.subplots(len(curves.panels), 1, squeeze=False)[:, 0]
+    handles: dict[str, Any] = {}
+    for axis, panel in zip(axes, curves.panels, strict=True):
+        _draw_panel(axis, panel, curves, styles)
+        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    axes[-1].set_xlabel("training steps", fontsize=SMALL)
+    handles = {label: handles[label] for label in (*styles, _CHOSEN) if label in handles}
+    options: dict[str, Any] = {"ncols": columns, "fontsize": SMALL, "frameon": False}
+    figure.legend(handles.values(), handles, loc="outside lower center", **options)
+    return figure
+
+
+def _title(curves: Curves) -> str:
+    counts = sorted({line.seeds for panel in curves.panels for line in panel.lines})
+    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    seeds = "one seed" if counts == [1] else f"mean of {many} seeds ± standard deviation"
+    thin = "; thin: on training batches" if any(line.train for panel in curves.panels for line in panel.lines) else ""
+    return "\n".join([f"{curves.metric} on validation{thin}", seeds, *curves.budget])
+
+
+def _styles(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
+    """By label: a colour for each model, dashes for its lines, a marker for each line."""
+    known = _order()
+    models = sorted({line.system[0] for line in lines if line.is_trained})
+    models.sort(key=lambda name: known.index(name) if name in known else len(known))
+    styles: dict[str, dict[str, Any]] = {}
+    counts: Counter[str] = Counter()
+    for number, line in enumerate({line.label: line for line in lines}.values()):
+        if not line.is_trained:
+            styles[line.label] = {}
+            continue
+        model = line.system[0]
+        styles[line.label] = {
+            "color": COLOURS[models.index(model) % len(COLOURS)],
+            "linestyle": DASHES[counts[model] % len(DASHES)],
+            "marker": MARKERS[number % len(MARKERS)],
+        }
+        counts[model] += 1
+    return styles
+
+
+def _draw_panel(axis: Any, panel: Panel, curves: Curves, styles: Mapping[str, dict[str, Any]]) -> None:
+    for line in panel.lines:
+        _draw_line(axis, line, styles[line.label])
+    axis.set_title("\n".join(textwrap.wrap(panel.data, _LETTERS)), fontsize=SMALL)
+    unit = f"\n{curves.unit}" if curves.unit not in ("", "1") else ""
+    axis.set_ylabel(f"{curves.metric}{unit}", fontsize=SMALL)
+    axis.tick_params(labelsize=SMALL)
+    if _is_logarithmic(curves.metric, panel):
+        _logarithmic(axis)
+    axis.set_xlim(left=0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(linewidth=0.4, alpha=0.6)
+    axis.set_axisbelow(True)
+
+
+def _draw_line(axis: Any, line: Line, style: Mapping[str, Any]) -> None:
+    if not line.is_trained:
+        axis.axhline(statistics.fmean(line.mean.values()), label=line.label, linewidth=1, **_UNTRAINED)
+        return
+    if line.train:
+        axis.plot(*_pairs(line.train), color=style["color"], linewidth=0.4, alpha=0.55, zorder=1)
+    steps, means = _pairs(line.mean)
+    every = max(1, len(steps) // _MARKED)
+    axis.plot(steps, means, label=line.label, linewidth=1.1, markersize=3, markevery=every, zorder=3, **style)
+    if line.spread:
+        low = [mean - line.spread[step] for step, mean in line.mean.items()]
+        high = [mean + line.spread[step] for step, mean in line.mean.items()]
+        axis.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
+    if line.best:
+        star = {"marker": "*", "markersize": 7, "markeredgecolor": "black", "markeredgewidth": 0.5}
+        axis.plot(*zip(*line.best, strict=True), color=style["color"], linestyle="none", zorder=4, **star)
+        axis.plot([], [], color="white", linestyle="none", label=_CHOSEN, **star)
+
+
+def _pairs(series: Series) -> tuple[list[int], list[float]]:
+    return list(series), list(series.values())
+
+
+def _is_logarithmic(metric: str, panel: Panel) -> bool:
+    values = [value for line in panel.lines for series in (line.mean, line.train) for value in series.values()]
+    if any(word in metric for word in _SHARES) or min(values) <= 0:
+        return False
+    return math.log10(max(values) / min(values)) > _DECADES
+
+
+def _logarithmic(axis: Any) -> None:
+    """Numbers as they are where an axis has hardly a power of ten to show."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    if low > 1e-4 and math.log10(high / low) < 2.5:
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axis.tick_params(which="both", labelsize=SMALL)

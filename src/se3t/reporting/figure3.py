@@ -1,0 +1,388 @@
+"""Figure 3: one N-body trajectory as models predict it, and the same with its input rotated.
+
+Matplotlib is imported when it is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se3t.errors import UserError
+from se3t.reporting.labels import spell
+from se3t.reporting.published import Estimate, load_published
+from se3t.reporting.records import Fields, read_json
+from se3t.reporting.spelling import error, number, span
+from se3t.reporting.style import COLOURS, SMALL, WIDTH, blank_figure, save_animation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KIND = "figure3"
+Point = Sequence[float]
+
+_MARGIN = 1.1
+_ROW, _LINE = 1.85, 0.12  # inches
+_LETTERS = 60  # of a line of the title
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    "input": {"marker": "o", "markersize": 5.5, "markerfacecolor": "white"},
+    "truth": {"marker": "x", "markersize": 4.5, "markeredgewidth": 1.3},
+    "prediction": {"marker": "D", "markersize": 3, "alpha": 0.9},
+}
+_IDEAL = {"linestyle": "--", "linewidth": 0.7, "zorder": 1}
+_DOT = {"linestyle": "none", "marker": ".", "markersize": 2.6, "zorder": 2}
+_GIF_WIDTH, _GIF_HEIGHT, _GIF_DPI, _GIF_PER_SECOND = 2.5, 3.5, 110, 8
+
+
+# --- its data ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one model predicts.
+
+    Attributes:
+        label: its name in the figure.
+        mse_x: of this trajectory.
+        equivariance_error_x: of the run, on all test trajectories.
+        steps: of its training.
+        batch_size: of its training.
+        positions: ``[angle][particle][3]``, for the input turned by each angle.
+    """
+
+    label: str
+    mse_x: float
+    equivariance_error_x: float
+    steps: int
+    batch_size: int
+    positions: Sequence[Sequence[Point]]
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """What Figure 3 shows; lengths in units of the simulation.
+
+    Attributes:
+        data: in words.
+        horizon: time from input to truth.
+        sample: in words: which test trajectory, and why.
+        axis: of the rotations, of length 1.
+        angles: degrees.
+        charges: ``[particle]``.
+        positions: ``[particle][3]``, the input.
+        target: ``[particle][3]``, the truth.
+        models: in their order.
+    """
+
+    data: str
+    horizon: float
+    sample: str
+    axis: Point
+    angles: Sequence[float]
+    charges: Sequence[float]
+    positions: Sequence[Point]
+    target: Sequence[Point]
+    models: tuple[Prediction, ...]
+
+    def flat(self, point: Sequence[float], angle: float = 0.0) -> tuple[float, float]:
+        """A point turned by some degrees about the axis, as seen along it."""
+        x, y = (_dot(point, side) for side in _sides(self.axis))
+        cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        return cosine * x - sine * y, sine * x + cosine * y
+
+    def deviation(self, model: Prediction) -> float:
+        """The largest distance of a prediction from where a perfectly equivariant model would have it: at the
+        prediction for the input as it is, turned by the same angle.
+        """
+        return max(
+            math.dist(self._turned(first, angle), self._turned(found, 0.0))
+            for angle, positions in zip(self.angles, model.positions, strict=True)
+            for first, found in zip(model.positions[0], positions, strict=True)
+        )
+
+    def _turned(self, point: Point, angle: float) -> tuple[float, float, float]:
+        return (*self.flat(point, angle), _dot(point, self.axis))
+
+
+def _dot(left: Point, right: Point) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
+def _sides(axis: Point) -> tuple[Point, Point]:
+    """Two directions that make a right-handed system with the axis: x and y for the axis z."""
+    start = (1.0, 0.0, 0.0) if abs(axis[0]) < 0.9 else (0.0, 1.0, 0.0)
+    along = _dot(start, axis)
+    across = [value - along * part for value, part in zip(start, axis, strict=True)]
+    across = [value / math.hypot(*across) for value in across]
+    (a, b, c), (x, y, z) = axis, across
+    return across, (b * z - c * y, c * x - a * z, a * y - b * x)
+
+
+def load_trajectories(path: Path) -> Trajectories:
+    """Read what ``se3t.training.trajectories`` wrote.
+
+    Raises:
+        UserError: naming file and field, when the file cannot be read, is another one, or is damaged.
+    """
+    fields = Fields(read_json(path, "what se3t figure 3 wrote beside its pictures"), str(path))
+    kind = fields.content.get("kind")
+    if kind != KIND:
+        raise UserError(f"{path}: field 'kind' is {kind!r}, expected {KIND!r}: what se3t figure 3 wrote")
+    charges, angles = (_array(fields, name, None) for name in ("charges", "angles"))
+    axis = _array(fields, "axis", 3)
+    if not any(axis) or angles[0] != 0:
+        raise UserError(f"{path}: expected an 'axis' that is not zero, and 'angles' that begin with 0")
+    models = fields.content.get("models")
+    if not isinstance(models, list) or not models:
+        raise UserError(f"{path}: field 'models' should be a list that is not empty, got {models!r}")
+    return Trajectories(
+        data=_data_in_words(fields),
+        horizon=fields.number("data.horizon"),
+        sample=_sample_in_words(fields),
+        axis=tuple(value / math.hypot(*axis) for value in axis),
+        angles=angles,
+        charges=charges,
+        positions=_array(fields, "positions", len(charges), 3),
+        target=_array(fields, "target", len(charges), 3),
+        models=tuple(_model(fields, f"models.{index}", len(angles), len(charges)) for index in range(len(models))),
+    )
+
+
+def _model(fields: Fields, name: str, angles: int, particles: int) -> Prediction:
+    return Prediction(
+        label=fields.text(f"{name}.label"),
+        mse_x=fields.number(f"{name}.mse_x"),
+        equivariance_error_x=fields.number(f"{name}.equivariance_error_x"),
+        steps=fields.integer(f"{name}.steps_done"),
+        batch_size=fields.integer(f"{name}.batch_size"),
+        positions=_array(fields, f"{name}.predictions", angles, particles, 3),
+    )
+
+
+def _array(fields: Fields, name: str, *shape: int | None) -> Any:
+    """Nested lists of finite numbers of some shape; None: any length but 0."""
+    value: Any = fields.content
+    for key in name.split("."):
+        value = value[int(key)] if isinstance(value, list) else value.get(key) if isinstance(value, Mapping) else None
+    return _checked(fields, name, value, shape)
+
+
+def _checked(fields: Fields, name: str, value: Any, shape: Sequence[int | None]) -> Any:
+    if not shape:
+        return fields.number(name)
+    length = shape[0]
+    if not isinstance(value, list) or not value or (length is not None and len(value) != length):
+        told = f"{len(value)}" if isinstance(value, list) else repr(value)
+        wanted = "some" if length is None else f"{length}"
+        raise UserError(f"{fields.origin}: field {name!r} should be a list of {wanted}, got {told}; draw it anew")
+    return [_checked(fields, f"{name}.{index}", part, shape[1:]) for index, part in enumerate(value)]
+
+
+def _data_in_words(fields: Fields) -> str:
+    changed = fields.mapping("data").get("overridden") or {}
+    words = [f"{name}={spell(value)}" for name, value in changed.items()]
+    changes = f" ({', '.join(words)})" if words else ""
+    return f"simulated N-body data, preset {fields.text('data.preset')}{changes}"
+
+
+def _sample_in_words(fields: Fields) -> str:
+    count, rule = fields.content.get("num_samples"), fields.content.get("sample_rule")
+    of = f" of {count:,}" if isinstance(count, int) else ""
+    return f"test trajectory {fields.integer('sample')}{of}" + (f": {rule}" if isinstance(rule, str) else "")
+
+
+# --- its picture ------------------------------------------------------------------------------------------------------
+
+
+def draw_figure3(found: Trajectories) -> Figure:
+    """For each model the trajectory and its prediction, and the predictions for all rotations of the input."""
+    title = _title(found)
+    columns = min(2, len(found.models))
+    rows = 2 * math.ceil(len(found.models) / 2) if columns == 2 else 1
+    figure = blank_figure(WIDTH, _ROW * rows + _LINE * title.count("\n") + 0.8)
+    figure.suptitle(title, fontsize=SMALL)
+    grid = figure.subplots(rows, 2, squeeze=False)
+    for place, model in enumerate(found.models):
+        row, column = 2 * (place // 2), place % 2
+        pair = (grid[row][column], grid[row + 1][column]) if columns == 2 else grid[0]
+        _draw_trajectory(pair[0], found, model)
+        _draw_rotations(pair[1], found, model)
+    for axis in [grid[row][1] for row in range(rows)][-2:] if columns == 2 and len(found.models) % 2 else ():
+        axis.remove()
+    _legend(figure, found.horizon)
+    return figure
+
+
+def _title(found: Trajectories) -> str:
+    lines = [f"Figure 3 on {found.data}", found.sample, *_budget(found)]
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, _LETTERS))
+
+
+def _budget(found: Trajectories) -> list[str]:
+    """That the paper trained for longer, where it did."""
+    published = load_published("table1")
+    full = published.max_steps * published.batch_size
+    trained = [model for model in found.models if model.steps]
+    if all(model.steps * model.batch_size >= full for model in trained):
+        return []
+    steps = span(model.steps for model in trained)
+    return [f"reduced budget: {steps} of the paper's {published.max_steps:,} training steps"]
+
+
+def _draw_trajectory(axis: Any, found: Trajectories, model: Prediction) -> None:
+    axis.set_title(f"{model.label}\nMSE x {number(Estimate(model.mse_x))}", fontsize=SMALL)
+    for place, colour in enumerate(_colours(found)):
+        start, truth = found.flat(found.positions[place]), found.flat(found.target[place])
+        predicted = found.flat(model.positions[0][place])
+        axis.plot(*zip(start, truth, strict=True), color=colour, linewidth=0.8, zorder=1)
+        axis.plot(*zip(truth, predicted, strict=True), color=colour, linewidth=0.8, linestyle=":", zorder=1)
+        for kind, point in (("input", start), ("truth", truth), ("prediction", predicted)):
+            _mark(axis, kind, point, colour)
+        _mark_charge(axis, start, found.charges[place], colour)
+    _frame(axis, *_region(found))
+
+
+def _draw_rotations(axis: Any, found: Trajectories, model: Prediction) -> None:
+    axis.set_title(f"input turned in steps of {found.angles[1]:g}°\n{_off(found, model)}", fontsize=SMALL)
+    for place, colour in enumerate(_colours(found)):
+        _draw_circle(axis, found, model, place, colour)
+        points = [found.flat(positions[place]) for positions in model.positions]
+        axis.plot(*zip(*points, strict=True), color=colour, **_DOT)
+        _mark(axis, "prediction", points[0], colour)
+    _frame(axis, (0.0, 0.0), _extent(found))
+
+
+def _off(found: Trajectories, model: Prediction) -> str:
+    return f"at most {error(Estimate(found.deviation(model)))} off the circle"
+
+
+def _draw_circle(axis: Any, found: Trajectories, model: Prediction, place: int, colour: str) -> None:
+    """Where a perfectly equivariant model would have its predictions of one particle."""
+    points = [found.flat(model.positions[0][place], float(angle)) for angle in range(0, 361, 3)]
+    axis.plot(*zip(*points, strict=True), color=colour, **_IDEAL)
+
+
+def _mark(axis: Any, kind: str, point: Sequence[float], colour: str) -> Any:
+    (artist,) = axis.plot(*([value] for value in point), color=colour, linestyle="none", zorder=3, **_KINDS[kind])
+    return artist
+
+
+def _mark_charge(axis: Any, point: Sequence[float], charge: float, colour: str) -> Any:
+    """The sign inside the circle of the input."""
+    sign = {"marker": "+" if charge > 0 else "_", "markersize": 3, "markeredgewidth": 0.8}
+    (artist,) = axis.plot(*([value] for value in point), color=colour, linestyle="none", zorder=4, **sign)
+    return artist
+
+
+def _colours(found: Trajectories) -> list[str]:
+    return [COLOURS[place % len(COLOURS)] for place in range(len(found.charges))]
+
+
+def _region(found: Trajectories) -> tuple[tuple[float, float], float]:
+    """Centre and half width of the square with everything that is not turned, the same for all models."""
+    flat = [*found.positions, *found.target, *(point for model in found.models for point in model.positions[0])]
+    sides = list(zip(*map(found.flat, flat), strict=True))
+    centre = [(min(side) + max(side)) / 2 for side in sides]
+    return (centre[0], centre[1]), _MARGIN * max((max(side) - min(side)) / 2 for side in sides)
+
+
+def _extent(found: Trajectories) -> float:
+    """How far from the axis anything lies, whatever the angle."""
+    points = [*found.positions, *found.target, *(p for model in found.models for turn in model.positions for p in turn)]
+    return _MARGIN * max(math.hypot(*found.flat(point)) for point in points)
+
+
+def _frame(axis: Any, centre: tuple[float, float], half: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for side, middle in zip("xy", centre, strict=True):
+        axis.set(**{f"{side}lim": (middle - half, middle + half)})
+        getattr(axis, f"{side}axis").set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.set_aspect("equal")
+    axis.tick_params(labelsize=SMALL, pad=2, length=2)
+    axis.grid(linewidth=0.3, alpha=0.5)
+    axis.set_axisbelow(True)
+
+
+def _legend(figure: Figure, horizon: float) -> None:
+    from matplotlib.lines import Line2D
+
+    times = {"input": "input, t = 0", "truth": f"truth, t = {horizon:g}", "prediction": f"prediction, t = {horizon:g}"}
+    handles: list[Any] = [
+        Line2D([], [], color="0.2", linestyle="none", label=times[name], **style) for name, style in _KINDS.items()
+    ]
+    handles.append(Line2D([], [], color="0.2", linestyle="--", linewidth=0.7, label="perfectly equivariant"))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=2,
+        fontsize=SMALL,
+        frameon=False,
+        handlelength=1.6,
+    )
+
+
+# --- its animation ----------------------------------------------------------------------------------------------------
+
+
+def animate_figure3(found: Trajectories, path: Path) -> Path:
+    """The input turned once about the axis, with the truth and what each model predicts, as GIF.
+
+    Args:
+        found: the numbers.
+        path: the file.
+
+    Returns:
+        ``path``.
+    """
+    columns = min(3, len(found.models))
+    rows = math.ceil(len(found.models) / columns)
+    figure = blank_figure(max(WIDTH, _GIF_WIDTH * columns), _GIF_HEIGHT * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    title = figure.suptitle(_frame_title(found, -1), fontsize=SMALL)
+    moving = []
+    for axis, model in zip(grid.flat, found.models, strict=False):
+        axis.set_title(f"{model.label}\n{_off(found, model)}", fontsize=SMALL)
+        _frame(axis, (0.0, 0.0), _extent(found))
+        moving.append((model, _moving_parts(axis, found, model)))
+    for axis in grid.flat[len(found.models) :]:
+        axis.remove()
+    _legend(figure, found.horizon)
+
+    def show(frame: int) -> None:
+        title.set_text(_frame_title(found, frame))
+        for model, parts in moving:
+            for place, artists in enumerate(parts):
+                _move(artists, found, model, place, frame)
+
+    artists = [title, *(artist for _, parts in moving for part in parts for artist in part.values())]
+    return save_animation(figure, path, artists, len(found.angles), show, dpi=_GIF_DPI, per_second=_GIF_PER_SECOND)
+
+
+def _frame_title(found: Trajectories, frame: int) -> str:
+    return "\n".join([found.data, *_budget(found), f"input turned by {found.angles[frame]:g}°"])
+
+
+def _moving_parts(axis: Any, found: Trajectories, model: Prediction) -> list[dict[str, Any]]:
+    """By particle what :func:`_move` moves; the circles stay."""
+    parts = []
+    for place, colour in enumerate(_colours(found)):
+        _draw_circle(axis, found, model, place, colour)
+        origin = (0.0, 0.0)
+        artists = {kind: _mark(axis, kind, origin, colour) for kind in _KINDS}
+        artists["charge"] = _mark_charge(axis, origin, found.charges[place], colour)
+        (artists["trail"],) = axis.plot([], [], color=colour, **_DOT)
+        parts.append(artists)
+    return parts
+
+
+def _move(artists: Mapping[str, Any], found: Trajectories, model: Prediction, place: int, frame: int) -> None:
+    start, truth = (found.flat(points[place], found.angles[frame]) for points in (found.positions, found.target))
+    trail = [found.flat(positions[place]) for positions in model.positions[: frame + 1]]
+    for kind, point in (("input", start), ("charge", start), ("truth", truth), ("prediction", trail[-1])):
+        artists[kind].set_data(*([value] for value in point))
+    artists["trail"].set_data(*zip(*trail, strict=True))

@@ -1,0 +1,31 @@
+"""Folders of runs that a figure is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from se3t.errors import UserError
+from se3t.reporting.records import Fields, finished
+
+
+def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
+    """The result of a finished run.
+
+    Args:
+        folder: of the run.
+        experiment: that it must be of.
+        expected: what to do about a folder that is none of a finished run, for errors.
+
+    Raises:
+        UserError: there is no such result, or it is one of another experiment.
+    """
+    path = folder / "result.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no result.json in it; {expected}")
+    runs = finished([path])
+    if not runs:
+        raise UserError(f"{path}: the run is not finished; {expected}")
+    found = runs[0].text("experiment")
+    if found != experiment:
+        raise UserError(f"{folder}: is a run of experiment {found}, expected one of {experiment}")
+    return runs[0]

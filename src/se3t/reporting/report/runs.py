@@ -1,0 +1,268 @@
+"""All runs below some folders, finished or not, as the page lists them. What is damaged is told, and stops nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from se3t.reporting.published import printed_names
+
+RESULT, CONFIG, PROVENANCE, METRICS, LOCK = (
+    "result.json",
+    "config.yaml",
+    "provenance.json",
+    "metrics.jsonl",
+    ".lock",
+)
+FINISHED, RUNNING, INTERRUPTED, DAMAGED = "finished", "running", "interrupted", "damaged"
+STATES = (FINISHED, RUNNING, INTERRUPTED, DAMAGED)
+ERROR = "equivariance_error"
+
+_HEADLINES: dict[str, dict[str, tuple[str, float]]] = {
+    "nbody": {"mse_x": ("MSE x", 1), "mse_v": ("MSE v", 1)},
+    "scanobjectnn": {"accuracy": ("accuracy, %", 100)},
+    "qm9": {"mae": ("MAE", 1)},
+    "molecules": {"mae": ("MAE", 1)},
+}
+"""By experiment the metrics that a run is judged by: what they are called, and what they are multiplied by."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        state: one of ``STATES``.
+        problem: what is wrong with a damaged one.
+        steps: done, and asked for; None where unknown.
+        seconds: of training and validation.
+        split: what ``metrics`` were measured on; "valid" as long as test has not been measured.
+        metrics: of the weights that validation chose; of an unfinished run the last ones there are.
+        config: all its settings.
+        data: what the record says about the data.
+        sessions: where each part of the training comes from; a run that was continued has several.
+    """
+
+    folder: Path
+    state: str
+    problem: str = ""
+    experiment: str = ""
+    model: str = ""
+    preset: str | None = None
+    seed: int | None = None
+    steps: tuple[int | None, int | None] = (None, None)
+    parameters: int | None = None
+    seconds: float | None = None
+    split: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    valid: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    sessions: Sequence[Mapping[str, Any]] = ()
+    command: str = ""
+
+    @property
+    def height(self) -> bool:
+        """Whether heights are part of the input ("+z")."""
+        return _mapping(self.config.get("task")).get("height") is True
+
+    @property
+    def system(self) -> str:
+        """What the paper calls the model, with what changes it."""
+        ablation = _mapping(self.config.get("model")).get("ablation", "none")
+        name = printed_names().get(self.model, self.model) + (" +z" if self.height else "")
+        return name if ablation in ("none", None) else f"{name}, without {ablation}"
+
+    @property
+    def what(self) -> str:
+        """The experiment, with the property that is learned where there are several."""
+        target = _mapping(self.config.get("task")).get("target")
+        return f"{self.experiment} {target}" if isinstance(target, str) else self.experiment
+
+    @property
+    def headline(self) -> list[tuple[str, float]]:
+        """What the run is judged by: names and numbers."""
+        names = _HEADLINES.get(self.experiment, {})
+        return [(label, factor * self.metrics[name]) for name, (label, factor) in names.items() if name in self.metrics]
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Equivariance errors by what they are of: x, v, or "" where there is only one."""
+        return {
+            name.removeprefix(ERROR).lstrip("_"): value
+            for name, value in self.metrics.items()
+            if name.startswith(ERROR)
+        }
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the data are a synthetic stand-in for others."""
+        return self.data.get("synthetic") is True
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    """Runs in some folders and below, sorted by folder; a file stands for its folder."""
+    folders: set[Path] = set()
+    for path in paths:
+        root = path.parent if path.is_file() else path
+        for name in (RESULT, CONFIG):
+            folders |= {found.parent for found in root.glob(f"**/{name}") if not _is_hidden(found.relative_to(root))}
+    return [read_run(folder) for folder in sorted(folders) if (folder / RESULT).exists() or _was_started(folder)]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _was_started(folder: Path) -> bool:
+    """Whether a folder with a ``config.yaml`` is one of a training."""
+    return any((folder / name).exists() for name in (PROVENANCE, METRICS, LOCK))
+
+
+def read_run(folder: Path) -> Run:
+    """One run, as far as its files can be read."""
+    try:
+        sessions = _sessions(folder / PROVENANCE)
+        if (folder / RESULT).exists():
+            return _finished(folder, sessions)
+        return _unfinished(folder, sessions)
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        return Run(folder, DAMAGED, problem=" ".join(str(error).split()))
+
+
+def _finished(folder: Path, sessions: Sequence[Mapping[str, Any]]) -> Run:
+    content = _read_object(folder / RESULT)
+    if content.get("status") != "finished":
+        return Run(folder, DAMAGED, problem=f"{RESULT}: its status is {content.get('status')!r}, expected 'finished'")
+    budget, test = _mapping(content.get("budget")), _numbers(content.get("test"))
+    valid = _numbers(content.get("valid"))
+    return Run(
+        folder,
+        FINISHED,
+        experiment=_text(content.get("experiment")),
+        model=_text(content.get("model")),
+        preset=_text(content.get("preset")) or None,
+        seed=_integer(content.get("seed")),
+        steps=(_integer(budget.get("steps_done")), _integer(budget.get("max_steps"))),
+        parameters=_integer(content.get("parameters")),
+        seconds=_number(budget.get("seconds")),
+        split="test" if test else "valid",
+        metrics=test or valid,
+        valid=valid,
+        units={str(name): str(unit) for name, unit in _mapping(content.get("units")).items()},
+        config=_mapping(content.get("config")),
+        data=_mapping(content.get("data")),
+        sessions=sessions,
+        command=_text(content.get("command")),
+    )
+
+
+def _unfinished(folder: Path, sessions: Sequence[Mapping[str, Any]]) -> Run:
+    config = _mapping(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+    lines = _lines(folder / METRICS)
+    valid = [line for line in lines if line.get("kind") == "valid"]
+    last = _numbers(valid[-1]) if valid else {}
+    steps = [step for line in lines if (step := _integer(line.get("step"))) is not None]
+    asked = _integer(_mapping(config.get("trainer")).get("max_steps"))
+    metrics = {name: value for name, value in last.items() if name not in _NO_METRICS}
+    return Run(
+        folder,
+        RUNNING if _is_held(folder / LOCK) else INTERRUPTED,
+        experiment=_text(config.get("experiment")),
+        model=_text(_mapping(config.get("model")).get("name")),
+        preset=_text(config.get("preset")) or None,
+        seed=_integer(config.get("seed")),
+        steps=(max(steps, default=0), asked),
+        seconds=last.get("seconds"),
+        split="valid" if metrics else "",
+        metrics=metrics,
+        valid=metrics,
+        config=config,
+        sessions=sessions,
+        command=_text(sessions[-1].get("command")) if sessions else "",
+    )
+
+
+_NO_METRICS = ("step", "epoch", "seconds", "steps_per_second", "peak_memory_bytes")
+"""What a line of validation holds besides metrics."""
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path.name}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ValueError(f"{path.name}: is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _sessions(path: Path) -> list[Mapping[str, Any]]:
+    if not path.exists():
+        return []
+    content = _read_object(path)
+    sessions = content.get("sessions", [content])  # a file of one session only, as older runs have it
+    return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []
+
+
+def _lines(path: Path) -> list[Mapping[str, Any]]:
+    """What was measured, without the half line that a killed process may have left behind."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        try:
+            found.append(_mapping(json.loads(line)))
+        except ValueError as error:
+            raise ValueError(f"{path.name}: holds a line that is not valid JSON ({error})") from error
+    return found
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process is training this run now."""
+    try:
+        with lock.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+# --- values: None, or nothing, where a field holds something else -----------------------------------------------------
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    found = {str(name): _number(entry) for name, entry in _mapping(value).items()}
+    return {name: entry for name, entry in found.items() if entry is not None}

@@ -1,0 +1,126 @@
+"""What all pictures share: colours, sizes of letters, and how they are written. Matplotlib is imported when drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se3t.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+SUFFIXES = (".png", ".pdf")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00", "#888888")
+"""Okabe and Ito's, told apart by people with any kind of colour vision; markers or dashes say the same once more."""
+
+MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*", "h", "<", ">", "p", "d")
+DASHES = ("-", "--", "-.", ":")
+WIDTH = 3.4
+"""Inches: a column, so that sizes of letters are those in print."""
+
+SMALL, NORMAL = 7, 8
+"""Sizes of letters in points."""
+
+_DPI = 300
+_GIF_COLOURS = 256
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """A figure of some inches that no window shows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, out: Path) -> list[Path]:
+    """Write a figure as PNG and PDF.
+
+    Args:
+        figure: what was drawn.
+        out: the files without their endings.
+
+    Returns:
+        The files.
+    """
+    paths = [out.with_name(out.name + suffix) for suffix in SUFFIXES]
+    for path in paths:
+        options: dict[str, Any] = {"format": path.suffix[1:], "dpi": _DPI}
+        if path.suffix == ".pdf":
+            options["metadata"] = {"CreationDate": None}  # the same figure is the same file
+        write_atomically(path, partial(figure.savefig, **options))
+    return paths
+
+
+def save_animation(
+    figure: Figure,
+    path: Path,
+    moving: Sequence[Artist],
+    num_frames: int,
+    show: Callable[[int], object],
+    *,
+    dpi: int,
+    per_second: int,
+) -> Path:
+    """Write a figure that moves as GIF, repeated without end; all but the moving parts is drawn once.
+
+    Args:
+        figure: what was drawn, its moving parts in the state that needs most room.
+        path: the file.
+        moving: what changes, from the bottom to the top.
+        num_frames: how many pictures.
+        show: changes the moving parts into a frame, by its number.
+        dpi: dots per inch.
+        per_second: frames.
+
+    Returns:
+        ``path``.
+    """
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    figure.set_dpi(dpi)
+    canvas.draw()
+    figure.set_layout_engine("none")
+    for artist in moving:
+        artist.set_animated(True)  # left out of the background
+    canvas.draw()
+    background, frames = canvas.copy_from_bbox(figure.bbox), []
+    for number in range(num_frames):
+        canvas.restore_region(background)
+        show(number)
+        for artist in moving:
+            figure.draw_artist(artist)
+        frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    colours, counts = np.unique(frames[-1].reshape(-1, 3), axis=0, return_counts=True)
+    palette = colours[np.argsort(-counts, kind="stable")[:_GIF_COLOURS]]  # one for all: no flicker, and a small file
+    small = [_reduced(frame, palette) for frame in frames]
+    options: dict[str, Any] = {"save_all": True, "append_images": small[1:], "loop": 0, "duration": 1000 // per_second}
+    write_atomically(path, lambda file: small[0].save(file, format="GIF", **options))
+    return path
+
+
+def _reduced(frame: NDArray[Any], palette: NDArray[Any]) -> Any:
+    """A picture in the colours of a palette, those that are in it exact: white stays white, as Pillow does not keep it.
+
+    Args:
+        frame: ``[height, width, 3]``.
+        palette: ``[colour, 3]``.
+    """
+    import numpy as np
+    from PIL import Image
+
+    colours, place = np.unique(frame.reshape(-1, 3), axis=0, return_inverse=True)
+    distance = np.square(colours[:, None].astype(int) - palette.astype(int)).sum(axis=-1)
+    picture = Image.frombytes("P", frame.shape[1::-1], distance.argmin(axis=1)[place].astype(np.uint8).tobytes())
+    picture.putpalette(palette.tobytes())
+    return picture

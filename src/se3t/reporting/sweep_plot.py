@@ -1,0 +1,198 @@
+"""The picture of a sweep: its objective against each parameter. Matplotlib is imported when it is drawn."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se3t.errors import UserError
+from se3t.reporting.labels import spell
+from se3t.reporting.records import read_json
+from se3t.reporting.style import COLOURS, SMALL, WIDTH, blank_figure
+from se3t.reporting.sweep_record import SweepRecord, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BEST, _POINT = COLOURS[1], COLOURS[0]
+_PANEL = 1.75  # inches: height of one
+_TOP = 0.85  # … of title and legend
+_MOST_TICKS = 9
+_OUTLIER = 10.0  # objectives so many times the interquartile range above the median would leave no room for the others
+
+
+def facts(record: SweepRecord) -> list[str]:
+    """What every number of a sweep depends on, in words: data, budget, split; from its first finished run.
+
+    Raises:
+        UserError: when a record that should be there is damaged.
+    """
+    words = f"{record.metric} of validation, not test"
+    found = next((run for trial in record.trials for run in trial.runs if run.state == "finished"), None)
+    path = Path(found.folder) / "result.json" if found is not None else Path()
+    if not path.is_file():
+        return [words]
+    result = read_json(path, "the result.json of a finished run")
+    data, budget = result.get("data", {}), result.get("budget", {})
+    kind = "simulated, " if record.experiment == "nbody" else ""
+    lines = [f"data: {kind}{data.get('preset', '?')}"]
+    if size := data.get("sizes", {}).get("train"):
+        lines[0] += f", {size:,} training samples"
+    preset = f"preset {result['preset']}, " if result.get("preset") else ""
+    if "trainer.max_steps" in record.parameters or "preset" in record.parameters:
+        return [*lines, words]
+    return [*lines, f"{preset}{budget.get('max_steps', 0):,} steps x {budget.get('batch_size', 0)}; {words}"]
+
+
+def draw_sweep(record: SweepRecord) -> Figure:
+    """One panel for each parameter, one below another.
+
+    Raises:
+        UserError: when there is nothing to draw yet.
+    """
+    if not any(_value(trial) is not None for trial in record.trials):
+        raise UserError(f"{record.title}: no trial has a value yet; run the sweep first")
+    names = list(record.parameters)
+    figure = blank_figure(WIDTH, _TOP + _PANEL * len(names))
+    figure.suptitle("\n".join([f"Sweep {record.title}, {record.experiment}", *facts(record)]), fontsize=SMALL)
+    panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+    drawn: Any = None
+    for axis, name in zip(panels, names, strict=True):
+        if record.search == "grid":
+            _draw_grid(axis, record, name)
+        else:
+            drawn = _draw_search(axis, record, name)
+        _scale(axis, record, name)
+    if drawn is not None:
+        bar = figure.colorbar(drawn, ax=list(panels), pad=0.02, aspect=30)
+        bar.set_label("trial", fontsize=SMALL)
+        bar.ax.tick_params(labelsize=SMALL)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    return figure
+
+
+def _draw_grid(axis: Any, record: SweepRecord, name: str) -> None:
+    """Every run as a point; their mean at each value, over seeds and other parameters, with the standard deviation."""
+    places = _places(record, name)
+    values: dict[float, list[float]] = {}
+    for trial in record.trials:
+        values.setdefault(places[spell(trial.parameters[name])], []).extend(trial.values)
+    values = {place: found for place, found in sorted(values.items()) if found}
+    dots = [(place, value) for place, found in values.items() for value in found]
+    axis.plot(*zip(*dots, strict=True), "o", color="0.6", markersize=2.5, label="one run", zorder=2)
+    means = [statistics.fmean(found) for found in values.values()]
+    spreads = [statistics.stdev(found) if len(found) > 1 else 0.0 for found in values.values()]
+    style = {"color": _POINT, "marker": "s", "markersize": 4, "linewidth": 1.2, "capsize": 2.5, "elinewidth": 1}
+    line = {"linestyle": "-" if _is_numeric(record, name) else "none"}
+    axis.errorbar(list(values), means, yerr=spreads, label="mean ± standard deviation", zorder=3, **style, **line)
+    _mark_best(axis, record, places, name)
+
+
+def _draw_search(axis: Any, record: SweepRecord, name: str) -> Any:
+    """Every trial as a point in the colour of its number; those that were stopped are hollow."""
+    places = _places(record, name)
+    numbers = [trial.number for trial in record.trials]
+    shown = {"vmin": min(numbers), "vmax": max(max(numbers), 1), "cmap": "viridis"}
+    ended = [trial for trial in record.trials if trial.value is not None]
+    stopped = [trial for trial in record.trials if trial.value is None and _value(trial) is not None]
+    drawn = axis.scatter(
+        [places[spell(trial.parameters[name])] for trial in ended],
+        [_value(trial) for trial in ended],
+        c=[trial.number for trial in ended],
+        s=14,
+        label="finished",
+        zorder=3,
+        **shown,
+    )
+    if stopped:
+        colours = drawn.cmap(drawn.norm([trial.number for trial in stopped]))
+        axis.scatter(
+            [places[spell(trial.parameters[name])] for trial in stopped],
+            [_value(trial) for trial in stopped],
+            facecolors="none",
+            edgecolors=colours,
+            linewidths=0.9,
+            s=14,
+            label="stopped early, last value",
+            zorder=2,
+        )
+    _mark_best(axis, record, places, name)
+    return drawn
+
+
+def _mark_best(axis: Any, record: SweepRecord, places: Mapping[str, float], name: str) -> None:
+    if ranking := record.ranking():
+        best = ranking[0]
+        label = "best combination, mean" if record.search == "grid" else "best trial"
+        style = {"markersize": 9, "markerfacecolor": "none", "color": _BEST, "zorder": 4, "label": label}
+        axis.plot([places[spell(best.parameters[name])]], [best.value], "o", **style)
+
+
+def _value(trial: Trial) -> float | None:
+    """The objective of a trial, or the last one that was seen of it."""
+    if trial.value is not None or not trial.history:
+        return trial.value if trial.value is not None else (statistics.fmean(trial.values) if trial.values else None)
+    return trial.history[-1][1]
+
+
+def _scale(axis: Any, record: SweepRecord, name: str) -> None:
+    places, space = _places(record, name), record.parameters[name]
+    axis.set_xlabel(name, fontsize=SMALL)
+    axis.set_ylabel(f"validation {record.metric}", fontsize=SMALL)
+    axis.tick_params(labelsize=SMALL)
+    axis.grid(axis="y", linewidth=0.4, alpha=0.6)
+    axis.set_axisbelow(True)
+    if space.get("log"):
+        axis.set_xscale("log")
+    if step := space.get("step"):
+        count = int((space["high"] - space["low"]) / step) + 1
+        if count <= _MOST_TICKS:
+            axis.set_xticks([space["low"] + step * index for index in range(count)])
+    if "values" in space:
+        axis.set_xticks(sorted(set(places.values())), list(dict.fromkeys(_labels(places))))
+        axis.xaxis.minorticks_off()
+        if not _is_numeric(record, name):
+            axis.set_xlim(-0.5, len(places) - 0.5)
+    values = [value for trial in record.trials if (value := _value(trial)) is not None]
+    _limit(axis, values, record.direction)
+
+
+def _labels(places: Mapping[str, float]) -> Iterable[str]:
+    return [text for text, _ in sorted(places.items(), key=lambda pair: pair[1])]
+
+
+def _limit(axis: Any, values: Sequence[float], direction: str) -> None:
+    """Keep a few hopeless trials from squeezing all others together; a line says how many are left out."""
+    if len(values) < 4:
+        return
+    low, middle, high = statistics.quantiles(values, n=4)
+    sign = -1 if direction == "maximize" else 1
+    limit = middle + sign * _OUTLIER * max(high - low, 1e-12)
+    worst = max(values) if sign > 0 else min(values)
+    if sign * (worst - limit) <= 0:
+        return
+    inside = [value for value in values if sign * (value - limit) <= 0]
+    margin = 0.08 * max(max(inside) - min(inside), 1e-12)
+    axis.set_ylim(min(inside) - margin, max(inside) + margin)
+    outside = len(values) - len(inside)
+    text = f"{outside} off the scale, {'up' if sign > 0 else 'down'} to {worst:.3g}"
+    axis.set_title(text, loc="right", fontsize=SMALL)
+
+
+def _places(record: SweepRecord, name: str) -> dict[str, float]:
+    """Where the values of a parameter stand on its axis: numbers at themselves, words one after another."""
+    space = record.parameters[name]
+    values = space.get("values") or [trial.parameters[name] for trial in record.trials if name in trial.parameters]
+    if _is_numeric(record, name):
+        return {spell(value): float(value) for value in values}
+    return {spell(value): float(index) for index, value in enumerate(values)}
+
+
+def _is_numeric(record: SweepRecord, name: str) -> bool:
+    values = record.parameters[name].get("values")
+    if values is None:
+        return True
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

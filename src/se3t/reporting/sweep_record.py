@@ -1,0 +1,183 @@
+"""What a sweep keeps of itself: its trials, as ``trials.json`` of its folder, and which of them is best."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from se3t.errors import UserError
+from se3t.files import write_atomically
+from se3t.reporting.records import read_json
+
+TRIALS = "trials.json"
+STATES = ("finished", "running", "waiting", "pruned", "failed")
+_EXPECTED = "what se3t sweep keeps of a sweep"
+
+
+@dataclass
+class TrialRun:
+    """One training of a trial.
+
+    Attributes:
+        seed: of it.
+        folder: of its run record.
+        state: one of ``STATES``.
+        value: of the objective, once it is finished.
+        reason: why it failed.
+        log: file of its output.
+    """
+
+    seed: int
+    folder: str
+    state: str = "waiting"
+    value: float | None = None
+    reason: str = ""
+    log: str = ""
+
+
+@dataclass
+class Trial:
+    """One combination of parameters, trained with every seed.
+
+    Attributes:
+        number: of the trial, from 0.
+        parameters: value of each.
+        state: one of ``STATES``.
+        runs: one for each seed.
+        history: objective of the first seed by training step, as far as somebody watched it.
+        reason: why no run of it started.
+    """
+
+    number: int
+    parameters: dict[str, Any]
+    state: str = "waiting"
+    runs: list[TrialRun] = field(default_factory=list)
+    history: list[tuple[int, float]] = field(default_factory=list)
+    reason: str = ""
+
+    @property
+    def values(self) -> list[float]:
+        """Objectives of the seeds that are finished."""
+        return [run.value for run in self.runs if run.value is not None]
+
+    @property
+    def value(self) -> float | None:
+        """Mean over all seeds; None before all are finished."""
+        return statistics.fmean(self.values) if self.state == "finished" and self.values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds; None for a single one."""
+        return statistics.stdev(self.values) if self.state == "finished" and len(self.values) > 1 else None
+
+
+@dataclass
+class SweepRecord:
+    """A sweep and its trials.
+
+    Attributes:
+        title: name and hash.
+        description: a sentence.
+        experiment: of all runs.
+        search: grid or tpe.
+        metric: objective, of validation.
+        direction: minimize or maximize.
+        parameters: of each either its values, or low and high; ``log`` says how they are spread.
+        seeds: of every trial.
+        asked: number of trials that were asked for.
+        words: of ``se3t train``, which all runs share.
+        trials: in the order of their numbers.
+    """
+
+    title: str
+    description: str
+    experiment: str
+    search: str
+    metric: str
+    direction: str
+    parameters: dict[str, dict[str, Any]]
+    seeds: list[int]
+    asked: int
+    words: list[str]
+    trials: list[Trial] = field(default_factory=list)
+
+    def ranking(self) -> list[Trial]:
+        """Finished trials, the best first."""
+        sign = -1 if self.direction == "maximize" else 1
+        found = [(trial.value, trial) for trial in self.trials if trial.value is not None]
+        return [trial for _, trial in sorted(found, key=lambda pair: (sign * pair[0], pair[1].number))]
+
+    def count(self, state: str) -> int:
+        """Number of trials in a state."""
+        return sum(trial.state == state for trial in self.trials)
+
+
+def write_record(folder: Path, record: SweepRecord) -> None:
+    """Write ``trials.json``, atomically."""
+    text = json.dumps(asdict(record), indent=1) + "\n"
+    write_atomically(folder / TRIALS, lambda file: file.write(text.encode()))
+
+
+def read_record(folder: Path) -> SweepRecord:
+    """Read ``trials.json``.
+
+    Raises:
+        UserError: when it is missing, damaged or something else.
+    """
+    path = folder / TRIALS
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: holds no {TRIALS}; expected the folder of a sweep: <runs>/sweeps/<experiment>/<name>-<hash>"
+        )
+    content = read_json(path, _EXPECTED)
+    try:
+        return SweepRecord(**{**content, "trials": [_trial(item) for item in content["trials"]]})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is not {_EXPECTED} ({error}); run the sweep again") from error
+
+
+def _trial(content: Mapping[str, Any]) -> Trial:
+    history = [(int(step), float(value)) for step, value in content["history"]]
+    return Trial(**{**content, "runs": [TrialRun(**run) for run in content["runs"]], "history": history})
+
+
+def find_sweep(name: str, runs: Path) -> Path:
+    """The folder of a sweep.
+
+    Args:
+        name: that folder, its name, or the name of the sweep where there is one such below ``runs``.
+        runs: folder of the run records.
+
+    Raises:
+        UserError: when there is none, or several.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    found = sorted(path.parent for path in runs.glob(f"sweeps/*/*/{TRIALS}"))
+    same = [path for path in found if name in (path.name, path.name.rpartition("-")[0])]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        raise UserError(f"{name}: several sweeps have that name; choose one: {', '.join(map(str, same))}")
+    there = f"there are {', '.join(map(str, found))}" if found else f"there is none in {runs / 'sweeps'}"
+    raise UserError(f"{name}: no such sweep; {there}")
+
+
+def objective_of(result: Mapping[str, Any], metric: str, origin: Path) -> float:
+    """The objective of a finished run: a metric of validation, at the step that validation chose.
+
+    Raises:
+        UserError: when the run has no such metric, or it is not finite.
+    """
+    valid = result.get("valid") or {}
+    if metric not in valid:
+        raise UserError(f"{origin}: validation has no metric {metric!r}; objective.metric is one of {', '.join(valid)}")
+    value = valid[metric]
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{origin}: {metric} of validation is {value}, not a finite number")
+    return float(value)

@@ -1,0 +1,134 @@
+"""Runs that go into one Figure 3: finding them, choosing among many, and refusing what cannot share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from se3t.errors import UserError
+from se3t.reporting.ablations import ABLATIONS
+from se3t.reporting.folders import finished_fields
+from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
+from se3t.reporting.published import system_name
+from se3t.reporting.records import find_results, finished
+
+EXPERIMENT = "nbody"
+SYSTEMS = ("set_transformer", "se3_transformer")
+"""What the paper's figure shows, in its order."""
+
+MAX_RUNS = 6
+_DEFAULT_DATA = "calibrated"
+_EXPECTED = f"expected the folder of a finished run; make one: se3t train experiment={EXPERIMENT} preset=reduced"
+
+
+def find_trajectory_runs(paths: Sequence[Path]) -> list[Path]:
+    """Folders of the runs that Figure 3 shows.
+
+    Args:
+        paths: folders of finished runs; of a folder above several the Set Transformer and the SE(3)-Transformer with
+            the largest budget on the same data.
+
+    Raises:
+        UserError: a folder without such a run, a run of another experiment, runs on different data, or too many.
+    """
+    found: dict[Path, NBodyRecord] = {}
+    for path in paths:
+        found |= {path: finished_run(path)} if (path / "result.json").is_file() else _choose(path)
+    if len(found) > MAX_RUNS:
+        raise UserError(f"figure 3: {len(found)} runs do not fit into one figure; give at most {MAX_RUNS}")
+    require_same_data(found)
+    return list(found)
+
+
+def finished_run(folder: Path) -> NBodyRecord:
+    """The record of a finished N-body run.
+
+    Raises:
+        UserError: there is none, or it is one of another experiment.
+    """
+    return parse_record(finished_fields(folder, EXPERIMENT, _EXPECTED))
+
+
+def require_same_data(runs: Mapping[Path, NBodyRecord]) -> None:
+    """Refuse runs on different data.
+
+    Raises:
+        UserError: naming two of them.
+    """
+    folders = list(runs)
+    for folder in folders[1:]:
+        if runs[folder].data != runs[folders[0]].data:
+            words = [_in_words(runs[path].data) for path in (folder, folders[0])]
+            raise UserError(
+                f"{folder}: is on {words[0]}, but {folders[0]} on {words[1]}; the figure shows one trajectory, give "
+                "runs on the same data"
+            )
+
+
+def labels(runs: Sequence[NBodyRecord]) -> list[str]:
+    """What the figure calls the runs: the system, and the ablation, seed or folder where that is needed."""
+    names = [system_name(run.model, False) for run in runs]
+    parts = [ABLATIONS.get(run.ablation, ("",))[0].lower() for run in runs]
+    names = [", ".join(filter(None, both)) for both in zip(names, parts, strict=True)]
+    for tell in (lambda run: f"seed {run.seed}", lambda run: f"{run.steps_done:,} steps", _folder):
+        names = [
+            f"{name}, {tell(run)}" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)
+        ]
+    return names
+
+
+def _folder(run: NBodyRecord) -> str:
+    return Path(run.origin).parent.name
+
+
+def _choose(path: Path) -> dict[Path, NBodyRecord]:
+    """Of the runs below a folder one of each system, on the data with the largest budget for both."""
+    below = {result.parent: run for result in find_results(path) for run in finished([result])}
+    runs = {folder: parse_record(run) for folder, run in below.items() if run.content.get("experiment") == EXPERIMENT}
+    by_data: dict[Simulation, dict[str, Path]] = {}
+    for folder in sorted(runs, key=lambda folder: _rank(runs[folder], folder)):
+        run = runs[folder]
+        if run.model in SYSTEMS and run.ablation == "none":
+            by_data.setdefault(run.data, {}).setdefault(run.model, folder)
+    complete = [found for found in by_data.values() if len(found) == len(SYSTEMS)]
+    if not complete:
+        raise _missing(path, by_data.values())
+    best = min(complete, key=lambda found: _rank_of_data([runs[folder] for folder in found.values()]))
+    return {best[model]: runs[best[model]] for model in SYSTEMS}
+
+
+def _budget(run: NBodyRecord) -> int:
+    return run.steps_done * run.batch_size
+
+
+def _rank(run: NBodyRecord, folder: Path) -> tuple[int, int, str]:
+    return (-_budget(run), run.seed, str(folder))
+
+
+def _rank_of_data(runs: Sequence[NBodyRecord]) -> tuple[int, bool, int, Simulation]:
+    """The largest budget first, then the data of Table 1, with as few settings changed as there are."""
+    data = runs[0].data
+    return (-min(map(_budget, runs)), data.preset != _DEFAULT_DATA, len(runs[0].overridden), data)
+
+
+def _missing(path: Path, found: Iterable[Mapping[str, Path]]) -> UserError:
+    partly = [model for part in found for model in part]
+    if not partly:
+        return UserError(
+            f"{path}: no finished run of {' or '.join(SYSTEMS)} in it, experiment {EXPERIMENT}; make them: se3t train "
+            f"-m experiment={EXPERIMENT} preset=reduced model={','.join(SYSTEMS)}"
+        )
+    other = next((model for model in SYSTEMS if model not in partly), None)
+    if other is None:
+        return UserError(
+            f"{path}: its runs of {' and '.join(SYSTEMS)} are on different data; the figure shows one trajectory, "
+            "train both on the same data or give the folder of one run"
+        )
+    return UserError(
+        f"{path}: no finished run of {other} in it to stand beside {partly[0]}; make one: se3t train "
+        f"experiment={EXPERIMENT} preset=reduced model={other}, or give the folder of one run"
+    )
+
+
+def _in_words(data: Simulation) -> str:
+    return f"preset {data.preset}, horizon {data.horizon:g}, checksum {data.checksum[:8]}"

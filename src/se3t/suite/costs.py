@@ -1,0 +1,229 @@
+"""How long trainings will take: from run records of this machine where there are any, else measured now. Imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias
+
+import yaml
+
+from se3t.config import Config
+from se3t.data.nbody.presets import resolve
+from se3t.errors import UserError
+from se3t.suite.jobs import Job
+from se3t.suite.stores import split_sizes
+from se3t.training import record
+
+Source: TypeAlias = Literal["records", "measured"]
+
+MEASURE_SECONDS = 0.5
+"""For training steps of each kind of training that is measured."""
+WORTH_MEASURING = 50
+"""Shorter trainings take as long as a measurement, or as the start of a process."""
+_LEAST_STEPS = 50  # of a record: shorter ones have measured how a process warms up
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one training step, of measuring one sample, and where that is known from."""
+
+    step: float
+    sample: float
+    source: Source
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What trainings cost.
+
+    Attributes:
+        costs: by kind of training; kinds that are missing are not known.
+        startup: seconds from the start of a process to its first step; 0 where nothing was measured.
+        threads: of torch in every training.
+    """
+
+    costs: Mapping[str, Cost]
+    startup: float
+    threads: int | None
+
+    def seconds(self, job: Job) -> float | None:
+        """Seconds that are left of a job, its start included; None where not known."""
+        if job.state == "finished":
+            return 0.0
+        cost = self.costs.get(kind(job.config))
+        if cost is None:
+            return self.startup if job.steps <= WORTH_MEASURING and self.startup else None
+        sizes, done = split_sizes(job.config.data), job.saved_step
+        evaluations = job.steps // job.config.trainer.eval_every - done // job.config.trainer.eval_every
+        samples = evaluations * sizes.get("valid", 0) + sizes.get("test", 0)
+        return self.startup + (job.steps - done) * cost.step + samples * cost.sample
+
+    def source(self, job: Job) -> Source | None:
+        """Where the estimate of a job comes from."""
+        cost = self.costs.get(kind(job.config))
+        return None if cost is None else cost.source
+
+
+def estimate(jobs: Sequence[Job], workers: int, threads: int | None, *, always: bool = True) -> Estimates:
+    """What the jobs that are not finished cost here.
+
+    Args:
+        jobs: any number.
+        workers: how many run at a time; what is measured is measured with as many at work.
+        threads: of torch in each.
+        always: measure the start of a process even where nothing else is to be measured.
+    """
+    todo = [job for job in jobs if job.state != "finished"]
+    wanted = {kind(job.config): job for job in todo}
+    known = {kind(job.config): cost for job in wanted.values() if (cost := recorded(job, threads)) is not None}
+    long = [job for job in todo if job.steps > WORTH_MEASURING]
+    missing = {key: wanted[key].config for key in dict.fromkeys(kind(job.config) for job in long) if key not in known}
+    if not missing and not (always and todo):
+        return Estimates(known, 0.0, threads)
+    startup, measured = _measured(list(missing.values()), workers, threads)
+    new = {key: cost for key, cost in zip(missing, measured, strict=True) if cost is not None}
+    return Estimates({**known, **new}, startup, threads)
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """Seconds until all is done, when each free worker takes the next."""
+    busy = [0.0] * workers
+    for one in seconds:
+        busy[busy.index(min(busy))] += one
+    return max(busy)
+
+
+def kind(config: Config) -> str:
+    """What the time of a step depends on, as a text: trainings that share it take the same time."""
+    return _kind(asdict(config))
+
+
+def _kind(settings: Mapping[str, Any]) -> str:
+    data = SimpleNamespace(**settings["data"])
+    if data.name == "nbody":
+        shape: dict[str, Any] = {"num_particles": resolve(data).num_particles}
+    elif data.name in ("qm9", "molecules"):
+        shape = {"graph": data.graph, "radius": data.radius, "kind": data.name}
+    else:
+        shape = {}
+    task = {name: value for name, value in settings["task"].items() if name not in _TASK_IS_FREE}
+    trainer = {name: settings["trainer"][name] for name in _TRAINER_COUNTS}
+    found = [settings["experiment"], settings["model"], task, trainer, shape, settings["optim"]["clip_norm"] is None]
+    return json.dumps(found, sort_keys=True)
+
+
+_TASK_IS_FREE = ("target", "column", "test_rotation")
+_TRAINER_COUNTS = ("batch_size", "devices", "accelerator", "precision", "cuda_graph", "num_equivariance_samples")
+
+
+# --- from records -----------------------------------------------------------------------------------------------------
+
+
+def recorded(job: Job, threads: int | None) -> Cost | None:
+    """What runs of the same kind took on a machine like this one, interrupted ones included; None where there are none.
+
+    Args:
+        job: says where run records lie, and of which kind.
+        threads: of torch; runs with another number are passed over. None: as torch likes.
+    """
+    folder = Path(job.config.runs) / job.config.experiment / job.config.model.name
+    found = [cost for path in folder.glob(f"*/{record.METRICS}") if (cost := _cost_of(path, job, threads)) is not None]
+    if not found:
+        return None
+    steps, samples = zip(*found, strict=True)
+    return Cost(statistics.median(steps), statistics.median(samples), "records")
+
+
+def _cost_of(metrics: Path, job: Job, threads: int | None) -> tuple[float, float] | None:
+    """Seconds of a step and of measuring a sample in one run; None where it tells nothing about the job."""
+    try:
+        settings = _settings_of(metrics.parent)
+        if _kind(settings) != kind(job.config) or not _made_here(metrics.with_name(record.PROVENANCE), threads):
+            return None
+        lines = [line for line in record.Metrics(metrics).read() if line["kind"] == "valid"]
+        if job.steps == 0:
+            return 0.0, 0.0
+        lines = [line for line in lines if not line.get("final", False)]
+        if len(lines) < 2 or lines[-1]["step"] < min(_LEAST_STEPS, job.steps):
+            return None
+        steps = [1 / line["steps_per_second"] for line in lines[1:]]
+        size = split_sizes(SimpleNamespace(**settings["data"])).get("valid") or math.inf
+        rests = [_rest(*pair) / size for pair in pairwise(lines)]
+    except (UserError, yaml.YAMLError, OSError, LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError):
+        return None  # a record of another version, or a damaged one: whoever reads it for its own sake says so
+    return statistics.median(steps), max(0.0, statistics.median(rests))
+
+
+def _settings_of(folder: Path) -> Mapping[str, Any]:
+    if (folder / record.RESULT).exists():
+        settings: Mapping[str, Any] = record.read_json(folder / record.RESULT)["config"]
+        return settings
+    loaded: Mapping[str, Any] = yaml.safe_load((folder / record.CONFIG).read_text(encoding="utf-8"))
+    return loaded
+
+
+def _rest(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """Seconds between two evaluations that were not spent on training: those of the first of them."""
+    training: float = (now["step"] - before["step"]) / now["steps_per_second"]
+    passed: float = now["seconds"] - before["seconds"]
+    return passed - training
+
+
+def _made_here(provenance: Path, threads: int | None) -> bool:
+    session = record.read_json(provenance)["sessions"][-1]
+    here = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count()}
+    return all(session[name] == value for name, value in here.items()) and threads in (None, session["torch_threads"])
+
+
+# --- measured ---------------------------------------------------------------------------------------------------------
+
+
+def _measured(configs: Sequence[Config], workers: int, threads: int | None) -> tuple[float, list[Cost | None]]:
+    """Seconds of a start, and the costs of some trainings, measured by as many processes as will train; None for one
+    that fails.
+    """
+    count = max(1, min(workers, len(configs)))
+    shares = [list(configs[number::count]) for number in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(lambda share: _probe(share, threads), shares))
+    startup = statistics.median(answer["startup"] for answer in answers)
+    found = [answers[number % count]["costs"][number // count] for number in range(len(configs))]
+    return startup, [None if one is None else Cost(one["step"], one["sample"], "measured") for one in found]
+
+
+def _probe(configs: Sequence[Config], threads: int | None) -> dict[str, Any]:
+    task = {
+        "configs": [asdict(config) for config in configs],
+        "threads": threads,
+        "seconds": MEASURE_SECONDS,
+        "started": time.time(),
+    }
+    limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(
+        [sys.executable, "-m", "se3t.suite.probe"],
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **limit},
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise UserError(f"the time of a training step could not be measured: {last}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

@@ -1,0 +1,110 @@
+"""A training as a job: the line that starts it, its run folder, and how far it is. Imports no torch."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from se3t.config import Config, to_config
+from se3t.config.compose import compose
+from se3t.suite.launch import Handle, Launcher, LocalHandle, LocalLauncher
+from se3t.suite.pool import Ended, Failure, Outcome, Pool, Watch, run_jobs
+from se3t.suite.stores import store_path
+from se3t.training import record
+
+__all__ = [
+    "Ended",
+    "Failure",
+    "Handle",
+    "Job",
+    "Launcher",
+    "LocalHandle",
+    "LocalLauncher",
+    "Outcome",
+    "Pool",
+    "State",
+    "Watch",
+    "job",
+    "job_of",
+    "run_jobs",
+]
+
+State: TypeAlias = Literal["finished", "interrupted", "new"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line ``se3t train <words>``.
+
+    Attributes:
+        words: its words.
+        config: what they describe.
+        folder: of its run record; two jobs with the same folder are the same run.
+    """
+
+    words: tuple[str, ...]
+    config: Config = field(compare=False, repr=False)
+    folder: Path
+
+    @property
+    def command(self) -> str:
+        """The line, ready to be pasted into a shell."""
+        return shlex.join(["se3t", "train", *self.words])
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training; 0 for a model without parameters."""
+        return 0 if self.config.model.name == "linear" else self.config.trainer.max_steps
+
+    @property
+    def result(self) -> Path:
+        """Its ``result.json``, there or not."""
+        return self.folder / record.RESULT
+
+    @property
+    def state(self) -> State:
+        """Finished only where the result is there, of these settings, and covers ``trainer.max_steps``.
+
+        Raises:
+            UserError: for a run record that this line neither reports nor may continue.
+        """
+        config = replace(self.config, resume=True)
+        if record.finished_result(self.folder, config) is not None:
+            return "finished"
+        return "interrupted" if (self.folder / record.CONFIG).exists() else "new"
+
+    @property
+    def saved_step(self) -> int:
+        """The step that an interrupted training goes on from."""
+        names = [path.stem for path in (self.folder / record.CHECKPOINTS).glob("step-*.ckpt")]
+        return max((int(name.removeprefix("step-")) for name in names), default=0)
+
+    @cached_property
+    def store(self) -> Path:
+        """File of its prepared data, there or not."""
+        return store_path(self.config.data)
+
+
+def job(words: Sequence[str]) -> Job:
+    """The job of the words behind ``se3t train``.
+
+    Raises:
+        UserError: for settings that are refused.
+        hydra.errors.HydraException: for words that fit nothing; the command line tells them in one sentence.
+    """
+    return job_of(words, to_config(compose("train", words)))
+
+
+def job_of(words: Sequence[str], config: Config) -> Job:
+    """The job of words whose configuration is known.
+
+    Raises:
+        UserError: for settings of the data that are refused.
+    """
+    found = Job(tuple(words), config, record.run_dir(config))
+    store_path(config.data)  # looks at its settings
+    return found

@@ -1,0 +1,137 @@
+"""Where jobs run: processes of this machine here; other launchers have the same two methods. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from se3t.suite.jobs import Job
+
+GRACE_SECONDS = 10.0
+"""How long a process may take to stop before it is killed."""
+FOR_ALL = ("resume=true", "trainer.progress=false")
+"""Words that every job of many gets: they change nothing of what is trained."""
+
+
+@runtime_checkable
+class Handle(Protocol):
+    """Work that was started."""
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for the signal that ended it; None while it runs."""
+
+    def stop(self) -> None:
+        """End it and what it started, and wait for that. What it has saved stays."""
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """Starts jobs somewhere."""
+
+    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> Handle:
+        """Start a job.
+
+        Args:
+            job: what to train.
+            log: file that its output is appended to.
+            environment: variables that it gets besides those of this process.
+        """
+
+
+class LocalHandle:
+    """A process group of this machine.
+
+    Args:
+        process: its first process.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def poll(self) -> int | None:
+        """Exit status of the first process, or None."""
+        return self.process.poll()
+
+    def stop(self) -> None:
+        """SIGTERM to the group, and SIGKILL where that is not enough."""
+        if self.poll() is None:
+            self._signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE_SECONDS)
+        self._signal(signal.SIGKILL)  # those that it started, too
+        self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+class LocalLauncher:
+    """Every job is a process of this machine that ends with this one, in a process group of its own.
+
+    Args:
+        threads: of torch in every job, where a job does not say; None leaves torch's choice.
+        words: settings that every job gets besides its own, such as ``logger.group=table1``.
+    """
+
+    def __init__(self, threads: int | None = None, words: Sequence[str] = ()) -> None:
+        self.threads, self.words = threads, tuple(words)
+
+    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> LocalHandle:
+        """Start ``se3t train`` with the words of a job."""
+        threads = self.threads if job.config.trainer.threads is None else job.config.trainer.threads
+        own = [] if threads is None else [f"trainer.threads={threads}"]
+        limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        return start_process(["train", *job.words, *self.words, *own, *FOR_ALL], log, {**limit, **environment})
+
+
+def start_process(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> LocalHandle:
+    """Start ``se3t <words>`` as a process that ends with this one.
+
+    Args:
+        words: command and what belongs to it.
+        log: file that its output is appended to, below a line with the time.
+        environment: variables that it gets besides those of this process.
+    """
+    return spawn([sys.executable, "-m", "se3t.cli.child", *words], log, environment, shlex.join(["se3t", *words]))
+
+
+def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str], title: str) -> LocalHandle:
+    """Start a program that asks to end with this process: :mod:`se3t.cli.child`.
+
+    Args:
+        arguments: program and what belongs to it.
+        log: file that its output is appended to.
+        environment: variables that it gets besides those of this process.
+        title: what the log calls it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        file.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')}  {title}\n".encode())
+        file.flush()
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment, "SE3T_PARENT": str(os.getpid())},
+            start_new_session=True,
+        )
+    return LocalHandle(process)
+
+
+def stop_all(handles: Sequence[Handle]) -> None:
+    """Stop several, all at once: none waits for the grace of another."""
+    if handles:
+        with ThreadPoolExecutor(len(handles)) as threads:
+            list(threads.map(lambda handle: handle.stop(), handles))

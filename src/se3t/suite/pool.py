@@ -1,0 +1,343 @@
+"""Many jobs on a few workers: what is finished is not repeated, what was interrupted goes on, what fails is told at the
+end and stops no other. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from se3t.errors import UserError
+from se3t.suite.launch import Handle, Launcher, LocalLauncher, start_process, stop_all
+from se3t.suite.stores import prepare_words
+from se3t.training import record
+
+if TYPE_CHECKING:
+    from se3t.suite.jobs import Job
+
+POLL_SECONDS = 0.2
+LOGS = "logs"
+_BUSY = "another process is training this run"
+_MOST_READ = 65_536  # bytes of the end of a log
+
+Status: TypeAlias = Literal["finished", "failed", "stopped"]
+
+
+class Ended(NamedTuple):
+    """A job that is no longer worked on: how it ended, its log, and for a failed one the reason."""
+
+    job: Job
+    status: Status
+    log: Path
+    reason: str = ""
+
+
+class Failure(NamedTuple):
+    """A job that failed, its log, and the last sentence there."""
+
+    job: Job
+    log: Path
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What came of many jobs.
+
+    Attributes:
+        finished: ``result.json`` of each that is finished, in the order of the jobs.
+        failed: the others.
+        num_before: how many were finished before.
+    """
+
+    finished: list[Path] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    num_before: int = 0
+
+
+class Watch:
+    """Is told what happens; does nothing. Views are derived from it. It is a context around the work."""
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        return
+
+    def preparing(self, store: Path) -> None:
+        """Data are prepared that jobs wait for."""
+
+    def started(self, job: Job) -> None:
+        """A job runs."""
+
+    def blocked(self, job: Job) -> None:
+        """Another process trains this run; the job waits for it."""
+
+    def ended(self, ended: Ended) -> None:
+        """A job is no longer worked on."""
+
+    def tick(self, running: Sequence[Job]) -> None:
+        """Called a few times a second."""
+
+
+@dataclass
+class _Work:
+    handle: Handle
+    log: Path
+    begin: int  # where in the log the output of this time begins
+
+    def reason(self, status: int) -> str:
+        return ending(self.log, self.begin, status)
+
+
+class Pool:
+    """Jobs at work and jobs that wait for a worker. Nothing happens but in its methods; :meth:`step` is to be called
+    until ``is_idle``.
+
+    Args:
+        launcher: where they run.
+        workers: how many at a time.
+        watch: is told what happens.
+        environment: variables for all jobs.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        workers: int,
+        watch: Watch | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.launcher, self.workers = launcher, workers
+        self.watch, self.environment = watch or Watch(), dict(environment or {})
+        self._waiting: list[Job] = []
+        self._running: dict[Path, tuple[Job, _Work]] = {}
+        self._preparing: dict[Path, _Work] = {}
+        self._unprepared: dict[Path, tuple[Path, str]] = {}
+        self._told: set[Path] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is left."""
+        return not (self._waiting or self._running)
+
+    @property
+    def num_free(self) -> int:
+        """Workers that have nothing to do, even if all that waits could start."""
+        return self.workers - len(self._running) - len(self._waiting)
+
+    @property
+    def running(self) -> list[Job]:
+        """Jobs at work."""
+        return [job for job, _ in self._running.values()]
+
+    def submit(self, job: Job) -> None:
+        """Add a job; it starts in its turn."""
+        self._waiting.append(job)
+
+    def step(self) -> list[Ended]:
+        """Look at what runs, start what can start.
+
+        Returns:
+            Jobs that ended since, one that was finished before it started included.
+        """
+        ended: list[Ended] = []
+        for one in chain(self._collect(), self._start()):
+            self.watch.ended(one)  # before what starts in its place
+            ended.append(one)
+        self.watch.tick(self.running)
+        return ended
+
+    def stop(self, job: Job) -> None:
+        """End one job, whether it runs or waits; :meth:`step` does not tell of it."""
+        self._waiting = [other for other in self._waiting if other != job]
+        if (found := self._running.pop(job.folder, None)) is not None:
+            found[1].handle.stop()
+            self.watch.ended(Ended(job, "stopped", found[1].log))
+
+    def close(self) -> None:
+        """End everything. What was saved stays, and the same jobs go on from there another time."""
+        works = [*(work for _, work in self._running.values()), *self._preparing.values()]
+        self._waiting, self._running, self._preparing = [], {}, {}
+        stop_all([work.handle for work in works])
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _collect(self) -> Iterator[Ended]:
+        for store, work in list(self._preparing.items()):
+            if (status := work.handle.poll()) is not None:
+                del self._preparing[store]
+                if status != 0 or not store.exists():
+                    self._unprepared[store] = (work.log, f"its data cannot be prepared: {work.reason(status)}")
+        for folder, (job, work) in list(self._running.items()):
+            if (status := work.handle.poll()) is not None:
+                del self._running[folder]
+                yield from self._judge(job, work, status)
+
+    def _judge(self, job: Job, work: _Work, status: int) -> Iterator[Ended]:
+        reason = "" if status == 0 else work.reason(status)
+        if _is_finished(job):  # whatever happened after the result was written: another time it counts as finished too
+            yield Ended(job, "finished", work.log)
+        elif _BUSY in reason:  # it was taken by another process between a look and the start
+            self._waiting.insert(0, job)
+        else:
+            yield Ended(job, "failed", work.log, reason or f"it ended without a result in {job.result}")
+
+    # --- starts -------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> Iterator[Ended]:
+        for job in list(self._waiting):
+            if len(self._running) + len(self._preparing) >= self.workers:
+                return
+            ended = self._consider(job)
+            if ended is not None:
+                self._waiting.remove(job)
+                yield ended
+
+    def _consider(self, job: Job) -> Ended | None:
+        """Start a job, or leave it waiting, or say why it has ended without a start."""
+        log = log_of(job)
+        try:
+            if job.folder in self._running or self._is_blocked(job):
+                return None
+            if job.state == "finished":
+                return Ended(job, "finished", log)
+            if not job.store.exists():
+                return self._prepare(job)
+            begin = log.stat().st_size if log.exists() else 0
+            work = _Work(self.launcher.start(job, log, self.environment), log, begin)
+        except (UserError, OSError) as error:
+            return Ended(job, "failed", log, str(error))
+        self._waiting.remove(job)
+        self._running[job.folder] = (job, work)
+        self.watch.started(job)
+        return None
+
+    def _is_blocked(self, job: Job) -> bool:
+        try:
+            record.require_free(job.folder)
+        except UserError:
+            if job.folder not in self._told:
+                self._told.add(job.folder)
+                self.watch.blocked(job)
+            return True
+        return False
+
+    def _prepare(self, job: Job) -> Ended | None:
+        """See that the data of a job are prepared, by one process for all jobs that share them."""
+        if job.store in self._unprepared:
+            log, reason = self._unprepared[job.store]
+            return Ended(job, "failed", log, reason)
+        if job.store not in self._preparing:
+            log = Path(job.config.runs) / LOGS / f"data-{job.config.data.name}-{job.store.stem}.log"
+            begin = log.stat().st_size if log.exists() else 0
+            words = [*prepare_words(job.config.data), "trainer.progress=false"]
+            self._preparing[job.store] = _Work(start_process(words, log, self.environment), log, begin)
+            self.watch.preparing(job.store)
+        return None
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    launcher: Launcher | None = None,
+    workers: int = 1,
+    watch: Watch | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run all jobs that are not finished, each once, in their order.
+
+    Args:
+        jobs: of the same run folder only the first counts.
+        launcher: where they run; None: on this machine.
+        workers: how many at a time.
+        watch: is told what happens.
+        environment: variables for all jobs.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C, SIGTERM or SIGHUP, after all processes have ended.
+    """
+    unique = list({job.folder: job for job in reversed(jobs)}.values())[::-1]
+    before = [job for job in unique if _is_finished(job)]
+    outcome = Outcome(num_before=len(before))
+    done = {job.folder for job in before}
+    with interrupted_by_signals(), watch or Watch() as told:
+        pool = Pool(launcher or LocalLauncher(), workers, told, environment)
+        for job in unique:
+            if job.folder not in done:
+                pool.submit(job)
+        try:
+            while not pool.is_idle:
+                for ended in pool.step():
+                    if ended.status == "finished":
+                        done.add(ended.job.folder)
+                    else:
+                        outcome.failed.append(Failure(ended.job, ended.log, ended.reason))
+                if not pool.is_idle:
+                    time.sleep(POLL_SECONDS)
+        finally:
+            pool.close()
+    outcome.finished = [job.result for job in unique if job.folder in done]
+    return outcome
+
+
+def _is_finished(job: Job) -> bool:
+    try:
+        return job.state == "finished"
+    except UserError:
+        return False  # told when its turn comes
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the work as Ctrl-C does: with nothing left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- logs -------------------------------------------------------------------------------------------------------------
+
+
+def log_of(job: Job) -> Path:
+    """File of the output of a job: <runs>/logs/<experiment>-<model>-<name of the run folder>.log."""
+    name = f"{job.config.experiment}-{job.config.model.name}-{job.folder.name}.log"
+    return Path(job.config.runs) / LOGS / name
+
+
+def ending(log: Path, begin: int, status: int) -> str:
+    """Why a process failed, in one sentence: the last one in its log, or the signal that ended it.
+
+    Args:
+        log: of its output.
+        begin: where in the log it begins.
+        status: as :meth:`Handle.poll` has it.
+    """
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+    with log.open("rb") as file:
+        file.seek(max(begin, log.stat().st_size - _MOST_READ))
+        lines = file.read().decode(errors="replace").splitlines()
+    lines = [line.strip() for line in lines if line.strip() and not line.startswith("---")]
+    told = [number for number, line in enumerate(lines) if line.startswith("se3t: ")]
+    if told and not any(line.startswith("Traceback") for line in lines[told[-1] :]):
+        return " ".join(lines[told[-1] :]).removeprefix("se3t: ")
+    return lines[-1] if lines else f"exit status {status}, without a word"

@@ -1,0 +1,200 @@
+"""``python -m se3t.suite.probe``: time of a training step and of measuring, on random data of an experiment's sizes.
+
+Reads a JSON object from standard input and writes one to standard output; a process of its own, so that planning loads
+no torch and times are those of a process that does what a training does.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from se3t.allocator import keep_freed_memory
+from se3t.bench.synthetic import ball, molecules
+from se3t.config import Config, to_config
+from se3t.data.clouds.dataset import CloudData
+from se3t.data.clouds.objects import CLASSES, NUM_POINTS
+from se3t.data.molecules.dataset import Property, PropertyData
+from se3t.data.molecules.molecule import BOND_CLASSES
+from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
+from se3t.data.nbody.presets import SPLITS, resolve
+from se3t.tasks.base import Task
+from se3t.tasks.classification import ClassificationTask
+from se3t.tasks.nbody import NBodyTask
+from se3t.tasks.property import QM9_ELEMENTS, PropertyTask
+from se3t.training.evaluation import evaluate_split
+from se3t.training.module import TrainingModule
+from se3t.training.precision import data_dtype, forward_context
+from se3t.training.run import build_model, choose_device
+
+NUM_MEASURED = {"nbody": 128, "property": 16, "classification": 4}
+"""By task, samples of the split that is measured: enough for what a call costs not to matter."""
+NUM_ATOMS, NUM_BONDS = 18, 19  # of a molecule of QM9 on average, rounded up
+
+
+def measure(config: Config, seconds: float) -> dict[str, float]:
+    """Seconds of one training step, and of measuring one sample, equivariance error included.
+
+    Args:
+        config: of a training; its data are replaced by random ones of the same sizes.
+        seconds: to spend on training steps, about.
+    """
+    device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)
+    task = random_task(config).to(device, dtype)
+    model = _model(config, task).to(device)
+    return {
+        "step": _step_seconds(config, task, model, device, seconds) if any(True for _ in model.parameters()) else 0.0,
+        "sample": _sample_seconds(config, task, model, device),
+    }
+
+
+def _measure_or_not(config: Config, seconds: float) -> dict[str, float] | None:
+    try:
+        return measure(config, seconds)
+    except (ValueError, RuntimeError):  # the training itself will say what is wrong
+        return None
+
+
+def _step_seconds(config: Config, task: Task, model: nn.Module, device: torch.device, seconds: float) -> float:
+    """By whole batches; by quarters of them where these take so long that nothing but their size counts."""
+    optimizer = TrainingModule(model, task, config).configure_optimizers()
+
+    def step(size: int) -> float:
+        begin = time.perf_counter()
+        optimizer.zero_grad()
+        index = torch.randint(task.size("train"), (size,), device=device)
+        with forward_context(config.trainer.precision, device):
+            samples = task.batch("train", index, 0)
+            loss = task.loss(model(task.graph(samples)), samples)
+        loss.backward()
+        optimizer.step()
+        _wait(device)
+        return time.perf_counter() - begin
+
+    whole = config.trainer.batch_size
+    part = max(min(whole, 2), whole // 4)
+    step(part)  # the first one warms up
+    if (quarter := step(part)) > seconds / 4:
+        return quarter * whole / part
+    times = [step(whole)]
+    while sum(times) < seconds:
+        times.append(step(whole))
+    return statistics.median(times)
+
+
+def _sample_seconds(config: Config, task: Task, model: nn.Module, device: torch.device) -> float:
+    trainer = config.trainer
+    begin = time.perf_counter()
+    with forward_context(trainer.precision, device):
+        evaluate_split(
+            model,
+            task,
+            "valid",
+            batch_size=trainer.eval_batch_size,
+            num_equivariance_samples=trainer.num_equivariance_samples,
+            seed=0,
+            device=device,
+        )
+    _wait(device)
+    return (time.perf_counter() - begin) / task.size("valid")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _model(config: Config, task: Task) -> nn.Module:
+    return build_model(
+        config.model,
+        fiber_in=task.fiber_in,
+        fiber_out=task.fiber_out,
+        num_edge_scalars=task.num_edge_scalars,
+        horizon=task.horizon,
+        pooled=task.pooled,
+        fiber_edge=task.fiber_edge,
+    )
+
+
+# --- random data ------------------------------------------------------------------------------------------------------
+
+
+def random_task(config: Config) -> Task:
+    """The task of a configuration on random samples, a batch of them in training, that have the sizes of real ones."""
+    sizes = {"train": config.trainer.batch_size, "valid": NUM_MEASURED[config.task.name], "test": 2}
+    return {"nbody": _charges, "property": _molecules, "classification": _clouds}[config.task.name](config, sizes)
+
+
+def _charges(config: Config, sizes: dict[str, int]) -> Task:
+    count = resolve(config.data).num_particles
+
+    def split(size: int) -> NBodySplit:
+        vectors = torch.randn(4, size, count, 3, dtype=torch.float64)
+        charges = torch.randint(0, 2, (size, count, 1)).double() * 2 - 1
+        return NBodySplit(vectors[0], vectors[1], charges, vectors[2], vectors[3], horizon=1.0)
+
+    return NBodyTask(config.task, NBodyDataset({name: split(sizes[name]) for name in SPLITS}, 1.0, "random"))
+
+
+def _molecules(config: Config, sizes: dict[str, int]) -> Task:
+    total = sum(sizes.values())
+    positions, bonds = molecules(total, NUM_ATOMS, NUM_BONDS, torch.Generator().manual_seed(0))
+    random = np.random.RandomState(0)
+    arrays: dict[str, np.ndarray] = {
+        "num_atoms": np.full(total, NUM_ATOMS, dtype=np.uint16),
+        "num_bonds": np.full(total, NUM_BONDS, dtype=np.uint16),
+        "numbers": random.choice(QM9_ELEMENTS, len(positions)).astype(np.uint8),
+        "positions": positions.numpy().astype(np.float32),
+        "bonds": (bonds.T % NUM_ATOMS).numpy().astype(np.uint16),
+        "bond_classes": random.randint(len(BOND_CLASSES), size=bonds.shape[1]).astype(np.uint8),
+    }
+    values, target = random.normal(size=total), Property("random", "random", "")
+    data = PropertyData("qm9", arrays, values, _numbers(sizes), target, "random", {})
+    return PropertyTask(config.task, data, config.data.graph, config.data.radius)
+
+
+def _clouds(config: Config, sizes: dict[str, int]) -> Task:
+    total = sum(sizes.values())
+    points = ball(total * NUM_POINTS, torch.Generator().manual_seed(0)).reshape(total, NUM_POINTS, 3)
+    data = CloudData(
+        kind="shapes15",
+        points=points.numpy().astype(np.float32),
+        labels=np.arange(total) % len(CLASSES),
+        splits=_numbers(sizes),
+        classes=CLASSES,
+        up_axis=1,
+        variant="random",
+        synthetic=True,
+        checksum="random",
+        official={},
+    )
+    return ClassificationTask(config.task, data)
+
+
+def _numbers(sizes: dict[str, int]) -> dict[str, np.ndarray]:
+    ends = np.cumsum(list(sizes.values()))
+    return {name: np.arange(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
+
+
+def main() -> int:
+    """Measure the configurations under ``configs``; ``startup``: seconds from ``started`` until the first of them."""
+    task = json.load(sys.stdin)
+    keep_freed_memory()
+    if task["threads"] is not None:
+        torch.set_num_threads(task["threads"])
+    startup = time.time() - task["started"]
+    costs = [_measure_or_not(to_config(settings), task["seconds"]) for settings in task["configs"]]
+    sys.stdout.write(json.dumps({"startup": startup, "costs": costs}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

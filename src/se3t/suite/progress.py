@@ -1,0 +1,260 @@
+"""One view of many trainings: how far all are, and each that runs. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from se3t.suite.costs import Estimates, kind, makespan
+from se3t.suite.jobs import Ended, Job, Watch
+from se3t.training import record
+
+_MOST_READ = 65_536  # bytes of the end of metrics.jsonl
+_NUMBERS = {"relative_mse_x": "MSE x / Linear", "accuracy": "accuracy", "mae": "MAE", "loss": "loss"}
+"""Of the validation, the first that is there is shown."""
+
+
+Name: TypeAlias = Callable[[Job], str]
+"""What a job is called in a view."""
+
+
+class Reading(NamedTuple):
+    """How far a run is: its newest step, and its newest validation in words."""
+
+    step: int
+    note: str
+
+
+def read(job: Job) -> Reading:
+    """How far a run is, by the end of its ``metrics.jsonl`` and its checkpoints."""
+    lines = _newest_lines(job.folder / record.METRICS)
+    step = max([line.get("step", 0) for line in lines], default=0)
+    valid = [line for line in lines if line.get("kind") == "valid"]
+    return Reading(min(max(step, job.saved_step), job.steps), in_words(valid[-1]) if valid else "")
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """The number of a validation that tells most, such as "accuracy 61.2 %"."""
+    for name, label in _NUMBERS.items():
+        if (value := values.get(name)) is not None:
+            return f"{label} {100 * value:.1f} %" if name == "accuracy" else f"{label} {value:.3g}"
+    return ""
+
+
+def title(job: Job) -> str:
+    """What is trained, in a few words: system, data, seed."""
+    config = job.config
+    words = [_system(config.model.name, getattr(config.task, "height", False))]
+    if getattr(config.model, "ablation", "none") != "none":
+        words.append(f"without {config.model.ablation}")
+    if config.experiment == "qm9":
+        words.append(config.task.column or config.task.target)
+    elif config.experiment == "nbody" and config.data.preset != "calibrated":
+        words.append(config.data.preset)
+    return f"{' '.join(words)}, seed {config.seed}"
+
+
+def duration(seconds: float) -> str:
+    """Such as "40 s", "12 min", "3.5 h" or "6 days"."""
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size or (unit == "min" and seconds >= 90):
+            return (
+                f"{seconds / size:.1f} {unit}"
+                if seconds < 10 * size and unit != "min"
+                else f"{seconds / size:.0f} {unit}"
+            )
+    return f"{seconds:.0f} s"
+
+
+class Clock:
+    """What is left, by what steps took in this session, and by the estimates before there is anything to go by.
+
+    Args:
+        jobs: all of them.
+        estimates: from before.
+        workers: how many run at a time.
+    """
+
+    def __init__(self, jobs: Sequence[Job], estimates: Estimates, workers: int) -> None:
+        self.estimates, self.workers = estimates, workers
+        self.left = {job.folder: job for job in jobs}
+        self._begun: dict[Path, tuple[float, int]] = {}
+        self._pace: dict[str, float] = {}
+
+    def begin(self, job: Job) -> None:
+        """A job has started."""
+        self._begun[job.folder] = (time.monotonic(), job.saved_step)
+
+    def look(self, job: Job, step: int) -> None:
+        """A running job is at ``step``."""
+        begun, first = self._begun[job.folder]
+        if step > first:
+            self._pace[kind(job.config)] = (time.monotonic() - begun) / (step - first)
+
+    def end(self, job: Job) -> None:
+        """A job is no longer worked on."""
+        self.left.pop(job.folder, None)
+
+    def seconds(self, steps: Mapping[Path, int]) -> float | None:
+        """Seconds until all is done; None while too little is known.
+
+        Args:
+            steps: how far running jobs are.
+        """
+        found = [self._seconds(job, steps.get(job.folder)) for job in self.left.values()]
+        known = [one for one in found if one is not None]
+        return makespan(known, self.workers) if len(known) == len(found) else None
+
+    def _seconds(self, job: Job, step: int | None) -> float | None:
+        pace = self._pace.get(kind(job.config))
+        if pace is not None:
+            return pace * (job.steps - (job.saved_step if step is None else step))
+        return 0.0 if job.steps == 0 else self.estimates.seconds(job)
+
+
+class Lines(Watch):
+    """A line at each start and each end, for files and pipes.
+
+    Args:
+        console: where to write.
+        jobs: all jobs that are to do.
+        clock: knows what is left.
+        name: of a job, for the reader.
+    """
+
+    def __init__(self, console: Console, jobs: Sequence[Job], clock: Clock, name: Name = title) -> None:
+        self.console, self.clock, self.name = console, clock, name
+        self.total, self.num_ended = len(jobs), 0
+        self.steps: dict[Path, int] = {}
+
+    def preparing(self, store: Path) -> None:
+        """Say it."""
+        self.say(f"preparing {store}")
+
+    def started(self, job: Job) -> None:
+        """Say it."""
+        self.clock.begin(job)
+        if saved := job.saved_step:
+            self.say(f"continued at step {saved:,}: {self.name(job)}")
+        else:
+            self.say(f"started: {self.name(job)}")
+
+    def blocked(self, job: Job) -> None:
+        """Say it."""
+        self.say(f"waiting: {self.name(job)}: another process is training this run ({job.folder})")
+
+    def ended(self, ended: Ended) -> None:
+        """Say it."""
+        self.clock.end(ended.job)
+        self.steps.pop(ended.job.folder, None)
+        self.num_ended += 1
+        reason = f": {ended.reason}" if ended.reason else ""
+        self.say(f"{ended.status}: {self.name(ended.job)}{reason}  ({self.summary()})")
+
+    def tick(self, running: Sequence[Job]) -> None:
+        """Look how far running jobs are."""
+        for job in running:
+            self.seen(job, read(job))
+
+    def seen(self, job: Job, reading: Reading) -> None:
+        """A running job is that far."""
+        self.steps[job.folder] = reading.step
+        self.clock.look(job, reading.step)
+
+    def summary(self) -> str:
+        """How many of how many, and the time that is left."""
+        seconds = self.clock.seconds(self.steps)
+        left = "" if seconds is None or self.num_ended == self.total else f", about {duration(seconds)} left"
+        return f"{self.num_ended} of {self.total} done{left}"
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+class Bars(Lines):
+    """A bar for all trainings, and one for each that runs.
+
+    Args:
+        console: a terminal.
+        jobs: all jobs that are to do.
+        clock: knows what is left.
+        name: of a job, for the reader.
+    """
+
+    def __init__(self, console: Console, jobs: Sequence[Job], clock: Clock, name: Name = title) -> None:
+        super().__init__(console, jobs, clock, name)
+        self._all = sum(max(1, job.steps) for job in jobs)
+        self._done = sum(job.saved_step for job in jobs)
+        self._tasks: dict[Path, TaskID] = {}
+        columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[note]}"))
+        self._bars = Progress(*columns, console=console)
+        self._total = self._bars.add_task("all trainings", total=self._all, completed=self._done, note="")
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bars.stop()
+
+    def started(self, job: Job) -> None:
+        """Add its bar."""
+        self.clock.begin(job)
+        self._tasks[job.folder] = self._bars.add_task(self.name(job), total=max(1, job.steps), note="starting")
+
+    def ended(self, ended: Ended) -> None:
+        """Take its bar away; say why where it failed."""
+        job = ended.job
+        self._done += max(1, job.steps) - min(job.saved_step, job.steps)
+        if (task := self._tasks.pop(job.folder, None)) is not None:
+            self._bars.remove_task(task)
+        if ended.status == "failed":
+            super().ended(ended)
+            return
+        self.clock.end(job)
+        self.steps.pop(job.folder, None)
+        self.num_ended += 1
+
+    def seen(self, job: Job, reading: Reading) -> None:
+        """Move its bar."""
+        super().seen(job, reading)
+        note = f"{reading.step:,}/{job.steps:,}  {reading.note}"
+        self._bars.update(self._tasks[job.folder], completed=reading.step, note=note)
+
+    def tick(self, running: Sequence[Job]) -> None:
+        """Move all bars."""
+        super().tick(running)
+        done = self._done + sum(self.steps.get(job.folder, 0) for job in running)
+        self._bars.update(self._total, completed=done, note=self.summary())
+
+
+def view(console: Console, jobs: Sequence[Job], clock: Clock, name: Name = title) -> Lines:
+    """Bars in a terminal, lines elsewhere."""
+    return (Bars if console.is_terminal else Lines)(console, jobs, clock, name)
+
+
+def _newest_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _MOST_READ))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    complete = text.split("\n")[1 if size > _MOST_READ else 0 : -1]
+    return [json.loads(line) for line in complete if line.strip()]
+
+
+@cache
+def _system(model: str, height: bool) -> str:
+    from se3t.reporting.published import system_name
+
+    return system_name(model, height)

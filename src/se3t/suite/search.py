@@ -1,0 +1,270 @@
+"""A search: trials that are proposed by what earlier ones have measured, stopped early where they do badly. Imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from se3t.errors import UserError
+from se3t.reporting.sweep_record import Trial, TrialRun, read_record, write_record
+from se3t.suite.jobs import Job
+from se3t.suite.launch import Launcher
+from se3t.suite.pool import Ended, Pool, Watch, interrupted_by_signals, log_of
+from se3t.suite.spaces import Interval, Scalar, Space
+from se3t.suite.specification import Parameters, Specification, rounded
+from se3t.suite.study import Proposal, Study
+from se3t.suite.sweep import Tell, blank_record, value_of, words_of
+from se3t.training import record
+
+POLL_SECONDS = 0.3
+
+
+@dataclass
+class _Active:
+    """A trial at work: its seeds are trained one after another."""
+
+    trial: Trial
+    jobs: list[Job]
+    index: int = 0
+    size: int = -1  # of the measurements that were read last
+    reported: set[int] = field(default_factory=set)
+
+    @property
+    def job(self) -> Job:
+        return self.jobs[self.index]
+
+    @property
+    def run(self) -> TrialRun:
+        return self.trial.runs[self.index]
+
+
+class Search:
+    """The trials of a search, and those of them that are at work.
+
+    Args:
+        spec: what to search.
+        launcher: where trainings run.
+        workers: how many at a time.
+        watch: is told what happens to them.
+        tell: takes a line for every trial that has ended.
+
+    Raises:
+        UserError: when the database of trials cannot be used.
+    """
+
+    def __init__(self, spec: Specification, launcher: Launcher, workers: int, watch: Watch, tell: Tell) -> None:
+        self.spec, self.tell, self.watch = spec, tell, watch
+        self.record = blank_record(spec)
+        budget = spec.settings["trainer"]
+        self.study = Study(
+            spec.folder,
+            spec.title,
+            spec.sweep,
+            eval_every=budget["eval_every"],
+            max_steps=budget["max_steps"],
+            first=_first(spec),
+        )
+        self.pool = Pool(launcher, workers, watch)
+        self.active: list[_Active] = []
+        self.held: list[Trial] = []
+        self._load()
+
+    def run(self) -> Any:
+        """Run until there are as many trials as asked for.
+
+        Returns:
+            The record of the sweep.
+        """
+        with interrupted_by_signals(), self.watch:
+            try:
+                for proposal in self.study.unfinished():
+                    self._take(proposal)
+                while self._propose() or self.active or self.held:
+                    for ended in self.pool.step():
+                        self._ended(ended)
+                    for active in list(self.active):
+                        self._follow(active)
+                    if self.active:
+                        time.sleep(POLL_SECONDS)
+            finally:
+                self.pool.close()
+                for active in self.active:
+                    active.trial.state = active.run.state = "waiting"
+                self._write()
+        return self.record
+
+    # --- trials ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Trials of earlier processes: the record knows most of them, the database all."""
+        try:
+            known = {trial.number: trial for trial in read_record(self.spec.folder).trials}
+        except UserError:
+            known = {}
+        for proposal in self.study.proposals():
+            if proposal.state in ("running", "waiting") or proposal.replaced:
+                continue
+            trial = known.get(proposal.number)
+            if trial is None or trial.state != proposal.state:
+                trial = self._again(proposal)
+            self.record.trials.append(trial)
+        self._write()
+
+    def _again(self, proposal: Proposal) -> Trial:
+        """A trial whose details were lost; what was measured is in its run folders."""
+        trial = Trial(proposal.number, _rounded(proposal.parameters), proposal.state, reason=proposal.reason)
+        trial.history = sorted(proposal.history.items())
+        if proposal.state == "finished":
+            for job in self._jobs(trial):
+                value = value_of(job, self.spec.sweep.objective) if job.result.exists() else proposal.value
+                trial.runs.append(TrialRun(job.config.seed, str(job.folder), "finished", value, log=str(log_of(job))))
+        return trial
+
+    def _jobs(self, trial: Trial) -> list[Job]:
+        return [self.spec.job(trial.parameters, seed) for seed in self.spec.sweep.seeds]
+
+    def _propose(self) -> bool:
+        """Fill free workers with trials that were held back, then with new ones; whether there was one."""
+        found = False
+        busy = {active.job.folder for active in self.active}
+        for trial in list(self.held):
+            if Path(trial.runs[0].folder) not in busy:
+                self.held.remove(trial)
+                self._begin(trial, self._jobs(trial))
+                found = True
+        while self.pool.num_free > len(self.held) and len(self.record.trials) < self.spec.sweep.trials:
+            self._take(self.study.ask())
+            found = True
+        return found
+
+    def _take(self, proposal: Proposal) -> None:
+        trial = Trial(proposal.number, _rounded(proposal.parameters), history=sorted(proposal.history.items()))
+        self.record.trials.append(trial)
+        self.record.trials.sort(key=lambda trial: trial.number)
+        try:
+            jobs = self._jobs(trial)
+            trial.runs = [TrialRun(job.config.seed, str(job.folder), log=str(log_of(job))) for job in jobs]
+        except UserError as error:
+            self._fail(trial, str(error), again=False)
+            return
+        if any(active.job.folder == jobs[0].folder for active in self.active):
+            self.held.append(trial)  # the same run is at work for another trial
+        else:
+            self._begin(trial, jobs)
+
+    def _begin(self, trial: Trial, jobs: list[Job]) -> None:
+        active = _Active(trial, jobs, reported={step for step, _ in trial.history})
+        self.active.append(active)
+        self._submit(active)
+
+    def _submit(self, active: _Active) -> None:
+        active.trial.state = active.run.state = "running"
+        self.pool.submit(active.job)
+        self._write()
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    def _ended(self, ended: Ended) -> None:
+        active = next(active for active in self.active if active.job.folder == ended.job.folder)
+        self._follow(active, prune=False)
+        if active not in self.active:
+            return
+        try:
+            if active.job.state != "finished":  # whatever became of the process, a result is a result
+                raise UserError(ended.reason)
+            active.run.value = value_of(active.job, self.spec.sweep.objective)
+        except UserError as error:
+            active.run.state, active.run.reason = "failed", str(error)
+            self._end(active)
+            self._fail(active.trial, str(error), again=True)
+            return
+        active.run.state = "finished"
+        active.index += 1
+        if active.index < len(active.jobs):
+            self._submit(active)
+            return
+        self._end(active)
+        active.trial.state = "finished"
+        assert active.trial.value is not None
+        self._write()  # before the database: what is finished there has its details here
+        self.study.finish(active.trial.number, active.trial.value)
+        self._say(active.trial, f"{self.record.metric} {active.trial.value:.4g}")
+
+    def _follow(self, active: _Active, prune: bool = True) -> None:
+        """Report the objective of the first seed as it is measured; stop a trial that does badly."""
+        if active.index > 0:
+            return
+        for step, value in self._new_measurements(active):
+            active.reported.add(step)
+            active.trial.history.append((step, value))
+            self.study.report(active.trial.number, step, value)
+            if prune and self.study.should_stop(active.trial.number):
+                self.pool.stop(active.job)
+                self._end(active)
+                active.trial.state = active.run.state = "pruned"
+                self._write()
+                self.study.prune(active.trial.number)
+                self._say(active.trial, f"stopped after step {step}, {self.record.metric} {value:.4g}")
+                return
+
+    def _new_measurements(self, active: _Active) -> list[tuple[int, float]]:
+        path = active.job.folder / record.METRICS
+        size = path.stat().st_size if path.exists() else -1
+        if size == active.size:
+            return []
+        active.size = size
+        lines = [line for line in record.Metrics(path).read() if line["kind"] == "valid"]
+        found = [(line["step"], line.get(self.record.metric)) for line in lines if line["step"] not in active.reported]
+        return [(step, float(value)) for step, value in found if isinstance(value, int | float)]
+
+    def _end(self, active: _Active) -> None:
+        self.active.remove(active)
+
+    def _fail(self, trial: Trial, reason: str, *, again: bool) -> None:
+        trial.state, trial.reason = "failed", reason
+        self._write()
+        self.study.fail(trial.number, reason, again=again)
+        self._say(trial, f"failed: {reason}")
+
+    def _say(self, trial: Trial, what: str) -> None:
+        best = next(iter(self.record.ranking()), None)
+        tail = "" if best is None or best.value is None else f"; best: trial {best.number}, {best.value:.4g}"
+        self.tell(f"trial {trial.number}: {words_of(trial.parameters)}: {what}{tail}")
+
+    def _write(self) -> None:
+        write_record(self.spec.folder, self.record)
+
+
+def _rounded(parameters: Parameters) -> dict[str, Any]:
+    return {name: rounded(value) for name, value in parameters.items()}
+
+
+def _first(spec: Specification) -> dict[str, Scalar] | None:
+    """What stands in ``conf`` already, where the search may propose it: no winner is worse than that."""
+    found: dict[str, Scalar] = {}
+    for name, space in spec.sweep.parameters.items():
+        value = _setting(spec.settings, name)
+        if not _contains(space, value):
+            return None
+        found[name] = value
+    return found
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> Any:
+    value: Any = settings
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _contains(space: Space, value: Any) -> bool:
+    if not isinstance(space, Interval):
+        return value in space.values
+    if isinstance(value, bool) or not isinstance(value, int | float) or not space.low <= value <= space.high:
+        return False
+    return space.step is None or (value - space.low) % space.step == 0

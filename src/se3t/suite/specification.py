@@ -1,0 +1,225 @@
+"""One sweep of one command line: the words that all its trainings share, what varies, and the folder it is kept in.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from se3t.config import SCHEMAS, Config, conf_dir, explain, to_config
+from se3t.config.compose import compose
+from se3t.config.identity import identity
+from se3t.errors import UserError
+from se3t.reporting.labels import spell
+from se3t.suite import spaces
+from se3t.suite.jobs import Job, job, job_of
+
+FOLDER = "sweeps"
+"""Of the run folder: where sweeps are kept, as ``<experiment>/<name>-<hash>``."""
+WORDS_ALONE = "own"
+"""Name of a sweep that is given by the words of the command line alone."""
+
+_DIGITS = 4  # of a number that a search proposes: lines that are short enough to be typed again
+_PLAIN = re.compile(r"[\w.+/\-]+")
+_SEVERAL = re.compile(r"[^\[\](){},'\"]+(,[^\[\](){},'\"]+)+")  # a,b,c: no list in brackets
+
+Parameters = Mapping[str, spaces.Scalar]
+"""One value of each parameter."""
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What a command line asks for.
+
+    Attributes:
+        sweep: with the values, seeds and number of trials of the command line in place of those of the file.
+        words: what all trainings share: those of the file, then those of the command line.
+        experiment: of all of them.
+        settings: what ``words`` describe, without parameters and seed.
+        runs: folder of the run records.
+    """
+
+    sweep: spaces.Sweep
+    words: tuple[str, ...]
+    experiment: str
+    settings: Mapping[str, Any]
+    runs: Path
+
+    @cached_property
+    def hash(self) -> str:
+        """Eight hexadecimal digits of all that makes two sweeps different ones; the number of trials does not."""
+        sweep = asdict(replace(self.sweep, name="", description="", trials=1, defaults=()))
+        steps = self.settings.get("trainer", {}).get("max_steps")
+        text = json.dumps([sweep, identity(self.settings), steps], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @property
+    def title(self) -> str:
+        """Name and hash."""
+        return f"{self.sweep.name}-{self.hash}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the sweep keeps what it knows."""
+        return self.runs / FOLDER / self.experiment / self.title
+
+    @property
+    def num_jobs(self) -> int:
+        """How many trainings the sweep has."""
+        sizes = [len(space.values) for space in self.sweep.parameters.values() if isinstance(space, spaces.Values)]
+        trials = math.prod(sizes) if self.sweep.search == "grid" else self.sweep.trials
+        return trials * len(self.sweep.seeds)
+
+    def combinations(self) -> Iterator[dict[str, spaces.Scalar]]:
+        """All combinations of a grid, the last parameter fastest."""
+        grids = [space.values for space in self.sweep.parameters.values() if isinstance(space, spaces.Values)]
+        for values in itertools.product(*grids):
+            yield dict(zip(self.sweep.parameters, values, strict=True))
+
+    def job(self, parameters: Parameters, seed: int) -> Job:
+        """The training of one combination with one seed.
+
+        Raises:
+            UserError: for settings that are refused.
+        """
+        words = [*self.words, *(word(key, value) for key, value in parameters.items()), f"seed={seed}"]
+        if any(is_group(key) for key in parameters):
+            try:
+                return job(words)
+            except UserError:
+                raise
+            except Exception as error:  # of Hydra, which nothing else here knows
+                raise _in_one_sentence(error) from error
+        # What the line would compose, in a tenth of the time: such settings win over all others.
+        settings = copy.deepcopy(dict(self.settings))
+        for key, value in parameters.items():
+            group, _, name = key.rpartition(".")
+            (settings[group] if group else settings)[name] = value
+        return job_of(words, to_config({**settings, "seed": seed}))
+
+
+def word(key: str, value: spaces.Scalar) -> str:
+    """A setting as the command line spells it."""
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        return f"{key}='{value}'"
+    return f"{key}={spell(value)}"
+
+
+def is_group(key: str) -> bool:
+    """Whether a setting chooses a file of ``conf``, which brings further settings."""
+    return (conf_dir() / key).is_dir()
+
+
+def rounded(value: spaces.Scalar) -> spaces.Scalar:
+    """A number that a search proposes, with the digits that are used."""
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+
+
+def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: int | None = None) -> Specification:
+    """What the words behind ``se3t sweep`` ask for.
+
+    Args:
+        words: ``sweep=…`` and settings of ``se3t train``. Values of a setting, separated by commas, take the place of
+            those of the sweep, or make it one more parameter.
+        seeds: in place of those of the sweep.
+        trials: likewise.
+
+    Raises:
+        UserError: for a sweep that is unknown or does not fit, and for settings that no training has.
+        hydra.errors.HydraException: for words that fit nothing; the command line tells them in one sentence.
+    """
+    given = dict(_split(text) for text in words)
+    name = given.pop("sweep", None)
+    experiment = given.get("experiment", Config().experiment)
+    sweep = spaces.load(name, experiment) if name is not None else spaces.Sweep(WORDS_ALONE)
+    own = {
+        key: spaces.values_of_words(text.split(","))
+        for key, text in given.items()
+        if key in sweep.parameters or (_SEVERAL.fullmatch(text) and key != "seed")
+    }
+    own_seeds = _seeds(given.pop("seed")) if "seed" in given else None
+    if name is None and not own:
+        raise UserError(f"sweep: what varies is missing; add sweep=<name> ({', '.join(spaces.names())}) or key=a,b,c")
+    if trials is not None and sweep.search == "grid":
+        raise UserError(f"--trials {trials}: sweep={sweep.name} is a grid, which tries everything; leave it out")
+    sweep = replace(
+        sweep,
+        parameters={**sweep.parameters, **own},
+        seeds=tuple(seeds or own_seeds or sweep.seeds),
+        trials=trials or sweep.trials,
+    )
+    shared = {**dict(map(_split, sweep.defaults)), **given}
+    return _composed(sweep, [f"{key}={text}" for key, text in shared.items() if key not in sweep.parameters])
+
+
+def _composed(sweep: spaces.Sweep, words: Sequence[str]) -> Specification:
+    from omegaconf import OmegaConf
+
+    settings: Any = OmegaConf.to_container(compose("train", list(words)), resolve=True)
+    _require_settings(sweep, settings)
+    settings.pop("seed")
+    runs = Path(settings["runs"])
+    return Specification(sweep, tuple(words), settings["experiment"], settings, runs)
+
+
+def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
+    """Every parameter is a setting of these trainings, and makes them different runs."""
+    groups = {key for key in sweep.parameters if is_group(key)}
+    known = identity(settings)
+    for key in sweep.parameters:
+        if key in groups or key in known or key.partition(".")[0] in groups:
+            continue
+        group, _, name = key.partition(".")
+        if isinstance(settings.get(group), Mapping) and name in settings[group]:
+            raise UserError(f"sweep={sweep.name}: {key} does not tell runs apart, so it cannot be a parameter")
+        choice = _chosen(group, settings)
+        others = sorted(choice for choice, schema in SCHEMAS.get(group, {}).items() if name in _names(schema))
+        hint = f"; {' or '.join(f'{group}={other}' for other in others)} has it" if others else ""
+        raise UserError(f"sweep={sweep.name}: {choice} has no setting {key}{hint}")
+
+
+def _chosen(group: str, settings: Mapping[str, Any]) -> str:
+    part = settings.get(group)
+    if group in SCHEMAS and isinstance(part, Mapping):
+        return f"{group}={part.get('name')}"
+    return f"experiment={settings.get('experiment')}"
+
+
+def _names(schema: type) -> list[str]:
+    return [item.name for item in fields(schema)]
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"{text}: cannot be read as a setting; write key=value, such as seed=0,1,2")
+    return key, value
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = (-1,)
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError(f"seed={text}: expected different whole numbers from 0, such as seed=0,1,2")
+    return seeds
+
+
+def _in_one_sentence(error: Exception) -> UserError:
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.key is not None:
+        return explain(cause)
+    return UserError(str(error).splitlines()[0])

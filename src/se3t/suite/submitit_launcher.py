@@ -1,0 +1,285 @@
+"""Trainings as jobs of SLURM, through submitit; the only place that imports it, when it is needed.
+
+A job runs ``se3t train … resume=true``. One that is preempted or runs out of time is queued again and goes on from its
+last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from se3t.errors import UserError, did_you_mean
+from se3t.files import write_atomically
+from se3t.suite.jobs import Job
+from se3t.suite.launch import FOR_ALL, LocalHandle, start_process
+
+MAX_TIMEOUTS = 100
+"""How often a job may run out of time and be queued again."""
+GRACE_SECONDS = 120.0
+"""How long a job waits for the signal that queues it again, after its training was told to stop."""
+STOP_SECONDS = 20.0
+JOBS = "jobs.json"
+_UNDER_WAY = ("PENDING", "RUNNING", "REQUEUED", "CONFIGURING", "COMPLETING", "SUSPENDED", "PREEMPTED", "READY")
+_LOCAL_MINUTES = 60 * 24 * 365  # its executor ends jobs after two minutes unless told otherwise
+
+
+@dataclass
+class Training:
+    """What a job does; submitit pickles it. It may be called once more where the first call was cut short.
+
+    Attributes:
+        words: behind ``se3t``.
+        folder: to work in.
+        log: file that the output is appended to.
+        result: file that the training leaves behind when it is finished.
+        environment: further variables.
+    """
+
+    words: tuple[str, ...]
+    folder: str
+    log: str
+    result: str
+    environment: dict[str, str]
+    handle: LocalHandle | None = None
+
+    def __call__(self) -> int:
+        """Train, and return the exit status."""
+        os.chdir(self.folder)
+        self.handle = start_process(self.words, Path(self.log), self.environment)
+        try:
+            while (status := self.handle.poll()) is None:
+                time.sleep(0.2)
+            if status in (0, -signal.SIGTERM, 128 + signal.SIGTERM) and not Path(self.result).exists():
+                # The cluster takes the job back: it tells the training first, then this process.
+                time.sleep(GRACE_SECONDS)
+                return -signal.SIGTERM
+            return status
+        finally:
+            self.handle.stop()
+
+    def checkpoint(self) -> Any:
+        """Called by submitit before the job is taken back: end the training, and say what to do next time."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.handle is not None:
+            self.handle.stop()
+        return DelayedSubmission(Training(self.words, self.folder, self.log, self.result, self.environment))
+
+
+class SubmititHandle:
+    """A job that was submitted.
+
+    Args:
+        job: of submitit.
+        log: file of its output.
+    """
+
+    def __init__(self, job: Any, log: Path) -> None:
+        self.job, self.log = job, log
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit status; 1 where the job has ended without one, with the reason in its log; None before."""
+        if self._status is None and self.job.done():
+            try:
+                self._status = int(self.job.result())
+            except Exception as error:  # submitit's errors, and whatever the job has raised
+                self._explain(error)
+                self._status = 1
+        return self._status
+
+    def stop(self) -> None:
+        """Cancel the job, and wait until it has ended."""
+        if self._status is not None or self.job.done():
+            return
+        self.job.cancel(check=False)
+        deadline = time.monotonic() + STOP_SECONDS
+        while not self.job.done(force_check=True) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        self._status = -signal.SIGTERM
+
+    def _explain(self, error: Exception) -> None:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write("\n".join([*lines, f"se3t: job {self.job.job_id} has ended without a result: {lines[0]}\n"]))
+
+
+class SubmititLauncher:
+    """Submits jobs.
+
+    Args:
+        folder: for what submitit writes; on a cluster its nodes must see it.
+        cluster: slurm, or local: processes of this machine, to try what would be submitted.
+        settings: of SLURM by the names of ``SETTINGS``, as typed.
+        title: of the jobs in the queue.
+        words: settings of ``se3t train`` that every job gets besides its own.
+
+    Raises:
+        UserError: submitit or SLURM is missing, a setting is unknown or wrong.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cluster: str,
+        settings: Mapping[str, str],
+        title: str = "se3t",
+        words: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.cluster, self.words = folder.absolute(), cluster, tuple(words)
+        self.parameters = parameters(settings)
+        self.title, self.threads = title, self.parameters.get("cpus_per_task")
+        self._submitit = require_submitit()
+        if cluster == "slurm" and self._submitit.SlurmExecutor.affinity() < 0:
+            raise UserError("launcher slurm: there is no srun here; use it on a cluster, or try --launcher submitit")
+
+    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> SubmititHandle:
+        """Submit a job, or find the one that an earlier process has submitted and that is still in the queue."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+        known = self._known()
+        if (under_way := self._under_way(known.get(str(job.folder)))) is not None:
+            return SubmititHandle(under_way, log)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own = Path(tempfile.mkdtemp(prefix=f"{job.folder.name}-", dir=self.folder))
+        executor = self._executor(own, job)
+        submitted = executor.submit(self._training(job, log, environment))
+        self._remember({**known, str(job.folder): [str(own), submitted.job_id]})
+        return SubmititHandle(submitted, log)
+
+    def script(self, job: Job) -> str:
+        """What would be given to sbatch for a job."""
+        executor = self._executor(self.folder, job)
+        return str(executor._make_submission_file_text(executor._submitit_command_str, "script"))
+
+    def _training(self, job: Job, log: Path, environment: Mapping[str, str]) -> Training:
+        own = [f"trainer.threads={self.threads}"] if self.threads and job.config.trainer.threads is None else []
+        limit = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
+        words = ("train", *job.words, *self.words, *own, *FOR_ALL)
+        result = str(job.result.absolute())
+        return Training(words, str(Path.cwd()), str(log.absolute()), result, {**limit, **environment})
+
+    def _executor(self, folder: Path, job: Job) -> Any:
+        if self.cluster == "local":
+            executor = self._submitit.LocalExecutor(folder, max_num_timeout=MAX_TIMEOUTS)
+            executor.update_parameters(
+                timeout_min=self.parameters.get("time", _LOCAL_MINUTES),
+                gpus_per_node=self.parameters.get("gpus_per_node", 0),
+            )
+            return executor
+        executor = self._submitit.SlurmExecutor(folder, max_num_timeout=MAX_TIMEOUTS)
+        executor.update_parameters(
+            **self.parameters,
+            job_name=self.title,
+            additional_parameters={"requeue": True},
+            setup=[f"# {shlex.join(['se3t', 'train', *job.words])}"],
+        )
+        return executor
+
+    # --- jobs of earlier processes --------------------------------------------------------------------------------
+
+    def _known(self) -> dict[str, list[str]]:
+        with suppress(OSError, ValueError):
+            found: dict[str, list[str]] = json.loads((self.folder / JOBS).read_text())
+            return found
+        return {}
+
+    def _remember(self, jobs: Mapping[str, Sequence[str]]) -> None:
+        text = json.dumps(jobs, indent=1) + "\n"
+        write_atomically(self.folder / JOBS, lambda file: file.write(text.encode()))
+
+    def _under_way(self, known: Sequence[str] | None) -> Any:
+        """The job of SLURM that was submitted before, when it waits or runs; None otherwise. Those of this machine end
+        with their training, for which the pool waits.
+        """
+        if known is None or self.cluster != "slurm":
+            return None
+        job = self._submitit.SlurmJob(folder=known[0], job_id=known[1])
+        job.done(force_check=True)
+        return job if str(job.state).upper().split(" ")[0] in _UNDER_WAY else None
+
+
+def require_submitit() -> Any:
+    """The package submitit.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("this launcher needs the package submitit; install it: pip install 'se3t[slurm]'") from error
+    return submitit
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def _minutes(text: str) -> int:
+    """Minutes of 90, 1:30:00 or 2-12:00:00, as sbatch reads them."""
+    days, _, clock = text.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if days:
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+    else:
+        hours, minutes, seconds = ((0, *parts, 0) if len(parts) < 3 else parts)[:3]
+    if len(parts) > 3 or min(parts) < 0:
+        raise ValueError(text)
+    return max(1, (int(days or 0) * 24 + hours) * 60 + minutes + (seconds > 0))
+
+
+def _memory(text: str) -> str:
+    if not re.fullmatch(r"\d+[KMGT]?B?", text, re.IGNORECASE):
+        raise ValueError(text)
+    return text.upper().removesuffix("B")
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+SETTINGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "partition": ("partition", str, "a name"),
+    "time": ("time", _minutes, "minutes, H:MM:SS or D-HH:MM:SS"),
+    "gpus": ("gpus_per_node", _count, "a whole number"),
+    "cpus": ("cpus_per_task", _count, "a whole number"),
+    "memory": ("mem", _memory, "a size such as 16G"),
+    "account": ("account", str, "a name"),
+    "qos": ("qos", str, "a name"),
+    "constraint": ("constraint", str, "features of nodes"),
+    "exclude": ("exclude", str, "names of nodes"),
+}
+"""Words ``slurm.<name>=…``: what sbatch calls it (with _ for -), how it is read, and what is expected."""
+
+
+def parameters(settings: Mapping[str, str]) -> dict[str, Any]:
+    """Settings as submitit takes them.
+
+    Raises:
+        UserError: for one that is unknown or wrong.
+    """
+    found: dict[str, Any] = {}
+    for name, text in settings.items():
+        if name not in SETTINGS:
+            raise UserError(f"slurm.{name}: no such setting; {did_you_mean(name, SETTINGS)}")
+        target, read, expected = SETTINGS[name]
+        try:
+            found[target] = read(text)
+        except ValueError as error:
+            raise UserError(f"slurm.{name}={text}: expected {expected}") from error
+        if not text:
+            raise UserError(f"slurm.{name}: is empty; expected {expected}")
+    return found

@@ -1,0 +1,313 @@
+"""Sweeps: every combination of a grid, or as many trials of a search as asked for. The same line again goes on. Imports
+no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from se3t.errors import UserError
+from se3t.files import write_atomically
+from se3t.reporting.labels import spell
+from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, objective_of, read_record, write_record
+from se3t.suite.costs import Estimates
+from se3t.suite.jobs import Job
+from se3t.suite.launch import Launcher
+from se3t.suite.pool import Ended, Watch, log_of, run_jobs
+from se3t.suite.progress import Clock, view
+from se3t.suite.spaces import Interval, Objective, Space
+from se3t.suite.specification import Parameters, Specification
+from se3t.training import record
+
+SPECIFICATION = "specification.yaml"
+GROUP = "logger.group"
+
+Tell = Callable[[str], object]
+"""Takes a line for the user."""
+
+
+def blank_record(spec: Specification) -> SweepRecord:
+    """A sweep without trials."""
+    sweep = spec.sweep
+    return SweepRecord(
+        title=spec.title,
+        description=sweep.description,
+        experiment=spec.experiment,
+        search=sweep.search,
+        metric=sweep.objective.metric,
+        direction=sweep.objective.direction,
+        parameters={name: _space(space) for name, space in sweep.parameters.items()},
+        seeds=list(sweep.seeds),
+        asked=sweep.trials,
+        words=list(spec.words),
+    )
+
+
+def plan(spec: Specification) -> SweepRecord:
+    """The trials and where they stand: of a grid all, of a search those that were tried. Writes nothing."""
+    if spec.sweep.search == "grid":
+        return Grid(spec).record
+    try:
+        found = read_record(spec.folder)
+    except UserError:
+        return blank_record(spec)
+    found.asked = spec.sweep.trials
+    return found
+
+
+def first_job(spec: Specification) -> Job:
+    """A training like all of the sweep: the first combination of a grid that is valid, or what stands in ``conf``.
+
+    Raises:
+        UserError: when none is valid.
+    """
+    if spec.sweep.search == "tpe":
+        return spec.job({}, spec.sweep.seeds[0])
+    refused: UserError | None = None
+    for parameters in spec.combinations():
+        try:
+            return spec.job(parameters, spec.sweep.seeds[0])
+        except UserError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+def watch_of(spec: Specification, console: Console, workers: int) -> Watch:
+    """The view of all trainings of a grid; of a search what is not told of its trials."""
+    if spec.sweep.search == "tpe":
+        return _Remarks(console)
+    cells = Grid(spec).cells
+    jobs = [cell.job for cell in cells.values() if cell.run.state != "finished"]
+
+    def name(job: Job) -> str:
+        return f"{words_of(cells[job.folder].trial.parameters)}, seed {job.config.seed}"
+
+    return view(console, jobs, Clock(jobs, Estimates({}, 0.0, None), workers), name)
+
+
+class _Remarks(Watch):
+    """Says what trials wait for."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def preparing(self, store: Path) -> None:
+        """Say it."""
+        self.console.print(f"preparing {store}", highlight=False, soft_wrap=True, markup=False)
+
+    def blocked(self, job: Job) -> None:
+        """Say it."""
+        text = f"waiting: another process is training {job.folder}"
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def run(spec: Specification, launcher: Launcher, workers: int, watch: Watch, tell: Tell) -> SweepRecord:
+    """Run what is not finished of a sweep.
+
+    Args:
+        spec: what to run.
+        launcher: where.
+        workers: how many trainings at a time.
+        watch: is told what happens to the trainings.
+        tell: takes a line for every trial of a search that has ended.
+
+    Returns:
+        All trials; failures are among them.
+
+    Raises:
+        UserError: when nothing can be run: no combination is valid, the folder cannot be written, the sweep is running
+            already.
+        KeyboardInterrupt: at Ctrl-C, SIGTERM or SIGHUP, after all trainings have stopped.
+    """
+    if spec.sweep.search == "grid":
+        grid = Grid(spec)
+        with kept(spec):
+            return grid.run(launcher, workers, watch)
+    from se3t.suite.search import Search
+
+    first_job(spec)
+    with kept(spec):
+        return Search(spec, launcher, workers, watch, tell).run()
+
+
+@contextmanager
+def kept(spec: Specification) -> Iterator[None]:
+    """The folder of a sweep, held against other processes, with the file that says what it is.
+
+    Raises:
+        UserError: it cannot be written, or another process runs this sweep.
+    """
+    record.require_writable(spec.folder)
+    try:
+        record.require_free(spec.folder)
+    except UserError as error:
+        raise UserError(f"{spec.folder}: another process runs this sweep; wait for it to end or stop it") from error
+    with record.exclusive(spec.folder):
+        _write_specification(spec)
+        yield
+
+
+def _write_specification(spec: Specification) -> None:
+    """What was asked for, in the form of a file of ``conf/sweep``."""
+    import yaml
+
+    sweep, pruning = spec.sweep, spec.sweep.pruning
+    content: dict[str, Any] = {
+        "description": sweep.description,
+        "search": sweep.search,
+        "objective": {"metric": sweep.objective.metric, "direction": sweep.objective.direction},
+        "parameters": {
+            name: list(space.values) if not isinstance(space, Interval) else _space(space)
+            for name, space in sweep.parameters.items()
+        },
+        "seeds": list(sweep.seeds),
+    }
+    if sweep.search == "tpe":
+        content |= {"trials": sweep.trials, "pruning": dict(vars(pruning))}
+    content |= {"defaults": list(spec.words), "experiments": {spec.experiment: {}}}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    write_atomically(spec.folder / SPECIFICATION, lambda file: file.write(text.encode()))
+
+
+def _space(space: Space) -> dict[str, Any]:
+    if not isinstance(space, Interval):
+        return {"values": list(space.values), "log": space.log}
+    return {"low": space.low, "high": space.high, "log": space.log} | ({"step": space.step} if space.step else {})
+
+
+def words_of(parameters: Parameters) -> str:
+    """Parameters in one line."""
+    return " ".join(f"{name}={spell(value)}" for name, value in parameters.items())
+
+
+def value_of(job: Job, objective: Objective) -> float:
+    """The objective of a finished job.
+
+    Raises:
+        UserError: when it has none.
+    """
+    return objective_of(record.read_json(job.result), objective.metric, job.result)
+
+
+# --- grids ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Cell:
+    """One training of a grid: its trial, its entry there, and the job."""
+
+    trial: Trial
+    run: TrialRun
+    job: Job
+
+
+class Grid(Watch):
+    """All combinations of a grid; as a watch it keeps ``trials.json`` up to date.
+
+    Args:
+        spec: of the grid.
+
+    Raises:
+        UserError: when no combination is valid, or two are the same run.
+    """
+
+    def __init__(self, spec: Specification) -> None:
+        self.spec, self.record = spec, blank_record(spec)
+        self.cells: dict[Path, _Cell] = {}
+        self._inner = Watch()
+        for number, parameters in enumerate(spec.combinations()):
+            self.record.trials.append(self._trial(Trial(number, parameters)))
+        if not self.cells:
+            raise UserError(self.record.trials[0].reason)
+
+    def _trial(self, trial: Trial) -> Trial:
+        for seed in self.spec.sweep.seeds:
+            try:
+                job = self.spec.job(trial.parameters, seed)
+            except UserError as error:
+                trial.state, trial.reason = "failed", str(error)
+                return trial
+            cell = _Cell(trial, TrialRun(seed, str(job.folder), log=str(log_of(job))), job)
+            if job.folder in self.cells:
+                other = words_of(self.cells[job.folder].trial.parameters)
+                raise UserError(f"{words_of(trial.parameters)} and {other} are the same run; leave one of them out")
+            self.cells[job.folder] = cell
+            trial.runs.append(cell.run)
+            self._look(cell)
+        return trial
+
+    def run(self, launcher: Launcher, workers: int, watch: Watch) -> SweepRecord:
+        """Run what is not finished."""
+        self._inner = watch
+        self._write()
+        try:
+            run_jobs([cell.job for cell in self.cells.values()], launcher, workers, self)
+        finally:
+            for cell in self.cells.values():
+                if cell.run.state == "running":
+                    cell.run.state = "waiting"
+                    _settle(cell.trial)
+            self._write()
+        return self.record
+
+    def __enter__(self) -> Grid:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._inner.__exit__(*details)
+
+    def preparing(self, store: Path) -> None:
+        """Pass on."""
+        self._inner.preparing(store)
+
+    def blocked(self, job: Job) -> None:
+        """Pass on."""
+        self._inner.blocked(job)
+
+    def tick(self, running: Sequence[Job]) -> None:
+        """Pass on."""
+        self._inner.tick(running)
+
+    def started(self, job: Job) -> None:
+        """Note that a training runs."""
+        cell = self.cells[job.folder]
+        cell.run.state, cell.run.reason = "running", ""
+        _settle(cell.trial)
+        self._write()
+        self._inner.started(job)
+
+    def ended(self, ended: Ended) -> None:
+        """Note how a training has ended."""
+        cell = self.cells[ended.job.folder]
+        failed = ended.status == "failed"
+        cell.run.state, cell.run.reason = "failed" if failed else "waiting", ended.reason
+        self._look(cell)  # whatever became of the process, a result is a result
+        self._write()
+        self._inner.ended(ended)
+
+    def _look(self, cell: _Cell) -> None:
+        """Take the objective of a run that is finished."""
+        try:
+            if cell.job.state == "finished":
+                cell.run.value = value_of(cell.job, self.spec.sweep.objective)
+                cell.run.state, cell.run.reason = "finished", ""
+        except UserError as error:
+            cell.run.state, cell.run.reason = "failed", str(error)
+        _settle(cell.trial)
+
+    def _write(self) -> None:
+        write_record(self.spec.folder, self.record)
+
+
+def _settle(trial: Trial) -> None:
+    """The state of a trial is that of its runs."""
+    states = {run.state for run in trial.runs}
+    trial.state = next((state for state in ("running", "failed", "waiting") if state in states), "finished")

@@ -1,0 +1,276 @@
+"""The trainings behind a table of the paper: what is missing, what it costs, and running it. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from se3t.config import Config, conf_dir, to_config
+from se3t.config.compose import compose
+from se3t.data.molecules.parallel import available_cores
+from se3t.errors import UserError, did_you_mean
+from se3t.reporting.published import load_published
+from se3t.suite.costs import estimate
+from se3t.suite.jobs import Failure, Job, LocalLauncher, job_of, run_jobs
+from se3t.suite.progress import Clock, view
+from se3t.suite.wording import failures, in_words, obstacle_of, opening
+from se3t.training import record
+
+TABLES = ("1", "2", "3", "ablations")
+EXPERIMENTS = {"1": "nbody", "2": "scanobjectnn", "3": "qm9", "ablations": "nbody"}
+DEFAULT_PRESET, DEFAULT_SEEDS = "reduced", (0, 1, 2)
+ABLATIONS = (
+    ("model=se3_transformer",),
+    ("model=se3_transformer", "model.ablation=attention"),
+    ("model=se3_transformer", "model.ablation=radial"),
+    ("model=se3_transformer", "model.ablation=equivariance"),
+    ("model=tfn",),
+    ("model=set_transformer",),
+)
+"""What is taken out of the SE(3)-Transformer, and the models of the paper that lack the same by design."""
+_WITHOUT_SEEDS = ("linear",)  # has nothing that a seed could change
+_OTHERWISE = {
+    "seed": "write --seeds",
+    "preset": "write --preset",
+    "experiment": "the table says which",
+    "resume": "an interrupted training is continued anyway",
+    "trainer.progress": "there is one view of all trainings",
+}
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """What ``se3t table`` was asked to run.
+
+    Attributes:
+        which: "1", "2", "3" or "ablations".
+        preset: of all trainings; None: "reduced".
+        seeds: of every system; empty: 0, 1 and 2, with the preset "smoke" 0 alone.
+        workers: trainings at a time; None: as many as there are cores, one on a GPU.
+        words: settings ``key=value`` of every training; of ``model``, ``task`` and ``data.preset`` they choose some of
+            the table's.
+        runs: folder of the run records.
+    """
+
+    which: str
+    preset: str | None = None
+    seeds: tuple[int, ...] = ()
+    workers: int | None = None
+    words: tuple[str, ...] = ()
+    runs: Path = Path("runs")
+
+
+class Finished(list[Path]):
+    """``result.json`` of each finished training, in the order of the table; ``failed``: others that were tried."""
+
+    def __init__(self, results: Sequence[Path], failed: Sequence[Failure] = ()) -> None:
+        super().__init__(results)
+        self.failed = list(failed)
+
+
+def plan(request: TableRequest) -> Finished:
+    """Print what is to be trained, how far it is, and what it costs; nothing is written and nothing trained.
+
+    Raises:
+        UserError: for words that are refused, or a run record that contradicts them.
+    """
+    jobs, out = jobs_of(request), Console()
+    workers, threads = resources(jobs, request.workers)
+    with Console(stderr=True).status("measuring training steps …"):
+        estimates = estimate(jobs, workers, threads)
+    for line in in_words(request.which, jobs, estimates, workers):
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+    return Finished([job.result for job in jobs if job.state == "finished"])
+
+
+def run(request: TableRequest) -> Finished:
+    """Train what is missing, with one view of all; what fails is listed at the end.
+
+    Raises:
+        UserError: for words that are refused, data that cannot be had, or a run record that contradicts them; nothing
+            was started then.
+        KeyboardInterrupt: when it is ended from outside; the same request goes on from there.
+    """
+    jobs, console = jobs_of(request), Console(stderr=True)
+    if (reason := obstacle_of(request.which, jobs)) is not None:
+        raise UserError(reason)
+    workers, threads = resources(jobs, request.workers)
+    todo = [job for job in jobs if job.state != "finished"]
+    for job in todo:
+        record.require_writable(job.folder)
+    with console.status("measuring training steps …"):
+        estimates = estimate(todo, workers, threads, always=False)
+    clock = Clock(todo, estimates, workers)
+    _say(console, opening(request.which, jobs, todo, clock.seconds({}), workers))
+    if not todo:
+        return Finished([job.result for job in jobs])
+    group = any(word.startswith("logger.group=") for word in request.words)
+    launcher = LocalLauncher(threads, () if group else (f"logger.group={_group(request.which)}",))
+    try:
+        outcome = run_jobs(jobs, launcher, workers, view(console, todo, clock))
+    except KeyboardInterrupt:
+        _say(console, "stopped; the same line goes on from the newest checkpoints and repeats nothing that is finished")
+        raise
+    for line in failures(outcome.failed, len(todo)):
+        _say(console, line)
+    return Finished(outcome.finished, outcome.failed)
+
+
+# --- which trainings --------------------------------------------------------------------------------------------------
+
+
+def jobs_of(request: TableRequest) -> list[Job]:
+    """All trainings of a table, finished ones included: data set by data set (target by target), seed by seed.
+
+    Raises:
+        UserError: for words that are refused, or a run record that contradicts them.
+    """
+    preset, seeds = _checked(request)
+    experiment = EXPERIMENTS[request.which]
+    chosen, others = _split(request.words)
+    runs = () if request.runs == Path("runs") else (f"runs={_quoted(str(request.runs))}",)
+    jobs: dict[Path, Job] = {}
+    for group in _groups(request.which, chosen):
+        composed = [_composed((f"experiment={experiment}", *own, f"preset={preset}", *others, *runs)) for own in group]
+        for seed in seeds:
+            for words, config in composed:
+                if config.model.name in _WITHOUT_SEEDS and seed != seeds[0]:
+                    continue
+                job = job_of((*words, f"seed={seed}"), replace(config, seed=seed))
+                jobs.setdefault(job.folder, job)
+    _require_same_data(list(jobs.values()))
+    return list(jobs.values())
+
+
+def _groups(which: str, chosen: dict[str, list[str]]) -> Iterator[list[tuple[str, ...]]]:
+    """The systems of a table as the words that tell them apart, those of one data set (one target) together."""
+    own = list(_systems(which))
+    models = list(dict.fromkeys(words[0].partition("=")[2] for words in own))
+    wanted = _known(chosen.get("model", models), models, f"table {which}: model")
+    own = [words for words in own if words[0].partition("=")[2] in wanted]
+    if which == "3":
+        targets = list(load_published("table3").columns)
+        for target in _known(chosen.get("task", targets), targets, "table 3: task"):
+            yield [(words[0], f"task={target}", *words[1:]) for words in own]
+        return
+    presets: list[str | None] = [*chosen.get("data.preset", [])] or [None, *(["text"] if which == "1" else [])]
+    for preset in presets:
+        yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in own]
+
+
+def _systems(which: str) -> Iterator[tuple[str, ...]]:
+    """Model first, then what else makes it this system: those of the published table that are models here."""
+    if which == "ablations":
+        yield from ABLATIONS
+        return
+    for entry in load_published(f"table{which}").models.values():
+        if entry.model is not None:
+            yield (f"model={entry.model}", *(["task.height=true"] if entry.height else []))
+
+
+def _checked(request: TableRequest) -> tuple[str, tuple[int, ...]]:
+    if request.which not in TABLES:
+        raise UserError(f"table {request.which}: cannot be run; {did_you_mean(request.which, TABLES)}")
+    experiment, preset = EXPERIMENTS[request.which], request.preset or DEFAULT_PRESET
+    known = [path.stem for path in (conf_dir() / "budget" / experiment).glob("*.yaml")]
+    if preset not in known:
+        hint = did_you_mean(preset, known)
+        raise UserError(
+            f"--preset {preset}: experiment {experiment!r} of table {request.which} has no such preset; {hint}"
+        )
+    if request.workers is not None and request.workers < 1:
+        raise UserError(f"--jobs {request.workers}: expected 1 or more trainings at a time")
+    return preset, tuple(dict.fromkeys(request.seeds)) or (DEFAULT_SEEDS[:1] if preset == "smoke" else DEFAULT_SEEDS)
+
+
+def _split(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """What chooses among the trainings of a table, by key, and the settings that all of them get."""
+    chosen: dict[str, list[str]] = {}
+    others: list[str] = []
+    for word in words:
+        key, given, value = word.lstrip("+").partition("=")
+        if not given:
+            raise UserError(f"{word}: expected a setting key=value, such as trainer.accelerator=cpu")
+        if key in _OTHERWISE:
+            raise UserError(f"{word}: {_OTHERWISE[key]}; leave it out")
+        if key in ("model", "data.preset") or (key == "task" and value != "classification"):
+            chosen[key] = [one for one in value.split(",") if one]
+        elif re.fullmatch(r"[^\[\]{}()'\"]*,[^\[\]{}()'\"]*", value):
+            raise UserError(
+                f"{word}: several values; give one, which every training gets, or a list as {key}=[{value}]"
+            )
+        else:
+            others.append(word)
+    return chosen, others
+
+
+def _known(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
+    for word in wanted:
+        if word not in known:
+            raise UserError(f"{what}={word}: is not part of it; {did_you_mean(word, known)}")
+    return list(wanted)
+
+
+def _composed(words: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
+    return words, to_config(compose("train", words))
+
+
+def _quoted(value: str) -> str:
+    """A value as Hydra reads it."""
+    if re.fullmatch(r"[\w./-]+", value):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _require_same_data(jobs: Sequence[Job]) -> None:
+    """Refuse finished runs on data that have changed since."""
+    from se3t.tasks import recorded_checksum
+
+    checksums: dict[Path, str | None] = {}
+    for job in jobs:
+        if job.state == "finished":
+            if job.store not in checksums:
+                checksums[job.store] = recorded_checksum(job.config)
+            record.require_same_data(job.folder, record.read_json(job.result), checksums[job.store])
+
+
+# --- how many at a time -----------------------------------------------------------------------------------------------
+
+
+def resources(jobs: Sequence[Job], wanted: int | None) -> tuple[int, int | None]:
+    """Trainings at a time, and torch's threads in each, None on a GPU.
+
+    Both depend on all jobs and not on those that are left: a training that goes on with another number of threads
+    would end in other last digits.
+
+    Args:
+        jobs: all of a table.
+        wanted: trainings at a time; None: as many as there are cores, one on a GPU.
+    """
+    cores, devices = available_cores(), max(job.config.trainer.devices for job in jobs)
+    if any(job.config.trainer.accelerator != "cpu" for job in jobs) and _has_gpu():
+        return wanted or 1, None
+    workers = min(wanted or max(1, cores // devices), len(jobs))
+    given = {job.config.trainer.threads for job in jobs}
+    return workers, given.pop() if given != {None} else max(1, cores // workers)
+
+
+def _has_gpu() -> bool:
+    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")):
+        return False  # without waiting for torch
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _group(which: str) -> str:
+    return f"table{which}" if which.isdigit() else which
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True, markup=False)

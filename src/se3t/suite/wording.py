@@ -1,0 +1,109 @@
+"""What is said of the trainings of a table: the plan line by line, the opening, the failures. Imports no torch."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from se3t.suite.costs import Estimates, makespan
+from se3t.suite.jobs import Failure, Job
+from se3t.suite.progress import duration
+from se3t.suite.stores import obstacle, prepare_words
+
+
+def in_words(which: str, jobs: Sequence[Job], estimates: Estimates, workers: int) -> Iterator[str]:
+    """The plan, line by line: every training, the sum, and what to know of the times."""
+    seconds = {job.folder: estimates.seconds(job) for job in jobs}
+    rows = [(_state(job), _steps(job), _time(job, seconds[job.folder]), job.command) for job in jobs]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for state, steps, took, command in rows:
+        yield f"{state:<{widths[0]}}  {steps:>{widths[1]}}  {took:>{widths[2]}}  {command}"
+    todo = [job for job in jobs if job.state != "finished"]
+    yield ""
+    yield count(which, jobs, todo)
+    if todo:
+        yield _total([seconds[job.folder] for job in todo], workers, estimates.threads)
+        yield from _sources(todo, estimates)
+        yield from _data_notes(which, todo)
+
+
+def _state(job: Job) -> str:
+    state = job.state
+    return f"interrupted at step {job.saved_step:,}" if state == "interrupted" else state
+
+
+def _steps(job: Job) -> str:
+    return f"{job.steps:,} steps" if job.steps else "no training"
+
+
+def _time(job: Job, seconds: float | None) -> str:
+    return "–" if job.state == "finished" else "?" if seconds is None else duration(seconds)
+
+
+def count(which: str, jobs: Sequence[Job], todo: Sequence[Job]) -> str:
+    """How many trainings a table has, and how many of them are finished, interrupted and new."""
+    states = [job.state for job in jobs]
+    parts = [f"{states.count(state)} {state}" for state in ("finished", "interrupted", "new") if state in states]
+    return f"{_name(which)}: {len(jobs)} trainings, {', '.join(parts)}" + ("" if todo else "; nothing is left to do")
+
+
+def _total(seconds: Sequence[float | None], workers: int, threads: int | None) -> str:
+    known = [one for one in seconds if one is not None]
+    where = f"{workers} at a time" + ("" if threads is None else f", {threads} CPU thread{'s' * (threads > 1)} each")
+    unknown = len(seconds) - len(known)
+    rest = f", besides {unknown} whose time is not known" if unknown else ""
+    return f"time: about {duration(makespan(known, workers))}{rest} ({where})"
+
+
+def _sources(todo: Sequence[Job], estimates: Estimates) -> Iterator[str]:
+    sources = [estimates.source(job) for job in todo]
+    told = {
+        "records": "by run records of this machine",
+        "measured": "by a few training steps measured now, on random data of the same sizes",
+    }
+    parts = [f"{sources.count(key)} {text}" for key, text in told.items() if key in sources]
+    if parts:
+        yield f"times: {'; '.join(parts)}; with other load, or evaluations stopped early, they change"
+
+
+def _data_notes(which: str, todo: Sequence[Job]) -> Iterator[str]:
+    missing = {job.store: job for job in todo if not job.store.exists()}
+    for job in missing.values():
+        if obstacle(job.config.data) is None:
+            yield f"first, and not part of the time: {shlex.join(['se3t', *prepare_words(job.config.data)])}"
+    if (reason := obstacle_of(which, todo)) is not None:
+        yield f"not yet possible: {reason}"
+
+
+def obstacle_of(which: str, jobs: Sequence[Job]) -> str | None:
+    """Why the data of some training cannot be had, and what else can be done; None where nothing is in the way."""
+    for job in jobs:
+        if job.state != "finished" and (reason := obstacle(job.config.data)) is not None:
+            return (
+                f"table {which}: {reason}; then name them with data.raw=<folder or zip>, or take the synthetic "
+                "stand-in with data=shapes15"
+            )
+    return None
+
+
+def opening(which: str, jobs: Sequence[Job], todo: Sequence[Job], seconds: float | None, workers: int) -> str:
+    """The line before the first training: how much there is to do, and how long it takes where that is known."""
+    left = f", about {duration(seconds)}" if seconds else ""
+    return count(which, jobs, todo) + (f"; {workers} at a time{left}" if todo else "")
+
+
+def failures(failed: Sequence[Failure], total: int) -> Iterator[str]:
+    """What failed and why, line by line; trainings that failed for the same reason together."""
+    if failed:
+        yield f"{len(failed)} of {total} trainings failed; the same line tries them again:"
+    lines: dict[tuple[Path, str], list[str]] = {}
+    for failure in failed:
+        lines.setdefault((failure.log, failure.reason), []).append(f"  {failure.job.command}")
+    for (log, reason), commands in lines.items():
+        yield from commands
+        yield f"    {reason} (log: {log})"
+
+
+def _name(which: str) -> str:
+    return f"table {which}" if which.isdigit() else which

@@ -1,0 +1,205 @@
+"""What trained models predict for one test trajectory and its rotations: the numbers of Figure 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from se3t.config import Config, to_config
+from se3t.data.progress import progress_bar
+from se3t.errors import UserError
+from se3t.reporting.nbody import NBodyRecord
+from se3t.reporting.trajectory_runs import finished_run, labels, require_same_data
+from se3t.so3 import rotation_about_axis
+from se3t.tasks.nbody import NBodyBatch, NBodyTask
+from se3t.training import checkpoint as ckpt
+from se3t.training import record
+from se3t.training.precision import data_dtype, forward_context
+from se3t.training.run import build_parts, choose_device
+
+KIND = "figure3"
+AXIS = (0.0, 0.0, 1.0)
+"""Of the rotations, and the direction of view: pictures show x and y."""
+
+STEP = 10.0
+"""Degrees between two inputs, as in the paper."""
+
+_CHOOSER = ("se3_transformer", "none")
+
+
+def trajectories(
+    runs: Sequence[Path],
+    out: Path,
+    sample: int | None = None,
+    *,
+    step: float = STEP,
+    progress: bool = False,
+    accelerator: str = "auto",
+) -> Path:
+    """Predict one test trajectory with every run, its input turned about an axis in equal steps, and write the numbers.
+
+    Args:
+        runs: folders of finished N-body runs, all on the same data; the weights that validation chose are used, in the
+            precision of the training.
+        out: the JSON file.
+        sample: number of the test trajectory; None: the one whose error in x is the median over all test trajectories,
+            that of the SE(3)-Transformer where there is one, else of the first run.
+        step: degrees between two inputs, a divisor of 360.
+        progress: show a progress bar.
+        accelerator: "auto", "cpu" or "gpu".
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: a run that is missing, damaged or of another experiment; runs on different data; data that have
+            changed since; a sample that is none; a prediction that is not finite.
+    """
+    if not runs:
+        raise UserError("figure 3: no run; give the folders of finished runs, such as runs/nbody/tfn/0-1a2b3c4d")
+    angles, runs = _angles(step), list(dict.fromkeys(runs))
+    records = {run: finished_run(run) for run in runs}
+    require_same_data(records)
+    device, names = choose_device(accelerator), labels(list(records.values()))
+    with progress_bar(progress, "rotated trajectories", len(runs)) as advance:
+        loaded = [_load(run, records[run], device) for run in runs]
+        chooser = next((run for run in loaded if _system(run.record) == _CHOOSER), loaded[0])
+        number, rule = _choose(chooser, names[loaded.index(chooser)], sample)
+        content = _describe(loaded[0], number, rule, angles)
+        for done, (run, name) in enumerate(zip(loaded, names, strict=True), start=1):
+            content["models"].append(_predict(run, name, number, angles))
+            advance(done)
+    record.write_json(out, content)
+    return out
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A finished run with its data and its weights."""
+
+    folder: Path
+    record: NBodyRecord
+    config: Config
+    task: NBodyTask
+    model: nn.Module
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the training."""
+        return data_dtype(self.config.trainer.precision)
+
+    @torch.no_grad()
+    def predict(self, batch: NBodyBatch) -> Float[Tensor, "sample particle 2 3"]:
+        """Changes of position and velocity, in double precision.
+
+        Args:
+            batch: in double precision; it is rounded to that of the training once.
+        """
+        rounded = batch.to(self.device, self.dtype)
+        with forward_context(self.config.trainer.precision, self.device):
+            found = self.model(self.task.graph(rounded))[1]
+        return found.double().cpu().view_as(batch.targets)
+
+
+def _load(folder: Path, known: NBodyRecord, device: torch.device) -> _Run:
+    found = ckpt.read_checkpoint(ckpt.locate(folder))
+    config = to_config(found.settings)
+    task, model = build_parts(config)
+    assert isinstance(task, NBodyTask)
+    checksum = task.describe()["checksum"]
+    if checksum != known.data.checksum:
+        raise UserError(
+            f"{folder}: was trained on data with checksum {known.data.checksum}, and the data now have {checksum}; "
+            "bring back those data"
+        )
+    ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
+    # The batches stay in double precision, so that a rotated input is rounded once.
+    return _Run(folder, known, config, task.to("cpu", torch.float64), model.to(device).eval(), device)
+
+
+def _system(run: NBodyRecord) -> tuple[str, str]:
+    return run.model, run.ablation
+
+
+def _angles(step: float) -> list[float]:
+    if not (0 < step <= 90 and float(360 / step).is_integer()):
+        raise UserError(f"step={step:g}: expected degrees that divide 360, from 1 to 90, such as 10")
+    return [number * step for number in range(round(360 / step))]
+
+
+def _choose(run: _Run, label: str, sample: int | None) -> tuple[int, str]:
+    """The number of the test trajectory, and why it is that one."""
+    count = run.task.size("test")
+    if sample is not None:
+        if not 0 <= sample < count:
+            raise UserError(f"sample={sample}: expected the number of a test trajectory, 0 to {count - 1}")
+        return sample, "chosen by its number"
+    errors = []
+    for index in torch.arange(count).split(run.config.trainer.eval_batch_size):
+        batch = run.task.batch("test", index)
+        errors.append((run.predict(batch) - batch.targets)[:, :, 0].square().mean(dim=(1, 2)))
+    order = torch.cat(errors).argsort(stable=True)
+    return int(order[(count - 1) // 2]), f"median error in x of {label}"
+
+
+def _describe(run: _Run, sample: int, rule: str, angles: Sequence[float]) -> dict[str, Any]:
+    """What all models share: the data, the trajectory and the rotations."""
+    batch = run.task.batch("test", torch.tensor([sample]))
+    (start, speed), (moved, _) = (tensor[0].unbind(dim=1) for tensor in (batch.vectors, batch.targets))
+    data = run.record.data
+    return {
+        "kind": KIND,
+        "data": {**data._asdict(), "overridden": run.record.overridden},
+        "sample": sample,
+        "sample_rule": rule,
+        "num_samples": run.task.size("test"),
+        "axis": list(AXIS),
+        "angles": [int(angle) if angle.is_integer() else angle for angle in angles],
+        "charges": batch.charges.flatten().tolist(),
+        "positions": start.tolist(),
+        "velocities": speed.tolist(),
+        "target": (start + moved).tolist(),
+        "models": [],
+    }
+
+
+def _predict(run: _Run, label: str, sample: int, angles: Sequence[float]) -> dict[str, Any]:
+    """One model: its predictions for every rotation of the input, and what the run was."""
+    batch = run.task.batch("test", torch.tensor([sample] * len(angles)))
+    turned = rotate(batch, torch.tensor(angles, dtype=torch.float64))
+    moved = run.predict(turned)[:, :, 0]
+    if not bool(moved.isfinite().all()):
+        raise UserError(f"{run.folder}: predicts a number that is not finite; that run diverged, leave it out")
+    found = run.record
+    return {
+        "run": str(run.folder),
+        "model": found.model,
+        "label": label,
+        "seed": found.seed,
+        "preset": found.preset,
+        "max_steps": found.max_steps,
+        "steps_done": found.steps_done,
+        "batch_size": found.batch_size,
+        "mse_x": float((moved[0] - batch.targets[0, :, 0]).square().mean()),
+        "equivariance_error_x": found.metrics["equivariance_error_x"],
+        "predictions": (turned.vectors[:, :, 0] + moved).tolist(),
+    }
+
+
+def rotate(batch: NBodyBatch, angles: Float[Tensor, " sample"]) -> NBodyBatch:
+    """Samples with input and target turned about :data:`AXIS`, each by its own angle.
+
+    Args:
+        batch: as many samples as there are angles.
+        angles: degrees, in the dtype of the batch.
+    """
+    rotation = rotation_about_axis(angles.new_tensor(AXIS), angles.deg2rad())  # [sample, 3, 3]
+    vectors, targets = (torch.einsum("sij,snvj->snvi", rotation, value) for value in (batch.vectors, batch.targets))
+    return NBodyBatch(vectors, batch.charges, batch.products, targets)

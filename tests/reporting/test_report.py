@@ -1,0 +1,355 @@
+"""The HTML report from invented run records; ``tests/cli/test_report.py`` opens it in a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from se3t.errors import UserError
+from se3t.reporting.published import load_published
+from se3t.reporting.report import view_runs
+from se3t.reporting.report.equivariance import _decades, _place
+from se3t.reporting.report.markup import Markup, element, embedded_json, join
+from se3t.reporting.report.page import Content, render
+from se3t.reporting.report.rotation_view import load_view
+from se3t.reporting.report.run_list import duration
+from se3t.reporting.report.runs import Run, find_runs
+
+from .results import result
+
+HOSTILE = "<script>alert(1)</script>"
+ANGLES = [10 * number for number in range(36)]
+
+
+def write_run(folder: Path, content: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """A finished run with weights."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "best.ckpt").write_bytes(b"weights")
+    (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    lines = [{"kind": "valid", "step": step, **content["test"]} for step in (1000, 2000)] if content["test"] else []
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "provenance.json").write_text(json.dumps({"sessions": list(sessions)}), encoding="utf-8")
+    return folder
+
+
+def write_unfinished(folder: Path, model: str = "tfn") -> Path:
+    """A run that was killed while it wrote its second line."""
+    folder.mkdir(parents=True)
+    config = {"experiment": "nbody", "seed": 7, "model": {"name": model}, "trainer": {"max_steps": 900}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    line = {"kind": "valid", "step": 250, "mse_x": 0.5, "mse_v": 0.6, "equivariance_error_x": 2e-7, "seconds": 61.0}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + '\n{"kind": "val', encoding="utf-8")
+    return folder
+
+
+def figure3(path: Path, **changes: Any) -> Path:
+    """Five particles; one model is perfectly equivariant, the other turns its predictions half as far as its input."""
+    axis = [0.0, 0.0, 1.0]
+    positions = [[1.0, 0.2 * number, 0.3 * number - 0.6] for number in range(5)]
+    target = [[x + 0.3, y + 0.2, z] for x, y, z in positions]
+    models = []
+    for name, label, turns in (
+        ("set_transformer", "Set Transformer", 0.5),
+        ("se3_transformer", "SE(3)-Transformer", 1.0),
+    ):
+        predictions = [[_turned(point, turns * angle) for point in target] for angle in ANGLES]
+        facts = {"run": f"runs/{name}", "model": name, "label": label, "seed": 0, "preset": "quick", "max_steps": 1000}
+        measured = {"steps_done": 1000, "batch_size": 128, "mse_x": 0.01, "equivariance_error_x": 0.2}
+        models.append({**facts, **measured, "predictions": predictions})
+    content = {
+        "kind": "figure3",
+        "data": {"preset": "calibrated", "horizon": 1.0, "checksum": "0123456789abcdef"},
+        "sample": 3,
+        "axis": axis,
+        "angles": ANGLES,
+        "charges": [1.0, -1.0, 1.0, 1.0, -1.0],
+        "positions": positions,
+        "velocities": [[0.1, 0.0, 0.2]] * 5,
+        "target": target,
+        "models": models,
+        **changes,
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def _turned(point: Sequence[float], degrees: float) -> list[float]:
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return [cosine * point[0] - sine * point[1], sine * point[0] + cosine * point[1], point[2]]
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of matplotlib, which take the most time, are drawn only where a test says so."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("se3t.reporting.report.page.figures", lambda runs, figure3, figure4: [])
+
+
+@pytest.fixture
+def drawn() -> None:
+    """With all pictures."""
+
+
+def page(runs: Sequence[Run] = (), **changes: Any) -> str:
+    return render(Content(runs=runs, sources=["runs"], made=datetime(2026, 1, 2, tzinfo=UTC), **changes))
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+# --- markup -----------------------------------------------------------------------------------------------------------
+
+
+def test_text_is_escaped_and_markup_is_not() -> None:
+    assert element("p", "a < b", element("b", "c"), title='"x"') == '<p title="&quot;x&quot;">a &lt; b<b>c</b></p>'
+    assert join(["<", None, 1, Markup("<br/>")]) == "&lt;1<br/>"
+    assert element("input", checked=True, disabled=False, value=None, class_="a") == '<input checked class="a"/>'
+
+
+def test_embedded_data_cannot_end_their_element_and_come_back_as_they_were() -> None:
+    value = {"label": "</script><script>alert(1)</script><!--", "separator": "\u2028&"}
+    text = embedded_json(value, "data")
+    content = re.fullmatch(r'<script type="application/json" id="data">(.*)</script>', text, re.DOTALL)
+    assert content is not None
+    assert not set("<>&\u2028") & set(content[1])
+    assert json.loads(content[1]) == value
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_found_in_whatever_state(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", result("tfn", 2))
+    write_unfinished(tmp_path / "deep" / "b")
+    for name, text in (("c", "{"), ("d", '{"status": "odd"}'), ("e", "[]"), ("f", '{"status": NaN}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(text, encoding="utf-8")
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "config.yaml").write_text("of something else: 1", encoding="utf-8")
+    write_run(tmp_path / ".hidden", result())
+    runs = {run.folder.name: run for run in find_runs([tmp_path])}
+    states = {name: run.state for name, run in runs.items()}
+    assert states == {"a": "finished", "b": "interrupted", **dict.fromkeys("cdef", "damaged")}
+    assert "is not valid JSON" in runs["c"].problem
+    assert "expected 'finished'" in runs["d"].problem
+    assert (runs["a"].steps, runs["a"].seed, runs["a"].split) == ((2000, 2000), 2, "test")
+    assert runs["b"].steps == (250, 900)
+    assert runs["b"].metrics == {"mse_x": 0.5, "mse_v": 0.6, "equivariance_error_x": 2e-7}
+    assert (runs["b"].split, runs["b"].seconds) == ("valid", 61.0)
+
+
+def test_a_run_that_another_process_holds_is_running(tmp_path: Path) -> None:
+    from se3t.training.record import exclusive
+
+    folder = write_unfinished(tmp_path / "a")
+    with exclusive(folder):
+        assert [run.state for run in find_runs([tmp_path])] == ["running"]
+    assert [run.state for run in find_runs([tmp_path])] == ["interrupted"]
+
+
+def test_values_of_the_wrong_type_are_left_out_not_fatal(tmp_path: Path) -> None:
+    odd = {"budget": [], "parameters": "many", "test": {"mse_x": "x", "mse_v": 10**400}, "config": 3, "seed": True}
+    write_run(tmp_path / "a", result() | {"valid": None} | odd | {"test": {"mse_x": None}})
+    (run,) = find_runs([tmp_path])
+    assert run.state == "finished"
+    assert (run.parameters, run.seed, run.metrics, run.config) == (None, None, {}, {})
+    assert "Runs" in page([run])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "–"), (0.71, "0.7 s"), (90.0, "2 min"), (3599.0, "1 h 00 min"), (4000.0, "1 h 07 min")]
+)
+def test_times_are_told_in_words(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_a_run_becomes_a_part_of_the_page(tmp_path: Path) -> None:
+    hostile = result("tfn", preset=HOSTILE, config__model={"name": HOSTILE, "note": HOSTILE})
+    hostile["data"]["preset"] = hostile["command"] = hostile["experiment"] = HOSTILE
+    hostile["units"] = {"mse_x": HOSTILE}
+    sessions = [{"command": HOSTILE, "versions": {HOSTILE: HOSTILE}, "resumed_from_step": HOSTILE}]
+    write_run(tmp_path / "<script>alert(2)<" / "img src=x onerror=alert(3)>", hostile, sessions)
+    (tmp_path / '"><svg onload=alert(4)>').mkdir()
+    (tmp_path / '"><svg onload=alert(4)>' / "result.json").write_text(HOSTILE, encoding="utf-8")
+    data = json.loads(figure3(tmp_path / "figure3.json").read_text())
+    data["models"][0]["label"] = f"</script>{HOSTILE}"
+    path = figure3(tmp_path / "figure3.json", models=data["models"])
+    plain = [tag for tag, _ in Elements(page(figure3=figure3(tmp_path / "plain.json"))).found if tag == "script"]
+    found = Elements(page(find_runs([tmp_path]), figure3=path, remarks=[HOSTILE]))
+    assert [tag for tag, _ in found.found if tag == "script"] == plain == ["script", "script"]
+    assert not [name for _, attributes in found.found for name in attributes if name.startswith("on")]
+    assert not [tag for tag, attributes in found.found if tag == "img" and not attributes["src"].startswith("data:")]
+    assert HOSTILE in found.text
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_page_loads_nothing_and_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", result())
+    text = page(find_runs([tmp_path]), figure3=figure3(tmp_path / "figure3.json"))
+    found = Elements(text).found
+    assert not [tag for tag, _ in found if tag in ("iframe", "object", "embed", "base", "audio", "video")]
+    for tag, attributes in found:
+        assert not {"srcset", "action", "formaction", "data", "xlink:href", "style"} & set(attributes), tag
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    (policy,) = [attributes["content"] for tag, attributes in found if "http-equiv" in attributes]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", text)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_same_runs_make_the_same_page(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", result())
+    data = figure3(tmp_path / "figure3.json")
+    assert page(find_runs([tmp_path]), figure3=data) == page(find_runs([tmp_path]), figure3=data)
+
+
+def test_every_number_of_a_run_and_where_it_comes_from_is_on_the_page(tmp_path: Path) -> None:
+    session = {"git_commit": "abc123", "machine": "x86_64", "versions": {"torch": "2.9"}, "resumed_from_step": None}
+    sessions = [session, {**session, "resumed_from_step": 500}]
+    write_run(tmp_path / "5-a", result("tfn", 5, command="se3t train model=tfn", test__mse_x=0.0123456), sessions)
+    write_unfinished(tmp_path / "7-b")
+    text = Elements(page(find_runs([tmp_path]))).text
+    for expected in (
+        *("0.0123456", "12,345", "0123456789abcdef", "se3t train model=tfn", "abc123", "x86_64", "torch 2.9"),
+        *("started anew", "continued from step 500", "interrupted", "250 of 900", "1 finished, 1 interrupted"),
+    ):
+        assert expected in text, expected
+
+
+@pytest.mark.usefixtures("drawn")
+def test_without_runs_the_published_numbers_and_the_commands_are_there() -> None:
+    found = Elements(page())
+    for name in ("table1", "table2", "table3"):
+        for model in load_published(name).models.values():
+            assert model.label in found.text
+    assert "0.0076" in found.text
+    assert "se3t train" in found.text
+    assert "se3t figure 4" in found.text
+    assert "none yet" in found.text
+
+
+def test_records_that_do_not_fit_together_are_told_in_their_table_only(tmp_path: Path) -> None:
+    for name in ("a", "copy-of-a"):
+        write_run(tmp_path / name, result("tfn"))
+    text = Elements(page(find_runs([tmp_path]))).text
+    assert "the same run" in text
+    assert "ScanObjectNN" in text
+    assert text.count("copy-of-a") >= 2
+
+
+def test_forty_runs_make_a_page_of_less_than_five_megabytes(tmp_path: Path) -> None:
+    for seed in range(8):
+        for model in ("deepset", "tfn", "set_transformer", "se3_transformer", "linear"):
+            write_run(tmp_path / model / f"{seed}-x", result(model, seed))
+    runs = find_runs([tmp_path])
+    assert len(runs) == 40
+    assert len(page(runs, figure3=figure3(tmp_path / "figure3.json")).encode()) < 2e6, "pictures need the rest"
+
+
+def test_every_identifier_is_used_once_and_every_label_has_its_control(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", result())
+    write_run(tmp_path / "b", result("tfn"))
+    found = Elements(page(find_runs([tmp_path]), figure3=figure3(tmp_path / "figure3.json"))).found
+    names = [attributes["id"] for _, attributes in found if "id" in attributes]
+    assert len(names) == len(set(names))
+    for key in ("aria-controls", "aria-labelledby", "aria-describedby"):
+        assert {attributes[key] for _, attributes in found if key in attributes} <= set(names)
+    assert {attributes["href"] for tag, attributes in found if tag == "a"} <= {f"#{name}" for name in names}
+    assert all(attributes.get("alt") for tag, attributes in found if tag == "img")
+    assert all(attributes.get("scope") for tag, attributes in found if tag == "th")
+
+
+# --- equivariance errors ----------------------------------------------------------------------------------------------
+
+
+def test_the_scale_of_errors_is_logarithmic_and_holds_them_all() -> None:
+    decades = _decades([3e-7, 0.2])
+    assert (decades[0], decades[-1]) == (-7, 0)
+    places = [float(_place(value, decades).rstrip("%")) for value in (1e-7, 1e-6, 1e-5, 1.0)]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1])
+    assert 0 < places[0] < places[3] < 100
+    assert len(_decades([1.0])) >= 4
+
+
+def test_an_error_of_zero_has_a_place(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", result("linear", test__equivariance_error_x=0.0, test__equivariance_error_v=0.0))
+    text = page(find_runs([tmp_path]))
+    assert "NaN" not in text
+    assert "Equivariance errors: the smallest" in text
+
+
+# --- the three-dimensional view ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"kind": "figure4"}, "'kind'"),
+        ({"charges": []}, "'charges'"),
+        ({"velocities": [[0, 0, 0]]}, "velocities.1.0"),
+        ({"target": [[0, 0]] * 5}, "'target"),
+        ({"models": []}, "'models'"),
+        ({"positions": [[0, 0, "x"]] * 5}, "'positions"),
+    ],
+)
+def test_a_file_that_is_no_figure_3_is_refused_by_field(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    path = figure3(tmp_path / "figure3.json", **changes)
+    with pytest.raises(UserError, match=re.escape(named)) as error:
+        load_view(path)
+    assert str(path) in str(error.value)
+
+
+def test_the_view_shows_one_run_of_every_system_on_the_data_with_most(tmp_path: Path) -> None:
+    write_run(tmp_path / "tfn-other-data", result("tfn", data__checksum="ffff"))
+    write_run(tmp_path / "tfn-1", result("tfn", 1))
+    write_run(tmp_path / "tfn-0", result("tfn", 0))
+    write_run(tmp_path / "tfn-short", result("tfn", 0, budget__steps_done=10))
+    write_run(tmp_path / "se3", result("se3_transformer"))
+    write_run(tmp_path / "deepset", result("deepset"))
+    without = write_run(tmp_path / "set", result("set_transformer"))
+    (without / "checkpoints" / "best.ckpt").unlink()
+    chosen = view_runs.view_runs(find_runs([tmp_path]))
+    assert [folder.name for folder in chosen] == ["deepset", "tfn-0", "se3"]
+    assert view_runs.view_runs([]) == []
+
+
+def test_what_was_measured_holds_until_weights_or_runs_change(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name, result(name)) for name in ("tfn", "deepset")]
+    path, wanted = figure3(tmp_path / "figure3.json"), view_runs.sources(folders)
+    assert not view_runs.is_current(path, wanted)
+    view_runs.remember(path, wanted)
+    assert view_runs.is_current(path, wanted)
+    assert load_view(path)["angles"] == ANGLES
+    assert not view_runs.is_current(path, view_runs.sources(folders[:1]))
+    (folders[0] / "checkpoints" / "best.ckpt").write_bytes(b"others")
+    assert not view_runs.is_current(path, view_runs.sources(folders))
+    path.write_text("{")
+    assert not view_runs.is_current(path, wanted)

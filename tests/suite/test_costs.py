@@ -1,0 +1,151 @@
+"""What trainings will cost: from records of this machine, else measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.suite.parts import make_job
+
+from se3t.config import Config
+from se3t.suite import costs
+from se3t.suite.costs import Cost, Estimates, estimate, kind, makespan, recorded
+from se3t.suite.jobs import Job, job, job_of
+from se3t.suite.probe import measure
+from se3t.training import record
+
+
+def leave_record(one: Job, step_seconds: float, eval_seconds: float, evaluations: int = 3, **session: object) -> None:
+    """A run record as a training leaves it that is interrupted after some evaluations."""
+    every = one.config.trainer.eval_every
+    one.folder.mkdir(parents=True)
+    record.write_config(one.folder / record.CONFIG, one.config)
+    here = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count(), "torch_threads": 1}
+    record.add_provenance(one.folder / record.PROVENANCE, {**here, **session})
+    metrics = record.Metrics(one.folder / record.METRICS)
+    for number in range(1, evaluations + 1):
+        seconds = number * every * step_seconds + (number - 1) * eval_seconds
+        values = {"steps_per_second": 1 / step_seconds, "seconds": seconds, "loss": 1.0}
+        metrics.append("valid", number * every, values)
+
+
+def long_job(folder: Path, seed: int = 0, max_steps: int = 1000) -> Job:
+    one = make_job(folder, seed)
+    trainer = replace(one.config.trainer, max_steps=max_steps, eval_every=100)
+    return job_of(one.words, replace(one.config, trainer=trainer))
+
+
+def changed(one: Job, **groups: dict[str, object]) -> Config:
+    parts = {group: replace(getattr(one.config, group), **values) for group, values in groups.items()}
+    return replace(one.config, **parts)
+
+
+def test_what_time_does_not_depend_on_is_of_one_kind(tmp_path: Path) -> None:
+    one = long_job(tmp_path)
+    same = [
+        long_job(tmp_path, seed=4, max_steps=50).config,
+        changed(one, optim={"lr": 0.5}, data={"preset": "text", "num_train": 5}, trainer={"ema_decay": 0.9}),
+        replace(one.config, preset="smoke", resume=True),
+    ]
+    others = [
+        changed(one, trainer={"batch_size": 5}),
+        changed(one, model={"width": 65}),
+        changed(one, data={"num_particles": 6}),
+        changed(one, trainer={"precision": "64"}),
+    ]
+    assert {kind(config) for config in same} == {kind(one.config)}
+    assert kind(one.config) not in {kind(config) for config in others}
+
+
+def test_estimates_come_from_the_records_of_this_machine(tmp_path: Path) -> None:
+    one = long_job(tmp_path, seed=1)
+    leave_record(long_job(tmp_path, seed=0), step_seconds=0.5, eval_seconds=16.0)
+    assert recorded(one, threads=1) == pytest.approx(Cost(0.5, 2.0, "records"))  # 8 samples are measured
+    found = Estimates({kind(one.config): Cost(0.5, 2.0, "records")}, startup=3.0, threads=1)
+    assert found.seconds(one) == pytest.approx(3 + 1000 * 0.5 + (10 * 8 + 8) * 2.0)
+
+
+@pytest.mark.parametrize("session", [{"torch_threads": 2}, {"cpu_count": 999}, {"machine": "another"}])
+def test_records_of_other_machines_or_threads_do_not_count(tmp_path: Path, session: dict[str, object]) -> None:
+    leave_record(long_job(tmp_path), 0.5, 1.0, **session)
+    assert recorded(long_job(tmp_path, seed=1), threads=1) is None
+
+
+def test_records_too_short_to_tell_and_damaged_ones_do_not_count(tmp_path: Path) -> None:
+    leave_record(long_job(tmp_path, seed=0), 0.5, 1.0, evaluations=1)
+    leave_record(long_job(tmp_path, seed=1), 0.5, 1.0)
+    (long_job(tmp_path, seed=1).folder / record.CONFIG).write_text("{")
+    leave_record(long_job(tmp_path, seed=2), 0.5, 1.0)
+    (long_job(tmp_path, seed=2).folder / record.PROVENANCE).write_text('{"sessions": []}')
+    assert recorded(long_job(tmp_path, seed=3), threads=1) is None
+
+
+def test_only_what_is_left_of_an_interrupted_training_counts(tmp_path: Path) -> None:
+    one = long_job(tmp_path)
+    (one.folder / record.CHECKPOINTS).mkdir(parents=True)
+    (one.folder / record.CHECKPOINTS / "step-0000000750.ckpt").touch()
+    found = Estimates({kind(one.config): Cost(1.0, 0.0, "records")}, startup=0.0, threads=1)
+    assert found.seconds(one) == pytest.approx(250)
+
+
+def test_what_has_no_record_is_measured_and_what_has_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def probe(configs: list[Config], threads: int | None) -> dict[str, object]:
+        asked.extend(config.model.name for config in configs)
+        return {"startup": 4.0, "costs": [{"step": 0.1, "sample": 0.01} for _ in configs]}
+
+    monkeypatch.setattr(costs, "_probe", probe)
+    leave_record(long_job(tmp_path), 0.5, 1.0)
+    words = ["experiment=nbody", "preset=quick", f"runs={tmp_path}/runs"]
+    jobs = [long_job(tmp_path, seed=1), *(job([*words, f"model={name}"]) for name in ("tfn", "set_transformer"))]
+    found = estimate([*jobs, *jobs], workers=2, threads=1)
+    assert sorted(asked) == ["set_transformer", "tfn"]
+    assert [found.source(one) for one in jobs] == ["records", "measured", "measured"]
+    assert found.seconds(jobs[1]) == pytest.approx(4 + 1000 * 0.1 + (4 * 1000 + 1000) * 0.01)
+
+
+def test_short_trainings_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "_probe", lambda configs, threads: {"startup": 4.0, "costs": [None for _ in configs]})
+    short = make_job(tmp_path)
+    assert estimate([short], 1, 1).seconds(short) == 4.0
+    assert estimate([short], 1, 1, always=False).seconds(short) is None
+    unknown = long_job(tmp_path)  # its measurement failed
+    assert estimate([unknown], 1, 1).seconds(unknown) is None
+
+
+def test_each_free_worker_takes_the_next() -> None:
+    assert makespan([5.0, 1.0, 1.0, 1.0, 1.0], workers=2) == 5
+    assert makespan([1.0, 1.0, 5.0], workers=2) == 6
+    assert makespan([], workers=3) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["experiment=nbody", "model=linear", "preset=smoke"],
+        ["experiment=nbody", "model=se3_transformer", "preset=smoke"],
+        ["experiment=qm9", "task=gap", "model=schnet", "preset=smoke"],
+        ["experiment=qm9", "model=set_transformer", "preset=smoke"],
+        ["experiment=scanobjectnn", "model=tfn", "task.height=true", "preset=smoke"],
+        ["experiment=scanobjectnn", "model=pointnet", "preset=smoke"],
+    ],
+)
+def test_steps_are_measured_before_there_are_data(words: list[str], tmp_path: Path) -> None:
+    config = job([*words, f"data.root={tmp_path}/data", "trainer.accelerator=cpu"]).config
+    found = measure(config, seconds=0.0)
+    assert (found["step"] == 0) == (config.model.name == "linear")
+    assert found["sample"] > 0
+    assert not (tmp_path / "data").exists()
+
+
+def test_planning_loads_no_torch() -> None:
+    code = (
+        "import sys, se3t.suite.tables, se3t.suite.progress; print({'torch', 'lightning', 'hydra'} & set(sys.modules))"
+    )
+    done = costs.subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

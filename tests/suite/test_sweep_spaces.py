@@ -1,0 +1,182 @@
+"""Files of sweeps: what is ready, what is read, what is refused in one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from se3t.config import conf_dir
+from se3t.errors import UserError
+from se3t.suite import spaces
+from se3t.suite.spaces import Interval, Objective, Pruning, Values
+from se3t.suite.specification import Specification, specify
+
+EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+READY = [
+    (name, experiment) for name in spaces.names() for experiment in spaces.experiments(name) or EXPERIMENTS
+]  # every ready sweep with every experiment that it is for
+
+
+def file(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def corners(spec: Specification) -> list[dict[str, Any]]:
+    """All combinations of a grid; of a search the lowest and the highest values."""
+    if spec.sweep.search == "grid":
+        return list(spec.combinations())
+    ends = {
+        name: (space.low, space.high) if isinstance(space, Interval) else (space.values[0], space.values[-1])
+        for name, space in spec.sweep.parameters.items()
+    }
+    return [{name: end[index] for name, end in ends.items()} for index in (0, 1)]
+
+
+def test_the_ablations_of_the_paper_are_ready() -> None:
+    assert {"lr", "lr_channels", "degree", "heads", "attention", "ablation", "self_interaction", "points"} <= set(
+        spaces.names()
+    )
+
+
+@pytest.mark.parametrize(("name", "experiment"), READY)
+def test_every_combination_of_a_ready_sweep_is_a_training_of_its_own(name: str, experiment: str) -> None:
+    spec = specify([f"experiment={experiment}", f"sweep={name}", "preset=smoke"])
+    jobs = [spec.job(parameters, 0) for parameters in corners(spec)]
+    assert len({job.folder for job in jobs}) == len(jobs) >= 2
+    assert spec.sweep.description
+    assert not spec.sweep.objective.metric.startswith("test")
+
+
+def test_a_short_cut_to_a_configuration_is_what_the_line_composes() -> None:
+    from se3t.suite.jobs import job
+
+    spec = specify(["experiment=qm9", "sweep=lr_channels", "preset=smoke"])
+    for parameters in corners(spec):
+        short = spec.job(parameters, 3)
+        assert asdict(job(short.words).config) == asdict(short.config)
+        assert job(short.words).folder == short.folder
+
+
+def test_a_file_of_the_user_is_read(tmp_path: Path) -> None:
+    text = """
+description: mine
+search: tpe
+objective: {metric: accuracy}
+parameters:
+  optim.lr: {low: 1e-4, high: 1e-2, log: true}
+  model.channels: {low: 8, high: 32, step: 8}
+  model.norm: [none, bias]
+seeds: [3]
+trials: 7
+pruning: median
+defaults: [preset=quick]
+experiments: {nbody: {trials: 9}}
+"""
+    sweep = spaces.load(file(tmp_path, text), "nbody")
+    assert sweep.name == "mine"
+    assert sweep.parameters == {
+        "optim.lr": Interval(1e-4, 1e-2, log=True),
+        "model.channels": Interval(8, 32, step=8),
+        "model.norm": Values(("none", "bias")),
+    }
+    assert sweep.objective == Objective("accuracy", "maximize")
+    assert (sweep.seeds, sweep.trials, sweep.pruning) == ((3,), 9, Pruning("median"))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("parameters: {optim.lr: [1]}\nserch: grid", "serch: no such field; did you mean 'search'?"),
+        ("parameters: {optim.lr: [1]}\nsearch: gird", "search: gird: unknown; did you mean 'grid'?"),
+        ("search: grid", "parameters: is empty"),
+        ("parameters: {optim.lr: 3}", "parameters.optim.lr: expected a list of values"),
+        ("parameters: {optim.lr: []}", "parameters.optim.lr: expected a list"),
+        ("parameters: {optim.lr: [1, 1]}", "the same value stands there twice"),
+        ("parameters: {optim.lr: {low: 1, high: 2}}", "a grid needs a list of values"),
+        ("search: tpe\nparameters: {optim.lr: {low: 2, high: 1}}", "low (2) must be below high (1)"),
+        ("search: tpe\nparameters: {optim.lr: {low: 0, high: 1, log: true}}", "log needs low above 0"),
+        ("search: tpe\nparameters: {optim.lr: {low: a, high: 1}}", "parameters.optim.lr.low: expected a number"),
+        ("search: tpe\nparameters: {optim.lr: {low: 1, hgih: 2}}", "did you mean 'high'?"),
+        ("search: tpe\nparameters: {a: {low: 8, high: 9, step: 0}}", "a.step: must be above 0"),
+        ("parameters: {optim.lr: [1]}\nobjective: test/loss", "selects on validation"),
+        ("parameters: {optim.lr: [1]}\nobjective: {metric: loss, direction: up}", "objective.direction: up: unknown"),
+        ("parameters: {optim.lr: [1]}\nseeds: [0, 0]", "seeds: expected different whole numbers"),
+        ("parameters: {optim.lr: [1]}\ntrials: 3", "trials: belongs to search: tpe"),
+        ("search: tpe\ntrials: 0\nparameters: {optim.lr: [1]}", "trials: expected a whole number, 1 or more"),
+        ("search: tpe\npruning: hyper\nparameters: {optim.lr: [1]}", "did you mean 'hyperband'?"),
+        ("parameters: {optim.lr: [1]}\ndefaults: preset=quick", "defaults: expected a list of words"),
+        ("parameters: {optim.lr: [1]}\nexperiments: {qm9: {}}", "it is for experiment=qm9"),
+        ("parameters: [a", "line 2: is not valid YAML"),
+        ("a", "expected names with values"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_in_one_sentence(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(UserError) as error:
+        spaces.load(file(tmp_path, text + "\n"), "nbody")
+    assert named in str(error.value)
+    assert "mine.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["sweep=lr_chanels"], "sweep=lr_chanels: unknown; did you mean 'lr_channels'?"),
+        (["sweep=nowhere.yaml"], "sweep=nowhere.yaml: cannot be read"),
+        (["sweep=points"], "sweep=points: is not meant for experiment=nbody; it is for experiment=scanobjectnn"),
+        (["sweep=degree", "model=deepset"], "model=deepset has no setting model.num_degrees"),
+        (["sweep=degree", "model=deepset"], "model=se3_transformer or model=tfn has it"),
+        (["trainer.max_steps=1,2", "preset=paper"], "trainer.max_steps does not tell runs apart"),
+        (["data.root=a,b"], "data.root does not tell runs apart"),
+        (["optim.lrr=1,2"], "no setting optim.lrr"),
+        ([], "what varies is missing; add sweep=<name>"),
+        (["sweep=lr", "seed=1,1"], "seed=1,1: expected different whole numbers"),
+    ],
+)
+def test_a_sweep_that_does_not_fit_is_refused_in_one_sentence(words: list[str], named: str) -> None:
+    with pytest.raises(UserError) as error:
+        specify(["experiment=nbody", *words])
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_values_of_the_line_take_the_place_of_those_of_the_file() -> None:
+    spec = specify(["experiment=nbody", "sweep=lr", "optim.lr=1e-3,0.002", "model=tfn,deepset", "seed=4,5"])
+    assert spec.sweep.parameters == {"optim.lr": Values((0.001, 0.002)), "model": Values(("tfn", "deepset"))}
+    assert spec.sweep.seeds == (4, 5)
+    assert spec.words == ("experiment=nbody",)
+    assert spec.num_jobs == 8
+    assert {spec.job(parameters, 4).config.model.name for parameters in spec.combinations()} == {"tfn", "deepset"}
+
+
+def test_words_of_the_line_win_over_those_of_the_file() -> None:
+    words = ["experiment=nbody", "sweep=heads"]
+    assert specify(words).settings["model"]["channels_div"] == 1
+    assert specify([*words, "model.channels_div=2"]).settings["model"]["channels_div"] == 2
+
+
+def test_the_folder_tells_sweeps_apart_and_depends_on_nothing_else() -> None:
+    words = ["experiment=nbody", "sweep=lr_channels"]
+    first = specify(words)
+    assert specify([*words, "data.root=x", "logger.group=y", "trainer.progress=false"]).folder == first.folder
+    assert specify(words, trials=99).folder == first.folder  # more trials of the same search
+    for other in (["preset=quick"], ["trainer.max_steps=7"], ["model=tfn"], ["seed=1"], ["optim.lr=1e-3,1e-2"]):
+        assert specify([*words, *other]).folder != first.folder
+    assert specify([*words, "runs=elsewhere"]).folder == Path("elsewhere") / first.folder.relative_to("runs")
+
+
+def test_what_a_sweep_writes_about_itself_is_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from se3t.suite.sweep import SPECIFICATION, kept
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("lr_channels", "heads"):
+        spec = specify(["experiment=nbody", f"sweep={name}", "preset=quick"])
+        with kept(spec):
+            pass
+        again = specify(["experiment=nbody", f"sweep={spec.folder / SPECIFICATION}"])
+        assert again.hash == spec.hash
