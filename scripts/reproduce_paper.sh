@@ -42,10 +42,16 @@ flags=(--preset "$preset")
 [[ -z "$jobs" ]] || flags+=(--jobs "$jobs")
 
 failed=()
-step() { # step <what> <command …>: say what comes, go on after a failure, and remember it
+step() { # step <what> <command …>: say what comes, go on after a failure, and remember it; not after Ctrl-C
   echo "== $1"
   shift
-  "$@" || failed+=("${*//$'\n'/ }")
+  local status=0
+  "$@" || status=$?
+  if ((status == 130)); then
+    echo "$0: stopped; the same line goes on" >&2
+    exit 130
+  fi
+  ((status == 0)) || failed+=("${*//$'\n'/ }")
 }
 
 if [[ "$plan" == yes ]]; then

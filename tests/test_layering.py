@@ -49,6 +49,10 @@ TORCH_FREE = (
     "data.clouds.dataset",
     "data.scanobjectnn.prepare",
     "data.shapes15.prepare",
+    "suite.jobs",
+    "suite.tables",
+    "suite.costs",
+    "suite.progress",
 )
 HEAVY = {"torch", "torch_geometric", "lightning", "wandb", "rdkit", "h5py", "hydra", "pandas", "scipy", "matplotlib", "optuna", "submitit"}
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.cli import bench, check_golden, convert, export, figure, predict, report, table
+from se3t.cli import bench, check_golden, convert, export, figure, predict, report, sweep, table
 from se3t.cli.arguments import split_flags
 from se3t.cli.help import COMMANDS, choices, help_text
 from se3t.config import TARGETS, to_config, to_eval_config
 from se3t.config.compose import compose
+from se3t.suite.specification import specify
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PAGES = [_ROOT / "README.md", *(page for page in sorted((_ROOT / "docs").glob("*.md")) if "add_a_" not in page.name)]
@@ -68,6 +69,10 @@ def _check(command: str, words: list[str]) -> None:
         figure.PARSERS[words[0]]().parse_intermixed_args(words[1:])
     elif command == "table":
         table.parser().parse_intermixed_args(words)
+    elif command == "sweep":
+        given = sweep.parse(words)
+        if given.words:
+            specify(given.words, given.seeds, given.trials)
     elif command == "report":
         report.parser().parse_intermixed_args(words)
     elif command in ("convert", "check-golden"):

@@ -13,7 +13,12 @@ import pytest
 
 from reporting.results import result
 from reporting.test_classification import cloud_result, shapes_result
+from reporting.test_curves import put
+from reporting.test_figure3 import content
 from reporting.test_figures import point, write_run
+from reporting.test_harmonics import report
+from se3t.cli import figure
+from se3t.cli.help import command_help
 
 from .conftest import Run
 
@@ -36,6 +41,22 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     module = ModuleType("se3t.training.rotations")
     module.rotation_sweep = rotation_sweep  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "se3t.training.rotations", module)
+    return found
+
+
+@pytest.fixture
+def predicted(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What trajectories were asked for; two invented models are written."""
+    found: Calls = []
+
+    def trajectories(runs: Sequence[Path], out: Path, sample: int | None = None, **options: Any) -> Path:
+        found.append(([str(run) for run in runs], str(out), sample, options))
+        out.write_text(json.dumps(content()), encoding="utf-8")
+        return out
+
+    module = ModuleType("se3t.training.trajectories")
+    module.trajectories, module.STEP = trajectories, 10.0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "se3t.training.trajectories", module)
     return found
 
 
@@ -83,6 +104,74 @@ def test_data_are_drawn_once_more_without_measuring(run: Run, runs: Path, calls:
     assert answer.out.splitlines() == ["written: again.png", "written: again.pdf"]
 
 
+def test_figure_3_predicts_with_both_systems_says_which_and_draws_them(run: Run, predicted: Calls) -> None:
+    for name in ("se3_transformer", "set_transformer"):
+        write_run(Path("runs/nbody") / name, result(name))
+    answer = run("figure", "3")
+    assert answer.status == 0, answer.err
+    folders = ["runs/nbody/set_transformer", "runs/nbody/se3_transformer"]
+    assert predicted == [(folders, "figure3.json", None, {"step": 10.0, "progress": True})]
+    assert answer.files == ["figure3.json", "figure3.pdf", "figure3.png", "runs"]
+    assert answer.out.splitlines() == [
+        *(f"shown: {folder}" for folder in folders),
+        *(f"written: figure3.{suffix}" for suffix in ("json", "png", "pdf")),
+    ]
+
+
+def test_figure_3_of_given_runs_and_its_animation(run: Run, runs: Path, predicted: Calls) -> None:
+    words = ["runs/nbody", "--sample", "3", "--step", "90", "--gif", "--out", "small.gif"]
+    answer = run("figure", "3", *words)
+    assert answer.status == 0, answer.err
+    assert predicted == [(["runs/nbody"], "small.json", 3, {"step": 90.0, "progress": True})]
+    assert answer.files == ["runs", "small.gif", "small.json", "small.pdf", "small.png"]
+    answer = run("figure", "3", "--data", "small.json", "--out", "again")
+    assert answer.out.splitlines() == ["written: again.png", "written: again.pdf"]
+    assert len(predicted) == 1
+
+
+def test_the_harmonics_are_measured_once_and_drawn_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from se3t.bench import sh
+    from se3t.bench.report import Report
+
+    asked: Calls = []
+
+    def measured(options: Any, names: Sequence[str], *how: Any) -> Report:
+        asked.append((options.device, options.threads, options.quick, *names, *how))
+        found = report()
+        machine = {**found["machine"], "torch": "2"}
+        return Report("sh", "an invented measurement", (), found["rows"], settings=found["settings"], machine=machine)
+
+    monkeypatch.setattr(sh, "run", measured)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    answer = run("figure", "sh", "--max-degree", "2", "--num-vectors", "50", "--threads", "1", "--quick")
+    assert answer.status == 0, answer.err
+    assert asked == [("cpu", 1, True, 2, 50)]
+    assert "a cpu, 2 threads, torch 2." in answer.out
+    assert answer.files == ["harmonics.json", "harmonics.pdf", "harmonics.png"]
+    answer = run("figure", "sh", "--data", "harmonics.json", "--out", "again")
+    assert answer.out.splitlines() == ["written: again.png", "written: again.pdf"]
+    assert len(asked) == 1
+
+
+def test_learning_curves_are_those_of_one_experiment(run: Run, tmp_path: Path) -> None:
+    put(tmp_path / "runs" / "a", result("tfn"))
+    put(tmp_path / "runs" / "b", cloud_result("tfn"))
+    answer = run("figure", "curves", "--experiment", "nbody", "--out", "loss")
+    assert answer.status == 0, answer.err
+    assert answer.files == ["loss.pdf", "loss.png", "runs"]
+    answer = run("figure", "curves")
+    assert answer.status == 2
+    assert "choose one: --experiment nbody" in answer.err
+
+
+def test_help_tells_every_figure_and_flag() -> None:
+    text = command_help("figure")
+    for name, parser in figure.PARSERS.items():
+        assert f"se3t figure {name}" in text
+        for action in parser()._actions:
+            assert all(flag in text for flag in action.option_strings)
+
+
 def test_the_confusion_matrix_of_a_run_is_drawn(run: Run, runs: Path) -> None:
     answer = run("figure", "confusion", "runs/scanobjectnn/0-a")
     assert answer.status == 0, answer.err
@@ -92,8 +181,8 @@ def test_the_confusion_matrix_of_a_run_is_drawn(run: Run, runs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ([], "figure: which one is missing; known: 4, confusion"),
-        (["5"], "figure: '5' is unknown; known: 4, confusion"),
+        ([], "figure: which one is missing; known: 3, 4, confusion, curves, sh"),
+        (["5"], "figure: '5' is unknown; known: 3, 4, confusion, curves, sh"),
         (["confusoin"], "did you mean 'confusion'?"),
         (["4", "--angle", "30"], "unrecognized arguments: --angle; expected: se3t figure 4"),
         (["4", "--angles", "200"], "got '200', expected degrees from 0 to 180"),
@@ -106,6 +195,19 @@ def test_the_confusion_matrix_of_a_run_is_drawn(run: Run, runs: Path) -> None:
         (["4", "elsewhere"], "elsewhere: no result.json of experiment scanobjectnn in it"),
         (["4", "runs/nbody"], "is a run of experiment nbody, expected one of scanobjectnn"),
         (["4", "--out", "runs/nbody/result.json/x"], "is not a folder"),
+        (["3"], "runs: no finished run of set_transformer in it to stand beside se3_transformer"),
+        (["3", "runs/scanobjectnn/0-a"], "is a run of experiment scanobjectnn, expected one of nbody"),
+        (["3", "--sample", "first"], "argument --sample: invalid int value: 'first'"),
+        (["3", "--data", "figure3.json", "--step", "5"], "--data draws what was predicted before"),
+        (["3", "--data", "none.json"], "none.json: cannot be read"),
+        (["3", "--out", "runs/nbody/result.json/x", "--gif"], "is not a folder"),
+        (["sh", "--num-vectors", "0"], "got '0', expected a whole number of at least 1"),
+        (["sh", "--data", "none.json", "--quick"], "leave the other flags but --out out"),
+        (["sh", "--data", "none.json"], "none.json: cannot be read"),
+        (["curves", "--metric", "los", "runs/nbody"], "metrics.jsonl: cannot be read"),
+        (["curves", "--experiment", "qm"], "invalid choice: 'qm'"),
+        (["curves", "--out", "runs/nbody/result.json/x"], "is not a folder"),
+        (["curves", "elsewhere"], "elsewhere: no finished run there"),
         (["confusion"], "the following arguments are required: run"),
         (["confusion", "runs"], "runs: no result.json in it"),
         (["confusion", "runs/nbody"], "is a run of experiment nbody, expected one of scanobjectnn"),

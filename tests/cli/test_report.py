@@ -76,7 +76,9 @@ def test_without_runs_the_page_is_made_and_nothing_is_measured(run: Run, calls: 
     answer = run("report", "--out", "pages/empty.html")
     assert answer.status == 0, answer.err
     assert answer.files == ["pages"]
+    assert answer.err == ""
     assert calls == []
+    assert "pages: no run in it" in run("report", "pages").err
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -116,6 +118,7 @@ def test_given_files_and_folders_are_used(run: Run, tmp_path: Path, calls: Calls
         (["--out", "runs"], "runs: is a folder"),
         (["--out", "runs/nbody/0-tfn/result.json/x.html"], "is not a folder"),
         (["nowhere"], "nowhere: does not exist"),
+        (["runs/nbody/0-tfn/metrics.jsonl"], "metrics.jsonl: is no run record"),
         (["--figure3", "none.json"], "none.json: cannot be read"),
         (["--figure4", "none.json"], "none.json: cannot be read"),
         (["--figure3", "runs/nbody/0-tfn/result.json"], "'kind'"),

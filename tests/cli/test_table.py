@@ -216,6 +216,7 @@ def test_a_target_of_the_output_is_looked_at_before_the_trainings(run: Run, suit
         (["4"], "4: is no table (known: 1, 2, 3, ablations)"),
         (["ablation"], "did you mean 'ablations'?"),
         (["1", "2"], "table 1 2: one table at a time; leave 2 out"),
+        ([".", "1"], "write se3t table 1 first, then the folders"),
         (["1", "nowhere"], "nowhere: does not exist; expected a folder of runs"),
         (["runs/nowhere"], "runs/nowhere: does not exist"),
         (["1", "--format", "yaml"], "invalid choice: 'yaml'"),

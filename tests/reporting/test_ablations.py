@@ -100,6 +100,12 @@ def test_without_an_ablated_run_the_table_is_there_when_it_is_asked_for():
     assert len(table.missing) == 4
 
 
+def test_all_that_is_missing_gets_the_budget_of_what_is_there():
+    for preset in ("paper", "smoke"):
+        (table,) = named_tables("ablations", [result(preset=preset, config__preset=preset)])
+        assert table.missing[-1] == f"All that is not run: se3t table ablations --run --preset {preset}"
+
+
 def test_after_the_training_of_one_its_table_is_printed():
     assert len(render_tables([ablated("attention")])) == 1
 

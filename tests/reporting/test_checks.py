@@ -110,6 +110,14 @@ def test_another_seed_than_the_folder_says_is_refused(tmp_path: Path):
         tables([path])
 
 
+@pytest.mark.parametrize("group", ["model", "data"])
+def test_a_group_of_settings_that_is_none_is_named(group: str):
+    content = result()
+    content["config"][group] = "x"
+    with pytest.raises(UserError, match=rf"result 0: field 'config\.{group}' should be an object, got 'x'"):
+        tables([content])
+
+
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", ""])
 def test_a_config_that_is_none_is_named(text: str, tmp_path: Path):
     path = write(tmp_path, result(), name="mine")

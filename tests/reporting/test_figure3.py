@@ -204,9 +204,7 @@ def budget(steps: int) -> dict[str, int]:
 
 def test_of_many_runs_the_two_with_the_largest_budget_on_the_same_data_are_shown(tmp_path: Path) -> None:
     put(tmp_path / "a", result("set_transformer"))
-    se3, other = (
-        put(tmp_path / name, result(name, **budget(5000))) for name in ("se3_transformer", "set_transformer")
-    )
+    se3, other = (put(tmp_path / name, result(name, **budget(5000))) for name in ("se3_transformer", "set_transformer"))
     put(tmp_path / "b", result(seed=1, **budget(5000)))  # the smaller seed is shown
     put(tmp_path / "c", result(**budget(9000), config__model__ablation="attention"))
     put(tmp_path / "d", result("tfn", **budget(9000)))

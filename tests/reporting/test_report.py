@@ -207,7 +207,6 @@ def test_nothing_of_a_run_becomes_a_part_of_the_page(tmp_path: Path) -> None:
     assert HOSTILE in found.text
 
 
-@pytest.mark.usefixtures("drawn")
 def test_the_page_loads_nothing_and_says_so(tmp_path: Path) -> None:
     write_run(tmp_path / "a", result())
     text = page(find_runs([tmp_path]), figure3=figure3(tmp_path / "figure3.json"))

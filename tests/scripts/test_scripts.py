@@ -139,6 +139,35 @@ def test_help_is_the_comment_at_its_top(tmp_path: Path) -> None:
     assert "set -" not in done.stdout
 
 
+def test_ctrl_c_ends_the_script_and_not_one_step_of_it(tmp_path: Path) -> None:
+    """The command hears of it, too, and ends with 130: nothing is drawn of half the runs."""
+    command = tmp_path / "se3t"
+    command.write_text(
+        f"#!{sys.executable}\nimport time\nprint('begun', flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise SystemExit(130)\n"
+    )
+    command.chmod(0o755)
+    environment = {**os.environ, "SE3T": str(command), "SE3T_FOLDER": str(tmp_path)}
+    with subprocess.Popen(
+        [str(SCRIPTS / "reproduce_paper.sh"), "--only", "1"],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as in a terminal
+    ) as script:
+        assert script.stdout is not None
+        while script.stdout.readline() != "begun\n":
+            assert script.poll() is None
+        time.sleep(0.2)  # between its first line and the sleep
+        os.killpg(script.pid, signal.SIGINT)
+        said, _ = script.communicate(timeout=30)
+    assert script.returncode == 130
+    assert said.endswith("stopped; the same line goes on\n")
+    assert "==" not in said
+
+
 @pytest.mark.slow
 def test_table_1_from_data_to_report_and_again(tmp_path: Path) -> None:
     """Synthetic trajectories, a few steps: everything is there, and the second time nothing is trained."""

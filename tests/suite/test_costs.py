@@ -7,6 +7,7 @@ import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.suite.parts import make_job
@@ -16,7 +17,13 @@ from se3t.suite import costs
 from se3t.suite.costs import Cost, Estimates, estimate, kind, makespan, recorded
 from se3t.suite.jobs import Job, job, job_of
 from se3t.suite.probe import measure
+from se3t.suite.wording import in_words
 from se3t.training import record
+
+
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "has_gpu", lambda: False)
 
 
 def leave_record(one: Job, step_seconds: float, eval_seconds: float, evaluations: int = 3, **session: object) -> None:
@@ -24,7 +31,8 @@ def leave_record(one: Job, step_seconds: float, eval_seconds: float, evaluations
     every = one.config.trainer.eval_every
     one.folder.mkdir(parents=True)
     record.write_config(one.folder / record.CONFIG, one.config)
-    here = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count(), "torch_threads": 1}
+    here = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count()}
+    here |= {"device": "cpu", "torch_threads": 1}
     record.add_provenance(one.folder / record.PROVENANCE, {**here, **session})
     metrics = record.Metrics(one.folder / record.METRICS)
     for number in range(1, evaluations + 1):
@@ -61,7 +69,7 @@ def test_what_time_does_not_depend_on_is_of_one_kind(tmp_path: Path) -> None:
     assert kind(one.config) not in {kind(config) for config in others}
 
 
-def test_estimates_come_from_the_records_of_this_machine(tmp_path: Path) -> None:
+def test_estimates_come_from_the_records_of_machines_like_this_one(tmp_path: Path) -> None:
     one = long_job(tmp_path, seed=1)
     leave_record(long_job(tmp_path, seed=0), step_seconds=0.5, eval_seconds=16.0)
     assert recorded(one, threads=1) == pytest.approx(Cost(0.5, 2.0, "records"))  # 8 samples are measured
@@ -69,10 +77,29 @@ def test_estimates_come_from_the_records_of_this_machine(tmp_path: Path) -> None
     assert found.seconds(one) == pytest.approx(3 + 1000 * 0.5 + (10 * 8 + 8) * 2.0)
 
 
-@pytest.mark.parametrize("session", [{"torch_threads": 2}, {"cpu_count": 999}, {"machine": "another"}])
-def test_records_of_other_machines_or_threads_do_not_count(tmp_path: Path, session: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "session", [{"torch_threads": 2}, {"cpu_count": 999}, {"machine": "another"}, {"device": "cuda"}]
+)
+def test_records_of_other_machines_devices_or_threads_do_not_count(tmp_path: Path, session: dict[str, object]) -> None:
     leave_record(long_job(tmp_path), 0.5, 1.0, **session)
     assert recorded(long_job(tmp_path, seed=1), threads=1) is None
+
+
+def test_records_of_a_gpu_count_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_record(long_job(tmp_path), 0.5, 1.0, device="cuda")
+    monkeypatch.setattr(costs, "has_gpu", lambda: True)
+    assert recorded(long_job(tmp_path, seed=1), threads=None) is not None
+
+
+def test_records_that_do_not_tell_their_device_count_where_the_settings_do(tmp_path: Path) -> None:
+    one, other = long_job(tmp_path, seed=1), long_job(tmp_path, seed=2)
+    one = job_of(one.words, changed(one, trainer={"accelerator": "cpu"}))
+    for left in (one, other):
+        leave_record(left, 0.5, 1.0)
+        provenance = left.folder / record.PROVENANCE
+        provenance.write_text(provenance.read_text().replace("device", "another_word"))
+    assert recorded(one, threads=1) is not None
+    assert recorded(other, threads=1) is None
 
 
 def test_records_too_short_to_tell_and_damaged_ones_do_not_count(tmp_path: Path) -> None:
@@ -116,6 +143,28 @@ def test_short_trainings_are_not_measured(tmp_path: Path, monkeypatch: pytest.Mo
     assert estimate([short], 1, 1, always=False).seconds(short) is None
     unknown = long_job(tmp_path)  # its measurement failed
     assert estimate([unknown], 1, 1).seconds(unknown) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "reason"),
+    [
+        (-9, "", "ended by SIGKILL, perhaps for want of memory"),
+        (1, "Traceback …\nMemoryError\n", "MemoryError"),
+        (3, "", "exit status 3"),
+        (0, "", "Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_a_measurement_that_fails_leaves_the_time_unknown_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, told: str, reason: str
+) -> None:
+    failed = SimpleNamespace(returncode=status, stdout="", stderr=told)
+    monkeypatch.setattr(costs.subprocess, "run", lambda *_, **__: failed)
+    one = long_job(tmp_path)
+    found = estimate([one], workers=1, threads=1)
+    assert (found.seconds(one), found.startup, found.trouble) == (None, 0.0, reason)
+    lines = list(in_words("1", [one], found, 1))
+    assert "time: not known (1 at a time, 1 CPU thread each)" in lines
+    assert f"some times are not known, their measurement failed: {reason}" in lines
 
 
 def test_each_free_worker_takes_the_next() -> None:

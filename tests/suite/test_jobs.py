@@ -66,7 +66,13 @@ def test_the_saved_step_is_that_of_the_newest_checkpoint(tmp_path: Path) -> None
     one = make_job(tmp_path)
     assert one.saved_step == 0
     (one.folder / record.CHECKPOINTS).mkdir(parents=True)
-    for name in ("step-0000000002.ckpt", "step-0000000010.ckpt", "best.ckpt", ".step-0000000012.ckpt.tmp"):
+    for name in (
+        "step-0000000002.ckpt",
+        "step-0000000010.ckpt",
+        "best.ckpt",
+        ".step-0000000012.ckpt.tmp",
+        "step-x.ckpt",
+    ):
         (one.folder / record.CHECKPOINTS / name).touch()
     assert one.saved_step == 10
 

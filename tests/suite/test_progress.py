@@ -35,6 +35,14 @@ def test_how_far_a_run_is_stands_in_its_metrics(tmp_path: Path) -> None:
     assert read(one) == Reading(150, "MSE x / Linear 0.5")
 
 
+def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
+    one = make_job(tmp_path, max_steps=400)
+    left(one, 100, 0.5)
+    with (one.folder / record.METRICS).open("ab") as file:
+        file.write(b'{"kind": "valid", "st\0\xff\n[1]\n{"kind": "valid"}\n{"step": "x"}\n')
+    assert read(one) == Reading(100, "MSE x / Linear 0.5")
+
+
 def test_the_end_of_long_metrics_is_enough(tmp_path: Path) -> None:
     one = make_job(tmp_path, max_steps=10**6)
     one.folder.mkdir(parents=True)
@@ -89,6 +97,33 @@ def test_what_is_left_follows_the_estimates_and_then_the_pace(tmp_path: Path, mo
     assert clock.seconds({}) == pytest.approx(400)
 
 
+def test_what_a_killed_process_has_left_past_its_checkpoint_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("se3t.suite.progress.time.monotonic", lambda: now[0])
+    one = make_job(tmp_path, max_steps=100)
+    left(one, 50, 0.5)
+    metrics = record.Metrics(one.folder / record.METRICS)
+    metrics.append("train", 90, {"loss": 0.4})
+    clock = Clock([one], NOTHING, 1)
+    shown = Lines(Console(file=io.StringIO()), [one], clock)
+    shown.started(one)
+    shown.tick([one])
+    assert shown.steps == {one.folder: 50}
+    assert clock.seconds(shown.steps) is None
+    metrics.rewind(50)  # as the training does when it goes on
+    shown.tick([one])
+    metrics.append("train", 60, {"loss": 0.45})
+    now[0] += 20
+    shown.tick([one])
+    assert shown.steps == {one.folder: 60}
+    assert clock.seconds(shown.steps) == pytest.approx(80)  # two seconds a step
+    metrics.append("train", 90, {"loss": 0.4})  # the same line again, and now it counts
+    shown.tick([one])
+    assert shown.steps == {one.folder: 90}
+
+
 def test_without_a_terminal_there_is_a_line_at_each_start_and_end(tmp_path: Path) -> None:
     text = io.StringIO()
     jobs = [make_job(tmp_path, seed) for seed in (0, 1)]
@@ -129,3 +164,35 @@ def test_in_a_terminal_there_is_a_bar_for_all_and_one_for_each(tmp_path: Path) -
     assert "DeepSet, seed 1" in last
     assert "failed: DeepSet, seed 0: no space left" in last
     assert "2 of 2 done" in last
+
+
+def test_the_bar_of_all_is_what_has_ended_what_runs_and_what_is_saved(tmp_path: Path) -> None:
+    jobs = [make_job(tmp_path, seed, max_steps=100) for seed in range(4)]
+    left(jobs[0], 50, 0.5)
+    left(jobs[3], 30, 0.5)
+    shown = Bars(Console(file=io.StringIO(), force_terminal=True), jobs, Clock(jobs, NOTHING, 2))
+
+    def done(*running: Job) -> float:
+        shown.tick(running)
+        return shown._bars.tasks[0].completed
+
+    assert (done(), shown._bars.tasks[0].total) == (80, 400)
+    shown.started(jobs[0])
+    assert done(jobs[0]) == 80
+    left(jobs[0], 70, 0.4)
+    assert done(jobs[0]) == 100
+    shown.started(jobs[1])
+    left(jobs[0], 100, 0.3)
+    left(jobs[1], 20, 0.5)
+    assert done(jobs[0], jobs[1]) == 150
+    shown.ended(Ended(jobs[0], "finished", Path("log")))
+    assert done(jobs[1]) == 150
+    shown.ended(Ended(jobs[1], "failed", Path("log"), "no space left"))
+    assert done() == 230  # nothing is left to do of it
+    shown.started(jobs[3])
+    shown.started(jobs[3])  # another process was faster, and has ended
+    assert len(shown._bars.tasks) == 2
+    assert done(jobs[3]) == 230
+    shown.ended(Ended(jobs[3], "finished", Path("log")))
+    shown.ended(Ended(jobs[2], "finished", Path("log")))  # by another process, without a start
+    assert done() == 400

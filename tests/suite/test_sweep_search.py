@@ -42,7 +42,9 @@ def search(text: str = FILE, trials: int | None = None, seeds: Sequence[int] | N
     return found
 
 
-def execute(spec: Specification, launcher: FakeLauncher, workers: int = 1, told: list[str] | None = None) -> SweepRecord:
+def execute(
+    spec: Specification, launcher: FakeLauncher, workers: int = 1, told: list[str] | None = None
+) -> SweepRecord:
     return run(spec, launcher, workers, Watch(), (told if told is not None else []).append)
 
 
@@ -105,7 +107,9 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(folder: Path, monkeypatch
         "from se3t.suite.sweep import run\n"
         "run(specify([*WORDS, 'sweep=mine.yaml']), FakeLauncher(kill_at=7), 1, Watch(), print)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parents[1])], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parents[1])], capture_output=True, check=False
+    )
     assert done.returncode == -9, done.stderr
     assert [trial.state for trial in read_record(spec.folder).trials] == ["finished", "running"]
     rest = FakeLauncher()

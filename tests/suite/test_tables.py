@@ -6,14 +6,14 @@ import copy
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.suite.parts import StubLauncher, with_data
 
-from se3t.config import Config, QM9Data, to_config
-from se3t.config.compose import compose
+from se3t.config import Config, QM9Data, SE3TransformerModel, conf_dir
 from se3t.errors import UserError
 from se3t.reporting.published import load_published
 from se3t.suite import costs, pool, tables
@@ -22,12 +22,13 @@ from se3t.suite.tables import TableRequest, jobs_of, plan, resources, run
 from se3t.training import record
 
 _composed: dict[tuple[str, ...], Config] = {}
+_compose = tables._composed
 
 
 def composed(words: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
     """As :func:`tables._composed`, once for every line: Hydra takes its time."""
     if words not in _composed:
-        _composed[words] = to_config(compose("train", words))
+        _composed[words] = _compose(words)[1]
     return words, copy.deepcopy(_composed[words])
 
 
@@ -92,6 +93,9 @@ def test_the_reduced_budget_of_table_3_is_that_of_the_measured_table() -> None:
         assert (config.trainer.ema_decay, config.optim.schedule, config.optim.final_lr_ratio) == (0.999, "cosine", 0.02)
         assert (config.model.channels, config.model.num_layers, config.model.num_degrees) == (16, 4, 3)
     assert len(jobs) == 2
+    (schnet,) = jobs_of(request("3", "task=homo", "model=schnet", preset="reduced", seeds=(0,)))
+    model = schnet.config.model
+    assert (model.channels, model.num_filters, model.num_layers) == (64, 64, 3)
 
 
 def test_ablations_are_the_full_model_what_is_taken_out_of_it_and_two_others() -> None:
@@ -100,6 +104,15 @@ def test_ablations_are_the_full_model_what_is_taken_out_of_it_and_two_others() -
     own = [("se3_transformer", word) for word in ("none", "attention", "radial", "equivariance")]
     assert found == [*own, ("tfn", "none"), ("set_transformer", "none")]
     assert jobs[0].folder == jobs_of(request("1", "model=se3_transformer"))[0].folder  # one training serves both tables
+
+
+def test_every_part_that_a_model_can_lack_is_an_ablation() -> None:
+    from se3t.models.ablation import ABLATIONS as BUILT
+
+    (setting,) = (item for item in fields(SE3TransformerModel) if item.name == "ablation")
+    swept = yaml.safe_load((conf_dir() / "sweep" / "ablation.yaml").read_text())["parameters"]["model.ablation"]
+    trained = [words[1].partition("=")[2] for words in tables.ABLATIONS if len(words) > 1]
+    assert ["none", *trained] == list(setting.metadata["choices"]) == swept == ["none", *BUILT]
 
 
 def test_the_default_is_the_reduced_budget_with_three_seeds_and_one_of_smoke() -> None:
@@ -141,8 +154,16 @@ def test_words_choose_among_the_trainings() -> None:
         (request("1", "tfn"), r"tfn: expected a setting key=value"),
         (request("1", "model=schnet"), r"table 1: model=schnet: is not part of it; .*tfn"),
         (request("3", "task=gpa"), r"table 3: task=gpa: is not part of it; did you mean 'gap'"),
+        (request("1", "model="), r"table 1: model=: names none; expected one or more"),
+        (request("1", "data.preset=,"), r"table 1: data\.preset=,: names none"),
+        (request("3", "task="), r"table 3: task=: names none"),
+        (request("1", "task=homo"), r"table 1: task=homo: there is nothing to choose; .* model=… or data\.preset=…"),
+        (request("2", "task=homo"), r"table 2: task=homo: there is nothing to choose"),
+        (request("ablations", "task=homo"), r"table ablations: task=homo: there is nothing to choose"),
+        (request("3", "data.preset=text"), r"table 3: data\.preset=text: there is nothing to choose; .* task=…"),
         (request("1", "optim.lr=0.1,0.2"), r"optim\.lr=0\.1,0\.2: several values"),
         (request("1", workers=0), r"--jobs 0: expected 1 or more"),
+        (request("1", "model.num_degrees=3"), r"model=linear: model\.num_degrees: no such setting; known: name"),
         (request("1", "trainer.max_steps=0"), r"trainer\.max_steps=0 is out of range"),
         (request("2", "data=shapes15", "data.num_train=3"), r"data\.num_train"),
     ],
@@ -170,6 +191,21 @@ def test_a_plan_is_complete_and_writes_nothing(place: Path, capsys: pytest.Captu
     assert "with other load" in text
     assert "se3t data prepare nbody data.preset=text" in text
     assert list(place.iterdir()) == []
+
+
+def test_a_measurement_that_fails_stops_no_training(
+    stub: type[Launcher], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(configs: Sequence[object], threads: int | None) -> dict[str, object]:
+        raise UserError("ended by SIGKILL")
+
+    monkeypatch.setattr(costs, "_probe", failing)
+    asked = request("ablations", "model=tfn", "trainer.max_steps=60")
+    jobs = with_data(*jobs_of(asked))
+    assert run(asked) == [one.result for one in jobs]
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "ablations: 1 trainings, 1 new; 1 at a time"
+    assert told[1] == "some times are not known, their measurement failed: ended by SIGKILL"
 
 
 def test_a_plan_says_what_is_finished_and_where_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,14 +321,14 @@ def test_a_finished_run_on_data_that_have_changed_is_refused(monkeypatch: pytest
 
 def test_workers_and_threads_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "available_cores", lambda: 8)
-    monkeypatch.setattr(tables, "_has_gpu", lambda: False)
+    monkeypatch.setattr(tables, "has_gpu", lambda: False)
     jobs = jobs_of(request("1", "model=linear,deepset,tfn", seeds=(0, 1, 2, 3)))
     assert resources(jobs, None) == (8, 1)
     assert resources(jobs, 2) == (2, 4)
     assert resources(jobs[:1], None) == (1, 8)
     assert resources(jobs_of(request("1", "model=tfn", "trainer.threads=3")), 2) == (2, 3)
     assert resources(jobs_of(request("1", "trainer.devices=4", "model=tfn")), None) == (2, 4)
-    monkeypatch.setattr(tables, "_has_gpu", lambda: True)
+    monkeypatch.setattr(tables, "has_gpu", lambda: True)
     assert resources(jobs, None) == (1, None)
     assert resources(jobs_of(request("1", "model=tfn", "trainer.accelerator=cpu")), None) == (2, 4)
 

@@ -178,5 +178,3 @@ def test_runs_without_weights_and_predictions_that_are_not_finite_are_refused(
     with pytest.raises(UserError, match="set_transformer: predicts a number that is not finite"):
         written([runs["set_transformer"]], tmp_path / "out.json", 0)
     assert not (tmp_path / "out.json").exists()
-
-

@@ -42,7 +42,8 @@ def run(words: Sequence[str]) -> int:
     from se3t.reporting.report.runs import find_runs
 
     paths = given.runs or [_RUNS]
-    runs, folder, remarks = find_runs(paths), _folder_of_figures(paths), list[str]()
+    runs, folder = find_runs(paths), _folder_of_figures(paths)
+    remarks = [f"{path}: no run in it" for path in given.runs if not find_runs([path])]
     with ExitStack() as stack:
         figure3 = given.figure3
         if figure3 is None:
@@ -71,8 +72,9 @@ def _require_targets(out: Path, runs: Sequence[Path]) -> None:
         raise UserError("--out: is empty; expected the name of a file, such as report.html")
     check_writable(out)
     for path in runs:
-        if not path.exists():
-            raise UserError(f"{path}: does not exist; expected a folder of runs or a result.json")
+        if (not path.is_dir() and path.name != "result.json") or not path.exists():
+            what = "is no run record" if path.exists() else "does not exist"
+            raise UserError(f"{path}: {what}; expected a folder of runs or a result.json")
 
 
 def _folder_of_figures(paths: Sequence[Path]) -> Path:

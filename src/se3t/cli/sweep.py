@@ -87,7 +87,7 @@ def run(words: Sequence[str]) -> int:
 
     spec = specify(given.words, given.seeds, given.trials)
     if given.plan:
-        return _plan(spec)
+        return _plan(spec, given)
     return _run(spec, given)
 
 
@@ -169,21 +169,26 @@ def _failures(record: SweepRecord) -> int:
     return 1
 
 
-def _plan(spec: Specification) -> int:
-    from se3t.cli.console import console
-    from se3t.suite.sweep import plan, words_of
+def _plan(spec: Specification, given: argparse.Namespace) -> int:
+    from rich.console import Console
 
-    record, out = plan(spec), console()
-    out.print(f"sweep {spec.folder}", soft_wrap=True, highlight=False, markup=False)
+    from se3t.cli.console import console
+    from se3t.suite.progress import duration
+    from se3t.suite.sweep import first_job, plan, seconds_left, words_of
+    from se3t.suite.tables import resources
+
+    record, lines = plan(spec), [f"sweep {spec.folder}"]
     for trial in record.trials:
         states = ", ".join(f"seed {run.seed} {run.state}" for run in trial.runs) or f"{trial.state}: {trial.reason}"
-        out.print(
-            f"  trial {trial.number}: {words_of(trial.parameters)}: {states}",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-    out.print("\n".join(_sums(spec, record)), soft_wrap=True, highlight=False, markup=False)
+        lines.append(f"  trial {trial.number}: {words_of(trial.parameters)}: {states}")
+    lines += _sums(spec, record)
+    if given.launcher == "local":
+        workers, threads = resources([first_job(spec)] * spec.num_jobs, given.jobs)
+        with Console(stderr=True).status("measuring training steps …"):
+            seconds = seconds_left(spec, record, workers, threads)
+        if seconds:
+            lines.append(f"about {duration(seconds)} left here, {workers} at a time")
+    console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
@@ -234,13 +239,16 @@ def _plot(given: argparse.Namespace) -> int:
 def _report(record: SweepRecord, count: int) -> None:
     """The best trials, and the command that trains the winner."""
     from se3t.cli.console import console
+    from se3t.reporting.sweep_plot import facts
 
     ranking, out = record.ranking(), console()
     if not ranking:
         return
+    lines = [f"Sweep {record.title}, experiment {record.experiment}", *facts(record), f"trials: {_counts(record)}"]
+    out.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
     out.print(_table(record, ranking[:count]))
-    out.print("the best one:", highlight=False)
-    out.print(f"  {command(record, ranking[0])}", soft_wrap=True, highlight=False, markup=False)
+    best = ["the best one, trained by:", f"  {command(record, ranking[0])}"]
+    out.print("\n".join(best), soft_wrap=True, highlight=False, markup=False)
 
 
 def command(record: SweepRecord, trial: Trial) -> str:
@@ -258,21 +266,8 @@ def _table(record: SweepRecord, trials: Sequence[Trial]) -> Table:
     from rich.table import Table
 
     from se3t.reporting.labels import spell
-    from se3t.reporting.sweep_plot import facts
 
-    counts = {state: record.count(state) for state in ("finished", "pruned", "failed")}
-    left = len(record.trials) - sum(counts.values())
-    words = [f"{number} {state}" for state, number in {**counts, "not finished": left}.items() if number]
-    caption = "\n".join([*facts(record), f"trials: {', '.join(words)}"])
-    title = f"Sweep {record.title}, experiment {record.experiment}"
-    table = Table(
-        title=escape(title),
-        caption=escape(caption),
-        title_justify="left",
-        caption_justify="left",
-        caption_style="",
-        box=SIMPLE_HEAD,
-    )
+    table = Table(box=SIMPLE_HEAD)
     for name in ("trial", *record.parameters, f"validation {record.metric}", "seeds"):
         table.add_column(escape(name), justify="right")
     for trial in trials:
@@ -280,6 +275,12 @@ def _table(record: SweepRecord, trials: Sequence[Trial]) -> Table:
         values = [spell(trial.parameters[name]) for name in record.parameters]
         table.add_row(str(trial.number), *map(escape, values), f"{trial.value:.4g}{spread}", str(len(trial.values)))
     return table
+
+
+def _counts(record: SweepRecord) -> str:
+    counts = {state: record.count(state) for state in ("finished", "pruned", "failed")}
+    left = len(record.trials) - sum(counts.values())
+    return ", ".join(f"{number} {state}" for state, number in {**counts, "not finished": left}.items() if number)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -83,7 +83,8 @@ def _asked(given: argparse.Namespace) -> _Asked:
         elif Path(word).exists():
             paths.append(Path(word))
         elif word in NAMES:
-            raise UserError(f"table {which} {word}: one table at a time; leave {word} out")
+            hint = f"leave {word} out" if which is not None else f"write se3t table {word} first, then the folders"
+            raise UserError(f"table {which or '…'} {word}: one table at a time; {hint}")
         elif which is None and "/" not in word:
             raise UserError(
                 f"{word}: is no table ({did_you_mean(word, NAMES)}), and does not exist as a folder of runs"

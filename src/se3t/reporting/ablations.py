@@ -131,12 +131,14 @@ def _not_run(system: str, experiment: str, settings: Sequence[str], count: int) 
     return Block(system, (Row("missing", "not run", (Cell(command=line, text=MISSING),) * count),), line)
 
 
-def _missing(blocks: Iterable[Block], settings: Sequence[str], published: PublishedTable) -> Iterable[str]:
+def _missing(
+    blocks: Iterable[Block], settings: Sequence[str], published: PublishedTable, default_preset: str | None = None
+) -> Iterable[str]:
     found = [block for block in blocks if block.command]
     for block in found:
         yield f"{block.system} not run: {block.command}"
     if found and published.experiment == "nbody":
-        yield f"All that is not run: {run_all('ablations', settings)}"
+        yield f"All that is not run: {run_all('ablations', settings, default_preset)}"
 
 
 class _Lines:
@@ -180,7 +182,9 @@ class _Lines:
             columns=(*self.columns, *_COST),
             blocks=tuple(blocks),
             notes=tuple(self._all_notes()),
-            missing=tuple(_missing(blocks, self.experiment.settings(self.records), self.published)),
+            missing=tuple(
+                _missing(blocks, self.experiment.settings(self.records), self.published, table1.DEFAULT_PRESET)
+            ),
             reference=_FULL_NAME,
         )
 
@@ -221,7 +225,8 @@ class _Lines:
         yield from _meanings(ABLATIONS)
         for model in dict.fromkeys(group[0].model for group in self.others):
             yield f"{printed_names()[model]}: {SYSTEMS[model]}; another architecture, with a learning rate of its own."
-        yield "Ratios are to the full model on the same data, with the same settings and budget, over the same seeds."
+        settings = "settings and budget" + (" (other architectures: the same budget)" if self.others else "")
+        yield f"Ratios are to the full model on the same data, with the same {settings}, over the same seeds."
         groups = [*self.full, *self.ablated, *self.others]
         if any(is_reduced(group, self.published.samples) for group in groups):
             yield f"{REDUCED} reduced budget: less than the paper's {self.published.budget}."

@@ -55,7 +55,8 @@ class Clouds(NamedTuple):
     def how(self) -> list[str]:
         """What the numbers are measured on, where it is not what the published ones are, in the words of tables."""
         found = [SYNTHETIC] if self.is_synthetic else [SUBSET] if self.is_subset else []
-        is_other = len(self.differences) > len(found)
+        is_variant = not self.is_synthetic and self.variant != PUBLISHED_ON
+        is_other = is_variant or self.up_axis != VERTICAL or self.rotation > 0
         return [*found, *[OTHER_DATA] * is_other, *[VALIDATION] * (self.measured_on == "valid")]
 
     @property
@@ -128,7 +129,7 @@ def parse_record(fields: Fields) -> ClassificationRecord:
             "class_accuracy": 100 * fields.number(f"{split}.class_accuracy"),
             "equivariance_error": fields.number(f"{split}.equivariance_error"),
         },
-        height=flag(fields, "config.task", "height"),
+        height=fields.flag("config.task.height"),
         num_points=fields.integer("config.task.num_points"),
         augmentation=fields.text("config.task.augmentation"),
         baselines={
@@ -150,21 +151,9 @@ def _clouds(fields: Fields, split: str) -> Clouds:
         sizes=tuple(fields.integer(f"data.sizes.{name}") for name in SPLITS),
         split_seed=fields.integer("config.data.split_seed"),
         official=tuple(fields.integer(f"data.official.{name}") for name in ("train", "test")) if official else (),
-        is_synthetic=flag(fields, "data", "synthetic"),
+        is_synthetic=fields.flag("data.synthetic"),
         measured_on=split,
     )
-
-
-def flag(fields: Fields, parent: str, name: str) -> bool:
-    """A yes or no of a record.
-
-    Raises:
-        UserError: naming file and field, when it is something else.
-    """
-    value = fields.mapping(parent).get(name)
-    if not isinstance(value, bool):
-        raise UserError(f"{fields.origin}: field '{parent}.{name}' should be true or false, got {value!r}")
-    return value
 
 
 def parse_rotation(fields: Fields, name: str) -> float:

@@ -56,6 +56,10 @@ class Fields:
         value: Mapping[str, Any] = self._get(name, Mapping, "an object")
         return value
 
+    def flag(self, name: str) -> bool:
+        """A yes or no."""
+        return bool(self._get(name, bool, "true or false"))
+
     def number(self, name: str) -> float:
         """A finite number."""
         value = float(self._get(name, (int, float), "a number"))
@@ -76,6 +80,6 @@ class Fields:
                 raise UserError(
                     f"{self.origin}: field {name!r} is missing; the run was made by another version, run it again"
                 )
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise UserError(f"{self.origin}: field {name!r} should be {expected}, got {value!r}")
         return value

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
-from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, flag, parse_rotation
+from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, parse_rotation
 from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name
 from se3t.reporting.records import Fields, read_json
@@ -103,7 +103,7 @@ def load_sweep(path: Path) -> Sweep:
     listed = list_of(fields, "points")
     points = [_point(fields, f"points.{index}") for index in range(len(listed))]
     require_one_setting(listed, path)
-    is_synthetic, up_axis = flag(fields, "data", "synthetic"), fields.text("data.up_axis")
+    is_synthetic, up_axis = fields.flag("data.synthetic"), fields.text("data.up_axis")
     name = data_name(fields.text("data.variant"), is_synthetic)
     return Sweep(
         data=name if up_axis == VERTICAL else f"{name}, {axis_in_words(up_axis)}",
@@ -157,7 +157,7 @@ def _point(fields: Fields, name: str) -> dict[str, Any]:
     return {
         "run": fields.text(f"{name}.run"),
         "settings": fields.text(f"{name}.settings"),
-        "system": (fields.text(f"{name}.model"), flag(fields, name, "height")),
+        "system": (fields.text(f"{name}.model"), fields.flag(f"{name}.height")),
         "augmentation": fields.text(f"{name}.augmentation"),
         "seed": fields.integer(f"{name}.seed"),
         "num_points": fields.integer(f"{name}.num_points"),

@@ -13,6 +13,9 @@ from omegaconf import OmegaConf
 from se3t.config import SCHEMAS, OptimConfig, TrainerConfig, conf_dir
 from se3t.reporting.records import Record, RunRecord
 
+PAPER_PRESETS = {"nbody": ("paper",), "scanobjectnn": ("paper",), "qm9": ("released", "paper")}
+"""Presets with the networks and the budget of the paper, by experiment; the first is the default."""
+
 _MAX_NAMES = 3
 # The column of steps tells these already.
 _SHOWN = ("trainer.max_steps", "trainer.batch_size")
@@ -89,34 +92,42 @@ def command(experiment: str, words: Sequence[str]) -> str:
     return " ".join([f"se3t train experiment={experiment}", *words])
 
 
-def run_all(table: str, settings: Sequence[str], default_preset: str | None = None) -> str:
+def run_all(table: str, settings: Sequence[str], joins: str = "") -> str:
     """The command that runs whatever a table lacks.
 
     Args:
         table: its name.
         settings: words that a run needs to join it.
-        default_preset: the budget where these name none; None: that of the command.
+        joins: experiment of runs that are there; "": none is, and the command may choose the budget.
     """
     named = [word.partition("=")[2] for word in settings if word.startswith("preset=")]
-    preset = named[0] if named else default_preset
-    flag = [] if preset is None else [f"--preset {preset}"]
+    presets = named or ([default_preset(joins)] if joins else [])
+    flag = [f"--preset {preset}" for preset in presets]
     words = [word for word in settings if not word.startswith("preset=")]
     return " ".join([f"se3t table {table} --run", *flag, *words])
 
 
-def settings_to_join(records: Sequence[Record], default_preset: str, data: Mapping[str, Any]) -> list[str]:
+def default_preset(experiment: str) -> str:
+    """The budget of a training that names none."""
+    return PAPER_PRESETS.get(experiment, PAPER_PRESETS["qm9"])[0]
+
+
+def preset_words(experiment: str, preset: str | None) -> list[str]:
+    """What a training needs to have a budget."""
+    return [] if preset in (None, default_preset(experiment)) else [f"preset={preset}"]
+
+
+def settings_to_join(records: Sequence[Record], data: Mapping[str, Any]) -> list[str]:
     """What a run of another model needs beside its defaults to share a table with ``records``, all on the same data.
 
     Args:
         records: the runs of the table.
-        default_preset: of their experiment.
         data: settings of their data that are not the defaults; those that the preset brings are left out.
     """
-    presets = {record.preset for record in records}
+    presets, experiment = {record.preset for record in records}, records[0].experiment
     preset = next(iter(presets)) if len(presets) == 1 else None
-    preset = None if preset == default_preset else preset
-    given = settings_of_preset(records[0].experiment, preset or default_preset)
-    words = [f"preset={preset}"] if preset else []
+    words = preset_words(experiment, preset)
+    given = settings_of_preset(experiment, preset or default_preset(experiment))
     return words + [f"data.{name}={spell(value)}" for name, value in data.items() if given.get(f"data.{name}") != value]
 
 

@@ -37,7 +37,6 @@ _MACROS = {
     "—": "---",
     "…": r"\ldots{}",
     "→": r"$\to$",
-    "\N{NO-BREAK SPACE}": "~",
     "\N{ZERO WIDTH SPACE}": "{}",  # two hyphens of a flag are no dash
 }
 _SPREAD = re.compile(r"^(\S+?)([ˢᵛ]*) ± (\S+)$")

@@ -12,19 +12,26 @@ from se3t.reporting.published import Estimate
 from se3t.reporting.records import RunRecord
 from se3t.reporting.spelling import MISSING, span
 
-REDUCED = "†"
+REDUCED, OTHER_NETWORK = "†", "‡"
+_OTHER, _VALID = "ˢ", "ᵛ"
+"""Signs: of budgets, of networks, of numbers on other data, and of numbers on validation."""
 NOT_RUN = "not run"
+NOT_COMPARABLE = "not comparable with the published numbers"
 
 FULL, REDUCED_BUDGET, NO_TRAINING = "full budget", "reduced budget", "no training"
 SUBSET, SYNTHETIC, OTHER_DATA, VALIDATION = "subset", "synthetic", "other data", "validation"
 OWN_DATA = "own data"
+SMALLER, DIFFERENT = "smaller network", "other network"
 PUBLISHED_ONLY = "published only"
 """How a number was obtained: words of CSV and JSON, where every number has them."""
 
+PUBLISHED = "published"
+"""What a row of published numbers is called, and the reference of ratios unless a table has another."""
+
 _SPELL: dict[str, Callable[[Estimate | None, int | None, str], str]] = {
     "number": spelling.number,
-    "error": lambda estimate, places, mark: spelling.error(estimate),
-    "relative": lambda estimate, places, mark: spelling.relative(estimate),
+    "error": lambda estimate, places, mark: spelling.error(estimate, mark),
+    "relative": lambda estimate, places, mark: spelling.relative(estimate, mark),
 }
 
 
@@ -152,12 +159,40 @@ class ResultTable:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
     missing: tuple[str, ...] = ()
-    reference: str = "published"
+    reference: str = PUBLISHED
 
     @property
     def headings(self) -> tuple[str, ...]:
         """What stands above the columns; a unit follows after a comma."""
         return tuple(column.heading for column in self.columns)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a table says of its data.
+
+    Attributes:
+        title: of the table, after its number.
+        name: the data in words.
+        notes: what they are, and how they differ from the paper's.
+        how: what the numbers are measured on, where it is not what the published ones are.
+    """
+
+    title: str
+    name: str
+    notes: tuple[str, ...]
+    how: tuple[str, ...]
+
+    @property
+    def mark(self) -> str:
+        """The signs of numbers on them."""
+        return signs(self.how)
+
+
+def signs(how: Iterable[str]) -> str:
+    """The signs of numbers that were obtained so: on other data than the paper's, on validation."""
+    words = set(how)
+    return (_OTHER if words & {SUBSET, SYNTHETIC, OTHER_DATA} else "") + (_VALID if VALIDATION in words else "")
 
 
 @dataclass(frozen=True)
@@ -170,12 +205,17 @@ class Line:
 
 
 def lines(table: ResultTable, block: Block) -> Iterator[Line]:
-    """All lines of one system as they are printed: below a measured one its ratios, where it has any."""
+    """All lines of one system as they are printed: below a measured one its ratios, where it has any.
+
+    A ratio to a published number has the signs of the measured one.
+    """
+    is_published = table.reference == PUBLISHED
     for row in block.rows:
         texts = [column.text(cell) for column, cell in zip(table.columns, row.cells, strict=True)]
         yield Line(row.kind, row.label, tuple(texts))
         if any(cell.ratio is not None for cell in row.cells):
-            yield Line("ratio", f"ours / {table.reference}", tuple(spelling.ratio(cell.ratio) for cell in row.cells))
+            ratios = [spelling.ratio(cell.ratio, cell.mark if is_published else "") for cell in row.cells]
+            yield Line("ratio", f"ours / {table.reference}", tuple(ratios))
 
 
 def shortened(table: ResultTable, hint: str) -> ResultTable:
@@ -223,6 +263,11 @@ def words(text: str) -> Cell:
     return Cell(text=text)
 
 
+NO_CELL = words(MISSING)
+COST = (TableColumn("param."), TableColumn("steps"))
+"""Columns of words; see :func:`se3t.reporting.budgets.cost`."""
+
+
 def measured_row(
     runs: Sequence[RunRecord], cells: Iterable[Cell], setting: str, all_seeds: Iterable[int], how: Iterable[str]
 ) -> Row:
@@ -257,7 +302,8 @@ def seeds_of(groups: Iterable[Sequence[RunRecord]]) -> tuple[int, ...]:
 def seeds_in_words(runs: Sequence[RunRecord], all_seeds: Iterable[int]) -> str:
     """How many seeds; where others of the table have more or other ones, which.
 
-    ``3 seeds``, ``2 of 3 seeds: 0, 2``; where the numbers of a line have several numbers of seeds ``1 … 2 seeds``.
+    ``3 seeds``, ``2 of 3 seeds: 0, 2``; where the numbers of a line have several numbers of seeds ``1 … 2 of 2 seeds:
+    0, 1``.
     """
     every, own = tuple(all_seeds), seeds_of([runs])
     by_number: dict[Any, set[int]] = {}
@@ -275,27 +321,6 @@ def spread_note(groups: Iterable[Sequence[RunRecord]]) -> list[str]:
     return ["±: standard deviation over seeds."] if has_several else []
 
 
-def steps(runs: Sequence[RunRecord], *, batch_size: int | None, is_reduced: bool) -> Cell:
-    """Steps done, of the run's own budget where it stopped before.
-
-    Args:
-        runs: of one line.
-        batch_size: is named where the runs have another; None: is not named.
-        is_reduced: marks them.
-    """
-    text = span(run.steps_done for run in runs)
-    if min(run.steps_done for run in runs) < runs[0].max_steps:
-        text += f" of {runs[0].max_steps:,}"
-    if batch_size is not None and runs[0].batch_size != batch_size:
-        text += f" x {runs[0].batch_size}"
-    return words(f"{text} {REDUCED}" if is_reduced else text)
-
-
 def is_reduced(runs: Iterable[RunRecord], full: int) -> bool:
     """Whether some run saw fewer samples than the budget of the paper shows to a network."""
     return min(run.steps_done * run.batch_size for run in runs) < full
-
-
-def budget(runs: Iterable[RunRecord], full: int) -> str:
-    """Whether the budget is that of the paper or less, in words."""
-    return REDUCED_BUDGET if is_reduced(runs, full) else FULL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from se3t.reporting.records import Fields, RunRecord, common, overridden
 
@@ -12,7 +12,9 @@ METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_e
 """Test metrics that a record of the N-body task holds."""
 
 _SPLITS = ("train", "valid", "test")
-_NOT_DATA_KNOBS = ("name", "root", "preset", "data_seed")
+_NOT_DATA_KNOBS = ("name", "root", "preset")
+_AMOUNTS = ("num_train", "num_valid", "num_test", "data_seed")
+"""Settings that draw more, fewer or other trajectories of the same simulation."""
 
 
 class Simulation(NamedTuple):
@@ -30,6 +32,12 @@ class Simulation(NamedTuple):
         own = dict(zip(_SPLITS, self.sizes, strict=False))
         return [f"{own[name]:,} of {whole:,} {name}" for name, whole in sizes.items() if own.get(name, whole) < whole]
 
+    def exceeds(self, sizes: Mapping[str, int]) -> list[str]:
+        """Which splits have more trajectories than ``sizes``, in words."""
+        own = dict(zip(_SPLITS, self.sizes, strict=False))
+        more = {name: whole for name, whole in sizes.items() if own.get(name, whole) > whole}
+        return [f"{own[name]:,} in place of {whole:,} {name}" for name, whole in more.items()]
+
 
 @dataclass(frozen=True)
 class NBodyRecord(RunRecord):
@@ -42,6 +50,11 @@ class NBodyRecord(RunRecord):
     data: Simulation
     linear: tuple[float, float]
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Settings of the simulation that are not those of its preset."""
+        return {name: value for name, value in self.overridden.items() if name not in _AMOUNTS}
+
 
 def parse_record(fields: Fields) -> NBodyRecord:
     """Check the content of one ``result.json`` and keep what Table 1 needs.
@@ -50,9 +63,10 @@ def parse_record(fields: Fields) -> NBodyRecord:
         UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
     """
     has_sizes = "sizes" in fields.mapping("data")  # older records have none
+    given = overridden(fields, _NOT_DATA_KNOBS)
     return NBodyRecord(
         **common(fields),
-        overridden=overridden(fields, _NOT_DATA_KNOBS),
+        overridden={name: value for name, value in given.items() if (name, value) != ("data_seed", 0)},
         data=Simulation(
             fields.text("data.preset"),
             fields.number("data.horizon"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from se3t.reporting.layout import SUBSET, VALIDATION
+from se3t.reporting.layout import OWN_DATA, SUBSET, VALIDATION
 from se3t.reporting.published import Column
 from se3t.reporting.records import Fields, RunRecord, common, overridden
 
@@ -39,7 +39,8 @@ class Molecules(NamedTuple):
     @property
     def how(self) -> list[str]:
         """What the numbers are measured on, where it is not what the published ones are, in the words of tables."""
-        return [SUBSET] * self.is_subset + [VALIDATION] * (self.measured_on == "valid")
+        data = [OWN_DATA] if self.kind != "qm9" else [SUBSET] if self.is_subset else []
+        return [*data, *[VALIDATION] * (self.measured_on == "valid")]
 
 
 def is_subset(sizes: Iterable[int], official: Iterable[int]) -> bool:

@@ -1,6 +1,6 @@
 """Run records: finding, reading and checking the ``result.json`` files that training leaves under ``runs/``.
 
-What all experiments have in common; what one of them adds stands with its table: ``nbody``, ``properties``.
+What all experiments have in common; what one of them adds: ``nbody``, ``classification``, ``properties``.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def finished(results: Iterable[Result]) -> list[Fields]:
 
 def ablation_of(fields: Fields) -> str:
     """What was taken out of the model of a run; none also where its record knows no such setting."""
-    model = fields.mapping("config").get("model") or {}
-    return str(model.get("ablation") or "none")
+    has_model = fields.mapping("config").get("model") is not None
+    return str(fields.mapping("config.model").get("ablation") or "none") if has_model else "none"
 
 
 def common(fields: Fields) -> dict[str, Any]:
@@ -127,7 +127,8 @@ def common(fields: Fields) -> dict[str, Any]:
 
 def overridden(fields: Fields, without: Iterable[str]) -> dict[str, Any]:
     """Data settings that were given, as they are not null, but for those named in ``without``."""
-    data = fields.mapping("config").get("data") or {}
+    has_data = fields.mapping("config").get("data") is not None
+    data = fields.mapping("config.data") if has_data else {}
     return {name: value for name, value in data.items() if value is not None and name not in without}
 
 

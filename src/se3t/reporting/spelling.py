@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from se3t.reporting.published import Estimate
 
@@ -34,29 +35,34 @@ def _three_digits(value: float) -> int:
     return 3 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
 
 
-def error(estimate: Estimate | None) -> str:
-    """An error of equivariance, without its spread: three digits, or a power of ten."""
+def error(estimate: Estimate | None, mark: str = "") -> str:
+    """An error of equivariance with ``mark`` and its spread: three digits, of the spread two, or a power of ten."""
     if estimate is None:
         return MISSING
-    if estimate.value >= 1e-3 or estimate.value == 0:
-        return f"{estimate.value:.3g}"
-    return _power_of_ten(estimate.value)
+    spread = [_small(estimate.std, 2)] if estimate.std else []
+    return " ± ".join([_small(estimate.value, 3) + mark, *spread])
 
 
-def relative(estimate: Estimate | None) -> str:
-    """A number relative to a reference, without its spread; the reference itself, but for rounding, is 1."""
+def _small(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}" if value >= 1e-3 or value == 0 else _power_of_ten(value)
+
+
+def relative(estimate: Estimate | None, mark: str = "") -> str:
+    """A number relative to a reference with ``mark`` and its spread; the reference itself, but for rounding, is 1."""
     if estimate is None:
         return MISSING
-    return "1" if abs(estimate.value - 1) < 1e-6 else f"{estimate.value:.3f}"
+    if abs(estimate.value - 1) < 1e-6:
+        return f"1{mark}"
+    return number(replace(estimate, places=3), mark=mark)
 
 
-def ratio(value: float | None) -> str:
-    """How many times as large as its reference a number is."""
+def ratio(value: float | None, mark: str = "") -> str:
+    """How many times as large as its reference a number is, with ``mark``."""
     if value is None:
         return MISSING
     if 0.01 <= value < 10:
-        return f"{value:.2f}"
-    return f"{value:.1f}" if 10 <= value < 1000 else "0" if value == 0 else _power_of_ten(value)
+        return f"{value:.2f}{mark}"
+    return (f"{value:.1f}" if 10 <= value < 1000 else "0" if value == 0 else _power_of_ten(value)) + mark
 
 
 def _power_of_ten(value: float) -> str:

@@ -27,7 +27,7 @@ SMALL, NORMAL = 7, 8
 """Sizes of letters in points."""
 
 _DPI = 300
-_GIF_COLOURS = 256
+_GIF_COLOURS = 96
 
 
 def blank_figure(width: float, height: float) -> Figure:
@@ -100,8 +100,8 @@ def save_animation(
         show(number)
         for artist in moving:
             figure.draw_artist(artist)
-        frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    colours, counts = np.unique(frames[-1].reshape(-1, 3), axis=0, return_counts=True)
+        frames.append(np.asarray(canvas.buffer_rgba()) @ np.array([1 << 16, 1 << 8, 1, 0]))  # one number a pixel
+    colours, counts = np.unique(frames[-1], return_counts=True)
     palette = colours[np.argsort(-counts, kind="stable")[:_GIF_COLOURS]]  # one for all: no flicker, and a small file
     small = [_reduced(frame, palette) for frame in frames]
     options: dict[str, Any] = {"save_all": True, "append_images": small[1:], "loop": 0, "duration": 1000 // per_second}
@@ -113,14 +113,22 @@ def _reduced(frame: NDArray[Any], palette: NDArray[Any]) -> Any:
     """A picture in the colours of a palette, those that are in it exact: white stays white, as Pillow does not keep it.
 
     Args:
-        frame: ``[height, width, 3]``.
-        palette: ``[colour, 3]``.
+        frame: ``[height, width]``, colours as one number.
+        palette: ``[colour]``, likewise.
     """
     import numpy as np
     from PIL import Image
 
-    colours, place = np.unique(frame.reshape(-1, 3), axis=0, return_inverse=True)
-    distance = np.square(colours[:, None].astype(int) - palette.astype(int)).sum(axis=-1)
-    picture = Image.frombytes("P", frame.shape[1::-1], distance.argmin(axis=1)[place].astype(np.uint8).tobytes())
-    picture.putpalette(palette.tobytes())
+    colours, place = np.unique(frame, return_inverse=True)
+    distance = np.square(_parts(colours)[:, None] - _parts(palette)).sum(axis=-1)
+    index = distance.argmin(axis=1).astype(np.uint8)[place]
+    picture = Image.frombytes("P", frame.shape[::-1], index.tobytes())
+    picture.putpalette(_parts(palette).astype(np.uint8).tobytes())
     return picture
+
+
+def _parts(colours: NDArray[Any]) -> NDArray[Any]:
+    """``[colour, 3]``: red, green, blue."""
+    import numpy as np
+
+    return colours[:, None] >> np.array([16, 8, 0]) & 255

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich.table import Table
 
@@ -87,14 +86,10 @@ def _hint(table: ResultTable) -> str:
 def _chosen(results: Iterable[Result], target: str | None, preset: str | None) -> list[Fields]:
     runs = finished(results)
     if target is not None:
-        runs = [fields for fields in runs if _mapping(fields, "data").get("target") == target]
+        runs = [fields for fields in runs if fields.mapping("data").get("target") == target]
     if preset is not None:
         runs = [fields for fields in runs if fields.content.get("preset") == preset]
     return runs
-
-
-def _mapping(fields: Fields, name: str) -> dict[str, Any]:
-    return dict(fields.content.get(name) or {})
 
 
 def _without_ablations(runs: Iterable[Fields]) -> list[Fields]:

@@ -7,32 +7,34 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from se3t.errors import UserError
-from se3t.reporting.labels import command, labels, run_all, settings_to_join, spell
+from se3t.reporting import budgets
+from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join, spell
 from se3t.reporting.layout import (
+    COST,
+    NO_CELL,
     NO_TRAINING,
+    NOT_COMPARABLE,
     OTHER_DATA,
-    REDUCED,
     SUBSET,
     Block,
     Cell,
+    DataFacts,
     ResultTable,
     Row,
     TableColumn,
     beside,
-    budget,
     facts,
-    is_reduced,
     measured,
     measured_row,
     seeds_of,
+    signs,
     spread_note,
-    steps,
     words,
 )
 from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
 from se3t.reporting.published import Estimate, PublishedTable, load_published
 from se3t.reporting.records import Fields, group_by_data, group_by_settings
-from se3t.reporting.spelling import MISSING, span
+from se3t.reporting.spelling import MISSING
 
 _RELATIVE = "rel."
 RELATIVE_NOTE = f"{_RELATIVE}: relative to constant velocity (Linear) on the same data."
@@ -45,11 +47,10 @@ MEASURED = (
     TableColumn("Δ_EQ v", "equivariance_error_v", style="error"),
 )
 """Columns of numbers, as the paper has them and, beside each error, relative to Linear."""
-COLUMNS = (*MEASURED, TableColumn("param."), TableColumn("steps"))
+COLUMNS = (*MEASURED, *COST)
 
-_DEFAULT_PRESET = "paper"
 _DEFAULT_DATA = "calibrated"
-_FEWER = "ˢ"
+_SIGN = signs([OTHER_DATA])
 
 
 def tables(runs: Iterable[Fields], *, always: bool = False, preset: str | None = None) -> list[ResultTable]:
@@ -65,11 +66,11 @@ def tables(runs: Iterable[Fields], *, always: bool = False, preset: str | None =
     order = list(published.readings)
 
     def place(records: Sequence[NBodyRecord]) -> tuple[int, bool]:
-        data = records[0].data
-        return (order.index(data.preset) if data.preset in order else len(order), bool(data.lacks(published.sizes)))
+        name = _reading(records, published)
+        return (len(order) if name is None else order.index(name), bool(records[0].data.lacks(published.sizes)))
 
     groups.sort(key=place)
-    present = {records[0].data.preset for records in groups}
+    present = {name for records in groups if (name := _reading(records, published)) is not None}
     is_empty = always and _DEFAULT_DATA not in present
     there = present | ({_DEFAULT_DATA} if is_empty else set())
     found = [table1(records, published, there) for records in groups]
@@ -87,38 +88,33 @@ def table1(records: list[NBodyRecord], published: PublishedTable, present: Itera
     Raises:
         UserError: when there are no records, or their data differ.
     """
-    data = _only_data(records, published.experiment)
-    groups = group_by_settings(records)
-    lines = _Lines(published, groups, words_to_join(records))
+    _require_same_data(records, published.experiment)
+    groups, data = group_by_settings(records), describe(records, published)
+    lines = _Lines(published, groups, words_to_join(records), data)
     return ResultTable(
         name="1",
-        title=_title(published, data.preset, data.horizon),
-        data=data_name(data, records[0].overridden),
+        title=f"Table 1, {data.title}",
+        data=data.name,
         columns=COLUMNS,
         blocks=tuple(lines.block(model) for model in published.models),
-        notes=tuple(_notes(records, groups, published)),
-        missing=(*lines.missing(), *_other_readings(published, data.preset, present, lines.settings)),
+        notes=(*data.notes, *_notes(groups, published)),
+        missing=(*lines.missing(), *_other_readings(published, _reading(records, published), present, lines.settings)),
     )
 
 
 def words_to_join(records: Sequence[NBodyRecord]) -> list[str]:
     """What a run of another system needs to share a table with these."""
-    name = records[0].data.preset
-    preset = {} if name == _DEFAULT_DATA else {"preset": name}
-    return settings_to_join(records, _DEFAULT_PRESET, {**preset, **records[0].overridden})
-
-
-def words_to_start(preset: str | None) -> list[str]:
-    """What a run with the budget ``preset`` needs."""
-    return [] if preset in (None, _DEFAULT_PRESET) else [f"preset={preset}"]
+    record = _plainest(records)
+    preset = {} if record.data.preset == _DEFAULT_DATA else {"preset": record.data.preset}
+    return settings_to_join(records, {**preset, **record.overridden})
 
 
 def empty_table(published: PublishedTable, preset: str | None, present: Iterable[str] = ()) -> ResultTable:
     """Table 1 where nothing was run: what is published, and how to run the rest."""
-    lines = _Lines(published, [], words_to_start(preset))
+    lines = _Lines(published, [], preset_words(published.experiment, preset))
     return ResultTable(
         name="1",
-        title=_title(published, _DEFAULT_DATA),
+        title=f"Table 1, {_title(published, f'preset {_DEFAULT_DATA}', _DEFAULT_DATA)}",
         data="",
         columns=COLUMNS,
         blocks=tuple(lines.block(model) for model in published.models),
@@ -127,7 +123,7 @@ def empty_table(published: PublishedTable, preset: str | None, present: Iterable
     )
 
 
-def _only_data(records: list[NBodyRecord], experiment: str) -> Simulation:
+def _require_same_data(records: list[NBodyRecord], experiment: str) -> None:
     if not records:
         raise UserError(
             f"table: no finished run of experiment {experiment!r}; train one: se3t train experiment={experiment}"
@@ -136,13 +132,6 @@ def _only_data(records: list[NBodyRecord], experiment: str) -> Simulation:
     if len(groups) > 1:
         names = "; ".join(data_name(group[0].data) for group in groups.values())
         raise UserError(f"table: runs on different data cannot share a table, got {names}; choose the results of one")
-    return records[0].data
-
-
-def _title(published: PublishedTable, preset: str, horizon: float | None = None) -> str:
-    what = f"preset {preset}" + ("" if horizon is None else f", horizon {horizon:g}")
-    reading = published.readings.get(preset)
-    return published.title + (f": {reading.partition(' of ')[0]} ({what})" if reading else f" ({what})")
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
@@ -156,19 +145,23 @@ class _Lines:
         published: the numbers of the paper.
         groups: the runs of each measured line.
         settings: words that a run needs to join the table.
+        data: of the runs; None: there are none.
     """
 
     published: PublishedTable
     groups: Sequence[list[NBodyRecord]]
     settings: Sequence[str]
+    data: DataFacts | None = None
 
     def block(self, model: str) -> Block:
         """What was measured and what is published of one model."""
         own = [group for group in self.groups if group[0].model == model]
-        if model == "linear" and self.groups:
-            measured_rows = [self._linear(own[0] if own else [])]
+        if self.data is None:
+            measured_rows = []
+        elif model == "linear":
+            measured_rows = [self._linear(own[0] if own else [], self.data)]
         else:
-            measured_rows = [self._row(group, label) for group, label in zip(own, labels(own), strict=True)]
+            measured_rows = [self._row(group, label, self.data) for group, label in zip(own, labels(own), strict=True)]
         row = _published_row(model, self.published, is_alone=not measured_rows)
         return Block(
             self.published.models[model].label, (*measured_rows, row), "" if measured_rows else self._command(model)
@@ -183,49 +176,33 @@ class _Lines:
         if "linear" in done and all(group[0].model != "linear" for group in self.groups):
             yield f"Δ_EQ of {self.published.models['linear'].label} not run: {self._command('linear')}"
         if set(self.published.models) - done:
-            yield f"All that is not run: {run_all('1', self.settings, _DEFAULT_PRESET if self.groups else None)}"
+            joins = self.published.experiment if self.groups else ""
+            yield f"All that is not run: {run_all('1', self.settings, joins)}"
 
     def _command(self, model: str) -> str:
         return command(self.published.experiment, [f"model={model}", *self.settings])
 
-    def _linear(self, runs: Sequence[NBodyRecord]) -> Row:
+    def _linear(self, runs: Sequence[NBodyRecord], data: DataFacts) -> Row:
         """Constant velocity comes with the data, so it needs no run of its own; its Δ_EQ does."""
         reference = next(group[0] for group in self.groups)
         known = {f"mse_{name}": value for name, value in zip("xv", reference.linear, strict=True)}
         known |= dict.fromkeys(("relative_mse_x", "relative_mse_v"), 1.0)
-        sign = mark(reference.data, self.published)
         cells = []
         for metric in (column.metric for column in MEASURED):
-            own = Cell(Estimate(known[metric]), mark=sign) if not runs and metric in known else None
-            own = own or measured(runs, metric, mark=sign, command=self._command("linear"))
+            own = Cell(Estimate(known[metric]), mark=data.mark) if not runs and metric in known else None
+            own = own or measured(runs, metric, mark=data.mark, command=self._command("linear"))
             cells.append(beside(own, _printed(metric, "linear", self.published)))
-        cells += [words("0"), words(MISSING)]
-        how = (NO_TRAINING, *how_measured(reference.data, self.published))
-        row = Row("measured", "measured", tuple(cells), how=how, **facts(runs))
+        cells += [words("0"), NO_CELL]
+        row = Row("measured", "measured", tuple(cells), how=(NO_TRAINING, *data.how), **facts(runs))
         return replace(row, parameters=(0,))
 
-    def _row(self, runs: list[NBodyRecord], setting: str) -> Row:
-        full = self.published.samples
-        sign, model = mark(runs[0].data, self.published), runs[0].model
+    def _row(self, runs: list[NBodyRecord], setting: str, data: DataFacts) -> Row:
+        model = runs[0].model
         metrics = [column.metric for column in MEASURED]
-        cells = [measured(runs, metric, _printed(metric, model, self.published), sign) for metric in metrics]
-        done = steps(runs, batch_size=self.published.batch_size, is_reduced=is_reduced(runs, full))
-        cells += [words(span(run.parameters for run in runs)), done]
+        cells = [measured(runs, metric, _printed(metric, model, self.published), data.mark) for metric in metrics]
+        cells += budgets.cost(runs, self.published)
         seeds = seeds_of(group for group in self.groups if group[0].model != "linear")
-        return measured_row(
-            runs, cells, setting, seeds, [budget(runs, full), *how_measured(runs[0].data, self.published)]
-        )
-
-
-def mark(data: Simulation, published: PublishedTable) -> str:
-    """The sign of numbers on fewer trajectories than the paper's."""
-    return _FEWER if data.lacks(published.sizes) else ""
-
-
-def how_measured(data: Simulation, published: PublishedTable) -> list[str]:
-    """What the numbers are measured on, where it is not what the published ones are, in the words of tables."""
-    how = [SUBSET] if data.lacks(published.sizes) else []
-    return how + ([] if data.preset in published.readings else [OTHER_DATA])
+        return measured_row(runs, cells, setting, seeds, [*budgets.how_trained(runs, self.published), *data.how])
 
 
 def _printed(metric: str, model: str, published: PublishedTable) -> Estimate | None:
@@ -241,43 +218,71 @@ def _published_row(model: str, published: PublishedTable, *, is_alone: bool) -> 
     cells = [Cell(_printed(column.metric, model, published)) for column in MEASURED]
     done = MISSING if model == "linear" else f"{published.max_steps:,}"
     label = "published, not run" if is_alone else "published"
-    return Row("published", label, (*cells, words(MISSING), words(done)))
+    return Row("published", label, (*cells, NO_CELL, words(done)))
 
 
-# --- notes ------------------------------------------------------------------------------------------------------------
+# --- data and notes ---------------------------------------------------------------------------------------------------
+
+
+def describe(records: Sequence[NBodyRecord], published: PublishedTable) -> DataFacts:
+    """What is to be said of the data of some records, which all have the same."""
+    record, reading = _plainest(records), _reading(records, published)
+    data, changes = record.data, _spelled(record.changes)
+    what = f"preset {data.preset}" + (f" with {changes}" if changes else "") + f", horizon {data.horizon:g}"
+    is_subset, is_other = bool(data.lacks(published.sizes)), reading is None or bool(data.exceeds(published.sizes))
+    return DataFacts(
+        title=_title(published, what, reading),
+        name=data_name(data, record.overridden),
+        notes=(*_data_notes(record, published, reading), RELATIVE_NOTE),
+        how=(*[SUBSET] * is_subset, *[OTHER_DATA] * is_other),
+    )
+
+
+def _plainest(records: Sequence[NBodyRecord]) -> NBodyRecord:
+    """The record that overrides least: what others do beside it, on the same data, changes nothing."""
+    return min(records, key=lambda record: len(record.overridden))
+
+
+def _reading(records: Sequence[NBodyRecord], published: PublishedTable) -> str | None:
+    """Preset of the reading of the paper that the data of some records are; None: they are none."""
+    record = _plainest(records)
+    return record.data.preset if record.data.preset in published.readings and not record.changes else None
+
+
+def _title(published: PublishedTable, what: str, reading: str | None) -> str:
+    simulation = published.title.partition(", ")[2]
+    if reading is None:
+        return f"{simulation} ({what}): {NOT_COMPARABLE}"
+    return f"{simulation}: {published.readings[reading].partition(' of ')[0]} ({what})"
+
+
+def _spelled(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={spell(value)}" for name, value in settings.items())
 
 
 def data_name(data: Simulation, changed: Mapping[str, Any] | None = None) -> str:
     """Data in words, with the settings in which they differ from their preset."""
-    changes = ", ".join(f"{name}={spell(value)}" for name, value in (changed or {}).items())
-    preset = f"preset {data.preset}" + (f" with settings overridden ({changes})" if changes else "")
+    preset = f"preset {data.preset}" + (f" with settings overridden ({_spelled(changed)})" if changed else "")
     return f"{preset}, horizon {data.horizon:g}, checksum {data.checksum[:8]}"
 
 
-def _notes(
-    records: Sequence[NBodyRecord], groups: Sequence[list[NBodyRecord]], published: PublishedTable
-) -> Iterable[str]:
-    trained = [group for group in groups if group[0].model != "linear"]
-    yield from data_notes(records[0], published)
-    yield RELATIVE_NOTE
-    if any(is_reduced(group, published.samples) for group in trained):
-        yield f"{REDUCED} reduced budget; the published numbers were trained for {published.budget}."
-    elif trained:
-        yield f"Full budget: {published.budget}, or more."
-    yield from spread_note(groups)
-    yield _source(published)
-
-
-def data_notes(record: NBodyRecord, published: PublishedTable) -> Iterable[str]:
-    """What the data are, and how they differ from the paper's."""
+def _data_notes(record: NBodyRecord, published: PublishedTable, reading: str | None) -> Iterable[str]:
     data = record.data
     yield f"Simulated data: {data_name(data, record.overridden)}. Errors on test, in units of the simulation."
-    if reading := published.readings.get(data.preset):
-        yield f"This is the {reading}."
+    if reading is not None:
+        yield f"This is the {published.readings[reading]}."
     else:
-        yield "Data that are no reading of the paper: not comparable with the published numbers."
-    if lacking := data.lacks(published.sizes):
-        yield f"{_FEWER} fewer trajectories than the paper's ({', '.join(lacking)}): not comparable with its numbers."
+        what = f"other data than preset {data.preset} ({_spelled(record.changes)})" if record.changes else "other data"
+        yield f"{_SIGN} {what}, no reading of the paper: {NOT_COMPARABLE}."
+    for which, sizes in (("fewer", data.lacks(published.sizes)), ("more", data.exceeds(published.sizes))):
+        if sizes:
+            yield f"{_SIGN} {which} trajectories than the paper's ({', '.join(sizes)}): {NOT_COMPARABLE}."
+
+
+def _notes(groups: Sequence[list[NBodyRecord]], published: PublishedTable) -> Iterable[str]:
+    yield from budgets.notes([group for group in groups if group[0].model != "linear"], published)
+    yield from spread_note(groups)
+    yield _source(published)
 
 
 def _source(published: PublishedTable) -> str:
@@ -285,10 +290,10 @@ def _source(published: PublishedTable) -> str:
 
 
 def _other_readings(
-    published: PublishedTable, preset: str, present: Iterable[str], settings: Sequence[str]
+    published: PublishedTable, preset: str | None, present: Iterable[str], settings: Sequence[str]
 ) -> Iterable[str]:
     """Where the same table on the other data is that the paper may mean."""
-    if preset not in published.readings:
+    if preset is None:
         return
     for name, reading in published.readings.items():
         if name == preset:

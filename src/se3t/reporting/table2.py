@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from se3t.reporting import budgets
 from se3t.reporting.classification import (
     BASELINES,
     PUBLISHED_ON,
@@ -17,27 +18,30 @@ from se3t.reporting.classification import (
     parse_record,
     rotation_in_words,
 )
-from se3t.reporting.labels import command, labels, run_all, settings_to_join
+from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join
 from se3t.reporting.layout import (
+    COST,
+    NO_CELL,
     NO_TRAINING,
-    REDUCED,
+    NOT_COMPARABLE,
+    OTHER_DATA,
+    VALIDATION,
     Block,
     Cell,
+    DataFacts,
     ResultTable,
     Row,
     TableColumn,
-    budget,
-    is_reduced,
     measured,
     measured_row,
     seeds_of,
+    signs,
     spread_note,
-    steps,
     words,
 )
 from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, system_name
 from se3t.reporting.records import Fields, group_by_data, group_by_settings
-from se3t.reporting.spelling import MISSING, span
+from se3t.reporting.spelling import MISSING
 
 _PLACES = 1
 MEASURED = (
@@ -45,11 +49,7 @@ MEASURED = (
     TableColumn("class mean", "class_accuracy", "%", places=_PLACES),
     TableColumn("Δ inv", "equivariance_error", style="error"),
 )
-COLUMNS = (*MEASURED, TableColumn("points"), TableColumn("param."), TableColumn("steps"))
-_NOT_COMPARABLE = "not comparable with the published numbers"
-_DEFAULT_PRESET = "paper"
-_OTHER, _VALID = "ˢ", "ᵛ"
-_NO_CELL = words(MISSING)
+COLUMNS = (*MEASURED, TableColumn("points"), *COST)
 
 
 def tables(runs: Iterable[Fields], *, always: bool = False, preset: str | None = None) -> list[ResultTable]:
@@ -67,17 +67,23 @@ def tables(runs: Iterable[Fields], *, always: bool = False, preset: str | None =
 
 def table2(records: Sequence[ClassificationRecord]) -> ResultTable:
     """Table 2 from records of one data set, measured under one test rotation."""
-    published, data = load_published("table2"), records[0].data
-    lines = _Lines(published, records, group_by_settings(records), words_to_join(records, published))
+    published = load_published("table2")
+    lines, data = _Lines(published, group_by_settings(records), words_to_join(records)), describe(records, published)
     return ResultTable(
         name="2",
-        title=_title(data, published),
-        data=data_name(data),
+        title=f"Table 2, {data.title}",
+        data=data.name,
         columns=COLUMNS,
         blocks=(_baselines(records[0]), *lines.blocks()),
-        notes=tuple(_notes(records, lines.groups, published)),
+        notes=(*data.notes, *_notes(records[0].data, lines.groups, published)),
         missing=tuple(lines.missing()),
     )
+
+
+def describe(records: Sequence[ClassificationRecord], published: PublishedTable) -> DataFacts:
+    """What is to be said of the data of some records, which all have the same."""
+    data = records[0].data
+    return DataFacts(_title(data, published), data_name(data), tuple(_data_notes(data)), tuple(data.how))
 
 
 def data_name(data: Clouds) -> str:
@@ -90,7 +96,7 @@ def data_name(data: Clouds) -> str:
 def empty_table(preset: str | None) -> ResultTable:
     """Table 2 where nothing was run: what is published, and how to run the rest."""
     published = load_published("table2")
-    lines = _Lines(published, [], [], [] if preset in (None, _DEFAULT_PRESET) else [f"preset={preset}"])
+    lines = _Lines(published, [], preset_words(published.experiment, preset))
     return ResultTable(
         name="2",
         title=published.title,
@@ -103,21 +109,21 @@ def empty_table(preset: str | None) -> ResultTable:
 
 
 def _title(data: Clouds, published: PublishedTable) -> str:
-    title = f"{published.title.partition(',')[0]}, {SHAPES}" if data.is_synthetic else published.title
+    title = SHAPES if data.is_synthetic else published.title.partition(", ")[2]
     if not data.is_synthetic and data.variant != PUBLISHED_ON:
         title += f" {data.variant}"
     elif not data.is_synthetic and data.is_subset:
         title += " subset"
     title += f", {axis_in_words(data.up_axis)}" if data.up_axis != VERTICAL else ""
     title += f", {rotation_in_words(data.rotation)}" if data.rotation else ""
-    return title + (f": {_NOT_COMPARABLE}" if data.differences else "")
+    return title + (f": {NOT_COMPARABLE}" if data.differences else "")
 
 
-def words_to_join(records: Sequence[ClassificationRecord], published: PublishedTable) -> list[str]:
+def words_to_join(records: Sequence[ClassificationRecord]) -> list[str]:
     """What a run of another system needs to share a table with these."""
     data = records[0].data
-    words = [f"data={data.kind}"] if data.kind != published.experiment else []
-    words += settings_to_join(records, _DEFAULT_PRESET, records[0].overridden)
+    words = [f"data={data.kind}"] if data.kind != records[0].experiment else []
+    words += settings_to_join(records, records[0].overridden)
     if data.rotation:
         words.append(f"task.test_rotation={'so3' if math.isinf(data.rotation) else f'{data.rotation:g}'}")
     augmentations = {record.augmentation for record in records}
@@ -131,24 +137,19 @@ def words_to_join(records: Sequence[ClassificationRecord], published: PublishedT
 
 def _baselines(record: ClassificationRecord) -> Block:
     """What needs no training; the same for all runs on the same data."""
-    sign = mark(record.data, record.baseline_split)
     how = [NO_TRAINING, *record.data._replace(measured_on=record.baseline_split).how]
     rows = []
     for name, label in BASELINES.items():
-        cells = [Cell(Estimate(value), mark=sign) for value in record.baselines[name]]
-        padding = [_NO_CELL] * (len(COLUMNS) - len(cells))
+        cells = [Cell(Estimate(value), mark=signs(how)) for value in record.baselines[name]]
+        padding = [NO_CELL] * (len(COLUMNS) - len(cells))
         rows.append(Row("baseline", label, (*cells, *padding), label, how=tuple(how)))
     return Block("No network", tuple(rows))
 
 
-def mark(data: Clouds, split: str) -> str:
-    """The signs of numbers on a split of these data."""
-    return (_OTHER if data.differences else "") + (_VALID if split == "valid" else "")
-
-
-def _always(records: Iterable[ClassificationRecord]) -> tuple[str, ...]:
+def _always(groups: Iterable[Sequence[ClassificationRecord]]) -> tuple[str, ...]:
     """Augmentation is named in every line as soon as there is any."""
-    return ("task.augmentation",) if any(record.augmentation != "none" for record in records) else ()
+    is_augmented = any(record.augmentation != "none" for group in groups for record in group)
+    return ("task.augmentation",) if is_augmented else ()
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,11 @@ class _Lines:
 
     Attributes:
         published: the numbers of the paper.
-        records: all runs.
-        groups: those of each measured line.
+        groups: the runs of each measured line.
         settings: words that a run needs to join the table.
     """
 
     published: PublishedTable
-    records: Sequence[ClassificationRecord]
     groups: Sequence[list[ClassificationRecord]]
     settings: Sequence[str]
 
@@ -174,7 +173,7 @@ class _Lines:
         for system in dict.fromkeys([*entries, *sorted(found)]):
             own = [group for group in self.groups if (group[0].model, group[0].height) == system]
             entry = entries.get(system)
-            settings = labels(own, _always(self.records))
+            settings = labels(own, _always(self.groups))
             rows = [self._row(group, label, entry) for group, label in zip(own, settings, strict=True)]
             rows += [] if entry is None else [_published_row(entry, self.published, is_alone=not own)]
             name = system_name(*system) if entry is None else entry.label
@@ -182,7 +181,7 @@ class _Lines:
 
     def missing(self) -> Iterable[str]:
         """How to fill what is missing: one command for the plain systems, one for those with heights."""
-        done = {(record.model, record.height) for record in self.records}
+        done = {(group[0].model, group[0].height) for group in self.groups}
         for height in (False, True):
             entries = [entry for entry in self.published.models.values() if entry.height == height]
             missing = [entry for entry in entries if (entry.model, height) not in done]
@@ -191,7 +190,8 @@ class _Lines:
                 models = ",".join(str(entry.model) for entry in missing)
                 yield f"Not run: {names}. To run: {self._command(models, height)}"
         if any((entry.model, entry.height) not in done for entry in self.published.models.values()):
-            yield f"All that is not run: {run_all('2', self.settings, _DEFAULT_PRESET if self.groups else None)}"
+            joins = self.published.experiment if self.groups else ""
+            yield f"All that is not run: {run_all('2', self.settings, joins)}"
 
     def _command(self, model: str, height: bool) -> str:
         several = ["-m"] * ("," in model)
@@ -199,15 +199,11 @@ class _Lines:
         return command(self.published.experiment, [*several, f"model={model}", *heights, *self.settings])
 
     def _row(self, runs: list[ClassificationRecord], setting: str, entry: PublishedModel | None) -> Row:
-        data, published = runs[0].data, self.published
-        sign = mark(data, data.measured_on)
-        cells = [
-            measured(runs, column.metric, None if entry is None else entry.metrics.get(column.metric), sign)
-            for column in MEASURED
-        ]
-        cells += [words(f"{runs[0].num_points:,}"), words(span(run.parameters for run in runs))]
-        cells.append(steps(runs, batch_size=published.batch_size, is_reduced=is_reduced(runs, published.samples)))
-        how = [budget(runs, published.samples), *data.how]
+        data, printed = runs[0].data, {} if entry is None else entry.metrics
+        metrics = [column.metric for column in MEASURED]
+        cells = [measured(runs, metric, printed.get(metric), signs(data.how)) for metric in metrics]
+        cells += [words(f"{runs[0].num_points:,}"), *budgets.cost(runs, self.published)]
+        how = [*budgets.how_trained(runs, self.published), *data.how]
         return measured_row(runs, cells, setting, seeds_of(self.groups), how)
 
 
@@ -216,54 +212,46 @@ def _published_row(entry: PublishedModel, published: PublishedTable, *, is_alone
     points = MISSING if entry.num_points is None else f"{entry.num_points:,}"
     done = MISSING if entry.is_quoted else f"{published.max_steps:,}"
     numbers = [Cell(entry.metrics.get(column.metric)) for column in MEASURED]
-    return Row("published", label, (*numbers, words(points), _NO_CELL, words(done)))
+    return Row("published", label, (*numbers, words(points), NO_CELL, words(done)))
 
 
 # --- notes ------------------------------------------------------------------------------------------------------------
 
 
 def _notes(
-    records: Sequence[ClassificationRecord],
-    groups: Sequence[list[ClassificationRecord]],
-    published: PublishedTable,
+    data: Clouds, groups: Sequence[list[ClassificationRecord]], published: PublishedTable
 ) -> Iterable[str]:
-    yield from data_notes(records[0].data)
     yield "class mean: mean of the accuracies of the classes. majority class: the most frequent one in training."
-    unrotated = ", without test rotation" if records[0].data.rotation else ""
+    unrotated = ", without test rotation" if data.rotation else ""
     yield f"nearest centroid: of histograms of heights and distances from the vertical and the centre{unrotated}."
     yield "Δ inv: relative change of the logits when the objects are rotated; about the vertical for +z."
-    if any(is_reduced(group, published.samples) for group in groups):
-        seen = f"{published.samples:,} of the systems of the paper ({published.budget})"
-        yield f"{REDUCED} reduced budget: fewer objects seen than the {seen}."
-    else:
-        yield f"Full budget: {published.budget}, or more."
+    yield from budgets.notes(groups, published)
     yield from spread_note(groups)
-    if _always(records):
+    if _always(groups):
         yield "augmentation: random rotations of the training objects, about the vertical or from all of SO(3) (so3)."
     else:
         yield "Trained without rotation augmentation."
-    yield from _published_notes(records, published)
+    yield from _published_notes(groups, published)
 
 
-def _published_notes(records: Sequence[ClassificationRecord], published: PublishedTable) -> Iterable[str]:
+def _published_notes(groups: Iterable[Sequence[ClassificationRecord]], published: PublishedTable) -> Iterable[str]:
     yield f"Published: {published.source}. quoted: not trained by that paper, but taken from earlier ones."
     yield f"Published ±: {published.spread}."
-    measured = {(record.model, record.height) for record in records}
+    measured = {(group[0].model, group[0].height) for group in groups}
     for entry in published.models.values():
         if entry.note and (entry.model, entry.height) in measured:
             yield f"{entry.label}: {entry.note}."
 
 
-def data_notes(data: Clouds) -> Iterable[str]:
-    """What the data are, and how they differ from the paper's."""
+def _data_notes(data: Clouds) -> Iterable[str]:
     for difference in data.differences:
-        yield f"{_OTHER} {difference[0].upper()}{difference[1:]}: {_NOT_COMPARABLE}."
+        yield f"{signs([OTHER_DATA])} {difference[0].upper()}{difference[1:]}: {NOT_COMPARABLE}."
     train, valid, test = (f"{size:,}" for size in data.sizes)
     of = f", of {data.official[0]:,} and {data.official[1]:,} in the files" if data.is_subset else ""
     seed = f"; split seed {data.split_seed}" if data.split_seed else ""
     name = data.name[0].upper() + data.name[1:]
     yield f"{name}: {train} objects train, {valid} validate, {test} test{of}{seed}; checksum {data.checksum[:8]}."
     if data.measured_on == "valid":
-        yield f"{_VALID} accuracies on validation, which also chose the weights: nothing was measured on test."
+        yield f"{signs([VALIDATION])} accuracies on validation, which also chose the weights: nothing was measured on test."
     else:
         yield "Accuracies on test."

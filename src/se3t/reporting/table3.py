@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from se3t.config.schemas import TARGETS
 from se3t.errors import UserError, did_you_mean
-from se3t.reporting.labels import command, labels, run_all, settings_to_join
+from se3t.reporting import budgets
+from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join
 from se3t.reporting.layout import (
+    COST,
+    NO_CELL,
     NO_TRAINING,
-    OWN_DATA,
-    REDUCED,
+    NOT_COMPARABLE,
+    SUBSET,
+    VALIDATION,
     Block,
     Cell,
+    DataFacts,
     ResultTable,
     Row,
     TableColumn,
-    budget,
-    is_reduced,
     measured,
     measured_row,
     seeds_of,
+    signs,
     spread_note,
-    steps,
     words,
 )
 from se3t.reporting.properties import BASELINES, Molecules, PropertyRecord, parse_record
 from se3t.reporting.published import Column, Estimate, PublishedModel, PublishedTable, load_published, printed_names
 from se3t.reporting.records import Fields, group_by_data, group_by_settings
-from se3t.reporting.spelling import MISSING, span
 
-_DEFAULT_PRESET = "released"
 _ALWAYS = ("preset", "data.graph", "data.radius")
-_SUBSET, _VALID = "ˢ", "ᵛ"
-_NO_CELL = words(MISSING)
-_COST = (TableColumn("param."), TableColumn("steps"))
 INVARIANCE = TableColumn("Δ_EQ", "equivariance_error", style="error")
 _COST_OF_ONE = (INVARIANCE, TableColumn("batch"))
 
@@ -74,38 +72,43 @@ def table3(records: Sequence[PropertyRecord], always: Sequence[str] = ()) -> Res
     Raises:
         UserError: when a unit is not the one of the paper.
     """
-    published, data = load_published("table3"), records[0].data
+    published = load_published("table3")
     found = _columns(records, [*published.columns, *TARGETS])
     targets = {
         target: as_published(records, target, found.get(target), published)
         for target in dict.fromkeys([*published.columns, *found])
         if target in always or target in found
     }
-    lines = _Lines(targets, group_by_settings(records), published, words_to_join(records))
-    addition = " subset: not comparable with the published numbers" if data.is_subset else ""
+    lines, data = _Lines(targets, group_by_settings(records), published, words_to_join(records)), describe(records)
     source = [f"Published: {published.source}."] if lines.is_published else []
     return ResultTable(
         name="3",
-        title=published.title + addition,
-        data=data_name(data),
+        title=f"Table 3, {data.title}",
+        data=data.name,
         columns=_headers(targets),
         blocks=(_baselines(records, targets), *lines.blocks()),
-        notes=(*_notes(records, lines.groups, targets, published.samples), *source),
+        notes=(*data.notes, *_notes(records, lines), *source),
         missing=tuple(lines.missing()),
     )
 
 
+def describe(records: Sequence[PropertyRecord], _: PublishedTable | None = None) -> DataFacts:
+    """What is to be said of the data of some records, which all have the same."""
+    data = records[0].data
+    title = f"{_kind(data)}: {NOT_COMPARABLE}" if data.is_subset else _kind(data)
+    return DataFacts(title, data_name(data), tuple(_data_notes(data)), tuple(data.how))
+
+
 def words_to_join(records: Sequence[PropertyRecord]) -> list[str]:
     """What a run of another system needs to share a table with these."""
-    return settings_to_join(records, _DEFAULT_PRESET, records[0].overridden)
+    return settings_to_join(records, records[0].overridden)
 
 
 def empty_table(targets: Sequence[str], preset: str | None) -> ResultTable:
     """Table 3 where nothing was run: what is published, and how to run the rest."""
     published = load_published("table3")
-    settings = [] if preset in (None, _DEFAULT_PRESET) else [f"preset={preset}"]
-    columns = {target: published.columns.get(target, Column(target, "")) for target in targets}
-    lines = _Lines(columns, [], published, settings)
+    columns = {target: published.columns[target] for target in targets}
+    lines = _Lines(columns, [], published, preset_words(published.experiment, preset))
     return ResultTable(
         name="3",
         title=published.title,
@@ -120,14 +123,14 @@ def empty_table(targets: Sequence[str], preset: str | None) -> ResultTable:
 def own_table(records: Sequence[PropertyRecord]) -> ResultTable:
     """What runs on molecules of one's own measured, with a column for every property; nothing is published."""
     columns = _columns(records, sorted({record.target for record in records}))
-    lines = _Lines(columns, group_by_settings(records))
+    lines, data = _Lines(columns, group_by_settings(records)), describe(records)
     return ResultTable(
         name="own",
-        title="Own molecules",
-        data=data_name(records[0].data),
+        title=data.title,
+        data=data.name,
         columns=_headers(columns),
         blocks=(_baselines(records, columns), *lines.blocks()),
-        notes=tuple(_notes(records, lines.groups, columns)),
+        notes=(*data.notes, *_notes(records, lines)),
     )
 
 
@@ -157,22 +160,20 @@ def as_published(
 
 def _headers(columns: dict[str, Column]) -> tuple[TableColumn, ...]:
     targets = [TableColumn(column.label, target, column.unit) for target, column in columns.items()]
-    return (*targets, *(_COST_OF_ONE if len(columns) == 1 else ()), *_COST)
+    return (*targets, *(_COST_OF_ONE if len(columns) == 1 else ()), *COST)
 
 
 def _no_cost(columns: dict[str, Column]) -> list[Cell]:
-    return [_NO_CELL] * (len(_headers(columns)) - len(columns))
+    return [NO_CELL] * (len(_headers(columns)) - len(columns))
+
+
+def _kind(data: Molecules) -> str:
+    return "Own molecules" if data.kind != "qm9" else "QM9 subset" if data.is_subset else "QM9"
 
 
 def data_name(data: Molecules) -> str:
     """Data in words."""
-    name = "Own molecules" if data.kind != "qm9" else "QM9 subset" if data.is_subset else "QM9"
-    return f"{name}, checksum {data.checksum[:8]}"
-
-
-def mark(data: Molecules, split: str) -> str:
-    """The signs of numbers on a split of these data."""
-    return (_SUBSET if data.is_subset else "") + (_VALID if split == "valid" else "")
+    return f"{_kind(data)}, checksum {data.checksum[:8]}"
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
@@ -185,9 +186,7 @@ def _baselines(records: Sequence[PropertyRecord], columns: dict[str, Column]) ->
     rows = []
     for name, label in BASELINES.items():
         cells = [
-            _NO_CELL
-            if record is None
-            else Cell(Estimate(record.baselines[name]), mark=mark(record.data, record.baseline_split))
+            NO_CELL if record is None else Cell(Estimate(record.baselines[name]), mark=signs(how))
             for record in first.values()
         ]
         rows.append(Row("baseline", label, (*cells, *_no_cost(columns)), label, how=tuple(how)))
@@ -243,8 +242,8 @@ class _Lines:
                 found = True
         if found:
             words = [f"task={target}" for target in self.columns if len(self.columns) == 1]
-            preset = _DEFAULT_PRESET if self.groups else None
-            yield f"All that is not run: {run_all('3', [*words, *self.settings], preset)}"
+            joins = "qm9" if self.groups else ""
+            yield f"All that is not run: {run_all('3', [*words, *self.settings], joins)}"
 
     def _command(self, model: str, targets: Sequence[str]) -> str:
         task = [*["-m"] * (len(targets) > 1), f"task={','.join(targets)}"]
@@ -255,22 +254,22 @@ class _Lines:
         return [self._row(group, label, entry) for group, label in zip(groups, labels(groups, _ALWAYS), strict=True)]
 
     def _row(self, runs: list[PropertyRecord], setting: str, entry: PublishedModel | None) -> Row:
-        full = 0 if self.published is None else self.published.samples
-        cells = [self._cell(runs, target, entry) for target in self.columns]
+        cells, data = [self._cell(runs, target, entry) for target in self.columns], runs[0].data
         is_one = len(self.columns) == 1
         if is_one:
-            cells += [measured(runs, "equivariance_error"), words(f"{runs[0].batch_size:,}")]
-        batch_size = None if is_one or self.published is None else self.published.batch_size
-        cells.append(words(span(run.parameters for run in runs)))
-        cells.append(steps(runs, batch_size=batch_size, is_reduced=is_reduced(runs, full)))
-        how = [budget(runs, full) if full else OWN_DATA, *runs[0].data.how]
+            cells += [
+                measured(runs, INVARIANCE.metric, mark=signs(data.how)),
+                words(f"{runs[0].batch_size:,}"),
+            ]
+        cells += budgets.cost(runs, self.published, tells_batch=not is_one)
+        how = [*budgets.how_trained(runs, self.published), *data.how]
         return measured_row(runs, cells, setting, seeds_of(self.groups), how)
 
     def _cell(self, runs: Sequence[PropertyRecord], target: str, entry: PublishedModel | None) -> Cell:
         own = [run for run in runs if run.target == target]
-        sign = mark(runs[0].data, runs[0].data.measured_on)
         command = "" if self.published is None else self._command(runs[0].model, [target])
-        return measured(own, "mae", None if entry is None else entry.metrics.get(target), sign, command)
+        printed = None if entry is None else entry.metrics.get(target)
+        return measured(own, "mae", printed, signs(runs[0].data.how), command)
 
     def _published_row(self, entry: PublishedModel, *, is_alone: bool) -> Row:
         cells = [Cell(entry.metrics.get(target)) for target in self.columns]
@@ -281,40 +280,33 @@ class _Lines:
 # --- notes ------------------------------------------------------------------------------------------------------------
 
 
-def _notes(
-    records: Sequence[PropertyRecord], groups: Sequence[list[PropertyRecord]], columns: Sized, full: int = 0
-) -> Iterable[str]:
-    yield from data_notes(records[0].data)
+def _notes(records: Sequence[PropertyRecord], lines: _Lines) -> Iterable[str]:
     yield (
         "Mean predictor: the mean of the training molecules; linear in composition: least squares on the numbers of "
         "atoms of each element."
     )
-    if any(is_reduced(group, full) for group in groups):
-        budget = load_published("table3").budget
-        yield f"{REDUCED} reduced budget: fewer molecules seen than the {full:,} of the paper ({budget})."
+    yield from budgets.notes(lines.groups, lines.published)
     if any("data.graph" in record.settings for record in records):
         yield "graph: edges are the bonds, all pairs of atoms of a molecule (complete) or those within a radius."
-    yield from spread_note(groups)
-    if len(columns) == 1:
+    yield from spread_note(lines.groups)
+    if len(lines.columns) == 1:
         yield "Δ_EQ: change of the prediction when a molecule is rotated, in standard deviations of the target."
 
 
-def data_notes(data: Molecules) -> Iterable[str]:
-    """What the data are, and how they differ from the paper's."""
-    name = "QM9" if data.kind == "qm9" else "Own molecules"
+def _data_notes(data: Molecules) -> Iterable[str]:
     train, valid, test = (f"{size:,}" for size in data.sizes)
     if data.is_subset:
         whole = [f"{size:,}" for size in data.official]
         yield (
-            f"{_SUBSET} QM9 subset: {train} of {whole[0]} training molecules, {valid} of {whole[1]} of validation, "
-            f"{test} of {whole[2]} of test; checksum {data.checksum[:8]}. Not comparable with the published numbers."
+            f"{signs([SUBSET])} {_kind(data)}: {train} of {whole[0]} training molecules, {valid} of {whole[1]} of validation, "
+            f"{test} of {whole[2]} of test; checksum {data.checksum[:8]}. {NOT_COMPARABLE.capitalize()}."
         )
     else:
         total = f", of {sum(data.official):,}" if data.official else ""
-        yield f"{name}: {train} molecules train, {valid} validate, {test} test{total}; checksum {data.checksum[:8]}."
+        yield f"{_kind(data)}: {train} molecules train, {valid} validate, {test} test{total}; checksum {data.checksum[:8]}."
     if data.measured_on == "valid":
         yield (
-            f"{_VALID} mean absolute errors on validation, which also chose the weights: there is no molecule of the "
+            f"{signs([VALIDATION])} mean absolute errors on validation, which also chose the weights: there is no molecule of the "
             "test split."
         )
     else:

@@ -1,5 +1,5 @@
-"""How long trainings will take: from run records of this machine where there are any, else measured now. Imports no
-torch.
+"""How long trainings will take: from run records of a machine like this one where there are any, else measured now.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from se3t.config import Config
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.suite.jobs import Job
+from se3t.suite.pool import ended_by
 from se3t.suite.stores import split_sizes
 from se3t.training import record
 
@@ -55,11 +56,13 @@ class Estimates:
         costs: by kind of training; kinds that are missing are not known.
         startup: seconds from the start of a process to its first step; 0 where nothing was measured.
         threads: of torch in every training.
+        trouble: why some kinds could not be measured, where the measurement itself has failed.
     """
 
     costs: Mapping[str, Cost]
     startup: float
     threads: int | None
+    trouble: str = ""
 
     def seconds(self, job: Job) -> float | None:
         """Seconds that are left of a job, its start included; None where not known."""
@@ -95,9 +98,9 @@ def estimate(jobs: Sequence[Job], workers: int, threads: int | None, *, always: 
     missing = {key: wanted[key].config for key in dict.fromkeys(kind(job.config) for job in long) if key not in known}
     if not missing and not (always and todo):
         return Estimates(known, 0.0, threads)
-    startup, measured = _measured(list(missing.values()), workers, threads)
+    startup, measured, trouble = _measured(list(missing.values()), workers, threads)
     new = {key: cost for key, cost in zip(missing, measured, strict=True) if cost is not None}
-    return Estimates({**known, **new}, startup, threads)
+    return Estimates({**known, **new}, startup, threads, trouble)
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
@@ -106,6 +109,15 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
     for one in seconds:
         busy[busy.index(min(busy))] += one
     return max(busy)
+
+
+def has_gpu() -> bool:
+    """Whether torch finds a GPU here."""
+    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")):
+        return False  # without waiting for torch
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def kind(config: Config) -> str:
@@ -153,7 +165,7 @@ def _cost_of(metrics: Path, job: Job, threads: int | None) -> tuple[float, float
     """Seconds of a step and of measuring a sample in one run; None where it tells nothing about the job."""
     try:
         settings = _settings_of(metrics.parent)
-        if _kind(settings) != kind(job.config) or not _made_here(metrics.with_name(record.PROVENANCE), threads):
+        if _kind(settings) != kind(job.config) or not _made_alike(metrics.with_name(record.PROVENANCE), job, threads):
             return None
         lines = [line for line in record.Metrics(metrics).read() if line["kind"] == "valid"]
         if job.steps == 0:
@@ -184,26 +196,41 @@ def _rest(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
     return passed - training
 
 
-def _made_here(provenance: Path, threads: int | None) -> bool:
+def _made_alike(provenance: Path, job: Job, threads: int | None) -> bool:
+    """Whether a run was made on a machine like this one, on the kind of device that the job will get."""
     session = record.read_json(provenance)["sessions"][-1]
-    here = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count()}
+    here: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count()}
+    if job.config.trainer.accelerator != "cpu":  # else both ran on a CPU: the setting is part of the kind
+        if "device" not in session:
+            return False  # of a version that did not say
+        here["device"] = "cuda" if has_gpu() else "cpu"
     return all(session[name] == value for name, value in here.items()) and threads in (None, session["torch_threads"])
 
 
 # --- measured ---------------------------------------------------------------------------------------------------------
 
 
-def _measured(configs: Sequence[Config], workers: int, threads: int | None) -> tuple[float, list[Cost | None]]:
+def _measured(configs: Sequence[Config], workers: int, threads: int | None) -> tuple[float, list[Cost | None], str]:
     """Seconds of a start, and the costs of some trainings, measured by as many processes as will train; None for one
-    that fails.
+    that fails. Then why a process has failed, or nothing.
     """
     count = max(1, min(workers, len(configs)))
     shares = [list(configs[number::count]) for number in range(count)]
     with ThreadPoolExecutor(count) as pool:
-        answers = list(pool.map(lambda share: _probe(share, threads), shares))
-    startup = statistics.median(answer["startup"] for answer in answers)
+        answers = list(pool.map(lambda share: _probe_or_not(share, threads), shares))
+    starts = [answer["startup"] for answer in answers if "trouble" not in answer]
     found = [answers[number % count]["costs"][number // count] for number in range(len(configs))]
-    return startup, [None if one is None else Cost(one["step"], one["sample"], "measured") for one in found]
+    costs = [None if one is None else Cost(one["step"], one["sample"], "measured") for one in found]
+    trouble = next((answer["trouble"] for answer in answers if "trouble" in answer), "")
+    return statistics.median(starts) if starts else 0.0, costs, trouble
+
+
+def _probe_or_not(configs: Sequence[Config], threads: int | None) -> dict[str, Any]:
+    """A process that fails, for want of memory say, leaves times unknown: an estimate is a courtesy."""
+    try:
+        return _probe(configs, threads)
+    except (UserError, OSError, ValueError) as error:
+        return {"costs": [None for _ in configs], "trouble": str(error)}
 
 
 def _probe(configs: Sequence[Config], threads: int | None) -> dict[str, Any]:
@@ -222,8 +249,9 @@ def _probe(configs: Sequence[Config], threads: int | None) -> dict[str, Any]:
         check=False,
         env={**os.environ, **limit},
     )
+    if done.returncode < 0:
+        raise UserError(ended_by(-done.returncode))
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise UserError(f"the time of a training step could not be measured: {last}")
+        raise UserError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

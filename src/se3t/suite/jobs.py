@@ -79,9 +79,9 @@ class Job:
 
     @property
     def saved_step(self) -> int:
-        """The step that an interrupted training goes on from."""
-        names = [path.stem for path in (self.folder / record.CHECKPOINTS).glob("step-*.ckpt")]
-        return max((int(name.removeprefix("step-")) for name in names), default=0)
+        """The step that an interrupted training goes on from; files of other names are passed over."""
+        names = [path.stem.removeprefix("step-") for path in (self.folder / record.CHECKPOINTS).glob("step-*.ckpt")]
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     @cached_property
     def store(self) -> Path:

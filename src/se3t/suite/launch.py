@@ -64,10 +64,11 @@ class LocalHandle:
 
     def stop(self) -> None:
         """SIGTERM to the group, and SIGKILL where that is not enough."""
-        if self.poll() is None:
-            self._signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(GRACE_SECONDS)
+        if self.poll() is not None:
+            return  # its number may be that of another process by now
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_SECONDS)
         self._signal(signal.SIGKILL)  # those that it started, too
         self.process.wait()
 
@@ -108,6 +109,9 @@ def start_process(words: Sequence[str], log: Path, environment: Mapping[str, str
 
 def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str], title: str) -> LocalHandle:
     """Start a program that asks to end with this process: :mod:`se3t.cli.child`.
+
+    Linux sends it the signal when the thread that has started it ends, not the process: call this from a thread that
+    lives as long as the work.
 
     Args:
         arguments: program and what belongs to it.

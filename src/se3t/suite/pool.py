@@ -4,6 +4,7 @@ end and stops no other. Imports no torch.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -296,7 +297,7 @@ def _is_finished(job: Job) -> bool:
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the work as Ctrl-C does: with nothing left behind."""
+    """SIGTERM and SIGHUP end the work as Ctrl-C does: with nothing left behind. What is ignored stays so: ``nohup``."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -304,7 +305,10 @@ def interrupted_by_signals() -> Iterator[None]:
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    ignored = (signal.SIG_IGN, None)  # None: of other code than Python's, which could not be put back
+    numbers = [
+        number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) not in ignored
+    ]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
@@ -331,13 +335,24 @@ def ending(log: Path, begin: int, status: int) -> str:
         status: as :meth:`Handle.poll` has it.
     """
     if status < 0:
-        name = signal.Signals(-status).name
-        return f"ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
-    with log.open("rb") as file:
-        file.seek(max(begin, log.stat().st_size - _MOST_READ))
-        lines = file.read().decode(errors="replace").splitlines()
+        return ended_by(-status)
+    try:
+        with log.open("rb") as file:
+            file.seek(max(begin, file.seek(0, os.SEEK_END) - _MOST_READ))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        return f"exit status {status}, and its log cannot be read ({error.strerror})"
     lines = [line.strip() for line in lines if line.strip() and not line.startswith("---")]
     told = [number for number, line in enumerate(lines) if line.startswith("se3t: ")]
     if told and not any(line.startswith("Traceback") for line in lines[told[-1] :]):
         return " ".join(lines[told[-1] :]).removeprefix("se3t: ")
     return lines[-1] if lines else f"exit status {status}, without a word"
+
+
+def ended_by(number: int) -> str:
+    """In words, that a signal has ended a process."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        name = f"signal {number}"
+    return f"ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")

@@ -31,7 +31,7 @@ from se3t.tasks.property import QM9_ELEMENTS, PropertyTask
 from se3t.training.evaluation import evaluate_split
 from se3t.training.module import TrainingModule
 from se3t.training.precision import data_dtype, forward_context
-from se3t.training.run import build_model, choose_device
+from se3t.training.run import choose_device, model_for
 
 NUM_MEASURED = {"nbody": 128, "property": 16, "classification": 4}
 """By task, samples of the split that is measured: enough for what a call costs not to matter."""
@@ -47,9 +47,8 @@ def measure(config: Config, seconds: float) -> dict[str, float]:
     """
     device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
     torch.manual_seed(0)
-    torch.set_default_dtype(dtype)
     task = random_task(config).to(device, dtype)
-    model = _model(config, task).to(device)
+    model = model_for(config, task).to(device)
     return {
         "step": _step_seconds(config, task, model, device, seconds) if any(True for _ in model.parameters()) else 0.0,
         "sample": _sample_seconds(config, task, model, device),
@@ -59,7 +58,7 @@ def measure(config: Config, seconds: float) -> dict[str, float]:
 def _measure_or_not(config: Config, seconds: float) -> dict[str, float] | None:
     try:
         return measure(config, seconds)
-    except (ValueError, RuntimeError):  # the training itself will say what is wrong
+    except (ValueError, RuntimeError, MemoryError):  # the training itself will say what is wrong
         return None
 
 
@@ -110,18 +109,6 @@ def _sample_seconds(config: Config, task: Task, model: nn.Module, device: torch.
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _model(config: Config, task: Task) -> nn.Module:
-    return build_model(
-        config.model,
-        fiber_in=task.fiber_in,
-        fiber_out=task.fiber_out,
-        num_edge_scalars=task.num_edge_scalars,
-        horizon=task.horizon,
-        pooled=task.pooled,
-        fiber_edge=task.fiber_edge,
-    )
 
 
 # --- random data ------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -34,8 +35,8 @@ class Reading(NamedTuple):
 
 def read(job: Job) -> Reading:
     """How far a run is, by the end of its ``metrics.jsonl`` and its checkpoints."""
-    lines = _newest_lines(job.folder / record.METRICS)
-    step = max([line.get("step", 0) for line in lines], default=0)
+    lines = list(_newest_lines(job.folder / record.METRICS))
+    step = max([line["step"] for line in lines], default=0)
     valid = [line for line in lines if line.get("kind") == "valid"]
     return Reading(min(max(step, job.saved_step), job.steps), in_words(valid[-1]) if valid else "")
 
@@ -43,7 +44,7 @@ def read(job: Job) -> Reading:
 def in_words(values: Mapping[str, Any]) -> str:
     """The number of a validation that tells most, such as "accuracy 61.2 %"."""
     for name, label in _NUMBERS.items():
-        if (value := values.get(name)) is not None:
+        if isinstance(value := values.get(name), int | float):
             return f"{label} {100 * value:.1f} %" if name == "accuracy" else f"{label} {value:.3g}"
     return ""
 
@@ -74,7 +75,7 @@ def duration(seconds: float) -> str:
 
 
 class Clock:
-    """What is left, by what steps took in this session, and by the estimates before there is anything to go by.
+    """What is left, by what steps took since the start, and by the estimates before there is anything to go by.
 
     Args:
         jobs: all of them.
@@ -133,6 +134,7 @@ class Lines(Watch):
         self.console, self.clock, self.name = console, clock, name
         self.total, self.num_ended = len(jobs), 0
         self.steps: dict[Path, int] = {}
+        self._before: dict[Path, Reading] = {}
 
     def preparing(self, store: Path) -> None:
         """Say it."""
@@ -140,7 +142,7 @@ class Lines(Watch):
 
     def started(self, job: Job) -> None:
         """Say it."""
-        self.clock.begin(job)
+        self.begin(job)
         if saved := job.saved_step:
             self.say(f"continued at step {saved:,}: {self.name(job)}")
         else:
@@ -161,7 +163,22 @@ class Lines(Watch):
     def tick(self, running: Sequence[Job]) -> None:
         """Look how far running jobs are."""
         for job in running:
-            self.seen(job, read(job))
+            self.seen(job, self._reading(job))
+
+    def begin(self, job: Job) -> None:
+        """A job has started."""
+        self.clock.begin(job)
+        self._before[job.folder] = read(job)
+
+    def _reading(self, job: Job) -> Reading:
+        """How far a running job is. Of lines past the checkpoint, which a killed process has left and the next one
+        forgets, it is not: they do not count until something changes.
+        """
+        reading = read(job)
+        if reading == self._before.get(job.folder):
+            return reading._replace(step=min(job.saved_step, job.steps))
+        self._before.pop(job.folder, None)
+        return reading
 
     def seen(self, job: Job, reading: Reading) -> None:
         """A running job is that far."""
@@ -191,12 +208,13 @@ class Bars(Lines):
 
     def __init__(self, console: Console, jobs: Sequence[Job], clock: Clock, name: Name = title) -> None:
         super().__init__(console, jobs, clock, name)
-        self._all = sum(max(1, job.steps) for job in jobs)
-        self._done = sum(job.saved_step for job in jobs)
+        self._sizes = {job.folder: max(1, job.steps) for job in jobs}
+        self._done = {job.folder: min(job.saved_step, job.steps) for job in jobs}
         self._tasks: dict[Path, TaskID] = {}
         columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[note]}"))
         self._bars = Progress(*columns, console=console)
-        self._total = self._bars.add_task("all trainings", total=self._all, completed=self._done, note="")
+        done, size = sum(self._done.values()), sum(self._sizes.values())
+        self._total = self._bars.add_task("all trainings", total=size, completed=done, note="")
 
     def __enter__(self) -> Bars:
         self._bars.start()
@@ -207,13 +225,14 @@ class Bars(Lines):
 
     def started(self, job: Job) -> None:
         """Add its bar."""
-        self.clock.begin(job)
-        self._tasks[job.folder] = self._bars.add_task(self.name(job), total=max(1, job.steps), note="starting")
+        self.begin(job)
+        if job.folder not in self._tasks:  # one that found another process at its run starts twice
+            self._tasks[job.folder] = self._bars.add_task(self.name(job), total=max(1, job.steps), note="starting")
 
     def ended(self, ended: Ended) -> None:
         """Take its bar away; say why where it failed."""
         job = ended.job
-        self._done += max(1, job.steps) - min(job.saved_step, job.steps)
+        self._done[job.folder] = self._sizes.get(job.folder, 0)
         if (task := self._tasks.pop(job.folder, None)) is not None:
             self._bars.remove_task(task)
         if ended.status == "failed":
@@ -226,14 +245,15 @@ class Bars(Lines):
     def seen(self, job: Job, reading: Reading) -> None:
         """Move its bar."""
         super().seen(job, reading)
-        note = f"{reading.step:,}/{job.steps:,}  {reading.note}"
+        self._done[job.folder] = reading.step
+        done = f"{reading.step:,}/{job.steps:,}" if reading.step else "" if reading.note else "starting"
+        note = "  ".join(filter(None, (done, reading.note)))
         self._bars.update(self._tasks[job.folder], completed=reading.step, note=note)
 
     def tick(self, running: Sequence[Job]) -> None:
         """Move all bars."""
         super().tick(running)
-        done = self._done + sum(self.steps.get(job.folder, 0) for job in running)
-        self._bars.update(self._total, completed=done, note=self.summary())
+        self._bars.update(self._total, completed=sum(self._done.values()), note=self.summary())
 
 
 def view(console: Console, jobs: Sequence[Job], clock: Clock, name: Name = title) -> Lines:
@@ -241,16 +261,21 @@ def view(console: Console, jobs: Sequence[Job], clock: Clock, name: Name = title
     return (Bars if console.is_terminal else Lines)(console, jobs, clock, name)
 
 
-def _newest_lines(path: Path) -> list[dict[str, Any]]:
+def _newest_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Whole lines of the end of a file; damaged ones are passed over, since a view ends no training."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _MOST_READ))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
-        return []
+        return
     complete = text.split("\n")[1 if size > _MOST_READ else 0 : -1]
-    return [json.loads(line) for line in complete if line.strip()]
+    for line in complete:
+        with suppress(ValueError):
+            values = json.loads(line)
+            if isinstance(values, dict) and isinstance(values.get("step"), int):
+                yield values
 
 
 @cache

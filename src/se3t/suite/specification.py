@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from se3t.config.identity import identity
 from se3t.errors import UserError
 from se3t.reporting.labels import spell
 from se3t.suite import spaces
-from se3t.suite.jobs import Job, job, job_of
+from se3t.suite.jobs import Job, job_of
 
 FOLDER = "sweeps"
 """Of the run folder: where sweeps are kept, as ``<experiment>/<name>-<hash>``."""
@@ -54,6 +54,7 @@ class Specification:
     experiment: str
     settings: Mapping[str, Any]
     runs: Path
+    _configs: dict[str, Config] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def hash(self) -> str:
@@ -92,10 +93,16 @@ class Specification:
         Raises:
             UserError: for settings that are refused.
         """
-        words = [*self.words, *(word(key, value) for key, value in parameters.items()), f"seed={seed}"]
+        words = [*self.words, *(word(key, value) for key, value in parameters.items())]
+        key = " ".join(words)
+        if key not in self._configs:  # some ten milliseconds, of which a large sweep with many seeds has many
+            self._configs[key] = self._config(words, parameters)
+        return job_of([*words, f"seed={seed}"], replace(self._configs[key], seed=seed))
+
+    def _config(self, words: Sequence[str], parameters: Parameters) -> Config:
         if any(is_group(key) for key in parameters):
             try:
-                return job(words)
+                return to_config(compose("train", words))
             except UserError:
                 raise
             except Exception as error:  # of Hydra, which nothing else here knows
@@ -105,7 +112,7 @@ class Specification:
         for key, value in parameters.items():
             group, _, name = key.rpartition(".")
             (settings[group] if group else settings)[name] = value
-        return job_of(words, to_config({**settings, "seed": seed}))
+        return to_config(settings)
 
 
 def word(key: str, value: spaces.Scalar) -> str:

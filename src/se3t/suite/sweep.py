@@ -16,7 +16,7 @@ from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.reporting.labels import spell
 from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, objective_of, read_record, write_record
-from se3t.suite.costs import Estimates
+from se3t.suite.costs import Estimates, estimate, makespan
 from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
 from se3t.suite.pool import Ended, Watch, log_of, run_jobs
@@ -27,6 +27,7 @@ from se3t.training import record
 
 SPECIFICATION = "specification.yaml"
 GROUP = "logger.group"
+_UNUSED_SEED = 2**31 - 1  # of a training like those of a search, but new
 
 Tell = Callable[[str], object]
 """Takes a line for the user."""
@@ -77,6 +78,27 @@ def first_job(spec: Specification) -> Job:
             refused = refused or error
     assert refused is not None
     raise refused
+
+
+def seconds_left(spec: Specification, record: SweepRecord, workers: int, threads: int | None) -> float | None:
+    """How long the rest of a sweep takes here, as if no trial were stopped early; None where not known.
+
+    Args:
+        spec: of the sweep.
+        record: its plan.
+        workers: trainings at a time.
+        threads: of torch in each.
+    """
+    if spec.sweep.search == "grid":
+        jobs = [cell.job for cell in Grid(spec).cells.values() if cell.run.state != "finished"]
+    else:
+        ended = sum(trial.state in ("finished", "pruned", "failed") for trial in record.trials)
+        jobs = [spec.job({}, _UNUSED_SEED)] * (max(0, spec.sweep.trials - ended) * len(spec.sweep.seeds))
+    if not jobs:
+        return 0.0
+    estimates = estimate(jobs, workers, threads, always=False)
+    known = [seconds for job in jobs if (seconds := estimates.seconds(job)) is not None]
+    return makespan(known, workers) if len(known) == len(jobs) else None
 
 
 def watch_of(spec: Specification, console: Console, workers: int) -> Watch:

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from se3t.config import Config, conf_dir, to_config
+from se3t.config import Config, conf_dir, explain, to_config
 from se3t.config.compose import compose
 from se3t.data.molecules.parallel import available_cores
 from se3t.errors import UserError, did_you_mean
+from se3t.reporting import ablations
 from se3t.reporting.published import load_published
-from se3t.suite.costs import estimate
+from se3t.reporting.table import EXPERIMENTS, NAMES
+from se3t.suite.costs import estimate, has_gpu
 from se3t.suite.jobs import Failure, Job, LocalLauncher, job_of, run_jobs
 from se3t.suite.progress import Clock, view
-from se3t.suite.wording import failures, in_words, obstacle_of, opening
+from se3t.suite.wording import failures, in_words, obstacle_of, opening, trouble
 from se3t.training import record
 
-TABLES = ("1", "2", "3", "ablations")
-EXPERIMENTS = {"1": "nbody", "2": "scanobjectnn", "3": "qm9", "ablations": "nbody"}
 DEFAULT_PRESET, DEFAULT_SEEDS = "reduced", (0, 1, 2)
 ABLATIONS = (
-    ("model=se3_transformer",),
-    ("model=se3_transformer", "model.ablation=attention"),
-    ("model=se3_transformer", "model.ablation=radial"),
-    ("model=se3_transformer", "model.ablation=equivariance"),
-    ("model=tfn",),
-    ("model=set_transformer",),
+    (f"model={ablations.FULL_MODEL}",),
+    *((f"model={ablations.FULL_MODEL}", f"model.ablation={name}") for name in ablations.ABLATIONS),
+    *((f"model={name}",) for name in ablations.SYSTEMS),
 )
 """What is taken out of the SE(3)-Transformer, and the models of the paper that lack the same by design."""
+_CHOOSE = {
+    "1": ("model", "data.preset"),
+    "2": ("model",),
+    "3": ("model", "task"),
+    "ablations": ("model", "data.preset"),
+}
+"""Words that choose among the trainings of a table; every other word is a setting of all of them."""
 _WITHOUT_SEEDS = ("linear",)  # has nothing that a seed could change
 _OTHERWISE = {
-    "seed": "write --seeds",
-    "preset": "write --preset",
-    "experiment": "the table says which",
-    "resume": "an interrupted training is continued anyway",
-    "trainer.progress": "there is one view of all trainings",
+    "seed": "write --seeds and the seeds, such as --seeds 0,1,2",
+    "preset": "write --preset and its name, such as --preset smoke",
+    "experiment": "the table says which; leave it out",
+    "resume": "an interrupted training is continued anyway; leave it out",
+    "trainer.progress": "there is one view of all trainings; leave it out",
 }
 
 
@@ -106,7 +109,8 @@ def run(request: TableRequest) -> Finished:
     with console.status("measuring training steps …"):
         estimates = estimate(todo, workers, threads, always=False)
     clock = Clock(todo, estimates, workers)
-    _say(console, opening(request.which, jobs, todo, clock.seconds({}), workers))
+    for line in (opening(request.which, jobs, todo, clock.seconds({}), workers), *trouble(estimates)):
+        _say(console, line)
     if not todo:
         return Finished([job.result for job in jobs])
     group = any(word.startswith("logger.group=") for word in request.words)
@@ -131,8 +135,8 @@ def jobs_of(request: TableRequest) -> list[Job]:
         UserError: for words that are refused, or a run record that contradicts them.
     """
     preset, seeds = _checked(request)
-    experiment = EXPERIMENTS[request.which]
-    chosen, others = _split(request.words)
+    experiment = _experiment(request.which)
+    chosen, others = _split(request.which, request.words)
     runs = () if request.runs == Path("runs") else (f"runs={_quoted(str(request.runs))}",)
     jobs: dict[Path, Job] = {}
     for group in _groups(request.which, chosen):
@@ -147,7 +151,7 @@ def jobs_of(request: TableRequest) -> list[Job]:
     return list(jobs.values())
 
 
-def _groups(which: str, chosen: dict[str, list[str]]) -> Iterator[list[tuple[str, ...]]]:
+def _groups(which: str, chosen: Mapping[str, Sequence[str | None]]) -> Iterator[list[tuple[str, ...]]]:
     """The systems of a table as the words that tell them apart, those of one data set (one target) together."""
     own = list(_systems(which))
     models = list(dict.fromkeys(words[0].partition("=")[2] for words in own))
@@ -158,7 +162,7 @@ def _groups(which: str, chosen: dict[str, list[str]]) -> Iterator[list[tuple[str
         for target in _known(chosen.get("task", targets), targets, "table 3: task"):
             yield [(words[0], f"task={target}", *words[1:]) for words in own]
         return
-    presets: list[str | None] = [*chosen.get("data.preset", [])] or [None, *(["text"] if which == "1" else [])]
+    presets = chosen.get("data.preset", [None, *(["text"] if which == "1" else [])])
     for preset in presets:
         yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in own]
 
@@ -173,10 +177,15 @@ def _systems(which: str) -> Iterator[tuple[str, ...]]:
             yield (f"model={entry.model}", *(["task.height=true"] if entry.height else []))
 
 
+def _experiment(which: str) -> str:
+    """What a table trains; ablations are those of table 1."""
+    return EXPERIMENTS["1" if which == "ablations" else which][0]
+
+
 def _checked(request: TableRequest) -> tuple[str, tuple[int, ...]]:
-    if request.which not in TABLES:
-        raise UserError(f"table {request.which}: cannot be run; {did_you_mean(request.which, TABLES)}")
-    experiment, preset = EXPERIMENTS[request.which], request.preset or DEFAULT_PRESET
+    if request.which not in NAMES:
+        raise UserError(f"table {request.which}: cannot be run; {did_you_mean(request.which, NAMES)}")
+    experiment, preset = _experiment(request.which), request.preset or DEFAULT_PRESET
     known = [path.stem for path in (conf_dir() / "budget" / experiment).glob("*.yaml")]
     if preset not in known:
         hint = did_you_mean(preset, known)
@@ -188,7 +197,7 @@ def _checked(request: TableRequest) -> tuple[str, tuple[int, ...]]:
     return preset, tuple(dict.fromkeys(request.seeds)) or (DEFAULT_SEEDS[:1] if preset == "smoke" else DEFAULT_SEEDS)
 
 
-def _split(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+def _split(which: str, words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """What chooses among the trainings of a table, by key, and the settings that all of them get."""
     chosen: dict[str, list[str]] = {}
     others: list[str] = []
@@ -197,9 +206,9 @@ def _split(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         if not given:
             raise UserError(f"{word}: expected a setting key=value, such as trainer.accelerator=cpu")
         if key in _OTHERWISE:
-            raise UserError(f"{word}: {_OTHERWISE[key]}; leave it out")
-        if key in ("model", "data.preset") or (key == "task" and value != "classification"):
-            chosen[key] = [one for one in value.split(",") if one]
+            raise UserError(f"{word}: {_OTHERWISE[key]}")
+        if key in ("model", "task", "data.preset"):
+            chosen[key] = _choice(which, word, key, value)
         elif re.fullmatch(r"[^\[\]{}()'\"]*,[^\[\]{}()'\"]*", value):
             raise UserError(
                 f"{word}: several values; give one, which every training gets, or a list as {key}=[{value}]"
@@ -207,6 +216,17 @@ def _split(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         else:
             others.append(word)
     return chosen, others
+
+
+def _choice(which: str, word: str, key: str, value: str) -> list[str]:
+    """The values of a word that chooses among the trainings of a table."""
+    if key not in _CHOOSE[which]:
+        known = " or ".join(f"{name}=…" for name in _CHOOSE[which])
+        raise UserError(f"table {which}: {word}: there is nothing to choose; leave it out, or choose by {known}")
+    values = [one for one in value.split(",") if one]
+    if not values:
+        raise UserError(f"table {which}: {word}: names none; expected one or more, with commas between them")
+    return values
 
 
 def _known(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
@@ -217,7 +237,17 @@ def _known(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
 
 
 def _composed(words: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
-    return words, to_config(compose("train", words))
+    """The words with their configuration; what one system refuses is told with its name."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return words, to_config(compose("train", words))
+    except UserError as error:
+        raise UserError(f"{words[1]}: {error}") from error
+    except Exception as error:  # Hydra's, for this reason among others
+        if isinstance(cause := error.__cause__, OmegaConfBaseException) and cause.key is not None:
+            raise UserError(f"{words[1]}: {explain(cause)}") from error
+        raise
 
 
 def _quoted(value: str) -> str:
@@ -253,19 +283,11 @@ def resources(jobs: Sequence[Job], wanted: int | None) -> tuple[int, int | None]
         wanted: trainings at a time; None: as many as there are cores, one on a GPU.
     """
     cores, devices = available_cores(), max(job.config.trainer.devices for job in jobs)
-    if any(job.config.trainer.accelerator != "cpu" for job in jobs) and _has_gpu():
+    if any(job.config.trainer.accelerator != "cpu" for job in jobs) and has_gpu():
         return wanted or 1, None
     workers = min(wanted or max(1, cores // devices), len(jobs))
     given = {job.config.trainer.threads for job in jobs}
     return workers, given.pop() if given != {None} else max(1, cores // workers)
-
-
-def _has_gpu() -> bool:
-    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")):
-        return False  # without waiting for torch
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _group(which: str) -> str:

@@ -52,6 +52,8 @@ def _total(seconds: Sequence[float | None], workers: int, threads: int | None) -
     known = [one for one in seconds if one is not None]
     where = f"{workers} at a time" + ("" if threads is None else f", {threads} CPU thread{'s' * (threads > 1)} each")
     unknown = len(seconds) - len(known)
+    if not known:
+        return f"time: not known ({where})"
     rest = f", besides {unknown} whose time is not known" if unknown else ""
     return f"time: about {duration(makespan(known, workers))}{rest} ({where})"
 
@@ -59,12 +61,19 @@ def _total(seconds: Sequence[float | None], workers: int, threads: int | None) -
 def _sources(todo: Sequence[Job], estimates: Estimates) -> Iterator[str]:
     sources = [estimates.source(job) for job in todo]
     told = {
-        "records": "by run records of this machine",
+        "records": "by run records of a machine like this one",
         "measured": "by a few training steps measured now, on random data of the same sizes",
     }
     parts = [f"{sources.count(key)} {text}" for key, text in told.items() if key in sources]
     if parts:
         yield f"times: {'; '.join(parts)}; with other load, or evaluations stopped early, they change"
+    yield from trouble(estimates)
+
+
+def trouble(estimates: Estimates) -> Iterator[str]:
+    """That some times are not known because the measurement has failed, and why; nothing where it has not."""
+    if estimates.trouble:
+        yield f"some times are not known, their measurement failed: {estimates.trouble}"
 
 
 def _data_notes(which: str, todo: Sequence[Job]) -> Iterator[str]:

@@ -200,7 +200,8 @@ def _not_writable(folder: Path, reason: str) -> str:
 
 def command_line() -> str:
     """The command this process was started with, ready to be pasted into a shell."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    return shlex.join(["se3t" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:

@@ -38,8 +38,13 @@ def build_parts(config: Config) -> tuple[Task, nn.Module]:
     """Task and freshly initialised model; the weights depend on ``config.seed`` and the settings of the model only."""
     task = build_task(config)
     ckpt.seed_everything(config.seed)
+    return task, model_for(config, task)
+
+
+def model_for(config: Config, task: Task) -> nn.Module:
+    """The model of a configuration, with the inputs and outputs of a task; its weights are drawn anew."""
     with default_dtype(data_dtype(config.trainer.precision)):
-        model = build_model(
+        return build_model(
             config.model,
             fiber_in=task.fiber_in,
             fiber_out=task.fiber_out,
@@ -48,7 +53,6 @@ def build_parts(config: Config) -> tuple[Task, nn.Module]:
             pooled=task.pooled,
             fiber_edge=task.fiber_edge,
         )
-    return task, model
 
 
 def choose_device(accelerator: str) -> torch.device:
@@ -194,7 +198,11 @@ def _open_record(config: Config, folder: Path, resumed: ckpt.Checkpoint | None) 
     ckpt.restore_best(checkpoints, resumed)
     record.Metrics(folder / record.METRICS).rewind(-1 if resumed is None else resumed.step)
     record.write_config(folder / record.CONFIG, config)
-    facts = {"torch_threads": torch.get_num_threads(), "resumed_from_step": None if resumed is None else resumed.step}
+    facts = {
+        "device": choose_device(config.trainer.accelerator).type,
+        "torch_threads": torch.get_num_threads(),
+        "resumed_from_step": None if resumed is None else resumed.step,
+    }
     record.add_provenance(folder / record.PROVENANCE, record.provenance(**facts))
 
 

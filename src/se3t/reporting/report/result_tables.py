@@ -50,7 +50,8 @@ def _missing(missing: Sequence[str]) -> Markup | None:
     if not missing:
         return None
     items = [element("li", _with_command(text)) for text in missing]
-    return element("details", element("summary", f"Not run here ({len(missing)}), and how to"), element("ul", items))
+    summary = element("summary", "What was not run here, and the commands that run it")
+    return element("details", summary, element("ul", items))
 
 
 def _with_command(text: str) -> list[Markup | str]:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Run:
     def system(self) -> str:
         """What the paper calls the model, with what changes it."""
         ablation = _mapping(self.config.get("model")).get("ablation", "none")
-        name = printed_names().get(self.model, self.model) + (" +z" if self.height else "")
+        name = _printed_names().get(self.model, self.model) + (" +z" if self.height else "")
         return name if ablation in ("none", None) else f"{name}, without {ablation}"
 
     @property
@@ -106,6 +107,9 @@ class Run:
     def is_synthetic(self) -> bool:
         """Whether the data are a synthetic stand-in for others."""
         return self.data.get("synthetic") is True
+
+
+_printed_names = cache(printed_names)  # the same for every run, and read from three files
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:

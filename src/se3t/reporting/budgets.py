@@ -1,0 +1,95 @@
+"""How runs were trained beside what the paper did, budget and network, as cells, words and notes of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from se3t.reporting.labels import PAPER_PRESETS, settings_of_preset
+from se3t.reporting.layout import (
+    DIFFERENT,
+    FULL,
+    OTHER_NETWORK,
+    REDUCED,
+    REDUCED_BUDGET,
+    SMALLER,
+    Cell,
+    is_reduced,
+    words,
+)
+from se3t.reporting.published import PublishedTable
+from se3t.reporting.records import RunRecord
+from se3t.reporting.spelling import span
+
+_SAME_NETWORK = ("name", "ablation", "kernel", "memory", "fuse_key_value")  # how it is computed; ablations have a table
+_NO_SIZE = ("num_heads", "channels_div", "num_inducing")  # less of these is not less of a network
+
+
+def cost(runs: Sequence[RunRecord], published: PublishedTable | None, *, tells_batch: bool = True) -> list[Cell]:
+    """Parameters and steps, marked where network or budget are not the paper's.
+
+    Args:
+        runs: of one line.
+        published: None: there is nothing to compare with.
+        tells_batch: whether a batch size that is not the paper's stands beside the steps.
+    """
+    parameters = span(run.parameters for run in runs)
+    steps = span(run.steps_done for run in runs)
+    if min(run.steps_done for run in runs) < runs[0].max_steps:
+        steps += f" of {runs[0].max_steps:,}"
+    if published is not None:
+        parameters += f" {OTHER_NETWORK}" if network(runs[0]) else ""
+        steps += f" x {runs[0].batch_size}" if tells_batch and runs[0].batch_size != published.batch_size else ""
+        steps += f" {REDUCED}" if is_reduced(runs, published.samples) else ""
+    return [words(parameters), words(steps)]
+
+
+def how_trained(runs: Sequence[RunRecord], published: PublishedTable | None) -> list[str]:
+    """Budget and network beside those of the paper, in the words of tables; None: there is nothing to compare with."""
+    if published is None:
+        return []
+    word = network(runs[0])
+    return [REDUCED_BUDGET if is_reduced(runs, published.samples) else FULL, *([word] if word else [])]
+
+
+def notes(groups: Sequence[Sequence[RunRecord]], published: PublishedTable | None) -> Iterator[str]:
+    """What the signs of ``cost`` mean, for the trained lines of a table."""
+    if published is None or not groups:
+        return
+    if any(is_reduced(group, published.samples) for group in groups):
+        yield f"{REDUCED} reduced budget: fewer samples seen than the paper's {published.samples:,} ({published.budget})."
+    else:
+        yield f"Full budget: {published.budget}, or more."
+    names: dict[str, list[str]] = {}
+    for group in groups:
+        names.setdefault(network(group[0]), []).extend(_differences(group[0]))
+    presets = " or ".join(PAPER_PRESETS.get(groups[0][0].experiment, ()))
+    for word in (word for word in (SMALLER, DIFFERENT) if word in names):
+        yield f"{OTHER_NETWORK} {word} than that of preset {presets}: {', '.join(dict.fromkeys(names[word]))}."
+
+
+def network(run: RunRecord) -> str:
+    """Whether the network is another one than that of the paper, in the words of tables; "" where it is not."""
+    found = _differences(run)
+    if not found:
+        return ""
+    return SMALLER if all(_is_less(name, *pair) for name, pair in found.items()) else DIFFERENT
+
+
+def _differences(run: RunRecord) -> dict[str, tuple[Any, Any]]:
+    """Settings of the network with the value in the run and that of the paper's preset: of several the nearest one."""
+    found = []
+    for preset in PAPER_PRESETS.get(run.experiment, ()):
+        expected = settings_of_preset(run.experiment, preset, run.model)
+        pairs = {
+            name.removeprefix("model."): (run.settings[name], value)
+            for name, value in expected.items()
+            if name.startswith("model.") and run.settings.get(name, value) != value
+        }
+        found.append({name: pair for name, pair in pairs.items() if name not in _SAME_NETWORK})
+    return min(found, key=len, default={})
+
+
+def _is_less(name: str, own: Any, papers: Any) -> bool:
+    is_size = type(own) is int and type(papers) is int and name not in _NO_SIZE
+    return is_size and bool(own < papers)
