@@ -140,7 +140,7 @@ def test_a_word_selects_one_of_twelve_targets(target: str) -> None:
 def test_every_file_of_conf_is_reached() -> None:
     known = {"train.yaml", "eval.yaml"}
     known |= {f"{group}/{name}.yaml" for group in SCHEMAS for name in choices(group)}
-    known |= {f"{group}/{name}.yaml" for group in ("experiment", "preset") for name in choices(group)}
+    known |= {f"{group}/{name}.yaml" for group in ("experiment", "preset", "sweep") for name in choices(group)}
     models = choices("model")
     for experiment, preset in _BUDGETS:
         known |= {f"tuned/{experiment}/{model}.yaml" for model in models}

@@ -54,7 +54,20 @@ TORCH_FREE = (
     "suite.costs",
     "suite.progress",
 )
-HEAVY = {"torch", "torch_geometric", "lightning", "wandb", "rdkit", "h5py", "hydra", "pandas", "scipy", "matplotlib", "optuna", "submitit"}
+HEAVY = {
+    "torch",
+    "torch_geometric",
+    "lightning",
+    "wandb",
+    "rdkit",
+    "h5py",
+    "hydra",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "optuna",
+    "submitit",
+}
 
 # Package -> the parts of src/se3t that may import it, and whether one file alone does.
 HOMES: dict[str, tuple[tuple[str, ...], bool]] = {

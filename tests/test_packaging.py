@@ -75,7 +75,11 @@ def test_installed_command_works_from_any_directory(installed: Path, tmp_path: P
     code = "import se3t.config as c; print(c.conf_dir())"
     folder = Path(run(str(installed / "python"), "-c", code).strip())
     assert folder.is_relative_to(installed.parent.resolve())
+    table = run(program, "table", "1", "--markdown")
+    assert all(text in table for text in ("Set Transformer", "0.0139", "se3t table 1 --run"))
     assert list(tmp_path.iterdir()) == []
+    run(program, "report", "--out", "report.html")
+    assert "Set Transformer" in (tmp_path / "report.html").read_text()
 
 
 _FAKE_PYTHON = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -109,6 +110,23 @@ def test_given_files_and_folders_are_used(run: Run, tmp_path: Path, calls: Calls
     assert "elsewhere/nbody/0-tfn" in text
     assert "0-linear" not in text
     assert 'id="view-data"' in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_figure_4_that_nobody_asked_for_and_is_damaged_does_not_stop_the_page(run: Run, tmp_path: Path) -> None:
+    _write_runs(tmp_path / "runs")
+    (tmp_path / "runs" / "figures").mkdir()
+    (tmp_path / "runs" / "figures" / "figure4.json").write_text("{", encoding="utf-8")
+    answer = run("report", "--no-measure")
+    assert answer.status == 0
+    assert "no Figure 4: runs/figures/figure4.json: is not valid JSON" in answer.err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_folder_whose_name_is_no_text_is_listed(run: Run, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / os.fsdecode(b"0-\xff"), result("tfn"))
+    assert run("report", "--no-measure").status == 0
+    assert "runs/0-?" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -371,6 +389,17 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, report: P
     window.page.tap("#play")
     window.until(lambda: window.text("#angle-text") != "0°")
     assert window.picture != before
+    window.close()
+
+
+def test_a_wild_prediction_does_not_break_the_picture(browser: Browser, report: Path, tmp_path: Path) -> None:
+    content = json.loads((report.parent / "figure3.json").read_text(encoding="utf-8"))
+    content["models"][0]["predictions"][0][0] = [300.0, 400.0, 500.0]
+    (tmp_path / "wild.json").write_text(json.dumps(content), encoding="utf-8")
+    assert main(["report", "--figure3", str(tmp_path / "wild.json"), "--out", str(tmp_path / "wild.html")]) == 0
+    window = Opened(browser, tmp_path / "wild.html")
+    for _ in range(30):
+        window.page.locator("#scene").press("ArrowRight")
     window.close()
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from reporting.results import property_result, result
+from se3t.suite import tables
+from se3t.suite.jobs import Failure
+from se3t.suite.tables import Finished, TableRequest
 
 from .conftest import Run
 
@@ -128,47 +128,38 @@ def test_a_file_can_have_another_format_than_its_ending_says(run: Run, runs: Pat
 # --- trainings --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class TableRequest:
-    which: str
-    preset: str | None
-    seeds: tuple[int, ...]
-    workers: int | None
-    words: tuple[str, ...]
-    runs: Path
+@dataclass
+class Suite:
+    """What the trainings were asked for, and what they answer."""
 
-
-class Finished(list[Path]):
-    failed: list[str] = []  # noqa: RUF012
+    requests: list[TableRequest] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    is_idle: bool = False
 
 
 @pytest.fixture
-def suite(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Stands in for the trainings: notes what was asked for, and finishes one run."""
-    module: Any = ModuleType("se3t.suite.tables")
-    module.requests, module.failed = [], []
+def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """Stands in for the trainings: notes what was asked for, and finishes one run, unless it is idle."""
+    found = Suite()
 
     def finish(request: TableRequest) -> Finished:
-        module.requests.append(request)
+        found.requests.append(request)
         path = request.runs / "trained" / "result.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result("tfn", 1)))
-        finished = Finished([path])
-        finished.failed = module.failed
-        return finished
+        path.write_text(json.dumps(result("tfn", 1, preset=request.preset or tables.DEFAULT_PRESET)))
+        return Finished([] if found.is_idle else [path], found.failed)
 
     def plan(request: TableRequest) -> Finished:
-        module.requests.append(request)
+        found.requests.append(request)
         print("the plan")
-        return Finished()
+        return Finished([])
 
-    module.TableRequest, module.run, module.plan = TableRequest, finish, plan
-    monkeypatch.setitem(sys.modules, "se3t.suite.tables", module)
-    monkeypatch.setattr("se3t.suite.tables", module, raising=False)
-    return module
+    monkeypatch.setattr(tables, "run", finish)
+    monkeypatch.setattr(tables, "plan", plan)
+    return found
 
 
-def test_a_table_is_run_and_then_printed(run: Run, suite: Any) -> None:
+def test_a_table_is_run_and_then_printed(run: Run, suite: Suite) -> None:
     words = ["1", "--run", "--preset", "smoke", "--seeds", "0,2", "--jobs", "2", "data.preset=text", "optim.lr=1e-3"]
     answer = run("table", *words, "--markdown")
     assert answer.status == 0, answer.err
@@ -178,28 +169,39 @@ def test_a_table_is_run_and_then_printed(run: Run, suite: Any) -> None:
     assert "| DeepSet | published, not run |" in answer.out
 
 
-def test_a_plan_is_told_and_no_table(run: Run, suite: Any) -> None:
+@pytest.mark.parametrize(("words", "preset"), [(["--preset", "smoke"], "smoke"), ([], "reduced")])
+def test_where_nothing_finished_the_table_suggests_the_budget_that_was_asked_for(
+    run: Run, suite: Suite, words: list[str], preset: str
+) -> None:
+    suite.is_idle = True
+    answer = run("table", "1", "--run", *words, "--markdown")
+    assert f"TFN not run: se3t train experiment=nbody model=tfn preset={preset}" in answer.out
+    assert f"se3t table 1 --run --preset {preset}" in answer.out
+    assert "preset=paper" not in answer.out
+
+
+def test_a_plan_is_told_and_no_table(run: Run, suite: Suite) -> None:
     answer = run("table", "3", "--plan", "--target", "homo", "elsewhere=1", "runs=there")
     assert answer.status == 0, answer.err
     assert answer.out == "the plan\n"
     assert suite.requests == [TableRequest("3", None, (), None, ("elsewhere=1", "task=homo"), Path("there"))]
 
 
-def test_what_failed_makes_the_command_fail_after_the_table(run: Run, suite: Any) -> None:
-    suite.failed.append("one")
+def test_what_failed_makes_the_command_fail_after_the_table(run: Run, suite: Suite) -> None:
+    suite.failed.append(Failure(None, Path("log"), "it diverged"))  # type: ignore[arg-type]
     answer = run("table", "ablations", "--run")
     assert answer.status == 1
     assert "Attention removed" in answer.out
 
 
-def test_records_lie_in_the_folder_that_is_named(run: Run, suite: Any, tmp_path: Path) -> None:
+def test_records_lie_in_the_folder_that_is_named(run: Run, suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     assert run("table", "1", "mine", "--run", "--out", "table.json").status == 0
     assert suite.requests[0].runs == Path("mine")
     assert json.loads((tmp_path / "table.json").read_text())["tables"]
 
 
-def test_a_target_of_the_output_is_looked_at_before_the_trainings(run: Run, suite: Any, tmp_path: Path) -> None:
+def test_a_target_of_the_output_is_looked_at_before_the_trainings(run: Run, suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "table.md").mkdir()
     answer = run("table", "1", "--run", "--out", "table.md")
     assert answer.status == 2
@@ -224,7 +226,10 @@ def test_a_target_of_the_output_is_looked_at_before_the_trainings(run: Run, suit
         (["1", "--out", "table.doc"], "--out table.doc: its ending says no format"),
         (["1", "--out="], "--out: a value is missing"),
         (["1", "--markdown", "--format", "csv"], "--markdown: cannot be combined with --format csv"),
-        (["1", "--preset", "fast"], "--preset fast: table 1 has no such budget; known: paper, quick, reduced, smoke"),
+        (["1", "--preset", "fast"], "--preset fast: experiment 'nbody' of table 1 has no such preset; known: paper"),
+        (["1", "--run", "--preset", "fast"], "--preset fast: experiment 'nbody' of table 1 has no such preset"),
+        (["ablations", "--run", "--preset", "fast"], "experiment 'nbody' of table ablations has no such preset"),
+        (["ablations", "--preset", "smok"], "--preset smok: no experiment of table ablations has it; did you mean"),
         (["--preset", "quik"], "did you mean 'quick'?"),
         (["1", "--target", "homo"], "--target: chooses a property of molecules, a column of table 3"),
         (["3", "--target", "hom"], "did you mean 'homo'?"),
@@ -241,7 +246,7 @@ def test_a_target_of_the_output_is_looked_at_before_the_trainings(run: Run, suit
         (["--marcdown"], "unrecognized arguments: --marcdown"),
     ],
 )
-def test_wrong_words_are_named_in_one_sentence(run: Run, suite: Any, words: list[str], named: str) -> None:
+def test_wrong_words_are_named_in_one_sentence(run: Run, suite: Suite, words: list[str], named: str) -> None:
     answer = run("table", *words)
     assert answer.status == 2
     assert named in answer.err

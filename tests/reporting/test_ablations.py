@@ -11,7 +11,7 @@ from se3t.reporting.formats import to_json, to_markdown
 from se3t.reporting.table import ResultTable, named_tables, render_tables, tables
 
 from .results import lines, property_result, ratios, result
-from .test_classification import cloud_result
+from .test_classification import cloud_result, shapes_result
 
 FULL, ATTENTION, RADIAL, PLAIN = (
     "SE(3)-Transformer",
@@ -98,6 +98,33 @@ def test_without_an_ablated_run_the_table_is_there_when_it_is_asked_for():
     (table,) = named_tables("ablations", [result()])
     assert lines(table)[FULL][0][0] == "measured, 1 seed"
     assert len(table.missing) == 4
+
+
+def test_other_data_and_other_networks_are_marked_and_ratios_to_runs_on_the_same_data_are_not():
+    changes = {"config__data": {"preset": "calibrated", "box": 5.0}, "config__model": {"name": "se3_transformer"}}
+    full = result(**changes, parameters=1)
+    less = result(**changes, parameters=1)
+    for run, ablation in ((full, "none"), (less, "attention")):
+        run["config"]["model"] = {"name": "se3_transformer", "num_layers": 2, "ablation": ablation}
+    table = of_ablations(full, less)
+    assert "preset calibrated with box=5.0" in table.title
+    assert "not comparable" in table.title
+    assert lines(table)[ATTENTION][0][1:3] == ("0.0350ˢ", "0.500ˢ")
+    assert lines(table)[ATTENTION][0][-2:] == ("1 ‡", "2,000 †")
+    assert ratios(table)[ATTENTION][0][:2] == ("1.00", "1.00")
+    (row,) = [row for block in table.blocks if block.system == ATTENTION for row in block.rows]
+    assert row.how == ("reduced budget", "smaller network", "other data")
+
+
+def test_ablations_on_synthetic_data_and_own_molecules_are_called_what_they_are():
+    runs = [shapes_result("se3_transformer", 0, True, **change) for change in ({}, ABLATED_CLOUDS)]
+    assert of_ablations(*runs).title.startswith("Ablations, synthetic shapes15: not comparable")
+    own = {"data__kind": "molecules", "data__official": {}, "budget__steps_done": 10}
+    runs = [property_result(**own), property_result(**own, config__model__ablation="attention")]
+    table = of_ablations(*runs)
+    assert table.title.startswith("Ablations, Own molecules")
+    assert {row.how for block in table.blocks for row in block.rows if row.kind == "measured"} == {("own data",)}
+    assert "†" not in to_markdown(table)
 
 
 def test_all_that_is_missing_gets_the_budget_of_what_is_there():

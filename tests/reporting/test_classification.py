@@ -258,6 +258,21 @@ def test_without_a_measurement_on_test_the_numbers_are_of_validation_and_say_so(
     assert any(note.startswith("ᵛ accuracies on validation") for note in table.notes)
 
 
+def test_a_smaller_network_is_marked():
+    few = {"name": "se3_transformer", "channels": 5, "num_degrees": 3}  # as of preset figure4
+    table = build(cloud_result(config__model=few), cloud_result("tfn", config__model={"name": "tfn", "channels": 3}))
+    assert lines(table)["SE(3)-Transformer"][0][-2:] == ("54,321 ‡", "60,000")
+    assert lines(table)["TFN"][0][-2:] == ("54,321", "60,000")
+    assert "‡ smaller network than that of preset paper: num_degrees." in table.notes
+
+
+def test_a_part_of_another_variant_is_other_data_too():
+    part = {"train": 100, "valid": 10, "test": 581}
+    table = build(cloud_result(data__variant="main_split_nobg PB_T50_RS", data__sizes=part))
+    (row,) = [row for block in table.blocks for row in block.rows if row.kind == "measured"]
+    assert row.how == ("full budget", "subset", "other data")
+
+
 def test_a_reduced_budget_is_marked():
     few = {"budget__max_steps": 500, "budget__steps_done": 500}
     table = build(cloud_result(**few), cloud_result("tfn", budget__batch_size=32))

@@ -133,6 +133,14 @@ def test_title_says_data_sample_and_why_and_a_reduced_budget(write: Write) -> No
     assert "preset calibrated (num_test=16)" in title.replace("\n", " ")
 
 
+def test_budgets_that_differ_stand_at_their_models(write: Write) -> None:
+    figure = draw_figure3(load_trajectories(write(model("A", steps_done=2000), model("B"), model("C", steps_done=0))))
+    titles = {axis.get_title().partition("\n")[0]: axis.get_title() for axis in figure.axes}
+    assert titles["A"].endswith("0.0100, 2,000 steps")
+    assert titles["B"].endswith("0.0100, 300 steps")
+    assert titles["C"].endswith("0.0100")
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_letters_are_legible_in_a_column_and_nothing_is_cut_off(write: Write, count: int) -> None:
     from matplotlib.text import Text

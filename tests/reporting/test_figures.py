@@ -153,7 +153,11 @@ def test_what_differs_between_lines_of_one_system_is_named(sweep_file: Any):
     points += [point("deepset", num_points=1024, max_steps=500)]
     sweep = load_sweep(sweep_file(*points))
     assert sorted(map(sweep.label, sweep.lines)) == ["DeepSet", "TFN, 1,024 points", "TFN, 128 points"]
-    assert "500 training steps" in draw_figure4(sweep).get_suptitle()
+    assert "reduced budget: 500 of the paper's 60,000 training steps" in draw_figure4(sweep).get_suptitle()
+    several = [point(max_steps=500), point("deepset", max_steps=60_000)]
+    assert "reduced budget: 500 … 60,000 of" in draw_figure4(load_sweep(sweep_file(*several))).get_suptitle()
+    full = load_sweep(sweep_file(point(max_steps=60_000)))
+    assert "\n60,000 training steps\n" in draw_figure4(full).get_suptitle()
     sweep = load_sweep(sweep_file(*(point(augmentation=kind) for kind in ("vertical", "so3", "none"))))
     assert sorted(map(sweep.label, sweep.lines)) == ["TFN", "TFN, SO(3)", "TFN, vertical"]
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import shutil
-import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from se3t.cli.main import main
 from se3t.reporting.formats import CSV_COLUMNS, FORMATS, to_csv, to_json, to_markdown
 from se3t.reporting.latex import escape, to_latex
 from se3t.reporting.layout import ResultTable
@@ -39,6 +44,7 @@ def some_tables() -> list[ResultTable]:
             result(config__model__ablation="radial"),
             shapes_result("pointglr"),
             cloud_result(budget__steps_done=10),
+            property_result("tfn", "alpha", preset="reduced", config__model={"name": "tfn", "num_layers": 4}),
             *(subset_result("tfn", target) for target in ("homo", "mu")),
             property_result("tfn", "logp", **own),
         ]
@@ -83,33 +89,57 @@ def test_no_table_is_no_error(name: str):
 # --- JSON and CSV -----------------------------------------------------------------------------------------------------
 
 
-def recomputed(results: Sequence[dict[str, Any]], model: str, metric: str) -> tuple[float, float, int]:
-    """Ten lines that know nothing of this package: mean, standard deviation and number of seeds."""
-    values = {}
-    for content in results:
-        is_ablated = content["config"]["model"].get("ablation", "none") != "none"
-        if content["status"] == "finished" and content["model"] == model and not is_ablated:
-            values[content["seed"]] = content["test"][metric]
-    numbers = list(values.values())
-    return statistics.fmean(numbers), statistics.stdev(numbers), len(numbers)
+def recomputed(folder: Path, model: str, metric: str) -> tuple[float, float, int]:
+    """A script that knows nothing of this package: mean, standard deviation and number of seeds from the files."""
+    values = []
+    for path in folder.glob("**/result.json"):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        is_full = run["config"]["model"].get("ablation", "none") == "none"
+        if is_full and (run["status"], run["experiment"], run["model"]) == ("finished", "nbody", model):
+            values.append(Fraction(run["test"][metric]))  # exact: the order of a sum of floats would change digits
+    total, count = sum(values), len(values)
+    variance = sum((value - total / count) ** 2 for value in values) / (count - 1)
+    with localcontext(prec=60):
+        std = (Decimal(variance.numerator) / variance.denominator).sqrt()
+    return float(total) / count, float(std), count
 
 
-def test_numbers_are_those_of_an_independent_script_to_the_last_digit():
-    runs = [
-        result(model, seed, test__mse_x=0.07 / (seed + 1.7), test__equivariance_error_v=1e-7 / (seed + 3))
-        for model in ("tfn", "deepset")
-        for seed in range(5)
-    ]
-    ablated = result("se3_transformer", 9, config__model__ablation="attention", test__mse_x=1.0)
-    (table,) = json.loads(to_json(named_tables("1", [*runs, ablated, result("tfn", 6, status="running")])))["tables"]
-    for label, model in (("TFN", "tfn"), ("DeepSet", "deepset")):
-        for metric in ("mse_x", "mse_v", "relative_mse_x", "equivariance_error_x", "equivariance_error_v"):
-            found = of(table, label)["metrics"][metric]
-            mean, std, count = recomputed(runs, model, metric)
-            assert (found["mean"], found["std"], found["num_seeds"]) == (mean, std, count)
-            assert found["ratio"] == pytest.approx(mean / found["published"], rel=1e-15)
+def write_runs(folder: Path, runs: Iterable[dict[str, Any]]) -> None:
+    for index, run in enumerate(runs):
+        path = folder / run["experiment"] / run["model"] / f"{run['seed']} of {index}" / "result.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(run), encoding="utf-8")
+
+
+METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_error_x", "equivariance_error_v")
+
+
+def test_numbers_are_those_of_an_independent_script_to_the_last_digit(tmp_path: Path, capsys: Any):
+    random = Random(0)
+    models = {"TFN": "tfn", "DeepSet": "deepset", "SE(3)-Transformer": "se3_transformer"}
+    for model in models.values():
+        numbers = [{f"test__{metric}": random.lognormvariate(-5, 3) for metric in METRICS} for _ in range(7)]
+        write_runs(tmp_path, [result(model, seed, **changes) for seed, changes in enumerate(numbers)])
+    others = [result(seed=8, config__model__ablation="attention"), result("tfn", 9, status="running")]
+    write_runs(tmp_path, [*others, property_result("deepset")])
+    assert main(["table", "1", str(tmp_path), "--format", "json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    for (label, model), metric in product(models.items(), METRICS):
+        found, (mean, std, count) = of(table, label)["metrics"][metric], recomputed(tmp_path, model, metric)
+        assert (found["mean"], found["std"], found["num_seeds"]) == (mean, std, count)
+        if "relative" not in metric:  # what is published of these is a ratio itself
+            assert found["ratio"] == mean / found["published"]
     published = of(table, "TFN")["metrics"]["mse_x"]
     assert (published["published"], published["published_std"]) == (0.0151, 0.0011)
+
+
+def test_printed_numbers_are_those_of_the_plain_formula(tmp_path: Path, capsys: Any):
+    values = [0.0312, 0.0298, 0.0355]
+    write_runs(tmp_path, [result("tfn", seed, test__mse_x=value) for seed, value in enumerate(values)])
+    assert main(["table", "1", str(tmp_path), "--markdown"]) == 0
+    mean = sum(values) / 3
+    std = math.sqrt(sum((value - mean) ** 2 for value in values) / 2)
+    assert f"| TFN | measured, 3 seeds | {mean:.4f} ± {std:.4f} |" in capsys.readouterr().out
 
 
 def test_csv_holds_what_json_holds_one_number_a_line():
@@ -213,12 +243,29 @@ def test_latex_is_plain_ascii():
     assert r"$\Delta$$_{\mathrm{EQ}}$~x" in text
     assert r"$3.4\cdot 10^{-7}$" in text
     assert r"\midrule" in text
+    assert r"1,234,567 $^\ddagger$" in text
+    other = "".join(
+        map(
+            to_latex,
+            tables(
+                [
+                    result(
+                        "tfn", s, data__preset="egnn", test__equivariance_error_x=(s + 2) * 1e-7, test__mse_x=s + 1.0
+                    )
+                    for s in (0, 1)
+                ]
+            ),
+        )
+    )
+    assert r"$2.5\cdot 10^{-7}$\textsuperscript{s}$_{\pm 7.1\cdot 10^{-8}}$" in other
+    assert r"0.500\textsuperscript{s} &" in other
 
 
 def test_special_characters_are_escaped():
     assert escape("50 % of a_b & {c} #1 $") == r"50 \% of a\_b \& \{c\} \#1 \$"
     assert escape("α ± 2 µ² …") == r"$\alpha$ $\pm$ 2 $\mu$$^2$ \ldots{}"
     assert escape("se3t table 1 --run") == r"se3t table 1 -{}-run"
+    assert escape('so "one" ("two") “three”') == "so ``one'' (``two'') ``three''"
     assert escape("é日\n\\x") == r"e(U+65E5) \textbackslash{}x"
 
 

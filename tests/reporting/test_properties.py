@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from se3t.errors import UserError
+from se3t.reporting.labels import settings_of_preset
 from se3t.reporting.table import ResultTable, named_tables, tables, to_markdown, to_rich
 
 from .results import lines, property_result, ratios, subset_result
@@ -148,6 +149,29 @@ def test_fewer_molecules_than_fifty_epochs_are_marked():
     assert lines(table)["TFN"][0][-1] == "78,125 of 156,250"
     assert any(note.startswith("† reduced budget") and "5,000,000" in note for note in table.notes)
     assert not any("†" in note for note in build(property_result()).notes)
+
+
+@pytest.mark.parametrize("model", ["se3_transformer", "tfn"])
+def test_a_full_budget_does_not_make_the_network_of_preset_reduced_the_papers(model: str):
+    names = ("model.num_layers", "model.num_degrees", "model.channels", "model.channels_div")
+    settings = settings_of_preset("qm9", "reduced", model)
+    reduced = {name.removeprefix("model."): settings[name] for name in names if name in settings}
+    table = build(property_result(model, **preset("reduced", config__model={"name": model, **reduced})))
+    (row,) = [row for block in table.blocks for row in block.rows if row.kind == "measured"]
+    assert row.how == ("full budget", "smaller network")
+    assert row.cells[-2].text == "1,234,567 ‡"
+    (note,) = [note for note in table.notes if note.startswith("‡")]
+    assert note.startswith("‡ smaller network than that of preset released or paper: num_layers, num_degrees")
+
+
+@pytest.mark.parametrize("name", ["released", "paper", "fast"])
+@pytest.mark.parametrize("model", ["se3_transformer", "tfn", "schnet", "mpnn"])
+def test_the_networks_of_the_other_presets_are_the_papers(name: str, model: str):
+    settings = settings_of_preset("qm9", name, model).items()
+    network = {key.removeprefix("model."): value for key, value in settings if key.startswith("model.")}
+    table = build(property_result(model, **preset(name, config__model=network)))
+    assert "‡" not in to_markdown(table)
+    assert not any("network" in word for block in table.blocks for row in block.rows for word in row.how)
 
 
 def test_another_batch_size_is_named_where_it_has_no_column():

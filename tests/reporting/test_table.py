@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from se3t.errors import UserError
+from se3t.reporting.layout import lines as printed_lines
 from se3t.reporting.nbody import parse_record
 from se3t.reporting.published import load_published
 from se3t.reporting.records import finished
@@ -120,8 +121,41 @@ def test_seeds_give_mean_and_standard_deviation():
     runs = [result(seed=seed, test__mse_x=mse) for seed, mse in enumerate((0.01, 0.02, 0.03))]
     table = build(*runs)
     measured, _ = lines(table)["SE(3)-Transformer"]
-    assert measured[:2] == ("measured, 3 seeds", "0.0200 ± 0.0100")
+    assert measured[:3] == ("measured, 3 seeds", "0.0200 ± 0.0100", "0.500")
     assert any("standard deviation over seeds" in note for note in table.notes)
+
+
+def test_relative_numbers_and_errors_of_equivariance_have_their_spread_and_none_that_is_too_small():
+    values = [(0.1, 3.0e-7, 0.2), (0.2, 3.2e-7, 0.2), (0.3, 3.4e-7, 0.2001)]
+    names = ("relative_mse_x", "equivariance_error_x", "equivariance_error_v")
+    runs = [
+        result(seed=seed, **{f"test__{n}": v for n, v in zip(names, vs, strict=True)}) for seed, vs in enumerate(values)
+    ]
+    cells = lines(build(*runs))["SE(3)-Transformer"][0]
+    assert (cells[2], cells[3], cells[6]) == ("0.200 ± 0.100", "3.2e-7 ± 2.0e-8", "0.2")
+
+
+@pytest.mark.parametrize(
+    ("model", "word", "name"),
+    [
+        ({"num_layers": 2}, "smaller network", "num_layers"),
+        ({"channels": 16}, "other network", "channels"),
+        ({"norm": "none", "num_layers": 2}, "other network", "num_layers, norm"),
+        ({"num_heads": 1}, "other network", "num_heads"),
+    ],
+)
+def test_a_network_that_is_not_the_papers_is_marked_and_named(model: dict, word: str, name: str):
+    full = {"preset": "paper", "budget__max_steps": 100_000, "budget__steps_done": 100_000}
+    table = build(result(**full, config__model={"name": "se3_transformer", **model}), result("tfn", **full))
+    assert hows(table) == {("no training",), ("full budget",), ("full budget", word)}
+    assert lines(table)["SE(3)-Transformer"][0][-2:] == ("12,345 ‡", "100,000")
+    assert lines(table)["TFN"][0][-2:] == ("12,345", "100,000")
+    assert f"‡ {word} than that of preset paper: {name}." in table.notes
+
+
+@pytest.mark.parametrize("model", [{"channels": 8}, {"kernel": "torch", "memory": "low"}, {"unknown": 3}])
+def test_how_a_network_is_computed_and_what_no_preset_tells_make_it_no_other_one(model: dict):
+    assert "‡" not in to_markdown(build(result(config__model={"name": "se3_transformer", **model})))
 
 
 def test_reduced_and_full_budget_are_told_apart():
@@ -213,17 +247,88 @@ def test_the_reading_that_was_not_run_is_named_with_its_command():
     assert literal.missing[-1].endswith("(preset calibrated), is the table above.")
 
 
+def hows(table: ResultTable) -> set[tuple[str, ...]]:
+    return {row.how for block in table.blocks for row in block.rows if row.kind == "measured"}
+
+
+BOX = {"preset": "calibrated", "box": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"data__checksum": "5", "config__data": BOX}, "preset calibrated with box=5.0, horizon 1"),
+        (
+            {"data__checksum": "5", "config__data": {**BOX, "num_train": 5000}},
+            "preset calibrated with box=5.0, horizon 1",
+        ),
+        ({**TEXT, "config__data": {"preset": "text", "step_size": 0.002}}, "preset text with step_size=0.002, horizon"),
+        ({"data__preset": "egnn", "data__checksum": "5"}, "preset egnn, horizon 1"),
+        ({"data__preset": "authors", "data__checksum": "5"}, "preset authors, horizon 1"),
+    ],
+)
+def test_a_changed_simulation_is_no_reading_of_the_paper_in_title_note_sign_and_how(changes: dict, named: str):
+    reading, other = named_tables("1", [result(), result(**changes)])
+    assert "reading" in reading.title
+    assert other.title.startswith(f"Table 1, N-body simulation ({named}")
+    assert other.title.endswith("): not comparable with the published numbers")
+    (note,) = [note for note in other.notes if note.startswith("ˢ other data")]
+    assert note.endswith("no reading of the paper: not comparable with the published numbers.")
+    assert not any("agrees with the published one" in note for note in other.notes)
+    assert hows(other) == {("no training", "other data"), ("reduced budget", "other data")}
+    for system in ("Linear", "SE(3)-Transformer"):
+        block = next(block for block in other.blocks if block.system == system)
+        printed = {line.kind: line for line in printed_lines(other, block)}
+        numbers = [text for text in printed["measured"].cells[:6] if text != "not run"]
+        numbers += [text for text in printed["ratio"].cells if text != "–"]
+        assert all(text.endswith("ˢ") for text in numbers)
+        assert not any("ˢ" in text for text in printed["published"].cells)
+    assert "ˢ" not in to_markdown(reading)
+
+
+def test_where_only_a_changed_simulation_was_run_the_papers_table_is_there_and_empty():
+    empty, other = named_tables("1", [result(config__data=BOX)])
+    assert not any(block.is_measured for block in empty.blocks)
+    assert "calibrated reading" in empty.title
+    assert "TFN not run: se3t train experiment=nbody model=tfn data.box=5.0" in other.missing
+
+
+def test_an_override_that_changes_nothing_leaves_the_data_what_they_are():
+    same = result("tfn", config__data={"preset": "calibrated", "box": 0.0})  # the checksum is that of the preset
+    for runs in ((result(), same), (same, result())):
+        table = build(*runs)
+        assert "calibrated reading" in table.title
+        assert "ˢ" not in to_markdown(table)
+
+
+def test_trajectories_of_another_seed_are_the_same_reading_and_commands_name_it():
+    table = build(result(config__data={"preset": "calibrated", "data_seed": 3}))
+    assert "calibrated reading" in table.title
+    assert "ˢ" not in to_markdown(table)
+    assert "TFN not run: se3t train experiment=nbody model=tfn data.data_seed=3" in table.missing
+
+
+def test_more_trajectories_than_the_papers_are_marked_too():
+    table = build(result(data__sizes={"train": 9000, "valid": 1000, "test": 1000}))
+    assert any(
+        note.startswith("ˢ more trajectories") and "9,000 in place of 5,000 train" in note for note in table.notes
+    )
+    assert hows(table) == {("no training", "other data"), ("reduced budget", "other data")}
+    assert lines(table)["SE(3)-Transformer"][0][1] == "0.0350ˢ"
+
+
 def test_other_data_are_no_reading_of_the_paper_and_marked():
     *_, other = named_tables("1", [result(data__preset="egnn", data__checksum="5")])
     assert "preset egnn" in other.title
     assert any("not comparable with the published numbers" in note for note in other.notes)
-    assert all("other data" in row.how for block in other.blocks for row in block.rows if row.kind == "measured")
+    assert all("other data" in how for how in hows(other))
 
 
 def test_fewer_trajectories_than_the_papers_are_marked_in_every_error():
     table = build(result(data__sizes={"train": 500, "valid": 100, "test": 1000}))
-    assert lines(table)["SE(3)-Transformer"][0][1] == "0.0350ˢ"
-    assert lines(table)["Linear"][0][1] == "0.0700ˢ"
+    assert lines(table)["SE(3)-Transformer"][0][1:4] == ("0.0350ˢ", "0.500ˢ", "3.4e-7ˢ")
+    assert lines(table)["Linear"][0][1:3] == ("0.0700ˢ", "1ˢ")
+    assert ratios(table)["SE(3)-Transformer"][0][:2] == ("4.61ˢ", "4.55ˢ")
     assert lines(table)["SE(3)-Transformer"][1][1] == "0.0076 ± 0.0002"  # published: no mark
     assert any(note.startswith("ˢ fewer trajectories") and "500 of 5,000 train" in note for note in table.notes)
     assert "ˢ" not in to_markdown(build(result()))
@@ -298,7 +403,9 @@ def test_after_a_training_the_table_has_only_what_was_measured():
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_terminal_table_holds_every_cell(width: int):
-    runs = [result(seed=seed, parameters=123_456, test__mse_x=0.03 + seed / 100) for seed in range(3)]
+    changes = {"config__data": BOX, "config__model": {"name": "se3_transformer", "num_layers": 2}}
+    spread = [{"test__mse_x": value, "test__equivariance_error_x": value * 1e-5} for value in (0.03, 0.04, 0.05)]
+    runs = [result(seed=seed, parameters=123_456, **changes, **spread[seed]) for seed in range(3)]
     runs.append(result("tfn", 1, preset="smoke", budget__steps_done=1500))
     table = build(*runs)
     buffer = io.StringIO()

@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from se3t.config import Config
 from se3t.suite.jobs import Job
+from se3t.suite.specification import Specification, specify
 from se3t.training import record
 
 WORDS = ("experiment=nbody", "model=deepset", "preset=smoke", "trainer.max_steps=4", "trainer.eval_every=1")
@@ -34,7 +36,7 @@ class FakeHandle:
     def __init__(self, job: Job, log: Path, launcher: FakeLauncher) -> None:
         self.job, self.log, self.launcher, self.step, self.stopped = job, log, launcher, 0, False
         job.folder.mkdir(parents=True, exist_ok=True)
-        record.write_config(job.folder / record.CONFIG, job.config)
+        (job.folder / record.CONFIG).touch()
         path = job.folder / record.METRICS
         self.step = len(record.Metrics(path).read())  # a training that was cut short goes on
 
@@ -86,6 +88,12 @@ class FakeLauncher:
         return FakeHandle(job, log, self)
 
 
+@cache
+def specified(words: tuple[str, ...], seeds: tuple[int, ...] | None, trials: int | None, content: str) -> Specification:
+    """As :func:`specify`, once for the same words and the same content of their file."""
+    return specify([*WORDS, *words], seeds, trials)
+
+
 def write_result(job: Job, valid: Mapping[str, Any]) -> None:
     """A finished run."""
     steps = job.config.trainer.max_steps
@@ -100,7 +108,7 @@ def write_result(job: Job, valid: Mapping[str, Any]) -> None:
         "config": record.plain(job.config),
     }
     job.folder.mkdir(parents=True, exist_ok=True)
-    record.write_config(job.folder / record.CONFIG, job.config)
+    (job.folder / record.CONFIG).touch()
     (job.folder / record.RESULT).write_text(json.dumps(content), encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from se3t.suite.specification import Specification, specify
 from se3t.suite.sweep import plan, run
 from se3t.training import record
 
-from .sweep_fakes import WORDS, FakeLauncher, prepare, quick_folder, write_result
+from .sweep_fakes import WORDS, FakeLauncher, prepare, quick_folder, specified, write_result
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def grid(*words: str, seeds: Sequence[int] = (0, 1)) -> Specification:
-    found = specify([*WORDS, *(words or ["sweep=lr"])], seeds)
+    found = specified(words or ("sweep=lr",), tuple(seeds), None, "")
     prepare(found.job(next(found.combinations()), 0))
     return found
 

@@ -17,7 +17,7 @@ from se3t.suite.pool import Watch
 from se3t.suite.specification import Specification, specify
 from se3t.suite.sweep import run
 
-from .sweep_fakes import WORDS, FakeLauncher, prepare, quick_folder
+from .sweep_fakes import WORDS, FakeLauncher, prepare, quick_folder, specified
 
 pytest.importorskip("optuna")
 FILE = """
@@ -37,7 +37,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def search(text: str = FILE, trials: int | None = None, seeds: Sequence[int] | None = None) -> Specification:
     Path("mine.yaml").write_text(text, encoding="utf-8")
-    found = specify([*WORDS, "sweep=mine.yaml"], seeds, trials)
+    found = specified(("sweep=mine.yaml",), seeds and tuple(seeds), trials, text)
     prepare(found.job({}, 0))
     return found
 

@@ -149,6 +149,15 @@ def test_a_job_that_ends_without_a_word_is_a_failure_with_a_reason(
     assert "se3t: job 101 has ended without a result" in Path("a.log").read_text()
 
 
+def test_a_job_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    handle = Short(Path("jobs"), "local", {"cpus": "1"}).start(job(WORDS), Path("logs/a.log"), {"A": "b"})
+    assert wait(handle) == 0
+    assert "se3t 0." in Path("logs/a.log").read_text()
+    handle.stop()
+
+
+@pytest.mark.slow
 def test_a_training_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     outcome = run_jobs([job(WORDS)], SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}, words=("logger.group=g",)))
@@ -158,6 +167,22 @@ def test_a_training_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: p
     assert content["status"] == "finished"
     assert content["config"]["logger"]["group"] == "g"
     assert content["command"].startswith("se3t train experiment=nbody")
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_ends_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = job([*WORDS, "trainer.max_steps=100000", "trainer.checkpoint_every=20"])
+    handle = SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}).start(one, Path("a.log"), {})
+    while one.saved_step < 20:
+        time.sleep(0.1)
+        assert handle.poll() is None
+    handle.stop()
+    assert handle.poll() == -signal.SIGTERM
+    record.require_free(one.folder)  # nobody trains on
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow

@@ -48,16 +48,17 @@ def run(words: Sequence[str]) -> int:
         figure3 = given.figure3
         if figure3 is None:
             figure3 = _figure3(runs, folder, stack, remarks, measures=not given.no_measure)
-        content = Content(
+        shown = Content(
             runs=runs,
             sources=[str(path) for path in paths],
             made=datetime.now(UTC),
             figure3=figure3,
-            figure4=given.figure4 or _existing(folder / "figure4.json"),
+            figure4=given.figure4 or _figure4(folder / "figure4.json", remarks),
             remarks=remarks,
         )
-        text = render(content)
-    write_atomically(given.out, lambda file: file.write(text.encode()))
+        text = render(shown)
+    content = text.encode(errors="replace")  # names of files may be anything
+    write_atomically(given.out, lambda file: file.write(content))
     for remark in remarks:
         print(f"se3t: report: {remark}", file=sys.stderr)
     print(f"written: {given.out}")
@@ -112,6 +113,19 @@ def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[
         return None
     view_runs.remember(path, wanted)
     return path
+
+
+def _figure4(path: Path, remarks: list[str]) -> Path | None:
+    """What was measured before; a file that cannot be read is told, as nobody has asked for it."""
+    from se3t.reporting.figure4 import load_sweep
+
+    try:
+        if path.is_file():
+            load_sweep(path)
+    except UserError as error:
+        remarks.append(f"no Figure 4: {error}")
+        return None
+    return _existing(path)
 
 
 def _is_writable(path: Path) -> bool:

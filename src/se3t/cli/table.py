@@ -73,7 +73,7 @@ class _Asked:
 
 
 def _asked(given: argparse.Namespace) -> _Asked:
-    from se3t.reporting.table import NAMES
+    from se3t.reporting.table import NAMES, require_preset
 
     which = given.words[0] if given.words and given.words[0] in NAMES else None
     paths, settings = [], []
@@ -91,19 +91,9 @@ def _asked(given: argparse.Namespace) -> _Asked:
             )
         else:
             raise UserError(f"{word}: does not exist; expected a folder of runs or a result.json")
-    _require_preset(given.preset, which)
+    if given.preset is not None:
+        require_preset(given.preset, which, is_run=given.run or given.plan)
     return _Asked(which, tuple(paths), tuple(settings), _format(given), given.out)
-
-
-def _require_preset(preset: str | None, which: str | None) -> None:
-    """Refuse a budget that no experiment of the table has."""
-    from se3t.cli.help import choices
-
-    group = {"1": "budget/nbody", "2": "budget/scanobjectnn", "3": "budget/qm9"}.get(which or "", "preset")
-    if preset is not None and preset not in choices(group):
-        table = f"table {which}" if group != "preset" else "no table"
-        has = "has no such budget" if group != "preset" else "has such a budget"
-        raise UserError(f"--preset {preset}: {table} {has}; {did_you_mean(preset, choices(group))}")
 
 
 def _format(given: argparse.Namespace) -> str:
@@ -207,7 +197,7 @@ def _train(given: argparse.Namespace, asked: _Asked) -> int:
         suite.plan(request)
         return 0
     finished = suite.run(request)
-    _write(_tables(asked.which, finished, given.target, None), asked)
+    _write(_tables(asked.which, finished, given.target, given.preset or suite.DEFAULT_PRESET), asked)
     return 1 if finished.failed else 0
 
 

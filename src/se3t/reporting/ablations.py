@@ -6,34 +6,30 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from se3t.reporting import table1, table2, table3
-from se3t.reporting.classification import ClassificationRecord
+from se3t.reporting import budgets, table1, table2, table3
 from se3t.reporting.classification import parse_record as parse_clouds
-from se3t.reporting.labels import command, labels, run_all
+from se3t.reporting.labels import command, labels, preset_words, run_all
 from se3t.reporting.layout import (
-    REDUCED,
+    COST,
+    OWN_DATA,
     Block,
     Cell,
+    DataFacts,
     ResultTable,
     Row,
     TableColumn,
-    budget,
-    is_reduced,
     mean,
     measured,
     measured_row,
     seeds_of,
     spread_note,
-    steps,
-    words,
 )
-from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.nbody import parse_record as parse_nbody
 from se3t.reporting.properties import PropertyRecord
 from se3t.reporting.properties import parse_record as parse_property
 from se3t.reporting.published import PublishedTable, load_published, printed_names
 from se3t.reporting.records import Fields, RunRecord, group_by_settings
-from se3t.reporting.spelling import MISSING, span
+from se3t.reporting.spelling import MISSING
 
 FULL_MODEL = "se3_transformer"
 ABLATIONS = {
@@ -47,7 +43,6 @@ SYSTEMS = {"tfn": "the paper's system without attention", "set_transformer": "th
 
 _FULL_NAME = "full model"
 _IRRELEVANT = ("model.ablation", "trainer.devices")
-_COST = (TableColumn("param."), TableColumn("steps"))
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class _Experiment:
         names: of the experiment in records.
         parse: reads a record.
         columns: of numbers, for some records.
-        describe: data in words, notes about them, the sign of numbers on them and how they were obtained.
+        describe: what is to be said of the data of some records.
         settings: words that a run needs to join some records.
         part: what else than data and budget splits tables.
     """
@@ -68,7 +63,7 @@ class _Experiment:
     names: tuple[str, ...]
     parse: Callable[[Fields], Any]
     columns: Callable[[Any], Sequence[TableColumn]]
-    describe: Callable[[Any, PublishedTable], tuple[str, list[str], str, list[str]]]
+    describe: Callable[[Any, PublishedTable], DataFacts]
     settings: Callable[[Any], list[str]]
     part: Callable[[Any], str]
 
@@ -100,7 +95,7 @@ def tables(runs: Iterable[Fields], *, always: bool = False, preset: str | None =
 def _empty(preset: str | None) -> ResultTable:
     """The table of N-body data where nothing was run."""
     published = load_published("table1")
-    settings = table1.words_to_start(preset)
+    settings = preset_words(published.experiment, preset)
     blocks = [_not_run(_name("none"), published.experiment, settings, len(table1.COLUMNS))]
     for name in ABLATIONS:
         blocks.append(
@@ -113,7 +108,7 @@ def _empty(preset: str | None) -> ResultTable:
         columns=table1.COLUMNS,
         blocks=tuple(blocks),
         notes=(*_meanings(ABLATIONS), table1.RELATIVE_NOTE),
-        missing=tuple(_missing(blocks, settings, published)),
+        missing=tuple(_missing(blocks, settings, published, joins="")),
         reference=_FULL_NAME,
     )
 
@@ -131,14 +126,12 @@ def _not_run(system: str, experiment: str, settings: Sequence[str], count: int) 
     return Block(system, (Row("missing", "not run", (Cell(command=line, text=MISSING),) * count),), line)
 
 
-def _missing(
-    blocks: Iterable[Block], settings: Sequence[str], published: PublishedTable, default_preset: str | None = None
-) -> Iterable[str]:
+def _missing(blocks: Iterable[Block], settings: Sequence[str], published: PublishedTable, joins: str) -> Iterable[str]:
     found = [block for block in blocks if block.command]
     for block in found:
         yield f"{block.system} not run: {block.command}"
     if found and published.experiment == "nbody":
-        yield f"All that is not run: {run_all('ablations', settings, default_preset)}"
+        yield f"All that is not run: {run_all('ablations', settings, joins)}"
 
 
 class _Lines:
@@ -153,7 +146,8 @@ class _Lines:
         self.experiment, self.records = experiment, records
         self.published = load_published(experiment.table)
         self.columns = tuple(experiment.columns(records[0]))
-        self.data, self.notes, self.mark, self.how = experiment.describe(records[0], self.published)
+        self.data = experiment.describe(records, self.published)
+        self.paper = None if OWN_DATA in self.data.how else self.published
         groups = group_by_settings(records)
         self.ablated = [group for group in groups if group[0].ablation != "none"]
         full = [group for group in groups if group[0].model == FULL_MODEL and group[0].ablation == "none"]
@@ -171,36 +165,31 @@ class _Lines:
         for model in SYSTEMS:
             own = [group for group in self.others if group[0].model == model]
             blocks += [self._block(printed_names()[model], own, [])] if own else []
-        preset = self.records[0].preset
-        part, words = self.experiment.part(self.records[0]), [f"budget {preset}"] if preset else []
-        what = "; ".join(filter(None, (part, *words)))
-        title = f"Ablations, {self.published.title.partition(', ')[2]}" + (f" ({what})" if what else "")
+        preset, experiment = self.records[0].preset, self.published.experiment
+        what = [self.experiment.part(self.records[0]), f"budget {preset}" if preset else ""]
         return ResultTable(
             name="ablations",
-            title=title,
-            data=", ".join(filter(None, (self.data, "" if part in self.data else part, *words))),
-            columns=(*self.columns, *_COST),
+            title="; ".join(filter(None, (f"Ablations, {self.data.title}", *what))),
+            data=", ".join(filter(None, (self.data.name, *what))),
+            columns=(*self.columns, *COST),
             blocks=tuple(blocks),
             notes=tuple(self._all_notes()),
-            missing=tuple(
-                _missing(blocks, self.experiment.settings(self.records), self.published, table1.DEFAULT_PRESET)
-            ),
+            missing=tuple(_missing(blocks, self.experiment.settings(self.records), self.published, experiment)),
             reference=_FULL_NAME,
         )
 
     def _block(self, system: str, groups: Sequence[list[RunRecord]], settings: Sequence[str]) -> Block:
         if not groups:
             settings = [*settings, *self.experiment.settings(self.records)]
-            return _not_run(system, self.published.experiment, settings, len(self.columns) + len(_COST))
+            return _not_run(system, self.published.experiment, settings, len(self.columns) + len(COST))
         return Block(system, tuple(self._row(*line) for line in zip(groups, labels(groups), strict=True)))
 
     def _row(self, runs: list[RunRecord], setting: str) -> Row:
-        full = self.published.samples
         reference = [] if runs in self.full else self._reference(runs)
         cells = [self._cell(runs, reference, column.metric) for column in self.columns]
-        cells.append(words(span(run.parameters for run in runs)))
-        cells.append(steps(runs, batch_size=self.published.batch_size, is_reduced=is_reduced(runs, full)))
-        return measured_row(runs, cells, setting, self.seeds, [budget(runs, full), *self.how])
+        cells += budgets.cost(runs, self.paper)
+        how = [*budgets.how_trained(runs, self.paper), *self.data.how]
+        return measured_row(runs, cells, setting, self.seeds, how)
 
     def _reference(self, runs: Sequence[RunRecord]) -> Sequence[RunRecord]:
         """Runs of the full model that differ in nothing but what was taken out; beside another model, those of the
@@ -218,18 +207,17 @@ class _Lines:
         name = "mae" if metric not in runs[0].metrics else metric
         ours, theirs = (mean([run for run in group if run.seed in common], name) for group in (runs, reference))
         ratio = ours.value / theirs.value if ours and theirs and theirs.value else None
-        return replace(measured(runs, name, mark=self.mark), ratio=ratio)
+        return replace(measured(runs, name, mark=self.data.mark), ratio=ratio)
 
     def _all_notes(self) -> Iterable[str]:
-        yield from self.notes
+        yield from self.data.notes
         yield from _meanings(ABLATIONS)
         for model in dict.fromkeys(group[0].model for group in self.others):
             yield f"{printed_names()[model]}: {SYSTEMS[model]}; another architecture, with a learning rate of its own."
         settings = "settings and budget" + (" (other architectures: the same budget)" if self.others else "")
         yield f"Ratios are to the full model on the same data, with the same {settings}, over the same seeds."
         groups = [*self.full, *self.ablated, *self.others]
-        if any(is_reduced(group, self.published.samples) for group in groups):
-            yield f"{REDUCED} reduced budget: less than the paper's {self.published.budget}."
+        yield from budgets.notes(groups, self.paper)
         yield from spread_note(groups)
 
 
@@ -245,22 +233,6 @@ def _budget(runs: Sequence[RunRecord]) -> tuple[int, int]:
 # --- experiments ------------------------------------------------------------------------------------------------------
 
 
-def _describe_nbody(record: NBodyRecord, published: PublishedTable) -> tuple[str, list[str], str, list[str]]:
-    notes = [*table1.data_notes(record, published), table1.RELATIVE_NOTE]
-    how = table1.how_measured(record.data, published)
-    return table1.data_name(record.data, record.overridden), notes, table1.mark(record.data, published), how
-
-
-def _describe_clouds(record: ClassificationRecord, _: PublishedTable) -> tuple[str, list[str], str, list[str]]:
-    data = record.data
-    return table2.data_name(data), list(table2.data_notes(data)), table2.mark(data, data.measured_on), data.how
-
-
-def _describe_property(record: PropertyRecord, _: PublishedTable) -> tuple[str, list[str], str, list[str]]:
-    data = record.data
-    return table3.data_name(data), list(table3.data_notes(data)), table3.mark(data, data.measured_on), data.how
-
-
 def _columns_of_property(record: PropertyRecord) -> list[TableColumn]:
     column = record.column
     if record.data.kind == "qm9":
@@ -274,20 +246,17 @@ _EXPERIMENTS = (
         names=("nbody",),
         parse=parse_nbody,
         columns=lambda record: table1.MEASURED,
-        describe=_describe_nbody,
+        describe=table1.describe,
         settings=table1.words_to_join,
-        part=lambda record: f"preset {record.data.preset}, horizon {record.data.horizon:g}",
+        part=lambda record: "",
     ),
     _Experiment(
         table="table2",
         names=("scanobjectnn",),
         parse=parse_clouds,
         columns=lambda record: table2.MEASURED,
-        describe=_describe_clouds,
-        settings=lambda records: [
-            *["task.height=true"] * records[0].height,
-            *table2.words_to_join(records, load_published("table2")),
-        ],
+        describe=table2.describe,
+        settings=lambda records: [*["task.height=true"] * records[0].height, *table2.words_to_join(records)],
         part=lambda record: "+z" if record.height else "",
     ),
     _Experiment(
@@ -295,7 +264,7 @@ _EXPERIMENTS = (
         names=("qm9", "molecules"),
         parse=parse_property,
         columns=_columns_of_property,
-        describe=_describe_property,
+        describe=table3.describe,
         settings=lambda records: [f"task={records[0].target}", *table3.words_to_join(records)],
         part=lambda record: record.target,
     ),

@@ -57,7 +57,8 @@ def notes(groups: Sequence[Sequence[RunRecord]], published: PublishedTable | Non
     if published is None or not groups:
         return
     if any(is_reduced(group, published.samples) for group in groups):
-        yield f"{REDUCED} reduced budget: fewer samples seen than the paper's {published.samples:,} ({published.budget})."
+        seen = f"fewer samples seen than the paper's {published.samples:,} ({published.budget})"
+        yield f"{REDUCED} reduced budget: {seen}."
     else:
         yield f"Full budget: {published.budget}, or more."
     names: dict[str, list[str]] = {}

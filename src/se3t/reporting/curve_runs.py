@@ -16,7 +16,9 @@ from se3t.reporting.records import Fields, RunRecord, find_results, finished
 EXPERIMENTS = ("nbody", "qm9", "scanobjectnn")
 METRICS = "metrics.jsonl"
 
-_COSTS = ("step", "epoch", "seconds", "steps_per_second", "peak_memory_bytes")
+COSTS = ("step", "epoch", "seconds", "steps_per_second", "peak_memory_bytes")
+"""What a line of measurements holds besides metrics."""
+
 _EXPECTED = "expected the folder of a finished run, such as runs/nbody/tfn/0-1a2b3c4d"
 Series = dict[int, float]
 """Values by step, ascending."""
@@ -139,7 +141,7 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
 
 def _metrics(lines: Sequence[Mapping[str, Any]]) -> set[str]:
     names = {name for line in lines if line.get("kind") == "valid" for name, value in line.items() if _is_number(value)}
-    return names - {*_COSTS}
+    return names - {*COSTS}
 
 
 def _is_number(value: Any) -> bool:

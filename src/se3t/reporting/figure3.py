@@ -234,7 +234,9 @@ def _budget(found: Trajectories) -> list[str]:
 
 
 def _draw_trajectory(axis: Any, found: Trajectories, model: Prediction) -> None:
-    axis.set_title(f"{model.label}\nMSE x {number(Estimate(model.mse_x))}", fontsize=SMALL)
+    apart = len({other.steps for other in found.models if other.steps}) > 1
+    steps = f", {model.steps:,} steps" if apart and model.steps else ""
+    axis.set_title(f"{model.label}\nMSE x {number(Estimate(model.mse_x))}{steps}", fontsize=SMALL)
     for place, colour in enumerate(_colours(found)):
         start, truth = found.flat(found.positions[place]), found.flat(found.target[place])
         predicted = found.flat(model.positions[0][place])

@@ -14,6 +14,7 @@ from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, pa
 from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name
 from se3t.reporting.records import Fields, read_json
+from se3t.reporting.spelling import span
 from se3t.reporting.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure
 
 if TYPE_CHECKING:
@@ -255,10 +256,17 @@ def _draw_panel(axis: Any, sweep: Sweep, *, is_augmented: bool) -> None:
 
 def _title(sweep: Sweep) -> str:
     seeds = sweep.num_seeds
-    steps = f", {sweep.steps[0]:,} training steps" if len(sweep.steps) == 1 else ""
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     mean = "one seed" if seeds == [1] else f"mean of {count} seeds ± standard deviation"
-    return f"Figure 4 on {sweep.data}\n{sweep.num_objects:,} test objects{steps}\n{mean}"
+    return "\n".join([f"Figure 4 on {sweep.data}", f"{sweep.num_objects:,} test objects", *_budget(sweep), mean])
+
+
+def _budget(sweep: Sweep) -> list[str]:
+    """That the paper trained for longer, where it did."""
+    published = load_published("table2").max_steps
+    if not sweep.steps or sweep.steps[0] >= published:
+        return [f"{span(sweep.steps)} training steps"] if sweep.steps else []
+    return [f"reduced budget: {span(sweep.steps)} of the paper's {published:,} training steps"]
 
 
 def _styles(sweep: Sweep) -> dict[str, dict[str, Any]]:

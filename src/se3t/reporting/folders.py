@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from se3t.errors import UserError
-from se3t.reporting.records import Fields, finished
+from se3t.reporting.records import Fields, find_results, finished
 
 
 def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
@@ -29,3 +29,13 @@ def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
     if found != experiment:
         raise UserError(f"{folder}: is a run of experiment {found}, expected one of {experiment}")
     return runs[0]
+
+
+def finished_below(folder: Path, experiment: str) -> dict[Path, Fields]:
+    """By folder the results of the finished runs of an experiment below another folder; others are passed over.
+
+    Raises:
+        UserError: naming the file, when one cannot be read.
+    """
+    below = {result.parent: run for result in find_results(folder) for run in finished([result])}
+    return {path: run for path, run in below.items() if run.content.get("experiment") == experiment}

@@ -16,7 +16,6 @@ _ESCAPED = {
     "<": "$<$",
     ">": "$>$",
     "|": "$|$",
-    '"': "''",
 }
 _MACROS = {
     "Δ": r"$\Delta$",
@@ -31,15 +30,20 @@ _MACROS = {
     "³": r"$^3$",
     "√": r"$\surd$",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "ˢ": r"\textsuperscript{s}",
     "ᵛ": r"\textsuperscript{v}",
     "–": "--",
     "—": "---",
     "…": r"\ldots{}",
+    "“": "``",
+    "”": "''",
+    '"': "''",
     "→": r"$\to$",
     "\N{ZERO WIDTH SPACE}": "{}",  # two hyphens of a flag are no dash
 }
-_SPREAD = re.compile(r"^(\S+?)([ˢᵛ]*) ± (\S+)$")
+_NUMBER = re.compile(r"^(\S+?)([ˢᵛ]*)(?: ± (\S+))?$")
+_OPENING_QUOTE = re.compile(r'(^|[\s([{])"')
 _POWER = re.compile(r"^(-?[\d.]+)e(-?\d+)$")
 _INDEX = re.compile(r"^(.+)_(\w+)(.*)$")
 _COMMAND = re.compile(r"(se3t (?:train|table|data) .*?)(?=; |\. |, |\.?$)")
@@ -95,7 +99,8 @@ def _block(system: str, printed: Iterable[Line], count: int) -> Iterator[str]:
 
 def escape(text: str) -> str:
     """Any text as LaTeX prints it; a letter that its fonts lack loses its accent, or is given by its number."""
-    return "".join(map(_character, " ".join(text.split()).replace("--", "-\N{ZERO WIDTH SPACE}-")))
+    quoted = _OPENING_QUOTE.sub(r"\1“", " ".join(text.split()))
+    return "".join(map(_character, quoted.replace("--", "-\N{ZERO WIDTH SPACE}-")))
 
 
 def _character(character: str) -> str:
@@ -109,10 +114,12 @@ def _character(character: str) -> str:
 
 def _number(cell: str) -> str:
     """A cell, with its spread as an index and powers of ten as such."""
-    if found := _SPREAD.match(cell):
-        value, mark, std = found.groups()
-        return f"{_power(value)}{escape(mark)}$_{{\\pm {_power(std, is_inside=True)}}}$"
-    return _power(cell)
+    found = _NUMBER.match(cell)
+    if not found:
+        return escape(cell)
+    value, mark, std = found.groups()
+    spread = f"$_{{\\pm {_power(std, is_inside=True)}}}$" if std else ""
+    return f"{_power(value)}{escape(mark)}{spread}"
 
 
 def _power(text: str, *, is_inside: bool = False) -> str:

@@ -12,9 +12,8 @@ from se3t.reporting.published import Estimate
 from se3t.reporting.records import RunRecord
 from se3t.reporting.spelling import MISSING, span
 
-REDUCED, OTHER_NETWORK = "†", "‡"
-_OTHER, _VALID = "ˢ", "ᵛ"
-"""Signs: of budgets, of networks, of numbers on other data, and of numbers on validation."""
+REDUCED, OTHER_NETWORK, OTHER, VALID = "†", "‡", "ˢ", "ᵛ"
+"""Signs: of a budget, of a network, of numbers on other data than the paper's, and of numbers on validation."""
 NOT_RUN = "not run"
 NOT_COMPARABLE = "not comparable with the published numbers"
 
@@ -192,7 +191,7 @@ class DataFacts:
 def signs(how: Iterable[str]) -> str:
     """The signs of numbers that were obtained so: on other data than the paper's, on validation."""
     words = set(how)
-    return (_OTHER if words & {SUBSET, SYNTHETIC, OTHER_DATA} else "") + (_VALID if VALIDATION in words else "")
+    return (OTHER if words & {SUBSET, SYNTHETIC, OTHER_DATA} else "") + (VALID if VALIDATION in words else "")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ class PublishedTable:
         return f"{self.max_steps:,} steps of batch {self.batch_size}"
 
 
+@cache
 def load_published(name: str = "table1", folder: Path | None = None) -> PublishedTable:
     """Read ``<folder>/<name>.yaml``; the folder is ``conf/paper`` unless told.
 
@@ -129,6 +131,7 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
     )
 
 
+@cache
 def printed_names() -> dict[str, str]:
     """What the paper calls the models of this package, by their names here; without "+z"."""
     entries = [entry for table in TABLES for entry in load_published(table).models.values()]

@@ -36,10 +36,12 @@ def _three_digits(value: float) -> int:
 
 
 def error(estimate: Estimate | None, mark: str = "") -> str:
-    """An error of equivariance with ``mark`` and its spread: three digits, of the spread two, or a power of ten."""
+    """An error of equivariance with ``mark``: three digits, or a power of ten; and its spread with two digits, which is
+    left out where it would not change those of the error.
+    """
     if estimate is None:
         return MISSING
-    spread = [_small(estimate.std, 2)] if estimate.std else []
+    spread = [_small(estimate.std, 2)] if estimate.std and estimate.std >= 0.005 * abs(estimate.value) else []
     return " ± ".join([_small(estimate.value, 3) + mark, *spread])
 
 

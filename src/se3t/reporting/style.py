@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00", "#888888")
 """Okabe and Ito's, told apart by people with any kind of colour vision; markers or dashes say the same once more."""
 
-MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*", "h", "<", ">", "p", "d")
+MARKERS = ("o", "s", "^", "v", "D", "P", "X", "8", "h", "<", ">", "p", "d")
 DASHES = ("-", "--", "-.", ":")
 WIDTH = 3.4
 """Inches: a column, so that sizes of letters are those in print."""

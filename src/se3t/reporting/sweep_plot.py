@@ -144,6 +144,7 @@ def _scale(axis: Any, record: SweepRecord, name: str) -> None:
     axis.set_ylabel(f"validation {record.metric}", fontsize=SMALL)
     axis.tick_params(labelsize=SMALL)
     axis.grid(axis="y", linewidth=0.4, alpha=0.6)
+    axis.margins(0.06, 0.12)  # room for the circle around the best
     axis.set_axisbelow(True)
     if space.get("log"):
         axis.set_xscale("log")
@@ -168,7 +169,7 @@ def _limit(axis: Any, values: Sequence[float], direction: str) -> None:
     """Keep a few hopeless trials from squeezing all others together; a line says how many are left out."""
     if len(values) < 4:
         return
-    low, middle, high = statistics.quantiles(values, n=4)
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     sign = -1 if direction == "maximize" else 1
     limit = middle + sign * _OUTLIER * max(high - low, 1e-12)
     worst = max(values) if sign > 0 else min(values)

@@ -11,9 +11,10 @@ from typing import Any
 from se3t.errors import UserError
 from se3t.reporting.classification import ClassificationRecord, Clouds, parse_record
 from se3t.reporting.figure4 import EXPECTED, EXPERIMENT, finished_run, line_of, not_apart
+from se3t.reporting.folders import finished_below
 from se3t.reporting.labels import spell
 from se3t.reporting.published import system_name
-from se3t.reporting.records import Fields, find_results, finished
+from se3t.reporting.records import Fields
 
 DATA = ("scanobjectnn", "shapes15")
 """What Figure 4 can be on."""
@@ -37,8 +38,7 @@ def find_runs(paths: Sequence[Path], on: str | None = None) -> list[Path]:
         if (path / "result.json").is_file():
             found[path] = finished_run(path)
             continue
-        below = {result.parent: run for result in find_results(path) for run in finished([result])}
-        runs = {folder: run for folder, run in below.items() if run.content.get("experiment") == EXPERIMENT}
+        runs = finished_below(path, EXPERIMENT)
         if not runs:
             raise UserError(f"{path}: no result.json of experiment {EXPERIMENT} in it; {EXPECTED}")
         found |= runs

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
+from se3t.config import conf_dir
 from se3t.errors import UserError, did_you_mean
 from se3t.reporting import ablations, table1, table2, table3
 from se3t.reporting.formats import to_markdown
@@ -13,12 +14,59 @@ from se3t.reporting.layout import ResultTable, shortened
 from se3t.reporting.records import Fields, Result, ablation_of, finished
 from se3t.reporting.terminal import to_rich
 
-__all__ = ["NAMES", "ResultTable", "named_tables", "render_tables", "tables", "to_markdown", "to_rich"]
+__all__ = [
+    "EXPERIMENTS",
+    "NAMES",
+    "ResultTable",
+    "named_tables",
+    "render_tables",
+    "require_name",
+    "require_preset",
+    "tables",
+    "to_markdown",
+    "to_rich",
+]
 
-NAMES = ("1", "2", "3", "ablations")
+EXPERIMENTS = {
+    "1": ("nbody",),
+    "2": ("scanobjectnn",),
+    "3": ("qm9", "molecules"),
+    "ablations": ("nbody", "scanobjectnn", "qm9", "molecules"),
+}
+"""Whose runs a table shows; what it lacks are runs of the first one."""
+NAMES = tuple(EXPERIMENTS)
 """Tables that exist whether anything was run or not."""
-EXPERIMENTS = {"1": ("nbody",), "2": ("scanobjectnn",), "3": ("qm9", "molecules")}
-"""Whose runs a table of the paper shows."""
+
+
+def require_name(name: str) -> None:
+    """Refuse a table that does not exist.
+
+    Raises:
+        UserError: naming those that do.
+    """
+    if name not in NAMES:
+        raise UserError(f"table {name}: unknown; {did_you_mean(name, NAMES)}")
+
+
+def require_preset(preset: str, name: str | None = None, *, is_run: bool = False) -> None:
+    """Refuse a budget that no experiment of a table has.
+
+    Args:
+        preset: the budget.
+        name: of the table; None: any.
+        is_run: whether the table is to be run, and not only shown.
+
+    Raises:
+        UserError: naming those that there are.
+    """
+    experiments = sum(EXPERIMENTS.values(), ()) if name is None else EXPERIMENTS[name][: 1 if is_run else None]
+    folders = [conf_dir() / "budget" / experiment for experiment in dict.fromkeys(experiments)]
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    if preset not in known:
+        table = "" if name is None else f" of table {name}"
+        one = [folder.name for folder in folders if folder.is_dir()]
+        who = f"experiment {one[0]!r}{table} has no such preset" if len(one) == 1 else f"no experiment{table} has it"
+        raise UserError(f"--preset {preset}: {who}; {did_you_mean(preset, known)}")
 
 
 def tables(results: Iterable[Result], target: str | None = None, preset: str | None = None) -> list[ResultTable]:
@@ -58,8 +106,7 @@ def named_tables(
     Raises:
         UserError: as :func:`tables`, for an unknown name, or where neither the paper nor a run has the target.
     """
-    if name not in NAMES:
-        raise UserError(f"table {name}: unknown; {did_you_mean(name, NAMES)}")
+    require_name(name)
     if target is not None and name != "3":
         raise UserError(f"--target: chooses a property of molecules, a column of table 3 and not of table {name}")
     runs = _chosen(results, target, preset)

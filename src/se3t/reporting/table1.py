@@ -14,6 +14,7 @@ from se3t.reporting.layout import (
     NO_CELL,
     NO_TRAINING,
     NOT_COMPARABLE,
+    OTHER,
     OTHER_DATA,
     SUBSET,
     Block,
@@ -27,7 +28,6 @@ from se3t.reporting.layout import (
     measured,
     measured_row,
     seeds_of,
-    signs,
     spread_note,
     words,
 )
@@ -50,7 +50,6 @@ MEASURED = (
 COLUMNS = (*MEASURED, *COST)
 
 _DEFAULT_DATA = "calibrated"
-_SIGN = signs([OTHER_DATA])
 
 
 def tables(runs: Iterable[Fields], *, always: bool = False, preset: str | None = None) -> list[ResultTable]:
@@ -273,10 +272,10 @@ def _data_notes(record: NBodyRecord, published: PublishedTable, reading: str | N
         yield f"This is the {published.readings[reading]}."
     else:
         what = f"other data than preset {data.preset} ({_spelled(record.changes)})" if record.changes else "other data"
-        yield f"{_SIGN} {what}, no reading of the paper: {NOT_COMPARABLE}."
+        yield f"{OTHER} {what}, no reading of the paper: {NOT_COMPARABLE}."
     for which, sizes in (("fewer", data.lacks(published.sizes)), ("more", data.exceeds(published.sizes))):
         if sizes:
-            yield f"{_SIGN} {which} trajectories than the paper's ({', '.join(sizes)}): {NOT_COMPARABLE}."
+            yield f"{OTHER} {which} trajectories than the paper's ({', '.join(sizes)}): {NOT_COMPARABLE}."
 
 
 def _notes(groups: Sequence[list[NBodyRecord]], published: PublishedTable) -> Iterable[str]:

@@ -24,8 +24,8 @@ from se3t.reporting.layout import (
     NO_CELL,
     NO_TRAINING,
     NOT_COMPARABLE,
-    OTHER_DATA,
-    VALIDATION,
+    OTHER,
+    VALID,
     Block,
     Cell,
     DataFacts,
@@ -218,9 +218,7 @@ def _published_row(entry: PublishedModel, published: PublishedTable, *, is_alone
 # --- notes ------------------------------------------------------------------------------------------------------------
 
 
-def _notes(
-    data: Clouds, groups: Sequence[list[ClassificationRecord]], published: PublishedTable
-) -> Iterable[str]:
+def _notes(data: Clouds, groups: Sequence[list[ClassificationRecord]], published: PublishedTable) -> Iterable[str]:
     yield "class mean: mean of the accuracies of the classes. majority class: the most frequent one in training."
     unrotated = ", without test rotation" if data.rotation else ""
     yield f"nearest centroid: of histograms of heights and distances from the vertical and the centre{unrotated}."
@@ -245,13 +243,13 @@ def _published_notes(groups: Iterable[Sequence[ClassificationRecord]], published
 
 def _data_notes(data: Clouds) -> Iterable[str]:
     for difference in data.differences:
-        yield f"{signs([OTHER_DATA])} {difference[0].upper()}{difference[1:]}: {NOT_COMPARABLE}."
+        yield f"{OTHER} {difference[0].upper()}{difference[1:]}: {NOT_COMPARABLE}."
     train, valid, test = (f"{size:,}" for size in data.sizes)
     of = f", of {data.official[0]:,} and {data.official[1]:,} in the files" if data.is_subset else ""
     seed = f"; split seed {data.split_seed}" if data.split_seed else ""
     name = data.name[0].upper() + data.name[1:]
     yield f"{name}: {train} objects train, {valid} validate, {test} test{of}{seed}; checksum {data.checksum[:8]}."
     if data.measured_on == "valid":
-        yield f"{signs([VALIDATION])} accuracies on validation, which also chose the weights: nothing was measured on test."
+        yield f"{VALID} accuracies on validation, which also chose the weights: nothing was measured on test."
     else:
         yield "Accuracies on test."

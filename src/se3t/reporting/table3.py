@@ -14,8 +14,8 @@ from se3t.reporting.layout import (
     NO_CELL,
     NO_TRAINING,
     NOT_COMPARABLE,
-    SUBSET,
-    VALIDATION,
+    OTHER,
+    VALID,
     Block,
     Cell,
     DataFacts,
@@ -298,15 +298,16 @@ def _data_notes(data: Molecules) -> Iterable[str]:
     if data.is_subset:
         whole = [f"{size:,}" for size in data.official]
         yield (
-            f"{signs([SUBSET])} {_kind(data)}: {train} of {whole[0]} training molecules, {valid} of {whole[1]} of validation, "
+            f"{OTHER} {_kind(data)}: {train} of {whole[0]} training molecules, {valid} of {whole[1]} of validation, "
             f"{test} of {whole[2]} of test; checksum {data.checksum[:8]}. {NOT_COMPARABLE.capitalize()}."
         )
     else:
         total = f", of {sum(data.official):,}" if data.official else ""
-        yield f"{_kind(data)}: {train} molecules train, {valid} validate, {test} test{total}; checksum {data.checksum[:8]}."
+        sizes = f"{train} molecules train, {valid} validate, {test} test{total}"
+        yield f"{_kind(data)}: {sizes}; checksum {data.checksum[:8]}."
     if data.measured_on == "valid":
         yield (
-            f"{signs([VALIDATION])} mean absolute errors on validation, which also chose the weights: there is no molecule of the "
+            f"{VALID} mean absolute errors on validation, which also chose the weights: there is no molecule of the "
             "test split."
         )
     else:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from se3t.errors import UserError
 from se3t.reporting.ablations import ABLATIONS
-from se3t.reporting.folders import finished_fields
+from se3t.reporting.folders import finished_below, finished_fields
 from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
 from se3t.reporting.published import system_name
-from se3t.reporting.records import find_results, finished
 
 EXPERIMENT = "nbody"
 SYSTEMS = ("set_transformer", "se3_transformer")
@@ -83,8 +82,7 @@ def _folder(run: NBodyRecord) -> str:
 
 def _choose(path: Path) -> dict[Path, NBodyRecord]:
     """Of the runs below a folder one of each system, on the data with the largest budget for both."""
-    below = {result.parent: run for result in find_results(path) for run in finished([result])}
-    runs = {folder: parse_record(run) for folder, run in below.items() if run.content.get("experiment") == EXPERIMENT}
+    runs = {folder: parse_record(run) for folder, run in finished_below(path, EXPERIMENT).items()}
     by_data: dict[Simulation, dict[str, Path]] = {}
     for folder in sorted(runs, key=lambda folder: _rank(runs[folder], folder)):
         run = runs[folder]

@@ -11,11 +11,12 @@ import os
 import re
 import shlex
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Training:
         log: file that the output is appended to.
         result: file that the training leaves behind when it is finished.
         environment: further variables.
+        stops: whether SIGTERM ends it; to a job of SLURM that comes before the signal that queues it again.
     """
 
     words: tuple[str, ...]
@@ -51,10 +53,13 @@ class Training:
     log: str
     result: str
     environment: dict[str, str]
+    stops: bool = False
     handle: LocalHandle | None = None
 
     def __call__(self) -> int:
         """Train, and return the exit status."""
+        if self.stops:
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         os.chdir(self.folder)
         self.handle = start_process(self.words, Path(self.log), self.environment)
         try:
@@ -74,7 +79,7 @@ class Training:
 
         if self.handle is not None:
             self.handle.stop()
-        return DelayedSubmission(Training(self.words, self.folder, self.log, self.result, self.environment))
+        return DelayedSubmission(replace(self, handle=None))
 
 
 class SubmititHandle:
@@ -83,10 +88,11 @@ class SubmititHandle:
     Args:
         job: of submitit.
         log: file of its output.
+        is_local: whether it is a process of this machine.
     """
 
-    def __init__(self, job: Any, log: Path) -> None:
-        self.job, self.log = job, log
+    def __init__(self, job: Any, log: Path, is_local: bool) -> None:
+        self.job, self.log, self.is_local = job, log, is_local
         self._status: int | None = None
 
     def poll(self) -> int | None:
@@ -103,11 +109,20 @@ class SubmititHandle:
         """Cancel the job, and wait until it has ended."""
         if self._status is not None or self.job.done():
             return
-        self.job.cancel(check=False)
         deadline = time.monotonic() + STOP_SECONDS
+        self._cancel()
         while not self.job.done(force_check=True) and time.monotonic() < deadline:
             time.sleep(0.5)
+            if self.is_local:
+                self._cancel()  # a process that has just begun may have missed it
         self._status = -signal.SIGTERM
+
+    def _cancel(self) -> None:
+        if self.is_local:
+            with suppress(ProcessLookupError):
+                os.kill(int(self.job.job_id), signal.SIGTERM)  # submitit's own way ends in a traceback on the screen
+        else:
+            self.job.cancel(check=False)
 
     def _explain(self, error: Exception) -> None:
         lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
@@ -150,13 +165,13 @@ class SubmititLauncher:
         log.touch()
         known = self._known()
         if (under_way := self._under_way(known.get(str(job.folder)))) is not None:
-            return SubmititHandle(under_way, log)
+            return SubmititHandle(under_way, log, is_local=False)
         self.folder.mkdir(parents=True, exist_ok=True)
         own = Path(tempfile.mkdtemp(prefix=f"{job.folder.name}-", dir=self.folder))
         executor = self._executor(own, job)
         submitted = executor.submit(self._training(job, log, environment))
         self._remember({**known, str(job.folder): [str(own), submitted.job_id]})
-        return SubmititHandle(submitted, log)
+        return SubmititHandle(submitted, log, self.cluster == "local")
 
     def script(self, job: Job) -> str:
         """What would be given to sbatch for a job."""
@@ -168,7 +183,8 @@ class SubmititLauncher:
         limit = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
         words = ("train", *job.words, *self.words, *own, *FOR_ALL)
         result = str(job.result.absolute())
-        return Training(words, str(Path.cwd()), str(log.absolute()), result, {**limit, **environment})
+        variables = {**limit, **environment}
+        return Training(words, str(Path.cwd()), str(log.absolute()), result, variables, self.cluster == "local")
 
     def _executor(self, folder: Path, job: Job) -> Any:
         if self.cluster == "local":

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from se3t.config import Config, conf_dir, explain, to_config
+from se3t.config import Config, explain, to_config
 from se3t.config.compose import compose
 from se3t.data.molecules.parallel import available_cores
 from se3t.errors import UserError, did_you_mean
 from se3t.reporting import ablations
 from se3t.reporting.published import load_published
-from se3t.reporting.table import EXPERIMENTS, NAMES
+from se3t.reporting.table import EXPERIMENTS, require_name, require_preset
 from se3t.suite.costs import estimate, has_gpu
 from se3t.suite.jobs import Failure, Job, LocalLauncher, job_of, run_jobs
 from se3t.suite.progress import Clock, view
@@ -135,7 +135,7 @@ def jobs_of(request: TableRequest) -> list[Job]:
         UserError: for words that are refused, or a run record that contradicts them.
     """
     preset, seeds = _checked(request)
-    experiment = _experiment(request.which)
+    experiment = EXPERIMENTS[request.which][0]
     chosen, others = _split(request.which, request.words)
     runs = () if request.runs == Path("runs") else (f"runs={_quoted(str(request.runs))}",)
     jobs: dict[Path, Job] = {}
@@ -151,7 +151,7 @@ def jobs_of(request: TableRequest) -> list[Job]:
     return list(jobs.values())
 
 
-def _groups(which: str, chosen: Mapping[str, Sequence[str | None]]) -> Iterator[list[tuple[str, ...]]]:
+def _groups(which: str, chosen: Mapping[str, Sequence[str]]) -> Iterator[list[tuple[str, ...]]]:
     """The systems of a table as the words that tell them apart, those of one data set (one target) together."""
     own = list(_systems(which))
     models = list(dict.fromkeys(words[0].partition("=")[2] for words in own))
@@ -162,7 +162,7 @@ def _groups(which: str, chosen: Mapping[str, Sequence[str | None]]) -> Iterator[
         for target in _known(chosen.get("task", targets), targets, "table 3: task"):
             yield [(words[0], f"task={target}", *words[1:]) for words in own]
         return
-    presets = chosen.get("data.preset", [None, *(["text"] if which == "1" else [])])
+    presets: Sequence[str | None] = chosen.get("data.preset") or [None, *(["text"] if which == "1" else [])]
     for preset in presets:
         yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in own]
 
@@ -177,21 +177,10 @@ def _systems(which: str) -> Iterator[tuple[str, ...]]:
             yield (f"model={entry.model}", *(["task.height=true"] if entry.height else []))
 
 
-def _experiment(which: str) -> str:
-    """What a table trains; ablations are those of table 1."""
-    return EXPERIMENTS["1" if which == "ablations" else which][0]
-
-
 def _checked(request: TableRequest) -> tuple[str, tuple[int, ...]]:
-    if request.which not in NAMES:
-        raise UserError(f"table {request.which}: cannot be run; {did_you_mean(request.which, NAMES)}")
-    experiment, preset = _experiment(request.which), request.preset or DEFAULT_PRESET
-    known = [path.stem for path in (conf_dir() / "budget" / experiment).glob("*.yaml")]
-    if preset not in known:
-        hint = did_you_mean(preset, known)
-        raise UserError(
-            f"--preset {preset}: experiment {experiment!r} of table {request.which} has no such preset; {hint}"
-        )
+    require_name(request.which)
+    preset = request.preset or DEFAULT_PRESET
+    require_preset(preset, request.which, is_run=True)
     if request.workers is not None and request.workers < 1:
         raise UserError(f"--jobs {request.workers}: expected 1 or more trainings at a time")
     return preset, tuple(dict.fromkeys(request.seeds)) or (DEFAULT_SEEDS[:1] if preset == "smoke" else DEFAULT_SEEDS)

@@ -135,7 +135,7 @@
       const [cy, sy, cp, sp] = [Math.cos(camera.yaw), Math.sin(camera.yaw), Math.cos(camera.pitch), Math.sin(camera.pitch)];
       const [right, back] = [cy * x + sy * z, cy * z - sy * x];
       const [up, depth] = [cp * y - sp * back, sp * y + cp * back];
-      const size = 4 / (4 - depth);
+      const size = 4 / Math.max(0.5, 4 - depth); // a wild prediction may lie behind the eye
       const half = (Math.min(canvas.clientWidth, canvas.clientHeight) / 2) * 0.88 * camera.distance;
       return { x: canvas.clientWidth / 2 + right * half * size, y: canvas.clientHeight / 2 - up * half * size, size, depth };
     }

@@ -13,15 +13,11 @@ from typing import Any
 
 import yaml
 
-from se3t.reporting.published import printed_names
+from se3t.reporting.ablations import ABLATIONS
+from se3t.reporting.curve_runs import COSTS, METRICS
+from se3t.reporting.published import system_name
 
-RESULT, CONFIG, PROVENANCE, METRICS, LOCK = (
-    "result.json",
-    "config.yaml",
-    "provenance.json",
-    "metrics.jsonl",
-    ".lock",
-)
+RESULT, CONFIG, PROVENANCE, LOCK = "result.json", "config.yaml", "provenance.json", ".lock"
 FINISHED, RUNNING, INTERRUPTED, DAMAGED = "finished", "running", "interrupted", "damaged"
 STATES = (FINISHED, RUNNING, INTERRUPTED, DAMAGED)
 ERROR = "equivariance_error"
@@ -78,9 +74,9 @@ class Run:
     @property
     def system(self) -> str:
         """What the paper calls the model, with what changes it."""
-        ablation = _mapping(self.config.get("model")).get("ablation", "none")
-        name = _printed_names().get(self.model, self.model) + (" +z" if self.height else "")
-        return name if ablation in ("none", None) else f"{name}, without {ablation}"
+        ablation = _text(_mapping(self.config.get("model")).get("ablation"))
+        name = _system_name(self.model, self.height)
+        return name if ablation in ("none", "") else f"{name}, {ABLATIONS.get(ablation, (ablation,))[0].lower()}"
 
     @property
     def what(self) -> str:
@@ -109,7 +105,7 @@ class Run:
         return self.data.get("synthetic") is True
 
 
-_printed_names = cache(printed_names)  # the same for every run, and read from three files
+_system_name = cache(system_name)  # the same for many runs, and read from three files
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
@@ -176,7 +172,7 @@ def _unfinished(folder: Path, sessions: Sequence[Mapping[str, Any]]) -> Run:
     last = _numbers(valid[-1]) if valid else {}
     steps = [step for line in lines if (step := _integer(line.get("step"))) is not None]
     asked = _integer(_mapping(config.get("trainer")).get("max_steps"))
-    metrics = {name: value for name, value in last.items() if name not in _NO_METRICS}
+    metrics = {name: value for name, value in last.items() if name not in COSTS}
     return Run(
         folder,
         RUNNING if _is_held(folder / LOCK) else INTERRUPTED,
@@ -193,10 +189,6 @@ def _unfinished(folder: Path, sessions: Sequence[Mapping[str, Any]]) -> Run:
         sessions=sessions,
         command=_text(sessions[-1].get("command")) if sessions else "",
     )
-
-
-_NO_METRICS = ("step", "epoch", "seconds", "steps_per_second", "peak_memory_bytes")
-"""What a line of validation holds besides metrics."""
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
