@@ -82,6 +82,7 @@ step "spherical harmonics" "$SE3T" figure sh --out "$out/harmonics" ${SE3T_QUICK
 report=("$SE3T" report --out "$out/report.html")
 [[ ! -f "$out/figure3.json" ]] || report+=(--figure3 "$out/figure3.json")
 [[ ! -f "$out/figure4.json" ]] || report+=(--figure4 "$out/figure4.json")
+[[ ! -f "$out/harmonics.json" ]] || report+=(--harmonics "$out/harmonics.json")
 step "report" "${report[@]}"
 
 if ((${#failed[@]})); then

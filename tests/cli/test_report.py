@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reporting.results import result
+from reporting.test_classification import cloud_result
+from reporting.test_figures import point
 from reporting.test_report import HOSTILE, figure3, write_run, write_unfinished
 from se3t.cli.main import main
 
@@ -32,8 +34,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     def trajectories(runs: Sequence[Path], out: Path, **options: Any) -> Path:
         found.append([str(run) for run in runs])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return figure3(out)
+        path = figure3(out)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        models = [{**content["models"][0], "run": str(run), "label": run.name} for run in runs]
+        path.write_text(json.dumps({**content, "models": models}), encoding="utf-8")
+        return path
 
     module = ModuleType("se3t.training.trajectories")
     module.trajectories = trajectories  # type: ignore[attr-defined]
@@ -44,7 +49,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the pictures of matplotlib, which take the most time."""
-    monkeypatch.setattr("se3t.reporting.report.page.figures", lambda runs, figure3, figure4: [])
+    monkeypatch.setattr("se3t.reporting.report.page.figures", lambda *given: [])
 
 
 def _write_runs(runs: Path) -> None:
@@ -62,7 +67,7 @@ def test_predictions_are_measured_once_and_kept_beside_the_runs(run: Run, tmp_pa
     assert answer.status == 0, answer.err
     assert answer.out.splitlines() == ["written: report.html"]
     assert [Path(folder).name for folder in calls[0]] == ["0-linear", "0-tfn", "<script>alert(1)<|script>"]
-    assert (tmp_path / "runs" / "figures" / "figure3.json").is_file()
+    assert [path.name for path in (tmp_path / "runs" / "figures").iterdir()] == ["report_figure3.json"]
     assert run("report", "--out", "again.html").status == 0
     assert len(calls) == 1
     (tmp_path / "runs" / "nbody" / "0-tfn" / "checkpoints" / "best.ckpt").write_bytes(b"others")
@@ -97,6 +102,56 @@ def test_data_that_are_gone_do_not_stop_the_page(run: Run, tmp_path: Path, monke
     assert answer.status == 0
     assert "no rotated predictions: the data have another checksum" in answer.err
     assert "bring back those data" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_file_that_the_report_has_not_written_is_never_replaced(run: Run, tmp_path: Path, calls: Calls) -> None:
+    _write_runs(tmp_path / "runs")
+    (tmp_path / "runs" / "figures").mkdir()
+    own = [figure3(tmp_path / "runs" / "figures" / name) for name in ("figure3.json", "report_figure3.json")]
+    before = [path.read_bytes() for path in own]
+    assert run("report").status == 0
+    assert len(calls) == 1
+    assert [path.read_bytes() for path in own] == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_fails_is_left_out_and_tried_again(
+    run: Run, tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from se3t.errors import UserError
+
+    module: Any = sys.modules["se3t.training.trajectories"]
+    working = module.trajectories
+
+    def failing(runs: Sequence[Path], out: Path, on_failure: Callable[[UserError], None], **options: Any) -> Any:
+        on_failure(UserError(f"{runs[0]}: its weights are damaged"))
+        return working(runs[1:], out)
+
+    monkeypatch.setattr(module, "trajectories", failing)
+    _write_runs(tmp_path / "runs")
+    for _ in range(2):
+        answer = run("report")
+        assert answer.status == 0
+        assert "left out of the rotated predictions: runs/nbody/0-linear: its weights are damaged" in answer.err
+        assert 'id="view-data"' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(calls) == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_figure_4_of_runs_that_are_gone_or_changed_is_shown_with_a_remark(run: Run, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "0-tfn", cloud_result("tfn"))
+    names = ("0-tfn", "gone")
+    points = [point(weights="ab", run=f"runs/{name}", seed=seed) for seed, name in enumerate(names)]
+    data = {"kind": "shapes15", "variant": "object only", "synthetic": True, "checksum": "ab", "up_axis": "y"}
+    (tmp_path / "runs" / "figures").mkdir()
+    path = tmp_path / "runs" / "figures" / "figure4.json"
+    path.write_text(json.dumps({"data": data, "points": points}), encoding="utf-8")
+    answer = run("report", "--no-measure")
+    assert answer.status == 0
+    assert "runs/figures/figure4.json was measured before runs changed" in answer.err
+    assert "runs/gone is gone" in answer.err
+    assert "0-tfn/checkpoints/best.ckpt: this checkpoint is damaged" in answer.err
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -139,6 +194,7 @@ def test_a_folder_whose_name_is_no_text_is_listed(run: Run, tmp_path: Path) -> N
         (["runs/nbody/0-tfn/metrics.jsonl"], "metrics.jsonl: is no run record"),
         (["--figure3", "none.json"], "none.json: cannot be read"),
         (["--figure4", "none.json"], "none.json: cannot be read"),
+        (["--harmonics", "none.json"], "none.json: cannot be read"),
         (["--figure3", "runs/nbody/0-tfn/result.json"], "'kind'"),
         (["--figure"], "unrecognized arguments: --figure; expected: se3t report"),
     ],

@@ -72,6 +72,7 @@ def test_a_grid_ends_with_its_best_and_the_command_that_trains_it(run: Run, laun
     assert rows[0][2:] == ["0.255", "±", "0.0071", "2"]
     best = read_record(folder()).ranking()[0]
     assert list(map(str, reproduced(answer.out))) == [entry.folder for entry in best.runs]
+    Path("own").mkdir()  # of no matter
     again = run("sweep", "--best", "own")
     assert again.out == answer.out
     assert (
@@ -151,9 +152,9 @@ def test_ready_sweeps_are_listed(run: Run) -> None:
         (["sweep=lr", "optim.lrr=3"], "optim.lrr: no such setting; did you mean 'lr'?"),
         (["sweep=lr", "trainer.max_steps=-1"], "trainer.max_steps=-1 is out of range"),
         (["sweep=lr", "--job", "2"], "--job"),
-        (["sweep=lr", "--jobs", "none"], "expected a whole number, 1 or more"),
+        (["sweep=lr", "--jobs", "none"], "expected a whole number of at least 1"),
         (["sweep=lr", "--trials", "3"], "is a grid, which tries everything"),
-        (["sweep=lr", "--seeds", "a"], "expected different whole numbers"),
+        (["sweep=lr", "--seeds", "a"], "sweep: --seeds: expected different whole numbers"),
         (["sweep=lr", "--launcher", "slrum"], "slrum"),
         (["sweep=lr", "slurm.partition=x"], "slurm.partition: belongs to --launcher slurm"),
         (["sweep=lr", "--launcher", "submitit", "slurm.partiton=x"], "did you mean 'partition'?"),

@@ -77,8 +77,8 @@ def test_trajectories_stand_above_rotations_and_models_side_by_side(write: Write
     figure = draw_figure3(found)
     first, second, below_first, below_second = figure.axes
     assert [axis.get_title().split("\n")[0] for axis in (first, second)] == ["A", "B"]
-    assert below_first.get_title() == "input turned in steps of 90°\nat most 0.3 off the circle"
-    assert "at most 0 off" in below_second.get_title() or "e-" in below_second.get_title()
+    assert below_first.get_title() == "input turned in steps of 90°\nat most 0.3 from perfect"
+    assert "at most 0 from" in below_second.get_title() or "e-" in below_second.get_title()
     for axis in (first, second):
         assert points(axis, "o") == [pytest.approx(point[:2]) for point in POSITIONS]
         assert points(axis, "x") == [pytest.approx(point[:2]) for point in TARGET]

@@ -11,9 +11,9 @@ import pytest
 
 from se3t.errors import UserError
 from se3t.reporting.confusion import draw_confusion, load_confusion
-from se3t.reporting.figure4 import draw_figure4, load_sweep
+from se3t.reporting.figure4 import draw_figure4, load_rotations
+from se3t.reporting.rotation_runs import find_runs
 from se3t.reporting.style import SMALL, save
-from se3t.reporting.sweep_runs import find_runs
 
 from .results import result
 from .test_classification import cloud_result, shapes_result
@@ -30,7 +30,7 @@ def point(model: str = "tfn", rotation: str = "0", accuracy: float = 0.6, **chan
 
 
 @pytest.fixture
-def sweep_file(tmp_path: Path) -> Any:
+def rotations_file(tmp_path: Path) -> Any:
     def write(*points: dict[str, Any], synthetic: bool = True, up_axis: str = "y") -> Path:
         data = {"kind": "shapes15", "variant": "object only", "synthetic": synthetic, "checksum": "ab"}
         data["up_axis"] = up_axis
@@ -49,9 +49,9 @@ def drawn(axis: Any) -> dict[str, list[tuple[float, float]]]:
     return {line.get_label(): [(float(x), float(y)) for x, y in line.get_xydata()] for line in lines}
 
 
-def test_panels_part_runs_without_and_with_augmentation(sweep_file: Any):
+def test_panels_part_runs_without_and_with_augmentation(rotations_file: Any):
     points = [point(rotation=angle) for angle in ("0", "90")] + [point(augmentation="so3", accuracy=0.5)]
-    figure = draw_figure4(load_sweep(sweep_file(*points)))
+    figure = draw_figure4(load_rotations(rotations_file(*points)))
     without, with_augmentation = figure.axes
     assert drawn(without)["TFN"] == [(0, 60), (90, 60)]
     assert drawn(with_augmentation)["TFN"] == [(0, 50)]
@@ -59,11 +59,11 @@ def test_panels_part_runs_without_and_with_augmentation(sweep_file: Any):
     assert with_augmentation.get_title("left") == "(b) with rotation augmentation (SO(3))"
 
 
-def test_lines_stand_in_the_papers_order_and_chance_comes_last(sweep_file: Any):
+def test_lines_stand_in_the_papers_order_and_chance_comes_last(rotations_file: Any):
     systems = [("dgcnn", False), ("deepset", False), ("set_transformer", False), ("tfn", True), ("tfn", False)]
     systems += [("se3_transformer", False), ("se3_transformer", True)]
-    sweep = load_sweep(sweep_file(*(point(model, height=height) for model, height in systems)))
-    (legend,) = draw_figure4(sweep).legends
+    found = load_rotations(rotations_file(*(point(model, height=height) for model, height in systems)))
+    (legend,) = draw_figure4(found).legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "SE(3)-Transformer +z",
         "SE(3)-Transformer",
@@ -76,26 +76,26 @@ def test_lines_stand_in_the_papers_order_and_chance_comes_last(sweep_file: Any):
     ]
 
 
-def test_a_line_is_the_mean_over_seeds_with_a_band_of_one_standard_deviation(sweep_file: Any):
+def test_a_line_is_the_mean_over_seeds_with_a_band_of_one_standard_deviation(rotations_file: Any):
     points = [
         point(rotation=angle, seed=seed, accuracy=share)
         for angle in ("0", "180", "so3")
         for seed, share in enumerate((0.5, 0.6, 0.7))
     ]
-    figure = draw_figure4(load_sweep(sweep_file(*points)))
+    figure = draw_figure4(load_rotations(rotations_file(*points)))
     axis = figure.axes[0]
     assert drawn(axis)["TFN"] == [(0, pytest.approx(60)), (180, pytest.approx(60))]
     band, bar = axis.collections
     assert band.get_paths()[0].get_extents().extents == pytest.approx([0, 50, 180, 70])
     assert bar.get_segments()[0][:, 1] == pytest.approx([50, 70])
     assert "mean of 3 seeds ± standard deviation" in figure.get_suptitle()
-    one = draw_figure4(load_sweep(sweep_file(point())))
+    one = draw_figure4(load_rotations(rotations_file(point())))
     assert len(one.axes[0].collections) == 0
     assert "one seed" in one.get_suptitle()
 
 
-def test_rotations_from_all_of_so3_stand_apart_as_the_last_tick(sweep_file: Any):
-    with_so3, below = draw_figure4(load_sweep(sweep_file(point(), point(rotation="so3", accuracy=0.4)))).axes
+def test_rotations_from_all_of_so3_stand_apart_as_the_last_tick(rotations_file: Any):
+    with_so3, below = draw_figure4(load_rotations(rotations_file(point(), point(rotation="so3", accuracy=0.4)))).axes
     assert [label.get_text() for label in below.get_xticklabels()] == [
         "0",
         "30",
@@ -109,13 +109,15 @@ def test_rotations_from_all_of_so3_stand_apart_as_the_last_tick(sweep_file: Any)
     assert drawn(with_so3)["TFN"] == [(0, 60)]
     places = [tuple(xy) for line in with_so3.get_lines() for xy in line.get_xydata()]
     assert (with_so3.get_xticks()[-1], pytest.approx(40)) in places
-    below = draw_figure4(load_sweep(sweep_file(point()))).axes[1]
+    below = draw_figure4(load_rotations(rotations_file(point()))).axes[1]
     assert [label.get_text() for label in below.get_xticklabels()][-1] == "180"
 
 
-def test_every_line_has_a_marker_of_its_own_and_heights_are_dashed(sweep_file: Any):
+def test_every_line_has_a_marker_of_its_own_and_heights_are_dashed(rotations_file: Any):
     systems = [("tfn", False), ("tfn", True), ("deepset", False), ("pointnet", False)]
-    axis = draw_figure4(load_sweep(sweep_file(*(point(model, height=height) for model, height in systems)))).axes[0]
+    axis = draw_figure4(
+        load_rotations(rotations_file(*(point(model, height=height) for model, height in systems)))
+    ).axes[0]
     lines = {line.get_label(): line for line in axis.get_lines() if not line.get_label().startswith("_")}
     chance = lines.pop("chance")
     assert len({line.get_marker() for line in lines.values()}) == len(systems)
@@ -125,51 +127,51 @@ def test_every_line_has_a_marker_of_its_own_and_heights_are_dashed(sweep_file: A
     assert chance.get_ydata()[0] == pytest.approx(100 / 15)
 
 
-def test_synthetic_data_are_called_that_and_only_they(sweep_file: Any):
-    title = draw_figure4(load_sweep(sweep_file(point()))).get_suptitle()
+def test_synthetic_data_are_called_that_and_only_they(rotations_file: Any):
+    title = draw_figure4(load_rotations(rotations_file(point()))).get_suptitle()
     assert title.startswith("Figure 4 on synthetic shapes15, object only\n600 test objects")
-    title = draw_figure4(load_sweep(sweep_file(point(), synthetic=False))).get_suptitle()
+    title = draw_figure4(load_rotations(rotations_file(point(), synthetic=False))).get_suptitle()
     assert title.startswith("Figure 4 on ScanObjectNN main_split_nobg\n")
 
 
-def test_a_wrong_vertical_stands_in_the_title(sweep_file: Any):
-    title = draw_figure4(load_sweep(sweep_file(point(), up_axis="z"))).get_suptitle()
+def test_a_wrong_vertical_stands_in_the_title(rotations_file: Any):
+    title = draw_figure4(load_rotations(rotations_file(point(), up_axis="z"))).get_suptitle()
     assert title.startswith("Figure 4 on synthetic shapes15, object only, z taken for the vertical\n")
 
 
-def test_an_empty_panel_says_how_to_fill_it(sweep_file: Any):
-    figure = draw_figure4(load_sweep(sweep_file(point())))
+def test_an_empty_panel_says_how_to_fill_it(rotations_file: Any):
+    figure = draw_figure4(load_rotations(rotations_file(point())))
     (text,) = [text.get_text() for text in figure.axes[1].texts]
     command = "se3t train experiment=scanobjectnn preset=figure4 data=shapes15 task.augmentation=so3"
     assert " ".join(text.split()) == f"no run with rotation augmentation yet: {command}"
-    figure = draw_figure4(load_sweep(sweep_file(point(augmentation="so3"), synthetic=False)))
+    figure = draw_figure4(load_rotations(rotations_file(point(augmentation="so3"), synthetic=False)))
     (text,) = [text.get_text() for text in figure.axes[0].texts]
     assert text.endswith("se3t train experiment=scanobjectnn preset=figure4")
     assert not figure.axes[1].texts
 
 
-def test_what_differs_between_lines_of_one_system_is_named(sweep_file: Any):
+def test_what_differs_between_lines_of_one_system_is_named(rotations_file: Any):
     points = [point(num_points=count, max_steps=steps) for count, steps in ((128, 500), (1024, 500))]
     points += [point("deepset", num_points=1024, max_steps=500)]
-    sweep = load_sweep(sweep_file(*points))
-    assert sorted(map(sweep.label, sweep.lines)) == ["DeepSet", "TFN, 1,024 points", "TFN, 128 points"]
-    assert "reduced budget: 500 of the paper's 60,000 training steps" in draw_figure4(sweep).get_suptitle()
+    found = load_rotations(rotations_file(*points))
+    assert sorted(map(found.label, found.lines)) == ["DeepSet", "TFN, 1,024 points", "TFN, 128 points"]
+    assert "reduced budget: 500 of the paper's 60,000 training steps" in draw_figure4(found).get_suptitle()
     several = [point(max_steps=500), point("deepset", max_steps=60_000)]
-    assert "reduced budget: 500 … 60,000 of" in draw_figure4(load_sweep(sweep_file(*several))).get_suptitle()
-    full = load_sweep(sweep_file(point(max_steps=60_000)))
+    assert "reduced budget: 500 … 60,000 of" in draw_figure4(load_rotations(rotations_file(*several))).get_suptitle()
+    full = load_rotations(rotations_file(point(max_steps=60_000)))
     assert "\n60,000 training steps\n" in draw_figure4(full).get_suptitle()
-    sweep = load_sweep(sweep_file(*(point(augmentation=kind) for kind in ("vertical", "so3", "none"))))
-    assert sorted(map(sweep.label, sweep.lines)) == ["TFN", "TFN, SO(3)", "TFN, vertical"]
+    found = load_rotations(rotations_file(*(point(augmentation=kind) for kind in ("vertical", "so3", "none"))))
+    assert sorted(map(found.label, found.lines)) == ["TFN", "TFN, SO(3)", "TFN, vertical"]
 
 
-def test_letters_are_legible_in_a_column_and_nothing_is_cut_off(sweep_file: Any):
+def test_letters_are_legible_in_a_column_and_nothing_is_cut_off(rotations_file: Any):
     from matplotlib.text import Text
 
     kinds = ("none", "so3", "vertical")
     models = ("se3_transformer", "set_transformer", "modified_fisher")
     points = [point(model, angle, augmentation=kind) for model in models for kind in kinds for angle in ("0", "so3")]
     for chosen in (points[:2], points):
-        figure = draw_figure4(load_sweep(sweep_file(*chosen)))
+        figure = draw_figure4(load_rotations(rotations_file(*chosen)))
         figure.canvas.draw()
         assert figure.get_figwidth() <= 3.5
         for text in figure.findobj(Text):
@@ -183,34 +185,34 @@ def test_letters_are_legible_in_a_column_and_nothing_is_cut_off(sweep_file: Any)
             assert box.y1 <= figure.bbox.height
 
 
-def test_pictures_are_written_whole_as_png_and_pdf_and_the_same_each_time(sweep_file: Any, tmp_path: Path):
-    sweep = load_sweep(sweep_file(point()))
-    paths = save(draw_figure4(sweep), tmp_path / "new" / "fig.v2")
+def test_pictures_are_written_whole_as_png_and_pdf_and_the_same_each_time(rotations_file: Any, tmp_path: Path):
+    found = load_rotations(rotations_file(point()))
+    paths = save(draw_figure4(found), tmp_path / "new" / "fig.v2")
     assert [path.name for path in paths] == ["fig.v2.png", "fig.v2.pdf"]
     assert [path.read_bytes()[:4] for path in paths] == [b"\x89PNG", b"%PDF"]
     assert len(list((tmp_path / "new").iterdir())) == 2
-    again = save(draw_figure4(sweep), tmp_path / "again")
+    again = save(draw_figure4(found), tmp_path / "again")
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
 
 
-def test_two_runs_that_would_share_a_point_are_refused(sweep_file: Any):
-    path = sweep_file(point(), point(run="runs/other"))
+def test_two_runs_that_would_share_a_point_are_refused(rotations_file: Any):
+    path = rotations_file(point(), point(run="runs/other"))
     with pytest.raises(UserError, match=r"figure4\.json: runs/tfn/0-none and runs/other are both seed 0 of TFN"):
-        load_sweep(path)
+        load_rotations(path)
 
 
-def test_points_of_two_settings_do_not_make_one_line(sweep_file: Any):
+def test_points_of_two_settings_do_not_make_one_line(rotations_file: Any):
     other = {"run": "runs/other", "settings": "07e6"}
     with pytest.raises(
         UserError, match=r"figure4\.json: runs/tfn/0-none and runs/other would be one line, TFN, .*--out"
     ):
-        load_sweep(sweep_file(point(), point(seed=1, **other)))
+        load_rotations(rotations_file(point(), point(seed=1, **other)))
     for apart in ({"augmentation": "so3"}, {"num_points": 64}, {"height": True}, {"preset": "b"}, {"max_steps": 5}):
-        assert len(load_sweep(sweep_file(point(), point(seed=1, **other, **apart))).lines) == 2
+        assert len(load_rotations(rotations_file(point(), point(seed=1, **other, **apart))).lines) == 2
     without = point()
     del without["settings"]
     with pytest.raises(UserError, match=r"field 'points\.1\.settings' is missing"):
-        load_sweep(sweep_file(point(), without))
+        load_rotations(rotations_file(point(), without))
 
 
 @pytest.mark.parametrize(
@@ -226,16 +228,16 @@ def test_a_file_of_something_else_is_refused_by_field(tmp_path: Path, content: s
     path = tmp_path / "other.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=rf"other\.json: {expected}"):
-        load_sweep(path)
+        load_rotations(path)
     with pytest.raises(UserError, match=r"gone\.json: cannot be read"):
-        load_sweep(tmp_path / "gone.json")
+        load_rotations(tmp_path / "gone.json")
 
 
-def test_an_accuracy_that_is_no_number_and_a_rotation_that_is_none_are_refused(sweep_file: Any):
+def test_an_accuracy_that_is_no_number_and_a_rotation_that_is_none_are_refused(rotations_file: Any):
     with pytest.raises(UserError, match=r"'points\.0\.accuracy' is nan"):
-        load_sweep(sweep_file(point(accuracy=math.nan)))
+        load_rotations(rotations_file(point(accuracy=math.nan)))
     with pytest.raises(UserError, match=r"'points\.1\.rotation' should be 0 … 180 or so3, got 'far'"):
-        load_sweep(sweep_file(point(), point(rotation="far")))
+        load_rotations(rotations_file(point(), point(rotation="far")))
 
 
 # --- confusion matrix -------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import yaml
 
 from se3t.errors import UserError
 from se3t.reporting.published import load_published
+from se3t.reporting.report import figures as report_figures
 from se3t.reporting.report import view_runs
 from se3t.reporting.report.equivariance import _decades, _place
 from se3t.reporting.report.markup import Markup, element, embedded_json, join
@@ -23,6 +24,7 @@ from se3t.reporting.report.page import Content, render
 from se3t.reporting.report.rotation_view import load_view
 from se3t.reporting.report.run_list import duration
 from se3t.reporting.report.runs import Run, find_runs
+from se3t.reporting.trajectory_runs import SYSTEMS, find_trajectory_runs
 
 from .results import result
 
@@ -91,7 +93,7 @@ def _turned(point: Sequence[float], degrees: float) -> list[float]:
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of matplotlib, which take the most time, are drawn only where a test says so."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("se3t.reporting.report.page.figures", lambda runs, figure3, figure4: [])
+        monkeypatch.setattr("se3t.reporting.report.page.figures", lambda *given: [])
 
 
 @pytest.fixture
@@ -264,13 +266,13 @@ def test_records_that_do_not_fit_together_are_told_in_their_table_only(tmp_path:
     assert text.count("copy-of-a") >= 2
 
 
-def test_forty_runs_make_a_page_of_less_than_five_megabytes(tmp_path: Path) -> None:
+def test_forty_runs_make_a_page_of_less_than_two_megabytes_besides_its_pictures(tmp_path: Path) -> None:
     for seed in range(8):
         for model in ("deepset", "tfn", "set_transformer", "se3_transformer", "linear"):
             write_run(tmp_path / model / f"{seed}-x", result(model, seed))
     runs = find_runs([tmp_path])
     assert len(runs) == 40
-    assert len(page(runs, figure3=figure3(tmp_path / "figure3.json")).encode()) < 2e6, "pictures need the rest"
+    assert len(page(runs, figure3=figure3(tmp_path / "figure3.json")).encode()) < 2e6
 
 
 def test_every_identifier_is_used_once_and_every_label_has_its_control(tmp_path: Path) -> None:
@@ -284,6 +286,48 @@ def test_every_identifier_is_used_once_and_every_label_has_its_control(tmp_path:
     assert {attributes["href"] for tag, attributes in found if tag == "a"} <= {f"#{name}" for name in names}
     assert all(attributes.get("alt") for tag, attributes in found if tag == "img")
     assert all(attributes.get("scope") for tag, attributes in found if tag == "th")
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def _sweep(folder: Path, preset: str, count: int) -> None:
+    for number in range(count):
+        changes = {"preset": preset, "config__preset": preset, "config__optim": {"lr": 1e-3 * (number + 1)}}
+        write_run(folder / f"{preset}-{number}", result("tfn", **changes))
+
+
+@pytest.mark.usefixtures("drawn")
+def test_more_lines_than_a_figure_holds_are_parted_by_preset(tmp_path: Path) -> None:
+    _sweep(tmp_path, "smoke", 9)
+    _sweep(tmp_path, "quick", 9)
+    text = Elements(page(find_runs([tmp_path]))).text
+    assert "preset quick: mse_x on validation" in text
+    assert "preset smoke: mse_x on validation" in text
+    assert "ot drawn" not in text
+
+
+@pytest.mark.usefixtures("drawn")
+def test_of_a_preset_with_too_many_lines_those_as_the_preset_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _sweep(tmp_path, "smoke", 18)
+    monkeypatch.setattr(report_figures, "settings_of_preset", lambda *names: {"optim.lr": 2e-3, "trainer.progress": 1})
+    text = Elements(page(find_runs([tmp_path]))).text
+    assert "Not shown: 17 lines with other settings than those of the preset." in text
+    assert "ot drawn" not in text
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_speed_of_harmonics_is_drawn_where_it_was_measured(tmp_path: Path) -> None:
+    row = {"name": "scipy", "what": "forward", "degree": 1, "per_second": 2.0, "difference": 1e-8}
+    machine = {"device": "an invented CPU", "threads": 2}
+    settings = {"device": "cpu", "num_vectors": 10}
+    path = tmp_path / "harmonics.json"
+    report = {"benchmark": "sh", "rows": [row], "machine": machine, "settings": settings}
+    path.write_text(json.dumps({"kind": "harmonics", "reports": [report]}), encoding="utf-8")
+    assert "measured on an invented CPU, 2 threads" in Elements(page(harmonics=path)).text
+    assert "se3t figure sh --out runs/figures/harmonics" in Elements(page()).text
 
 
 # --- equivariance errors ----------------------------------------------------------------------------------------------
@@ -335,17 +379,32 @@ def test_the_view_shows_one_run_of_every_system_on_the_data_with_most(tmp_path: 
     write_run(tmp_path / "deepset", result("deepset"))
     without = write_run(tmp_path / "set", result("set_transformer"))
     (without / "checkpoints" / "best.ckpt").unlink()
-    chosen = view_runs.view_runs(find_runs([tmp_path]))
+    write_run(tmp_path / "odd", result("linear", test__mse_x="far"))
+    chosen, left_out = view_runs.view_runs(find_runs([tmp_path]))
     assert [folder.name for folder in chosen] == ["deepset", "tfn-0", "se3"]
-    assert view_runs.view_runs([]) == []
+    assert len(left_out) == 1
+    assert "odd/result.json" in left_out[0]
+    assert view_runs.view_runs([]) == ([], [])
+
+
+def test_the_view_and_figure_3_choose_the_same_runs(tmp_path: Path) -> None:
+    """Many systems on one data set, and the two of the paper trained for longer, in larger batches, on another."""
+    for model in ("deepset", "tfn", "linear", "set_transformer", "se3_transformer"):
+        write_run(tmp_path / model, result(model))
+    longer = {"data__checksum": "ffff", "budget__batch_size": 512}
+    expected = [write_run(tmp_path / f"long-{model}", result(model, **longer)) for model in SYSTEMS]
+    assert find_trajectory_runs([tmp_path]) == expected
+    assert view_runs.view_runs(find_runs([tmp_path]))[0] == expected
 
 
 def test_what_was_measured_holds_until_weights_or_runs_change(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / name, result(name)) for name in ("tfn", "deepset")]
     path, wanted = figure3(tmp_path / "figure3.json"), view_runs.sources(folders)
     assert not view_runs.is_current(path, wanted)
-    view_runs.remember(path, wanted)
+    assert not view_runs.may_be_replaced(path), "it is a file of se3t figure 3"
+    view_runs.remember(path, wanted, path)
     assert view_runs.is_current(path, wanted)
+    assert view_runs.may_be_replaced(path)
     assert load_view(path)["angles"] == ANGLES
     assert not view_runs.is_current(path, view_runs.sources(folders[:1]))
     (folders[0] / "checkpoints" / "best.ckpt").write_bytes(b"others")

@@ -82,6 +82,57 @@ def test_the_title_says_data_budget_and_split(tmp_path: Path, monkeypatch: pytes
     ]
 
 
+def test_what_the_parameters_change_is_in_no_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("runs/0-0/result.json")
+    path.parent.mkdir(parents=True)
+    content = {"preset": "quick", "budget": {"max_steps": 1000, "batch_size": 128}}
+    path.write_text(json.dumps({**content, "data": {"preset": "calibrated", "sizes": {"train": 3000}}}))
+    last = {
+        "trainer.batch_size": "preset quick, 1,000 steps; loss of validation, not test",
+        "trainer.max_steps": "preset quick; loss of validation, not test",
+        "preset": "loss of validation, not test",
+    }
+    for name, text in last.items():
+        lines = facts(sweep("grid", {name: {"values": [1]}}, [trial(0, {name: 1}, [0.5])]))
+        assert lines[-1] == text
+        assert ("3,000" in lines[0]) == (name != "preset")
+
+
+@pytest.mark.parametrize("content", [{"data": None, "budget": None}, {"data": {"sizes": None}, "budget": {}}])
+def test_a_result_that_says_little_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/0-0").mkdir(parents=True)
+    Path("runs/0-0/result.json").write_text(json.dumps(content))
+    one = sweep("tpe", {"optim.lr": LR}, [trial(0, {"optim.lr": 1e-3}, [0.5])])
+    assert facts(one) == ["data: simulated, ?", "loss of validation, not test"]
+
+
+def test_only_trials_that_were_stopped_are_called_so() -> None:
+    trials = [trial(0, {"optim.lr": 1e-3}, [0.5])]
+    trials += [trial(n, {"optim.lr": 10.0**-n}, [], state) for n, state in ((1, "failed"), (2, "running"))]
+    figure = draw_sweep(sweep("tpe", {"optim.lr": LR}, trials))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["finished", "no result, last value", "best trial"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "names", "label"),
+    [
+        ([0, 1], ["a"], "mean ± standard deviation over seeds"),
+        ([0, 1], ["a", "b"], "mean ± standard deviation over seeds\nand the other parameters"),
+        ([0], ["a", "b"], "mean ± standard deviation over the other parameters"),
+        ([0], ["a"], "mean"),
+    ],
+)
+def test_a_mean_says_what_it_is_of(seeds: list[int], names: list[str], label: str) -> None:
+    record = sweep("grid", {name: {"values": [1]} for name in names}, [trial(0, dict.fromkeys(names, 1), [0.5, 0.25])])
+    record.seeds = seeds
+    assert label in [text.get_text() for text in draw_sweep(record).legends[0].get_texts()]
+
+
 def test_nothing_to_draw_is_told() -> None:
     with pytest.raises(UserError, match="mine-1a2b3c4d: no trial has a value yet"):
         draw_sweep(sweep("tpe", {"optim.lr": LR}, [Trial(0, {"optim.lr": 1e-3})]))

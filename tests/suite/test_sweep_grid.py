@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from se3t.errors import UserError
 from se3t.reporting.sweep_record import SweepRecord, read_record
 from se3t.suite.pool import Watch
 from se3t.suite.specification import Specification, specify
-from se3t.suite.sweep import plan, run
+from se3t.suite.sweep import kept, plan, run
 from se3t.training import record
 
 from .sweep_fakes import WORDS, FakeLauncher, prepare, quick_folder, specified, write_result
@@ -62,6 +63,22 @@ def test_a_run_that_is_finished_elsewhere_is_taken_as_it_is() -> None:
     found = execute(spec, launcher)
     assert len(launcher.started) == 7
     assert 0.0078125 in found.trials[3].values
+
+
+def test_a_run_that_another_process_finishes_after_the_first_look_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = grid()
+
+    @contextmanager
+    def slow(spec: Specification) -> Iterator[None]:
+        with kept(spec):
+            write_result(spec.job({"optim.lr": 0.01}, 1), {"loss": 0.0078125})
+            yield
+
+    monkeypatch.setattr("se3t.suite.sweep.kept", slow)
+    found = execute(spec, FakeLauncher())
+    assert {trial.state for trial in found.trials} == {"finished"}
+    assert 0.0078125 in found.trials[3].values
+    assert read_record(spec.folder) == found
 
 
 def test_an_interrupted_grid_goes_on_and_ends_alike() -> None:

@@ -14,7 +14,9 @@ from se3t.config import Config
 from se3t.errors import UserError
 from se3t.reporting.sweep_record import SweepRecord, read_record
 from se3t.suite.pool import Watch
+from se3t.suite.spaces import Sweep, Values
 from se3t.suite.specification import Specification, specify
+from se3t.suite.study import Study
 from se3t.suite.sweep import run
 
 from .sweep_fakes import WORDS, FakeLauncher, prepare, quick_folder, specified
@@ -141,6 +143,32 @@ def test_trials_that_do_badly_are_stopped_early() -> None:
     assert again.started == []
 
 
+def test_a_trial_that_was_to_be_stopped_when_all_ended_is_stopped_the_next_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = FILE + "pruning: {method: median, startup_trials: 3, warmup_evaluations: 2}\n"
+    whole = execute(search(text, trials=7), FakeLauncher())
+    first = next(trial for trial in whole.trials if trial.state == "pruned")
+    (folder / "other").mkdir()
+    monkeypatch.chdir(folder / "other")
+
+    def ends(study: Study, number: int) -> bool:
+        if should_stop(study, number):
+            raise KeyboardInterrupt
+        return False
+
+    should_stop = Study.should_stop
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "should_stop", ends)
+        with pytest.raises(KeyboardInterrupt):
+            execute(search(text, trials=7), FakeLauncher())
+    rest = FakeLauncher()
+    found = execute(search(text, trials=7), rest)
+    assert outcome(found) == outcome(whole)
+    assert found.trials[first.number].history == first.history
+    assert len(rest.started) == 6 - first.number
+
+
 def test_hyperband_stops_trials_too() -> None:
     text = FILE + "pruning: {method: hyperband, warmup_evaluations: 1, reduction: 2}\n"
     assert execute(search(text, trials=7), FakeLauncher()).count("pruned") > 0
@@ -157,6 +185,7 @@ def test_every_seed_of_a_trial_is_trained_and_only_the_first_is_watched() -> Non
 def test_trials_at_a_time_are_different_ones() -> None:
     found = execute(search(trials=6), FakeLauncher(), workers=3)
     assert found.count("finished") == 6
+    assert len({tuple(trial.parameters.values()) for trial in found.trials}) == 6
 
 
 def test_the_same_run_is_never_trained_twice() -> None:
@@ -208,6 +237,29 @@ def test_a_database_that_is_damaged_is_named() -> None:
     with pytest.raises(UserError, match=r"study\.db: cannot be used") as error:
         execute(spec, FakeLauncher())
     assert "\n" not in str(error.value)
+
+
+def test_a_database_that_is_lost_on_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def full(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    spec = search()
+    monkeypatch.setattr("optuna.trial.Trial.report", full)
+    with pytest.raises(UserError, match=r"study\.db: cannot be used \(.*disk is full\); mend that") as error:
+        execute(spec, FakeLauncher())
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+
+
+def test_folders_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a?b #c%20 {d}&e=f"
+    folder.mkdir()
+    study = Study(folder, "one", Sweep("one", parameters={"a": Values((1, 2))}), eval_every=1, max_steps=2)
+    study.finish(study.ask().number, 0.5)
+    assert [path.name for path in folder.iterdir()] == ["study.db"]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_without_optuna_the_line_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

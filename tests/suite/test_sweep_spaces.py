@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from se3t.config import conf_dir
+from se3t.config.compose import compose
 from se3t.errors import UserError
 from se3t.suite import spaces
 from se3t.suite.spaces import Interval, Objective, Pruning, Values
-from se3t.suite.specification import Specification, specify
+from se3t.suite.specification import Specification, specify, word
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 READY = [
@@ -103,6 +104,8 @@ experiments: {nbody: {trials: 9}}
         ("search: tpe\nparameters: {optim.lr: {low: a, high: 1}}", "parameters.optim.lr.low: expected a number"),
         ("search: tpe\nparameters: {optim.lr: {low: 1, hgih: 2}}", "did you mean 'high'?"),
         ("search: tpe\nparameters: {a: {low: 8, high: 9, step: 0}}", "a.step: must be above 0"),
+        ("search: tpe\nparameters: {a: {low: 8, high: 30, step: 8}}", "a.step: steps of 8 from 8 do not end at 30"),
+        ("search: tpe\nparameters: {a: {low: 1, high: 2, log: 'no'}}", "a.log: expected true or false, got 'no'"),
         ("parameters: {optim.lr: [1]}\nobjective: test/loss", "selects on validation"),
         ("parameters: {optim.lr: [1]}\nobjective: {metric: loss, direction: up}", "objective.direction: up: unknown"),
         ("parameters: {optim.lr: [1]}\nseeds: [0, 0]", "seeds: expected different whole numbers"),
@@ -134,8 +137,15 @@ def test_a_file_that_is_wrong_is_refused_in_one_sentence(tmp_path: Path, text: s
         (["trainer.max_steps=1,2", "preset=paper"], "trainer.max_steps does not tell runs apart"),
         (["data.root=a,b"], "data.root does not tell runs apart"),
         (["optim.lrr=1,2"], "no setting optim.lrr"),
+        (["experiment=nbody,qm9", "optim.lr=1,2"], "experiment decides what is learned or on which data"),
+        (["experiment=qm9,nbody", "sweep=heads"], "experiment decides what is learned"),
+        (["experiment=qm9", "task=homo,gap"], "task decides what is learned or on which data"),
+        (["experiment=qm9", "task.target=homo,gap"], "task.target decides"),
+        (["experiment=qm9", "data=molecules", "task.column=a,b"], "task.column decides"),
+        (["experiment=scanobjectnn", "data=scanobjectnn,shapes15"], "sweep=own: data decides"),
+        (["data.preset=calibrated,text"], "data.preset decides"),
         ([], "what varies is missing; add sweep=<name>"),
-        (["sweep=lr", "seed=1,1"], "seed=1,1: expected different whole numbers"),
+        (["sweep=lr", "seed=1,1"], "seed: expected different whole numbers from 0, such as 0,1,2, got 1,1"),
     ],
 )
 def test_a_sweep_that_does_not_fit_is_refused_in_one_sentence(words: list[str], named: str) -> None:
@@ -152,6 +162,26 @@ def test_values_of_the_line_take_the_place_of_those_of_the_file() -> None:
     assert spec.words == ("experiment=nbody",)
     assert spec.num_jobs == 8
     assert {spec.job(parameters, 4).config.model.name for parameters in spec.combinations()} == {"tfn", "deepset"}
+
+
+def test_what_decides_nothing_of_the_data_may_vary() -> None:
+    spec = specify(["experiment=scanobjectnn", "task.num_points=32,64", "task.num_neighbors=5,10", "preset=smoke"])
+    assert list(spec.sweep.parameters) == ["task.num_points", "task.num_neighbors"]
+
+
+def test_steps_of_fractions_end_where_they_should(tmp_path: Path) -> None:
+    text = "search: tpe\nparameters: {optim.lr: {low: 0.1, high: 0.7, step: 0.1}}\n"
+    (space,) = spaces.load(file(tmp_path, text), "nbody").parameters.values()
+    assert isinstance(space, Interval)
+    assert 0.1 + 0.2 in space
+    assert 0.35 not in space
+    assert 0.8 not in space
+
+
+@pytest.mark.parametrize("text", ["a b", "it's", "a\\'b c", "a b\\", "x=y, z"])
+def test_a_word_is_read_as_it_was_meant(text: str) -> None:
+    composed = compose("train", ["experiment=nbody", word("logger.group", text)])
+    assert composed.logger.group == text
 
 
 def test_words_of_the_line_win_over_those_of_the_file() -> None:

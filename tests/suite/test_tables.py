@@ -18,7 +18,8 @@ from se3t.errors import UserError
 from se3t.reporting.published import load_published
 from se3t.suite import costs, pool, tables
 from se3t.suite.jobs import Job, LocalHandle, job
-from se3t.suite.tables import TableRequest, jobs_of, plan, resources, run
+from se3t.suite.pool import resources
+from se3t.suite.tables import TableRequest, jobs_of, plan, run
 from se3t.training import record
 
 _composed: dict[tuple[str, ...], Config] = {}
@@ -320,15 +321,15 @@ def test_a_finished_run_on_data_that_have_changed_is_refused(monkeypatch: pytest
 
 
 def test_workers_and_threads_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "available_cores", lambda: 8)
-    monkeypatch.setattr(tables, "has_gpu", lambda: False)
+    monkeypatch.setattr("se3t.suite.pool.available_cores", lambda: 8)
+    monkeypatch.setattr("se3t.suite.costs.has_gpu", lambda: False)
     jobs = jobs_of(request("1", "model=linear,deepset,tfn", seeds=(0, 1, 2, 3)))
     assert resources(jobs, None) == (8, 1)
     assert resources(jobs, 2) == (2, 4)
     assert resources(jobs[:1], None) == (1, 8)
     assert resources(jobs_of(request("1", "model=tfn", "trainer.threads=3")), 2) == (2, 3)
     assert resources(jobs_of(request("1", "trainer.devices=4", "model=tfn")), None) == (2, 4)
-    monkeypatch.setattr(tables, "has_gpu", lambda: True)
+    monkeypatch.setattr("se3t.suite.costs.has_gpu", lambda: True)
     assert resources(jobs, None) == (1, None)
     assert resources(jobs_of(request("1", "model=tfn", "trainer.accelerator=cpu")), None) == (2, 4)
 

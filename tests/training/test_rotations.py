@@ -15,7 +15,7 @@ from torch import nn
 from se3t.config import Config, NBodyData, NBodyTask, TFNModel
 from se3t.data.clouds.dataset import CloudData
 from se3t.errors import UserError
-from se3t.reporting.figure4 import load_sweep
+from se3t.reporting.figure4 import load_rotations
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
@@ -167,6 +167,17 @@ def test_other_weights_in_the_same_folder_are_measured_anew(tmp_path: Path, meas
     assert after[-1]["accuracy"] == record.read_json(folder / record.RESULT)["test"]["accuracy"]
 
 
+def test_points_of_other_weights_and_of_runs_that_are_gone_are_named(tmp_path: Path, measured: Measured) -> None:
+    folder, out = plain_run(tmp_path), tmp_path / "out.json"
+    content = sweep([folder], ["0"], out)
+    assert rotations.outdated(out, []) == []
+    content["points"].append({**content["points"][0], "run": "gone", "seed": 5})
+    record.write_json(out, content)
+    assert rotations.outdated(out, [folder]) == ["gone is gone"]
+    finished_run(folder, plain_config(tmp_path), noise=2.0)
+    assert rotations.outdated(out, []) == [f"{folder} has other weights now", "gone is gone"]
+
+
 def test_runs_that_differ_by_their_test_rotation_are_measured_once(tmp_path: Path, measured: Measured) -> None:
     first, turned, out = plain_run(tmp_path), plain_run(tmp_path, "turned", test_rotation="90"), tmp_path / "out.json"
     before = sweep([first], ["0", "so3"], out)["points"]
@@ -185,7 +196,7 @@ def test_seeds_share_the_settings_of_their_points_and_others_do_not(tmp_path: Pa
     runs.append(plain_run(tmp_path, "fewer", num_points=8))
     points = sweep(runs, ["0"], tmp_path / "out.json")["points"]
     assert points[0]["settings"] == points[1]["settings"] != points[2]["settings"]
-    (drawn, _) = load_sweep(tmp_path / "out.json").lines
+    (drawn, _) = load_rotations(tmp_path / "out.json").lines
     assert {len(seeds) for seeds in drawn.accuracies.values()} == {2}
 
 

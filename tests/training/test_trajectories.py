@@ -178,3 +178,24 @@ def test_runs_without_weights_and_predictions_that_are_not_finite_are_refused(
     with pytest.raises(UserError, match="set_transformer: predicts a number that is not finite"):
         written([runs["set_transformer"]], tmp_path / "out.json", 0)
     assert not (tmp_path / "out.json").exists()
+
+
+def test_runs_that_fail_are_left_out_where_that_was_asked_for(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[UserError] = []
+    whole = trajectories._load
+
+    def load(folder: Path, *rest: Any) -> Any:
+        if folder == runs["set_transformer"]:
+            raise UserError(f"{folder}: is damaged")
+        return whole(folder, *rest)
+
+    monkeypatch.setattr(trajectories, "_load", load)
+    both = [runs["set_transformer"], runs["se3_transformer"]]
+    found = written(both, tmp_path / "figure3.json", step=90.0, on_failure=failures.append)
+    assert [model["run"] for model in found["models"]] == [str(runs["se3_transformer"])]
+    assert [str(failure) for failure in failures] == [f"{runs['set_transformer']}: is damaged"]
+    with pytest.raises(UserError, match="is damaged"):
+        written(both[:1], tmp_path / "none.json", on_failure=failures.append)
+    assert len(failures) == 1

@@ -46,7 +46,7 @@ def figure3_parser() -> Parser:
 
 def figure4_parser() -> Parser:
     """Flags of ``se3t figure 4``."""
-    from se3t.reporting.sweep_runs import DATA
+    from se3t.reporting.rotation_runs import DATA
 
     own = _parser("figure 4", _USAGE4, "figure4")
     own.add_argument("runs", type=Path, nargs="*")
@@ -141,20 +141,20 @@ def _predict(given: argparse.Namespace) -> Path:
 def _figure4(given: argparse.Namespace) -> list[Path]:
     if given.data is not None and (given.runs or given.on or given.angles or given.so3):
         raise UserError("figure 4: --data draws what was measured before; leave runs, --on, --angles and --so3 out")
-    from se3t.reporting.figure4 import draw_figure4, load_sweep
+    from se3t.reporting.figure4 import draw_figure4, load_rotations
     from se3t.reporting.style import save
 
     _require_writable(given.out, ".json")
     if given.data is not None:
-        return save(draw_figure4(load_sweep(given.data)), given.out)
-    from se3t.reporting.sweep_runs import find_runs
+        return save(draw_figure4(load_rotations(given.data)), given.out)
+    from se3t.reporting.rotation_runs import find_runs
 
     runs = find_runs(given.runs or [_RUNS], given.on)
-    data = _sweep(runs, [*(given.angles or _ANGLES), *["so3"] * given.so3], given.out)
-    return [data, *save(draw_figure4(load_sweep(data)), given.out)]
+    data = _measure_rotations(runs, [*(given.angles or _ANGLES), *["so3"] * given.so3], given.out)
+    return [data, *save(draw_figure4(load_rotations(data)), given.out)]
 
 
-def _sweep(runs: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
+def _measure_rotations(runs: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
     """Measure runs under rotations, into the JSON file beside the pictures."""
     from se3t.training.rotations import rotation_sweep
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 _RUNS = Path("runs")
 _FIGURES = "figures"  # folder of what was measured, beside the runs
-_USAGE = "report [<run folder> …] [--out report.html] [--figure3 FILE.json] [--figure4 FILE.json] [--no-measure]"
+_LEFT_OUT = "left out of the rotated predictions"
+_USAGE = (
+    "report [<run folder> …] [--out report.html] [--figure3 FILE.json] [--figure4 FILE.json] [--harmonics FILE.json] "
+    "[--no-measure]"
+)
 
 
 def parser() -> Parser:
@@ -27,8 +31,8 @@ def parser() -> Parser:
     own = Parser("report", _USAGE)
     own.add_argument("runs", type=Path, nargs="*")
     own.add_argument("--out", type=Path, default=Path("report.html"))
-    own.add_argument("--figure3", type=Path)
-    own.add_argument("--figure4", type=Path)
+    for name in ("--figure3", "--figure4", "--harmonics"):
+        own.add_argument(name, type=Path)
     own.add_argument("--no-measure", action="store_true")
     return own
 
@@ -53,7 +57,8 @@ def run(words: Sequence[str]) -> int:
             sources=[str(path) for path in paths],
             made=datetime.now(UTC),
             figure3=figure3,
-            figure4=given.figure4 or _figure4(folder / "figure4.json", remarks),
+            figure4=given.figure4 or _figure4(folder / "figure4.json", runs, remarks),
+            harmonics=given.harmonics or _harmonics(folder / "harmonics.json", remarks),
             remarks=remarks,
         )
         text = render(shown)
@@ -94,36 +99,62 @@ def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[
     """What the runs predict for a rotated input: as measured before where runs and weights are the same, else anew."""
     from se3t.reporting.report import view_runs
 
-    path, chosen = folder / view_runs.NAME, view_runs.view_runs(runs)
-    wanted = view_runs.sources(chosen)
-    if view_runs.is_current(path, wanted):
+    path, (chosen, left_out) = folder / view_runs.NAME, view_runs.view_runs(runs)
+    remarks += [f"{_LEFT_OUT}: {reason}" for reason in left_out]
+    if view_runs.is_current(path, view_runs.sources(chosen)):
         return path
     if not measures:
         if path.is_file():
             remarks.append(f"{path} was measured from other runs or weights than those of today")
-        return _existing(path)
+        return _existing(path) or _existing(folder / "figure3.json")
     if not chosen:
         return None
-    if not _is_writable(path):
-        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-"))) / path.name
+    measured = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-"))) / path.name
     try:
-        _measure(chosen, path)
+        _measure(chosen, measured, remarks)
     except UserError as error:  # such as data that are gone: the page has more to show
         remarks.append(f"no rotated predictions: {error}")
         return None
-    view_runs.remember(path, wanted)
+    if not (view_runs.may_be_replaced(path) and _is_writable(path)):
+        return measured
+    view_runs.remember(measured, view_runs.sources(view_runs.shown(measured, chosen)), path)
     return path
 
 
-def _figure4(path: Path, remarks: list[str]) -> Path | None:
+def _measure(runs: Sequence[Path], path: Path, remarks: list[str]) -> None:
+    from se3t.training.trajectories import trajectories
+
+    trajectories(runs, path, progress=True, on_failure=lambda failure: remarks.append(f"{_LEFT_OUT}: {failure}"))
+
+
+def _figure4(path: Path, runs: Sequence[Run], remarks: list[str]) -> Path | None:
     """What was measured before; a file that cannot be read is told, as nobody has asked for it."""
-    from se3t.reporting.figure4 import load_sweep
+    from se3t.reporting.figure4 import load_rotations
+
+    if not path.is_file():
+        return None
+    try:
+        load_rotations(path)
+        from se3t.training.rotations import outdated
+
+        reasons = outdated(path, [run.folder for run in runs])
+    except UserError as error:
+        remarks.append(f"no Figure 4: {error}")
+        return None
+    if reasons:
+        remarks.append(f"{path} was measured before runs changed: {'; '.join(reasons)}; measure anew: se3t figure 4")
+    return path
+
+
+def _harmonics(path: Path, remarks: list[str]) -> Path | None:
+    """Likewise."""
+    from se3t.reporting.harmonics import load_harmonics
 
     try:
         if path.is_file():
-            load_sweep(path)
+            load_harmonics([path])
     except UserError as error:
-        remarks.append(f"no Figure 4: {error}")
+        remarks.append(f"no figure of the spherical harmonics: {error}")
         return None
     return _existing(path)
 
@@ -136,9 +167,3 @@ def _is_writable(path: Path) -> bool:
     except UserError:
         return False
     return True
-
-
-def _measure(runs: Sequence[Path], path: Path) -> None:
-    from se3t.training.trajectories import trajectories
-
-    trajectories(runs, path, progress=True)

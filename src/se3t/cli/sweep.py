@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se3t.cli.options import Parser
+from se3t.cli.options import Parser, positive
 from se3t.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def parser() -> Parser:
     """Flags of ``se3t sweep``."""
     own = Parser("sweep", _USAGE)
     own.add_argument("words", nargs="*")
-    own.add_argument("--seeds", type=_seeds)
-    own.add_argument("--trials", type=_positive)
-    own.add_argument("--jobs", type=_positive)
+    own.add_argument("--seeds")
+    own.add_argument("--trials", type=positive)
+    own.add_argument("--jobs", type=positive)
     own.add_argument("--launcher", choices=LAUNCHERS, default="local")
     own.add_argument("--plan", action="store_true")
     own.add_argument("--list", action="store_true")
     own.add_argument("--best", metavar="SWEEP")
-    own.add_argument("--top", type=_positive)
+    own.add_argument("--top", type=positive)
     own.add_argument("--plot", metavar="SWEEP")
     own.add_argument("--out", type=Path)
     return own
@@ -59,6 +59,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     for flag, modes_of_it in (("top", ["--best"]), ("out", ["--plot"])):
         if getattr(given, flag) is not None and modes != modes_of_it:
             raise UserError(f"sweep: --{flag} belongs to {modes_of_it[0]}")
+    given.seeds = _seeds(given.seeds) if given.seeds is not None else None
     for word in given.words:
         if "=" not in word:
             hint = f"; for the sweep of that name write sweep={word}" if word in _ready() else ""
@@ -133,11 +134,12 @@ def _run(spec: Specification, given: argparse.Namespace) -> int:
 
 def _launcher(spec: Specification, given: argparse.Namespace) -> tuple[int, Any]:
     """How many trainings at a time, and where."""
+    from se3t.suite.pool import resources
+    from se3t.suite.specification import word
     from se3t.suite.sweep import GROUP, first_job
-    from se3t.suite.tables import resources
 
-    has_group = any(word.startswith(f"{GROUP}=") for word in spec.words)
-    words = () if has_group else (f"{GROUP}={spec.title}",)
+    has_group = any(text.startswith(f"{GROUP}=") for text in spec.words)
+    words = () if has_group else (word(GROUP, spec.title),)
     workers, threads = resources([first_job(spec)] * spec.num_jobs, given.jobs)
     if given.launcher == "local":
         from se3t.suite.launch import LocalLauncher
@@ -173,9 +175,9 @@ def _plan(spec: Specification, given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from se3t.cli.console import console
+    from se3t.suite.pool import resources
     from se3t.suite.progress import duration
     from se3t.suite.sweep import first_job, plan, seconds_left, words_of
-    from se3t.suite.tables import resources
 
     record, lines = plan(spec), [f"sweep {spec.folder}"]
     for trial in record.trials:
@@ -303,16 +305,6 @@ def _ready() -> list[str]:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        seeds = (-1,)
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected different whole numbers from 0, such as 0,1,2")
-    return seeds
+    from se3t.suite import spaces
 
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number, 1 or more")
-    return int(text)
+    return spaces.seeds_of(text, "sweep: --seeds")

@@ -91,12 +91,8 @@ def learning_curves(runs: Sequence[Run], metric: str) -> Curves:
     Raises:
         UserError: more lines or data sets than fit, a run that is there twice, or seeds without a common step.
     """
-    by_data: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        by_data.setdefault((run.record.data, *_part(run.record)), []).append(run)
-    groups = [by_data[key] for key in sorted(by_data, key=str)]
-    panels = tuple(Panel(_data_in_words(group[0].record), tuple(_lines(group))) for group in groups)
-    count = len(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+    panels = _panels(runs)
+    count = _count(panels)
     if len(panels) > MAX_PANELS or count > MAX_LINES:
         raise UserError(
             f"{count} lines on {len(panels)} data sets are more than a figure holds ({MAX_LINES} on {MAX_PANELS}); "
@@ -104,6 +100,27 @@ def learning_curves(runs: Sequence[Run], metric: str) -> Curves:
         )
     units = {run.unit for run in runs}
     return Curves(metric, units.pop() if len(units) == 1 else "", _budget([run.record for run in runs]), panels)
+
+
+def num_lines(runs: Sequence[Run]) -> int:
+    """How many lines runs of one experiment make, whether they fit into a figure or not.
+
+    Raises:
+        UserError: a run that is there twice, or seeds without a common step.
+    """
+    return _count(_panels(runs))
+
+
+def _panels(runs: Sequence[Run]) -> tuple[Panel, ...]:
+    by_data: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        by_data.setdefault((run.record.data, *_part(run.record)), []).append(run)
+    groups = [by_data[key] for key in sorted(by_data, key=str)]
+    return tuple(Panel(_data_in_words(group[0].record), tuple(_lines(group))) for group in groups)
+
+
+def _count(panels: Sequence[Panel]) -> int:
+    return len(dict.fromkeys(line.label for panel in panels for line in panel.lines))
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------

@@ -259,7 +259,7 @@ def _draw_rotations(axis: Any, found: Trajectories, model: Prediction) -> None:
 
 
 def _off(found: Trajectories, model: Prediction) -> str:
-    return f"at most {error(Estimate(found.deviation(model)))} off the circle"
+    return f"at most {error(Estimate(found.deviation(model)))} from perfect"
 
 
 def _draw_circle(axis: Any, found: Trajectories, model: Prediction, place: int, colour: str) -> None:

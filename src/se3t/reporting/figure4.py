@@ -71,7 +71,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Rotations:
     """What Figure 4 shows: the data in words, their number of test objects, and the lines in their order."""
 
     data: str
@@ -93,7 +93,7 @@ class Sweep:
         return ", ".join(filter(None, (system_name(*line.system), line.remark, kind)))
 
 
-def load_sweep(path: Path) -> Sweep:
+def load_rotations(path: Path) -> Rotations:
     """Read what ``se3t.training.rotations`` wrote.
 
     Raises:
@@ -106,7 +106,7 @@ def load_sweep(path: Path) -> Sweep:
     require_one_setting(listed, path)
     is_synthetic, up_axis = fields.flag("data.synthetic"), fields.text("data.up_axis")
     name = data_name(fields.text("data.variant"), is_synthetic)
-    return Sweep(
+    return Rotations(
         data=name if up_axis == VERTICAL else f"{name}, {axis_in_words(up_axis)}",
         is_synthetic=is_synthetic,
         num_objects=max(point["size"] for point in points),
@@ -212,15 +212,15 @@ def _accuracies(points: Sequence[Mapping[str, Any]], origin: str) -> dict[float,
 # --- Figure 4: its picture --------------------------------------------------------------------------------------------
 
 
-def draw_figure4(sweep: Sweep) -> Figure:
+def draw_figure4(found: Rotations) -> Figure:
     """Test accuracy against the largest test rotation: (a) trained without, (b) with rotation augmentation."""
-    names = list(dict.fromkeys(map(sweep.label, sweep.lines)))
+    names = list(dict.fromkeys(map(found.label, found.lines)))
     columns = 1 if max(map(len, names)) > _LONG else 2
     figure = blank_figure(WIDTH, 4.4 + 0.15 * math.ceil(len(names) / columns))
-    figure.suptitle(_title(sweep), fontsize=NORMAL)
+    figure.suptitle(_title(found), fontsize=NORMAL)
     panels = figure.subplots(2, 1, sharex=True)
-    _draw_panel(panels[0], sweep, is_augmented=False)
-    _draw_panel(panels[1], sweep, is_augmented=True)
+    _draw_panel(panels[0], found, is_augmented=False)
+    _draw_panel(panels[1], found, is_augmented=True)
     panels[1].set_xlabel("largest test rotation about a horizontal axis, degrees", fontsize=SMALL)
     handles: dict[str, Any] = {}
     for axis in panels:
@@ -238,41 +238,41 @@ def draw_figure4(sweep: Sweep) -> Figure:
     return figure
 
 
-def _draw_panel(axis: Any, sweep: Sweep, *, is_augmented: bool) -> None:
-    lines = [line for line in sweep.lines if (line.augmentation != "none") == is_augmented]
+def _draw_panel(axis: Any, found: Rotations, *, is_augmented: bool) -> None:
+    lines = [line for line in found.lines if (line.augmentation != "none") == is_augmented]
     kinds = [_AUGMENTATIONS.get(kind, kind) for kind in sorted({line.augmentation for line in lines})]
-    styles = _styles(sweep)
+    styles = _styles(found)
     for number, line in enumerate(lines):
         place = _SO3 + _SPREAD * ((number + 0.5) / len(lines) - 0.5)
-        _draw_line(axis, line, place, sweep.label(line), styles[sweep.label(line)])
+        _draw_line(axis, line, place, found.label(line), styles[found.label(line)])
     title = "(b) with rotation augmentation" if is_augmented else "(a) without rotation augmentation"
     title += f" ({kinds[0]})" if is_augmented and len(kinds) == 1 else ""
     axis.set_title(title, fontsize=NORMAL, loc="left")
     axis.axhline(100 / NUM_CLASSES, color="0.4", linestyle=":", linewidth=1, label="chance")
     if not lines:
-        axis.text(0.5, 0.5, _how_to_fill(sweep, is_augmented), transform=axis.transAxes, fontsize=SMALL, **_NOTICE)
-    _scales(axis, any(math.inf in line.accuracies for line in sweep.lines))
+        axis.text(0.5, 0.5, _how_to_fill(found, is_augmented), transform=axis.transAxes, fontsize=SMALL, **_NOTICE)
+    _scales(axis, any(math.inf in line.accuracies for line in found.lines))
 
 
-def _title(sweep: Sweep) -> str:
-    seeds = sweep.num_seeds
+def _title(found: Rotations) -> str:
+    seeds = found.num_seeds
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     mean = "one seed" if seeds == [1] else f"mean of {count} seeds ± standard deviation"
-    return "\n".join([f"Figure 4 on {sweep.data}", f"{sweep.num_objects:,} test objects", *_budget(sweep), mean])
+    return "\n".join([f"Figure 4 on {found.data}", f"{found.num_objects:,} test objects", *_budget(found), mean])
 
 
-def _budget(sweep: Sweep) -> list[str]:
+def _budget(found: Rotations) -> list[str]:
     """That the paper trained for longer, where it did."""
     published = load_published("table2").max_steps
-    if not sweep.steps or sweep.steps[0] >= published:
-        return [f"{span(sweep.steps)} training steps"] if sweep.steps else []
-    return [f"reduced budget: {span(sweep.steps)} of the paper's {published:,} training steps"]
+    if not found.steps or found.steps[0] >= published:
+        return [f"{span(found.steps)} training steps"] if found.steps else []
+    return [f"reduced budget: {span(found.steps)} of the paper's {published:,} training steps"]
 
 
-def _styles(sweep: Sweep) -> dict[str, dict[str, Any]]:
+def _styles(found: Rotations) -> dict[str, dict[str, Any]]:
     """By label: a colour for each model, dashes for heights, a marker for each line."""
-    models = list(dict.fromkeys(line.system[0] for line in sweep.lines))
-    systems = {sweep.label(line): line.system for line in sweep.lines}
+    models = list(dict.fromkeys(line.system[0] for line in found.lines))
+    systems = {found.label(line): line.system for line in found.lines}
     styles: dict[str, dict[str, Any]] = {}
     for number, (label, (model, height)) in enumerate(systems.items()):
         colour = COLOURS[models.index(model) % len(COLOURS)]
@@ -311,8 +311,8 @@ def _scales(axis: Any, has_so3: bool) -> None:
     axis.set_axisbelow(True)
 
 
-def _how_to_fill(sweep: Sweep, is_augmented: bool) -> str:
-    words = ["data=shapes15"] * sweep.is_synthetic + ["task.augmentation=so3"] * is_augmented
+def _how_to_fill(found: Rotations, is_augmented: bool) -> str:
+    words = ["data=shapes15"] * found.is_synthetic + ["task.augmentation=so3"] * is_augmented
     what = "with" if is_augmented else "without"
     lines = [f"no run {what} rotation augmentation yet:", f"se3t train experiment={EXPERIMENT} preset=figure4"]
     return "\n".join([*lines, *([" ".join(words)] if words else [])])

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 _BEST, _POINT = COLOURS[1], COLOURS[0]
 _PANEL = 1.75  # inches: height of one
 _TOP = 0.85  # … of title and legend
+_LINES = 0.25  # … of what more the legend of a grid says
 _MOST_TICKS = 9
 _OUTLIER = 10.0  # objectives so many times the interquartile range above the median would leave no room for the others
 
 
 def facts(record: SweepRecord) -> list[str]:
-    """What every number of a sweep depends on, in words: data, budget, split; from its first finished run.
+    """What every number of a sweep depends on, in words: data, budget, split; from its first finished run, without
+    what its parameters change.
 
     Raises:
         UserError: when a record that should be there is damaged.
@@ -35,15 +37,30 @@ def facts(record: SweepRecord) -> list[str]:
     if not path.is_file():
         return [words]
     result = read_json(path, "the result.json of a finished run")
-    data, budget = result.get("data", {}), result.get("budget", {})
+    data, budget = _part(result, "data"), _part(result, "budget")
     kind = "simulated, " if record.experiment == "nbody" else ""
-    lines = [f"data: {kind}{data.get('preset', '?')}"]
-    if size := data.get("sizes", {}).get("train"):
+    lines = [f"data: {kind}{data.get('preset') or '?'}"]
+    if (size := _part(data, "sizes").get("train")) and "preset" not in record.parameters:
         lines[0] += f", {size:,} training samples"
-    preset = f"preset {result['preset']}, " if result.get("preset") else ""
-    if "trainer.max_steps" in record.parameters or "preset" in record.parameters:
-        return [*lines, words]
-    return [*lines, f"{preset}{budget.get('max_steps', 0):,} steps x {budget.get('batch_size', 0)}; {words}"]
+    return [*lines, "; ".join([*_budget(record, result.get("preset"), budget), words])]
+
+
+def _budget(record: SweepRecord, preset: str | None, budget: Mapping[str, Any]) -> list[str]:
+    """What all trainings of a sweep have in common of it."""
+    if "preset" in record.parameters:
+        return []
+    found = [f"preset {preset}"] if preset else []
+    steps, batch = budget.get("max_steps"), budget.get("batch_size")
+    if steps and "trainer.max_steps" not in record.parameters:
+        found.append(
+            f"{steps:,} steps" + (f" x {batch}" if batch and "trainer.batch_size" not in record.parameters else "")
+        )
+    return [", ".join(found)] if found else []
+
+
+def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def draw_sweep(record: SweepRecord) -> Figure:
@@ -55,7 +72,8 @@ def draw_sweep(record: SweepRecord) -> Figure:
     if not any(_value(trial) is not None for trial in record.trials):
         raise UserError(f"{record.title}: no trial has a value yet; run the sweep first")
     names = list(record.parameters)
-    figure = blank_figure(WIDTH, _TOP + _PANEL * len(names))
+    top = _TOP + (_LINES if record.search == "grid" else 0)
+    figure = blank_figure(WIDTH, top + _PANEL * len(names))
     figure.suptitle("\n".join([f"Sweep {record.title}, {record.experiment}", *facts(record)]), fontsize=SMALL)
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     drawn: Any = None
@@ -70,7 +88,8 @@ def draw_sweep(record: SweepRecord) -> Figure:
         bar.set_label("trial", fontsize=SMALL)
         bar.ax.tick_params(labelsize=SMALL)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    columns = 1 if record.search == "grid" else 2
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)
     return figure
 
 
@@ -87,17 +106,28 @@ def _draw_grid(axis: Any, record: SweepRecord, name: str) -> None:
     spreads = [statistics.stdev(found) if len(found) > 1 else 0.0 for found in values.values()]
     style = {"color": _POINT, "marker": "s", "markersize": 4, "linewidth": 1.2, "capsize": 2.5, "elinewidth": 1}
     line = {"linestyle": "-" if _is_numeric(record, name) else "none"}
-    axis.errorbar(list(values), means, yerr=spreads, label="mean ± standard deviation", zorder=3, **style, **line)
+    axis.errorbar(list(values), means, yerr=spreads, label=_mean(record), zorder=3, **style, **line)
     _mark_best(axis, record, places, name)
 
 
+def _mean(record: SweepRecord) -> str:
+    """What the bars of a grid say, and over what."""
+    both = ["seeds"] * (len(record.seeds) > 1) + ["the other parameters"] * (len(record.parameters) > 1)
+    over = "\nand ".join(both)  # a longer line would not fit
+    return f"mean ± standard deviation over {over}" if over else "mean"
+
+
 def _draw_search(axis: Any, record: SweepRecord, name: str) -> Any:
-    """Every trial as a point in the colour of its number; those that were stopped are hollow."""
+    """Every trial as a point in the colour of its number; those that were stopped are hollow, others that have no
+    result yet are crosses.
+    """
     places = _places(record, name)
     numbers = [trial.number for trial in record.trials]
     shown = {"vmin": min(numbers), "vmax": max(max(numbers), 1), "cmap": "viridis"}
     ended = [trial for trial in record.trials if trial.value is not None]
-    stopped = [trial for trial in record.trials if trial.value is None and _value(trial) is not None]
+    others = [trial for trial in record.trials if trial.value is None and _value(trial) is not None]
+    stopped = [trial for trial in others if trial.state == "pruned"]
+    others = [trial for trial in others if trial.state != "pruned"]
     drawn = axis.scatter(
         [places[spell(trial.parameters[name])] for trial in ended],
         [_value(trial) for trial in ended],
@@ -118,6 +148,18 @@ def _draw_search(axis: Any, record: SweepRecord, name: str) -> Any:
             s=14,
             label="stopped early, last value",
             zorder=2,
+        )
+    if others:
+        axis.scatter(
+            [places[spell(trial.parameters[name])] for trial in others],
+            [_value(trial) for trial in others],
+            c=[trial.number for trial in others],
+            marker="x",
+            linewidths=0.9,
+            s=14,
+            label="no result, last value",
+            zorder=2,
+            **shown,
         )
     _mark_best(axis, record, places, name)
     return drawn

@@ -150,20 +150,20 @@ def find_sweep(name: str, runs: Path) -> Path:
     """The folder of a sweep.
 
     Args:
-        name: that folder, its name, or the name of the sweep where there is one such below ``runs``.
+        name: its name, or the name of the sweep where there is one such below ``runs``, or that folder.
         runs: folder of the run records.
 
     Raises:
         UserError: when there is none, or several.
     """
-    if Path(name).is_dir():
-        return Path(name)
     found = sorted(path.parent for path in runs.glob(f"sweeps/*/*/{TRIALS}"))
     same = [path for path in found if name in (path.name, path.name.rpartition("-")[0])]
     if len(same) == 1:
         return same[0]
     if same:
         raise UserError(f"{name}: several sweeps have that name; choose one: {', '.join(map(str, same))}")
+    if Path(name).is_dir():
+        return Path(name)
     there = f"there are {', '.join(map(str, found))}" if found else f"there is none in {runs / 'sweeps'}"
     raise UserError(f"{name}: no such sweep; {there}")
 

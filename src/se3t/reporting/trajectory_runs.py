@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from se3t.errors import UserError
 from se3t.reporting.ablations import ABLATIONS
@@ -16,6 +17,8 @@ SYSTEMS = ("set_transformer", "se3_transformer")
 """What the paper's figure shows, in its order."""
 
 MAX_RUNS = 6
+_System: TypeAlias = tuple[str, str]  # model and what was taken out of it
+_PAPER: tuple[_System, ...] = tuple((model, "none") for model in SYSTEMS)
 _DEFAULT_DATA = "calibrated"
 _EXPECTED = f"expected the folder of a finished run; make one: se3t train experiment={EXPERIMENT} preset=reduced"
 
@@ -81,18 +84,30 @@ def _folder(run: NBodyRecord) -> str:
 
 
 def _choose(path: Path) -> dict[Path, NBodyRecord]:
-    """Of the runs below a folder one of each system, on the data with the largest budget for both."""
+    """Of the runs below a folder one of each system of the paper's figure."""
     runs = {folder: parse_record(run) for folder, run in finished_below(path, EXPERIMENT).items()}
-    by_data: dict[Simulation, dict[str, Path]] = {}
+    shown = {folder: run for folder, run in runs.items() if _system(run) in _PAPER}
+    best = one_of_each(shown)
+    if len(best) < len(SYSTEMS):
+        raise _missing(path, shown.values())
+    return {folder: runs[folder] for system in _PAPER for folder in best if _system(runs[folder]) == system}
+
+
+def one_of_each(runs: Mapping[Path, NBodyRecord]) -> list[Path]:
+    """Of runs on whatever data one of each system, all on the same data.
+
+    The data are those where both systems of the paper's figure have the largest budget; where no data have both, those
+    with the largest budget of any system. Of several runs of a system the one with the largest budget is chosen.
+    """
+    by_data: dict[Simulation, dict[_System, Path]] = {}
     for folder in sorted(runs, key=lambda folder: _rank(runs[folder], folder)):
-        run = runs[folder]
-        if run.model in SYSTEMS and run.ablation == "none":
-            by_data.setdefault(run.data, {}).setdefault(run.model, folder)
-    complete = [found for found in by_data.values() if len(found) == len(SYSTEMS)]
-    if not complete:
-        raise _missing(path, by_data.values())
-    best = min(complete, key=lambda found: _rank_of_data([runs[folder] for folder in found.values()]))
-    return {best[model]: runs[best[model]] for model in SYSTEMS}
+        by_data.setdefault(runs[folder].data, {}).setdefault(_system(runs[folder]), folder)
+    best = min(by_data.values(), key=lambda found: _rank_of_data([runs[path] for path in found.values()]), default={})
+    return list(best.values())
+
+
+def _system(run: NBodyRecord) -> _System:
+    return run.model, run.ablation
 
 
 def _budget(run: NBodyRecord) -> int:
@@ -103,14 +118,19 @@ def _rank(run: NBodyRecord, folder: Path) -> tuple[int, int, str]:
     return (-_budget(run), run.seed, str(folder))
 
 
-def _rank_of_data(runs: Sequence[NBodyRecord]) -> tuple[int, bool, int, Simulation]:
-    """The largest budget first, then the data of Table 1, with as few settings changed as there are."""
+def _rank_of_data(runs: Sequence[NBodyRecord]) -> tuple[Any, ...]:
+    """The largest budget first, then the most systems, then the data of Table 1, with as few settings changed as there
+    are.
+    """
+    paper = [_budget(run) for run in runs if _system(run) in _PAPER]
+    has_both = len(paper) == len(_PAPER)
+    budget = min(paper) if has_both else max(map(_budget, runs))
     data = runs[0].data
-    return (-min(map(_budget, runs)), data.preset != _DEFAULT_DATA, len(runs[0].overridden), data)
+    return (not has_both, -budget, -len(runs), data.preset != _DEFAULT_DATA, len(runs[0].overridden), data)
 
 
-def _missing(path: Path, found: Iterable[Mapping[str, Path]]) -> UserError:
-    partly = [model for part in found for model in part]
+def _missing(path: Path, runs: Iterable[NBodyRecord]) -> UserError:
+    partly = [run.model for run in runs]
     if not partly:
         return UserError(
             f"{path}: no finished run of {' or '.join(SYSTEMS)} in it, experiment {EXPERIMENT}; make them: se3t train "

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from se3t.data.molecules.parallel import available_cores
 from se3t.errors import UserError
 from se3t.suite.launch import Handle, Launcher, LocalLauncher, start_process, stop_all
 from se3t.suite.stores import prepare_words
@@ -315,6 +316,29 @@ def interrupted_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+# --- how many at a time -----------------------------------------------------------------------------------------------
+
+
+def resources(jobs: Sequence[Job], wanted: int | None) -> tuple[int, int | None]:
+    """Trainings at a time, and torch's threads in each, None on a GPU.
+
+    Both depend on all jobs and not on those that are left: a training that goes on with another number of threads
+    would end in other last digits.
+
+    Args:
+        jobs: all of a table or a sweep.
+        wanted: trainings at a time; None: as many as there are cores, one on a GPU.
+    """
+    from se3t.suite.costs import has_gpu  # which imports this module
+
+    cores, devices = available_cores(), max(job.config.trainer.devices for job in jobs)
+    if any(job.config.trainer.accelerator != "cpu" for job in jobs) and has_gpu():
+        return wanted or 1, None
+    workers = min(wanted or max(1, cores // devices), len(jobs))
+    given = {job.config.trainer.threads for job in jobs}
+    return workers, given.pop() if given != {None} else max(1, cores // workers)
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from se3t.reporting.sweep_record import Trial, TrialRun, read_record, write_reco
 from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
 from se3t.suite.pool import Ended, Pool, Watch, interrupted_by_signals, log_of
-from se3t.suite.spaces import Interval, Scalar, Space
+from se3t.suite.spaces import Interval, Scalar
 from se3t.suite.specification import Parameters, Specification, rounded
 from se3t.suite.study import Proposal, Study
 from se3t.suite.sweep import Tell, blank_record, value_of, words_of
@@ -160,6 +160,10 @@ class Search:
     def _begin(self, trial: Trial, jobs: list[Job]) -> None:
         active = _Active(trial, jobs, reported={step for step, _ in trial.history})
         self.active.append(active)
+        # An earlier process may have ended between the measurement and what follows from it.
+        if trial.history and jobs[0].state != "finished" and self.study.should_stop(trial.number):
+            self._prune(active)
+            return
         self._submit(active)
 
     def _submit(self, active: _Active) -> None:
@@ -205,12 +209,16 @@ class Search:
             self.study.report(active.trial.number, step, value)
             if prune and self.study.should_stop(active.trial.number):
                 self.pool.stop(active.job)
-                self._end(active)
-                active.trial.state = active.run.state = "pruned"
-                self._write()
-                self.study.prune(active.trial.number)
-                self._say(active.trial, f"stopped after step {step}, {self.record.metric} {value:.4g}")
+                self._prune(active)
                 return
+
+    def _prune(self, active: _Active) -> None:
+        step, value = active.trial.history[-1]
+        self._end(active)
+        active.trial.state = active.run.state = "pruned"
+        self._write()
+        self.study.prune(active.trial.number)
+        self._say(active.trial, f"stopped after step {step}, {self.record.metric} {value:.4g}")
 
     def _new_measurements(self, active: _Active) -> list[tuple[int, float]]:
         path = active.job.folder / record.METRICS
@@ -249,7 +257,7 @@ def _first(spec: Specification) -> dict[str, Scalar] | None:
     found: dict[str, Scalar] = {}
     for name, space in spec.sweep.parameters.items():
         value = _setting(spec.settings, name)
-        if not _contains(space, value):
+        if value not in (space if isinstance(space, Interval) else space.values):
             return None
         found[name] = value
     return found
@@ -260,11 +268,3 @@ def _setting(settings: Mapping[str, Any], name: str) -> Any:
     for key in name.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
-
-
-def _contains(space: Space, value: Any) -> bool:
-    if not isinstance(space, Interval):
-        return value in space.values
-    if isinstance(value, bool) or not isinstance(value, int | float) or not space.low <= value <= space.high:
-        return False
-    return space.step is None or (value - space.low) % space.step == 0

@@ -56,6 +56,14 @@ class Interval:
         """Whether only whole numbers are meant."""
         return all(isinstance(value, int) for value in (self.low, self.high) if value is not None)
 
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        if self.whole and not isinstance(value, int):
+            return False
+        steps = (value - self.low) / self.step if self.step is not None else 0
+        return math.isclose(steps, round(steps), abs_tol=1e-9)
+
     def __str__(self) -> str:
         words = [f"{_spell(self.low)} to {_spell(self.high)}"]
         words += [f"in steps of {_spell(self.step)}"] if self.step is not None else []
@@ -169,6 +177,26 @@ def values_of_words(texts: Sequence[str]) -> Values:
     return Values(tuple(_number(yaml.safe_load(text)) if text else text for text in texts))
 
 
+def seeds_of(value: Any, field: str) -> tuple[int, ...]:
+    """Seeds of every combination.
+
+    Args:
+        value: a list, a number, or a word with commas.
+        field: where it stands, for the error.
+
+    Raises:
+        UserError: when they are not different whole numbers from 0.
+    """
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    seeds: tuple[Any, ...] = tuple(
+        int(part) if isinstance(part, str) and part.strip().isdecimal() else part for part in parts
+    )
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
+        raise UserError(f"{field}: expected different whole numbers from 0, such as 0,1,2, got {value}")
+    return seeds
+
+
 # --- reading a file ---------------------------------------------------------------------------------------------------
 
 _FIELDS = tuple(item.name for item in fields(Sweep) if item.name != "name")
@@ -204,7 +232,7 @@ def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
         search=search,
         parameters=_spaces(path, _parameters_of(path, content), search),
         objective=_objective(path, content.get("objective", {})),
-        seeds=_seeds(path, content.get("seeds", [0])),
+        seeds=seeds_of(content.get("seeds", [0]), f"{path}: seeds"),
         trials=_count(path, "trials", content.get("trials", Sweep.trials)),
         pruning=_pruning(path, content.get("pruning", {})),
         defaults=_words(path, content.get("defaults", [])),
@@ -246,7 +274,9 @@ def _space(path: Path, key: str, value: Any) -> Space:
     for name, number in ends.items():
         if not isinstance(number, int | float) or isinstance(number, bool) or not math.isfinite(number):
             raise UserError(f"{path}: {key}.{name}: expected a number, got {value.get(name)}")
-    found = Interval(low, high, bool(value.get("log", False)), step)
+    if not isinstance(log := value.get("log", False), bool):
+        raise UserError(f"{path}: {key}.log: expected true or false, got {log!r}")
+    found = Interval(low, high, log, step)
     _check_interval(path, key, found)
     return found
 
@@ -258,6 +288,8 @@ def _check_interval(path: Path, key: str, found: Interval) -> None:
         raise UserError(f"{path}: {key}: log needs low above 0, got {found.low}")
     if found.step is not None and (found.log or found.step <= 0 or (found.whole and not isinstance(found.step, int))):
         raise UserError(f"{path}: {key}.step: must be above 0, whole where low and high are, and goes without log")
+    if found.high not in found:
+        raise UserError(f"{path}: {key}.step: steps of {found.step} from {found.low} do not end at {found.high}")
 
 
 def _objective(path: Path, value: Any) -> Objective:
@@ -277,14 +309,6 @@ def _pruning(path: Path, value: Any) -> Pruning:
     least = {"startup_trials": 0, "warmup_evaluations": 0, "reduction": 2}
     counts = {name: _count(path, f"pruning.{name}", content[name], least[name]) for name in least if name in content}
     return Pruning(method, **counts)
-
-
-def _seeds(path: Path, value: Any) -> tuple[int, ...]:
-    seeds = tuple(value) if isinstance(value, list) else (value,)
-    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
-    if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise UserError(f"{path}: seeds: expected different whole numbers from 0, such as [0, 1, 2], got {value}")
-    return seeds
 
 
 def _words(path: Path, value: Any) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ WORDS_ALONE = "own"
 _DIGITS = 4  # of a number that a search proposes: lines that are short enough to be typed again
 _PLAIN = re.compile(r"[\w.+/\-]+")
 _SEVERAL = re.compile(r"[^\[\](){},'\"]+(,[^\[\](){},'\"]+)+")  # a,b,c: no list in brackets
+_MEASURED = ("experiment", "task", "task.target", "task.column", "data")  # and what else there is of data
 
 Parameters = Mapping[str, spaces.Scalar]
 """One value of each parameter."""
@@ -118,7 +119,9 @@ class Specification:
 def word(key: str, value: spaces.Scalar) -> str:
     """A setting as the command line spells it."""
     if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        return f"{key}='{value}'"
+        # Backslashes count as such only in front of a quotation mark.
+        escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value)
+        return f"{key}='{escaped}'"
     return f"{key}={spell(value)}"
 
 
@@ -148,13 +151,15 @@ def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: in
     given = dict(_split(text) for text in words)
     name = given.pop("sweep", None)
     experiment = given.get("experiment", Config().experiment)
+    if _SEVERAL.fullmatch(experiment):
+        raise _not_comparable(name or WORDS_ALONE, "experiment")
     sweep = spaces.load(name, experiment) if name is not None else spaces.Sweep(WORDS_ALONE)
     own = {
         key: spaces.values_of_words(text.split(","))
         for key, text in given.items()
         if key in sweep.parameters or (_SEVERAL.fullmatch(text) and key != "seed")
     }
-    own_seeds = _seeds(given.pop("seed")) if "seed" in given else None
+    own_seeds = spaces.seeds_of(given.pop("seed"), "seed") if "seed" in given else None
     if name is None and not own:
         raise UserError(f"sweep: what varies is missing; add sweep=<name> ({', '.join(spaces.names())}) or key=a,b,c")
     if trials is not None and sweep.search == "grid":
@@ -184,6 +189,8 @@ def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
     groups = {key for key in sweep.parameters if is_group(key)}
     known = identity(settings)
     for key in sweep.parameters:
+        if key in _MEASURED or (key in known and key.startswith("data.")):
+            raise _not_comparable(sweep.name, key)
         if key in groups or key in known or key.partition(".")[0] in groups:
             continue
         group, _, name = key.partition(".")
@@ -193,6 +200,11 @@ def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
         others = sorted(choice for choice, schema in SCHEMAS.get(group, {}).items() if name in _names(schema))
         hint = f"; {' or '.join(f'{group}={other}' for other in others)} has it" if others else ""
         raise UserError(f"sweep={sweep.name}: {choice} has no setting {key}{hint}")
+
+
+def _not_comparable(sweep: str, key: str) -> UserError:
+    what = f"{key} decides what is learned or on which data, so values of the objective would not compare"
+    return UserError(f"sweep={sweep}: {what}; give it one value, and a sweep to each")
 
 
 def _chosen(group: str, settings: Mapping[str, Any]) -> str:
@@ -211,16 +223,6 @@ def _split(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise UserError(f"{text}: cannot be read as a setting; write key=value, such as seed=0,1,2")
     return key, value
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        seeds = (-1,)
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(f"seed={text}: expected different whole numbers from 0, such as seed=0,1,2")
-    return seeds
 
 
 def _in_one_sentence(error: Exception) -> UserError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Study:
         first: parameters of the first trial; None: as proposed.
 
     Raises:
-        UserError: optuna is missing, or the database cannot be read.
+        UserError: optuna is missing, or the database cannot be read; all methods raise it where it cannot be used.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class Study:
         self._optuna = require_optuna()
         self._title, self._space = title, _distributions(self._optuna, sweep.parameters)
         self._live: dict[int, Any] = {}
-        path = (folder / DATABASE).absolute()
-        try:
+        self._path = (folder / DATABASE).absolute()
+        with self._told("remove it to start the search again"):
             self._study = self._optuna.create_study(
-                storage=f"sqlite:///{path}",
+                storage=_url(self._path),
                 study_name=title,
                 direction=sweep.objective.direction,
                 pruner=_pruner(self._optuna, sweep, eval_every, max_steps),
@@ -80,52 +81,47 @@ class Study:
             if first is not None and not self._study.get_trials(deepcopy=False):
                 self._study.enqueue_trial(dict(first))
             self._retry_failed()
-        except UserError:
-            raise
-        except Exception as error:  # of SQLAlchemy and its driver
-            why = str(error).splitlines()[0]
-            raise UserError(f"{path}: cannot be used ({why}); remove it to start the search again") from error
 
     def proposals(self) -> list[Proposal]:
         """All trials, in the order of their numbers."""
-        trials = self._study.get_trials(deepcopy=False)
+        with self._told():
+            trials = self._study.get_trials(deepcopy=False)
         again = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
         return [_proposal(trial, trial.number in again) for trial in trials]
 
     def unfinished(self) -> list[Proposal]:
         """Trials that an earlier process was at work on, now those of this one."""
-        found = []
-        for frozen in self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,)):
-            if frozen.number not in self._live:
-                self._study.sampler = self._sampler(frozen.number)
-                trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
-                _suggest_all(trial, self._space)  # those that are known already stay
-                self._live[frozen.number] = trial
-                found.append(Proposal(frozen.number, dict(trial.params), history=dict(frozen.intermediate_values)))
-        return found
+        with self._told():
+            running = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,))
+            return [self._taken_up(frozen) for frozen in running if frozen.number not in self._live]
 
     def ask(self) -> Proposal:
         """A new trial; first one that failed in an earlier process and is tried again."""
-        self._study.sampler = self._sampler(self._next_number())
-        trial = self._study.ask(self._space)
-        self._live[trial.number] = trial
-        return Proposal(trial.number, dict(trial.params))
+        with self._told():
+            self._study.sampler = self._sampler(self._next_number())
+            trial = self._study.ask(self._space)
+            self._live[trial.number] = trial
+            return Proposal(trial.number, dict(trial.params))
 
     def report(self, number: int, step: int, value: float) -> None:
         """Tell the objective of a running trial after a step."""
-        self._live[number].report(value, step)
+        with self._told():
+            self._live[number].report(value, step)
 
     def should_stop(self, number: int) -> bool:
         """Whether a running trial does too badly to go on."""
-        return bool(self._live[number].should_prune())
+        with self._told():
+            return bool(self._live[number].should_prune())
 
     def finish(self, number: int, value: float) -> None:
         """End a trial with its objective."""
-        self._study.tell(self._live.pop(number), value)
+        with self._told():
+            self._study.tell(self._live.pop(number), value)
 
     def prune(self, number: int) -> None:
         """End a trial that did too badly."""
-        self._study.tell(self._live.pop(number), state=self._optuna.trial.TrialState.PRUNED)
+        with self._told():
+            self._study.tell(self._live.pop(number), state=self._optuna.trial.TrialState.PRUNED)
 
     def fail(self, number: int, reason: str, *, again: bool) -> None:
         """End a trial without an objective.
@@ -136,9 +132,29 @@ class Study:
             again: whether another process shall try it again; not for settings that are refused.
         """
         trial = self._live.pop(number)
-        trial.set_user_attr(_REASON, reason)
-        trial.set_user_attr(_AGAIN, again)
-        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        with self._told():
+            trial.set_user_attr(_REASON, reason)
+            trial.set_user_attr(_AGAIN, again)
+            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+
+    @contextmanager
+    def _told(self, remedy: str = "mend that, and the same line goes on") -> Iterator[None]:
+        """What the database refuses, a full disk or a lock among others, in one sentence."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (SQLAlchemyError, self._optuna.exceptions.OptunaError, RuntimeError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
+            why = str(cause).splitlines()[0]
+            raise UserError(f"{self._path}: cannot be used ({why}); {remedy}") from error
+
+    def _taken_up(self, frozen: Any) -> Proposal:
+        self._study.sampler = self._sampler(frozen.number)
+        trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
+        _suggest_all(trial, self._space)  # those that are known already stay
+        self._live[frozen.number] = trial
+        return Proposal(frozen.number, dict(trial.params), history=dict(frozen.intermediate_values))
 
     def _retry_failed(self) -> None:
         trials = self._study.get_trials(deepcopy=False)
@@ -171,6 +187,14 @@ def require_optuna() -> Any:
         raise UserError("search: tpe needs the package optuna; install it: pip install 'se3t[sweep]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
+
+
+def _url(path: Path) -> str:
+    """As optuna reads it, which takes braces for a place to fill in."""
+    from sqlalchemy.engine import URL
+
+    text = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _distributions(optuna: Any, parameters: Mapping[str, Space]) -> dict[str, Any]:

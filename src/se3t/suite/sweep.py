@@ -275,7 +275,8 @@ class Grid(Watch):
             for cell in self.cells.values():
                 if cell.run.state == "running":
                     cell.run.state = "waiting"
-                    _settle(cell.trial)
+                if cell.run.state != "finished":
+                    self._look(cell)  # another process may have finished it since, of which nobody told
             self._write()
         return self.record
 

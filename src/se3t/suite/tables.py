@@ -11,13 +11,13 @@ from rich.console import Console
 
 from se3t.config import Config, explain, to_config
 from se3t.config.compose import compose
-from se3t.data.molecules.parallel import available_cores
 from se3t.errors import UserError, did_you_mean
 from se3t.reporting import ablations
 from se3t.reporting.published import load_published
 from se3t.reporting.table import EXPERIMENTS, require_name, require_preset
-from se3t.suite.costs import estimate, has_gpu
+from se3t.suite.costs import estimate
 from se3t.suite.jobs import Failure, Job, LocalLauncher, job_of, run_jobs
+from se3t.suite.pool import resources
 from se3t.suite.progress import Clock, view
 from se3t.suite.wording import failures, in_words, obstacle_of, opening, trouble
 from se3t.training import record
@@ -256,27 +256,6 @@ def _require_same_data(jobs: Sequence[Job]) -> None:
             if job.store not in checksums:
                 checksums[job.store] = recorded_checksum(job.config)
             record.require_same_data(job.folder, record.read_json(job.result), checksums[job.store])
-
-
-# --- how many at a time -----------------------------------------------------------------------------------------------
-
-
-def resources(jobs: Sequence[Job], wanted: int | None) -> tuple[int, int | None]:
-    """Trainings at a time, and torch's threads in each, None on a GPU.
-
-    Both depend on all jobs and not on those that are left: a training that goes on with another number of threads
-    would end in other last digits.
-
-    Args:
-        jobs: all of a table.
-        wanted: trainings at a time; None: as many as there are cores, one on a GPU.
-    """
-    cores, devices = available_cores(), max(job.config.trainer.devices for job in jobs)
-    if any(job.config.trainer.accelerator != "cpu" for job in jobs) and has_gpu():
-        return wanted or 1, None
-    workers = min(wanted or max(1, cores // devices), len(jobs))
-    given = {job.config.trainer.threads for job in jobs}
-    return workers, given.pop() if given != {None} else max(1, cores // workers)
 
 
 def _group(which: str) -> str:

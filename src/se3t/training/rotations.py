@@ -17,7 +17,7 @@ from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.reporting.classification import parse_record
 from se3t.reporting.figure4 import finished_run, line_of, require_one_setting
-from se3t.reporting.sweep_runs import settings_hash
+from se3t.reporting.rotation_runs import settings_hash
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -79,6 +79,31 @@ def rotation_sweep(
             content["points"] = list(known.values())
             record.write_json(out, content)
     return out
+
+
+def outdated(path: Path, known: Sequence[Path]) -> list[str]:
+    """For every run of a file whose weights are no longer those that were measured, the reason.
+
+    Args:
+        path: what :func:`rotation_sweep` wrote.
+        known: folders of runs, of which one may be what the file calls otherwise, seen from another folder.
+    """
+    reasons = []
+    for name, weights in {point["run"]: point["weights"] for point in _read(path).get("points", [])}.items():
+        parts = Path(name).parts
+        folder = next((own for own in (Path(name), *known) if own.is_dir() and own.parts[-len(parts) :] == parts), None)
+        try:
+            if folder is None:
+                reasons.append(f"{name} is gone")
+            elif _digest(ckpt.model_weights(_content(folder)["state_dict"])) != weights:
+                reasons.append(f"{name} has other weights now")
+        except UserError as error:
+            reasons.append(str(error))
+    return reasons
+
+
+def _content(folder: Path) -> Mapping[str, Any]:
+    return ckpt.read_checkpoint(ckpt.locate(folder)).content
 
 
 class _Run:

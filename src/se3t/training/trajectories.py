@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,8 @@ AXIS = (0.0, 0.0, 1.0)
 STEP = 10.0
 """Degrees between two inputs, as in the paper."""
 
+_From = TypeVar("_From")
+_To = TypeVar("_To")
 _CHOOSER = ("se3_transformer", "none")
 
 
@@ -41,6 +43,7 @@ def trajectories(
     step: float = STEP,
     progress: bool = False,
     accelerator: str = "auto",
+    on_failure: Callable[[UserError], None] | None = None,
 ) -> Path:
     """Predict one test trajectory with every run, its input turned about an axis in equal steps, and write the numbers.
 
@@ -53,6 +56,8 @@ def trajectories(
         step: degrees between two inputs, a divisor of 360.
         progress: show a progress bar.
         accelerator: "auto", "cpu" or "gpu".
+        on_failure: called for each run that fails, which is left out as long as another one is left; None: the first
+            failure is raised.
 
     Returns:
         ``out``.
@@ -66,17 +71,42 @@ def trajectories(
     angles, runs = _angles(step), list(dict.fromkeys(runs))
     records = {run: finished_run(run) for run in runs}
     require_same_data(records)
-    device, names = choose_device(accelerator), labels(list(records.values()))
+    names = dict(zip(runs, labels(list(records.values())), strict=True))
+    device, failures = choose_device(accelerator), _Failures(is_kept=on_failure is not None)
     with progress_bar(progress, "rotated trajectories", len(runs)) as advance:
-        loaded = [_load(run, records[run], device) for run in runs]
+        loaded = failures.without(runs, lambda run: _load(run, records[run], device))
         chooser = next((run for run in loaded if _system(run.record) == _CHOOSER), loaded[0])
-        number, rule = _choose(chooser, names[loaded.index(chooser)], sample)
+        number, rule = _choose(chooser, names[chooser.folder], sample)
         content = _describe(loaded[0], number, rule, angles)
-        for done, (run, name) in enumerate(zip(loaded, names, strict=True), start=1):
-            content["models"].append(_predict(run, name, number, angles))
-            advance(done)
+        for model in failures.without(loaded, lambda run: _predict(run, names[run.folder], number, angles)):
+            content["models"].append(model)
+            advance(len(content["models"]))
     record.write_json(out, content)
+    if on_failure is not None:
+        for failure in failures.found:
+            on_failure(failure)
     return out
+
+
+class _Failures:
+    """What to do about runs that fail."""
+
+    def __init__(self, *, is_kept: bool) -> None:
+        self.is_kept, self.found = is_kept, list[UserError]()
+
+    def without(self, runs: Iterable[_From], work: Callable[[_From], _To]) -> list[_To]:
+        """The work on all runs but those that fail; at least on one."""
+        done = []
+        for run in runs:
+            try:
+                done.append(work(run))
+            except UserError as error:
+                self.found.append(error)
+                if not self.is_kept:
+                    raise
+        if not done:
+            raise self.found[0]
+        return done
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from se3t.errors import UserError
 from se3t.reporting.curve_runs import METRICS, find_curve_runs
-from se3t.reporting.curves import draw_curves, learning_curves
+from se3t.reporting.curve_runs import Run as CurveRun
+from se3t.reporting.curves import MAX_LINES, draw_curves, learning_curves, num_lines
 from se3t.reporting.figure3 import Trajectories, draw_figure3, load_trajectories
-from se3t.reporting.figure4 import draw_figure4, load_sweep
+from se3t.reporting.figure4 import draw_figure4, load_rotations
+from se3t.reporting.harmonics import draw_harmonics, load_harmonics
+from se3t.reporting.labels import settings_of_preset, spell
 from se3t.reporting.published import printed_names
 from se3t.reporting.report.markup import Markup, element
 from se3t.reporting.report.pictures import figure_element
@@ -27,9 +31,11 @@ _CURVES = {"nbody": ("mse_x", "mse_v"), "scanobjectnn": ("accuracy",), "qm9": ("
 _MOST = 4  # models of the printed Figure 3; the three-dimensional view has all of them
 
 
-def figures(runs: Sequence[Run], figure3: Path | None, figure4: Path | None) -> list[Markup]:
+def figures(
+    runs: Sequence[Run], figure3: Path | None, figure4: Path | None, harmonics: Path | None = None
+) -> list[Markup]:
     """All that can be drawn; for the rest the commands that make it."""
-    found = [*_figure3(figure3), *_figure4(figure4), *_curves(runs)]
+    found = [*_figure3(figure3), *_figure4(figure4), *_harmonics(harmonics), *_curves(runs)]
     return [element("div", found, class_="gallery")]
 
 
@@ -64,11 +70,27 @@ def _figure4(path: Path | None) -> Iterable[Markup]:
             "se3t figure 4 --out runs/figures/figure4",
         )
         return
-    sweep = load_sweep(path)
+    found = load_rotations(path)
     yield figure_element(
-        lambda: draw_figure4(sweep),
+        lambda: draw_figure4(found),
         "Figure 4: test accuracy against the largest rotation of the test objects, trained without and with rotations",
-        f"Figure 4 on {sweep.data}, {sweep.num_objects:,} test objects: accuracy against the largest test rotation.",
+        f"Figure 4 on {found.data}, {found.num_objects:,} test objects: accuracy against the largest test rotation.",
+    )
+
+
+def _harmonics(path: Path | None) -> Iterable[Markup]:
+    if path is None:
+        yield _not_there(
+            "The speed of the spherical harmonics has not been measured yet.",
+            "se3t figure sh --out runs/figures/harmonics",
+        )
+        return
+    found = load_harmonics([path])
+    yield figure_element(
+        lambda: draw_harmonics(found),
+        "Spherical harmonics: vectors a second and the largest relative difference from double precision, by degree",
+        f"Spherical harmonics, measured on {'; '.join(found.machines)}: speed and difference from values in double "
+        "precision against the largest degree.",
     )
 
 
@@ -82,16 +104,50 @@ def _curves(runs: Sequence[Run]) -> Iterable[Markup]:
         yield _not_there("Learning curves need a finished run.", "se3t train experiment=nbody preset=quick")
     for (what, checksum), folders in sorted(groups.items()):
         for metric in _CURVES[what.split()[0]]:
-            yield figure_element(
-                partial(_learning_curves, folders, metric),
-                f"Learning curves of {what}: {metric} on validation against training steps",
-                f"Learning curves of {what} on the data with checksum {checksum[:8]}: {metric} on validation. A star "
-                "marks the weights that validation chose.",
-            )
+            yield from _learning_curves(f"{what} on the data with checksum {checksum[:8]}", folders, metric)
 
 
-def _learning_curves(folders: Sequence[Path], metric: str) -> Figure:
-    return draw_curves(learning_curves(find_curve_runs(folders, metric), metric))
+def _learning_curves(what: str, folders: Sequence[Path], metric: str) -> Iterable[Markup]:
+    """One figure; where that is too many lines, one for each preset."""
+    try:
+        runs = find_curve_runs(folders, metric)
+        drawings = [("", runs, 0)] if num_lines(runs) <= MAX_LINES else _by_preset(runs)
+    except UserError as error:  # of one figure only: the page has more to tell
+        yield element("p", f"Learning curves of {what}, {metric}, are not drawn: {error}", class_="notice")
+        return
+    for preset, shown, left_out in drawings:
+        note = f" Not shown: {left_out} lines with other settings than those of the preset." if left_out else ""
+        yield figure_element(
+            partial(_draw_curves, shown, metric),
+            f"Learning curves of {what}{preset}: {metric} on validation against training steps",
+            f"Learning curves of {what}{preset}: {metric} on validation. A star marks the weights that validation "
+            f"chose.{note}",
+        )
+
+
+def _draw_curves(runs: Sequence[CurveRun], metric: str) -> Figure:
+    return draw_curves(learning_curves(runs, metric))
+
+
+def _by_preset(runs: Sequence[CurveRun]) -> list[tuple[str, list[CurveRun], int]]:
+    """For each preset its name in words, its runs, and how many lines were left out: where there are still too many,
+    those with other settings than the preset's.
+    """
+    found = []
+    for preset in sorted({run.record.preset or "" for run in runs}):
+        own = [run for run in runs if (run.record.preset or "") == preset]
+        shown = own if num_lines(own) <= MAX_LINES else [run for run in own if _is_as_preset(run)] or own
+        words = f", preset {preset}" if preset else ", without preset"
+        found.append((words, shown, num_lines(own) - num_lines(shown)))
+    return found
+
+
+def _is_as_preset(run: CurveRun) -> bool:
+    record = run.record
+    expected = settings_of_preset(record.experiment, record.preset or "", record.model)
+    return all(
+        spell(record.settings[name]) == spell(value) for name, value in expected.items() if name in record.settings
+    )
 
 
 def _not_there(reason: str, command: str) -> Markup:

@@ -43,6 +43,7 @@ class Content:
         made: when.
         figure3: file of ``se3t figure 3``; None where there is none.
         figure4: file of ``se3t figure 4``; likewise.
+        harmonics: file of ``se3t figure sh``; likewise.
         remarks: what was left out, and why.
     """
 
@@ -51,6 +52,7 @@ class Content:
     made: datetime
     figure3: Path | None = None
     figure4: Path | None = None
+    harmonics: Path | None = None
     remarks: Sequence[str] = ()
 
 
@@ -64,7 +66,7 @@ def render(content: Content) -> str:
     sections = [
         _section("tables", "Tables", _tables(content.runs)),
         _section("rotation", "A prediction that turns with its input", _rotation(view)),
-        _section("figures", "Figures", figures(content.runs, content.figure3, content.figure4)),
+        _section("figures", "Figures", figures(content.runs, content.figure3, content.figure4, content.harmonics)),
         _section("equivariance", "Equivariance errors", [_about_errors(), equivariance_errors(content.runs)]),
         _section("runs", "Runs", [_about_runs(content.runs), run_list(content.runs)]),
     ]

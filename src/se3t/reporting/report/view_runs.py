@@ -10,43 +10,38 @@ from pathlib import Path
 from se3t import __version__
 from se3t.errors import UserError
 from se3t.files import write_atomically
+from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.published import load_published
 from se3t.reporting.records import read_json
 from se3t.reporting.report.runs import FINISHED, RESULT, Run
+from se3t.reporting.trajectory_runs import EXPERIMENT, finished_run, one_of_each
 
-NAME = "figure3.json"
-_EXPERIMENT = "nbody"
+NAME = "report_figure3.json"
+"""Of the report's own file: ``figure3.json`` beside it is the user's."""
+
 _WEIGHTS = Path("checkpoints") / "best.ckpt"
 _KEY = "measured_from"
 
 
-def view_runs(runs: Sequence[Run]) -> list[Path]:
-    """Of every system one finished N-body run with weights, in the order of the paper, all on the same data: those with
-    most systems, then with the largest budget.
+def view_runs(runs: Sequence[Run]) -> tuple[list[Path], list[str]]:
+    """Of every system one finished N-body run with weights, in the order of the paper, all on the same data, as
+    :func:`se3t.reporting.trajectory_runs.one_of_each` chooses them.
+
+    Returns:
+        Their folders, and the reasons why records were left out.
     """
-    usable = [run for run in runs if run.state == FINISHED and run.experiment == _EXPERIMENT and _has_weights(run)]
-    by_data: dict[tuple[str, ...], dict[str, Run]] = {}
-    for run in sorted(usable, key=_rank):
-        data = tuple(str(run.data.get(name)) for name in ("preset", "horizon", "checksum"))
-        by_data.setdefault(data, {}).setdefault(run.system, run)
-    if not by_data:
-        return []
-    best = max(by_data.values(), key=lambda found: (len(found), sum(_budget(run) for run in found.values())))
-    paper = list(load_published("table1").models)
-    order = {name: place for place, name in enumerate(paper)}
-    return [run.folder for run in sorted(best.values(), key=lambda run: (order.get(run.model, len(paper)), run.system))]
-
-
-def _has_weights(run: Run) -> bool:
-    return (run.folder / _WEIGHTS).is_file()
-
-
-def _budget(run: Run) -> int:
-    return run.steps[0] or 0
-
-
-def _rank(run: Run) -> tuple[int, int, str]:
-    return (-_budget(run), run.seed or 0, str(run.folder))
+    records, left_out = dict[Path, NBodyRecord](), list[str]()
+    for run in runs:
+        if run.state == FINISHED and run.experiment == EXPERIMENT and (run.folder / _WEIGHTS).is_file():
+            try:
+                records[run.folder] = finished_run(run.folder)
+            except UserError as error:
+                left_out.append(str(error))
+    order = list(load_published("table1").models)
+    models = {folder: records[folder].model for folder in one_of_each(records)}
+    places = {folder: order.index(model) if model in order else len(order) for folder, model in models.items()}
+    chosen = sorted(places, key=lambda folder: (places[folder], records[folder].ablation != "none", str(folder)))
+    return chosen, left_out
 
 
 def sources(folders: Sequence[Path]) -> dict[str, str]:
@@ -68,8 +63,29 @@ def is_current(path: Path, wanted: Mapping[str, str]) -> bool:
         return False
 
 
-def remember(path: Path, wanted: Mapping[str, str]) -> None:
-    """Note in a file of Figure 3 what it was measured from."""
-    content = {**read_json(path, "what se3t figure 3 wrote"), _KEY: dict(wanted)}
+def shown(path: Path, chosen: Sequence[Path]) -> list[Path]:
+    """Which of the chosen runs a file of Figure 3 shows: those that failed are not in it, and are tried again."""
+    models = read_json(path, "what se3t figure 3 wrote").get("models")
+    names = {model.get("run") for model in models} if isinstance(models, list) else set()
+    return [folder for folder in chosen if str(folder) in names]
+
+
+def may_be_replaced(path: Path) -> bool:
+    """Whether there is no file, or one that the report has written itself."""
+    try:
+        return not path.exists() or _KEY in read_json(path, "what se3t report wrote")
+    except UserError:
+        return False
+
+
+def remember(measured: Path, wanted: Mapping[str, str], path: Path) -> None:
+    """Keep a file of Figure 3, with a note of what it was measured from.
+
+    Args:
+        measured: the file.
+        wanted: what :func:`sources` says of its runs.
+        path: where to keep it.
+    """
+    content = {**read_json(measured, "what se3t figure 3 wrote"), _KEY: dict(wanted)}
     text = json.dumps(content, indent=1) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
