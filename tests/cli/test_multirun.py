@@ -45,7 +45,7 @@ class Recorder:
 def train(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
     monkeypatch.setattr("se3t.training.run.train", recorder.train)
-    monkeypatch.setattr("se3t.reporting.table.render_tables", recorder.render_tables)
+    monkeypatch.setattr("se3t.reporting.tables.build.render_tables", recorder.render_tables)
     return recorder
 
 

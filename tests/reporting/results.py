@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from se3t.reporting.layout import ResultTable
-from se3t.reporting.layout import lines as printed_lines
+from se3t.reporting.tables.layout import ResultTable
+from se3t.reporting.tables.layout import lines as printed_lines
 
 TWICE = {
     "seed": "config__seed",

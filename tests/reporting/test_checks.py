@@ -12,7 +12,7 @@ import yaml
 
 from se3t.config.identity import settings_hash
 from se3t.errors import UserError
-from se3t.reporting.table import named_tables, tables
+from se3t.reporting.tables.build import named_tables, tables
 
 from .results import property_result, result
 from .test_classification import cloud_result

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
-from se3t.reporting.curve_runs import find_curve_runs
-from se3t.reporting.curves import MAX_LINES, Curves, draw_curves, learning_curves
-from se3t.reporting.style import SMALL, WIDTH
+from se3t.reporting.figures.curve_runs import find_curve_runs
+from se3t.reporting.figures.curves import MAX_LINES, Curves, draw_curves, learning_curves
+from se3t.reporting.figures.style import SMALL, WIDTH
 
 from .results import property_result, result, subset_result
 from .test_classification import cloud_result, shapes_result

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
-from se3t.reporting.figure3 import animate_figure3, draw_figure3, load_trajectories
-from se3t.reporting.style import SMALL, WIDTH
-from se3t.reporting.trajectory_runs import find_trajectory_runs, labels
-from se3t.reporting.trajectory_runs import finished_run as record_of
+from se3t.reporting.figures.figure3 import animate_figure3, draw_figure3, load_trajectories
+from se3t.reporting.figures.style import SMALL, WIDTH
+from se3t.reporting.figures.trajectory_runs import find_trajectory_runs, labels
+from se3t.reporting.figures.trajectory_runs import finished_run as record_of
 
 from .results import result
 from .test_classification import cloud_result

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
-from se3t.reporting.confusion import draw_confusion, load_confusion
-from se3t.reporting.figure4 import draw_figure4, load_rotations
-from se3t.reporting.rotation_runs import find_runs
-from se3t.reporting.style import SMALL, save
+from se3t.reporting.figures.confusion import draw_confusion, load_confusion
+from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
+from se3t.reporting.figures.rotation_runs import find_runs
+from se3t.reporting.figures.style import SMALL, save
 
 from .results import result
 from .test_classification import cloud_result, shapes_result

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from se3t.cli.main import main
-from se3t.reporting.formats import CSV_COLUMNS, FORMATS, to_csv, to_json, to_markdown
-from se3t.reporting.latex import escape, to_latex
-from se3t.reporting.layout import ResultTable
 from se3t.reporting.published import load_published
-from se3t.reporting.table import NAMES, named_tables, tables
+from se3t.reporting.tables.build import NAMES, named_tables, tables
+from se3t.reporting.tables.formats import CSV_COLUMNS, FORMATS, to_csv, to_json, to_markdown
+from se3t.reporting.tables.latex import escape, to_latex
+from se3t.reporting.tables.layout import ResultTable
 
 from .results import lines, property_result, result, subset_result
 from .test_classification import cloud_result, shapes_result

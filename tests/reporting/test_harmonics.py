@@ -11,8 +11,8 @@ import pytest
 from se3t.bench import sh
 from se3t.bench.options import Options
 from se3t.errors import UserError
-from se3t.reporting.harmonics import draw_harmonics, load_harmonics, write_harmonics
-from se3t.reporting.style import SMALL, WIDTH
+from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics, write_harmonics
+from se3t.reporting.figures.style import SMALL, WIDTH
 
 
 def row(name: str, degree: int, what: str = "forward", speed: float = 3.0, difference: float = 2e-7) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from se3t.errors import UserError
+from se3t.reporting.figures.trajectory_runs import SYSTEMS, find_trajectory_runs
 from se3t.reporting.published import load_published
 from se3t.reporting.report import figures as report_figures
 from se3t.reporting.report import view_runs
@@ -24,7 +25,6 @@ from se3t.reporting.report.page import Content, render
 from se3t.reporting.report.rotation_view import load_view
 from se3t.reporting.report.run_list import duration
 from se3t.reporting.report.runs import Run, find_runs
-from se3t.reporting.trajectory_runs import SYSTEMS, find_trajectory_runs
 
 from .results import result
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
-from se3t.reporting.sweep_plot import draw_sweep, facts
+from se3t.reporting.figures.sweep_plot import draw_sweep, facts
 from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun
 
 LR = {"low": 1e-4, "high": 1e-1, "log": True}

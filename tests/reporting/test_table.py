@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from se3t.errors import UserError
-from se3t.reporting.layout import lines as printed_lines
 from se3t.reporting.nbody import parse_record
 from se3t.reporting.published import load_published
 from se3t.reporting.records import finished
-from se3t.reporting.table import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich
-from se3t.reporting.table1 import table1
+from se3t.reporting.tables.build import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich
+from se3t.reporting.tables.layout import lines as printed_lines
+from se3t.reporting.tables.table1 import table1
 
 from .results import lines, property_result, ratios, result
 
@@ -418,5 +418,5 @@ def test_terminal_table_holds_every_cell(width: int):
 
 
 def test_reporting_imports_no_torch():
-    code = "import sys, se3t.reporting.table; sys.exit('torch' in sys.modules)"
+    code = "import sys, se3t.reporting.tables.build; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

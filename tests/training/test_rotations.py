@@ -15,7 +15,7 @@ from torch import nn
 from se3t.config import Config, NBodyData, NBodyTask, TFNModel
 from se3t.data.clouds.dataset import CloudData
 from se3t.errors import UserError
-from se3t.reporting.figure4 import load_rotations
+from se3t.reporting.figures.figure4 import load_rotations
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt

@@ -15,7 +15,7 @@ from torch import nn
 from se3t.config import Config, SE3TransformerModel, SetTransformerModel, to_config
 from se3t.data.nbody.dataset import NBodyDataset
 from se3t.errors import UserError
-from se3t.reporting.figure3 import load_trajectories
+from se3t.reporting.figures.figure3 import load_trajectories
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt

@@ -46,7 +46,7 @@ def figure3_parser() -> Parser:
 
 def figure4_parser() -> Parser:
     """Flags of ``se3t figure 4``."""
-    from se3t.reporting.rotation_runs import DATA
+    from se3t.reporting.figures.rotation_runs import DATA
 
     own = _parser("figure 4", _USAGE4, "figure4")
     own.add_argument("runs", type=Path, nargs="*")
@@ -77,7 +77,7 @@ def harmonics_parser() -> Parser:
 
 def curves_parser() -> Parser:
     """Flags of ``se3t figure curves``."""
-    from se3t.reporting.curve_runs import EXPERIMENTS
+    from se3t.reporting.figures.curve_runs import EXPERIMENTS
 
     own = _parser("figure curves", _USAGE_CURVES, "curves")
     own.add_argument("runs", type=Path, nargs="*")
@@ -115,8 +115,8 @@ def _without_suffix(text: str) -> Path:
 def _figure3(given: argparse.Namespace) -> list[Path]:
     if given.data is not None and (given.runs or given.sample is not None or given.step is not None):
         raise UserError("figure 3: --data draws what was predicted before; leave runs, --sample and --step out")
-    from se3t.reporting.figure3 import animate_figure3, draw_figure3, load_trajectories
-    from se3t.reporting.style import save
+    from se3t.reporting.figures.figure3 import animate_figure3, draw_figure3, load_trajectories
+    from se3t.reporting.figures.style import save
 
     _require_writable(given.out, ".json", *[".gif"] * given.gif)
     data = given.data or _predict(given)
@@ -127,7 +127,7 @@ def _figure3(given: argparse.Namespace) -> list[Path]:
 
 def _predict(given: argparse.Namespace) -> Path:
     """What the runs predict, in the JSON file beside the pictures."""
-    from se3t.reporting.trajectory_runs import find_trajectory_runs
+    from se3t.reporting.figures.trajectory_runs import find_trajectory_runs
 
     runs = find_trajectory_runs(given.runs or [_RUNS])
     from se3t.training.trajectories import STEP, trajectories
@@ -141,13 +141,13 @@ def _predict(given: argparse.Namespace) -> Path:
 def _figure4(given: argparse.Namespace) -> list[Path]:
     if given.data is not None and (given.runs or given.on or given.angles or given.so3):
         raise UserError("figure 4: --data draws what was measured before; leave runs, --on, --angles and --so3 out")
-    from se3t.reporting.figure4 import draw_figure4, load_rotations
-    from se3t.reporting.style import save
+    from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
+    from se3t.reporting.figures.style import save
 
     _require_writable(given.out, ".json")
     if given.data is not None:
         return save(draw_figure4(load_rotations(given.data)), given.out)
-    from se3t.reporting.rotation_runs import find_runs
+    from se3t.reporting.figures.rotation_runs import find_runs
 
     runs = find_runs(given.runs or [_RUNS], given.on)
     data = _measure_rotations(runs, [*(given.angles or _ANGLES), *["so3"] * given.so3], given.out)
@@ -162,8 +162,8 @@ def _measure_rotations(runs: Sequence[Path], rotations: Sequence[str], out: Path
 
 
 def _confusion(given: argparse.Namespace) -> list[Path]:
-    from se3t.reporting.confusion import draw_confusion, load_confusion
-    from se3t.reporting.style import save
+    from se3t.reporting.figures.confusion import draw_confusion, load_confusion
+    from se3t.reporting.figures.style import save
 
     _require_writable(given.out)
     return save(draw_confusion(load_confusion(given.run)), given.out)
@@ -173,8 +173,8 @@ def _harmonics(given: argparse.Namespace) -> list[Path]:
     how = (given.max_degree, given.num_vectors, given.threads)
     if given.data is not None and (given.quick or any(value is not None for value in how)):
         raise UserError("figure sh: --data draws what was measured before; leave the other flags but --out out")
-    from se3t.reporting.harmonics import draw_harmonics, load_harmonics
-    from se3t.reporting.style import save
+    from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics
+    from se3t.reporting.figures.style import save
 
     _require_writable(given.out, ".json")
     data = given.data or [_measure_harmonics(given)]
@@ -189,7 +189,7 @@ def _measure_harmonics(given: argparse.Namespace) -> Path:
     from se3t.bench import sh
     from se3t.bench.options import Options
     from se3t.cli.console import console
-    from se3t.reporting.harmonics import write_harmonics
+    from se3t.reporting.figures.harmonics import write_harmonics
 
     keeps, reports = keep_freed_memory(), []
     for device in ("cpu", *["cuda"] * torch.cuda.is_available()):
@@ -202,9 +202,9 @@ def _measure_harmonics(given: argparse.Namespace) -> Path:
 
 
 def _curves(given: argparse.Namespace) -> list[Path]:
-    from se3t.reporting.curve_runs import find_curve_runs
-    from se3t.reporting.curves import draw_curves, learning_curves
-    from se3t.reporting.style import save
+    from se3t.reporting.figures.curve_runs import find_curve_runs
+    from se3t.reporting.figures.curves import draw_curves, learning_curves
+    from se3t.reporting.figures.style import save
 
     _require_writable(given.out)
     runs = find_curve_runs(given.runs or [_RUNS], given.metric, given.experiment, given.preset)
@@ -218,7 +218,7 @@ def _target(out: Path, suffix: str) -> Path:
 def _require_writable(out: Path, *suffixes: str) -> None:
     """Look at the targets before the work, not after it."""
     from se3t.bench.report import check_writable
-    from se3t.reporting.style import SUFFIXES
+    from se3t.reporting.figures.style import SUFFIXES
 
     if not out.name:
         raise UserError("--out: is empty; expected the name of the files without their endings")

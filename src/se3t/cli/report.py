@@ -129,7 +129,7 @@ def _measure(runs: Sequence[Path], path: Path, remarks: list[str]) -> None:
 
 def _figure4(path: Path, runs: Sequence[Run], remarks: list[str]) -> Path | None:
     """What was measured before; a file that cannot be read is told, as nobody has asked for it."""
-    from se3t.reporting.figure4 import load_rotations
+    from se3t.reporting.figures.figure4 import load_rotations
 
     if not path.is_file():
         return None
@@ -148,7 +148,7 @@ def _figure4(path: Path, runs: Sequence[Run], remarks: list[str]) -> Path | None
 
 def _harmonics(path: Path, remarks: list[str]) -> Path | None:
     """Likewise."""
-    from se3t.reporting.harmonics import load_harmonics
+    from se3t.reporting.figures.harmonics import load_harmonics
 
     try:
         if path.is_file():

@@ -222,8 +222,8 @@ def _best(given: argparse.Namespace) -> int:
 
 def _plot(given: argparse.Namespace) -> int:
     from se3t.bench.report import check_writable
-    from se3t.reporting.style import SUFFIXES, save
-    from se3t.reporting.sweep_plot import draw_sweep
+    from se3t.reporting.figures.style import SUFFIXES, save
+    from se3t.reporting.figures.sweep_plot import draw_sweep
     from se3t.reporting.sweep_record import find_sweep, read_record
 
     folder = find_sweep(given.plot, _runs(given.words))
@@ -241,7 +241,7 @@ def _plot(given: argparse.Namespace) -> int:
 def _report(record: SweepRecord, count: int) -> None:
     """The best trials, and the command that trains the winner."""
     from se3t.cli.console import console
-    from se3t.reporting.sweep_plot import facts
+    from se3t.reporting.figures.sweep_plot import facts
 
     ranking, out = record.ranking(), console()
     if not ranking:

@@ -13,7 +13,7 @@ from se3t.cli.options import Parser
 from se3t.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from se3t.reporting.layout import ResultTable
+    from se3t.reporting.tables.layout import ResultTable
 
 _RUNS = Path("runs")
 _TERMINAL = "terminal"
@@ -30,7 +30,7 @@ _WIDTH = 140
 
 def parser() -> Parser:
     """Flags of ``se3t table``."""
-    from se3t.reporting.formats import FORMATS
+    from se3t.reporting.tables.formats import FORMATS
 
     own = Parser("table", _USAGE)
     own.add_argument("words", nargs="*")
@@ -73,7 +73,7 @@ class _Asked:
 
 
 def _asked(given: argparse.Namespace) -> _Asked:
-    from se3t.reporting.table import NAMES, require_preset
+    from se3t.reporting.tables.build import NAMES, require_preset
 
     which = given.words[0] if given.words and given.words[0] in NAMES else None
     paths, settings = [], []
@@ -99,7 +99,7 @@ def _asked(given: argparse.Namespace) -> _Asked:
 def _format(given: argparse.Namespace) -> str:
     """How to write, and whether that can be done where it is to be."""
     from se3t.bench.report import check_writable
-    from se3t.reporting.formats import SUFFIXES
+    from se3t.reporting.tables.formats import SUFFIXES
 
     if given.markdown and given.format not in (None, given.markdown):
         raise UserError(f"--markdown: cannot be combined with --format {given.format}; leave one out")
@@ -120,7 +120,7 @@ def _format(given: argparse.Namespace) -> str:
 
 
 def _tables(which: str | None, results: Sequence[Path], target: str | None, preset: str | None) -> list[ResultTable]:
-    from se3t.reporting.table import named_tables, tables
+    from se3t.reporting.tables.build import named_tables, tables
 
     if which is not None:
         return named_tables(which, results, target, preset)
@@ -142,8 +142,8 @@ def _results(paths: Sequence[Path]) -> list[Path]:
 
 def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:
     from se3t.cli.console import console
-    from se3t.reporting.formats import FORMATS
-    from se3t.reporting.terminal import to_rich
+    from se3t.reporting.tables.formats import FORMATS
+    from se3t.reporting.tables.terminal import to_rich
 
     if asked.format == _TERMINAL and asked.out is None:
         for table in tables:
@@ -163,7 +163,7 @@ def _plain(tables: Sequence[ResultTable]) -> str:
     """As on a terminal, without colours."""
     from rich.console import Console
 
-    from se3t.reporting.terminal import to_rich
+    from se3t.reporting.tables.terminal import to_rich
 
     console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
     with console.capture() as captured:

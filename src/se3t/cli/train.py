@@ -32,7 +32,7 @@ def _print_tables(results: Sequence[Path]) -> None:
     if not results:
         return
     from se3t.cli.console import console
-    from se3t.reporting.table import render_tables
+    from se3t.reporting.tables.build import render_tables
     from se3t.training.distributed import process_rank
 
     if process_rank() != 0:  # one of several processes that a launcher started: the first one speaks for all

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from se3t.reporting.layout import OWN_DATA, SUBSET, VALIDATION
 from se3t.reporting.published import Column
 from se3t.reporting.records import Fields, RunRecord, common, overridden
+from se3t.reporting.tables.layout import OWN_DATA, SUBSET, VALIDATION
 
 SPLITS = ("train", "valid", "test")
 METRICS = ("mae", "equivariance_error")

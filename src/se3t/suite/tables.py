@@ -12,9 +12,9 @@ from rich.console import Console
 from se3t.config import Config, explain, to_config
 from se3t.config.compose import compose
 from se3t.errors import UserError, did_you_mean
-from se3t.reporting import ablations
 from se3t.reporting.published import load_published
-from se3t.reporting.table import EXPERIMENTS, require_name, require_preset
+from se3t.reporting.tables import ablations
+from se3t.reporting.tables.build import EXPERIMENTS, require_name, require_preset
 from se3t.suite.costs import estimate
 from se3t.suite.jobs import Failure, Job, LocalLauncher, job_of, run_jobs
 from se3t.suite.pool import resources

@@ -16,8 +16,8 @@ from se3t.config import Config, rotation_angle, to_config
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.reporting.classification import parse_record
-from se3t.reporting.figure4 import finished_run, line_of, require_one_setting
-from se3t.reporting.rotation_runs import settings_hash
+from se3t.reporting.figures.figure4 import finished_run, line_of, require_one_setting
+from se3t.reporting.figures.rotation_runs import settings_hash
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from se3t.errors import UserError
-from se3t.reporting.curve_runs import METRICS, find_curve_runs
-from se3t.reporting.curve_runs import Run as CurveRun
-from se3t.reporting.curves import MAX_LINES, draw_curves, learning_curves, num_lines
-from se3t.reporting.figure3 import Trajectories, draw_figure3, load_trajectories
-from se3t.reporting.figure4 import draw_figure4, load_rotations
-from se3t.reporting.harmonics import draw_harmonics, load_harmonics
+from se3t.reporting.figures.curve_runs import METRICS, find_curve_runs
+from se3t.reporting.figures.curve_runs import Run as CurveRun
+from se3t.reporting.figures.curves import MAX_LINES, draw_curves, learning_curves, num_lines
+from se3t.reporting.figures.figure3 import Trajectories, draw_figure3, load_trajectories
+from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
+from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics
+from se3t.reporting.figures.trajectory_runs import SYSTEMS
 from se3t.reporting.labels import settings_of_preset, spell
 from se3t.reporting.published import printed_names
 from se3t.reporting.report.markup import Markup, element
 from se3t.reporting.report.pictures import figure_element
 from se3t.reporting.report.runs import FINISHED, Run
-from se3t.reporting.trajectory_runs import SYSTEMS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,7 +22,7 @@ from se3t.reporting.report.result_tables import result_table
 from se3t.reporting.report.rotation_view import load_view, rotation_view
 from se3t.reporting.report.run_list import run_list
 from se3t.reporting.report.runs import FINISHED, RESULT, STATES, Run
-from se3t.reporting.table import EXPERIMENTS, NAMES, named_tables
+from se3t.reporting.tables.build import EXPERIMENTS, NAMES, named_tables
 
 _PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "e3nn", "matplotlib")
 _WITHOUT_SCRIPT = "#rotation .panel,.filters,#runs .expand{display:none}tr[hidden]{display:table-row!important}"

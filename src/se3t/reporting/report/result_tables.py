@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from se3t.reporting.layout import Block, Line, ResultTable, lines
 from se3t.reporting.report.markup import Markup, element
+from se3t.reporting.tables.layout import Block, Line, ResultTable, lines
 
 
 def result_table(table: ResultTable) -> Markup:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from se3t.reporting.figure3 import Prediction, load_trajectories
+from se3t.reporting.figures.figure3 import Prediction, load_trajectories
 from se3t.reporting.records import Fields, read_json
 from se3t.reporting.report.markup import Markup, element, embedded_json, join
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from se3t.reporting.ablations import ABLATIONS
-from se3t.reporting.curve_runs import COSTS, METRICS
+from se3t.reporting.figures.curve_runs import COSTS, METRICS
 from se3t.reporting.published import system_name
+from se3t.reporting.tables.ablations import ABLATIONS
 
 RESULT, CONFIG, PROVENANCE, LOCK = "result.json", "config.yaml", "provenance.json", ".lock"
 FINISHED, RUNNING, INTERRUPTED, DAMAGED = "finished", "running", "interrupted", "damaged"

@@ -10,11 +10,11 @@ from pathlib import Path
 from se3t import __version__
 from se3t.errors import UserError
 from se3t.files import write_atomically
+from se3t.reporting.figures.trajectory_runs import EXPERIMENT, finished_run, one_of_each
 from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.published import load_published
 from se3t.reporting.records import read_json
 from se3t.reporting.report.runs import FINISHED, RESULT, Run
-from se3t.reporting.trajectory_runs import EXPERIMENT, finished_run, one_of_each
 
 NAME = "report_figure3.json"
 """Of the report's own file: ``figure3.json`` beside it is the user's."""
@@ -25,7 +25,7 @@ _KEY = "measured_from"
 
 def view_runs(runs: Sequence[Run]) -> tuple[list[Path], list[str]]:
     """Of every system one finished N-body run with weights, in the order of the paper, all on the same data, as
-    :func:`se3t.reporting.trajectory_runs.one_of_each` chooses them.
+    :func:`se3t.reporting.figures.trajectory_runs.one_of_each` chooses them.
 
     Returns:
         Their folders, and the reasons why records were left out.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from se3t.errors import UserError
 from se3t.reporting.classification import parse_record, rotation_in_words
-from se3t.reporting.figure4 import finished_run, list_of
+from se3t.reporting.figures.figure4 import finished_run, list_of
+from se3t.reporting.figures.style import NORMAL, SMALL, blank_figure
 from se3t.reporting.published import system_name
 from se3t.reporting.records import Fields, read_json
-from se3t.reporting.style import NORMAL, SMALL, blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.reporting.classification import ClassificationRecord, Clouds, parse_record
-from se3t.reporting.figure4 import EXPECTED, EXPERIMENT, finished_run, line_of, not_apart
+from se3t.reporting.figures.figure4 import EXPECTED, EXPERIMENT, finished_run, line_of, not_apart
 from se3t.reporting.folders import finished_below
 from se3t.reporting.labels import spell
 from se3t.reporting.published import system_name

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
-from se3t.reporting.layout import COST, Line, ResultTable, lines
+from se3t.reporting.tables.layout import COST, Line, ResultTable, lines
 
 _WIDTH = 80
 _LABELS = (18, 20)  # the narrowest and the widest that labels become

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
+from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, save_animation
 from se3t.reporting.labels import spell
 from se3t.reporting.published import Estimate, load_published
 from se3t.reporting.records import Fields, read_json
 from se3t.reporting.spelling import error, number, span
-from se3t.reporting.style import COLOURS, SMALL, WIDTH, blank_figure, save_animation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
-from se3t.reporting import table1, table2, table3
-from se3t.reporting.ablations import ABLATIONS
 from se3t.reporting.classification import ClassificationRecord
-from se3t.reporting.curve_runs import Run, Series
+from se3t.reporting.figures.curve_runs import Run, Series
+from se3t.reporting.figures.style import COLOURS, DASHES, MARKERS, SMALL, WIDTH, blank_figure
 from se3t.reporting.labels import labels
-from se3t.reporting.layout import is_reduced
 from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.properties import PropertyRecord
 from se3t.reporting.published import TABLES, load_published, system_name
 from se3t.reporting.records import RunRecord, group_by_settings
 from se3t.reporting.spelling import span
-from se3t.reporting.style import COLOURS, DASHES, MARKERS, SMALL, WIDTH, blank_figure
+from se3t.reporting.tables import table1, table2, table3
+from se3t.reporting.tables.ablations import ABLATIONS
+from se3t.reporting.tables.layout import is_reduced
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def learning_curves(runs: Sequence[Run], metric: str) -> Curves:
     """Lines from runs of one experiment; runs on different data or with different settings never share one.
 
     Args:
-        runs: see :func:`se3t.reporting.curve_runs.find_curve_runs`.
+        runs: see :func:`se3t.reporting.figures.curve_runs.find_curve_runs`.
         metric: that they were read for.
 
     Raises:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.files import write_atomically
+from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure
 from se3t.reporting.records import Fields, read_json
-from se3t.reporting.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

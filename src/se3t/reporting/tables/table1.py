@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from se3t.errors import UserError
-from se3t.reporting import budgets
 from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join, spell
-from se3t.reporting.layout import (
+from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
+from se3t.reporting.published import Estimate, PublishedTable, load_published
+from se3t.reporting.records import Fields, group_by_data, group_by_settings
+from se3t.reporting.spelling import MISSING
+from se3t.reporting.tables import budgets
+from se3t.reporting.tables.layout import (
     COST,
     NO_CELL,
     NO_TRAINING,
@@ -31,10 +35,6 @@ from se3t.reporting.layout import (
     spread_note,
     words,
 )
-from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
-from se3t.reporting.published import Estimate, PublishedTable, load_published
-from se3t.reporting.records import Fields, group_by_data, group_by_settings
-from se3t.reporting.spelling import MISSING
 
 _RELATIVE = "rel."
 RELATIVE_NOTE = f"{_RELATIVE}: relative to constant velocity (Linear) on the same data."

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from se3t.errors import UserError
-from se3t.reporting.ablations import ABLATIONS
 from se3t.reporting.folders import finished_below, finished_fields
 from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
 from se3t.reporting.published import system_name
+from se3t.reporting.tables.ablations import ABLATIONS
 
 EXPERIMENT = "nbody"
 SYSTEMS = ("set_transformer", "se3_transformer")

@@ -8,11 +8,11 @@ from rich.table import Table
 
 from se3t.config import conf_dir
 from se3t.errors import UserError, did_you_mean
-from se3t.reporting import ablations, table1, table2, table3
-from se3t.reporting.formats import to_markdown
-from se3t.reporting.layout import ResultTable, shortened
 from se3t.reporting.records import Fields, Result, ablation_of, finished
-from se3t.reporting.terminal import to_rich
+from se3t.reporting.tables import ablations, table1, table2, table3
+from se3t.reporting.tables.formats import to_markdown
+from se3t.reporting.tables.layout import ResultTable, shortened
+from se3t.reporting.tables.terminal import to_rich
 
 __all__ = [
     "EXPERIMENTS",

@@ -264,7 +264,7 @@ def words(text: str) -> Cell:
 
 NO_CELL = words(MISSING)
 COST = (TableColumn("param."), TableColumn("steps"))
-"""Columns of words; see :func:`se3t.reporting.budgets.cost`."""
+"""Columns of words; see :func:`se3t.reporting.tables.budgets.cost`."""
 
 
 def measured_row(

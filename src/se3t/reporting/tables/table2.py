@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from se3t.reporting import budgets
 from se3t.reporting.classification import (
     BASELINES,
     PUBLISHED_ON,
@@ -19,7 +18,11 @@ from se3t.reporting.classification import (
     rotation_in_words,
 )
 from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join
-from se3t.reporting.layout import (
+from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, system_name
+from se3t.reporting.records import Fields, group_by_data, group_by_settings
+from se3t.reporting.spelling import MISSING
+from se3t.reporting.tables import budgets
+from se3t.reporting.tables.layout import (
     COST,
     NO_CELL,
     NO_TRAINING,
@@ -39,9 +42,6 @@ from se3t.reporting.layout import (
     spread_note,
     words,
 )
-from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, system_name
-from se3t.reporting.records import Fields, group_by_data, group_by_settings
-from se3t.reporting.spelling import MISSING
 
 _PLACES = 1
 MEASURED = (

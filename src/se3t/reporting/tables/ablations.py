@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from se3t.reporting import budgets, table1, table2, table3
 from se3t.reporting.classification import parse_record as parse_clouds
 from se3t.reporting.labels import command, labels, preset_words, run_all
-from se3t.reporting.layout import (
+from se3t.reporting.nbody import parse_record as parse_nbody
+from se3t.reporting.properties import PropertyRecord
+from se3t.reporting.properties import parse_record as parse_property
+from se3t.reporting.published import PublishedTable, load_published, printed_names
+from se3t.reporting.records import Fields, RunRecord, group_by_settings
+from se3t.reporting.spelling import MISSING
+from se3t.reporting.tables import budgets, table1, table2, table3
+from se3t.reporting.tables.layout import (
     COST,
     OWN_DATA,
     Block,
@@ -24,12 +30,6 @@ from se3t.reporting.layout import (
     seeds_of,
     spread_note,
 )
-from se3t.reporting.nbody import parse_record as parse_nbody
-from se3t.reporting.properties import PropertyRecord
-from se3t.reporting.properties import parse_record as parse_property
-from se3t.reporting.published import PublishedTable, load_published, printed_names
-from se3t.reporting.records import Fields, RunRecord, group_by_settings
-from se3t.reporting.spelling import MISSING
 
 FULL_MODEL = "se3_transformer"
 ABLATIONS = {

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from se3t.reporting.layout import Line, ResultTable, lines
+from se3t.reporting.tables.layout import Line, ResultTable, lines
 
 _ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},

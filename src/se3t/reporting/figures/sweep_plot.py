@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
+from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure
 from se3t.reporting.labels import spell
 from se3t.reporting.records import read_json
-from se3t.reporting.style import COLOURS, SMALL, WIDTH, blank_figure
 from se3t.reporting.sweep_record import SweepRecord, Trial
 
 if TYPE_CHECKING:

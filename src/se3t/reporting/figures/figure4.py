@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, parse_rotation
+from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure
 from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name
 from se3t.reporting.records import Fields, read_json
 from se3t.reporting.spelling import span
-from se3t.reporting.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

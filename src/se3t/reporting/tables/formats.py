@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from se3t.reporting.latex import to_latex
-from se3t.reporting.layout import NOT_RUN, PUBLISHED_ONLY, Block, Cell, ResultTable, Row, TableColumn, lines
+from se3t.reporting.tables.latex import to_latex
+from se3t.reporting.tables.layout import NOT_RUN, PUBLISHED_ONLY, Block, Cell, ResultTable, Row, TableColumn, lines
 
 _NUMBERS = ("unit", "mean", "std", "num_seeds", "seeds", "published", "published_std", "ratio", "ratio_to", "how")
 _COST = ("parameters", "steps", "command")

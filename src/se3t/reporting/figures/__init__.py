@@ -1,0 +1,1 @@
+"""Figures from run records and measured files. Matplotlib is imported when one is drawn; imports no torch."""

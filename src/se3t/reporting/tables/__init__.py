@@ -1,0 +1,1 @@
+"""Tables of the paper from run records and published numbers, and how they are printed. Imports no torch."""
