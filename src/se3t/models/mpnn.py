@@ -112,7 +112,8 @@ class MPNN(nn.Module):
         for _ in range(self.num_layers):
             hidden = accumulated(self.update(self.convolution(hidden, graph.edge_index, matrices), hidden))
         if self.set2set is not None:
-            hidden = self.set2set(hidden, graph.batch, dim_size=graph.num_graphs)
+            with torch.autocast(hidden.device.type, enabled=False):  # not every CPU has an LSTM in half precision
+                hidden = self.set2set(hidden, graph.batch, dim_size=graph.num_graphs)
         return {0: self.head(hidden)[..., None]}
 
     def _invariants(self, graph: Graph) -> Tensor:
