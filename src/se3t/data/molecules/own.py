@@ -33,7 +33,8 @@ from se3t.data.molecules.building import (
 from se3t.data.molecules.chemistry import molecules_from_blocks
 from se3t.data.molecules.inputs import charge_of, problem_of
 from se3t.data.molecules.molecule import Molecule, Refusal
-from se3t.data.molecules.readers import Table, iter_sdf, read_table
+from se3t.data.molecules.readers import iter_sdf
+from se3t.data.molecules.tables import Table, read_table
 from se3t.data.progress import progress_bar
 from se3t.data.store import Store, make_folder
 from se3t.errors import UserError

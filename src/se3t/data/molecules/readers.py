@@ -1,21 +1,19 @@
-"""Read SDF, XYZ and CSV files record by record, in constant memory. Imports neither torch nor rdkit.
+"""Read SDF and XYZ files record by record, in constant memory. Imports neither torch nor rdkit.
 
 Source: file formats of BIOVIA "CTfile Formats" (SDF) and of Ramakrishnan et al. 2014 (raw QM9 files).
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice, takewhile
-from pathlib import Path
+from itertools import islice, takewhile
 
 import numpy as np
 
-from se3t.errors import UserError, did_you_mean
+from se3t.errors import UserError
 
 _SYMBOLS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
@@ -29,10 +27,8 @@ QM9_PROPERTIES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zp
 """Names of the numbers in the second line of a raw QM9 file, in its order."""
 
 _NUMBER_OF = {symbol: number for number, symbol in enumerate(ELEMENTS, start=1)}
-_NO_VALUE = frozenset(("", "nan", "na"))
 _FIELD_NAME = re.compile(r">.*?<([^>]*)>")
 _CHARGE = re.compile(r"\bcharge\s*=\s*\"?([+-]?\d+)", re.IGNORECASE)
-_QUOTED = re.compile(r'"[^"]*"')
 _QM9_HEADER = re.compile(r"gdb\s+\d+\s")
 
 
@@ -154,56 +150,6 @@ def iter_xyz(stream: Iterable[str], name: str) -> Iterator[XYZRecord]:
         number += len(frame) - 1
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of a CSV file.
-
-    Attributes:
-        numbers: columns of numbers by name, ``[row]`` float64, NaN where a cell has no value: empty, "nan" or "NA".
-        texts: all other columns by name, as they stand.
-        num_rows: number of rows without the header.
-    """
-
-    numbers: dict[str, np.ndarray]
-    texts: dict[str, list[str]]
-    num_rows: int
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of all columns that were read; those of numbers first."""
-        return [*self.numbers, *self.texts]
-
-
-def read_table(
-    source: Path | Iterable[str],
-    *,
-    name: str | None = None,
-    columns: Sequence[str] | None = None,
-    numeric: Sequence[str] = (),
-) -> Table:
-    """Read a CSV file whose first line names its columns. Every number is the float64 nearest to what is written.
-
-    Cells are separated by commas, semicolons or tabs: by what is there most often in the first line, out of quotes.
-
-    Args:
-        source: the file, or its lines.
-        name: what to call it in an error; by default its path.
-        columns: those to read; all by default.
-        numeric: those that must hold numbers (or empty cells) alone. Others count as numbers where all their cells are.
-
-    Raises:
-        UserError: it cannot be read, a column is missing, a row is short or long, or a cell is not a number.
-    """
-    name = str(source) if name is None else name
-    if not isinstance(source, Path):
-        return _read_table(source, name, columns, numeric)
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as stream:
-            return _read_table(stream, name, columns, numeric)
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror}); expected a CSV file") from error
-
-
 # --- SDF ----------------------------------------------------------------------------------------------------
 
 
@@ -320,70 +266,3 @@ def _number(word: str, name: str, line: int) -> float:
 def _shown(line: str) -> str:
     line = line.strip()
     return repr(line if len(line) <= 40 else line[:40] + "…") if line else "empty"
-
-
-# --- CSV ----------------------------------------------------------------------------------------------------
-
-
-def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None, numeric: Sequence[str]) -> Table:
-    reader, rest = csv.reader([]), iter(stream)
-    try:
-        first = next(rest, "")
-        delimiter = max(",;\t", key=_QUOTED.sub("", first).count)
-        reader = csv.reader(chain([first], rest), delimiter=delimiter, strict=True)
-        header = [cell.strip() for cell in next(reader, [])]
-        chosen = _chosen(header, name, columns, numeric)
-        places = [header.index(column) for column in chosen]
-        cells: list[list[str]] = [[] for _ in chosen]
-        lines: list[int] = []
-        for row in reader:
-            if row:
-                _check_length(row, header, name, reader.line_num)
-                lines.append(reader.line_num)
-                for column, place in zip(cells, places, strict=True):
-                    column.append(row[place].strip())
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{name}: is not a CSV file in UTF-8 ({error} after line {reader.line_num})") from error
-    table = Table({}, {}, len(lines))
-    for title, column in zip(chosen, cells, strict=True):
-        values = _floats(column)
-        if values is not None:
-            table.numbers[title] = values
-        elif title in numeric:
-            raise _not_a_number(title, column, lines, name)
-        else:
-            table.texts[title] = column
-    return table
-
-
-def _chosen(header: list[str], name: str, columns: Sequence[str] | None, numeric: Sequence[str]) -> list[str]:
-    if not any(header):
-        raise UserError(f"{name}: its first line is empty, expected the names of its columns, such as name,gap")
-    repeated = [title for title in header if header.count(title) > 1]
-    if repeated:
-        raise UserError(f"{name}: column {repeated[0]!r} is there more than once, expected different names")
-    chosen = list(header if columns is None else dict.fromkeys([*columns, *numeric]))
-    for title in [*chosen, *numeric]:
-        if title not in header:
-            raise UserError(f"{name}: has no column {title!r}; {did_you_mean(title, header)}")
-    return chosen
-
-
-def _check_length(row: list[str], header: list[str], name: str, line: int) -> None:
-    if len(row) != len(header):
-        raise UserError(f"{name}: line {line} has {len(row)} cells, expected {len(header)} as in its first line")
-
-
-def _floats(column: list[str]) -> np.ndarray | None:
-    try:
-        values = [math.nan if cell.lower() in _NO_VALUE else float(cell) for cell in column]
-    except ValueError:
-        return None
-    return None if any(map(math.isinf, values)) else np.array(values, dtype=np.float64)
-
-
-def _not_a_number(title: str, column: list[str], lines: list[int], name: str) -> UserError:
-    place = next(row for row, cell in enumerate(column) if _floats([cell]) is None)
-    return UserError(
-        f"{name}: line {lines[place]}, column {title!r}, is {column[place]!r}, expected a number or an empty cell"
-    )
