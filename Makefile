@@ -1,4 +1,4 @@
-# One word a habit. `make train` and `make test` need nothing but Python >= 3.11; PYTHON=… chooses which one.
+# `make help` lists the targets. `make train` and `make test` need nothing but Python >= 3.11; PYTHON=… chooses which one.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

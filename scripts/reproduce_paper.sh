@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything from data to report: data, the trainings of Tables 1 to 3 and of the ablations, tables, figures, one HTML
-# file. Say it again after an interruption: what has finished is not trained, drawn or measured again without need.
+# file. Rerun it after an interruption: finished trainings, figures and measurements are skipped.
 #
 #   scripts/reproduce_paper.sh                               all, preset reduced: many hours on a CPU
 #   scripts/reproduce_paper.sh --preset paper --seeds 0,1,2  the budgets of the paper: GPUs, or days
@@ -48,7 +48,7 @@ step() { # step <what> <command …>: say what comes, go on after a failure, and
   local status=0
   "$@" || status=$?
   if ((status == 130)); then
-    echo "$0: stopped; the same line goes on" >&2
+    echo "$0: stopped; rerun the command to resume" >&2
     exit 130
   fi
   ((status == 0)) || failed+=("${*//$'\n'/ }")
@@ -86,7 +86,7 @@ report=("$SE3T" report --out "$out/report.html")
 step "report" "${report[@]}"
 
 if ((${#failed[@]})); then
-  echo "$0: ${#failed[@]} steps failed; the same line tries them again:" >&2
+  echo "$0: ${#failed[@]} steps failed; rerun the command to try them again:" >&2
   printf '  %s\n' "${failed[@]}" >&2
   exit 1
 fi

@@ -164,7 +164,7 @@ def test_ctrl_c_ends_the_script_and_not_one_step_of_it(tmp_path: Path) -> None:
         os.killpg(script.pid, signal.SIGINT)
         said, _ = script.communicate(timeout=30)
     assert script.returncode == 130
-    assert said.endswith("stopped; the same line goes on\n")
+    assert said.endswith("stopped; rerun the command to resume\n")
     assert "==" not in said
 
 

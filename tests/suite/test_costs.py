@@ -148,7 +148,7 @@ def test_short_trainings_are_not_measured(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("status", "told", "reason"),
     [
-        (-9, "", "ended by SIGKILL, perhaps for want of memory"),
+        (-9, "", "ended by SIGKILL, perhaps out of memory"),
         (1, "Traceback …\nMemoryError\n", "MemoryError"),
         (3, "", "exit status 3"),
         (0, "", "Expecting value: line 1 column 1 (char 0)"),

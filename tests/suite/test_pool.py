@@ -67,7 +67,7 @@ def test_a_signal_is_named_as_the_reason(tmp_path: Path) -> None:
             return spawn([sys.executable, "-c", code], log, environment, "killed")
 
     (failure,) = run_jobs(with_data(make_job(tmp_path)), Killed(tmp_path / "trace")).failed
-    assert failure.reason == "ended by SIGKILL, perhaps for want of memory"
+    assert failure.reason == "ended by SIGKILL, perhaps out of memory"
 
 
 def test_a_failure_without_a_log_or_a_name_of_its_signal_has_a_reason_still(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_a_database_that_is_lost_on_the_way_is_named(monkeypatch: pytest.MonkeyP
 
     spec = search()
     monkeypatch.setattr("optuna.trial.Trial.report", full)
-    with pytest.raises(UserError, match=r"study\.db: cannot be used \(.*disk is full\); mend that") as error:
+    with pytest.raises(UserError, match=r"study\.db: cannot be used \(.*disk is full\); fix this") as error:
         execute(spec, FakeLauncher())
     assert "\n" not in str(error.value)
     monkeypatch.undo()

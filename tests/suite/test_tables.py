@@ -269,7 +269,7 @@ def test_a_run_trains_what_is_missing_lists_failures_and_a_second_one_repeats_no
     assert told.startswith("table 1: 5 trainings, 1 finished, 4 new; 2 at a time\n")
     assert "started: SE(3)-Transformer, seed 0\n" in told
     assert "finished: TFN, seed 0  (" in told
-    assert "1 of 4 trainings failed; the same line tries them again:\n  se3t train experiment=nbody model=dee" in told
+    assert "1 of 4 trainings failed; rerun the command to try them again:\n  se3t train experiment=nbody model=" in told
     assert "    the training loss became nan in step 1; lower optim.lr (log: runs/logs/nbody-deepset-0-" in told
     trace = Path("trace").read_text()
     again = run(asked)
@@ -299,7 +299,7 @@ def test_an_interrupted_run_says_that_the_same_line_goes_on(
     with pytest.raises(KeyboardInterrupt):
         run(request("ablations", "model=tfn"))
     assert capsys.readouterr().err.endswith(
-        "stopped; the same line goes on from the newest checkpoints and repeats nothing that is finished\n"
+        "stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped\n"
     )
 
 

@@ -172,7 +172,7 @@ def test_a_run_of_particles_has_a_card_without_chemistry(tmp_path: Path) -> None
     card, found = card_of(run, tmp_path / "model"), result(run)
     baseline = found["data"]["baselines"]["constant_velocity"][0]
     test = found["test"]["mse_x"]
-    assert row(card, "mean square error of positions")[1] == f"{test:.4g}"
+    assert row(card, "mean squared error of positions")[1] == f"{test:.4g}"
     assert row(card, "… constant velocity, without a network")[1] == f"{baseline:.4g}"
     for words in ("QM9", "molecule", "predict --checkpoint"):
         assert words not in card

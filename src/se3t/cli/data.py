@@ -82,7 +82,7 @@ def _print_nbody(facts: dict[str, Any]) -> None:
     sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
     table = Table(
         title=f"N-body, preset {facts['preset']}, horizon {facts['horizon']:g}: {sizes}",
-        caption=f"mean square error on test ± standard error; checksum {facts['checksum'][:12]}",
+        caption=f"mean squared error on test ± standard error; checksum {facts['checksum'][:12]}",
         title_justify="left",
         caption_justify="left",
     )

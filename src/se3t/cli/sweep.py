@@ -126,7 +126,7 @@ def _run(spec: Specification, given: argparse.Namespace) -> int:
     try:
         record = run(spec, launcher, workers, watch_of(spec, console, workers), tell)
     except KeyboardInterrupt:
-        tell("stopped; the same line goes on from the newest checkpoints and repeats nothing that is finished")
+        tell("stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped")
         raise
     _report(record, _TOP)
     return _failures(record)

@@ -226,7 +226,7 @@ def _measured(configs: Sequence[Config], workers: int, threads: int | None) -> t
 
 
 def _probe_or_not(configs: Sequence[Config], threads: int | None) -> dict[str, Any]:
-    """A process that fails, for want of memory say, leaves times unknown: an estimate is a courtesy."""
+    """A process that fails, out of memory for example, leaves times unknown: an estimate is a courtesy."""
     try:
         return _probe(configs, threads)
     except (UserError, OSError, ValueError) as error:

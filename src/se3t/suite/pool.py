@@ -379,4 +379,4 @@ def ended_by(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:  # real-time signals have no names
         name = f"signal {number}"
-    return f"ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+    return f"ended by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")

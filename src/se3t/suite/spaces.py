@@ -87,8 +87,8 @@ class Pruning:
 
     Attributes:
         method: none, median (worse than the median of the other runs at that step) or hyperband.
-        startup_trials: so many trials are never stopped, for there is nothing to compare them with (median).
-        warmup_evaluations: no trial is stopped before its validation number so-and-so.
+        startup_trials: number of first trials that are never stopped: there is nothing to compare them with (median).
+        warmup_evaluations: no trial is stopped before it has been validated this many times.
         reduction: of hyperband: one of so many trials goes on at every rung.
     """
 

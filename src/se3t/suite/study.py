@@ -138,7 +138,7 @@ class Study:
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
 
     @contextmanager
-    def _told(self, remedy: str = "mend that, and the same line goes on") -> Iterator[None]:
+    def _told(self, remedy: str = "fix this, then rerun the command to resume") -> Iterator[None]:
         """What the database refuses, a full disk or a lock among others, in one sentence."""
         from sqlalchemy.exc import SQLAlchemyError
 

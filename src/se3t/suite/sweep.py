@@ -1,4 +1,4 @@
-"""Sweeps: every combination of a grid, or as many trials of a search as asked for. The same line again goes on. Imports
+"""Sweeps: every combination of a grid, or as many trials of a search as asked for. Rerunning it resumes. Imports
 no torch.
 """
 

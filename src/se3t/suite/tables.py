@@ -118,7 +118,7 @@ def run(request: TableRequest) -> Finished:
     try:
         outcome = run_jobs(jobs, launcher, workers, view(console, todo, clock))
     except KeyboardInterrupt:
-        _say(console, "stopped; the same line goes on from the newest checkpoints and repeats nothing that is finished")
+        _say(console, "stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped")
         raise
     for line in failures(outcome.failed, len(todo)):
         _say(console, line)

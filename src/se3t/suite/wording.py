@@ -105,7 +105,7 @@ def opening(which: str, jobs: Sequence[Job], todo: Sequence[Job], seconds: float
 def failures(failed: Sequence[Failure], total: int) -> Iterator[str]:
     """What failed and why, line by line; trainings that failed for the same reason together."""
     if failed:
-        yield f"{len(failed)} of {total} trainings failed; the same line tries them again:"
+        yield f"{len(failed)} of {total} trainings failed; rerun the command to try them again:"
     lines: dict[tuple[Path, str], list[str]] = {}
     for failure in failed:
         lines.setdefault((failure.log, failure.reason), []).append(f"  {failure.job.command}")

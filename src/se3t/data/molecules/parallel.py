@@ -47,7 +47,7 @@ def map_chunks(
         The results.
 
     Raises:
-        UserError: as raised by ``function``; or a worker died, killed from outside or for want of memory.
+        UserError: as raised by ``function``; or a worker died, killed from outside or out of memory.
         Exception: whatever else ``function`` or ``items`` raised, with the worker's traceback as a note.
     """
     if chunk_size < 1:
@@ -138,7 +138,7 @@ def _death(process: BaseProcess) -> UserError:
     code = process.exitcode
     how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
     return UserError(
-        f"a worker process ended before its work was done ({how}), which is most often for want of memory; expected it "
+        f"a worker process ended before its work was done ({how}), most often because memory ran out; expected it "
         "to run to the end; try again with data.workers=1"
     )
 

@@ -39,7 +39,7 @@ def least_squares(train: NBodySplit, split: NBodySplit) -> Prediction:
 
 
 def baselines(split_train: NBodySplit, split: NBodySplit) -> dict[str, tuple[float, float]]:
-    """Mean square errors of the baselines on ``split``.
+    """Mean squared errors of the baselines on ``split``.
 
     Args:
         split_train: where ``least_squares`` is fitted.
