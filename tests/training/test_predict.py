@@ -154,8 +154,6 @@ def test_a_molecule_without_bonds_is_predicted(predictor: Predictor) -> None:
     [
         ("CF", "element F not among the training molecules"),
         ("F[SiH3]", "elements F, Si not among the training molecules"),
-        ("[NH4+]", "total charge +1: predictions are for neutral molecules"),
-        ("[OH-]", "total charge -1: predictions are for neutral molecules"),
     ],
 )
 def test_what_the_model_knows_nothing_about_is_refused(predictor: Predictor, smiles: str, reason: str) -> None:

@@ -17,7 +17,7 @@ from se3t.compat.converted import is_model
 from se3t.config import Config, to_config
 from se3t.data.molecules.chemistry import rdkit_version
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
-from se3t.data.molecules.inputs import Entry, charge_of
+from se3t.data.molecules.inputs import Entry
 from se3t.data.molecules.molecule import Molecule, pack
 from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.errors import UserError
@@ -76,8 +76,6 @@ class Predictor:
         if unseen:
             element = "element" if len(unseen) == 1 else "elements"
             return f"{element} {spell_elements(unseen)} not among the training molecules"
-        if reason := charge_of(molecule):
-            return reason
         if num_edges(molecule, self.settings) > MAX_EDGES_OF_ONE:
             return f"{len(molecule)} atoms are too many for graphs of this kind ({self.settings.edges})"
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 
 from se3t.data.molecules import inputs
 from se3t.data.molecules.chemistry import molecule_from_smiles
-from se3t.data.molecules.inputs import Entry, count_records, read_molecules, require_readable
+from se3t.data.molecules.decoding import open_text
+from se3t.data.molecules.inputs import Entry, count_records, read_molecules, read_records, require_readable
 from se3t.data.molecules.molecule import Molecule
 from se3t.errors import UserError
 
@@ -137,10 +139,72 @@ def test_a_planar_molecule_is_no_drawing(tmp_path: Path) -> None:
     assert entry.molecule is not None
 
 
-def test_charges_are_kept(tmp_path: Path) -> None:
-    (salt,) = read(tmp_path, "a.sdf", block(molecule("[NH4+]"), extra="M  CHG  1   1   1"))
-    (frame_,) = read(tmp_path, "a.xyz", frame(molecule("[NH4+]"), "charge=1"))
-    assert [entry.molecule.charge for entry in (salt, frame_) if entry.molecule] == [1, 1]
+@pytest.mark.parametrize(("smiles", "charge"), [("[NH4+]", 1), ("[OH-]", -1)])
+def test_ions_are_refused_in_every_format(tmp_path: Path, smiles: str, charge: int) -> None:
+    ion = molecule(smiles)
+    atom = 1 + int(np.argmax(ion.numbers > 1))
+    texts = {
+        "a.sdf": block(ion, extra=f"M  CHG  1 {atom:3d} {charge:3d}"),
+        "a.xyz": frame(ion, f"charge={charge}"),
+        "a.smi": smiles,
+        "a.csv": f"name,SMILES\nion,{smiles}\n",
+    }
+    for name, text in texts.items():
+        (entry,) = read(tmp_path, name, text)
+        assert entry.problem == f"total charge {charge:+d}: predictions are for neutral molecules"
+
+
+SMILES_FILES = {
+    "comma.smi": "CCO,ethanol\nCCN,ethylamine\n",
+    "semicolon.smi": "CCO;ethanol\nCCN;ethylamine\n",
+    "header.smi": "SMILES Name\nCCO ethanol\nCCN ethylamine\n",
+    "tabs.smi": "SMILES\tName\nCCO\tethanol\tx\nCCN\tethylamine\n",
+    "plain.txt": "# by hand\nCCO\tethanol\tx\n\nCCN\tethylamine\n",
+    "quoted.smi": 'CCO,"ethanol"\nCCN,"ethylamine"\n',
+    "extension.smi": "CCO |$;;OH$| ethanol\nCCN ethylamine\n",
+    "table.csv": "id,name,SMILES,gap\n1,ethanol,CCO,0.5\n2,ethylamine,CCN,0.7\n",
+    "other.csv": 'title;canonical_smiles\nethanol;CCO\nethylamine;"CCN"\n',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", SMILES_FILES)
+def test_files_of_smiles_are_read_as_they_are_met(tmp_path: Path, name: str, encoding: str) -> None:
+    (tmp_path / name).write_bytes(SMILES_FILES[name].replace("\n", "\r\n").encode(encoding))
+    found = list(read_molecules([tmp_path / name]))
+    assert [(entry.identifier, entry.problem) for entry in found] == [("ethanol", ""), ("ethylamine", "")]
+    assert [entry.molecule.numbers[:3].tolist() for entry in found if entry.molecule] == [[6, 6, 8], [6, 6, 7]]
+
+
+def test_records_carry_the_fields_of_their_file(tmp_path: Path) -> None:
+    (tmp_path / "a.sdf").write_text(block(molecule("C")).replace("$$$$", ">  <gap>\n0.5\n\n$$$$"))
+    (tmp_path / "a.csv").write_text(SMILES_FILES["table.csv"])
+    assert [record.fields for record in read_records(tmp_path / "a.sdf")] == [{"gap": "0.5"}]
+    (first, _) = read_records(tmp_path / "a.csv")
+    assert (first.identifier, first.kind, first.content) == ("ethanol", "smiles", "CCO")
+    assert first.fields == {"id": "1", "name": "ethanol", "gap": "0.5"}
+    assert pickle.loads(pickle.dumps(first)) == first
+
+
+def test_a_row_of_another_length_is_one_refused_row(tmp_path: Path) -> None:
+    first, wrong, last = read(tmp_path, "a.csv", "name,smiles\nmethane,C\n2,3-butane,CCCC\nethane,CC\n")
+    assert wrong.problem == "line 3 has 3 cells, expected 2 as in its first line"
+    assert [len(entry.molecule or ()) for entry in (first, last)] == [5, 8]
+
+
+def test_a_table_without_a_column_of_smiles_is_refused(tmp_path: Path) -> None:
+    (entry,) = read(tmp_path, "a.csv", "name,gap\nmethane,1\n")
+    assert "has no columns of SMILES (name, gap), expected one called smiles" in entry.problem
+
+
+def test_text_without_a_byte_order_mark_is_utf8_or_latin1(tmp_path: Path) -> None:
+    for encoding, note in (("utf-8", ""), ("latin-1", "not UTF-8: read as Latin-1")):
+        (tmp_path / "a.smi").write_bytes("C Säure\n".encode(encoding))
+        with open_text(tmp_path / "a.smi") as text:
+            assert (list(text.lines), text.note) == (["C Säure\n"], note)
+    (tmp_path / "a.smi").write_bytes("C methane\n".encode("utf-16-le"))
+    (entry,) = read_molecules([tmp_path / "a.smi"])
+    assert "holds NUL bytes; expected text in UTF-8, or in UTF-16 with a byte order mark" in entry.problem
 
 
 def test_a_frame_without_its_hydrogens_is_asked_about_them(tmp_path: Path) -> None:
@@ -200,7 +264,10 @@ def test_names_in_another_encoding_do_no_harm(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("missing.sdf", "missing.sdf: cannot be read \\(No such file"),
-        ("a.pdb", "a.pdb: of no known format; expected a file that ends with .sdf, .mol, .xyz, .smi, .txt, or .gz"),
+        (
+            "a.pdb",
+            "a.pdb: of no known format; expected a file that ends with .sdf, .mol, .xyz, .smi, .txt, .csv, or .gz",
+        ),
         ("folder.sdf", "folder.sdf: cannot be read \\(Is a directory"),
         ("none", "none: of no known format"),
     ],

@@ -5,11 +5,11 @@ Imports neither torch nor rdkit.
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import csv
+import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,16 @@ from se3t.data.molecules.chemistry import (
     molecules_from_blocks,
     molecules_from_xyz,
 )
+from se3t.data.molecules.decoding import DAMAGE, open_text
 from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.parallel import available_cores, map_chunks
 from se3t.data.molecules.readers import XYZRecord, iter_sdf, iter_xyz
 from se3t.errors import UserError
 
-ENDINGS = {".sdf": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".txt": "smiles"}
+ENDINGS = {".sdf": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".txt": "smiles", ".csv": "table"}
 """Format of a file by the end of its name, which may be followed by ``.gz``."""
 
-_CHUNKS = {"sdf": 500, "xyz": 500, "smiles": 50}  # records; a file of more is built by several processes
+_CHUNKS = {"sdf": 500, "xyz": 500, "smiles": 50, "table": 50}  # records; a file of more is built by several processes
 _MAX_WORKERS = 8
 _CLOSEST = 0.5  # angstrom; the shortest bond there is, that of H2, has 0.74
 
@@ -58,21 +59,28 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class _Record:
-    """What a file says of one molecule: a mol block, an :class:`XYZRecord`, a SMILES; or why it cannot be read."""
+class Record:
+    """What a file says of one molecule.
+
+    Attributes:
+        file: name as given.
+        index: number of the record in it, from 1; 0 for the file as a whole.
+        identifier: what the file calls it; may be empty.
+        kind: of the content: ``sdf``, ``xyz``, ``smiles`` or ``problem``.
+        content: a mol block, an :class:`XYZRecord`, a SMILES; or why it cannot be read, in a few words.
+        fields: further values by name: data fields of an SDF, ``key=value`` of an XYZ comment, cells of a table.
+    """
 
     file: str
     index: int
     identifier: str
     kind: str
     content: Any = field(repr=False)
+    fields: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_molecules(paths: Iterable[Path]) -> Iterator[Entry]:
-    """Every record of some files, in order; none is left out.
-
-    A record without a molecule, without places in space, or without all its hydrogen atoms becomes an entry that says
-    so; a file that is damaged somewhere, one that says what came before it.
+    """Every record of some files, in order; none is left out: see :func:`read_records` and :func:`entries_of`.
 
     Args:
         paths: as :func:`require_readable` accepts them.
@@ -82,12 +90,12 @@ def read_molecules(paths: Iterable[Path]) -> Iterator[Entry]:
     """
     workers = min(available_cores(), _MAX_WORKERS)
     for path in paths:
-        yield from map_chunks(_entries, _records(path), workers=workers, chunk_size=_CHUNKS[_format(path)])
+        yield from map_chunks(entries_of, read_records(path), workers=workers, chunk_size=_CHUNKS[format_of(path)])
 
 
 def count_records(paths: Iterable[Path]) -> int:
     """Number of entries that :func:`read_molecules` will find."""
-    return sum(1 for path in paths for _ in _records(path))
+    return sum(1 for path in paths for _ in read_records(path))
 
 
 def require_readable(paths: Iterable[Path]) -> None:
@@ -97,7 +105,7 @@ def require_readable(paths: Iterable[Path]) -> None:
         UserError: one is missing, cannot be opened, or is of no known format.
     """
     for path in paths:
-        if _format(path) == "":
+        if format_of(path) == "":
             raise UserError(f"{path}: of no known format; expected a file that ends with {', '.join(ENDINGS)}, or .gz")
         try:
             with path.open("rb"):
@@ -106,7 +114,8 @@ def require_readable(paths: Iterable[Path]) -> None:
             raise UserError(f"{path}: cannot be read ({error.strerror}); expected a file with molecules") from error
 
 
-def _format(path: Path) -> str:
+def format_of(path: Path) -> str:
+    """Format of a file by its name: ``sdf``, ``xyz``, ``smiles``, ``table`` (CSV with a column of SMILES), or none."""
     name = path.name.lower().removesuffix(".gz")
     return ENDINGS.get(Path(name).suffix, "")
 
@@ -114,74 +123,173 @@ def _format(path: Path) -> str:
 # --- records ------------------------------------------------------------------------------------------------
 
 
-def _records(path: Path) -> Iterator[_Record]:
-    kind, number = _format(path), 0
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a file, in order, in constant memory; prediction and preparation both read files with it.
+
+    A record that cannot be read is one of kind ``problem``; so is what follows damage, and a file without records.
+
+    Args:
+        path: of a known format: :func:`format_of`.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    number = 0
     try:
-        with _text(path) as stream:
-            for identifier, content in _READERS[kind](stream, str(path)):
+        with open_text(path) as text:
+            for identifier, kind, content, fields in _READERS[format_of(path)](text.lines, str(path)):
                 number += 1
-                yield _Record(str(path), number, identifier, kind, content)
-    except (UserError, OSError, EOFError, zlib.error) as error:
+                yield Record(str(path), number, identifier, kind, content, fields)
+    except (UserError, *DAMAGE) as error:
         reason = " ".join(str(error).removeprefix(f"{path}: ").split())
-        yield _Record(str(path), number + 1, "", "problem", f"cannot be read, nor what follows it: {reason}")
+        yield Record(str(path), number + 1, "", "problem", f"cannot be read, nor what follows it: {reason}")
         return
     if number == 0:
-        yield _Record(str(path), 0, "", "problem", "the file holds no molecule")
+        yield Record(str(path), 0, "", "problem", "the file holds no molecule")
 
 
-@contextmanager
-def _text(path: Path) -> Iterator[Iterable[str]]:
-    """Names may be in any encoding, the rest is ASCII."""
-    if path.name.lower().endswith(".gz"):
-        with gzip.open(path, "rt", encoding="utf-8-sig", errors="replace") as stream:
-            yield stream
-    else:
-        with path.open(encoding="utf-8-sig", errors="replace") as stream:
-            yield stream
+_Found = tuple[str, str, Any, dict[str, str]]  # identifier, kind, content, fields
 
 
-def _sdf(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
+def _sdf(stream: Iterable[str], name: str) -> Iterator[_Found]:
     for record in iter_sdf(stream, name):
-        yield record.identifier, record.block
+        yield record.identifier, "sdf", record.block, record.fields
 
 
-def _xyz(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
+def _xyz(stream: Iterable[str], name: str) -> Iterator[_Found]:
     for record in iter_xyz(stream, name):
-        yield record.identifier, record
+        yield record.identifier, "xyz", record, {}
 
 
-def _smiles(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
-    for line in stream:
-        words = line.split(maxsplit=1)
-        if words and not words[0].startswith("#"):  # a comment: no SMILES begins with a triple bond
-            yield words[-1].strip(), words[0]
+def _smiles(stream: Iterable[str], name: str) -> Iterator[_Found]:
+    """Lines of a SMILES and a name, between them blanks, a tab, a comma or a semicolon; ``#`` begins a comment."""
+    lines: Iterator[str] = (
+        line for line in stream if line.strip() and not line.startswith("#")
+    )  # no SMILES begins with a #
+    first = next(lines, "")
+    if _folded(_split(first)[0]) not in _SMILES_NAMES:
+        lines = chain([first] if first else [], lines)
+    elif _delimiter(first):
+        yield from _table(chain([first], lines), name, strict=False)
+        return
+    for line in lines:
+        identifier, smiles = _split_line(line)
+        yield identifier or smiles, "smiles", smiles, {}
 
 
-_READERS: dict[str, Callable[[Iterable[str], str], Iterator[tuple[str, Any]]]] = {
+def _split(line: str) -> list[str]:
+    return re.split(r"[\s,;]+", line.strip(), maxsplit=1)
+
+
+def _split_line(line: str) -> tuple[str, str]:
+    """Name and SMILES of a line, the latter with its extension (CXSMILES) if there is one."""
+    smiles, rest = [*_split(line), ""][:2]
+    if extension := re.match(r"\|[^|]*\|", rest):
+        smiles, rest = f"{smiles} {extension[0]}", rest[extension.end() :]
+    return rest.strip(" \t\r\n,;").split("\t")[0].strip().strip('"'), smiles
+
+
+_SMILES_NAMES = ("smiles", "canonicalsmiles", "isomericsmiles", "smi")
+_NAMES = ("name", "id", "identifier", "title", "molid", "compound", "compoundid", "molecule")
+
+
+def _folded(word: str) -> str:
+    return re.sub(r"[\W_]", "", word).lower()
+
+
+def _delimiter(header: str) -> str:
+    """Comma, semicolon or tab: what is there most often out of quotes; or nothing."""
+    outside = re.sub(r'"[^"]*"', "", header)
+    most = max(",;\t", key=outside.count)
+    return most if most in outside else ""
+
+
+def _table(stream: Iterable[str], name: str, strict: bool = True) -> Iterator[_Found]:
+    """Rows of a table with a column of SMILES; a column that is called name, id or the like holds identifiers.
+
+    Args:
+        stream: its lines.
+        name: of the file.
+        strict: whether a row must have as many cells as the header, wherever the SMILES stand.
+    """
+    lines = iter(stream)
+    first = next((line for line in lines if line.strip()), "")
+    if not first:
+        return
+    reader = csv.reader(chain([first], lines), delimiter=_delimiter(first) or ",", skipinitialspace=True)
+    header = [cell.strip() for cell in next(reader)]
+    place, title = _smiles_column(header, name), _first_of(_NAMES, header)
+    for row in reader:
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        if len(cells) != len(header) and (strict or place):
+            problem = f"line {reader.line_num} has {len(cells)} cells, expected {len(header)} as in its first line"
+            yield "", "problem", problem, {}
+            continue
+        fields = {key: cell for key, cell in zip(header, cells, strict=False) if key != header[place]}
+        identifier, smiles = _split_line(cells[place])
+        yield (
+            (fields.get(header[title], "") if title is not None else "") or identifier or smiles,
+            "smiles",
+            smiles,
+            fields,
+        )
+
+
+def _smiles_column(header: list[str], name: str) -> int:
+    place = _first_of(_SMILES_NAMES, header)
+    if place is None:
+        found = [number for number, cell in enumerate(header) if "smiles" in cell.lower()]
+        if len(found) != 1:
+            raise UserError(
+                f"{name}: has {len(found) or 'no'} columns of SMILES ({', '.join(header)[:80]}), expected one called "
+                "smiles"
+            )
+        place = found[0]
+    return place
+
+
+def _first_of(names: Iterable[str], header: list[str]) -> int | None:
+    folded = [_folded(cell) for cell in header]
+    return next((folded.index(name) for name in names if name in folded), None)
+
+
+_READERS: dict[str, Callable[[Iterable[str], str], Iterator[_Found]]] = {
     "sdf": _sdf,
     "xyz": _xyz,
     "smiles": _smiles,
+    "table": _table,
 }
 
 
 # --- entries ------------------------------------------------------------------------------------------------
 
 
-def _entries(records: list[_Record]) -> list[Entry]:
+def entries_of(records: list[Record]) -> list[Entry]:
+    """The molecules of some records, each with what speaks against using it; the same for prediction and training.
+
+    A record without a molecule, without places in space, with a charge or without all its hydrogen atoms becomes an
+    entry that says so.
+
+    Returns:
+        One for each record, in order.
+    """
     return [_entry(record) for record in records]
 
 
-def _entry(record: _Record) -> Entry:
-    entry = Entry(record.file, record.index, record.identifier, embedded=record.kind == "smiles")
+def _entry(record: Record) -> Entry:
+    entry = Entry(record.file, record.index, record.identifier)
     if record.kind == "problem":
         return replace(entry, problem=record.content)
     found = _built(record.kind, record.content, record.identifier)
     if isinstance(found, Refusal):
         lacking = "; are all hydrogen atoms in the file?" if record.kind == "xyz" else ""
-        return replace(entry, problem=found.reason + lacking, embedded=False)
-    if problem := problem_of(found, record.content if record.kind == "sdf" else ""):
-        return replace(entry, problem=problem, embedded=False)
-    return replace(entry, molecule=found, notes=tuple(_notes(found, record.kind)))
+        return replace(entry, problem=found.reason + lacking)
+    if problem := problem_of(found, record.content if record.kind == "sdf" else "") or charge_of(found):
+        return replace(entry, problem=problem)
+    embedded = record.kind == "smiles"
+    return replace(entry, molecule=found, notes=tuple(_notes(found, record.kind)), embedded=embedded)
 
 
 def _built(kind: str, content: Any, identifier: str) -> Molecule | Refusal:

@@ -1,0 +1,94 @@
+"""Text of files in whatever encoding they come: the one place where bytes become lines. Imports no torch."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from se3t.errors import UserError
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_BLOCK = 1 << 20
+DAMAGE = (OSError, EOFError, zlib.error, UnicodeDecodeError)
+"""What reading a damaged file raises."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """An open text file.
+
+    Attributes:
+        lines: its lines; any line endings have become line feeds.
+        encoding: as it was read.
+        note: what to say of that, in a few words; empty for UTF-8.
+    """
+
+    lines: Iterable[str] = field(repr=False)
+    encoding: str
+    note: str
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[Text]:
+    """Open a text file, or one compressed by gzip (``.gz``).
+
+    A byte order mark tells UTF-8, UTF-16 and UTF-32. Without one it is UTF-8 where all its bytes are, else Latin-1.
+
+    Raises:
+        UserError: it cannot be opened, or holds NUL bytes without a byte order mark.
+    """
+    try:
+        raw = _open(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected a text file") from error
+    with raw:
+        encoding = _encoding(raw, path)
+        raw.seek(0)
+        with io.TextIOWrapper(raw, encoding=encoding) as lines:
+            yield Text(lines, encoding, _NOTES.get(encoding, ""))
+
+
+_NOTES = {
+    "latin-1": "not UTF-8: read as Latin-1",
+    "utf-16": "read as UTF-16, as its byte order mark says",
+    "utf-32": "read as UTF-32, as its byte order mark says",
+}
+
+
+def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _encoding(raw: io.BufferedReader | gzip.GzipFile, path: Path) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        block = raw.read(_BLOCK)
+        for mark, encoding in _MARKS:
+            if block.startswith(mark):
+                return encoding
+        while block:
+            if b"\0" in block:
+                raise UserError(
+                    f"{path}: holds NUL bytes; expected text in UTF-8, or in UTF-16 with a byte order mark: save it as "
+                    "UTF-8"
+                )
+            decoder.decode(block)
+            block = raw.read(_BLOCK)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "latin-1"
+    except (OSError, EOFError, zlib.error):
+        pass  # a damaged archive: whoever reads it meets the damage behind what can be read
+    return "utf-8"
