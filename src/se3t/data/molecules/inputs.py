@@ -30,7 +30,8 @@ from se3t.errors import UserError
 ENDINGS = {".sdf": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".txt": "smiles", ".csv": "table"}
 """Format of a file by the end of its name, which may be followed by ``.gz``."""
 
-_CHUNKS = {"sdf": 500, "xyz": 500, "smiles": 50, "table": 50}  # records; a file of more is built by several processes
+CHUNK_SIZES = {"sdf": 500, "xyz": 500, "smiles": 50, "table": 50}
+"""Records that are built at once, by format; a file of more is built by several processes."""
 _MAX_WORKERS = 8
 _CLOSEST = 0.5  # angstrom; the shortest bond there is, that of H2, has 0.74
 
@@ -90,7 +91,7 @@ def read_molecules(paths: Iterable[Path]) -> Iterator[Entry]:
     """
     workers = min(available_cores(), _MAX_WORKERS)
     for path in paths:
-        yield from map_chunks(entries_of, read_records(path), workers=workers, chunk_size=_CHUNKS[format_of(path)])
+        yield from map_chunks(entries_of, read_records(path), workers=workers, chunk_size=CHUNK_SIZES[format_of(path)])
 
 
 def count_records(paths: Iterable[Path]) -> int:
@@ -123,24 +124,32 @@ def format_of(path: Path) -> str:
 # --- records ------------------------------------------------------------------------------------------------
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file, in order, in constant memory; prediction and preparation both read files with it.
-
-    A record that cannot be read is one of kind ``problem``; so is what follows damage, and a file without records.
+def iter_records(path: Path) -> Iterator[Record]:
+    """The records of a file, in order, in constant memory. A record that cannot be read is one of kind ``problem``.
 
     Args:
         path: of a known format: :func:`format_of`.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: it cannot be opened, or what follows cannot be read.
     """
-    number = 0
     try:
         with open_text(path) as text:
-            for identifier, kind, content, fields in _READERS[format_of(path)](text.lines, str(path)):
-                number += 1
+            found = _READERS[format_of(path)](text.lines, str(path))
+            for number, (identifier, kind, content, fields) in enumerate(found, start=1):
                 yield Record(str(path), number, identifier, kind, content, fields)
-    except (UserError, *DAMAGE) as error:
+    except DAMAGE as error:
+        raise UserError(f"{path}: cannot be read ({error}); the file is damaged, get it again") from error
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """As :func:`iter_records`; what cannot be read to the end, or holds no record, ends in one of kind ``problem``."""
+    number = 0
+    try:
+        for record in iter_records(path):
+            number = record.index
+            yield record
+    except UserError as error:
         reason = " ".join(str(error).removeprefix(f"{path}: ").split())
         yield Record(str(path), number + 1, "", "problem", f"cannot be read, nor what follows it: {reason}")
         return
