@@ -99,7 +99,7 @@ def test_compressed_files_are_read(tmp_path: Path, name: str) -> None:
 
 
 def test_many_records_of_several_files_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "_CHUNKS", {"sdf": 2, "xyz": 2, "smiles": 2})
+    monkeypatch.setattr(inputs, "CHUNK_SIZES", {"sdf": 2, "xyz": 2, "smiles": 2})
     monkeypatch.setattr(inputs, "available_cores", lambda: 1)
     smiles = ["C", "CC", "O", "bad", "N"]
     (tmp_path / "a.smi").write_text("\n".join(smiles))
