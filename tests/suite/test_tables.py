@@ -269,7 +269,8 @@ def test_a_run_trains_what_is_missing_lists_failures_and_a_second_one_repeats_no
     assert told.startswith("table 1: 5 trainings, 1 finished, 4 new; 2 at a time\n")
     assert "started: SE(3)-Transformer, seed 0\n" in told
     assert "finished: TFN, seed 0  (" in told
-    assert "1 of 4 trainings failed; rerun the command to try them again:\n  se3t train experiment=nbody model=" in told
+    failed = "1 of 4 trainings failed; rerun the command to try them again:\n"
+    assert f"{failed}  se3t train experiment=nbody model=dee" in told
     assert "    the training loss became nan in step 1; lower optim.lr (log: runs/logs/nbody-deepset-0-" in told
     trace = Path("trace").read_text()
     again = run(asked)
