@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Callable
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_STALE_SECONDS = 3600.0  # a file that is being written changes more often
+_DEVICES = (Path("/dev"), Path("/dev/fd"))
 
 
 def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
     """Write a file so that a reader sees the old or the new content, whole, whenever the writer is killed.
 
+    Several processes may write the same file at the same time: the one that finishes last has the say.
+
     Args:
-        path: the file; its folder is made when missing.
+        path: the file; its folder is made when missing. A device or a pipe is written to directly.
         write: called with a temporary file, open for writing bytes.
     """
+    if path.parent in _DEVICES or (path.exists() and not path.is_file() and not path.is_dir()):
+        with path.open("wb") as file:
+            write(file)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with temporary_beside(path) as temporary:
         with temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the new name, too, survives a power cut
     finally:
         os.close(folder)
+
+
+@contextmanager
+def temporary_beside(path: Path, word: str = "tmp") -> Iterator[Path]:
+    """A hidden name in the folder of ``path`` that no other writer uses; what lies there in the end is removed.
+
+    Old temporary files and folders of ``path``, which killed writers left behind, are removed at the start.
+
+    Args:
+        path: the file or folder to be written.
+        word: how the name ends.
+    """
+    _remove_stale(path, word)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{word}")
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+
+
+def _remove_stale(path: Path, word: str) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.{word}"):
+        with suppress(OSError):  # removed by another process
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                _remove(left)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # another error, which is on its way, says more
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

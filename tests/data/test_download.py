@@ -134,6 +134,21 @@ def test_an_interrupted_download_is_continued_by_the_next_call(
     assert names(tmp_path) == ["file.bin"]
 
 
+def test_two_downloads_of_one_file_at_the_same_time_are_refused(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = module._read
+
+    def second_download(response: object) -> bytes:
+        monkeypatch.setattr(module, "_read", read)
+        with pytest.raises(UserError, match=r"file\.bin\.part: another process is downloading it; wait"):
+            fetch(tmp_path, server.source())
+        return read(response)
+
+    monkeypatch.setattr(module, "_read", second_download)
+    assert fetch(tmp_path, server.source()).read_bytes() == CONTENT
+
+
 def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.bin.part").write_bytes(b"x" * 1234)
     server.ranges = False

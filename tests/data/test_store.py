@@ -153,10 +153,10 @@ def test_an_interrupted_write_leaves_the_old_store_and_nothing_else(
 ) -> None:
     write_store(path, toy())
 
-    def interrupt(_: Path) -> None:
+    def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module, "_seal", interrupt)
+    monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_store(path, toy(settings={}))
     assert [item.name for item in path.parent.iterdir()] == ["toy.h5"]
@@ -206,7 +206,7 @@ def test_a_full_disk_is_named_in_one_sentence(path: Path, monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "whatever")
 
-    monkeypatch.setattr(store_module, "_write", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError) as caught:
         write_store(path, toy())
     reason = os.strerror(errno.ENOSPC)

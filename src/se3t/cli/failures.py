@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from se3t.cli.memory import out_of_memory
 from se3t.errors import UserError, did_you_mean
 
 USER_ERROR = 2
@@ -29,8 +30,8 @@ def guarded(action: Callable[[], int], command: str = "") -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
-    except expected_errors() as error:
-        if os.environ.get("SE3T_DEBUG") == "1":
+    except _catchable() as error:
+        if os.environ.get("SE3T_DEBUG") == "1" or not is_expected(error):
             raise
         print(f"se3t: {sentence(error)}", file=sys.stderr)
         return status(error)
@@ -38,7 +39,7 @@ def guarded(action: Callable[[], int], command: str = "") -> int:
 
 def status(error: BaseException) -> int:
     """Exit status for an error: 2 for what the user can mend in the command, 1 for the rest."""
-    if not isinstance(error, expected_errors()):
+    if not is_expected(error):
         return FAILURE
     composing = "hydra" in sys.modules and isinstance(error, _hydra_exception())
     return FAILURE if isinstance(error, OSError) and not composing else USER_ERROR
@@ -46,9 +47,18 @@ def status(error: BaseException) -> int:
 
 def report(error: BaseException, title: str) -> None:
     """Print an error that does not end the program; its traceback too where it is a fault of this program."""
-    if os.environ.get("SE3T_DEBUG") == "1" or not isinstance(error, expected_errors()):
+    if os.environ.get("SE3T_DEBUG") == "1" or not is_expected(error):
         traceback.print_exception(error)
     print(f"se3t: {title}: {sentence(error)}", file=sys.stderr, flush=True)
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether a user, a configuration or the machine can cause such an error."""
+    return isinstance(error, expected_errors()) or out_of_memory(error) is not None
+
+
+def _catchable() -> tuple[type[Exception], ...]:
+    return (*expected_errors(), MemoryError, RuntimeError, OverflowError, TypeError)  # the last four may be of memory
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
@@ -72,10 +82,10 @@ def _hydra_exception() -> type[Exception]:
 
 def sentence(error: BaseException) -> str:
     """The message of an error in at most four lines."""
-    if not isinstance(error, expected_errors()):
+    if not is_expected(error):
         return f"{type(error).__name__}: {error}"
     if not isinstance(error, UserError):
-        error = _explained(error)
+        error = out_of_memory(error) or _explained(error)
     lines = [line.rstrip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if isinstance(error, ValueError) and not isinstance(error, UserError) and len(lines) <= _MAX_LINES:
         lines[-1] += " (SE3T_DEBUG=1 shows where)"  # of a library, or of a part that knows nothing of the command

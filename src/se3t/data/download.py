@@ -16,8 +16,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,9 @@ def _fetch(source: Source, folder: Path, progress: bool) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for attempt in range(_ATTEMPTS):
         try:
-            begin = _receive(source, part, progress)
-            _accept(source, part, path, resumed=begin > 0)
+            with _only_writer(part):
+                begin = _receive(source, part, progress)
+                _accept(source, part, path, resumed=begin > 0)
             return path
         except _Passing as error:
             if attempt == _ATTEMPTS - 1:
@@ -123,6 +124,27 @@ def _fetch(source: Source, folder: Path, progress: bool) -> Path:
             _LOG.warning("%s: %s; trying again", source.host, error)
             time.sleep(_WAIT * 2**attempt)
     raise AssertionError
+
+
+@contextmanager
+def _only_writer(part: Path) -> Iterator[None]:
+    """Hold ``part``; two downloads into one file would mix their bytes."""
+    import fcntl
+
+    with part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{part}: another process is downloading it; wait until it has finished, then repeat the command"
+            ) from error
+        except OSError as error:  # some network file systems have no locks
+            _LOG.warning("%s: cannot be locked (%s); see that no other process downloads it", part, error.strerror)
+        try:
+            yield
+        finally:
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
 
 
 def _receive(source: Source, part: Path, progress: bool) -> int:

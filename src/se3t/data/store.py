@@ -9,15 +9,12 @@ alone, when a store is opened.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
 import platform
 import re
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,13 +26,13 @@ import numpy as np
 
 from se3t import __version__
 from se3t.errors import UserError
+from se3t.files import write_atomically
 
 if TYPE_CHECKING:
     import h5py
 
 STORE_VERSION = 1
 _ATTRIBUTES = ("settings", "units", "provenance")
-_STALE_SECONDS = 3600.0  # the work is done before the file is opened: writing takes seconds
 _HEADER_BYTES = 512  # the smallest user block that HDF5 allows
 _HEADER = "se3t store, format {version}, sha256 of the bytes from {begin}: {digest}\n"
 _HEADER_PATTERN = re.compile(rb"se3t store, format (\d+), sha256 of the bytes from 512: ([0-9a-f]{64})\n\0*")
@@ -110,20 +107,14 @@ def write_store(path: Path, store: Store) -> str:
         UserError: an array holds NaN or infinite numbers, or the folder cannot be written.
     """
     _check_finite(store.arrays, path, "nothing was written; look for the cause in the settings or the raw data")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    image = _sealed(store)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        _write(temporary, store)
-        _seal(temporary)
-        os.replace(temporary, path)
+        write_atomically(path, lambda file: file.write(image.getbuffer()))
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else _first_line(error)
         raise UserError(
             f"{path}: cannot write the prepared data ({reason}); set data.root to another folder"
         ) from error
-    finally:
-        _remove(temporary)
     return store.checksum
 
 
@@ -221,12 +212,8 @@ def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _write(path: Path, store: Store) -> None:
-    # By way of memory: on a full disk HDF5 fails again for every open object, and crashes in the end.
-    path.write_bytes(_image(store).getbuffer())
-
-
-def _image(store: Store) -> BytesIO:
+def _sealed(store: Store) -> BytesIO:
+    """The bytes of the file; on a full disk HDF5 itself fails again for every open object, and crashes in the end."""
     import h5py
 
     image = BytesIO()
@@ -239,16 +226,11 @@ def _image(store: Store) -> BytesIO:
             dataset = file.create_dataset(name, data=array)
             if name in store.units:
                 dataset.attrs["unit"] = store.units[name]
+    digest = hashlib.sha256(image.getbuffer()[_HEADER_BYTES:]).hexdigest()
+    header = _HEADER.format(version=STORE_VERSION, begin=_HEADER_BYTES, digest=digest)
+    image.seek(0)
+    image.write(header.encode().ljust(_HEADER_BYTES, b"\0"))
     return image
-
-
-def _seal(path: Path) -> None:
-    with path.open("rb+") as file:
-        header = _HEADER.format(version=STORE_VERSION, begin=_HEADER_BYTES, digest=_body_digest(file))
-        file.seek(0)
-        file.write(header.encode().ljust(_HEADER_BYTES, b"\0"))
-        file.flush()
-        os.fsync(file.fileno())  # before the rename: after a power cut the name must not stand for an empty file
 
 
 def _check_seal(path: Path, again: str) -> None:
@@ -306,19 +288,6 @@ def _check_finite(arrays: Mapping[str, np.ndarray], path: Path, remedy: str) -> 
                     f"{path}: array {name!r} holds {word} in row {bad[0][0] if array.ndim else 0} ({len(bad)} such "
                     f"entries), expected finite numbers; {remedy}"
                 )
-
-
-def _remove_stale(path: Path) -> None:
-    # What killed writers of the same file left behind; a writer that is alive is done long before it counts as stale.
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError):
-            if time.time() - temporary.stat().st_mtime > _STALE_SECONDS:
-                temporary.unlink()
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # whatever it is, the error on its way says more
-        path.unlink()
 
 
 def _first_line(error: Exception) -> str:

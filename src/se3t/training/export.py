@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +12,7 @@ from se3t import __version__
 from se3t.compat.converted import is_model
 from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData, to_config
 from se3t.errors import UserError
-from se3t.files import write_atomically
+from se3t.files import temporary_beside, write_atomically
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.card import Exported, model_card
@@ -121,21 +120,16 @@ def _result_of(found: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mappin
 
 def _write_folder(folder: Path, content: dict[str, Any], config: Config, card: str) -> None:
     """Write under a temporary name, then rename."""
-    temporary, former = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "old"))
-    for path in (temporary, former):  # of an export that was killed
-        shutil.rmtree(path, ignore_errors=True)
-    try:
+    with temporary_beside(folder) as temporary, temporary_beside(folder, "old") as former:
         ckpt.write_checkpoint(temporary / ckpt.EXPORTED, content)
         record.write_config(temporary / record.CONFIG, config)
         write_atomically(temporary / CARD, lambda file: file.write(card.encode()))
-        if folder.exists():
-            folder.rename(former)
-        temporary.rename(folder)
-    except BaseException:
-        if former.exists() and not folder.exists():
-            with suppress(OSError):
-                former.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
+        try:
+            if folder.exists():
+                folder.rename(former)
+            temporary.rename(folder)
+        except BaseException:
+            if former.exists() and not folder.exists():
+                with suppress(OSError):
+                    former.rename(folder)
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -9,12 +10,34 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from se3t.config import Config
+from se3t.errors import UserError
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.tasks.base import Task
 from se3t.training.cuda_graph import StepGraphs
 from se3t.training.feed import StepFeed, derived_seed
 from se3t.training.precision import data_dtype
 from se3t.training.schedule import lr_factor
+
+_SMALL_BATCH = 4096
+
+
+def require_room(task: Task, batch_size: int) -> None:
+    """Refuse a batch whose graph alone exceeds the memory of the machine: the system would kill the process.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    if batch_size <= _SMALL_BATCH:
+        return
+    graph = task.graph(task.batch("train", torch.zeros(1, dtype=torch.int64), 0))
+    tensors = [graph.positions, graph.edge_index, *graph.features.values(), *graph.edge_features.values()]
+    needed = batch_size * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        raise UserError(
+            f"trainer.batch_size={batch_size}: the graph of such a batch takes {needed / 2**30:,.0f} GiB, and this "
+            f"machine has {available / 2**30:,.0f}; use a smaller one"
+        )
 
 
 class TrainingModule(LightningModule):
@@ -42,8 +65,13 @@ class TrainingModule(LightningModule):
             super().__setattr__(name, value)
 
     def setup(self, stage: str) -> None:
-        """Bring the data to the device of this process, and forget captured steps: they read data in other memory."""
+        """Bring the data to the device of this process, and forget captured steps: they read data in other memory.
+
+        Raises:
+            UserError: when a batch is larger than the memory of the machine.
+        """
         self.task.to(self.trainer.strategy.root_device, data_dtype(self.config.trainer.precision))
+        require_room(self.task, self.config.trainer.batch_size)
         if self.graphs is not None:
             self.graphs.clear()
 
