@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "se3t"
 
 # A part of the package (a file or folder of src/se3t) imports parts of earlier rows, never of its own or a later row.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "allocator"),
+    ("errors", "files", "allocator", "signals"),
     ("so3", "config"),
     ("reporting",),
     ("fiber",),
@@ -39,6 +39,7 @@ LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t", "triton"}
 TORCH_FREE = (
     "errors",
     "allocator",
+    "signals",
     "config",
     "reporting",
     "cli.main",

@@ -76,6 +76,7 @@ def test_a_failure_without_a_log_or_a_name_of_its_signal_has_a_reason_still(tmp_
     )
     assert pool.ending(tmp_path / "log", 0, -40) == "ended by signal 40"
     assert pool.ending(tmp_path / "log", 0, -signal.SIGTERM) == "ended by SIGTERM"
+    assert pool.ending(tmp_path / "log", 0, 128 + signal.SIGTERM) == "ended by SIGTERM"
 
 
 # --- data that jobs share ---------------------------------------------------------------------------------------------
@@ -149,26 +150,6 @@ def test_an_interrupt_stops_all_that_runs(tmp_path: Path) -> None:
         run_jobs(jobs, launcher, workers=2, watch=Impatient())
     assert [handle.poll() is not None for handle in launcher.handles] == [True, True]
     assert [job.state for job in jobs] == ["interrupted", "interrupted", "new"]
-
-
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    told: list[str] = []
-
-    def work() -> None:
-        with pool.interrupted_by_signals():
-            os.kill(os.getpid(), signal.SIGHUP)
-            told.append("goes on")
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
-
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            work()
-        assert told == ["goes on"]
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_one_job_can_be_stopped(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 
 from se3t.cli.memory import out_of_memory
 from se3t.errors import UserError, did_you_mean
+from se3t.signals import Interrupted
 
 USER_ERROR = 2
 FAILURE = 1
@@ -23,6 +25,9 @@ def guarded(action: Callable[[], int], command: str = "") -> int:
     """
     try:
         return action()
+    except Interrupted as stop:
+        print(f"\nse3t: {stop}" if stop.number == signal.SIGINT else f"se3t: {stop}", file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         advice = "; repeat the command with resume=true to continue" if command == "train" else ""
         print(f"\nse3t: interrupted{advice}", file=sys.stderr)

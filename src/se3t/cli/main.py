@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``se3t``; by default those of this process.
 
     Returns:
-        Exit status: 0, or 2 for what the user can mend, 1 for other failures, 130 when interrupted.
+        Exit status: 0, or 2 for what the user can mend, 1 for other failures, 128 + the number of a signal.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _dispatch(words), words[0] if words else "")

@@ -9,16 +9,18 @@ from typing import Any
 from se3t.allocator import keep_freed_memory
 from se3t.cli.hydra_app import App
 from se3t.config import to_config
+from se3t.signals import interrupted_by_signals
 
 
 def run(words: Sequence[str]) -> int:
     """Train every job of the command line, then print one table of all that finished."""
     keep_freed_memory()
     app = App("train", list(words), _train)
-    try:
-        return app.run()
-    finally:
-        _print_tables([job.result for job in app.jobs if job.result is not None])
+    with interrupted_by_signals():
+        try:
+            return app.run()
+        finally:
+            _print_tables([job.result for job in app.jobs if job.result is not None])
 
 
 def _train(settings: Any) -> Path:

@@ -5,11 +5,8 @@ end and stops no other. Imports no torch.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -17,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from se3t.data.molecules.parallel import available_cores
 from se3t.errors import UserError
-from se3t.suite.launch import Handle, Launcher, LocalLauncher, start_process, stop_all
+from se3t.signals import interrupted_by_signals, interruption, name_of
+from se3t.suite.launch import GRACE_SECONDS, Handle, Launcher, LocalLauncher, start_process, stop_all
 from se3t.suite.stores import prepare_words
 from se3t.training import record
 
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from se3t.suite.jobs import Job
 
 POLL_SECONDS = 0.2
+STOP_SECONDS = 2 * GRACE_SECONDS
+"""How long the end of all jobs may take after a signal."""
 LOGS = "logs"
 _BUSY = "another process is training this run"
 _MOST_READ = 65_536  # bytes of the end of a log
@@ -263,13 +263,13 @@ def run_jobs(
         environment: variables for all jobs.
 
     Raises:
-        KeyboardInterrupt: at Ctrl-C, SIGTERM or SIGHUP, after all processes have ended.
+        Interrupted: at Ctrl-C, SIGTERM or SIGHUP, after all processes have ended.
     """
     unique = list({job.folder: job for job in reversed(jobs)}.values())[::-1]
     before = [job for job in unique if _is_finished(job)]
     outcome = Outcome(num_before=len(before))
     done = {job.folder for job in before}
-    with interrupted_by_signals(), watch or Watch() as told:
+    with interrupted_by_signals(STOP_SECONDS), watch or Watch() as told:
         pool = Pool(launcher or LocalLauncher(), workers, told, environment)
         for job in unique:
             if job.folder not in done:
@@ -294,28 +294,6 @@ def _is_finished(job: Job) -> bool:
         return job.state == "finished"
     except UserError:
         return False  # told when its turn comes
-
-
-@contextmanager
-def interrupted_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the work as Ctrl-C does: with nothing left behind. What is ignored stays so: ``nohup``."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    ignored = (signal.SIG_IGN, None)  # None: of other code than Python's, which could not be put back
-    numbers = [
-        number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) not in ignored
-    ]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- how many at a time -----------------------------------------------------------------------------------------------
@@ -358,8 +336,8 @@ def ending(log: Path, begin: int, status: int) -> str:
         begin: where in the log it begins.
         status: as :meth:`Handle.poll` has it.
     """
-    if status < 0:
-        return ended_by(-status)
+    if status < 0 or interruption(status) is not None:
+        return ended_by(-status if status < 0 else status - 128)
     try:
         with log.open("rb") as file:
             file.seek(max(begin, file.seek(0, os.SEEK_END) - _MOST_READ))
@@ -375,8 +353,5 @@ def ending(log: Path, begin: int, status: int) -> str:
 
 def ended_by(number: int) -> str:
     """In words, that a signal has ended a process."""
-    try:
-        name = signal.Signals(number).name
-    except ValueError:  # real-time signals have no names
-        name = f"signal {number}"
+    name = name_of(number)
     return f"ended by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")

@@ -46,6 +46,7 @@ class RunState:
         best_loss: that loss.
         evaluations_without_improvement: since then.
         stopped_early: whether early stopping has ended the run.
+        evaluation_due: whether a signal cut short the evaluation that belongs to this step.
         loss_sum: sum of the training losses since the last line of the record, in double precision.
         loss_count: number of them.
         seconds: time spent, all together.
@@ -56,10 +57,29 @@ class RunState:
     best_loss: float = float("inf")
     evaluations_without_improvement: int = 0
     stopped_early: bool = False
+    evaluation_due: bool = False
     loss_sum: float = 0.0
     loss_count: int = 0
     seconds: float = 0.0
     training_seconds: float = 0.0
+
+    def judge(self, candidate: dict[str, Any], patience: int | None) -> bool:
+        """Compare an evaluation with the best one so far, and stop the run after ``patience`` of them in vain.
+
+        Args:
+            candidate: what :attr:`best` is to hold if its validation loss is the lowest.
+            patience: evaluations without improvement; None: without end.
+
+        Returns:
+            Whether it is the best so far.
+        """
+        is_best = bool(candidate["metrics"]["loss"] < self.best_loss)
+        if is_best:
+            self.best, self.best_loss, self.evaluations_without_improvement = candidate, candidate["metrics"]["loss"], 0
+        else:
+            self.evaluations_without_improvement += 1
+        self.stopped_early = patience is not None and self.evaluations_without_improvement >= patience
+        return is_best
 
 
 @dataclass(frozen=True)
@@ -126,6 +146,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def step_path(folder: Path, step: int) -> Path:
     """File of the checkpoint to continue from after ``step`` steps."""
     return folder / f"step-{step:010d}.ckpt"
+
+
+def newest_step(folder: Path) -> int:
+    """Step of the newest checkpoint to continue from, by its name; 0 where there is none."""
+    return max((int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.ckpt")), default=0)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -215,6 +240,18 @@ def require_same_data(checkpoint: Checkpoint, checksum: str | None) -> None:
             f"{checkpoint.path}: was trained on data with checksum {before}, and the data now have {checksum}; "
             "bring back those data, or remove the run folder to start again"
         )
+
+
+def not_finite(what: str, folder: Path) -> UserError:
+    """The error for a run that has diverged.
+
+    Args:
+        what: became what, and when.
+        folder: of the checkpoints.
+    """
+    kept = next(folder.glob("step-*.ckpt"), None) is not None
+    state = "the last good checkpoint is kept" if kept else "there is no checkpoint of this run yet"
+    return UserError(f"{what}; {state}: lower optim.lr or set optim.clip_norm, and train again")
 
 
 def model_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

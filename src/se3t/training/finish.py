@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
         epoch = step * config.trainer.batch_size / task.size("train")
         log("valid", step, {"epoch": epoch, **metrics, **cost, "seconds": state.seconds, "final": True})
         if best is None or metrics["loss"] < state.best_loss:
-            raw = {} if last is None else {k: v for k, v in last.content.items() if k == "current_model_state"}
+            raw = {} if last is None else _raw_weights(last.content)
             best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": task.facts(), **raw}
     assert best is not None
     ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), best)
@@ -59,6 +60,53 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
     if keep:
         record.write_json(folder / record.DETAILS, {"split": "test", **task.facts(), **keep})
     record.write_json(folder / record.RESULT, _result(config, task, model, device, step, state, best, test))
+
+
+def catch_up(
+    config: Config,
+    folder: Path,
+    task: Task,
+    model: nn.Module,
+    device: torch.device,
+    resumed: ckpt.Checkpoint | None,
+    log: Write,
+) -> ckpt.Checkpoint | None:
+    """Make good for an evaluation that a signal has cut short, before the training goes on.
+
+    Args:
+        config: the run.
+        folder: its folder.
+        task: data and metrics.
+        model: as built from ``config``; its weights are replaced.
+        device: where to measure.
+        resumed: the checkpoint to continue from, if any.
+        log: takes (kind, step, values).
+
+    Returns:
+        The checkpoint as it would be without the signal; it is written, too.
+    """
+    if resumed is None or not resumed.state.evaluation_due:
+        return resumed
+    state, step, content = resumed.state, resumed.step, resumed.content
+    task.to(device, data_dtype(config.trainer.precision))
+    metrics = _measure(config, task, model.to(device), content["state_dict"], "valid", device, folder)
+    epoch = step * config.trainer.batch_size / task.size("train")
+    cost = {"steps_per_second": _speed(step, state), "peak_memory_bytes": peak_memory_bytes(device)}
+    log("valid", step, {"epoch": epoch, **metrics, **cost, "seconds": state.seconds})
+    if not math.isfinite(metrics["loss"]):
+        raise ckpt.not_finite(f"the validation loss became {metrics['loss']} after step {step}", resumed.path.parent)
+    best = {"step": step, "metrics": metrics, "state_dict": dict(content["state_dict"]), "facts": task.facts()}
+    if state.judge(best | _raw_weights(content), config.trainer.early_stopping) and state.best is not None:
+        ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), state.best)
+    state.evaluation_due = False
+    content["run"] = dict(vars(state))
+    ckpt.write_checkpoint(resumed.path, content)
+    return ckpt.Checkpoint(resumed.path, content)
+
+
+def _raw_weights(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights behind averaged ones, where a checkpoint has them."""
+    return {name: dict(value) for name, value in content.items() if name == "current_model_state"}
 
 
 def _speed(step: int, state: ckpt.RunState) -> float:

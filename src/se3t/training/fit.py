@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,24 +18,20 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
+from se3t import signals
 from se3t.config import Config
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.callbacks import (
-    AtomicCheckpointIO,
-    Checkpointing,
-    Evaluation,
-    LossWatch,
-    Stopwatch,
-    weight_averaging,
-)
+from se3t.training.callbacks import Evaluation, LossWatch, weight_averaging
 from se3t.training.distributed import quiet_logger, started_by_torchrun
 from se3t.training.loggers import Write, fan_out
 from se3t.training.module import TrainingModule
 from se3t.training.precision import LIGHTNING, data_dtype
 from se3t.training.progress import ProgressLine
+from se3t.training.saving import AtomicCheckpointIO, Checkpointing
+from se3t.training.stopwatch import Stopwatch
 
 
 def fit(
@@ -62,9 +59,12 @@ def fit(
     callbacks = _callbacks(config, folder, task, device, state, resumed, writers)
     with quiet():
         trainer = _trainer(config, folder, strategy, callbacks, device)
+    # Lightning's own handlers end a run as if it had finished.
+    setattr(trainer._signal_connector, "register_signal_handlers", _no_handlers)  # noqa: B010
     module = TrainingModule(model, task, config, first_step=0 if resumed is None else resumed.step)
     with quiet(), _interruptible():
         trainer.fit(module, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
+    signals.release()
 
 
 class _NoProfiler(PassThroughProfiler):
@@ -146,16 +146,24 @@ def has_unused_parameters(model: nn.Module, task: Task, precision: str) -> bool:
     return any(parameter.grad is None for parameter in model.parameters())
 
 
+def _no_handlers() -> None:
+    return
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C through as what it is: Lightning turns it into the end of the process, and ignores it from then on."""
+    """Let an interruption through as what it is: Lightning turns it into the end of the process, and ignores SIGINT
+    from then on.
+    """
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as stop:
         if not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt from stop
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+        raise stop.__context__ from None
 
 
 @contextmanager

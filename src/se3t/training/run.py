@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -17,13 +18,14 @@ from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
 from se3t.models import build_model
 from se3t.nn.kernels.native import require
+from se3t.signals import advice, interrupted_by_signals
 from se3t.tasks import build_task, recorded_checksum
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.distributed import launch, process_rank, started_by_a_launcher
+from se3t.training.distributed import launch, process_rank, started_by_a_launcher, started_by_torchrun
 from se3t.training.feed import StepFeed
-from se3t.training.finish import finish, measure
+from se3t.training.finish import catch_up, finish, measure
 from se3t.training.loggers import Write, fan_out, wandb_run
 from se3t.training.precision import data_dtype, default_dtype
 
@@ -92,10 +94,16 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     Raises:
         UserError: for anything a user can cause: an unfinished run without ``resume``, a loss that is not finite,
             damaged or changed data, a folder that cannot be written …
+        Interrupted: at SIGINT, SIGTERM or SIGHUP, with what a run needs to go on saved.
     """
     config = config if isinstance(config, Config) else to_config(config)
-    _require_kernel(config)
     folder = record.run_dir(config) if run_dir is None else Path(run_dir)
+    with interrupted_by_signals(), advice(lambda: _how_to_continue(config, folder, build)):
+        return _train(config, folder, build)
+
+
+def _train(config: Config, folder: Path, build: Build) -> Path:
+    _require_kernel(config)
     is_first = process_rank() == 0
     if is_first:
         record.require_free(folder)
@@ -115,6 +123,17 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     else:
         run_process(config, folder, build)
     return folder / record.RESULT
+
+
+def _how_to_continue(config: Config, folder: Path, build: Build) -> str:
+    steps = ckpt.newest_step(folder / record.CHECKPOINTS)
+    if not (folder / record.CONFIG).exists():
+        return "nothing was trained yet"
+    command = "the same call and resume=true"
+    if build is build_parts:
+        words = record.command_line() + " resume=true" if started_by_torchrun() else ""
+        command = words or shlex.join(["se3t", "train", f"resume={folder}"])
+    return f"{steps:,} of {config.trainer.max_steps:,} steps are saved; continue with: {command}"
 
 
 def _tell_of_others(config: Config, folder: Path) -> None:
@@ -151,6 +170,7 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
             _open_record(config, folder, resumed)
             online = stack.enter_context(wandb_run(config, folder))
             writers = [record.Metrics(folder / record.METRICS).append, *([] if online is None else [online])]
+        resumed = catch_up(config, folder, task, model, device, resumed, fan_out(writers))
         if _steps_are_left(config, model, resumed):
             from se3t.training.fit import fit
 

@@ -1,0 +1,219 @@
+"""SIGINT, SIGTERM and SIGHUP end the work by one exception, and within seconds. Imports no torch.
+
+A signal raises :class:`Interrupted` in the main thread, at once or, where the work has called :func:`hold`, at the next
+:func:`check`. A thread watches over it: where the exception does not come through in time (one long call of compiled
+code, a library that waits for the network) or a second signal comes, the process ends without it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SECONDS = 8.0
+"""How long the end may take: less than the grace of those who send SIGKILL next."""
+REPEAT_SECONDS = 1.0
+"""Signals that follow the first within this time are the same one: a group gets it from several senders."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended the work.
+
+    Attributes:
+        number: of the signal.
+        advice: how to continue, a clause; empty where there is nothing to say.
+    """
+
+    def __init__(self, number: int, advice: str = "") -> None:
+        super().__init__(number)
+        self.number, self.advice = number, advice
+
+    @property
+    def status(self) -> int:
+        """Exit status of a process that ends for it, as shells count."""
+        return 128 + self.number
+
+    def __str__(self) -> str:
+        what = "interrupted" if self.number == signal.SIGINT else f"ended by {name_of(self.number)}"
+        return f"{what}; {self.advice}" if self.advice else what
+
+
+def name_of(number: int) -> str:
+    """SIGTERM for 15."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"
+
+
+def interruption(status: int) -> int | None:
+    """The one of :data:`NUMBERS` that has ended a process of this exit status, or None."""
+    return next((int(number) for number in NUMBERS if status in (-number, 128 + number)), None)
+
+
+@dataclass
+class _State:
+    before: dict[int, Any] = field(default_factory=dict)  # handlers that have been replaced
+    is_held: bool = False
+    received: int | None = None
+    deadline: float = 0.0
+    is_unhurried: bool = False
+    describe: Callable[[], str] = str
+
+
+_state = _State()
+
+
+# --- for the work -----------------------------------------------------------------------------------------------------
+
+
+def hold() -> None:
+    """From now on a signal waits for :func:`check`."""
+    _state.is_held = True
+
+
+def release() -> None:
+    """From now on a signal raises at once; so does one that waits.
+
+    Raises:
+        Interrupted: for a signal that came since :func:`hold`.
+    """
+    _state.is_held = False
+    check()
+
+
+def check() -> None:
+    """The place for a signal that waits.
+
+    Raises:
+        Interrupted: for a signal that came.
+    """
+    if _state.received is not None:
+        raise Interrupted(_state.received)
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Let something end however long it takes: the writing of a checkpoint."""
+    _state.is_unhurried = True
+    try:
+        yield
+    finally:
+        _state.is_unhurried, _state.deadline = False, time.monotonic() + SECONDS
+
+
+@contextmanager
+def advice(describe: Callable[[], str]) -> Iterator[None]:
+    """Give an interruption its advice.
+
+    Args:
+        describe: says how to continue, as things stand when it is called.
+    """
+    before, _state.describe = _state.describe, describe
+    try:
+        yield
+    except Interrupted as stop:
+        stop.advice = stop.advice or describe()
+        raise
+    finally:
+        _state.describe, _state.is_held = before, False
+
+
+# --- handlers ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def interrupted_by_signals(seconds: float = SECONDS) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP raise :class:`Interrupted`. What is ignored stays ignored: ``nohup``.
+
+    Does nothing in other threads than the main one, and inside another such context.
+
+    Args:
+        seconds: how long the end may take.
+    """
+    if _state.before or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ignored = (signal.SIG_IGN, None)  # None: of other code than Python's, which could not be put back
+    _state.before = {number: handler for number in NUMBERS if (handler := signal.getsignal(number)) not in ignored}
+    try:
+        with _watched(seconds):
+            install()
+            yield
+    finally:
+        _restore()
+
+
+def install() -> None:
+    """Set the handlers; another time, where a library has set others since."""
+    for number in _state.before:
+        signal.signal(number, _interrupt)
+
+
+def _restore() -> None:
+    for number, handler in _state.before.items():
+        signal.signal(number, handler)
+    _state.before, _state.is_held, _state.received = {}, False, None
+
+
+def _in_child() -> None:
+    """A forked process must not tell the thread of its parent of its own signals."""
+    if _state.before:
+        signal.set_wakeup_fd(-1)
+        _restore()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    if _state.received is None:  # a later one is the watching thread's concern
+        _state.received = number
+        if not _state.is_held:
+            raise Interrupted(number)
+
+
+@contextmanager
+def _watched(seconds: float) -> Iterator[None]:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading, seconds), daemon=True, name="signals").start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # which ends the thread
+
+
+def _watch(reading: int, seconds: float) -> None:
+    first, since = 0, 0.0
+    while True:
+        ready, _, _ = select.select([reading], [], [], 0.1 if first else None)
+        received = os.read(reading, 4096) if ready else b""
+        if ready and not received:
+            os.close(reading)
+            return
+        number = next((number for number in received if number in NUMBERS), 0)
+        now = time.monotonic()
+        if number and not first:
+            first, since, _state.deadline = number, now, now + seconds
+        elif number and now - since > REPEAT_SECONDS:
+            _end(number)
+        if first and now > _state.deadline and not _state.is_unhurried:
+            _end(first)
+
+
+def _end(number: int) -> None:
+    """End the process without the exception: what is on the disk counts."""
+    with suppress(Exception):
+        os.write(2, f"se3t: {Interrupted(number, _state.describe())}\n".encode(errors="replace"))
+    os._exit(128 + number)
