@@ -100,7 +100,6 @@ def test_a_word_outside_the_choices_is_named_with_the_nearest() -> None:
             r"model\.num_heads=4: must divide model\.width=6; change one",
         ),
         ({"resume": "maybe"}, r"resume=maybe: wrong type; expected true or false"),
-        ({"runs": "${nowhere}"}, r"runs: .*nowhere"),
         ({"trainer": 3}, r".*TrainerConfig.*value: 3"),
     ],
 )

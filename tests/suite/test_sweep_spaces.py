@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from se3t.config import conf_dir
-from se3t.config.compose import compose
 from se3t.errors import UserError
 from se3t.suite import spaces
 from se3t.suite.spaces import Interval, Objective, Pruning, Values
-from se3t.suite.specification import Specification, specify, word
+from se3t.suite.specification import Specification, specify
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 READY = [
@@ -176,12 +175,6 @@ def test_steps_of_fractions_end_where_they_should(tmp_path: Path) -> None:
     assert 0.1 + 0.2 in space
     assert 0.35 not in space
     assert 0.8 not in space
-
-
-@pytest.mark.parametrize("text", ["a b", "it's", "a\\'b c", "a b\\", "x=y, z"])
-def test_a_word_is_read_as_it_was_meant(text: str) -> None:
-    composed = compose("train", ["experiment=nbody", word("logger.group", text)])
-    assert composed.logger.group == text
 
 
 def test_words_of_the_line_win_over_those_of_the_file() -> None:

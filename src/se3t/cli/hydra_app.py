@@ -18,6 +18,8 @@ from se3t.cli.completion import without_command
 from se3t.cli.failures import FAILURE, USER_ERROR, report, sentence, status
 from se3t.cli.help import choices
 from se3t.config import conf_dir, register_schemas
+from se3t.config.compose import as_typed
+from se3t.config.overrides import override
 from se3t.errors import UserError
 
 Work = Callable[[Any], Any]
@@ -79,6 +81,7 @@ class App:
         _check_overrides(overrides, self.multirun)
         register_schemas()
         with ExitStack() as stack:
+            overrides = as_typed(overrides)
             overrides += stack.enter_context(_sweep_folder(self.multirun, overrides))
             stack.enter_context(environment("HYDRA_FULL_ERROR", "1"))  # errors as they are, not printed by Hydra
             if "--shell-completion" in flags:
@@ -181,7 +184,7 @@ def _sweep_folder(multirun: bool, overrides: Sequence[str]) -> Iterator[list[str
         yield []
         return
     with tempfile.TemporaryDirectory(prefix="se3t-") as folder:
-        yield [f"hydra.sweep.dir='{folder}'"]
+        yield [override("hydra.sweep.dir", folder)]
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.cli.options import Parser, positive
+from se3t.config import overrides
 from se3t.errors import UserError
 
 if TYPE_CHECKING:
@@ -135,11 +135,10 @@ def _run(spec: Specification, given: argparse.Namespace) -> int:
 def _launcher(spec: Specification, given: argparse.Namespace) -> tuple[int, Any]:
     """How many trainings at a time, and where."""
     from se3t.suite.pool import resources
-    from se3t.suite.specification import word
     from se3t.suite.sweep import GROUP, first_job
 
     has_group = any(text.startswith(f"{GROUP}=") for text in spec.words)
-    words = () if has_group else (word(GROUP, spec.title),)
+    words = () if has_group else (overrides.override(GROUP, spec.title),)
     workers, threads = resources([first_job(spec)] * spec.num_jobs, given.jobs)
     if given.launcher == "local":
         from se3t.suite.launch import LocalLauncher
@@ -255,11 +254,9 @@ def _report(record: SweepRecord, count: int) -> None:
 
 def command(record: SweepRecord, trial: Trial) -> str:
     """The line that trains a trial, with all its seeds."""
-    from se3t.suite.specification import word
-
-    words = [*record.words, *(word(name, value) for name, value in trial.parameters.items())]
     several = ["-m"] if len(record.seeds) > 1 else []
-    return shlex.join(["se3t", "train", *words, *several, f"seed={','.join(map(str, record.seeds))}"])
+    seeds = f"seed={','.join(map(str, record.seeds))}"
+    return overrides.command(["train", *record.words, *overrides.overrides(trial.parameters), *several, seeds])
 
 
 def _table(record: SweepRecord, trials: Sequence[Trial]) -> Table:
@@ -295,7 +292,9 @@ def _only_runs(words: Sequence[str]) -> None:
 
 
 def _runs(words: Sequence[str]) -> Path:
-    return Path(words[-1].removeprefix("runs=")) if words else Path("runs")
+    from se3t.config.compose import text_of
+
+    return Path(text_of(words[-1])) if words else Path("runs")
 
 
 def _ready() -> list[str]:

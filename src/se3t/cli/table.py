@@ -203,7 +203,9 @@ def _train(given: argparse.Namespace, asked: _Asked) -> int:
 
 def _folder_of_runs(asked: _Asked) -> Path:
     """Where the records are, from a path or from ``runs=``."""
-    found = [*asked.paths, *(Path(word.partition("=")[2]) for word in asked.settings if word.startswith("runs="))]
+    from se3t.config.compose import text_of
+
+    found = [*asked.paths, *(Path(text_of(word)) for word in asked.settings if word.startswith("runs="))]
     if len(found) > 1 or any(path.is_file() for path in found):
         raise UserError(f"{found[-1]}: --run and --plan take one folder of runs, which the records are written to")
     return found[0] if found else _RUNS

@@ -27,6 +27,7 @@ from se3t.config.models import (
     SpiderCNNModel,
     TFNModel,
 )
+from se3t.config.overrides import literal
 from se3t.config.schemas import (
     ACCELERATORS,
     AXES,
@@ -99,6 +100,7 @@ __all__ = [
     "register_schemas",
     "rotation_angle",
     "setting_names",
+    "text_settings",
     "to_config",
     "to_eval_config",
     "validate",
@@ -132,6 +134,9 @@ def register_schemas() -> None:
 def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
     """The validated configuration that ``settings`` describe: what Hydra composed, or the ``config.yaml`` of a run.
 
+    Interpolations such as ``${oc.env:HOME}`` are resolved in what Hydra composed. In plain settings, as of a run record
+    or a checkpoint, they are text like any other.
+
     Raises:
         UserError: for an unknown key, a wrong type, an unknown choice or a number out of range.
     """
@@ -139,7 +144,7 @@ def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        given: Any = OmegaConf.to_container(OmegaConf.merge(settings), resolve=True)
+        given = _resolved(settings)
         base = OmegaConf.structured(Config)
         for group, schemas in SCHEMAS.items():
             base[group] = OmegaConf.structured(_schema_of(group, schemas, given))
@@ -151,7 +156,13 @@ def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
 
 def to_eval_config(settings: Mapping[str, Any] | DictConfig) -> EvalConfig:
     """The same as :func:`to_config` for ``se3t eval``."""
-    return typing.cast(EvalConfig, _checked(EvalConfig, settings))
+    return typing.cast(EvalConfig, _checked(EvalConfig, _resolved(settings)))
+
+
+def _resolved(settings: Any) -> Any:
+    from omegaconf import DictConfig, OmegaConf
+
+    return OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
 
 
 def _checked(schema: Any, settings: Any) -> Any:
@@ -159,11 +170,20 @@ def _checked(schema: Any, settings: Any) -> Any:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(schema, settings))
+        config = OmegaConf.to_object(OmegaConf.merge(schema, _as_text(settings)))
     except OmegaConfBaseException as error:
         raise explain(error) from error
     validate(config)
     return config
+
+
+def _as_text(settings: Any) -> Any:
+    """Settings in which ``${`` means nothing."""
+    if isinstance(settings, Mapping):
+        return {key: _as_text(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [_as_text(value) for value in settings]
+    return literal(settings) if isinstance(settings, str) else settings
 
 
 def _schema_of(group: str, schemas: dict[str, type], given: Any) -> type:
@@ -253,15 +273,30 @@ _GROUPS: dict[str, list[type]] = {
     "trainer": [TrainerConfig],
     "logger": [LoggerConfig],
 }
+_EVAL_GROUPS: dict[str, list[type]] = {"data": [EvalData], "task": [EvalTask], "trainer": [EvalTrainer]}
 
 
 def setting_names() -> Iterator[str]:
     """Every setting of ``se3t train`` by its dotted name, those of all models and data sets included."""
-    for item in dataclasses.fields(Config):
-        if item.name not in _GROUPS:
-            yield item.name
-        for schema in _GROUPS.get(item.name, []):
-            yield from (f"{item.name}.{inner.name}" for inner in dataclasses.fields(schema))
+    yield from (name for name, _ in _settings())
+
+
+def text_settings() -> frozenset[str]:
+    """The settings of ``se3t train`` and ``se3t eval`` that are any text, such as folders."""
+    names = [name for name, is_text in [*_settings(), *_settings(EvalConfig, _EVAL_GROUPS)] if is_text]
+    return frozenset(name for name in names if not (conf_dir() / name).is_dir())
+
+
+def _settings(
+    schema: type = Config, groups: Mapping[str, list[type]] | None = None, prefix: str = ""
+) -> Iterator[tuple[str, bool]]:
+    """Every setting of a schema by its dotted name, and whether it is any text."""
+    groups, hints = _GROUPS if groups is None else groups, typing.get_type_hints(schema)
+    for item in dataclasses.fields(schema):
+        if item.name not in groups:
+            yield f"{prefix}{item.name}", hints[item.name] in (str, str | None) and "choices" not in item.metadata
+        for inner in groups.get(item.name, []):
+            yield from _settings(inner, {}, f"{item.name}.")
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}

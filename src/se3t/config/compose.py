@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from se3t.config import conf_dir, register_schemas
+from se3t.config import conf_dir, register_schemas, text_settings
+from se3t.config.overrides import override
+
+_SETTING = re.compile(r"(\+{0,2})([\w.]+)=(.+)", re.DOTALL)
 
 
 def compose(command: str, overrides: Sequence[str]) -> Any:
@@ -25,4 +29,34 @@ def compose(command: str, overrides: Sequence[str]) -> Any:
 
     register_schemas()
     with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return hydra.compose(command, list(overrides))
+        return hydra.compose(command, as_typed(overrides))
+
+
+def as_typed(words: Sequence[str]) -> list[str]:
+    """The words, of which those that set a text mean what was typed: ``data.raw=my data (1)`` is
+    that folder, ``task.column=1_2`` no number. What Hydra offers for text stays: quotation marks, ``a,b`` for several
+    jobs, ``null`` and ``${…}``.
+    """
+    return [_as_typed(word) for word in words]
+
+
+def text_of(word: str) -> str:
+    """The value of a word ``key=value`` that sets a text."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return str(OverridesParser.create().parse_override(_as_typed(word)).value())
+
+
+def _as_typed(word: str) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob, Sweep
+    from hydra.errors import HydraException
+
+    found = _SETTING.fullmatch(word)
+    if found is None or found[2] not in text_settings():
+        return word
+    try:
+        value = OverridesParser.create().parse_override(word).value()
+    except HydraException:
+        value = 0  # no text either
+    return word if value is None or isinstance(value, str | Sweep | Glob) else found[1] + override(found[2], found[3])

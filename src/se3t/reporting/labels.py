@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from se3t.config import SCHEMAS, OptimConfig, TrainerConfig, conf_dir
+from se3t.config import SCHEMAS, OptimConfig, TrainerConfig, conf_dir, overrides
 from se3t.reporting.records import Record, RunRecord
 
 PAPER_PRESETS = {"nbody": ("paper",), "scanobjectnn": ("paper",), "qm9": ("released", "paper")}
@@ -89,7 +89,7 @@ def spell(value: Any) -> str:
 
 def command(experiment: str, words: Sequence[str]) -> str:
     """The command that trains one line of a table."""
-    return " ".join([f"se3t train experiment={experiment}", *words])
+    return overrides.command(["train", f"experiment={experiment}", *words])
 
 
 def run_all(table: str, settings: Sequence[str], joins: str = "") -> str:
@@ -102,9 +102,9 @@ def run_all(table: str, settings: Sequence[str], joins: str = "") -> str:
     """
     named = [word.partition("=")[2] for word in settings if word.startswith("preset=")]
     presets = named or ([default_preset(joins)] if joins else [])
-    flag = [f"--preset {preset}" for preset in presets]
+    flag = [word for preset in presets for word in ("--preset", preset)]
     words = [word for word in settings if not word.startswith("preset=")]
-    return " ".join([f"se3t table {table} --run", *flag, *words])
+    return overrides.command(["table", table, "--run", *flag, *words])
 
 
 def default_preset(experiment: str) -> str:
@@ -128,7 +128,8 @@ def settings_to_join(records: Sequence[Record], data: Mapping[str, Any]) -> list
     preset = next(iter(presets)) if len(presets) == 1 else None
     words = preset_words(experiment, preset)
     given = settings_of_preset(experiment, preset or default_preset(experiment))
-    return words + [f"data.{name}={spell(value)}" for name, value in data.items() if given.get(f"data.{name}") != value]
+    changed = {name: value for name, value in data.items() if given.get(f"data.{name}") != value}
+    return words + overrides.overrides(changed, "data.")
 
 
 @cache

@@ -19,8 +19,8 @@ from typing import Any
 from se3t.config import SCHEMAS, Config, conf_dir, explain, to_config
 from se3t.config.compose import compose
 from se3t.config.identity import identity
+from se3t.config.overrides import overrides
 from se3t.errors import UserError
-from se3t.reporting.labels import spell
 from se3t.suite import spaces
 from se3t.suite.jobs import Job, job_of
 
@@ -30,7 +30,6 @@ WORDS_ALONE = "own"
 """Name of a sweep that is given by the words of the command line alone."""
 
 _DIGITS = 4  # of a number that a search proposes: lines that are short enough to be typed again
-_PLAIN = re.compile(r"[\w.+/\-]+")
 _SEVERAL = re.compile(r"[^\[\](){},'\"]+(,[^\[\](){},'\"]+)+")  # a,b,c: no list in brackets
 _MEASURED = ("experiment", "task", "task.target", "task.column", "data")  # and what else there is of data
 
@@ -94,7 +93,7 @@ class Specification:
         Raises:
             UserError: for settings that are refused.
         """
-        words = [*self.words, *(word(key, value) for key, value in parameters.items())]
+        words = [*self.words, *overrides(parameters)]
         key = " ".join(words)
         if key not in self._configs:  # some ten milliseconds, of which a large sweep with many seeds has many
             self._configs[key] = self._config(words, parameters)
@@ -114,15 +113,6 @@ class Specification:
             group, _, name = key.rpartition(".")
             (settings[group] if group else settings)[name] = value
         return to_config(settings)
-
-
-def word(key: str, value: spaces.Scalar) -> str:
-    """A setting as the command line spells it."""
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        # Backslashes count as such only in front of a quotation mark.
-        escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value)
-        return f"{key}='{escaped}'"
-    return f"{key}={spell(value)}"
 
 
 def is_group(key: str) -> bool:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from se3t.config import Config, explain, to_config
 from se3t.config.compose import compose
+from se3t.config.overrides import override
 from se3t.errors import UserError, did_you_mean
 from se3t.reporting.published import load_published
 from se3t.reporting.tables import ablations
@@ -137,7 +138,7 @@ def jobs_of(request: TableRequest) -> list[Job]:
     preset, seeds = _checked(request)
     experiment = EXPERIMENTS[request.which][0]
     chosen, others = _split(request.which, request.words)
-    runs = () if request.runs == Path("runs") else (f"runs={_quoted(str(request.runs))}",)
+    runs = () if request.runs == Path("runs") else (override("runs", request.runs),)
     jobs: dict[Path, Job] = {}
     for group in _groups(request.which, chosen):
         composed = [_composed((f"experiment={experiment}", *own, f"preset={preset}", *others, *runs)) for own in group]
@@ -237,13 +238,6 @@ def _composed(words: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
         if isinstance(cause := error.__cause__, OmegaConfBaseException) and cause.key is not None:
             raise UserError(f"{words[1]}: {explain(cause)}") from error
         raise
-
-
-def _quoted(value: str) -> str:
-    """A value as Hydra reads it."""
-    if re.fullmatch(r"[\w./-]+", value):
-        return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _require_same_data(jobs: Sequence[Job]) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from io import TextIOBase
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from se3t.config import MoleculesData
+from se3t.config.overrides import prepare_line
 from se3t.data.molecules.building import (
     UNITS,
     Chunk,
@@ -56,9 +56,8 @@ def store_path(config: Any) -> Path:
 def prepare_command(config: Any, force: bool = False) -> str:
     """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
     default = {item.name: item.default for item in fields(MoleculesData)}
-    given = {name: getattr(config, name) for name in _SETTINGS}
-    words = [shlex.quote(f"data.{name}={value}") for name, value in given.items() if value != default[name]]
-    return " ".join(["se3t data prepare molecules", *words, *(["force=true"] if force else [])])
+    given = {name: getattr(config, name) for name in _SETTINGS if getattr(config, name) != default[name]}
+    return prepare_line("molecules", given, force)
 
 
 def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from se3t.config import NBodyData
+from se3t.config.overrides import prepare_line
 from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
 from se3t.data.nbody.simulator import simulate
 from se3t.data.store import Store, made_by, make_folder, read_store, write_store
@@ -42,8 +42,8 @@ def prepare_command(config: Any, force: bool = False) -> str:
     """The command line that prepares this data set; ``force`` adds the word that replaces a damaged file."""
     default = NBodyData()
     chosen = {field.name: getattr(config, field.name) for field in fields(default)}
-    changed = [shlex.quote(f"data.{name}={value}") for name, value in chosen.items() if value != getattr(default, name)]
-    return " ".join(["se3t data prepare nbody", *changed, *(["force=true"] if force else [])])
+    changed = {name: value for name, value in chosen.items() if value != getattr(default, name)}
+    return prepare_line("nbody", changed, force)
 
 
 def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Path:

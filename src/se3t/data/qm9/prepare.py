@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from se3t.config import TARGETS
+from se3t.config.overrides import prepare_line
 from se3t.data.download import download
 from se3t.data.molecules.building import (
     UNITS,
@@ -54,8 +54,7 @@ def prepare_command(config: Any, force: bool = False) -> str:
     """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
     given = {"root": None if config.root == "data" else config.root, "raw": config.raw}
     given["uncharacterized"] = config.uncharacterized
-    words = [shlex.quote(f"data.{name}={value}") for name, value in given.items() if value is not None]
-    return " ".join(["se3t data prepare qm9", *words, *(["force=true"] if force else [])])
+    return prepare_line("qm9", {name: value for name, value in given.items() if value is not None}, force)
 
 
 def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from se3t.config import ScanObjectNNData
+from se3t.config.overrides import prepare_line
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, chunks, normalise, read_cloud_store
 from se3t.data.progress import progress_bar
 from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL, SIDES, RawFiles, RawObjects, file_name, find_raw
@@ -38,11 +38,7 @@ def prepare_command(config: Any, force: bool = False) -> str:
     """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
     defaults = {field.name: getattr(ScanObjectNNData(), field.name) for field in fields(ScanObjectNNData)}
     given = {name: getattr(config, name) for name in _NAMES if getattr(config, name) != defaults[name]}
-    words = [
-        shlex.quote(f"data.{name}={str(value).lower() if isinstance(value, bool) else value}")
-        for name, value in given.items()
-    ]
-    return " ".join([f"se3t data prepare {KIND}", *words, *(["force=true"] if force else [])])
+    return prepare_line(KIND, given, force)
 
 
 def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False) -> Store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from se3t.config import Shapes15Data
+from se3t.config.overrides import prepare_line
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, normalise, read_cloud_store
 from se3t.data.progress import progress_bar
 from se3t.data.shapes15.scan import Scan, scan
@@ -40,11 +40,7 @@ def prepare_command(config: Any, force: bool = False) -> str:
     """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
     default = Shapes15Data()
     given = {name: getattr(config, name) for name in _NAMES if getattr(config, name) != getattr(default, name)}
-    words = [
-        shlex.quote(f"data.{name}={str(value).lower() if isinstance(value, bool) else value}")
-        for name, value in given.items()
-    ]
-    return " ".join(["se3t data prepare shapes15", *words, *(["force=true"] if force else [])])
+    return prepare_line("shapes15", given, force)
 
 
 def prepare_shapes15(config: Any, progress: bool = True, force: bool = False) -> Store:
