@@ -32,6 +32,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
     if flat.get("data.name") in ("qm9", "scanobjectnn"):
         found.pop("data.raw", None)
+    if found.get("data.key") is None:  # of molecules of one's own; runs before it was there are the same runs
+        found.pop("data.key", None)
     if flat.get("optim.schedule") == "cosine":
         found["trainer.max_steps"] = flat.get("trainer.max_steps")
     return found

@@ -89,9 +89,10 @@ class QM9Data(_Molecules):
 
 @dataclass
 class MoleculesData(_Molecules):
-    """Molecules of your own. ``raw`` is a folder with one .sdf and at most one .csv file, or an .sdf file."""
+    """Molecules of your own. ``raw`` is a folder with a file of molecules and at most one table, or one such file."""
 
     name: str = "molecules"
+    key: str | None = None  # column of the table that names the molecules, or: order; null: found by what it holds
     valid_fraction: float = number(0.1, above=0, at_most=0.5)
     test_fraction: float = number(0.1, at_least=0, at_most=0.5)
     split_seed: int = number(0, at_least=0)  # of the random split

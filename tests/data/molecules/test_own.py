@@ -24,6 +24,7 @@ from se3t.errors import UserError
 from ..qm9.raw_files import SHAPES, WATER, Shape, mol_block
 
 NAMES = [f"mol {letter}" for letter in "abcdefghij"]
+Y = "\n".join(["name,y", *(f"{name},{row}" for row, name in enumerate(NAMES))])
 
 
 def sdf(names: list[str], fields: dict[str, list[str]] | None = None) -> str:
@@ -72,7 +73,9 @@ def test_rows_are_found_by_the_column_that_holds_the_titles(config: MoleculesDat
     assert store.settings["columns"] == ["weight", "logS"]
     assert column(store, "logS") == [row / 4 for row in range(10)]
     assert store.arrays["mol_id"].tolist() == list(range(1, 11))
-    assert "values.csv: rows by column 'name'; 1 more belong to no molecule" in store.provenance["notes"]
+    notes = store.provenance["notes"]
+    assert "values.csv: rows by column 'name' and the title" in notes
+    assert "values.csv: 1 row of the table without a molecule: 'of nobody'" in notes
 
 
 def test_titles_that_are_numbers_are_found_too(config: MoleculesData, folder: Path) -> None:
@@ -83,26 +86,27 @@ def test_titles_that_are_numbers_are_found_too(config: MoleculesData, folder: Pa
     assert column(store, "y") == [row + 0.5 for row in range(10)]
 
 
-@pytest.mark.parametrize("names", [NAMES, [""] * 10, ["same"] * 10])
-def test_without_such_a_column_as_many_rows_are_taken_in_order(
-    config: MoleculesData, folder: Path, names: list[str]
+@pytest.mark.parametrize(("names", "key"), [(NAMES, "order"), ([""] * 10, None), (["same"] * 10, None)])
+def test_rows_are_in_order_where_nothing_names_the_molecules_or_the_key_says_so(
+    config: MoleculesData, folder: Path, names: list[str], key: str | None
 ) -> None:
     (folder / "any.sdf").write_text(sdf(names))
     table(folder, "\n".join(["y", *map(str, range(10))]))
+    config.key = key
     store = prepared(config)
     assert column(store, "y") == list(range(10))
-    assert "values.csv: rows in the order of any.sdf" in store.provenance["notes"]
+    assert store.provenance["notes"][0].startswith("values.csv: rows in the order of any.sdf: ")
 
 
 def test_empty_cells_are_unknown_and_text_is_ignored_and_told(config: MoleculesData, folder: Path) -> None:
-    rows = [f"{row if row != 3 else ''},good,{row if row < 9 else '9 ?'}," for row in range(10)]
-    table(folder, "\n".join(["y,note,z,nothing", *rows]))
+    rows = [f"{name},{row if row != 3 else ''},good,{row if row < 9 else '9 ?'}," for row, name in enumerate(NAMES)]
+    table(folder, "\n".join(["name,y,note,z,nothing", *rows]))
     store = prepared(config)
     assert store.settings["columns"] == ["y"]
     assert column(store, "y") == [0, 1, 2, None, 4, 5, 6, 7, 8, 9]
     notes = store.provenance["notes"]
-    assert "values.csv: column 'note' is text ('good' is no number): ignored" in notes
-    assert "values.csv: column 'z' is text ('9 ?' is no number): ignored" in notes
+    assert "values.csv: line 2, column 'note', is 'good', expected a number or an empty cell: column ignored" in notes
+    assert "values.csv: line 11, column 'z', is '9 ?', expected a number or an empty cell: column ignored" in notes
     assert "column 'nothing' is empty: ignored" in notes
 
 
@@ -113,8 +117,8 @@ def test_data_fields_of_the_sdf_are_columns(config: MoleculesData, folder: Path)
     store = prepared(config)
     assert store.settings["columns"] == ["logP", "y"]
     assert column(store, "logP") == [1.5, None, *[-0.2] * 8]
-    assert "any.sdf: column 'vendor' is text ('someone' is no number): ignored" in store.provenance["notes"]
-    table(folder, "\n".join(["y", *map(str, range(10))]))
+    assert "any.sdf: record 1, column 'vendor', is 'someone', " in store.provenance["notes"][0]
+    table(folder, Y)
     config.raw = str(folder)
     store = prepared(config)
     assert store.settings["columns"] == ["logP", "y"]
@@ -123,7 +127,7 @@ def test_data_fields_of_the_sdf_are_columns(config: MoleculesData, folder: Path)
 
 
 def test_atoms_and_bonds_are_those_of_the_file(config: MoleculesData, folder: Path) -> None:
-    table(folder, "\n".join(["y", *map(str, range(10))]))
+    table(folder, Y)
     arrays = prepared(config).arrays
     assert arrays["num_atoms"].tolist() == [len(SHAPES[row % 4].atoms) for row in range(10)]
     np.testing.assert_allclose(arrays["positions"][:5], [atom[1:] for atom in SHAPES[0].atoms], atol=1e-4)
@@ -135,7 +139,7 @@ def test_atoms_and_bonds_are_those_of_the_file(config: MoleculesData, folder: Pa
 def test_a_molecule_without_places_in_space_is_refused_and_keeps_its_row(config: MoleculesData, folder: Path) -> None:
     drawing = mol_block("mol b", SHAPES[1]).replace("  by hand", f"{'  Program':20}2D")
     (folder / "any.sdf").write_text(sdf(NAMES).replace(mol_block("mol b", SHAPES[1]), drawing))
-    table(folder, "\n".join(["y", *map(str, range(10))]))
+    table(folder, Y)
     store = prepared(config)
     assert [(item["mol_id"], item["identifier"]) for item in summary(store)["refused"]] == [(2, "mol b")]
     assert column(store, "y") == [0, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -163,7 +167,7 @@ def test_a_molecule_that_predictions_refuse_is_refused_by_the_same_words(
     config: MoleculesData, folder: Path, block: str, reason: str
 ) -> None:
     (folder / "any.sdf").write_text(sdf(NAMES).replace(mol_block("mol b", SHAPES[1]), block))
-    table(folder, "\n".join(["y", *map(str, range(10))]))
+    table(folder, Y)
     store = prepared(config)
     ((number, refusal),) = [(item["mol_id"], item["reason"]) for item in store.provenance["refused"]]
     assert number == 2
@@ -177,7 +181,7 @@ def test_a_molecule_that_predictions_refuse_is_refused_by_the_same_words(
 
 
 def test_what_was_prepared_is_what_lies_on_disk(config: MoleculesData, folder: Path) -> None:
-    table(folder, "\n".join(["y", *map(str, range(10))]))
+    table(folder, Y)
     made, read = prepare_molecules(config, progress=False), read_molecules_store(config)
     assert made.checksum == read.checksum
     assert (made.settings, made.provenance, made.units) == (read.settings, read.provenance, read.units)
@@ -187,10 +191,10 @@ def test_the_log_says_once_what_new_data_are_made_of(
     config: MoleculesData, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "any.sdf").write_text(sdf(NAMES).replace(mol_block("mol b", SHAPES[1]), mol_block("mol b", BARE)))
-    table(folder, "\n".join(["y,note", *(f"{row},x" for row in range(10))]))
+    table(folder, "\n".join(["name,y,note", *(f"{name},1,x" for name in NAMES)]))
     caplog.set_level("INFO", logger="se3t")
     prepare_molecules(config, progress=False)
-    for words in ("rows in the order of any.sdf", "column 'note' is text", "refused: 1", "molecule 2 (mol b): 4 hyd"):
+    for words in ("rows by column 'name'", "column 'note', is 'x'", "refused: 1", "molecule 2 (mol b): 4 hyd"):
         assert caplog.text.count(words) == 1
     assert {record.levelname for record in caplog.records} == {"INFO"}
     caplog.clear()
@@ -213,12 +217,12 @@ def test_the_name_of_the_store_changes_with_files_and_splits_alone(config: Molec
 def test_a_prepared_store_is_not_made_again_and_changed_files_make_another(
     config: MoleculesData, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table(folder, "\n".join(["y", *map(str, range(10))]))
+    table(folder, Y)
     checksum, path = prepare_molecules(config, progress=False).checksum, store_path(config)
     with monkeypatch.context() as patch:
         patch.setattr(own, "build", None)
         assert prepare_molecules(config, progress=False).checksum == checksum
-    table(folder, "\n".join(["y", *map(str, range(1, 11))]))
+    table(folder, "\n".join(["name,y", *(f"{name},{row}" for row, name in enumerate(NAMES, start=1))]))
     assert prepare_molecules(config, progress=False).checksum != checksum
     assert store_path(config) != path
     assert column(read_molecules_store(config), "y") == list(range(1, 11))
@@ -227,7 +231,7 @@ def test_a_prepared_store_is_not_made_again_and_changed_files_make_another(
 def test_a_damaged_store_or_one_of_another_version_is_an_error_until_forced(
     config: MoleculesData, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table(folder, "\n".join(["y", *map(str, range(10))]))
+    table(folder, Y)
     with monkeypatch.context() as patch:
         patch.setattr(store_module, "STORE_VERSION", 99)
         prepare_molecules(config, progress=False)
@@ -246,21 +250,28 @@ def test_the_command_repeats_what_determines_the_store() -> None:
 
 
 def test_a_random_split_has_the_fractions_asked_for() -> None:
-    split = random_split(1000, valid_fraction=0.1, test_fraction=0.25, split_seed=0)
+    split = random_split(np.arange(1000), valid_fraction=0.1, test_fraction=0.25, split_seed=0)
     assert np.bincount(split).tolist() == [650, 100, 250]
-    same = random_split(1000, valid_fraction=0.1, test_fraction=0.25, split_seed=0)
+    same = random_split(np.arange(1000), valid_fraction=0.1, test_fraction=0.25, split_seed=0)
     np.testing.assert_array_equal(split, same)
-    assert (split != random_split(1000, valid_fraction=0.1, test_fraction=0.25, split_seed=1)).any()
-    assert np.bincount(random_split(7, valid_fraction=0.1, test_fraction=0.1, split_seed=0)).tolist() == [5, 1, 1]
-    assert np.bincount(random_split(70, valid_fraction=0.1, test_fraction=0.0, split_seed=0)).tolist() == [63, 7]
+    assert (split != random_split(np.arange(1000), valid_fraction=0.1, test_fraction=0.25, split_seed=1)).any()
+    assert np.bincount(random_split(np.arange(7), valid_fraction=0.1, test_fraction=0.1, split_seed=0)).tolist() == [
+        5,
+        1,
+        1,
+    ]
+    assert np.bincount(random_split(np.arange(70), valid_fraction=0.1, test_fraction=0.0, split_seed=0)).tolist() == [
+        63,
+        7,
+    ]
 
 
 def test_the_summary_is_that_of_the_training_molecules(config: MoleculesData, folder: Path) -> None:
-    table(folder, "\n".join(["y", *(f"{row**2}" for row in range(10))]))
+    table(folder, "\n".join(["name,y", *(f"{name},{row**2}" for row, name in enumerate(NAMES))]))
     store = prepared(config)
     facts = summary(store)
     y, split = np.arange(10.0) ** 2, store.arrays["split"]
-    assert facts["sizes"] == {"train": 8, "valid": 1, "test": 1}
+    assert facts["sizes"] == {"train": 6, "valid": 2, "test": 2}  # of four molecules, one each for valid and test
     assert facts["columns"]["y"]["mean"] == pytest.approx(y[split == 0].mean())
     assert facts["columns"]["y"]["mae_test"] == pytest.approx(np.abs(y[split == 2] - y[split == 0].mean()).mean())
     assert facts["title"] == "solubility"
@@ -279,13 +290,13 @@ def refusal(config: MoleculesData) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("y\n1\n2", "has 2 rows, any.sdf 10 molecules, and no column holds the titles of the molecules"),
-        ("\n".join(["name,y", *(f"{name},1" for name in NAMES[:9]), "x,1"]), "names 9 of the 10 molecules of any.sdf"),
+        ("y\n1\n2", "no column names the molecules of any.sdf, but the title of its molecules looks like a name ('mol"),
+        ("\n".join(["name,y", *(f"{name},1" for name in NAMES[:9]), "x,1"]), "in common, but not 'mol j'; expected a"),
         (
-            "\n".join(["name,y", *(f"{name},1" for name in [*NAMES, "mol c"])]),
-            "rows 3 and 11 of column 'name' are",
+            "\n".join([Y, "mol c,7"]),
+            "2 rows (line 4, line 12) are 'mol c' in column 'name' and differ in their numbers",
         ),
-        ("\n".join(["note", *"abcdefghij"]), "no column holds numbers, expected one to learn"),
+        ("\n".join(["name,note", *(f"{name},x" for name in NAMES)]), "no column holds numbers, expected one to learn"),
         ("y,z\n1", "line 2 has 1 cells, expected 2"),
         ("", "its first line is empty"),
     ],
@@ -305,13 +316,18 @@ def test_no_numbers_at_all_are_an_error(config: MoleculesData) -> None:
 def test_files_that_are_missing_or_too_many_are_named(config: MoleculesData, folder: Path) -> None:
     (folder / "b.csv").touch()
     (folder / "a.csv").touch()
-    assert "holds 2 .csv files (a.csv, b.csv); expected a folder with one .sdf file" in refusal(config)
+    assert "holds 2 .csv files (a.csv, b.csv); expected a folder with one file of molecules" in refusal(config)
     assert "not found; expected a folder" in refusal(replace(config, raw=str(folder / "nowhere")))
-    assert "no such .sdf file; expected a folder" in refusal(replace(config, raw=str(folder / "a.csv")))
+    (folder / "notes.pdf").touch()
+    assert "is none; expected a folder" in refusal(replace(config, raw=str(folder / "notes.pdf")))
+    (folder / "two.mol").touch()
+    assert "holds 2 files of molecules (any.sdf, two.mol)" in refusal(config)
+    (folder / "two.mol").unlink()
     assert "add data.raw=…" in refusal(replace(config, raw=None))
     (folder / "any.sdf").unlink()
     (folder / "a.csv").unlink()
-    assert "holds no .sdf file" in refusal(config)
+    (folder / "b.csv").unlink()
+    assert "holds no such file" in refusal(config)
 
 
 def test_what_is_seen_to_be_wrong_at_once_leaves_no_folder_behind(config: MoleculesData, folder: Path) -> None:
@@ -327,7 +343,7 @@ def test_data_fields_may_have_any_name(config: MoleculesData, folder: Path) -> N
 
 
 def test_a_truncated_or_empty_sdf_is_named(config: MoleculesData, folder: Path) -> None:
-    table(folder, "\n".join(["y", *map(str, range(10))]))
+    table(folder, Y)
     (folder / "any.sdf").write_text(sdf(NAMES)[:-20])
     assert "any.sdf: ends within record 10 (mol j)" in refusal(config)
     (folder / "any.sdf").write_text("")

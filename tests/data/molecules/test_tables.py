@@ -4,48 +4,101 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from se3t.data.molecules.tables import read_table
+from se3t.data.molecules.tables import Numbers, Table, read_table
 from se3t.errors import UserError
 
 
-def test_a_table_has_columns_of_numbers_and_of_texts(tmp_path: Path) -> None:
+def read(text: str, **options: Any) -> Table:
+    return read_table(io.StringIO(text), name="t.csv", **options)
+
+
+def numbers(text: str) -> Numbers | str:
+    return read(text).numbers("x")
+
+
+def test_every_cell_is_kept_as_it_stands(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    path.write_bytes(b'\xef\xbb\xbfname, gap ,note\r\n"a, b",0.1,x\r\n\r\nc,,2\r\n')
+    path.write_bytes(b'\xef\xbb\xbfid, gap ,note\r\n"a, b",0.1,x\r\n\r\n0007,,1_2\r\n 2E3 ,1,007.0\r\n')
     table = read_table(path)
-    assert table.columns == ["gap", "name", "note"]
-    assert table.num_rows == 2
-    np.testing.assert_array_equal(table.numbers["gap"], [0.1, np.nan])
-    assert table.texts == {"name": ["a, b", "c"], "note": ["x", "2"]}
+    assert table.cells == {"id": ["a, b", "0007", " 2E3 "], "gap": ["0.1", "", "1"], "note": ["x", "1_2", "007.0"]}
+    assert table.places == ["line 2", "line 4", "line 5"]
+    np.testing.assert_array_equal(table.strict_numbers("gap"), [0.1, np.nan, 1])
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_cells_may_be_separated_by_commas_semicolons_or_tabs(separator: str) -> None:
     rows = [['"a,b;c\t,,;;"', "gap"], ['"x,y;z"', "0.5"]]
-    text = "\n".join(separator.join(row) for row in rows)
-    table = read_table(io.StringIO(text), name="t.csv")
-    assert table.texts == {"a,b;c\t,,;;": ["x,y;z"]}
-    assert table.numbers["gap"].tolist() == [0.5]
+    table = read("\n".join(separator.join(row) for row in rows))
+    assert table.cells == {"a,b;c\t,,;;": ["x,y;z"], "gap": ["0.5"]}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "note"),
+    [
+        ("utf-8", None),
+        ("utf-8-sig", None),
+        ("utf-16", "read as UTF-16, as its byte order mark says"),
+        ("latin-1", "not UTF-8: read as Latin-1"),
+    ],
+)
+def test_a_table_may_be_in_other_encodings_and_says_so(tmp_path: Path, encoding: str, note: str | None) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes("id,x\r\nsäure,1\r\n".encode(encoding))
+    table = read_table(path)
+    assert table.cells == {"id": ["säure"], "x": ["1"]}
+    assert table.notes == ([note] if note else [])
+
+
+def test_comments_before_the_header_are_passed_over_and_a_header_among_them_is_not_lost() -> None:
+    table = read("# exported, today\n#\nid,x\na,1\n")
+    assert (table.cells, table.places) == ({"id": ["a"], "x": ["1"]}, ["line 4"])
+    assert table.notes == ["2 comment lines before the header: ignored"]
+    with pytest.raises(UserError, match=r"^t\.csv: line 2 holds numbers where the names of the columns are expected"):
+        read("#id,x\na,1\nb,2\n")
+
+
+def test_blank_rows_count_within_and_not_at_the_end() -> None:
+    table = read('id,x,,\na,1,,\n,,,\nb,2,,\n,,,\n" ",,,\n')
+    assert (table.cells, table.num_blank) == ({"id": ["a", "", "b"], "x": ["1", "", "2"]}, 2)
+    assert read("id,x\n,\n,\n").num_rows == 0
 
 
 def test_numbers_of_a_table_are_those_that_were_written() -> None:
     generator = np.random.default_rng(0)
     values = generator.standard_normal(2000) * 10.0 ** generator.integers(-12, 12, 2000)
-    table = read_table(io.StringIO("x\n" + "\n".join(map(repr, values.tolist()))), name="x.csv")
-    np.testing.assert_array_equal(table.numbers["x"], values)
+    found = numbers("x\n" + "\n".join(map(repr, values.tolist())))
+    assert isinstance(found, Numbers)
+    np.testing.assert_array_equal(found.values, values)
 
 
-def test_a_cell_without_a_value_is_nan() -> None:
-    table = read_table(io.StringIO("x,y\n1,a\n,b\nNaN,c\nNA,d\n"), name="t.csv", numeric=["x"])
-    np.testing.assert_array_equal(table.numbers["x"], [1, np.nan, np.nan, np.nan])
+def test_words_for_no_value_are_counted_and_bounds_are_told_apart() -> None:
+    words = ["N/A", "NA", "nan", "None", "null", "#N/A", "?", "-", "n.d.", '""', " NaN "]
+    found = numbers("x\n1\n" + "\n".join(words) + "\n>10\n< 0.5\n>=1e3\n\N{MINUS SIGN}2\n")
+    assert isinstance(found, Numbers)
+    np.testing.assert_array_equal(found.values, [1, *[np.nan] * 14, -2])
+    assert found.missing.total() == len(words) - 1  # the empty cell is no word
+    assert found.bounds == [12, 13, 14]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["1_2", "inf", "-Infinity", "1e999", "0x10", "1 2", "five", "\N{ARABIC-INDIC DIGIT TWO}", "2 %", "1/2", "3±1"],
+)
+def test_a_cell_that_is_no_plain_finite_number_makes_a_column_of_text(cell: str) -> None:
+    assert numbers(f"x\n1\n{cell}\n") == f"line 3, column 'x', is {cell!r}, expected a number or an empty cell"
+
+
+def test_a_decimal_comma_is_named_and_not_guessed() -> None:
+    assert numbers("id;x\na;1,5\nb;2\n") == "line 2, column 'x', is '1,5', expected a decimal point, not a comma"
 
 
 def test_only_the_columns_asked_for_are_read() -> None:
-    table = read_table(io.StringIO("a,b,c\n1,2,x\n"), name="t.csv", columns=["c"], numeric=["a"])
-    assert table.columns == ["a", "c"]
+    assert list(read("a,b,c\n1,2,x\n", columns=["c", "a"]).cells) == ["a", "c"]
 
 
 @pytest.mark.parametrize(
@@ -58,12 +111,13 @@ def test_only_the_columns_asked_for_are_read() -> None:
         ("gap,b\n1,2\n3,4,5\n", r"line 3 has 3 cells, expected 2"),
         ("gap,b\n1,2\n\nsmall,4\n", r"line 4, column 'gap', is 'small', expected a number or an empty cell"),
         ("gap\n1\ninf\n", r"line 3, column 'gap', is 'inf', expected a number"),
-        ('gap,b\n1,"2\n3\n', r"is not a CSV file in UTF-8 .unexpected end of data"),
+        ("gap\n1\n>3\n", r"line 3, column 'gap', is '>3', expected a number"),
+        ('gap,b\n1,"2\n3\n', r"is not a CSV file .unexpected end of data"),
     ],
 )
 def test_a_table_that_is_not_as_asked_for_is_refused_by_file_line_and_column(text: str, message: str) -> None:
     with pytest.raises(UserError, match=r"^t\.csv: " + message):
-        read_table(io.StringIO(text), name="t.csv", numeric=["gap"])
+        read(text, columns=["gap"] if "bb" in text else None).strict_numbers("gap")
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused_by_name(tmp_path: Path) -> None:
@@ -71,5 +125,5 @@ def test_a_file_that_is_missing_or_no_text_is_refused_by_name(tmp_path: Path) ->
         read_table(tmp_path / "absent.csv")
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"a,b\n\xff\xfe\x00,1\n")
-    with pytest.raises(UserError, match=r"binary\.csv: is not a CSV file"):
+    with pytest.raises(UserError, match=r"binary\.csv: holds NUL bytes"):
         read_table(binary)

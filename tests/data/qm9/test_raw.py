@@ -196,7 +196,7 @@ def test_sdf_and_csv_out_of_step_are_named(
         ("58.1875", "inf", "line 6, column 'mu', is 'inf', expected a number"),
         ("58.1875", "", "row 5 (gdb_58) has no value in column 'mu', expected a number"),
         ("58.1875,", "", "line 6 has 16 cells, expected 17"),
-        ("gdb_", "", "column 'mol_id' holds plain numbers, expected names such as gdb_1"),
+        ("gdb_", "", "are out of step: record 1 is 'gdb_1' in the former and '1' in the latter"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ UNITS = {
 }
 """The arrays of a molecule store, and the unit of each."""
 
+T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _LISTED = 5  # refused molecules that a summary names
 
@@ -81,12 +82,13 @@ class Built:
 
 
 def build(
-    function: Callable[[list[Record]], list[Chunk]],
-    records: Iterable[Record],
+    function: Callable[[list[T]], list[Chunk]],
+    records: Iterable[T],
     num_columns: int,
     *,
     workers: int | None,
     advance: Callable[[int], object],
+    chunk_size: int = 500,
 ) -> Built:
     """Build all molecules.
 
@@ -96,13 +98,14 @@ def build(
         num_columns: number of values per record.
         workers: number of processes; None for one per core.
         advance: is told the number of the molecule that was reached.
+        chunk_size: number of records in a chunk.
 
     Raises:
         UserError: from reading the records; or two have the same number.
     """
     begin = time.perf_counter()
     chunks = [_chunk([], [], num_columns)]
-    for chunk in map_chunks(function, records, workers=workers):
+    for chunk in map_chunks(function, records, workers=workers, chunk_size=chunk_size):
         chunks.append(chunk)
         advance(chunk.last)
     arrays = {name: np.concatenate([chunk.arrays[name] for chunk in chunks]) for name in chunks[0].arrays}

@@ -21,7 +21,7 @@ of bonds, that many pairs are taken, the relatively closest first, without a thr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ _MAX_ATOMS_WITHOUT_BONDS = 500  # pairs of atoms are looked at one by one
 _MAX_ATOMS_EMBEDDED = 200  # about a second
 _EMBEDDING_TRIES = 20
 _FORCE_FIELD_STEPS = 500
+_PARTS = (("numbers", "num_atoms"), ("bonds", "num_bonds"))
 
 
 def rdkit_version() -> str:
@@ -84,6 +85,25 @@ def missing_hydrogens(block: str) -> int:
         if mol is None or _lacks_orders(mol) or not _sanitise(mol):
             return 0
         return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
+
+
+def constitutions(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """What is the same for molecules of the same atoms and connections, whatever their order, bond orders and stereo.
+
+    Args:
+        arrays: those of :func:`se3t.data.molecules.molecule.pack`.
+
+    Returns:
+        ``[molecule]`` canonical SMILES with single bonds alone.
+    """
+    from rdkit import Chem
+
+    atoms, bonds = (np.split(arrays[name], np.cumsum(arrays[count])[:-1]) for name, count in _PARTS)
+    with _silence():
+        return [
+            Chem.MolToSmiles(_skeleton(a.tolist(), [*map(tuple, b.tolist())]))
+            for a, b in zip(atoms, bonds, strict=True)
+        ]
 
 
 def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Molecule | Refusal:

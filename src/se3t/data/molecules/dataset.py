@@ -104,6 +104,8 @@ def _own(config: Any, column: str | None, progress: bool) -> PropertyData:
     columns = list(store.settings["columns"])
     if column is None:
         raise UserError(f"task.column: which one? The table has: {', '.join(columns)}; add task.column=…")
+    if column in (skipped := store.provenance.get("skipped", {})):
+        raise UserError(f"task.column={column}: holds more than numbers: {skipped[column]}")
     if column not in columns:
         raise UserError(f"task.column={column}: no such column; {did_you_mean(column, columns)}")
     place = columns.index(column)

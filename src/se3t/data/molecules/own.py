@@ -1,15 +1,12 @@
-"""Molecules of your own: an SDF file, and the columns of a CSV table or of its data fields. Imports no torch."""
+"""Molecules of your own: a file of them, and the columns of a CSV table or of its data fields. Imports no torch."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from io import TextIOBase
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import numpy as np
 
 from se3t.config import MoleculesData
 from se3t.config.overrides import prepare_line
+from se3t.data.molecules import inputs
 from se3t.data.molecules.building import (
     UNITS,
     Chunk,
@@ -30,18 +28,29 @@ from se3t.data.molecules.building import (
     split_sizes,
     trivial_errors,
 )
-from se3t.data.molecules.chemistry import molecules_from_blocks
-from se3t.data.molecules.inputs import charge_of, problem_of
-from se3t.data.molecules.molecule import Molecule, Refusal
-from se3t.data.molecules.readers import iter_sdf
-from se3t.data.molecules.tables import Table, read_table
+from se3t.data.molecules.chemistry import constitutions
+from se3t.data.molecules.inputs import CHUNK_SIZES, entries_of, format_of, iter_records
+from se3t.data.molecules.labels import Labels, read_labels
+from se3t.data.molecules.molecule import Refusal
 from se3t.data.progress import progress_bar
 from se3t.data.store import Store, make_folder
 from se3t.errors import UserError
 
 KIND = "molecules"
-_EXPECTED = "a folder with one .sdf file and at most one .csv file, or an .sdf file"
-_SETTINGS = ("root", "raw", "valid_fraction", "test_fraction", "split_seed")
+_EXPECTED = (
+    "a folder with one file of molecules (.sdf, .mol, .xyz or .smi, also with .gz) and at most one .csv file, or one "
+    "such file; a .csv file with a column smiles may stand alone"
+)
+_SPLIT = ("valid_fraction", "test_fraction", "split_seed")
+_SETTINGS = ("root", "raw", "key", *_SPLIT)
+_RULES = 2  # how rows and splits are found; a store made by other rules is not found again
+_FEW = 3  # fewer different titles than that name no molecules
+_METHODS = {
+    "sdf": "bonds of {}, aromatic ones perceived by RDKit",
+    "xyz": "bonds of {} perceived by RDKit",
+    "smiles": "bonds of {}; positions embedded and relaxed by RDKit",
+}
+_EMBEDDED = "positions are made by RDKit from SMILES (ETKDGv3, then MMFF94 or UFF): no geometries of a calculation"
 
 
 def store_path(config: Any) -> Path:
@@ -79,9 +88,9 @@ def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -
     path = _path(config, source)
     if path.exists() and not force:
         return _read(config, path)
-    columns = _columns(source)
+    labels = read_labels(source.molecules, source.table, config.key)
     make_folder(path.parent)  # before the work, and not before a look at what was given
-    return save(path, _make_store(config, source, columns, progress))
+    return save(path, _make_store(config, source, labels, progress))
 
 
 def read_molecules_store(config: Any) -> Store:
@@ -122,7 +131,7 @@ class _Source:
     """The files, and their SHA-256 by name."""
 
     name: str
-    sdf: Path
+    molecules: Path
     table: Path | None
     checksums: dict[str, str]
 
@@ -131,198 +140,167 @@ class _Source:
         if config.raw is None:
             raise UserError(f"data.raw: a value is missing; expected {_EXPECTED}: add data.raw=…")
         path = Path(config.raw).expanduser()
-        sdf, table = (_only(path, ".sdf"), _only(path, ".csv")) if path.is_dir() else (path, None)
-        if sdf is None or not sdf.is_file() or sdf.suffix.lower() != ".sdf":
-            what = "holds no .sdf file" if path.is_dir() else "no such .sdf file" if path.exists() else "not found"
+        molecules, table = _in_folder(path) if path.is_dir() else (path, None)
+        if molecules is None or not molecules.is_file() or not format_of(molecules):
+            what = "holds no such file" if path.is_dir() else "is none" if path.exists() else "not found"
             raise UserError(f"data.raw={config.raw}: {what}; expected {_EXPECTED}")
-        files = [file for file in (sdf, table) if file is not None]
-        return cls(path.resolve().stem, sdf, table, {file.name: checksum_of(file) for file in files})
+        files = [file for file in (molecules, table) if file is not None]
+        return cls(path.resolve().stem, molecules, table, {file.name: checksum_of(file) for file in files})
+
+    @property
+    def format(self) -> str:
+        """``sdf``, ``xyz`` or ``smiles``, of a table too."""
+        found = format_of(self.molecules)
+        return "smiles" if found == "table" else found
 
 
-def _only(folder: Path, suffix: str) -> Path | None:
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() == suffix)
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise UserError(f"data.raw={folder}: holds {len(found)} {suffix} files ({names}); expected {_EXPECTED}")
-    return found[0] if found else None
+def _in_folder(folder: Path) -> tuple[Path | None, Path | None]:
+    """File of molecules and table; a table alone holds the molecules."""
+    known = [
+        path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.suffix.lower() != ".txt"
+    ]
+    tables = [path for path in known if format_of(path) == "table"]
+    molecules = [path for path in known if format_of(path) not in ("", "table")]
+    for found, what in ((molecules, "files of molecules"), (tables, ".csv files")):
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise UserError(f"data.raw={folder}: holds {len(found)} {what} ({names}); expected {_EXPECTED}")
+    table = tables[0] if tables else None
+    return (molecules[0], table) if molecules else (table, None)
 
 
 def _path(config: Any, source: _Source) -> Path:
-    content = json.dumps([sorted(source.checksums.values()), _split_settings(config)], sort_keys=True)
+    content = json.dumps(
+        [_RULES, sorted(source.checksums.values()), config.key, _split_settings(config)], sort_keys=True
+    )
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     return Path(config.root) / KIND / f"{source.name}-{digest}.h5"
 
 
 def _split_settings(config: Any) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in ("valid_fraction", "test_fraction", "split_seed")}
+    return {name: getattr(config, name) for name in _SPLIT}
 
 
 def _read(config: Any, path: Path) -> Store:
     return load(path, KIND, fix=prepare_command(config, force=path.exists()))
 
 
-def _open(path: Path) -> TextIOBase:
-    try:
-        return path.open(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-# --- columns --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Numbers of every molecule: ``values`` ``[molecule, column]``, NaN where unknown."""
-
-    names: list[str]
-    values: np.ndarray
-    notes: list[str]
-
-
-def _columns(source: _Source) -> _Columns:
-    with _open(source.sdf) as stream:
-        heads = [(item.identifier, item.fields) for item in iter_sdf(stream, str(source.sdf))]
-    if not heads:
-        raise UserError(f"{source.sdf}: holds no molecule")
-    titles, own = [title for title, _ in heads], [row for _, row in heads]
-    numbers: dict[str, np.ndarray] = {}
-    notes: list[str] = []
-    if own_fields := list(dict.fromkeys(name for row in own for name in row)):
-        table = _table_of_fields(own_fields, own)
-        numbers |= table.numbers
-        notes += _ignored(table, source.sdf.name)
-    if source.table is not None:
-        table = read_table(source.table)
-        rows, key, how = _rows(table, titles, source)
-        both = [name for name in table.numbers if name in numbers]
-        numbers |= {name: column[rows] for name, column in table.numbers.items() if name != key}
-        notes += [how, *_ignored(table, source.table.name, key)]
-        notes += [f"column {name!r} is in both files: taken from {source.table.name}" for name in both]
-    empty = [name for name, column in numbers.items() if np.isnan(column).all()]
-    names = [name for name in numbers if name not in empty]
-    notes += [f"column {name!r} is empty: ignored" for name in empty]
-    if not names:
-        where = source.table or f"the data fields of {source.sdf}"
-        raise UserError(f"{where}: no column holds numbers, expected one to learn; {'; '.join(notes) or 'it is empty'}")
-    return _Columns(names, np.stack([numbers[name] for name in names], axis=1), notes)
-
-
-def _table_of_fields(names: Sequence[str], rows: Sequence[dict[str, str]]) -> Table:
-    """Data fields under the rules of a CSV table: a column is one of numbers if all its cells are numbers or empty."""
-    text = io.StringIO(newline="")
-    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([names, *([row.get(name, "") for name in names] for row in rows)])
-    text.seek(0)
-    return read_table(text, name="data fields")
-
-
-def _ignored(table: Table, where: str, key: str | None = None) -> Iterator[str]:
-    for name, cells in table.texts.items():
-        if name != key:
-            first = next(cell for cell in cells if not _is_number(cell))
-            yield f"{where}: column {name!r} is text ({first[:20]!r} is no number): ignored"
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return not cell or math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
-def _rows(table: Table, titles: Sequence[str], source: _Source) -> tuple[np.ndarray, str | None, str]:
-    """The row of the table for every molecule, the column that names them or None, and how that was found."""
-    assert source.table is not None
-    name, sdf = source.table.name, source.sdf.name
-    if all(titles) and len(set(titles)) == len(titles):
-        cells = {**table.texts, **{key: [_shown(value) for value in column] for key, column in table.numbers.items()}}
-        found = {key: len(set(titles) & set(column)) for key, column in cells.items()}
-        key = max(found, key=lambda column: found[column])
-        if found[key] == len(titles):
-            spare = table.num_rows - len(titles)
-            more = f"; {spare:,} more belong to no molecule" if spare else ""
-            return _rows_by_name(cells[key], titles, source.table, key), key, f"{name}: rows by column {key!r}{more}"
-        if 2 * found[key] >= len(titles):
-            missing = next(title for title in titles if title not in set(cells[key]))
-            raise UserError(
-                f"{source.table}: column {key!r} names {found[key]} of the {len(titles)} molecules of {sdf}, but not "
-                f"{missing!r}; expected a row for each (its other cells may be empty)"
-            )
-    if table.num_rows == len(titles):
-        return np.arange(len(titles)), None, f"{name}: rows in the order of {sdf}"
-    raise UserError(
-        f"{source.table}: has {table.num_rows} rows, {sdf} {len(titles)} molecules, and no column holds the titles of "
-        "the molecules; expected such a column, or as many rows in the same order"
-    )
-
-
-def _rows_by_name(cells: Sequence[str], titles: Sequence[str], table: Path, key: str) -> np.ndarray:
-    places: dict[str, int] = {}
-    wanted = set(titles)
-    for row, cell in enumerate(cells):
-        if cell in wanted and cell in places:
-            raise UserError(
-                f"{table}: rows {places[cell] + 1} and {row + 1} of column {key!r} are both {cell!r}, "
-                "expected one row for a molecule"
-            )
-        places[cell] = row
-    return np.array([places[title] for title in titles])
-
-
-def _shown(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
 # --- the store ------------------------------------------------------------------------------------------------
 
 
-def _records(source: _Source, values: np.ndarray) -> Iterator[Record]:
-    with _open(source.sdf) as stream:
-        for place, item in enumerate(iter_sdf(stream, str(source.sdf))):
-            yield Record(place + 1, item.identifier, item.block, tuple(values[place].tolist()))
+@dataclass(frozen=True)
+class _Labelled:
+    """A record of the file and its numbers, one per column, NaN where unknown."""
+
+    record: inputs.Record = field(repr=False)
+    values: tuple[float, ...]
 
 
-def _chunk(records: list[Record]) -> list[Chunk]:
+def _labelled(source: _Source, labels: Labels) -> Iterator[_Labelled]:
+    for record, values in zip(iter_records(source.molecules), labels.values, strict=True):
+        yield _Labelled(record, tuple(values.tolist()))
+
+
+def _chunk(items: list[_Labelled]) -> list[Chunk]:
     """Molecules under the rules of :func:`se3t.training.predict.predict`: no model learns from what it would refuse."""
-    outcomes = molecules_from_blocks([(record.identifier, record.text) for record in records])
-    checked = [_checked(outcome, record.text) for outcome, record in zip(outcomes, records, strict=True)]
-    return [chunk_of(records, checked, [record.values for record in records])]
+    entries = entries_of([item.record for item in items])
+    outcomes = [entry.molecule or Refusal(entry.identifier, entry.problem) for entry in entries]
+    records = [Record(entry.index, entry.identifier, "") for entry in entries]
+    return [chunk_of(records, outcomes, [item.values for item in items])]
 
 
-def _checked(outcome: Molecule | Refusal, block: str) -> Molecule | Refusal:
-    if isinstance(outcome, Molecule) and (reason := problem_of(outcome, block) or charge_of(outcome)):
-        return Refusal(outcome.identifier, reason)
-    return outcome
-
-
-def _make_store(config: Any, source: _Source, columns: _Columns, progress: bool) -> Store:
-    with progress_bar(progress, f"molecules of {source.sdf.name}", len(columns.values)) as advance:
-        records = _records(source, columns.values)
-        built = build(_chunk, records, len(columns.names), workers=config.workers, advance=advance)
+def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) -> Store:
+    name = source.molecules.name
+    with progress_bar(progress, f"molecules of {name}", len(labels.values)) as advance:
+        built = build(
+            _chunk,
+            _labelled(source, labels),
+            len(labels.names),
+            workers=config.workers,
+            advance=advance,
+            chunk_size=CHUNK_SIZES[source.format],
+        )
     if not len(built.arrays["mol_id"]):
         reason = built.refused[0]["reason"]
-        raise UserError(f"{source.sdf}: none of its molecules can be used (the first: {reason}); nothing was written")
-    split = random_split(len(built.arrays["mol_id"]), **_split_settings(config))
+        raise UserError(
+            f"{source.molecules}: none of its molecules can be used (the first: {reason}); nothing was written"
+        )
+    groups = molecule_groups(built.arrays, labels.identifiers)
+    split = random_split(groups, **_split_settings(config))
     settings = {
-        "columns": columns.names,
-        "column_units": dict.fromkeys(columns.names, ""),
+        "columns": labels.names,
+        "column_units": dict.fromkeys(labels.names, ""),
         "raw": source.checksums,
         "split": _split_settings(config),
     }
-    origin = provenance(built, f"bonds of {source.sdf.name}, aromatic ones perceived by RDKit")
-    origin |= {"name": source.name, "notes": columns.notes}
+    origin = provenance(built, _METHODS[source.format].format(name))
+    notes = [*labels.notes, *([_EMBEDDED] if source.format == "smiles" else []), *_group_notes(groups)]
+    origin |= {"name": source.name, "notes": notes, "skipped": labels.skipped}
     return Store(KIND, {**built.arrays, "split": split}, settings, UNITS, origin)
 
 
-def random_split(count: int, *, valid_fraction: float, test_fraction: float, split_seed: int) -> np.ndarray:
+# --- splits ---------------------------------------------------------------------------------------------------
+
+
+def molecule_groups(arrays: dict[str, np.ndarray], identifiers: Sequence[Sequence[str]]) -> np.ndarray:
+    """Which records are of one molecule: those of the same name, or of the same atoms and bonds.
+
+    Orders of bonds and stereochemistry do not count: tautomers that differ in no hydrogen, and stereoisomers, are one.
+
+    Args:
+        arrays: those of a store, with ``mol_id``.
+        identifiers: names of the records by ``mol_id - 1``; a list with one or two different ones says nothing.
+
+    Returns:
+        ``[molecule]`` number of its group, from 0 in the order of the first record.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(arrays["mol_id"])
+    names: list[Sequence[str]] = [constitutions(arrays)]
+    for values in identifiers:
+        if len(set(values)) >= _FEW:
+            names.append([values[number - 1] for number in arrays["mol_id"]])
+    nodes: dict[tuple[int, str], int] = {}
+    edges = [
+        (row, count + nodes.setdefault((place, value), len(nodes)))
+        for place, values in enumerate(names)
+        for row, value in enumerate(values)
+        if value
+    ]
+    size, (rows, columns) = count + len(nodes), np.array(edges).T
+    joined = coo_array((np.ones(len(edges)), (rows, columns)), shape=(size, size))
+    found = connected_components(joined, directed=False)[1][:count]
+    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[inverse])
+
+
+def random_split(groups: np.ndarray, *, valid_fraction: float, test_fraction: float, split_seed: int) -> np.ndarray:
     """A random split: parts for validation and test rounded up, so that none asked for is empty; the rest trains.
+
+    Args:
+        groups: ``[molecule]`` number of its group, from 0. All molecules of a group are in the same split.
+        valid_fraction: part of the groups.
+        test_fraction: part of the groups.
+        split_seed: of the choice.
 
     Returns:
         ``[molecule]`` uint8: 0 train, 1 valid, 2 test.
     """
+    count = int(groups.max(initial=-1)) + 1
     num_valid, num_test = (math.ceil(count * fraction - 1e-9) for fraction in (valid_fraction, test_fraction))
     order = np.random.RandomState(split_seed % 2**32).permutation(count)
     split = np.zeros(count, dtype=np.uint8)
     split[order[: num_test + num_valid]] = 1
     split[order[:num_test]] = 2
-    return split
+    return np.asarray(split[groups])
+
+
+def _group_notes(groups: np.ndarray) -> Iterator[str]:
+    sizes = np.bincount(groups)
+    if len(sizes) < len(groups):
+        yield (
+            f"splits: {len(groups):,} records of {len(sizes):,} molecules (same name, or same atoms and bonds; the "
+            f"largest has {sizes.max():,}); all records of a molecule are in one split"
+        )

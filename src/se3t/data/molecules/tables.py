@@ -1,132 +1,193 @@
-"""Tables of CSV files. Imports neither torch nor rdkit."""
+"""Tables of CSV files: every cell as the text that stands there, numbers where they are asked for.
+
+Imports neither torch nor rdkit.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from se3t.data.molecules.decoding import DAMAGE, open_text
 from se3t.errors import UserError, did_you_mean
 
-_NO_VALUE = frozenset(("", "nan", "na"))
+_NO_VALUE = (
+    "- -- – — . ? * na n/a n.a. <na> nan -nan null none nil nd n.d. n/d missing unknown #n/a #na #null! #value! #ref! "
+    "#name? #num! #div/0!"
+)
+MISSING = frozenset(("", *_NO_VALUE.split()))
+"""Words that stand for no value, in any case."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_BOUND = re.compile(r"[<>≤≥]=?\s*" + _NUMBER.pattern, re.IGNORECASE | re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _QUOTED = re.compile(r'"[^"]*"')
+_LONGEST = 40  # characters of a cell that an error shows
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column read as numbers.
+
+    Attributes:
+        values: ``[row]`` float64, NaN where a cell has no value.
+        missing: how often each word for a missing value is there, empty cells apart.
+        bounds: rows that hold a bound, such as ``>10``: no value either.
+    """
+
+    values: np.ndarray
+    missing: Counter[str]
+    bounds: list[int]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a CSV file.
+    """A table of text.
 
     Attributes:
-        numbers: columns of numbers by name, ``[row]`` float64, NaN where a cell has no value: empty, "nan" or "NA".
-        texts: all other columns by name, as they stand.
-        num_rows: number of rows without the header.
+        name: of the file.
+        cells: the cells of every column by its name, as they stand in the file.
+        places: where every row stands, for messages: "line 3".
+        num_blank: rows without any content behind the last one, left out.
+        notes: what to say of how it was read.
     """
 
-    numbers: dict[str, np.ndarray]
-    texts: dict[str, list[str]]
-    num_rows: int
+    name: str
+    cells: dict[str, list[str]]
+    places: list[str]
+    num_blank: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
-    def columns(self) -> list[str]:
-        """Names of all columns that were read; those of numbers first."""
-        return [*self.numbers, *self.texts]
+    def num_rows(self) -> int:
+        """Number of rows without the header, and without blank ones at the end."""
+        return len(self.places)
+
+    def numbers(self, column: str) -> Numbers | str:
+        """A column as numbers; or, where a cell is neither a number nor a word for none, what it is."""
+        values = np.full(self.num_rows, math.nan)
+        missing: Counter[str] = Counter()
+        bounds = []
+        for row, cell in enumerate(self.cells[column]):
+            word = cell.strip().replace("\N{MINUS SIGN}", "-")
+            if _NUMBER.fullmatch(word) and math.isfinite(float(word)):
+                values[row] = float(word)
+            elif word.casefold() in MISSING:
+                missing.update([word] if word else [])
+            elif _BOUND.fullmatch(word):
+                bounds.append(row)
+            else:
+                return f"{self.places[row]}, column {column!r}, is {shown(cell)}, {_expected(word)}"
+        return Numbers(values, missing, bounds)
+
+    def strict_numbers(self, column: str) -> np.ndarray:
+        """A column as numbers, ``[row]``, NaN where a cell has no value.
+
+        Raises:
+            UserError: a cell is something else.
+        """
+        found = self.numbers(column)
+        if isinstance(found, Numbers) and found.bounds:
+            row = found.bounds[0]
+            cell = shown(self.cells[column][row])
+            found = f"{self.places[row]}, column {column!r}, is {cell}, expected a number or an empty cell"
+        if isinstance(found, str):
+            raise UserError(f"{self.name}: {found}")
+        return found.values
 
 
-def read_table(
-    source: Path | Iterable[str],
-    *,
-    name: str | None = None,
-    columns: Sequence[str] | None = None,
-    numeric: Sequence[str] = (),
-) -> Table:
-    """Read a CSV file whose first line names its columns. Every number is the float64 nearest to what is written.
+def _expected(word: str) -> str:
+    if _DECIMAL_COMMA.fullmatch(word):
+        return "expected a decimal point, not a comma"
+    return "expected a number or an empty cell"
+
+
+def shown(cell: str) -> str:
+    """A cell in a message: quoted, and not longer than a line can bear."""
+    return repr(cell if len(cell) <= _LONGEST else cell[:_LONGEST] + "…")
+
+
+def read_table(source: Path | Iterable[str], *, name: str | None = None, columns: Sequence[str] | None = None) -> Table:
+    """Read a CSV file whose first line names its columns; lines before it may be comments that begin with ``#``.
 
     Cells are separated by commas, semicolons or tabs: by what is there most often in the first line, out of quotes.
+    Rows without content at the end are left out and counted; so are columns without name and content.
 
     Args:
-        source: the file, or its lines.
+        source: the file in any encoding of :func:`se3t.data.molecules.decoding.open_text`, or its lines.
         name: what to call it in an error; by default its path.
         columns: those to read; all by default.
-        numeric: those that must hold numbers (or empty cells) alone. Others count as numbers where all their cells are.
 
     Raises:
-        UserError: it cannot be read, a column is missing, a row is short or long, or a cell is not a number.
+        UserError: it cannot be read, a column is missing, or a row is short or long.
     """
     name = str(source) if name is None else name
     if not isinstance(source, Path):
-        return _read_table(source, name, columns, numeric)
+        return _read_table(source, name, columns)
     try:
-        with source.open(encoding="utf-8-sig", newline="") as stream:
-            return _read_table(stream, name, columns, numeric)
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror}); expected a CSV file") from error
+        with open_text(source) as text:
+            table = _read_table(text.lines, name, columns)
+            table.notes.extend([text.note] if text.note else [])
+            return table
+    except DAMAGE as error:
+        raise UserError(f"{name}: cannot be read ({error}); expected a CSV file") from error
 
 
-def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None, numeric: Sequence[str]) -> Table:
-    reader, rest = csv.reader([]), iter(stream)
+def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None) -> Table:
+    reader, lines, comments = csv.reader([]), iter(stream), 0
     try:
-        first = next(rest, "")
+        first = next(lines, "")
+        while first.startswith("#"):
+            comments, first = comments + 1, next(lines, "")
         delimiter = max(",;\t", key=_QUOTED.sub("", first).count)
-        reader = csv.reader(chain([first], rest), delimiter=delimiter, strict=True)
+        reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         header = [cell.strip() for cell in next(reader, [])]
-        chosen = _chosen(header, name, columns, numeric)
-        places = [header.index(column) for column in chosen]
-        cells: list[list[str]] = [[] for _ in chosen]
-        lines: list[int] = []
+        _check_header(header, name, comments)
+        rows: list[list[str]] = []
+        places: list[str] = []
         for row in reader:
             if row:
-                _check_length(row, header, name, reader.line_num)
-                lines.append(reader.line_num)
-                for column, place in zip(cells, places, strict=True):
-                    column.append(row[place].strip())
+                place = f"line {reader.line_num + comments}"
+                if len(row) != len(header):
+                    raise UserError(f"{name}: {place} has {len(row)} cells, expected {len(header)} as in its header")
+                rows.append(row)
+                places.append(place)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{name}: is not a CSV file in UTF-8 ({error} after line {reader.line_num})") from error
-    table = Table({}, {}, len(lines))
-    for title, column in zip(chosen, cells, strict=True):
-        values = _floats(column)
-        if values is not None:
-            table.numbers[title] = values
-        elif title in numeric:
-            raise _not_a_number(title, column, lines, name)
-        else:
-            table.texts[title] = column
-    return table
+        line = reader.line_num + comments
+        raise UserError(f"{name}: is not a CSV file ({error} after line {line})") from error
+    num_rows = max((number for number, row in enumerate(rows, start=1) if any(map(str.strip, row))), default=0)
+    found = {key: [row[at] for row in rows[:num_rows]] for at, key in _chosen(header, rows, name, columns)}
+    notes = [f"{comments} comment line{'s' * (comments > 1)} before the header: ignored"] if comments else []
+    return Table(name, found, places[:num_rows], len(rows) - num_rows, notes)
 
 
-def _chosen(header: list[str], name: str, columns: Sequence[str] | None, numeric: Sequence[str]) -> list[str]:
+def _check_header(header: list[str], name: str, comments: int) -> None:
     if not any(header):
         raise UserError(f"{name}: its first line is empty, expected the names of its columns, such as name,gap")
-    repeated = [title for title in header if header.count(title) > 1]
+    if comments and any(map(_NUMBER.fullmatch, header)):
+        raise UserError(
+            f"{name}: line {comments + 1} holds numbers where the names of the columns are expected, and the lines "
+            "before it begin with '#'; write the names without '#'"
+        )
+
+
+def _chosen(
+    header: list[str], rows: list[list[str]], name: str, columns: Sequence[str] | None
+) -> list[tuple[int, str]]:
+    """Place and name of the columns to read."""
+    named = [(at, key) for at, key in enumerate(header) if key or any(row[at].strip() for row in rows)]
+    repeated = [key for key, count in Counter(key for _, key in named).items() if count > 1]
     if repeated:
         raise UserError(f"{name}: column {repeated[0]!r} is there more than once, expected different names")
-    chosen = list(header if columns is None else dict.fromkeys([*columns, *numeric]))
-    for title in [*chosen, *numeric]:
-        if title not in header:
-            raise UserError(f"{name}: has no column {title!r}; {did_you_mean(title, header)}")
-    return chosen
-
-
-def _check_length(row: list[str], header: list[str], name: str, line: int) -> None:
-    if len(row) != len(header):
-        raise UserError(f"{name}: line {line} has {len(row)} cells, expected {len(header)} as in its first line")
-
-
-def _floats(column: list[str]) -> np.ndarray | None:
-    try:
-        values = [math.nan if cell.lower() in _NO_VALUE else float(cell) for cell in column]
-    except ValueError:
-        return None
-    return None if any(map(math.isinf, values)) else np.array(values, dtype=np.float64)
-
-
-def _not_a_number(title: str, column: list[str], lines: list[int], name: str) -> UserError:
-    place = next(row for row, cell in enumerate(column) if _floats([cell]) is None)
-    return UserError(
-        f"{name}: line {lines[place]}, column {title!r}, is {column[place]!r}, expected a number or an empty cell"
-    )
+    for key in columns or ():
+        if key not in header:
+            raise UserError(f"{name}: has no column {key!r}; {did_you_mean(key, header)}")
+    return [(at, key) for at, key in named if columns is None or key in columns]

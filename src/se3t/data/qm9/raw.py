@@ -151,10 +151,8 @@ def _text(archive: zipfile.ZipFile, name: str) -> Iterator[TextIOBase]:
 
 
 def _sdf_records(sdf: TextIOBase, csv: TextIOBase, sdf_name: str, csv_name: str) -> Iterator[Record]:
-    table = read_table(csv, name=csv_name, columns=["mol_id"], numeric=_COLUMNS)
-    if "mol_id" not in table.texts:
-        raise UserError(f"{csv_name}: column 'mol_id' holds plain numbers, expected names such as gdb_1")
-    identifiers, values = table.texts["mol_id"], _values(table, csv_name)
+    table = read_table(csv, name=csv_name, columns=["mol_id", *_COLUMNS])
+    identifiers, values = [cell.strip() for cell in table.cells["mol_id"]], _values(table, csv_name)
     count = 0
     for count, record in enumerate(iter_sdf(sdf, sdf_name), start=1):
         if count > len(identifiers):
@@ -178,10 +176,10 @@ def _sdf_records(sdf: TextIOBase, csv: TextIOBase, sdf_name: str, csv_name: str)
 
 
 def _values(table: Table, name: str) -> np.ndarray:
-    values = np.stack([table.numbers[column] for column in _COLUMNS], axis=1)  # [molecule, column]
+    values = np.stack([table.strict_numbers(column) for column in _COLUMNS], axis=1)  # [molecule, column]
     for row, column in np.argwhere(np.isnan(values))[:1]:
         raise UserError(
-            f"{name}: row {row + 1} ({table.texts['mol_id'][row]}) has no value in column {_COLUMNS[column]!r}, "
+            f"{name}: row {row + 1} ({table.cells['mol_id'][row]}) has no value in column {_COLUMNS[column]!r}, "
             "expected a number"
         )
     return values

@@ -1,0 +1,129 @@
+"""Numbers to learn of somebody's molecules: from data fields of their file, and from a table. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from se3t.data.molecules.decoding import open_text
+from se3t.data.molecules.inputs import format_of, iter_records
+from se3t.data.molecules.joining import Side, join
+from se3t.data.molecules.tables import Numbers, Table, read_table, shown
+from se3t.errors import UserError
+
+_TITLES = {"sdf": "title", "xyz": "comment line", "smiles": "name", "table": "name"}
+_LISTED = 3  # words that a note gives
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Numbers of every record of a file of molecules.
+
+    Attributes:
+        names: of the columns.
+        values: ``[molecule, column]`` float64, NaN where unknown.
+        notes: where they come from, and what was left out.
+        skipped: columns that hold anything but numbers, by name, and what that is.
+        identifiers: what names the molecules, each ``[molecule]``; records of one name are one molecule.
+    """
+
+    names: list[str]
+    values: np.ndarray
+    notes: list[str]
+    skipped: dict[str, str]
+    identifiers: list[Sequence[str]]
+
+
+def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
+    """The columns of numbers of a file of molecules and of the table that belongs to it.
+
+    Args:
+        molecules: the file, of any format that is read.
+        table: a CSV file, or None for the data fields of the molecules alone.
+        key: ``data.key``, see :func:`se3t.data.molecules.joining.join`.
+
+    Raises:
+        UserError: a file is damaged, the two do not fit each other, or there is no column of numbers.
+    """
+    titles, own, smiles = _contents(molecules)
+    with open_text(molecules) as text:
+        notes = [f"{molecules.name}: {text.note}"] if text.note else []
+    found, join_side = _Columns(), None
+    if table is None:
+        found.add(own, molecules.name, None)
+    else:
+        fields = [Side(f"data field {name!r}", cells, name) for name, cells in own.cells.items()]
+        rows = read_table(table)
+        joined = join(rows, [titles, *fields, smiles], molecules.name, key)
+        join_side = joined.side
+        notes += [f"{table.name}: {note}" for note in (*rows.notes, *joined.notes)]
+        found.add(own, molecules.name, join_side.column if join_side else None)
+        found.add(rows, table.name, joined.column, joined.rows)
+    names = found.known()
+    notes += found.notes
+    if not names:
+        where = table or f"the data fields of {molecules}"
+        raise UserError(f"{where}: no column holds numbers, expected one to learn; {'; '.join(notes) or 'it is empty'}")
+    values = np.stack([found.numbers[name] for name in names], axis=1)
+    skipped = {name: why for name, why in found.skipped.items() if name not in names}
+    return Labels(names, values, notes, skipped, [titles.values, *([join_side.values] if join_side else [])])
+
+
+def _contents(molecules: Path) -> tuple[Side, Table, Side]:
+    """Titles, data fields and SMILES of the records."""
+    titles, smiles, fields = [], [], []
+    for record in iter_records(molecules):
+        titles.append(record.identifier)
+        smiles.append(record.content if record.kind == "smiles" else "")
+        fields.append(record.fields)
+    if not titles:
+        raise UserError(f"{molecules}: holds no molecule")
+    columns = {
+        name: [row.get(name, "") for row in fields] for name in dict.fromkeys(name for row in fields for name in row)
+    }
+    places = [f"record {number}" for number in range(1, len(titles) + 1)]
+    title = Side(_TITLES[format_of(molecules)], titles)
+    return title, Table(str(molecules), columns, places), Side("SMILES", smiles, "smiles")
+
+
+@dataclass
+class _Columns:
+    """Columns of numbers, ``[molecule]`` by name, and what to say of them."""
+
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def add(self, table: Table, where: str, without: str | None, rows: np.ndarray | None = None) -> None:
+        """All columns of a table but one; ``rows`` has a row for every molecule, -1 where there is none."""
+        for column in table.cells:
+            if column == without:
+                continue
+            found = table.numbers(column)
+            if isinstance(found, str):
+                self.skipped[column] = f"{where}: {found}"
+                self.notes.append(f"{where}: {found}: column ignored")
+                continue
+            if column in self.numbers:
+                self.notes.append(f"column {column!r} is in both files: taken from {where}")
+            self.numbers[column] = found.values if rows is None else np.where(rows < 0, np.nan, found.values[rows])
+            self.notes += [f"{where}: column {column!r}: {note}" for note in _without_value(table, column, found)]
+
+    def known(self) -> list[str]:
+        """Names of the columns that hold a number; a note names the others."""
+        empty = [name for name, values in self.numbers.items() if np.isnan(values).all()]
+        self.notes += [f"column {name!r} is empty: ignored" for name in empty]
+        return [name for name in self.numbers if name not in empty]
+
+
+def _without_value(table: Table, column: str, found: Numbers) -> Iterator[str]:
+    if count := found.missing.total():
+        words = ", ".join(map(shown, list(found.missing)[:_LISTED])) + (", …" if len(found.missing) > _LISTED else "")
+        yield f"{count:,} {'cells say' if count > 1 else 'cell says'} that there is no value ({words})"
+    if count := len(found.bounds):
+        first = found.bounds[0]
+        what = "cells are bounds and no values" if count > 1 else "cell is a bound and no value"
+        yield f"{count:,} {what} ({shown(table.cells[column][first])} in {table.places[first]}): left without a value"
