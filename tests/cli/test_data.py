@@ -71,9 +71,10 @@ def test_own_molecules_are_prepared_and_described(run: Run, tmp_path: Path) -> N
     (tmp_path / "mine" / "b.csv").write_text("\n".join(["name,logS,note", *(f"m{row},{row},x" for row in range(20))]))
     answer = run("data", "prepare", "molecules", "data.raw=mine", "data.workers=1", "data.test_fraction=0.2")
     assert answer.status == 0
-    assert "mine: 14 train, 2 valid, 4 test" in answer.out
+    assert "mine: 10 train, 5 valid, 5 test" in answer.out
+    assert "splits: 20 records of 4 molecules" in answer.out
     assert "b.csv: rows by column 'name'" in answer.out
-    assert "b.csv: column 'note' is text ('x' is no number): ignored" in answer.out
+    assert "b.csv: line 2, column 'note', is 'x', expected a number or an empty cell: column ignored" in answer.out
     assert len(lines_with(answer.out, " logS ")) == 1
     assert "store: data/molecules/mine-" in answer.out
     assert answer.err.count("column 'note'") == 0  # said once, below the table
@@ -88,7 +89,7 @@ def test_own_molecules_are_prepared_and_described(run: Run, tmp_path: Path) -> N
         ("qm9 data.workers=0", ["data.workers=0", "1 or more"]),
         ("qm9 seed=3", ["seed=3: does not change the data", "official"]),
         ("molecules seed=3", ["seed=3: does not change the data", "data.split_seed=3"]),
-        ("molecules", ["data.raw: a value is missing", "a folder with one .sdf file"]),
+        ("molecules", ["data.raw: a value is missing", "a folder with one file of molecules"]),
         ("molecules data.raw=nowhere", ["data.raw=nowhere: not found"]),
         ("molecules data.raw=. data.valid_fraction=0.9", ["data.valid_fraction=0.9", "at most 0.5"]),
     ],
