@@ -7,11 +7,13 @@ molecule, without blanks at the ends and in any case. A row is never guessed: wh
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from se3t.config.overrides import override
 from se3t.data.molecules.tables import Numbers, Table, shown
 from se3t.errors import UserError, did_you_mean
 
@@ -276,13 +278,13 @@ class _Task:
         return (
             f"{self.table.name}: {match.how} have {match.num_molecules} of the {self.count} molecules of "
             f"{self.molecules} in common, but not {_examples(missing)}; expected a row for each (its other cells may "
-            f"be empty), or data.key={match.column} to leave the others without a value"
+            f"be empty), or {_setting(match.column)} to leave the others without a value"
         )
 
     def refuse_two_ways(self, one: _Match, two: _Match, molecule: int) -> None:
         places = [self.table.places[row] if row >= 0 else "none" for row in (one.rows[molecule], two.rows[molecule])]
         keys = dict.fromkeys((one.column, two.column))
-        remedy = "say which with " + " or ".join(f"data.key={key}" for key in keys)
+        remedy = "say which with " + " or ".join(map(_setting, keys))
         raise UserError(
             f"{self.table.name}: names the molecules of {self.molecules} in two ways, by {one.how} and by {two.how}: "
             f"the row of molecule {molecule + 1} is {places[0]} or {places[1]}; "
@@ -342,6 +344,11 @@ def _is_key(column: str) -> bool:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _setting(column: str) -> str:
+    """The word of a command line that says which column it is."""
+    return shlex.quote(override("data.key", column))
 
 
 def _examples(values: Iterable[str]) -> str:
