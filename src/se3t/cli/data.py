@@ -124,12 +124,13 @@ def _prepare_molecules(config: Config, force: bool) -> None:
 
 def _print_molecules(facts: dict[str, Any], path: Path) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from se3t.cli.console import console
     from se3t.data.molecules.building import in_words
 
     table = Table(
-        title=f"{facts['title']}: {_sizes(facts)}",
+        title=Text(f"{facts['title']}: {_sizes(facts)}"),
         caption="mean and standard deviation of train; mean absolute error of predicting that mean on valid and test; "
         f"checksum {facts['checksum'][:12]}",
         title_justify="left",
@@ -139,7 +140,9 @@ def _print_molecules(facts: dict[str, Any], path: Path) -> None:
         table.add_column(column, justify="left" if column in ("column", "unit") else "right")
     for name, row in facts["columns"].items():
         numbers = [row[key] for key in ("mean", "std", "mae_valid", "mae_test")]
-        table.add_row(name, row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers))
+        table.add_row(
+            Text(name), row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers)
+        )
     console().print(table)
     for line in in_words(facts):
         print(line)

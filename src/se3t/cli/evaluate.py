@@ -36,6 +36,7 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
         data_root=config.data.root,
         data_preset=config.data.preset,
         data_raw=config.data.raw,
+        data_key=config.data.key,
         test_rotation=config.task.test_rotation,
         num_equivariance_samples=config.trainer.num_equivariance_samples,
         experiment=experiment,

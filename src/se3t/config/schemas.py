@@ -245,6 +245,7 @@ class EvalData:
     root: str | None = None
     preset: str | None = None
     raw: str | None = None
+    key: str | None = None
 
 
 @dataclass

@@ -238,6 +238,7 @@ def evaluate(
     data_root: str | None = None,
     data_preset: str | None = None,
     data_raw: str | None = None,
+    data_key: str | None = None,
     test_rotation: str | None = None,
     num_equivariance_samples: int | None = None,
     experiment: Config | None = None,
@@ -253,6 +254,7 @@ def evaluate(
         data_root: folder of the prepared data; default: as in training.
         data_preset: preset of the data; default: as in training.
         data_raw: raw files of the data; default: as in training.
+        data_key: column that names molecules of one's own; default: as in training.
         test_rotation: how test objects are turned before a model classifies them; default: as in training.
         num_equivariance_samples: rotations of every sample; default: as in training.
         experiment: the experiment that a converted model is measured on, which says nothing of data.
@@ -277,7 +279,7 @@ def evaluate(
             "accelerator": accelerator,
             "num_equivariance_samples": num_equivariance_samples,
         },
-        data={"root": data_root, "preset": data_preset, "raw": data_raw},
+        data={"root": data_root, "preset": data_preset, "raw": data_raw, "key": data_key},
         task={"test_rotation": test_rotation},
     )
     if test_rotation is not None and split != "test":

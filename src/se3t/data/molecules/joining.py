@@ -152,6 +152,8 @@ class _Task:
         self.count = len(sides[0].values)
         found = {column: table.numbers(column) for column in table.cells}
         self.numbers = {column: item.values for column, item in found.items() if isinstance(item, Numbers)}
+        self.numeric = {side.column for side in self.sides if side.column and _are_numbers(side)}
+        self.words = {column: set(map(_fold, cells)) - {""} for column, cells in table.cells.items()}
 
     # --- how it is done -----------------------------------------------------------------------------------------
 
@@ -218,11 +220,13 @@ class _Task:
         """Numbers name molecules only where the column is called so; data fields of numbers only by the same name."""
         if column in self.numbers and not _is_key(column):
             return False
-        if side.column and _are_numbers(side):
+        if side.column in self.numeric:
             return _is_key(column) and side.column.casefold() == column.casefold()
         return True
 
     def match(self, column: str, side: Side) -> _Match | None:
+        if self.words[column].isdisjoint(map(_fold, side.values)):
+            return None
         exact = self.compare(column, side, str)
         if exact is not None and exact.is_full:
             return exact
@@ -306,7 +310,8 @@ class _Task:
         """What looks like an identifier in one of the files, or ""."""
         for side in self.sides:
             is_name = len(set(side.values)) > 1 and (
-                not side.column or (_are_distinct(side.values) and (_is_key(side.column) or not _are_numbers(side)))
+                not side.column
+                or (_are_distinct(side.values) and (_is_key(side.column) or side.column not in self.numeric))
             )
             if is_name:
                 return f"the {side.label} of its molecules looks like a name ({_examples(side.values)})"

@@ -53,6 +53,8 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
         notes = [f"{molecules.name}: {text.note}"] if text.note else []
     found, join_side = _Columns(), None
     if table is None:
+        if key is not None:
+            raise UserError(f"data.key={key}: there is no table beside {molecules}; leave data.key out")
         found.add(own, molecules.name, None)
     else:
         fields = [Side(f"data field {name!r}", cells, name) for name, cells in own.cells.items()]
