@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,24 @@ def test_failures_of_one_cause_share_a_line(run: Run, train: Recorder) -> None:
     train.errors = {1: UserError("no luck"), 3: UserError("no luck")}
     answer = run("train", *_LINE, "-m")
     assert answer.err.splitlines()[-2:] == ["se3t: 2 of 3 jobs failed", "  seed=1, seed=3: no luck"]
+
+
+def test_a_signal_stops_all_jobs_and_says_which_are_left(run: Run, train: Recorder, monkeypatch: Any) -> None:
+    def interrupted(config: Config) -> Path:
+        if config.seed == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        return train.train(config)
+
+    monkeypatch.setattr("se3t.training.run.train", interrupted)
+    train.errors = {2: UserError("no luck")}
+    answer = run("train", "model=tfn", "-m", "seed=1,2,3,4,5")
+    assert answer.status == 143
+    assert answer.err.splitlines()[-1] == (
+        "se3t: ended by SIGTERM; finished: seed=1; failed: seed=2; interrupted: seed=3; not started: seed=4, seed=5; "
+        "continue with: se3t train model=tfn -m seed=1,2,3,4,5 resume=true"
+    )
+    assert [str(path) for path in train.tabulated] == ["1/result.json"]
 
 
 def test_a_job_out_of_range_fails_alone(run: Run, train: Recorder) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,10 @@ from torch import nn
 
 from se3t.config import Config
 from se3t.errors import UserError
+from se3t.signals import Interrupted, interrupted_by_signals
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
+from se3t.training.distributed import launch
 from se3t.training.fit import has_unused_parameters
 from se3t.training.run import train
 
@@ -67,6 +73,49 @@ def test_an_error_of_a_process_arrives_as_one_sentence(tmp_path: Path) -> None:
     config = small_config(tmp_path, devices=2, max_steps=4)
     with pytest.raises(UserError, match=r"^the training loss became nan in step 2; there is no checkpoint"):
         train(config, build=failing_build)
+
+
+def waiting(folder: Path) -> None:
+    (folder / os.environ["RANK"]).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_a_signal_ends_all_processes(tmp_path: Path) -> None:
+    def work() -> None:
+        with interrupted_by_signals():
+            launch(waiting, (tmp_path,), 2)
+
+    def send() -> None:
+        while len(list(tmp_path.glob("?"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(Interrupted):
+        work()
+    thread.join()
+    for path in tmp_path.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
+
+
+def test_left_over_ranks_are_ignored_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    result = train(small_config(tmp_path, max_steps=2), build=build)
+    assert record.read_json(result)["status"] == "finished"
+    assert "LOCAL_RANK, RANK, WORLD_SIZE in the environment: ignored" in caplog.text
+
+
+def test_torchrun_with_another_number_of_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"torchrun has started 2 processes; use trainer\.devices=2"):
+        train(small_config(tmp_path, max_steps=2), build=build)
 
 
 class Spare(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from se3t.config import conf_dir, register_schemas
 from se3t.config.compose import as_typed
 from se3t.config.overrides import override
 from se3t.errors import UserError
+from se3t.signals import Interrupted
 
 Work = Callable[[Any], Any]
 """What one job does with the configuration that Hydra composed."""
@@ -87,9 +89,13 @@ class App:
             if "--shell-completion" in flags:
                 stack.enter_context(environment("COMP_LINE", without_command(os.environ.get("COMP_LINE", ""))))
             stack.enter_context(_tolerant_help())
-            stack.enter_context(_messages())
+            stack.enter_context(messages())
             stack.enter_context(replaced(sys, "argv", [sys.argv[0], *flags, *overrides]))
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.command)(self._job)()
+            try:
+                hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.command)(self._job)()
+            except Interrupted as stop:
+                stop.advice = self._unfinished(overrides) if self.multirun and self.jobs else stop.advice
+                raise
         return self._report()
 
     def _job(self, config: Any) -> Any:
@@ -133,6 +139,24 @@ class App:
         return (
             USER_ERROR if all(job.error is not None and status(job.error) == USER_ERROR for job in failed) else FAILURE
         )
+
+    def _unfinished(self, overrides: Sequence[str]) -> str:
+        """Which jobs of a multirun a signal has left, and the command that goes on with them."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        (names,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)
+        common = set.intersection(*(set(name) for name in names)) if len(names) > 1 else set()
+        groups: dict[str, list[str]] = {}
+        for number, name in enumerate(names):
+            job = self.jobs[number] if number < len(self.jobs) else None
+            state = "not started" if job is None else "interrupted"
+            state = state if job is None or job.result is None else "finished"
+            state = state if job is None or job.error is None else "failed"
+            groups.setdefault(state, []).append(" ".join(word for word in name if word not in common))
+        told = "; ".join(f"{state}: {', '.join(found)}" for state, found in groups.items())
+        words = [*self.words, *([] if "resume=true" in self.words else ["resume=true"])]
+        return f"{told}; continue with: {shlex.join(['se3t', self.command, *words])}"
 
     def _by_message(self, failed: Sequence[Job]) -> dict[str, list[str]]:
         """Names of failed jobs, the overrides in which jobs differ, by the error they ended with."""
@@ -202,7 +226,7 @@ def environment(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _messages() -> Iterator[None]:
+def messages() -> Iterator[None]:
     """Show what this program logs, as plain lines on stderr; Hydra and Lightning log for themselves."""
     logger, handler = logging.getLogger("se3t"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("se3t: %(message)s"))

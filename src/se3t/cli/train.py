@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from se3t.allocator import keep_freed_memory
-from se3t.cli.hydra_app import App
-from se3t.config import to_config
+from se3t.cli.hydra_app import App, messages
+from se3t.config import Config, to_config
+from se3t.config.identity import first_difference
+from se3t.errors import UserError
 from se3t.signals import interrupted_by_signals
+from se3t.training import record
 
 
 def run(words: Sequence[str]) -> int:
     """Train every job of the command line, then print one table of all that finished."""
     keep_freed_memory()
-    app = App("train", list(words), _train)
+    folder, others = _run_folder(words)
     with interrupted_by_signals():
+        if folder is not None:
+            with messages():
+                result = _train_in(folder, others)
+            _print_tables([result])
+            return 0
+        app = App("train", list(words), _train)
         try:
             return app.run()
         finally:
@@ -28,6 +40,65 @@ def _train(settings: Any) -> Path:
     from se3t.training.run import train
 
     return train(config)
+
+
+# --- resume=<folder> --------------------------------------------------------------------------------------------------
+
+_NO_FOLDERS = ("true", "false", "yes", "no", "on", "off", "1", "0", "null", "")
+
+
+def _run_folder(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The run folder that ``resume=`` names, None where it is true or false or not there, and the other words."""
+    found = [word for word in words if word.startswith("resume=")]
+    value = found[-1].partition("=")[2] if found else ""
+    if value.lower() in _NO_FOLDERS or "," in value and not Path(value).exists():  # several values are for Hydra
+        return None, list(words)
+    return Path(value.strip("'\"")), [word for word in words if word not in found]
+
+
+def _train_in(folder: Path, words: Sequence[str]) -> Path:
+    config = stored_config(folder, words)
+    from se3t.training.run import train
+
+    return train(config, folder)
+
+
+def stored_config(folder: Path, words: Sequence[str]) -> Config:
+    """The configuration of a run folder, to be continued.
+
+    Args:
+        folder: of the run.
+        words: settings that may be others than before: those that do not tell runs apart.
+
+    Raises:
+        UserError: when there is no run, or a word is of another kind.
+    """
+    path = folder / record.CONFIG
+    try:
+        before = to_config(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        hint = "give the folder of a run, such as runs/nbody/se3_transformer/0-1a2b3c4d"
+        raise UserError(f"resume={folder}: there is no {path}; {hint}") from error
+    except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be read as the settings of a run ({reason}); use another run") from error
+    settings = record.plain(before)
+    for word in words:
+        key, given, value = word.partition("=")
+        group, _, name = key.partition(".")
+        if word.startswith("-") or not given or not name or "." in name:
+            raise UserError(f"{word}: does not go with resume={folder}, which has settings of its own; leave it out")
+        settings[group] = {**settings.get(group, {}), name: yaml.safe_load(value)}
+    config = replace(to_config(settings), resume=True)
+    if (other := first_difference(record.plain(config), record.plain(before))) is not None:
+        raise UserError(
+            f"{other}: tells this run from others and stays as it is with resume={folder}; leave it out, or train "
+            "another run without resume"
+        )
+    return config
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
 
 
 def _print_tables(results: Sequence[Path]) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +19,56 @@ import torch
 from torch.multiprocessing import ProcessExitedException, start_processes
 
 from se3t.errors import UserError
+from se3t.signals import Interrupted, interruption
 
 _FAILED = 2
+_STOP_SECONDS = 5.0
+_LAUNCHED = "SE3T_LAUNCHED"
+_RANKS = (
+    "LOCAL_RANK",
+    "RANK",
+    "WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+
+log = logging.getLogger(__name__)
 
 
 def started_by_a_launcher() -> bool:
     """Whether this process is already one of several, started by torchrun or by :func:`launch`."""
-    return "LOCAL_RANK" in os.environ
+    return _LAUNCHED in os.environ or started_by_torchrun()
 
 
 def started_by_torchrun() -> bool:
     """Whether this process is one of several that torchrun started."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_RANK" in os.environ
+
+
+def require_own_ranks(devices: int) -> None:
+    """Forget what another program has left in the environment, and see that torchrun was asked for as many processes.
+
+    Args:
+        devices: ``trainer.devices``.
+
+    Raises:
+        UserError: torchrun has started another number of processes.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if started_by_torchrun() and size != str(devices):
+        raise UserError(
+            f"trainer.devices={devices}: torchrun has started {size} processes; use trainer.devices={size}, or start "
+            "se3t train without torchrun"
+        )
+    if not started_by_a_launcher():
+        found = [name for name in _RANKS if name in os.environ]
+        if found:
+            log.warning("%s in the environment: ignored, neither torchrun nor se3t has set it", ", ".join(found))
+        for name in found:
+            del os.environ[name]  # Lightning and torch would take this process for one of several
 
 
 def process_rank() -> int:
@@ -47,16 +86,35 @@ def launch(worker: Callable[..., None], arguments: tuple[Any, ...], num_processe
 
     Raises:
         UserError: the one that a process raised.
+        Interrupted: when a signal ends this process, or one of the new ones; all of them have ended then.
     """
     with tempfile.TemporaryDirectory() as folder:
         setting = (num_processes, _free_port(), folder, worker, arguments)
         try:
             with quiet_logger("torch.multiprocessing.spawn", logging.ERROR):  # the error below says what happened
-                start_processes(_enter, args=setting, nprocs=num_processes, start_method="spawn")
-        except ProcessExitedException:
+                _run(setting, num_processes)
+        except ProcessExitedException as error:
             for report in sorted(Path(folder).glob("*.json")):
                 raise UserError(json.loads(report.read_text())) from None
+            if (number := interruption(error.exit_code)) is not None:
+                raise Interrupted(number) from None
             raise
+
+
+def _run(setting: tuple[Any, ...], num_processes: int) -> None:
+    context = start_processes(_enter, args=setting, nprocs=num_processes, start_method="spawn", join=False)
+    assert context is not None
+    try:
+        while not context.join():
+            pass
+    except KeyboardInterrupt:
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in context.processes:
+            process.terminate()
+        for process in context.processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            process.kill()
+        raise
 
 
 @contextmanager
@@ -73,6 +131,7 @@ def quiet_logger(name: str, level: int = logging.WARNING) -> Iterator[None]:
 
 def _enter(rank: int, num_processes: int, port: int, folder: str, worker: Callable[..., None], arguments: Any) -> None:
     os.environ |= {
+        _LAUNCHED: "1",
         "LOCAL_RANK": str(rank),
         "RANK": str(rank),
         "NODE_RANK": "0",

@@ -23,7 +23,13 @@ from se3t.tasks import build_task, recorded_checksum
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.distributed import launch, process_rank, started_by_a_launcher, started_by_torchrun
+from se3t.training.distributed import (
+    launch,
+    process_rank,
+    require_own_ranks,
+    started_by_a_launcher,
+    started_by_torchrun,
+)
 from se3t.training.feed import StepFeed
 from se3t.training.finish import catch_up, finish, measure
 from se3t.training.loggers import Write, fan_out, wandb_run
@@ -104,6 +110,7 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
 
 def _train(config: Config, folder: Path, build: Build) -> Path:
     _require_kernel(config)
+    require_own_ranks(config.trainer.devices)
     is_first = process_rank() == 0
     if is_first:
         record.require_free(folder)

@@ -1,0 +1,84 @@
+"""``se3t train resume=<folder>`` continues the run of that folder with its own settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from se3t.config import Config, DeepSetModel
+from se3t.training import record
+
+from .conftest import Run
+
+FOLDER = "runs of mine/a [b], c"
+
+
+@pytest.fixture
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, Any]]:
+    """A run folder, and what is asked of the trainer."""
+    calls: list[tuple[Config, Any]] = []
+
+    def train(config: Config, folder: Path | None = None) -> Path:
+        calls.append((config, folder))
+        return tmp_path / "result.json"
+
+    monkeypatch.setattr("se3t.training.run.train", train)
+    monkeypatch.setattr("se3t.reporting.tables.build.render_tables", lambda results: [])
+    record.write_config(tmp_path / FOLDER / record.CONFIG, stored())
+    return calls
+
+
+def stored() -> Config:
+    return Config(seed=3, model=DeepSetModel(width=8), preset="quick")
+
+
+def test_a_run_goes_on_with_its_own_settings_in_its_folder(run: Run, seen: list[Any]) -> None:
+    assert run("train", f"resume={FOLDER}").status == 0
+    assert seen == [(replace(stored(), resume=True), Path(FOLDER))]
+
+
+def test_settings_that_do_not_tell_runs_apart_may_change(run: Run, seen: list[Any]) -> None:
+    answer = run("train", f"resume={FOLDER}", "trainer.max_steps=200000", "logger.tags=[a,b]", "trainer.threads=2")
+    assert answer.status == 0, answer.err
+    ((config, _),) = seen
+    assert (config.trainer.max_steps, config.logger.tags, config.trainer.threads) == (200000, ["a", "b"], 2)
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("optim.lr=1", "optim.lr: tells this run from others"),
+        ("model=tfn", "model=tfn: does not go with resume=runs of mine"),
+        ("seed=4", "seed=4: does not go with"),
+        ("runs=elsewhere", "runs=elsewhere: does not go with"),
+        ("-m", "-m: does not go with"),
+        ("trainer.steps=4", "trainer.steps: no such setting"),
+        ("trainer.max_steps=many", "trainer.max_steps=many: wrong type"),
+    ],
+)
+def test_other_words_are_refused(run: Run, seen: list[Any], word: str, says: str) -> None:
+    answer = run("train", f"resume={FOLDER}", word)
+    assert (answer.status, answer.err.count("\n"), seen) == (2, 1, [])
+    assert says in answer.err
+
+
+@pytest.mark.parametrize(("text", "says"), [(None, "there is no"), ("a: [", "cannot be read"), ("- a", "cannot be")])
+def test_a_folder_without_settings_is_refused(
+    run: Run, seen: list[Any], tmp_path: Path, text: str | None, says: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    if text is not None:
+        (tmp_path / "empty" / record.CONFIG).write_text(text)
+    answer = run("train", "resume=empty")
+    assert (answer.status, answer.err.count("\n"), seen) == (2, 1, [])
+    assert says in answer.err
+    assert "empty/config.yaml" in answer.err
+
+
+def test_true_is_no_folder(run: Run, seen: list[Any]) -> None:
+    assert run("train", "resume=true").status == 0
+    ((config, folder),) = seen
+    assert (config.resume, folder) == (True, None)
