@@ -51,7 +51,7 @@ def _run_folder(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     """The run folder that ``resume=`` names, None where it is true or false or not there, and the other words."""
     found = [word for word in words if word.startswith("resume=")]
     value = found[-1].partition("=")[2] if found else ""
-    if value.lower() in _NO_FOLDERS or "," in value and not Path(value).exists():  # several values are for Hydra
+    if value.lower() in _NO_FOLDERS or ("," in value and not Path(value).exists()):  # several values are for Hydra
         return None, list(words)
     return Path(value.strip("'\"")), [word for word in words if word not in found]
 
