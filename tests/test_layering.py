@@ -19,6 +19,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "se3t"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "allocator", "signals"),
     ("so3", "config"),
+    ("runs",),
     ("reporting",),
     ("fiber",),
     ("neighbors",),
@@ -41,6 +42,7 @@ TORCH_FREE = (
     "allocator",
     "signals",
     "config",
+    "runs",
     "reporting",
     "cli.main",
     "data.nbody.presets",

@@ -151,7 +151,7 @@ def test_a_figure_4_of_runs_that_are_gone_or_changed_is_shown_with_a_remark(run:
     assert answer.status == 0
     assert "runs/figures/figure4.json was measured before runs changed" in answer.err
     assert "runs/gone is gone" in answer.err
-    assert "0-tfn/checkpoints/best.ckpt: this checkpoint is damaged" in answer.err
+    assert "0-tfn/checkpoints/best.ckpt: is damaged" in answer.err
 
 
 @pytest.mark.usefixtures("undrawn")

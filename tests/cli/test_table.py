@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reporting.results import property_result, result
+from se3t.runs import seal
 from se3t.suite import tables
 from se3t.suite.jobs import Failure
 from se3t.suite.tables import Finished, TableRequest
@@ -23,7 +24,7 @@ def runs(tmp_path: Path) -> Path:
     for name, content in {"a": result(), "b": property_result(), "c": property_result(target="mu")}.items():
         path = tmp_path / "runs" / name / "result.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(content), encoding="utf-8")
+        path.write_text(json.dumps(seal(content)), encoding="utf-8")
     return tmp_path / "runs"
 
 
@@ -146,7 +147,7 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
         found.requests.append(request)
         path = request.runs / "trained" / "result.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result("tfn", 1, preset=request.preset or tables.DEFAULT_PRESET)))
+        path.write_text(json.dumps(seal(result("tfn", 1, preset=request.preset or tables.DEFAULT_PRESET))))
         return Finished([] if found.is_idle else [path], found.failed)
 
     def plan(request: TableRequest) -> Finished:
@@ -256,10 +257,16 @@ def test_wrong_words_are_named_in_one_sentence(run: Run, suite: Suite, words: li
     assert answer.files == []
 
 
-def test_a_changed_record_is_refused_in_one_sentence(run: Run, runs: Path) -> None:
+def test_a_changed_record_is_left_out_and_named_and_alone_refused(run: Run, runs: Path) -> None:
     path = runs / "a" / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 4}))
-    answer = run("table", "1")
-    assert answer.status == 2
-    assert "runs/a/result.json: field 'seed' is 4, but 'config.seed' 0" in answer.err
-    assert len(answer.err.splitlines()) == 1
+    reason = "runs/a/result.json: field 'seed' is 4, but 'config.seed' 0"
+    answer = run("table", "1", "--markdown")
+    assert answer.status == 0
+    assert answer.err.startswith(f"se3t: table: left out: {reason}")
+    assert f"- Left out: {reason}" in answer.out
+    alone = run("table", "1", "runs/a")
+    assert (alone.status, alone.out) == (2, "")
+    for told in (answer.err, alone.err):
+        assert len(told.splitlines()) == 1
+        assert reason in told

@@ -252,7 +252,7 @@ def test_different_data_never_share_a_table():
 
 
 def test_without_a_measurement_on_test_the_numbers_are_of_validation_and_say_so():
-    table = build(cloud_result(test=None, data__baseline_split="valid"))
+    table = build(cloud_result(test=None, data__baseline_split="valid", data__sizes__test=0, data__official={}))
     assert lines(table)["SE(3)-Transformer"][0][1] == "50.0ᵛ"
     assert {row[1] for row in lines(table)["No network"]} == {"13.0ᵛ", "31.0ᵛ"}
     assert any(note.startswith("ᵛ accuracies on validation") for note in table.notes)

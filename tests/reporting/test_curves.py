@@ -123,7 +123,10 @@ def test_runs_that_differ_by_how_test_objects_were_turned_are_one_training(tmp_p
     put(tmp_path / "c", cloud_result("tfn", 1, config__task__test_rotation="90"))
     ((line,),) = (panel.lines for panel in curves(tmp_path).panels)
     assert line.seeds == 2
-    put(tmp_path / "d", cloud_result("tfn", 1, config__task__test_rotation="90"))
+    put(tmp_path / "d", cloud_result("tfn", 1, config__task__test_rotation="90"))  # a copy
+    ((line,),) = (panel.lines for panel in curves(tmp_path).panels)
+    assert line.seeds == 2
+    put(tmp_path / "e", cloud_result("tfn", 1, config__task__test_rotation="90", test__accuracy=0.9))
     with pytest.raises(UserError, match="the same run"):
         curves(tmp_path)
 
@@ -200,7 +203,7 @@ def test_runs_of_other_experiments_and_budgets_are_passed_over(tmp_path: Path) -
         curves(tmp_path, experiment="nbody", preset="quik")
     with pytest.raises(UserError, match="c: is a run of experiment scanobjectnn, expected one of nbody"):
         curves(tmp_path / "c", experiment="nbody")
-    with pytest.raises(UserError, match="d: the run is not finished"):
+    with pytest.raises(UserError, match=r"d.result\.json: field 'status' is 'failed', expected 'finished'"):
         curves(tmp_path / "d")
 
 

@@ -25,6 +25,7 @@ from se3t.reporting.tables.build import NAMES, named_tables, tables
 from se3t.reporting.tables.formats import CSV_COLUMNS, FORMATS, to_csv, to_json, to_markdown
 from se3t.reporting.tables.latex import escape, to_latex
 from se3t.reporting.tables.layout import ResultTable
+from se3t.runs import seal
 
 from .results import lines, property_result, result, subset_result
 from .test_classification import cloud_result, shapes_result
@@ -108,7 +109,7 @@ def write_runs(folder: Path, runs: Iterable[dict[str, Any]]) -> None:
     for index, run in enumerate(runs):
         path = folder / run["experiment"] / run["model"] / f"{run['seed']} of {index}" / "result.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(run), encoding="utf-8")
+        path.write_text(json.dumps(seal(run)), encoding="utf-8")
 
 
 METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_error_x", "equivariance_error_v")

@@ -69,7 +69,7 @@ def test_missing_field_is_named_with_its_file(tmp_path: Path, field: str):
     ],
 )
 def test_missing_field_of_a_property_is_named_with_its_file(tmp_path: Path, field: str):
-    content = property_result(test=None) if field == "valid" else property_result()
+    content = property_result(test=None, data__sizes__test=0) if field == "valid" else property_result()
     *path, last = field.split(".")
     target = content
     for key in path:

@@ -171,12 +171,12 @@ def test_a_run_that_another_process_holds_is_running(tmp_path: Path) -> None:
     assert [run.state for run in find_runs([tmp_path])] == ["interrupted"]
 
 
-def test_values_of_the_wrong_type_are_left_out_not_fatal(tmp_path: Path) -> None:
+def test_values_of_the_wrong_type_are_damage_and_not_fatal(tmp_path: Path) -> None:
     odd = {"budget": [], "parameters": "many", "test": {"mse_x": "x", "mse_v": 10**400}, "config": 3, "seed": True}
     write_run(tmp_path / "a", result() | {"valid": None} | odd | {"test": {"mse_x": None}})
     (run,) = find_runs([tmp_path])
-    assert run.state == "finished"
-    assert (run.parameters, run.seed, run.metrics, run.config) == (None, None, {}, {})
+    assert run.state == "damaged"
+    assert "field 'seed' should be an integer, got True" in run.problem
     assert "Runs" in page([run])
 
 
@@ -258,8 +258,8 @@ def test_without_runs_the_published_numbers_and_the_commands_are_there() -> None
 
 
 def test_records_that_do_not_fit_together_are_told_in_their_table_only(tmp_path: Path) -> None:
-    for name in ("a", "copy-of-a"):
-        write_run(tmp_path / name, result("tfn"))
+    for name, error in (("a", 0.03), ("copy-of-a", 0.04)):
+        write_run(tmp_path / name, result("tfn", test__mse_x=error))
     text = Elements(page(find_runs([tmp_path]))).text
     assert "the same run" in text
     assert "ScanObjectNN" in text
@@ -380,10 +380,11 @@ def test_the_view_shows_one_run_of_every_system_on_the_data_with_most(tmp_path: 
     without = write_run(tmp_path / "set", result("set_transformer"))
     (without / "checkpoints" / "best.ckpt").unlink()
     write_run(tmp_path / "odd", result("linear", test__mse_x="far"))
-    chosen, left_out = view_runs.view_runs(find_runs([tmp_path]))
+    runs = find_runs([tmp_path])
+    assert [run.folder.name for run in runs if run.state == "damaged"] == ["odd"]
+    chosen, left_out = view_runs.view_runs(runs)
     assert [folder.name for folder in chosen] == ["deepset", "tfn-0", "se3"]
-    assert len(left_out) == 1
-    assert "odd/result.json" in left_out[0]
+    assert left_out == []
     assert view_runs.view_runs([]) == ([], [])
 
 

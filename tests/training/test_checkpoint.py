@@ -15,14 +15,15 @@ from se3t.training import checkpoint as ckpt
 
 
 def content(step: int = 3, **more: Any) -> dict[str, Any]:
-    return {"format": ckpt.FORMAT, "step": step, "config": {"seed": 0}, "weights": torch.arange(1000.0), **more}
+    weights = {"model.0.weight": torch.arange(1000.0)}
+    return {"format": ckpt.FORMAT, "step": step, "config": {"seed": 0}, "state_dict": weights, **more}
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     ckpt.write_checkpoint(tmp_path / "a.ckpt", content(run={"best_loss": 0.5}))
     found = ckpt.read_checkpoint(tmp_path / "a.ckpt")
     assert (found.step, found.settings, found.state.best_loss) == (3, {"seed": 0}, 0.5)
-    assert torch.equal(found.content["weights"], torch.arange(1000.0))
+    assert torch.equal(found.content["state_dict"]["model.0.weight"], torch.arange(1000.0))
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
@@ -46,7 +47,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: Any) -> None:
     path = tmp_path / "a.ckpt"
     ckpt.write_checkpoint(path, content())
     damage(path)
-    with pytest.raises(UserError, match=r"a\.ckpt: this checkpoint is damaged"):
+    with pytest.raises(UserError, match=r"a\.ckpt: is (damaged or was not written by torch\.save|empty)"):
         ckpt.read_checkpoint(path)
 
 

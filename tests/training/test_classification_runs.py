@@ -43,7 +43,7 @@ from .cloud_parts import (
 from .steps import assert_same_step, gradients
 
 TIMES = {"seconds", "training_seconds", "steps_per_second", "samples_per_second", "peak_memory_bytes"}
-SETTINGS = {"config", "command", "resume"}
+SETTINGS = {"config", "command", "resume", "digest"}
 ELSEWHERE = {"python"}  # random numbers that the checks of shapes draw
 
 

@@ -224,7 +224,7 @@ def test_an_interrupted_export_leaves_what_was_there(
 
 def test_weights_that_validation_did_not_choose_are_refused(tmp_path: Path, run: Path) -> None:
     content = ckpt.read_checkpoint(ckpt.locate(run)).content
-    ckpt.write_checkpoint(tmp_path / "step.ckpt", {**content, "kind": "step"})
+    ckpt.write_checkpoint(tmp_path / "step.ckpt", {**content, "kind": "step", "run": {}})
     with pytest.raises(UserError, match=r"step.ckpt: a checkpoint to continue from, .*: give the run folder"):
         export(tmp_path / "step.ckpt", tmp_path / "model")
     ckpt.write_checkpoint(tmp_path / "model.pt", {"format": 1, "kind": "model", "model": {}})

@@ -236,9 +236,9 @@ def test_a_kernel_of_another_machine_is_no_obstacle(tmp_path: Path, predictor: P
     run = finished_run(tmp_path / "run", replace(config, model=replace(config.model, kernel="reference")))
     found = ckpt.read_checkpoint(ckpt.locate(run))
     settings = {**found.settings, "model": {**found.settings["model"], "kernel": "triton"}}
-    ckpt.write_checkpoint(found.path, {**found.content, "config": settings})
+    ckpt.write_checkpoint(tmp_path / "triton.ckpt", {**found.content, "config": settings})
     expected = values(predictor, molecules("test"))
-    assert values(load_predictor(run), molecules("test")) == pytest.approx(expected, rel=1e-5)
+    assert values(load_predictor(tmp_path / "triton.ckpt"), molecules("test")) == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_of_double_precision_are_rounded_once(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from se3t.training.run import evaluate, train
 from .steps import assert_same_step
 
 TIMES = {"seconds", "training_seconds", "steps_per_second", "samples_per_second", "peak_memory_bytes"}
-SETTINGS = {"config", "command", "resume"}
+SETTINGS = {"config", "command", "resume", "digest"}
 ELSEWHERE = {"composition", "python"}  # least squares of LAPACK; random numbers that the checks of shapes draw
 
 

@@ -43,7 +43,7 @@ def run(words: Sequence[str]) -> int:
     _require_targets(given.out, given.runs)
     from se3t.files import write_atomically
     from se3t.reporting.report.page import Content, render
-    from se3t.reporting.report.runs import find_runs
+    from se3t.reporting.report.runs import DAMAGED, find_runs
 
     paths = given.runs or [_RUNS]
     runs, folder = find_runs(paths), _folder_of_figures(paths)
@@ -64,7 +64,8 @@ def run(words: Sequence[str]) -> int:
         text = render(shown)
     content = text.encode(errors="replace")  # names of files may be anything
     write_atomically(given.out, lambda file: file.write(content))
-    for remark in remarks:
+    damaged = [f"left out: {run.problem}" for run in runs if run.state == DAMAGED]
+    for remark in [*damaged, *remarks]:
         print(f"se3t: report: {remark}", file=sys.stderr)
     print(f"written: {given.out}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,8 @@ def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:
     from se3t.reporting.tables.formats import FORMATS
     from se3t.reporting.tables.terminal import to_rich
 
+    for reason in dict.fromkeys(reason for table in tables for reason in table.left_out):
+        print(f"se3t: table: left out: {reason}", file=sys.stderr)
     if asked.format == _TERMINAL and asked.out is None:
         for table in tables:
             console().print(to_rich(table))

@@ -19,6 +19,7 @@ from se3t.errors import UserError
 
 _STATES = ("state_dict", "model_state_dict")
 _DDP = "module."
+_WEIGHTS = "save the weights alone where it comes from: torch.save(model.state_dict(), 'weights.pt')"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,15 @@ class WeightFile:
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def read_file(path: Path) -> dict[Any, Any]:
+def read_file(path: Path, whence: str = _WEIGHTS, otherwise: str = "get it once more") -> dict[Any, Any]:
     """The mapping that a file written by ``torch.save`` holds.
 
     Only tensors and plain values are read (``weights_only=True``): no code of the file runs.
+
+    Args:
+        path: the file.
+        whence: what to do about a file that asks for code, for errors.
+        otherwise: what to do about a damaged one.
 
     Raises:
         UserError: when the file is missing, damaged, of another kind, or asks for more than tensors and plain values.
@@ -58,9 +64,10 @@ def read_file(path: Path) -> dict[Any, Any]:
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refusal(path, str(error)) from error
+        raise _refusal(path, str(error), whence, otherwise) from error
     except Exception as error:  # a damaged file can fail in any way inside the reader
-        raise _damaged(path, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise _damaged(path, reason, otherwise) from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}; expected a state_dict, parameters by name")
     return dict(content)
@@ -126,21 +133,27 @@ def _verify(path: Path) -> None:
     if not is_archive:
         return  # the format before torch 1.6: one pickle after another
     with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > path.stat().st_size:  # torch.save compresses nothing
+            raise zipfile.BadZipFile("a compressed zip archive")
+        names = {member.filename.rpartition("/")[2] for member in members}
+        if "constants.pkl" in names or "data.pkl" not in names:
+            raise zipfile.BadZipFile("a TorchScript archive" if "data.pkl" in names else "another zip archive")
         damaged = archive.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(f"check sum of {damaged} is wrong")
 
 
-def _damaged(path: Path, reason: str) -> UserError:
-    return UserError(f"{path}: is damaged or was not written by torch.save ({reason}); get it once more")
+def _damaged(path: Path, reason: str, otherwise: str) -> UserError:
+    return UserError(f"{path}: is damaged or was not written by torch.save ({reason}); {otherwise}")
 
 
-def _refusal(path: Path, message: str) -> UserError:
-    """What torch says about a pickle: that it asks for something that was not allowed, or that it is none."""
+def _refusal(path: Path, message: str, whence: str, otherwise: str) -> UserError:
+    """What torch says about a pickle: that it asks for something that was not allowed, or that it is none. Its advice,
+    to read the file with ``weights_only=False``, would run the code of a stranger.
+    """
     wanted = re.search(r"GLOBAL ([\w.]+\w)|unrecognized (?:function|class) (\S+)", message)
     if wanted is None:
-        return _damaged(path, "no pickle of tensors")
-    return UserError(
-        f"{path}: refused: it asks for {wanted[1] or wanted[2]}, and reading it would run code of the file; save the "
-        "weights alone where it comes from: torch.save(model.state_dict(), 'weights.pt')"
-    )
+        return _damaged(path, "no pickle of tensors", otherwise)
+    asked = wanted[1] or wanted[2]
+    return UserError(f"{path}: refused: it asks for {asked}, and reading it would run code of the file; {whence}")

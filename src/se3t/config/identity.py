@@ -28,7 +28,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     A finished run is not another one for having more steps, unless the learning rate of every step depends on their
     number: then ``trainer.max_steps`` is one of these settings.
     """
-    flat = dict(_flatten(settings))
+    flat = dict(flatten(settings))
     found = {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
     if flat.get("data.name") in ("qm9", "scanobjectnn"):
         found.pop("data.raw", None)
@@ -55,10 +55,11 @@ def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str 
     return None
 
 
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by dotted name."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from se3t.config import SCHEMAS, rotation_angle
 from se3t.errors import UserError
-from se3t.reporting.records import Fields, RunRecord, common, overridden
+from se3t.reporting.records import Fields, RunRecord, common, measured_split, overridden
 from se3t.reporting.tables.layout import OTHER_DATA, SUBSET, SYNTHETIC, VALIDATION
 
 SPLITS = ("train", "valid", "test")
@@ -117,7 +117,7 @@ def parse_record(fields: Fields) -> ClassificationRecord:
     Raises:
         UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
     """
-    split = "test" if fields.content.get("test", ()) is not None else "valid"
+    split = measured_split(fields)
     shared = common(fields)
     shared["settings"].pop("task.test_rotation", None)  # one of the data: 90 and 90.0 are the same
     return ClassificationRecord(
@@ -125,15 +125,18 @@ def parse_record(fields: Fields) -> ClassificationRecord:
         overridden=_other_than_default(fields),
         data=_clouds(fields, split),
         metrics={
-            "accuracy": 100 * fields.number(f"{split}.accuracy"),
-            "class_accuracy": 100 * fields.number(f"{split}.class_accuracy"),
-            "equivariance_error": fields.number(f"{split}.equivariance_error"),
+            "accuracy": 100 * fields.amount(f"{split}.accuracy", 1.0),
+            "class_accuracy": 100 * fields.amount(f"{split}.class_accuracy", 1.0),
+            "equivariance_error": fields.amount(f"{split}.equivariance_error"),
         },
         height=fields.flag("config.task.height"),
         num_points=fields.integer("config.task.num_points"),
         augmentation=fields.text("config.task.augmentation"),
         baselines={
-            name: (100 * fields.number(f"data.baselines.{name}.0"), 100 * fields.number(f"data.baselines.{name}.1"))
+            name: (
+                100 * fields.amount(f"data.baselines.{name}.0", 1.0),
+                100 * fields.amount(f"data.baselines.{name}.1", 1.0),
+            )
             for name in BASELINES
         },
         baseline_split=fields.text("data.baseline_split"),

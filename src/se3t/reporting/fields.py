@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from se3t.errors import UserError
+from se3t.runs import ADVICE
+from se3t.runs import read_json as read_json
 
-
-def read_json(path: Path, expected: str) -> Mapping[str, Any]:
-    """A JSON object.
-
-    Args:
-        path: its file.
-        expected: what it should be, for errors.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); expected {expected}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; expected {expected}")
-    return content
+_TOO_LARGE = 1e300  # a whole number in JSON may be larger than any float
 
 
 class Fields:
@@ -38,18 +19,31 @@ class Fields:
     Args:
         content: the JSON object.
         origin: its file, for messages.
+
+    Attributes:
+        is_verified: whether the content is known to be as it was written; a file without a digest may be or not.
+        is_checked: whether :func:`se3t.reporting.checks.require_unchanged` has looked at it.
     """
 
     def __init__(self, content: Mapping[str, Any], origin: str) -> None:
         self.content, self.origin = content, origin
+        self.is_verified, self.is_checked = True, False
+
+    def optional_text(self, name: str) -> str | None:
+        """A text, or None where there is none."""
+        value = self.content.get(name)
+        return None if value is None else self.text(name)
 
     def text(self, name: str) -> str:
         """A text."""
         return str(self._get(name, str, "text"))
 
     def integer(self, name: str) -> int:
-        """A whole number."""
-        return int(self._get(name, int, "an integer"))
+        """A whole number that can count something."""
+        value = int(self._get(name, int, "an integer"))
+        if value < 0:
+            raise UserError(f"{self.origin}: field {name!r} is {value}, expected 0 or more; {ADVICE}")
+        return value
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         """A JSON object."""
@@ -62,11 +56,24 @@ class Fields:
 
     def number(self, name: str) -> float:
         """A finite number."""
-        value = float(self._get(name, (int, float), "a number"))
-        if not math.isfinite(value):
+        value = self._get(name, (int, float), "a number")
+        if not -_TOO_LARGE < value < _TOO_LARGE:
             raise UserError(
                 f"{self.origin}: field {name!r} is {value}, expected a finite number; that run diverged, leave it out"
             )
+        return float(value)
+
+    def amount(self, name: str, at_most: float = math.inf) -> float:
+        """A finite number of at least 0, as errors and accuracies are.
+
+        Args:
+            name: of the field.
+            at_most: the largest that it can be.
+        """
+        value = self.number(name)
+        if not 0 <= value <= at_most:
+            limits = "0 or more" if at_most == math.inf else f"0 to {at_most:g}"
+            raise UserError(f"{self.origin}: field {name!r} is {value:g}, expected {limits}; {ADVICE}")
         return value
 
     def _get(self, name: str, kind: Any, expected: str) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from se3t.errors import UserError
+from se3t.reporting.reading import readable, tell_left_out
 from se3t.reporting.records import Fields, find_results, finished
+from se3t.runs import RESULT
 
 
 def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
@@ -19,9 +21,9 @@ def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
     Raises:
         UserError: there is no such result, or it is one of another experiment.
     """
-    path = folder / "result.json"
+    path = folder / RESULT
     if not path.is_file():
-        raise UserError(f"{folder}: no result.json in it; {expected}")
+        raise UserError(f"{folder}: no {RESULT} in it; {expected}")
     runs = finished([path])
     if not runs:
         raise UserError(f"{path}: the run is not finished; {expected}")
@@ -32,10 +34,12 @@ def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
 
 
 def finished_below(folder: Path, experiment: str) -> dict[Path, Fields]:
-    """By folder the results of the finished runs of an experiment below another folder; others are passed over.
+    """By folder the results of the finished runs of an experiment below another folder; others are passed over, and
+    what is damaged or was changed is left out and told in the log.
 
     Raises:
-        UserError: naming the file, when one cannot be read.
+        UserError: naming the file, when nothing there can be taken.
     """
-    below = {result.parent: run for result in find_results(folder) for run in finished([result])}
-    return {path: run for path, run in below.items() if run.content.get("experiment") == experiment}
+    found = readable(find_results(folder))
+    tell_left_out(found)
+    return {Path(run.origin).parent: run for run in found.runs if run.content.get("experiment") == experiment}

@@ -69,13 +69,13 @@ def parse_record(fields: Fields) -> NBodyRecord:
         overridden={name: value for name, value in given.items() if (name, value) != ("data_seed", 0)},
         data=Simulation(
             fields.text("data.preset"),
-            fields.number("data.horizon"),
+            fields.amount("data.horizon"),
             fields.text("data.checksum"),
             tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS) if has_sizes else (),
         ),
         linear=(
-            fields.number("data.baselines.constant_velocity.0"),
-            fields.number("data.baselines.constant_velocity.1"),
+            fields.amount("data.baselines.constant_velocity.0"),
+            fields.amount("data.baselines.constant_velocity.1"),
         ),
-        metrics={metric: fields.number(f"test.{metric}") for metric in METRICS},
+        metrics={metric: fields.amount(f"test.{metric}") for metric in METRICS},
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from se3t.reporting.published import Column
-from se3t.reporting.records import Fields, RunRecord, common, overridden
+from se3t.reporting.records import Fields, RunRecord, common, measured_split, overridden
 from se3t.reporting.tables.layout import OWN_DATA, SUBSET, VALIDATION
 
 SPLITS = ("train", "valid", "test")
@@ -80,8 +80,7 @@ def parse_record(fields: Fields) -> PropertyRecord:
     arguments = common(fields)
     settings = arguments["settings"]
     arguments["settings"] = {name: settings[name] for name in settings if name not in ("task.target", "task.column")}
-    is_tested = fields.content.get("test", ()) is not None
-    split = "test" if is_tested else "valid"
+    split = measured_split(fields)
     kind = fields.text("data.kind")
     return PropertyRecord(
         **arguments,
@@ -93,10 +92,10 @@ def parse_record(fields: Fields) -> PropertyRecord:
             official=tuple(fields.integer(f"data.official.{name}") for name in SPLITS) if kind == "qm9" else (),
             measured_on=split,
         ),
-        metrics={metric: fields.number(f"{split}.{metric}") for metric in METRICS},
+        metrics={metric: fields.amount(f"{split}.{metric}") for metric in METRICS},
         target=fields.text("data.target"),
         column=Column(fields.text("data.label"), _typeset(fields.text("data.unit"))),
-        baselines={name: fields.number(f"data.baselines.{name}.0") for name in BASELINES},
+        baselines={name: fields.amount(f"data.baselines.{name}.0") for name in BASELINES},
         baseline_split=fields.text("data.baseline_split"),
     )
 

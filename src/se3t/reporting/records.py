@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from se3t.errors import UserError
 from se3t.reporting.checks import require_unchanged
 from se3t.reporting.fields import Fields, read_json
+from se3t.runs import ADVICE, RESULT
 
 __all__ = [
     "Fields",
@@ -26,8 +27,10 @@ __all__ = [
     "finished",
     "group_by_data",
     "group_by_settings",
+    "measured_split",
     "overridden",
     "read_json",
+    "read_result",
 ]
 
 # Settings that do not change what a run measures: runs that differ only here are the same experiment.
@@ -82,7 +85,7 @@ Record = TypeVar("Record", bound=RunRecord)
 
 def find_results(runs: Path) -> list[Path]:
     """All ``result.json`` files below a folder, sorted by path."""
-    return sorted(runs.glob("**/result.json"))
+    return sorted(runs.glob(f"**/{RESULT}"))
 
 
 def finished(results: Iterable[Result]) -> list[Fields]:
@@ -91,8 +94,37 @@ def finished(results: Iterable[Result]) -> list[Fields]:
     Raises:
         UserError: naming the file, when one cannot be read.
     """
-    contents = [_read(result, f"result {index}") for index, result in enumerate(results)]
+    contents = [read_result(result, f"result {index}") for index, result in enumerate(results)]
     return [fields for fields in contents if fields.content.get("status") == "finished"]
+
+
+def read_result(result: Result, name: str) -> Fields:
+    """One result as it is, finished or not.
+
+    Args:
+        result: its file, or its content.
+        name: of a content, for messages.
+
+    Raises:
+        UserError: naming the file, when it cannot be read.
+    """
+    if isinstance(result, Mapping):
+        return Fields(result, name)
+    expected = "the result.json of a finished run; run the training again or remove the file"
+    return Fields(read_json(Path(result), expected), str(result))
+
+
+def measured_split(fields: Fields) -> str:
+    """What the numbers of a run were measured on: validation only where the data have no test split.
+
+    Raises:
+        UserError: when there is a test split, and no numbers on it.
+    """
+    if fields.content.get("test", ()) is not None:
+        return "test"
+    if fields.integer("data.sizes.test"):
+        raise UserError(f"{fields.origin}: field 'test' is null, but the data have a test split; {ADVICE}")
+    return "valid"
 
 
 def ablation_of(fields: Fields) -> str:
@@ -115,7 +147,7 @@ def common(fields: Fields) -> dict[str, Any]:
         "experiment": fields.text("experiment"),
         "model": fields.text("model"),
         "seed": fields.integer("seed"),
-        "preset": fields.content.get("preset"),
+        "preset": fields.optional_text("preset"),
         "settings": _settings(config),
         "max_steps": fields.integer("budget.max_steps"),
         "steps_done": fields.integer("budget.steps_done"),
@@ -168,13 +200,6 @@ def _repeats_apart(runs: list[Record]) -> list[list[Record]]:
             )
         repeats[run.repeat] = run
     return [[repeats[key] for key in sorted(repeats)] for _, repeats in sorted(groups.items())]
-
-
-def _read(result: Result, name: str) -> Fields:
-    if isinstance(result, Mapping):
-        return Fields(result, name)
-    expected = "the result.json of a finished run; run the training again or remove the file"
-    return Fields(read_json(Path(result), expected), str(result))
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,9 @@ the file (``weights_only=True``).
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import pickle
 import random
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from se3t import runs
+from se3t.compat.converted import is_model
+from se3t.compat.weights import read_file
+from se3t.config import Config
 from se3t.config.identity import first_difference, identity
+from se3t.config.stored import stored_config
 from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.training import record
@@ -28,12 +32,14 @@ from se3t.training import record
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-BEST = "best.ckpt"
+BEST = runs.BEST
 EXPORTED = "model.ckpt"
 KEEP = 2
 """Checkpoints to continue from that are kept: should the newest be damaged, the one before it serves."""
 PREFIX = "model."
 """Before every name of a weight in ``state_dict``: the model is the attribute ``model`` of the training module."""
+
+_EXPECTED = "give a run folder, one of its .ckpt files, or what se3t export or se3t convert wrote"
 
 
 @dataclass
@@ -106,9 +112,27 @@ class Checkpoint:
         return found
 
     @property
+    def config(self) -> Config:
+        """The configuration of the run, checked.
+
+        Raises:
+            UserError: for settings of another version, or with an interpolation.
+        """
+        return stored_config(self.settings, self.path)
+
+    @property
     def state(self) -> RunState:
-        """State of the run, of a checkpoint to continue from."""
-        return RunState(**self.content["run"])
+        """State of the run, of a checkpoint to continue from.
+
+        Raises:
+            UserError: for a state of another version.
+        """
+        try:
+            return RunState(**self.content["run"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.path}: holds no state of a run that could go on ({error}); remove the run folder to start again"
+            ) from error
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -124,23 +148,74 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UserError: when the file is missing, damaged, or not a checkpoint of this package.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint; give a run folder or one of its .ckpt files")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch itself does not verify the check sums of the records
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"check sum of {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: this checkpoint is damaged ({reason}); use another one, or train again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: not a checkpoint of se3t (format {FORMAT}); give a run folder or one of its .ckpt files, or what "
-            "se3t convert made of weights from elsewhere"
-        )
+    if not path.exists():
+        raise UserError(f"{path}: there is no such checkpoint; {_EXPECTED}")
+    content = read_file(path, _EXPECTED, "use another checkpoint, or train again")
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of se3t but {_what_it_is(content)}; {_EXPECTED}")
+    if not is_model(content):
+        _require_parts(path, content)
     return Checkpoint(path, content)
+
+
+def _what_it_is(content: Mapping[Any, Any]) -> str:
+    """The content of a foreign file, in words."""
+    if "pytorch-lightning_version" in content:
+        return "one of PyTorch Lightning"
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return "weights alone, which say nothing of model and data (se3t convert reads those of the released codes)"
+    if "format" in content and "state_dict" in content:
+        return f"one of another format, {content['format']!r} where this version reads {FORMAT}"
+    names = ", ".join(repr(str(name)) for name in list(content)[:4])
+    return f"a file that holds {names or 'nothing'}"
+
+
+def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that lacks a part that every one has, or has something else there."""
+    kinds = {"config": Mapping, "step": int, "state_dict": Mapping}
+    if content.get("kind") == "step":
+        kinds["run"] = Mapping
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind):
+            is_there = f"is a {type(content[name]).__name__}" if name in content else "is missing"
+            raise UserError(f"{path}: this checkpoint is damaged, its part {name!r} {is_there}; {_EXPECTED}")
+    for name, value in content["state_dict"].items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            what = type(value).__name__
+            raise UserError(f"{path}: this checkpoint is damaged, {name!r} is no weight but a {what}; {_EXPECTED}")
+    if not isinstance(content.get("facts", {}), Mapping):
+        raise UserError(f"{path}: this checkpoint is damaged, its part 'facts' holds no facts by name; {_EXPECTED}")
+
+
+def load(checkpoint: Path) -> Checkpoint:
+    """The checkpoint that a run folder or a file stands for, see :func:`locate`; one in a run folder is compared with
+    the record of the run.
+
+    Raises:
+        UserError: as :func:`locate` and :func:`read_checkpoint`, and when it belongs to another run than its folder.
+    """
+    found = read_checkpoint(locate(checkpoint))
+    folder = found.path.absolute().parent.parent
+    if found.path.absolute().parent.name == record.CHECKPOINTS and not is_model(found.content):
+        runs.require_config(folder, found.settings, str(found.path))
+        if found.content.get("kind") == "best":
+            runs.require_file_unchanged(folder, f"{record.CHECKPOINTS}/{BEST}", digest_of_best(found.content))
+    return found
+
+
+def digest_of_best(best: Mapping[str, Any]) -> str:
+    """SHA-256 of what predictions follow from: the weights, and the facts of the task."""
+    weights = digest_of_weights(model_weights(best["state_dict"]))
+    return runs.digest_of({"weights": weights, "facts": best.get("facts", {})})
+
+
+def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the weights themselves: the files of two equal trainings differ in the settings they tell."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def step_path(folder: Path, step: int) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from se3t import __version__
 from se3t.compat.converted import is_model
-from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData, to_config
+from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData
 from se3t.errors import UserError
 from se3t.files import temporary_beside, write_atomically
 from se3t.training import checkpoint as ckpt
@@ -40,7 +40,7 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
         UserError: it is not the checkpoint of a run that validation chose, or the folder is in the way.
     """
     require_free(folder, force)
-    found = ckpt.read_checkpoint(ckpt.locate(checkpoint))
+    found = ckpt.load(checkpoint)
     if is_model(found.content):
         raise UserError(
             f"{found.path}: a converted model, without a run record; give the folder of a run of se3t train"
@@ -50,7 +50,7 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
             f"{found.path}: a checkpoint to continue from, or an exported one; expected the weights that validation "
             "chose: give the run folder"
         )
-    config = without_places(to_config(found.settings))
+    config = without_places(found.config)
     model = _exported(found, config)
     content = {"format": ckpt.FORMAT, "kind": "exported", "config": record.plain(config)}
     content |= {name: found.content[name] for name in _KEPT if name in found.content}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from se3t import runs
 from se3t.config import Config
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
@@ -59,7 +60,16 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
         _log.warning("the data hold no test split: the result is the validation error of the chosen weights")
     if keep:
         record.write_json(folder / record.DETAILS, {"split": "test", **task.facts(), **keep})
-    record.write_json(folder / record.RESULT, _result(config, task, model, device, step, state, best, test))
+    result = _result(config, task, model, device, step, state, best, test)
+    record.write_json(folder / record.RESULT, {**result, runs.DIGESTS: _digests(folder, best, keep)}, sealed=True)
+
+
+def _digests(folder: Path, best: Mapping[str, Any], keep: Mapping[str, Any]) -> dict[str, str]:
+    """By name the digests of the files that figures are drawn from, for readers to compare."""
+    found = {record.METRICS: runs.digest_of_metrics(record.Metrics(folder / record.METRICS).read())}
+    if keep:
+        found[record.DETAILS] = runs.digest_of(record.read_json(folder / record.DETAILS))
+    return {**found, f"{record.CHECKPOINTS}/{ckpt.BEST}": ckpt.digest_of_best(best)}
 
 
 def catch_up(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from se3t.compat.converted import is_model
-from se3t.config import Config, to_config
+from se3t.config import Config
 from se3t.data.molecules.chemistry import rdkit_version
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
 from se3t.data.molecules.inputs import Entry
@@ -111,16 +111,13 @@ def load_predictor(checkpoint: Path, device: torch.device | str = "cpu") -> Pred
     Raises:
         UserError: it is missing or damaged, or not of a model that learned a property of molecules.
     """
-    found = ckpt.read_checkpoint(ckpt.locate(checkpoint))
+    found = ckpt.load(checkpoint)
     if is_model(found.content):
         raise UserError(
             f"{found.path}: a converted model, which says nothing of property, unit and training molecules; se3t "
             "predict needs a model that se3t train made (experiment=qm9)"
         )
-    try:
-        config = to_config(found.settings)
-    except UserError as error:
-        raise UserError(f"{found.path}: its settings are of another version of se3t: {error}") from error
+    config = found.config
     facts = found.content.get("facts", {})
     if config.task.name != "property":
         raise UserError(

@@ -2,7 +2,8 @@
 
 ``runs/<experiment>/<model>/<seed>-<confighash>/`` holds ``config.yaml`` (the settings), ``provenance.json`` (versions,
 command line), ``metrics.jsonl`` (one JSON object a line), ``result.json`` (final metrics, only once the run has
-finished), ``details.json`` (what the task keeps of every sample) and ``checkpoints/``.
+finished), ``details.json`` (what the task keeps of every sample) and ``checkpoints/``. How they are read, and how a
+change is told: :mod:`se3t.runs`.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from se3t import runs
 from se3t.config import Config
 from se3t.config.identity import first_difference, settings_hash
 from se3t.errors import UserError
 from se3t.files import write_atomically
+from se3t.runs import CHECKPOINTS as CHECKPOINTS
+from se3t.runs import CONFIG as CONFIG
+from se3t.runs import DETAILS as DETAILS
+from se3t.runs import FAILURE as FAILURE
+from se3t.runs import LOCK as LOCK
+from se3t.runs import METRICS as METRICS
+from se3t.runs import PROVENANCE as PROVENANCE
+from se3t.runs import RESULT as RESULT
 
 log = logging.getLogger(__name__)
 
-CONFIG, PROVENANCE, METRICS, RESULT, DETAILS, CHECKPOINTS = (
-    "config.yaml",
-    "provenance.json",
-    "metrics.jsonl",
-    "result.json",
-    "details.json",
-    "checkpoints",
-)
-LOCK = ".lock"
 PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "hydra-core", "e3nn")
 
 
@@ -60,9 +61,16 @@ def run_dir(config: Config) -> Path:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; a number that is not finite becomes null, so that every reader can parse it."""
-    text = json.dumps(_finite(value), indent=2) + "\n"
+def write_json(path: Path, value: Any, *, sealed: bool = False) -> None:
+    """Write JSON atomically; a number that is not finite becomes null, so that every reader can parse it.
+
+    Args:
+        path: the file.
+        value: its content.
+        sealed: add the digest of the content.
+    """
+    value = _finite(value)
+    text = json.dumps(runs.seal(value) if sealed else value, indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
@@ -80,13 +88,18 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: when the file is damaged.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); remove it and run again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(value).__name__}; remove it and run again")
-    return value
+    return runs.read_json(path, "a file of a run record; remove it and run again")
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The result of a finished run, which is as its run left it.
+
+    Raises:
+        UserError: when the file is damaged, or was changed after the run.
+    """
+    content = read_json(folder / RESULT)
+    runs.require_sealed(content, str(folder / RESULT))
+    return content
 
 
 def _finite(value: Any) -> Any:
@@ -117,11 +130,12 @@ class Metrics:
             file.write(line + "\n")
 
     def read(self) -> list[dict[str, Any]]:
-        """All complete lines; the half line that a killed process may have left behind is not one of them."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines if line.strip()]
+        """All complete lines.
+
+        Raises:
+            UserError: naming file and line, when one is damaged.
+        """
+        return runs.read_metrics(self.path) if self.path.exists() else []
 
     def rewind(self, step: int) -> None:
         """Forget what was measured after ``step`` and what belonged to the end of the run: it will be measured
@@ -154,6 +168,21 @@ def exclusive(folder: Path) -> Iterator[None]:
         except OSError as error:  # some network file systems have no locks: then the user has to take care
             log.warning("%s: cannot be locked (%s); see that no other process trains this run", folder, error.strerror)
         yield
+
+
+@contextmanager
+def failures_noted(folder: Path) -> Iterator[None]:
+    """Note in the run folder why a training failed; the note goes when the run is continued. An interruption is no
+    failure.
+    """
+    (folder / FAILURE).unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:  # of whatever kind: it is raised again
+        reason = " ".join(str(error).split()) if isinstance(error, UserError) else repr(error)
+        with suppress(OSError):  # such as a full disk: the error that is on its way says more
+            write_json(folder / FAILURE, {"reason": reason})
+        raise
 
 
 def require_free(folder: Path) -> None:
@@ -276,7 +305,7 @@ def finished_result(folder: Path, config: Config, *, is_first: bool = True) -> d
         if is_first:
             _require_permission(folder, config, "was interrupted before it finished")
         return None
-    result = read_json(path)
+    result = read_result(folder)
     other = first_difference(plain(config), result.get("config", {}))
     if other is not None:
         raise UserError(f"{folder}: holds another run, with another {other}; choose another folder, or remove this one")

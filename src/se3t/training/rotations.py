@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from se3t.config import Config, rotation_angle, to_config
+from se3t.config import Config, rotation_angle
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.reporting.classification import parse_record
@@ -103,7 +101,7 @@ def outdated(path: Path, known: Sequence[Path]) -> list[str]:
 
 
 def _content(folder: Path) -> Mapping[str, Any]:
-    return ckpt.read_checkpoint(ckpt.locate(folder)).content
+    return ckpt.load(folder).content
 
 
 class _Run:
@@ -111,8 +109,8 @@ class _Run:
 
     def __init__(self, folder: Path) -> None:
         self.record = parse_record(finished_run(folder))
-        self.folder, self.found = folder, ckpt.read_checkpoint(ckpt.locate(folder))
-        self.config: Config = to_config(self.found.settings)
+        self.folder, self.found = folder, ckpt.load(folder)
+        self.config: Config = self.found.config
         facts = self.found.content.get("facts", {})
         self.data = {name: facts.get(name) for name in ("kind", "variant", "synthetic", "up_axis", "checksum")}
         self._weights = ckpt.model_weights(self.found.content["state_dict"])
@@ -181,12 +179,7 @@ def _key(point: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _digest(weights: Mapping[str, Tensor]) -> str:
-    """Of the weights themselves: the files of two equal trainings differ in the settings they tell."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return ckpt.digest_of_weights(weights)[:16]
 
 
 def _read(path: Path) -> dict[str, Any]:

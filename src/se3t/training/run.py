@@ -175,6 +175,7 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
         writers: list[Write] = []
         if process_rank() == 0:
             _open_record(config, folder, resumed)
+            stack.enter_context(record.failures_noted(folder))
             online = stack.enter_context(wandb_run(config, folder))
             writers = [record.Metrics(folder / record.METRICS).append, *([] if online is None else [online])]
         resumed = catch_up(config, folder, task, model, device, resumed, fan_out(writers))
@@ -277,7 +278,7 @@ def evaluate(
     """
     if split not in SPLITS:
         raise UserError(f"split={split}: unknown; {did_you_mean(split, SPLITS)}")
-    found = ckpt.read_checkpoint(ckpt.locate(Path(checkpoint)))
+    found = ckpt.load(Path(checkpoint))
     converted = is_model(found.content)
     config = _with_overrides(
         _experiment_of(found.path, experiment) if converted else _settings_of(found, experiment),
@@ -333,7 +334,7 @@ def _converted(path: Path, config: Config, dtype: torch.dtype) -> tuple[str, str
 
 
 def _settings_of(found: ckpt.Checkpoint, experiment: Config | None) -> Config:
-    settings = to_config(found.settings)
+    settings = found.config
     if experiment is not None and experiment.experiment != settings.experiment:
         raise UserError(
             f"{found.path}: was trained for experiment={settings.experiment}, not {experiment.experiment}; leave it out"

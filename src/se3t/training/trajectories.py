@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from se3t.config import Config, to_config
+from se3t.config import Config
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.reporting.figures.trajectory_runs import finished_run, labels, require_same_data
@@ -139,8 +139,8 @@ class _Run:
 
 
 def _load(folder: Path, known: NBodyRecord, device: torch.device) -> _Run:
-    found = ckpt.read_checkpoint(ckpt.locate(folder))
-    config = to_config(found.settings)
+    found = ckpt.load(folder)
+    config = found.config
     task, model = build_parts(config)
     assert isinstance(task, NBodyTask)
     checksum = task.describe()["checksum"]

@@ -22,6 +22,7 @@ COMMANDS: dict[str, Command] = {
     "data": Command("se3t.cli.data:run", "prepare the data of an experiment"),
     "predict": Command("se3t.cli.predict:run", "a property of molecules in SDF, XYZ or SMILES files"),
     "export": Command("se3t.cli.export:run", "a trained model with its model card, for others"),
+    "runs": Command("se3t.cli.runs:run", "list the runs, or compare some of them"),
     "table": Command("se3t.cli.table:run", "print the tables of the paper from the run records"),
     "figure": Command("se3t.cli.figure:run", "draw the figures of the paper, and learning curves"),
     "sweep": Command("se3t.cli.sweep:run", "a grid or a search over settings, its best runs and their picture"),

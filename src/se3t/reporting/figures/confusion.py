@@ -12,6 +12,7 @@ from se3t.reporting.figures.figure4 import finished_run, list_of
 from se3t.reporting.figures.style import NORMAL, SMALL, blank_figure
 from se3t.reporting.published import system_name
 from se3t.reporting.records import Fields, read_json
+from se3t.runs import DETAILS, digest_of, require_file_unchanged
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,13 +40,14 @@ def load_confusion(folder: Path) -> Confusion:
         UserError: a file is missing or damaged, or the run is of another experiment.
     """
     run = parse_record(finished_run(folder))
-    path = folder / "details.json"
+    path = folder / DETAILS
     if not path.is_file():
         raise UserError(
-            f"{folder}: no details.json in it, which holds the class predicted for every object; remove the folder "
+            f"{folder}: no {DETAILS} in it, which holds the class predicted for every object; remove the folder "
             "and run the training again"
         )
     fields = Fields(read_json(path, "the predictions of a finished run"), str(path))
+    require_file_unchanged(folder, DETAILS, digest_of(fields.content))
     classes = tuple(str(name) for name in list_of(fields, "classes"))
     label, predicted = (_labels(fields, name, len(classes)) for name in ("label", "predicted"))
     if len(label) != len(predicted):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from se3t.errors import UserError, did_you_mean
-from se3t.reporting import classification, nbody, properties
+from se3t.reporting import classification
 from se3t.reporting.labels import spell
-from se3t.reporting.records import Fields, RunRecord, find_results, finished
+from se3t.reporting.reading import PARSERS, readable, tell_left_out
+from se3t.reporting.records import Fields, RunRecord, find_results
+from se3t.runs import COSTS as MACHINE
+from se3t.runs import METRICS, RESULT, digest_of_metrics, read_metrics, require_file_unchanged
+
+log = logging.getLogger(__name__)
 
 EXPERIMENTS = ("nbody", "qm9", "scanobjectnn")
-METRICS = "metrics.jsonl"
-
-COSTS = ("step", "epoch", "seconds", "steps_per_second", "peak_memory_bytes")
+COSTS = ("step", "epoch", *MACHINE)
 """What a line of measurements holds besides metrics."""
 
 _EXPECTED = "expected the folder of a finished run, such as runs/nbody/tfn/0-1a2b3c4d"
@@ -74,30 +78,52 @@ def find_curve_runs(
         found = [fields for fields in found if fields.content.get("preset") == preset]
         if not found:
             raise UserError(f"--preset {preset}: no finished run of it there; {did_you_mean(preset, presets)}")
-    lines = [_read(Path(fields.origin).parent / METRICS) for fields in found]
-    known = {name for own in lines for name in _metrics(own)}
+    lines = _measurements(found)
+    known = {name for own in lines.values() for name in _metrics(own)}
     if metric not in known:
         raise UserError(f"--metric {metric}: no validation has it; {did_you_mean(metric, known)}")
-    runs = [_run(fields, own, metric) for fields, own in zip(found, lines, strict=True)]
-    return _unturned(runs)
+    return _unturned([_run(fields, lines[fields.origin], metric) for fields in found if fields.origin in lines])
+
+
+def _measurements(runs: Sequence[Fields]) -> dict[str, list[dict[str, Any]]]:
+    """By record what was measured while its run was trained; of several runs those with damaged files are left out."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    errors: list[UserError] = []
+    for fields in runs:
+        folder = Path(fields.origin).parent
+        try:
+            lines = read_metrics(folder / METRICS)
+            require_file_unchanged(folder, METRICS, digest_of_metrics(lines))
+        except UserError as error:
+            errors.append(error)
+        else:
+            found[fields.origin] = lines
+    if errors and not found:
+        raise errors[0]
+    for reason in errors:
+        log.warning("left out: %s", reason)
+    return found
 
 
 def _finished(paths: Sequence[Path], experiment: str | None) -> list[Fields]:
-    found: dict[str, Fields] = {}
-    for path in paths:
-        is_run = (path / "result.json").is_file()
-        if is_run and not finished([path / "result.json"]):
-            raise UserError(f"{path}: the run is not finished; {_EXPECTED}")
-        own = finished([path / "result.json"] if is_run else find_results(path))
-        kept = [fields for fields in own if experiment is None or _experiment(fields) == experiment]
-        if is_run and not kept:
-            raise UserError(f"{path}: is a run of experiment {_experiment(own[0])}, expected one of {experiment}")
-        found |= {fields.origin: fields for fields in kept}
+    given = [path / RESULT for path in paths if (path / RESULT).is_file()]
+    below = [result for path in paths if path / RESULT not in given for result in find_results(path)]
+    records = readable(dict.fromkeys([*given, *below]))
+    tell_left_out(records)
+    found = []
+    for fields in records.runs:
+        if experiment is None or _experiment(fields) == experiment:
+            found.append(fields)
+        elif Path(fields.origin) in given:
+            other = _experiment(fields)
+            raise UserError(
+                f"{Path(fields.origin).parent}: is a run of experiment {other}, expected one of {experiment}"
+            )
     if not found:
         of = f" of experiment {experiment}" if experiment else ""
         make = f"se3t train experiment={experiment or EXPERIMENTS[0]}"
         raise UserError(f"{_names(paths)}: no finished run{of} there; {_EXPECTED}, make one: {make}")
-    return list(found.values())
+    return found
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -107,36 +133,9 @@ def _names(paths: Sequence[Path]) -> str:
 def _experiment(fields: Fields) -> str:
     """The experiment of a run; own molecules are trained like QM9."""
     name = fields.text("experiment")
-    if name not in _PARSERS:
+    if name not in PARSERS:
         raise UserError(f"{fields.origin}: is of experiment {name!r}, which has no curves; leave it out")
     return "qm9" if name == "molecules" else name
-
-
-_PARSERS: Mapping[str, Callable[[Fields], RunRecord]] = {
-    "nbody": nbody.parse_record,
-    "scanobjectnn": classification.parse_record,
-    "qm9": properties.parse_record,
-    "molecules": properties.parse_record,
-}
-
-
-def _read(path: Path) -> list[Mapping[str, Any]]:
-    """All complete lines: a process that was killed may have left half a line behind."""
-    try:
-        texts = path.read_text(encoding="utf-8").split("\n")[:-1]
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); leave that run out, or run it again") from error
-    lines: list[Mapping[str, Any]] = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            line = json.loads(text or "{}")
-        except ValueError as error:
-            raise UserError(f"{path}: line {number} is not valid JSON ({error}); run that training again") from error
-        if not isinstance(line, dict) or (line and not isinstance(line.get("step"), int)):
-            raise UserError(f"{path}: line {number} is no measurement with a 'step'; run that training again")
-        lines += [line] if line else []
-    return lines
 
 
 def _metrics(lines: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -161,7 +160,7 @@ def _run(fields: Fields, lines: Sequence[Mapping[str, Any]], metric: str) -> Run
     best, units = fields.content.get("best_step"), fields.content.get("units")
     unit = units.get(metric) if isinstance(units, Mapping) else None
     return Run(
-        record=_PARSERS[fields.text("experiment")](fields),
+        record=PARSERS[fields.text("experiment")](fields),
         best_step=best if _is_number(best) else None,
         unit=unit if isinstance(unit, str) else "",
         valid=valid,

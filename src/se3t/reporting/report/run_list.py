@@ -9,8 +9,8 @@ import yaml
 
 from se3t.reporting.published import Estimate
 from se3t.reporting.report.markup import Markup, element, join
-from se3t.reporting.report.runs import DAMAGED, FINISHED, STATES, Run
-from se3t.reporting.spelling import MISSING, error, number
+from se3t.reporting.report.runs import DAMAGED, FAILED, FINISHED, STATES, VALIDATION, Run
+from se3t.reporting.spelling import MISSING, error
 
 _COLUMNS = (
     ("experiment", "text"),
@@ -24,7 +24,8 @@ _COLUMNS = (
     ("time", "number"),
     ("state", "text"),
 )
-_VALIDATION = "ᵛ"
+
+_NOT_VERIFIED = "Not verified: the record, of an earlier version, has no digest that tells whether it was changed."
 
 
 def run_list(runs: Sequence[Run]) -> Markup:
@@ -64,7 +65,7 @@ def _choice(identifier: str, values: Iterable[str]) -> Markup:
 
 def _notes(runs: Sequence[Run]) -> Iterable[str]:
     if any(run.split == "valid" for run in runs):
-        yield f"{_VALIDATION} on validation: of an unfinished run the last there is, or of data without a test split."
+        yield f"{VALIDATION} on validation: of an unfinished run the last there is, or of data without a test split."
     if any(run.is_synthetic for run in runs):
         yield "synthetic: data made by this program, a stand-in for real scans."
 
@@ -95,8 +96,6 @@ def _body(index: int, run: Run) -> Markup:
 
 def _cells(run: Run) -> list[Markup]:
     done = run.steps[0]
-    mark = _VALIDATION if run.split == "valid" else ""
-    result = [f"{label} {number(Estimate(value), mark=mark)}{_unit(run)}" for label, value in run.headline]
     errors = [f"{name} {error(Estimate(value))}".strip() for name, value in run.errors.items()]
     synthetic = element("span", "synthetic", class_="tag") if run.is_synthetic else None
     return [
@@ -105,7 +104,7 @@ def _cells(run: Run) -> list[Markup]:
         _cell(run.preset or MISSING, run.preset or ""),
         _cell(MISSING if run.seed is None else str(run.seed), run.seed, "number"),
         _cell(_steps(run), done, "number"),
-        _cell(_lines(result), run.headline[0][1] if run.headline else None, "number"),
+        _cell(_lines(run.results), run.headline[0][1] if run.headline else None, "number"),
         _cell(_lines(errors), max(run.errors.values(), default=None), "number"),
         _cell(MISSING if run.parameters is None else f"{run.parameters:,}", run.parameters, "number"),
         _cell(duration(run.seconds), run.seconds, "number"),
@@ -118,11 +117,6 @@ def _steps(run: Run) -> str:
     if done is None or run.parameters == 0:
         return MISSING
     return f"{done:,}" if asked in (None, done) else f"{done:,} of {asked:,}"
-
-
-def _unit(run: Run) -> str:
-    unit = run.units.get("mae", "") if run.experiment in ("qm9", "molecules") else ""
-    return f" {unit}" if unit else ""
 
 
 def _lines(texts: Sequence[str]) -> list[Any]:
@@ -151,8 +145,12 @@ def _details(run: Run) -> list[Markup]:
     parts = [element("p", element("strong", "Folder "), element("code", str(run.folder)))]
     if run.state == DAMAGED:
         return [*parts, element("p", f"Cannot be read: {run.problem}", class_="notice")]
+    if not run.is_verified:
+        parts.append(element("p", _NOT_VERIFIED, class_="notice"))
     if run.command:
         parts.append(element("p", element("strong", "Command "), element("code", run.command)))
+    if run.state == FAILED:
+        parts.append(element("p", f"This run failed: {run.problem}", class_="notice"))
     if run.state != FINISHED:
         parts.append(element("p", f"This run is {run.state}; the command with resume=true continues it."))
     parts += [_part("Metrics", _metrics(run))] if run.metrics else []

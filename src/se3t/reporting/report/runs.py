@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +10,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from se3t.reporting.figures.curve_runs import COSTS, METRICS
-from se3t.reporting.published import system_name
+from se3t.reporting.figures.curve_runs import COSTS
+from se3t.reporting.published import Estimate, system_name
+from se3t.reporting.reading import require_whole
+from se3t.reporting.records import read_result
+from se3t.reporting.spelling import number
 from se3t.reporting.tables.ablations import ABLATIONS
+from se3t.runs import CONFIG, FAILURE, LOCK, METRICS, PROVENANCE, RESULT, read_config, read_json, read_metrics
 
-RESULT, CONFIG, PROVENANCE, LOCK = "result.json", "config.yaml", "provenance.json", ".lock"
-FINISHED, RUNNING, INTERRUPTED, DAMAGED = "finished", "running", "interrupted", "damaged"
-STATES = (FINISHED, RUNNING, INTERRUPTED, DAMAGED)
+FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED = "finished", "running", "interrupted", "failed", "damaged"
+STATES = (FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED)
+VALIDATION = "ᵛ"
+"""Sign of a number that was measured on validation."""
 ERROR = "equivariance_error"
 
 _HEADLINES: dict[str, dict[str, tuple[str, float]]] = {
@@ -37,7 +39,7 @@ class Run:
 
     Attributes:
         state: one of ``STATES``.
-        problem: what is wrong with a damaged one.
+        problem: what is wrong with a damaged one, or why a failed one ended.
         steps: done, and asked for; None where unknown.
         seconds: of training and validation.
         split: what ``metrics`` were measured on; "valid" as long as test has not been measured.
@@ -45,6 +47,8 @@ class Run:
         config: all its settings.
         data: what the record says about the data.
         sessions: where each part of the training comes from; a run that was continued has several.
+        changed: when something was last measured, in seconds since 1970.
+        is_verified: whether its record has a digest, so that a change of it would show.
     """
 
     folder: Path
@@ -65,6 +69,8 @@ class Run:
     data: Mapping[str, Any] = field(default_factory=dict)
     sessions: Sequence[Mapping[str, Any]] = ()
     command: str = ""
+    changed: float = 0.0
+    is_verified: bool = True
 
     @property
     def height(self) -> bool:
@@ -89,6 +95,14 @@ class Run:
         """What the run is judged by: names and numbers."""
         names = _HEADLINES.get(self.experiment, {})
         return [(label, factor * self.metrics[name]) for name, (label, factor) in names.items() if name in self.metrics]
+
+    @property
+    def results(self) -> list[str]:
+        """What the run is judged by, each in words: name, number with the sign of validation, unit."""
+        mark = VALIDATION if self.split == "valid" else ""
+        unit = self.units.get("mae", "") if self.experiment in ("qm9", "molecules") else ""
+        texts = [f"{label} {number(Estimate(value), mark=mark)}" for label, value in self.headline]
+        return [f"{text} {unit}" if unit else text for text in texts]
 
     @property
     def errors(self) -> dict[str, float]:
@@ -130,18 +144,16 @@ def _was_started(folder: Path) -> bool:
 def read_run(folder: Path) -> Run:
     """One run, as far as its files can be read."""
     try:
-        sessions = _sessions(folder / PROVENANCE)
-        if (folder / RESULT).exists():
-            return _finished(folder, sessions)
-        return _unfinished(folder, sessions)
-    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
-        return Run(folder, DAMAGED, problem=" ".join(str(error).split()))
+        return _finished(folder) if (folder / RESULT).exists() else _unfinished(folder)
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
+        return Run(folder, DAMAGED, problem=" ".join(str(error).split()), changed=_last_change(folder))
 
 
-def _finished(folder: Path, sessions: Sequence[Mapping[str, Any]]) -> Run:
-    content = _read_object(folder / RESULT)
-    if content.get("status") != "finished":
-        return Run(folder, DAMAGED, problem=f"{RESULT}: its status is {content.get('status')!r}, expected 'finished'")
+def _finished(folder: Path) -> Run:
+    """A finished run, whose record is looked at as tables look at it."""
+    fields = read_result(folder / RESULT, "")
+    require_whole(fields)
+    content = fields.content
     budget, test = _mapping(content.get("budget")), _numbers(content.get("test"))
     valid = _numbers(content.get("valid"))
     return Run(
@@ -160,27 +172,31 @@ def _finished(folder: Path, sessions: Sequence[Mapping[str, Any]]) -> Run:
         units={str(name): str(unit) for name, unit in _mapping(content.get("units")).items()},
         config=_mapping(content.get("config")),
         data=_mapping(content.get("data")),
-        sessions=sessions,
+        sessions=_sessions(folder / PROVENANCE),
         command=_text(content.get("command")),
+        changed=_last_change(folder),
+        is_verified=fields.is_verified,
     )
 
 
-def _unfinished(folder: Path, sessions: Sequence[Mapping[str, Any]]) -> Run:
-    config = _mapping(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
-    lines = _lines(folder / METRICS)
-    valid = [line for line in lines if line.get("kind") == "valid"]
+def _unfinished(folder: Path) -> Run:
+    config = read_config(folder / CONFIG)
+    sessions = _sessions(folder / PROVENANCE)
+    lines = read_metrics(folder / METRICS) if (folder / METRICS).exists() else []
+    valid = [line for line in lines if line["kind"] == "valid"]
     last = _numbers(valid[-1]) if valid else {}
-    steps = [step for line in lines if (step := _integer(line.get("step"))) is not None]
     asked = _integer(_mapping(config.get("trainer")).get("max_steps"))
     metrics = {name: value for name, value in last.items() if name not in COSTS}
+    state, problem = _state(folder)
     return Run(
         folder,
-        RUNNING if _is_held(folder / LOCK) else INTERRUPTED,
+        state,
+        problem,
         experiment=_text(config.get("experiment")),
         model=_text(_mapping(config.get("model")).get("name")),
         preset=_text(config.get("preset")) or None,
         seed=_integer(config.get("seed")),
-        steps=(max(steps, default=0), asked),
+        steps=(max((line["step"] for line in lines), default=0), asked),
         seconds=last.get("seconds"),
         split="valid" if metrics else "",
         metrics=metrics,
@@ -188,43 +204,33 @@ def _unfinished(folder: Path, sessions: Sequence[Mapping[str, Any]]) -> Run:
         config=config,
         sessions=sessions,
         command=_text(sessions[-1].get("command")) if sessions else "",
+        changed=_last_change(folder),
     )
+
+
+def _state(folder: Path) -> tuple[str, str]:
+    """The state of a run without a result, and why it failed."""
+    if _is_held(folder / LOCK):
+        return RUNNING, ""
+    if not (folder / FAILURE).exists():
+        return INTERRUPTED, ""
+    return FAILED, _text(read_json(folder / FAILURE).get("reason"))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path.name}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise ValueError(f"{path.name}: is not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name}: expected a JSON object, got {type(content).__name__}")
-    return content
+def _last_change(folder: Path) -> float:
+    times = [path.stat().st_mtime for name in (RESULT, METRICS, CONFIG) if (path := folder / name).exists()]
+    return max(times, default=0.0)
 
 
 def _sessions(path: Path) -> list[Mapping[str, Any]]:
     if not path.exists():
         return []
-    content = _read_object(path)
+    content = read_json(path)
     sessions = content.get("sessions", [content])  # a file of one session only, as older runs have it
     return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []
-
-
-def _lines(path: Path) -> list[Mapping[str, Any]]:
-    """What was measured, without the half line that a killed process may have left behind."""
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-        try:
-            found.append(_mapping(json.loads(line)))
-        except ValueError as error:
-            raise ValueError(f"{path.name}: holds a line that is not valid JSON ({error})") from error
-    return found
 
 
 def _is_held(lock: Path) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rich.table import Table
 
 from se3t.config import conf_dir
 from se3t.errors import UserError, did_you_mean
-from se3t.reporting.records import Fields, Result, ablation_of, finished
+from se3t.reporting.reading import LeftOut, Readable, readable
+from se3t.reporting.records import Fields, Result, ablation_of
 from se3t.reporting.tables import ablations, table1, table2, table3
 from se3t.reporting.tables.formats import to_markdown
-from se3t.reporting.tables.layout import ResultTable, shortened
+from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN, Block, ResultTable, Row, shortened
 from se3t.reporting.tables.terminal import to_rich
 
 __all__ = [
@@ -36,6 +38,12 @@ EXPERIMENTS = {
 """Whose runs a table shows; what it lacks are runs of the first one."""
 NAMES = tuple(EXPERIMENTS)
 """Tables that exist whether anything was run or not."""
+
+_NOT_VERIFIED = (
+    f"{UNVERIFIED_SIGN} {UNVERIFIED}: a record of an earlier version, without the digest that tells whether it was "
+    "changed; train again for one."
+)
+_MOST_NAMED = 3
 
 
 def require_name(name: str) -> None:
@@ -77,18 +85,20 @@ def tables(results: Iterable[Result], target: str | None = None, preset: str | N
         target: only runs that learned this property of molecules.
         preset: only runs of this budget.
 
+    What is damaged, was changed after its run, or holds a number that cannot be is left out, and a note names it.
+
     Raises:
-        UserError: naming file and field, when a file cannot be read, was changed after its run, a field is missing, or
-            a number is not finite.
+        UserError: naming file and field, when nothing else is there.
     """
-    runs = _chosen(results, target, preset)
+    records = readable(results)
+    runs = _chosen(records.runs, target, preset)
     whole = _without_ablations(runs)
     found = [
         *table1.tables(_of("1", whole)),
         *table2.tables(_of("2", whole)),
         *table3.tables(_of("3", whole)),
     ]
-    return [*found, *ablations.tables(runs)]
+    return _told([*found, *ablations.tables(runs)], records)
 
 
 def named_tables(
@@ -109,7 +119,11 @@ def named_tables(
     require_name(name)
     if target is not None and name != "3":
         raise UserError(f"--target: chooses a property of molecules, a column of table 3 and not of table {name}")
-    runs = _chosen(results, target, preset)
+    records = readable(results)
+    return _told(_named(name, _chosen(records.runs, target, preset), target, preset), records)
+
+
+def _named(name: str, runs: Sequence[Fields], target: str | None, preset: str | None) -> list[ResultTable]:
     if name == "ablations":
         return ablations.tables(runs, always=True, preset=preset)
     whole = _of(name, _without_ablations(runs))
@@ -130,13 +144,50 @@ def _hint(table: ResultTable) -> str:
     return f"se3t table {table.name} says how" if table.name in NAMES else ""
 
 
-def _chosen(results: Iterable[Result], target: str | None, preset: str | None) -> list[Fields]:
-    runs = finished(results)
+def _chosen(runs: Sequence[Fields], target: str | None, preset: str | None) -> list[Fields]:
     if target is not None:
         runs = [fields for fields in runs if fields.mapping("data").get("target") == target]
     if preset is not None:
         runs = [fields for fields in runs if fields.content.get("preset") == preset]
-    return runs
+    return list(runs)
+
+
+# --- what is not verified, and what was left out ----------------------------------------------------------------------
+
+
+def _told(tables: Iterable[ResultTable], records: Readable) -> list[ResultTable]:
+    """The tables with what is not verified marked, and with notes of what was left out of them."""
+    unverified = {fields.origin for fields in records.runs if not fields.is_verified}
+    return [_with_left_out(_marked(table, unverified), records.left_out) for table in tables]
+
+
+def _marked(table: ResultTable, unverified: set[str]) -> ResultTable:
+    """A line is not verified when one of its runs is not; one without runs, such as a baseline, has its numbers from
+    any of the others.
+    """
+    if not unverified & {origin for block in table.blocks for row in block.rows for origin in row.records}:
+        return table
+
+    def marked(row: Row) -> Row:
+        is_measured = row.kind in ("measured", "baseline")
+        if not is_measured or (row.records and not unverified & set(row.records)):
+            return row
+        return replace(row, label=f"{row.label} {UNVERIFIED_SIGN}", how=(*row.how, UNVERIFIED))
+
+    blocks: list[Block] = [replace(block, rows=tuple(map(marked, block.rows))) for block in table.blocks]
+    return replace(table, blocks=tuple(blocks), notes=(*table.notes, _NOT_VERIFIED))
+
+
+def _with_left_out(table: ResultTable, left_out: Sequence[LeftOut]) -> ResultTable:
+    own = [record for record in left_out if record.experiment is None or _may_show(table, record.experiment)]
+    notes = [f"Left out: {record.reason}." for record in own[:_MOST_NAMED]]
+    if len(own) > _MOST_NAMED:
+        notes.append(f"Left out, too: {len(own) - _MOST_NAMED} more; se3t runs --state damaged names them.")
+    return replace(table, notes=(*table.notes, *notes), left_out=tuple(record.reason for record in own))
+
+
+def _may_show(table: ResultTable, experiment: str) -> bool:
+    return experiment in EXPERIMENTS.get(table.name, (experiment,))
 
 
 def _without_ablations(runs: Iterable[Fields]) -> list[Fields]:

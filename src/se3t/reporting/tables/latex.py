@@ -33,6 +33,7 @@ _MACROS = {
     "‡": r"$^\ddagger$",
     "ˢ": r"\textsuperscript{s}",
     "ᵛ": r"\textsuperscript{v}",
+    "ᵘ": r"\textsuperscript{u}",
     "–": "--",
     "—": "---",
     "…": r"\ldots{}",

@@ -14,6 +14,8 @@ from se3t.reporting.spelling import MISSING, span
 
 REDUCED, OTHER_NETWORK, OTHER, VALID = "†", "‡", "ˢ", "ᵛ"
 """Signs: of a budget, of a network, of numbers on other data than the paper's, and of numbers on validation."""
+UNVERIFIED, UNVERIFIED_SIGN = "unverified", "ᵘ"
+"""What a line is of which some record has no digest, and its sign."""
 NOT_RUN = "not run"
 NOT_COMPARABLE = "not comparable with the published numbers"
 
@@ -149,6 +151,7 @@ class ResultTable:
         notes: what one must know to read it.
         missing: what was not run, each with the command that runs it.
         reference: what ratios refer to.
+        left_out: for every record that could not be taken a sentence that names it.
     """
 
     name: str
@@ -159,6 +162,7 @@ class ResultTable:
     notes: tuple[str, ...]
     missing: tuple[str, ...] = ()
     reference: str = PUBLISHED
+    left_out: tuple[str, ...] = ()
 
     @property
     def headings(self) -> tuple[str, ...]:

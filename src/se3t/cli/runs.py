@@ -1,0 +1,136 @@
+"""``se3t runs``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from se3t.cli.options import Parser
+from se3t.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from se3t.reporting.report.runs import Run
+
+_RUNS = Path("runs")
+_COMPARE = "compare"
+_USAGE = (
+    "runs [<run folder> …] [key=value …] [--state STATE,…] [--format text | csv | json], or "
+    "runs compare <run folder> <run folder> [<run folder> …]"
+)
+
+
+def parser() -> Parser:
+    """Flags of ``se3t runs``."""
+    own = Parser("runs", _USAGE)
+    own.add_argument("words", nargs="*")
+    own.add_argument("--state")
+    own.add_argument("--format", choices=("text", "csv", "json"), default="text")
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """List runs, or compare some."""
+    given = parser().parse_intermixed_args(list(words))
+    if given.words[:1] == [_COMPARE] and not Path(_COMPARE).exists():
+        if given.state is not None or given.format != "text":
+            raise UserError("runs compare: takes folders only; leave --state and --format out")
+        return _compare([Path(word) for word in given.words[1:]])
+    settings = [word for word in given.words if "=" in word and not Path(word).exists()]
+    paths = [Path(word) for word in given.words if word not in settings]
+    return _list(paths, settings, given.state, given.format)
+
+
+def _list(paths: Sequence[Path], settings: Sequence[str], states: str | None, form: str) -> int:
+    from se3t.reporting.report.runs import find_runs
+    from se3t.reporting.run_texts import listed, to_csv, to_json
+
+    for path in paths:
+        _require_folder(path)
+    wanted = _states(states)
+    runs = find_runs(paths or [_RUNS])
+    kept = [run for run in _with_settings(runs, settings) if not wanted or run.state in wanted]
+    kept.sort(key=lambda run: (-run.changed, str(run.folder)))
+    if form != "text":
+        print({"csv": to_csv, "json": to_json}[form](kept), end="")
+    elif kept:
+        print("\n".join(listed(kept, _width(), time.time())))
+    else:
+        where = ", ".join(map(str, paths or [_RUNS]))
+        print(f"no run in {where}" if not runs else f"none of the {len(runs)} runs in {where} fits")
+    return 0
+
+
+def _compare(paths: Sequence[Path]) -> int:
+    from se3t.reporting.report.runs import DAMAGED, read_run
+    from se3t.reporting.run_texts import compared
+    from se3t.runs import CONFIG, RESULT
+
+    if len(paths) < 2:
+        raise UserError("runs compare: expected two run folders or more: se3t runs compare <run folder> <run folder>")
+    for path in paths:
+        _require_folder(path)
+    runs = []
+    for path in paths:
+        folder = path.parent if path.is_file() else path
+        if not any((folder / name).exists() for name in (RESULT, CONFIG)):
+            raise UserError(f"{path}: is no run folder; expected one such as runs/nbody/tfn/0-1a2b3c4d")
+        runs.append(read_run(folder))
+        if runs[-1].state == DAMAGED:
+            raise UserError(f"runs compare: {folder} is damaged: {runs[-1].problem}")
+    print("\n".join(compared(runs, _width())))
+    return 0
+
+
+def _require_folder(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"{path}: does not exist; expected a folder of runs, or key=value")
+    if path.is_file() and path.name != "result.json":
+        raise UserError(f"{path}: is no run record; expected a folder of runs or a result.json")
+
+
+def _states(text: str | None) -> list[str]:
+    from se3t.reporting.report.runs import STATES
+
+    states = [] if text is None else text.split(",")
+    for state in states:
+        if state not in STATES:
+            raise UserError(f"--state {state}: unknown; {did_you_mean(state, STATES)}")
+    return states
+
+
+def _with_settings(runs: Sequence[Run], words: Sequence[str]) -> list[Run]:
+    """The runs that have all of some settings, which are written as for ``se3t train``."""
+    from se3t.config import setting_names
+    from se3t.config.identity import flatten
+    from se3t.reporting.labels import spell
+
+    flat = [{name: spell(value) for name, value in flatten(run.config)} for run in runs]
+    for own, run in zip(flat, runs, strict=True):
+        own |= {"experiment": run.experiment, "model": run.model, "task": own.get("task.target", "")}
+        own |= {"data": own.get("data.name", ""), "preset": run.preset or "null"}
+    known = {*(name for own in flat for name in own), *setting_names(), "experiment", "model", "preset", "task", "data"}
+    kept = list(range(len(runs)))
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in known:
+            raise UserError(f"{word}: no run has such a setting; {did_you_mean(name, known)}")
+        kept = [index for index in kept if _is_equal(flat[index].get(name), value)]
+    return [runs[index] for index in kept]
+
+
+def _is_equal(found: str | None, wanted: str) -> bool:
+    """Whether two spellings are of one value: 1e-3 is 0.001."""
+    if found is None or found == wanted:
+        return found == wanted
+    try:
+        return float(found) == float(wanted)
+    except ValueError:
+        return False
+
+
+def _width() -> int:
+    from se3t.cli.console import console
+
+    return console().width

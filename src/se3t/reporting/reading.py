@@ -1,0 +1,107 @@
+"""Reading many run records: what is damaged or was changed is left out and told, and stops nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from se3t.errors import UserError
+from se3t.reporting import classification, nbody, properties
+from se3t.reporting.checks import require_unchanged
+from se3t.reporting.records import Fields, Result, RunRecord, read_result
+from se3t.runs import digest_of
+
+log = logging.getLogger(__name__)
+
+PARSERS: Mapping[str, Callable[[Fields], RunRecord]] = {
+    "nbody": nbody.parse_record,
+    "scanobjectnn": classification.parse_record,
+    "qm9": properties.parse_record,
+    "molecules": properties.parse_record,
+}
+"""By experiment what reads its records."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A record that is not taken.
+
+    Attributes:
+        origin: its file.
+        reason: a sentence that names the file.
+        experiment: of the run; None where nobody knows.
+    """
+
+    origin: str
+    reason: str
+    experiment: str | None
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Records of finished runs, and what was left out."""
+
+    runs: list[Fields]
+    left_out: list[LeftOut]
+
+
+def readable(results: Iterable[Result]) -> Readable:
+    """The records of finished runs that are as their runs left them.
+
+    Args:
+        results: files, or their contents, of which those of unfinished runs are passed over.
+
+    Raises:
+        UserError: when records are left out and none remains: the reason of the first.
+    """
+    runs: list[Fields] = []
+    left_out: list[LeftOut] = []
+    reasons: list[UserError] = []
+    seen: dict[str, str] = {}
+    for index, result in enumerate(results):
+        fields = Fields({}, str(result))
+        try:
+            fields = read_result(result, f"result {index}")
+            if isinstance(result, Mapping) and fields.content.get("status") != "finished":
+                continue
+            require_whole(fields)
+            if not isinstance(result, Mapping):
+                _require_no_copy(fields, seen)
+            runs.append(fields)
+        except UserError as error:
+            reasons.append(error)
+            experiment = fields.content.get("experiment")
+            is_known = fields.is_checked and isinstance(experiment, str) and experiment in PARSERS
+            known = experiment if is_known else None
+            left_out.append(LeftOut(fields.origin, str(error), known))
+    if reasons and not runs:
+        raise reasons[0]
+    return Readable(runs, left_out)
+
+
+def _require_no_copy(fields: Fields, seen: dict[str, str]) -> None:
+    first = seen.setdefault(digest_of(fields.content), fields.origin)
+    if first != fields.origin:
+        raise UserError(f"{fields.origin}: is a copy of {first}, which would count twice; remove one of them")
+
+
+def require_whole(fields: Fields) -> None:
+    """Refuse a record that is not one of a finished run, was changed after it, or holds what no run can measure.
+
+    Raises:
+        UserError: naming file and field.
+    """
+    status = fields.content.get("status")
+    if status != "finished":
+        raise UserError(f"{fields.origin}: field 'status' is {status!r}, expected 'finished'; run it again")
+    require_unchanged(fields)
+    parse = PARSERS.get(fields.text("experiment"))
+    if parse is not None:
+        parse(fields)
+
+
+def tell_left_out(found: Readable) -> None:
+    """Name in the log what was left out."""
+    for record in found.left_out:
+        log.warning("left out: %s", record.reason)

@@ -1,0 +1,218 @@
+"""The run folder: names of its files, strict reading, and the digests that tell whether a record was changed.
+
+Imports no torch.
+
+A digest guards against damage and careless edits. It is no signature: who writes a record can write its digest, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from se3t.config.identity import first_difference, identity
+from se3t.errors import UserError
+
+CONFIG, PROVENANCE, METRICS, RESULT, DETAILS, CHECKPOINTS = (
+    "config.yaml",
+    "provenance.json",
+    "metrics.jsonl",
+    "result.json",
+    "details.json",
+    "checkpoints",
+)
+LOCK, FAILURE = ".lock", "failure.json"
+BEST = "best.ckpt"
+
+DIGEST, DIGESTS = "digest", "digests"
+"""Fields of ``result.json``: the digest of all its other fields, and by name those of the files beside it."""
+
+COSTS = ("seconds", "steps_per_second", "peak_memory_bytes")
+"""What a line of ``metrics.jsonl`` says of the machine: two equal trainings differ here, so no digest covers it."""
+
+ADVICE = "the record was changed after its run; bring the file back, or remove its folder and run again"
+_LARGEST = 256 * 2**20  # bytes; the largest file of a run, details.json of all of ScanObjectNN, has 1 MiB
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_text(path: Path, expected: str) -> str:
+    """The text of a file of a run folder.
+
+    Args:
+        path: the file.
+        expected: what it should be, for errors.
+
+    Raises:
+        UserError: the file is none, is larger than any record, or is no text in UTF-8.
+    """
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise UserError(f"{path}: is no file; expected {expected}")
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise UserError(f"{path}: has {size / 2**20:,.0f} MiB, too many for a record; expected {expected}")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read (no text in UTF-8); expected {expected}") from error
+
+
+def read_json(path: Path, expected: str = "a JSON object") -> dict[str, Any]:
+    """A JSON object.
+
+    Args:
+        path: its file.
+        expected: what it should be, for errors.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    text = read_text(path, expected)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path}: is not valid JSON ({reason}); expected {expected}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; expected {expected}")
+    return content
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a ``config.yaml``, as text: an interpolation such as ``${oc.env:HOME}`` stays what it is.
+
+    Raises:
+        UserError: the file cannot be read, or holds no settings.
+    """
+    import yaml
+
+    text = read_text(path, "the settings of a run; bring the file back")
+    try:  # the parser in C is fifteen times as fast, where the other takes most of the time of a table
+        content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as the settings of a run ({reason}); bring the file back") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no settings; bring the file back, or remove its folder and run again")
+    return {str(key): value for key, value in content.items()}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All complete lines of a ``metrics.jsonl``: the half line that a killed process may have left is not one of them.
+
+    Raises:
+        UserError: naming file and line, when one is no measurement with a ``kind`` and a ``step``.
+    """
+    expected = "what a training measured; leave that run out, or run it again"
+    lines = []
+    for number, text in enumerate(read_text(path, expected).split("\n")[:-1], start=1):
+        if text.strip():
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}: line {number} is not valid JSON ({error}); expected {expected}") from error
+            if not isinstance(line, dict) or type(line.get("step")) is not int or not isinstance(line.get("kind"), str):
+                raise UserError(f"{path}: line {number} is no measurement with a 'step'; expected {expected}")
+            lines.append(line)
+    return lines
+
+
+# --- digests ----------------------------------------------------------------------------------------------------------
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys and the white space in its file."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with the digest of all its fields; read back from JSON it has the same digest."""
+    fields = {name: value for name, value in content.items() if name != DIGEST}
+    return {**fields, DIGEST: digest_of(fields)}
+
+
+def require_sealed(content: Mapping[str, Any], origin: str) -> bool:
+    """Refuse content that does not match its digest.
+
+    Returns:
+        Whether there is a digest: records from before there were any have none.
+
+    Raises:
+        UserError: naming the file.
+    """
+    if DIGEST not in content:
+        return False
+    if seal(content)[DIGEST] != content[DIGEST]:
+        raise UserError(f"{origin}: its content does not match its field {DIGEST!r}; {ADVICE}")
+    return True
+
+
+def digest_of_metrics(lines: Iterable[Mapping[str, Any]]) -> str:
+    """The digest of what a training measured, without what it says of the machine."""
+    return digest_of([{name: value for name, value in line.items() if name not in COSTS} for line in lines])
+
+
+def require_file_unchanged(folder: Path, name: str, digest: str) -> None:
+    """Refuse a file of a finished run that is not as the run left it; a run that goes on is not finished.
+
+    Args:
+        folder: of the run.
+        name: of the file, a key of ``digests`` in the result.
+        digest: of what the file holds.
+
+    Raises:
+        UserError: naming the file.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return
+    content = read_json(path, "the result of a finished run")
+    digests = content.get(DIGESTS)
+    known = digests.get(name) if isinstance(digests, Mapping) else None
+    if known not in (None, digest) and not goes_on(folder, content):
+        raise UserError(f"{folder / name}: does not match the digest in {path}; {ADVICE}")
+
+
+def goes_on(folder: Path, result: Mapping[str, Any]) -> bool:
+    """Whether a finished run is being continued to more steps: ``config.yaml`` then has another number of them."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return False
+    budgets = [_steps(config) for config in (read_config(path), result.get("config"))]
+    return None not in budgets and budgets[0] != budgets[1]
+
+
+def _steps(config: Any) -> Any:
+    trainer = config.get("trainer") if isinstance(config, Mapping) else None
+    return trainer.get("max_steps") if isinstance(trainer, Mapping) else None
+
+
+def require_config(folder: Path, settings: Mapping[str, Any], what: str) -> None:
+    """Refuse settings of another run than that of a folder, as far as ``config.yaml`` in it tells.
+
+    Settings that do not tell runs apart may differ: a run that goes on has another ``trainer.max_steps`` there until
+    it has finished once more.
+
+    Args:
+        folder: of a run.
+        settings: to compare.
+        what: has these settings, for errors.
+
+    Raises:
+        UserError: naming the first setting that differs.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        return
+    beside = read_config(path)
+    name = first_difference(settings, beside)
+    if name is not None:
+        ours, theirs = identity(settings).get(name), identity(beside).get(name)
+        raise UserError(f"{what}: field 'config.{name}' is {ours!r}, but {theirs!r} in {path}; {ADVICE}")
