@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from se3t.cli import check_golden
 from se3t.compat import golden
 from se3t.compat.golden import Comparison, compare
+from se3t.compat.nvidia import Fiber, SE3Transformer
 from se3t.errors import UserError
 from se3t.nn.kernels import KERNELS
 
@@ -35,11 +37,16 @@ def failures(rows: list[Comparison]) -> list[Comparison]:
     return [row for row in rows if not row.passed]
 
 
+@cache
+def rounded(path: Path) -> dict[str, float]:
+    return golden.rounding(content(path), path.name)
+
+
 @pytest.mark.parametrize("kernel", [name for name in KERNELS if name not in ("auto", "triton")])
 @pytest.mark.parametrize("precision", ["64", "32"])
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
 def test_every_kernel_gives_the_reference_values(path: Path, kernel: str, precision: str) -> None:
-    rows = compare(content(path), path.name, kernel=kernel, precision=precision)
+    rows = compare(content(path), path.name, kernel=kernel, precision=precision, rounded=rounded(path))
     assert {row.name for row in rows} >= EVERYTHING
     assert len(rows) > len(EVERYTHING) + 1
     assert failures(rows) == []
@@ -59,7 +66,8 @@ def test_values_of_the_released_codes_are_met(name: str, kernel: str) -> None:
     if not path.exists():
         pytest.skip(f"{path} is not here: values computed with the released codes are development data")
     for precision in ("64", "32"):
-        assert failures(compare(content(path), name, kernel=kernel, precision=precision)) == []
+        rows = compare(content(path), name, kernel=kernel, precision=precision, rounded=rounded(path))
+        assert failures(rows) == []
 
 
 @pytest.mark.parametrize("name", ["authors_nbody_se3t_cat", "nvidia_pairs_edge_vectors"])
@@ -125,6 +133,78 @@ def test_more_edge_channels_than_relative_positions_must_be_in_the_file() -> Non
         golden.graph_of(file["inputs"], model, "file")
     file["inputs"]["edge_1"] = torch.zeros(24, 2, 3, dtype=torch.float64)
     assert golden.graph_of(file["inputs"], model, "file").edge_features[1].shape == (24, 2, 3)
+
+
+# --- float32 of deep networks -----------------------------------------------------------------------------------------
+
+
+def deep_file(num_layers: int, seed: int) -> File:
+    """A reference file of a random network, its values computed by the reference kernel in float64."""
+    torch.manual_seed(seed)
+    hidden, nodes = {0: 4, 1: 4, 2: 4}, 8
+    config = {"num_layers": num_layers, "fiber_in": {0: 1, 1: 1}, "fiber_hidden": hidden, "fiber_out": {1: 2}}
+    config |= {"num_heads": 2, "channels_div": 2, "fiber_edge": {0: 1}, "norm": True, "use_layer_norm": True}
+    fibers = {name: Fiber(value) for name, value in config.items() if name.startswith("fiber")}
+    weights = SE3Transformer(**{**config, **fibers}).double().state_dict()
+    state = {name: value + 0.3 * torch.randn_like(value) * (value.dim() == 1) for name, value in weights.items()}
+    edge_index = (1 - torch.eye(nodes)).nonzero().T
+    inputs = {
+        "positions": torch.randn(nodes, 3, dtype=torch.float64),
+        "velocities": torch.randn(nodes, 1, 3, dtype=torch.float64),
+        "features": torch.randn(nodes, 1, 1, dtype=torch.float64),
+        "edge_index": edge_index,
+        "edge_attr": torch.randn(edge_index.shape[1], 1, dtype=torch.float64),
+        "batch": torch.zeros(nodes, dtype=torch.int64),
+    }
+    file: File = {"config": config, "state_dict": state, "inputs": inputs}
+    model = golden.load(file, "deep", "reference").model.double()
+    with torch.no_grad():
+        out = model(golden.graph_of(inputs, model, "deep"))
+    return file | {"output": {str(degree): value for degree, value in out.items()}}
+
+
+@pytest.fixture(scope="module")
+def deep() -> File:
+    """One whose rounding errors are far above those of a shallow one."""
+    return deep_file(num_layers=8, seed=3)
+
+
+def test_the_tolerance_of_float32_follows_what_depth_makes_of_rounding(deep: File) -> None:
+    flat = golden.rounding(deep_file(num_layers=1, seed=1), "flat")
+    assert max(golden.rounding(deep, "deep").values()) > 20 * max(flat.values())
+    for moved, expected in {1e-8: 1e-5, 1e-6: 5e-5, 1.0: golden.WIDEST, torch.nan: 1e-5}.items():
+        assert golden.tolerance("output", "32", {"output": moved}) == pytest.approx(expected)
+    assert golden.tolerance("output", "64", {"output": 1.0}) == 1e-10
+
+
+def test_eight_layers_are_within_the_tolerance_of_float32(deep: File) -> None:
+    moved = golden.rounding(deep, "deep")
+    for kernel in ("reference", "edge_frame"):
+        assert failures(compare(deep, "deep", kernel=kernel, precision="32", rounded=moved)) == []
+
+
+@pytest.mark.parametrize("change", ["sign of an output", "sign of weights", "weights by 1e-3", "one weight by 1e-3"])
+def test_a_real_error_fails_at_the_widest_tolerance_too(deep: File, change: str) -> None:
+    altered = {**deep, "state_dict": dict(deep["state_dict"]), "output": dict(deep["output"])}
+    name = "graph_modules.0.to_key_value.conv.0,0.radial_func.net.6.weight"
+    weights = altered["state_dict"][name]
+    if change == "sign of an output":
+        altered["output"]["1"] = -altered["output"]["1"]
+    elif change == "one weight by 1e-3":
+        altered["state_dict"][name] = weights.clone()
+        altered["state_dict"][name][0, 0] += 1e-3
+    else:
+        altered["state_dict"][name] = -weights if change == "sign of weights" else weights * (1 + 1e-3)
+    rows = failures(compare(altered, "deep", kernel="vectorised", precision="32"))
+    assert [row.name for row in rows] == ["output"]
+
+
+@pytest.mark.parametrize("path", OWN[-1:], ids=lambda path: path.stem)
+def test_a_wrong_reference_value_does_not_widen_the_tolerance(path: Path) -> None:
+    file = content(path)
+    rounded = golden.rounding(file, "file")
+    altered = {**file, "output": None, "layer_outputs": None, "output_rotated": None, "output_translated": None}
+    assert golden.rounding(altered, "altered") == rounded
 
 
 # --- malformed files --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from se3t.cli.options import Parser
 from se3t.errors import UserError
@@ -20,16 +20,17 @@ EXCEEDED, UNREADABLE = 1, 2
 
 def parser() -> Parser:
     """The flags of ``se3t check-golden``."""
-    parser = Parser("check-golden", "check-golden FILE … [--kernel NAME] [--precision 64 | 32]")
+    parser = Parser("check-golden", "check-golden FILE … [--kernel NAME] [--precision 64 | 32] [--verbose]")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--kernel", choices=[*KERNELS, "all"], default="all")
     parser.add_argument("--precision", choices=[*PRECISIONS, "all"], default="all")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--verbose", action="store_true")
     return parser
 
 
 def run(words: Sequence[str]) -> int:
-    """Compare reference files with what this library computes.
+    """Compare reference files with what this library computes: a line for each file, with ``--verbose`` all numbers.
 
     Returns:
         0 when all errors are within their tolerances, 1 when one is above, 2 when a file cannot be used.
@@ -48,7 +49,9 @@ def run(words: Sequence[str]) -> int:
             print(f"se3t: {reason}", file=sys.stderr)
             status = UNREADABLE
             continue
-        _print(path, columns, results)
+        _print_line(path, columns, results)
+        if given.verbose:
+            _print_tables(columns, results)
         if not all(entry.passed for column in results for entry in column):
             status = max(status, EXCEEDED)
     return status
@@ -66,33 +69,54 @@ def _compare(path: Path, columns: Sequence[tuple[str, str]], device: str) -> lis
     from rich.console import Console
     from rich.progress import track
 
-    from se3t.compat.golden import compare
+    from se3t.compat.golden import compare, rounding
     from se3t.compat.weights import read_file
 
     content = read_file(path)
     terminal = Console(stderr=True)
     work = track(columns, path.name, console=terminal, transient=True, disable=not terminal.is_terminal)
+    rounded = rounding(content, str(path)) if any(precision == "32" for precision, _ in columns) else None
     return [
-        compare(content, str(path), kernel=kernel, precision=precision, device=device) for precision, kernel in work
+        compare(content, str(path), kernel=kernel, precision=precision, device=device, rounded=rounded)
+        for precision, kernel in work
     ]
 
 
-def _print(path: Path, columns: Sequence[tuple[str, str]], results: Sequence[Sequence[Any]]) -> None:
-    from rich.table import Table
-
+def _print_line(path: Path, columns: Sequence[tuple[str, str]], results: Sequence[Sequence[Comparison]]) -> None:
+    """The verdict, and by precision the error that is nearest to its tolerance, or farthest above it."""
     from se3t.cli.console import console
 
     failures = sum(not entry.passed for column in results for entry in column)
-    verdict = "all within tolerance" if failures == 0 else f"{failures} above tolerance, marked !"
-    console().print(f"{path}: {verdict}; largest relative errors", soft_wrap=True, highlight=False, markup=False)
+    verdict = f"{failures} above tolerance" if failures else "all within tolerance"
+    found = []
+    for wanted in dict.fromkeys(precision for precision, _ in columns):
+        entries = [
+            (entry, kernel)
+            for (precision, kernel), column in zip(columns, results, strict=True)
+            for entry in column
+            if precision == wanted
+        ]
+        worst, kernel = max(entries, key=lambda pair: pair[0].share)
+        found.append(f"float{wanted} {worst.name} {worst.error:.1e} of {worst.tolerance:.0e} ({kernel})")
+    line = f"{path}: {verdict}; largest relative errors: {', '.join(found)}"
+    console().print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _print_tables(columns: Sequence[tuple[str, str]], results: Sequence[Sequence[Comparison]]) -> None:
+    """Largest relative errors of every quantity, by precision and kernel; what is above its tolerance is marked."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from se3t.cli.console import console
+
     for wanted in dict.fromkeys(precision for precision, _ in columns):
         numbers = [number for number, (precision, _) in enumerate(columns) if precision == wanted]
-        table = Table("quantity", title=f"float{wanted}", title_justify="left")
+        table = Table("quantity", title=f"float{wanted}: largest relative errors", title_justify="left")
         for number in numbers:
             table.add_column(columns[number][1], justify="right")
         table.add_column("tolerance", justify="right")
         table.add_column("worst part")
         for row in zip(*(results[number] for number in numbers), strict=True):
             cells = [f"{'' if entry.passed else '! '}{entry.error:.1e}" for entry in row]
-            table.add_row(row[0].name, *cells, f"{row[0].tolerance:.0e}", row[0].worst)
+            table.add_row(Text(row[0].name), *cells, f"{row[0].tolerance:.0e}", Text(row[0].worst))
         console().print(table)
