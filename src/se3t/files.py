@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
@@ -12,8 +13,31 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (*_NO_ROOM, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 _STALE_SECONDS = 3600.0  # a file that is being written changes more often
 _DEVICES = (Path("/dev"), Path("/dev/fd"))
+
+
+class WriteError(OSError):
+    """A file that the machine does not let this program write, in one sentence."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell of a full disk, and of a folder that cannot be written, by :class:`WriteError`.
+
+    Args:
+        path: the file that is written meanwhile.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides what happened
+        if not isinstance(cause, OSError) or cause.errno not in _REFUSED:
+            raise
+        advice = "; make room there" if cause.errno in _NO_ROOM else ""
+        raise WriteError(f"{path}: cannot be written ({cause.strerror}){advice}") from error
 
 
 def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
@@ -24,7 +48,15 @@ def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
     Args:
         path: the file; its folder is made when missing. A device or a pipe is written to directly.
         write: called with a temporary file, open for writing bytes.
+
+    Raises:
+        WriteError: the disk is full, or the folder cannot be written; the former file is as it was.
     """
+    with writing(path):
+        _write(path, write)
+
+
+def _write(path: Path, write: Callable[[Any], object]) -> None:
     if path.parent in _DEVICES or (path.exists() and not path.is_file() and not path.is_dir()):
         with path.open("wb") as file:
             write(file)

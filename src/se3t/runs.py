@@ -109,7 +109,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: naming file and line, when one is no measurement with a ``kind`` and a ``step``.
     """
-    expected = "what a training measured; leave that run out, or run it again"
+    expected = "what a training measured; remove that line, which no training depends on, or leave the run out"
     lines = []
     for number, text in enumerate(read_text(path, expected).split("\n")[:-1], start=1):
         if text.strip():

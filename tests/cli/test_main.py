@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from se3t.cli.help import COMMANDS, choices
 
 from .conftest import Run
 
+SE3T = [sys.executable, "-m", "se3t"]
 _HELP_OF_EVERYTHING = """
 import sys
 from se3t.cli.main import main
@@ -111,3 +113,19 @@ def test_only_a_training_can_be_continued(run: Run, monkeypatch: pytest.MonkeyPa
     answer = run("doctor")
     assert answer.status == 130
     assert answer.err.strip() == "se3t: interrupted"
+
+
+@pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "0", "LC_ALL": "C"}])
+def test_a_terminal_of_few_characters_gets_others(settings: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run([*SE3T, "table", "1"], capture_output=True, cwd=tmp_path, env={**os.environ, **settings})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?_EQ" in done.stdout
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    for command in ([*SE3T, "table", "1"], [*SE3T, "--help"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=tmp_path)
+        os.close(writing)
+        assert done.stderr == b""

@@ -65,7 +65,9 @@ def test_other_words_are_refused(run: Run, seen: list[Any], word: str, says: str
     assert says in answer.err
 
 
-@pytest.mark.parametrize(("text", "says"), [(None, "there is no"), ("a: [", "cannot be read"), ("- a", "cannot be")])
+@pytest.mark.parametrize(
+    ("text", "says"), [(None, "there is no"), ("a: [", "cannot be read"), ("- a", "holds no settings")]
+)
 def test_a_folder_without_settings_is_refused(
     run: Run, seen: list[Any], tmp_path: Path, text: str | None, says: str
 ) -> None:

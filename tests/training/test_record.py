@@ -167,3 +167,13 @@ def test_provenance_names_no_host_and_no_folder(tmp_path: Path, monkeypatch: pyt
 def test_the_record_needs_no_torch() -> None:
     code = "import sys, se3t.training.record, se3t.training.schedule; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("line", [b'{"kind": "train", "st', b"\0\0\0\0", b"[1]", b'{"kind": "train"}'])
+def test_a_damaged_line_of_the_metrics_is_named(line: bytes, tmp_path: Path) -> None:
+    metrics = record.Metrics(tmp_path / record.METRICS)
+    metrics.append("train", 1, {"loss": 0.5})
+    metrics.path.write_bytes(metrics.path.read_bytes() + line + b"\n")
+    metrics.append("train", 3, {"loss": 0.5})
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is .*; remove that line"):
+        metrics.rewind(3)

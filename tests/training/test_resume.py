@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -15,8 +17,10 @@ from typing import Any
 import pytest
 import torch
 
+from se3t.cli.failures import guarded
 from se3t.config import Config, OptimConfig, SE3TransformerModel
 from se3t.errors import UserError
+from se3t.files import WriteError
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -279,3 +283,46 @@ def test_a_kill_in_the_middle_of_writing_a_checkpoint_changes_nothing(tmp_path: 
     assert list(checkpoints.glob(".*.tmp"))  # the half file is there, under another name
     result = train(replace(config, resume=True), build=build)
     assert_same_run(expected.parent, result.parent)
+
+
+class FullDisk(io.RawIOBase):
+    """Takes so many bytes."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self.file, self.room = file, room
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.room -= memoryview(data).nbytes
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return int(self.file.write(data))
+
+
+def test_a_full_disk_is_one_sentence_and_changes_nothing(
+    uninterrupted: tuple[Config, Path], tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, expected = replace(uninterrupted[0], runs=str(tmp_path)), uninterrupted[1]
+    save = torch.save
+
+    def full(content: dict[str, Any], file: Any) -> None:
+        save(content, FullDisk(file, 3000) if content["step"] == 8 else file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        assert guarded(lambda: train(config, build=build) and 0) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "step-0000000008.ckpt: cannot be written (No space left on device); make room there; 4 of 12 steps" in told
+    assert_same_run(expected, train(replace(config, resume=True), build=build).parent)
+
+
+def test_a_full_disk_at_the_metrics_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(tmp_path)
+    (record.run_dir(config)).mkdir(parents=True)
+    (record.run_dir(config) / record.METRICS).symlink_to("/dev/full")
+    monkeypatch.setattr(record.Metrics, "rewind", lambda self, step: None)  # would put a file in its place
+    with pytest.raises(WriteError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
+        train(config, build=build)

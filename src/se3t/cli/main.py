@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, or 2 for what the user can mend, 1 for other failures, 128 + the number of a signal.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _dispatch(words), words[0] if words else "")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows ASCII only is no reason to fail
+    return guarded(lambda: _flushed(_dispatch(words)), words[0] if words else "")
+
+
+def _flushed(status: int) -> int:
+    """See that all is written here, where a closed pipe is known, and not at the end of the process."""
+    sys.stdout.flush()
+    return status
 
 
 def _dispatch(words: list[str]) -> int:

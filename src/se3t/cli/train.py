@@ -14,6 +14,7 @@ from se3t.cli.hydra_app import App, messages
 from se3t.config import Config, to_config
 from se3t.config.identity import first_difference
 from se3t.errors import UserError
+from se3t.runs import read_config
 from se3t.signals import interrupted_by_signals
 from se3t.training import record
 
@@ -74,14 +75,10 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
         UserError: when there is no run, or a word is of another kind.
     """
     path = folder / record.CONFIG
-    try:
-        before = to_config(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+    if not path.exists():
         hint = "give the folder of a run, such as runs/nbody/se3_transformer/0-1a2b3c4d"
-        raise UserError(f"resume={folder}: there is no {path}; {hint}") from error
-    except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as the settings of a run ({reason}); use another run") from error
+        raise UserError(f"resume={folder}: there is no {path}; {hint}")
+    before = to_config(read_config(path))
     settings = record.plain(before)
     for word in words:
         key, given, value = word.partition("=")

@@ -28,7 +28,7 @@ from se3t import runs
 from se3t.config import Config
 from se3t.config.identity import first_difference, settings_hash
 from se3t.errors import UserError
-from se3t.files import write_atomically
+from se3t.files import write_atomically, writing
 from se3t.runs import CHECKPOINTS as CHECKPOINTS
 from se3t.runs import CONFIG as CONFIG
 from se3t.runs import DETAILS as DETAILS
@@ -126,7 +126,7 @@ class Metrics:
     def append(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Add one line."""
         line = json.dumps({"kind": kind, "step": step, **_finite(values)})
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def read(self) -> list[dict[str, Any]]:

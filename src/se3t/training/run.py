@@ -16,6 +16,7 @@ from torch import nn
 from se3t.compat.converted import is_model, read_model
 from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
+from se3t.files import WriteError
 from se3t.models import build_model
 from se3t.nn.kernels.native import require
 from se3t.signals import advice, interrupted_by_signals
@@ -100,12 +101,16 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     Raises:
         UserError: for anything a user can cause: an unfinished run without ``resume``, a loss that is not finite,
             damaged or changed data, a folder that cannot be written …
+        WriteError: the disk is full; earlier checkpoints are as they were.
         Interrupted: at SIGINT, SIGTERM or SIGHUP, with what a run needs to go on saved.
     """
     config = config if isinstance(config, Config) else to_config(config)
     folder = record.run_dir(config) if run_dir is None else Path(run_dir)
     with interrupted_by_signals(), advice(lambda: _how_to_continue(config, folder, build)):
-        return _train(config, folder, build)
+        try:
+            return _train(config, folder, build)
+        except WriteError as error:
+            raise WriteError(f"{error}; {_how_to_continue(config, folder, build)}") from error
 
 
 def _train(config: Config, folder: Path, build: Build) -> Path:
