@@ -96,6 +96,18 @@ def test_two_columns_that_name_the_molecules_must_agree() -> None:
     assert join(other, [titles(*NAMES)], "m.sdf", "name").rows.tolist() == [0, 1, 2, 3]
 
 
+def test_two_ways_to_rows_of_the_same_numbers_are_one() -> None:
+    table = made(id=["a", "b", "c"], smiles=["CO", "CO", "O"], y=["1", "1", "2"])
+    sides = [titles("b", "a", "c"), data_field("smiles", ["CO", "CO", "O"])]
+    assert join(table, sides, "m.sdf").rows.tolist() == [1, 0, 2]
+
+
+def test_numbers_that_may_be_off_by_one_are_told() -> None:
+    message = refusal(made(index=["0", "1", "2"], y=["1", "2", "3"]), [titles("1", "2", "3")])
+    assert "not '3'" in message
+    assert "unless one file counts from 0 and the other from 1, data.key=index leaves" in message
+
+
 def test_a_column_prefers_the_data_field_of_its_name_where_the_key_says_so() -> None:
     sides = [titles(*NAMES), data_field("id", NAMES[::-1])]
     table = made(id=NAMES, y=list("1234"))
@@ -107,7 +119,7 @@ def test_molecules_without_a_row_are_refused_or_with_a_key_left_without_value() 
     table = made(id=["mol3", "mol1", "mol9", ""], y=list("3190"))
     message = refusal(table, [titles(*NAMES)])
     assert "have 2 of the 4 molecules of m.sdf in common, but not 'mol2', 'mol4'" in message
-    assert "data.key=id to leave the others without a value" in message
+    assert message.endswith("; data.key=id leaves the others without a value")
     found = join(table, [titles(*NAMES)], "m.sdf", "id")
     assert found.rows.tolist() == [1, -1, 0, -1]
     assert found.notes[1:] == [

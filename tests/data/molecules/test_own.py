@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from se3t.config import MoleculesData
+from se3t.config import MoleculesData, PropertyTask
 from se3t.data import store as store_module
 from se3t.data.molecules import own
+from se3t.data.molecules.dataset import load_property
 from se3t.data.molecules.inputs import read_molecules
 from se3t.data.molecules.own import (
+    molecule_groups,
     prepare_command,
     prepare_molecules,
     random_split,
@@ -275,6 +278,106 @@ def test_the_summary_is_that_of_the_training_molecules(config: MoleculesData, fo
     assert facts["columns"]["y"]["mean"] == pytest.approx(y[split == 0].mean())
     assert facts["columns"]["y"]["mae_test"] == pytest.approx(np.abs(y[split == 2] - y[split == 0].mean()).mean())
     assert facts["title"] == "solubility"
+
+
+# --- molecules in several records ---------------------------------------------------------------------------------
+
+
+def test_all_records_of_a_molecule_are_in_one_split(config: MoleculesData, folder: Path) -> None:
+    (folder / "any.sdf").write_text(sdf([f"m{row % 8}" for row in range(32)], {"y": [str(row) for row in range(32)]}))
+    for seed in range(3):
+        store = prepared(replace(config, split_seed=seed))
+        split = store.arrays["split"].reshape(8, 4)  # a column has a structure, and two names
+        assert (split == split[0]).all()
+        assert np.bincount(split[0]).tolist() == [2, 1, 1]
+        (note,) = store.provenance["notes"]
+        assert note.startswith("splits: 32 records of 4 molecules (same name, or same atoms")
+
+
+def test_different_molecules_of_one_name_are_told(config: MoleculesData, folder: Path) -> None:
+    (folder / "any.sdf").write_text(sdf([f"m{row // 2}" for row in range(10)]))
+    table(folder, "\n".join(["id,y", *(f"m{row},1" for row in range(5))]))
+    notes = prepared(config).provenance["notes"]
+    assert any(note.startswith("different molecules (by atoms and bonds) have the same name, 'm0'") for note in notes)
+
+
+def test_records_with_a_common_name_of_any_kind_are_one_molecule() -> None:
+    assert molecule_groups([["a", "b", "a", "c", "c"]]).tolist() == [0, 1, 0, 2, 2]
+    assert molecule_groups([["a", "b", "a", "c", "d"], ["x", "", "y", "", "y"]]).tolist() == [0, 1, 0, 2, 0]
+    assert molecule_groups([["a", "b"], ["b", "a"]]).tolist() == [0, 1]
+
+
+def test_the_split_of_molecules_with_one_record_each_is_that_of_their_numbers() -> None:
+    options = {"valid_fraction": 0.2, "test_fraction": 0.1, "split_seed": 3}
+    groups = molecule_groups([[f"{row}" for row in range(40)], [""] * 40])
+    plain = random_split(np.arange(40), **options)
+    np.testing.assert_array_equal(random_split(groups, **options), plain)
+    assert np.flatnonzero(plain == 2).tolist() == [9, 16, 27, 29]
+    conformers = np.repeat(groups, 3)
+    np.testing.assert_array_equal(random_split(conformers, **options), np.repeat(plain, 3))
+
+
+# --- formats ------------------------------------------------------------------------------------------------------
+
+XYZ = "3\n{}\nO 0 0 0\nH 0.76 0.59 0\nH -0.76 0.59 0\n"
+
+
+@pytest.mark.parametrize("ending", [".sdf.gz", ".xyz", ".smi", ".csv"])
+def test_molecules_come_in_every_format_that_predictions_read(config: MoleculesData, folder: Path, ending: str) -> None:
+    (folder / "any.sdf").unlink()
+    (folder / "README.txt").write_text("what this is\n")
+    if ending == ".sdf.gz":
+        (folder / "any.sdf.gz").write_bytes(gzip.compress(sdf(NAMES).encode()))
+    elif ending == ".xyz":
+        (folder / "any.xyz").write_text("".join(map(XYZ.format, NAMES)))
+    elif ending == ".smi":
+        (folder / "any.smi").write_text("".join(f"{'C' * (row + 1)} {name}\n" for row, name in enumerate(NAMES)))
+    rows = [f"{'C' * (row + 1)},{name},{row}" for row, name in enumerate(NAMES)]
+    table(folder, "\n".join(["smiles,name,y", *(rows if ending == ".csv" else rows[::-1])]))
+    store = prepared(config)
+    assert column(store, "y") == list(range(10))
+    embedded = any(note.startswith("positions are made by RDKit") for note in store.provenance["notes"])
+    assert embedded == (ending in (".smi", ".csv"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_both_files_may_be_in_other_encodings_and_that_is_said(
+    config: MoleculesData, folder: Path, encoding: str
+) -> None:
+    names = [f"säure {row}" for row in range(10)]
+    (folder / "any.sdf").write_bytes(sdf(names).encode(encoding))
+    table(folder, "\n".join(["name,y", *(f"{name},{row}" for row, name in enumerate(names))]))
+    store = prepared(config)
+    assert column(store, "y") == list(range(10))
+    assert any("read as" in note for note in store.provenance["notes"]) == (encoding != "utf-8-sig")
+
+
+def test_cells_without_a_value_are_told_by_reason(config: MoleculesData, folder: Path) -> None:
+    cells = ["1", "N/A", ">10", "", "<0.5", "#N/A", "None", "3", "4", "5"]
+    table(folder, "\n".join(["name,y", *(f"{name},{cell}" for name, cell in zip(NAMES, cells, strict=True))]))
+    store = prepared(config)
+    assert column(store, "y") == [1, None, None, None, None, None, None, 3, 4, 5]
+    where = "values.csv: column 'y': "
+    assert f"{where}3 cells say that there is no value ('N/A', '#N/A', 'None')" in store.provenance["notes"]
+    bounds = f"{where}2 cells are bounds and no values ('>10' in line 4): left without a value"
+    assert bounds in store.provenance["notes"]
+
+
+def test_a_column_that_is_asked_for_and_holds_text_is_named_with_line_and_cell(
+    config: MoleculesData, folder: Path
+) -> None:
+    table(folder, "\n".join(["name,y,k [/s]", *(f"{name},1,{row}" for row, name in enumerate(NAMES[:9])), "mol j,x,9"]))
+    task = PropertyTask(column="k [/s]")
+    assert load_property(config, task, progress=False).target.name == "k [/s]"
+    with pytest.raises(UserError, match=r"task.column=y: holds more than numbers: .*line 11, column 'y', is 'x', exp"):
+        load_property(config, replace(task, column="y"), progress=False)
+
+
+def test_decimal_commas_and_a_key_without_a_table_are_refused(config: MoleculesData, folder: Path) -> None:
+    table(folder, "\n".join(["name;y;z", *(f"{name};1.234;{row},5" for row, name in enumerate(NAMES))]))
+    assert "line 2, column 'z', is '0,5', with a decimal comma; expected decimal points" in refusal(config)
+    alone = replace(config, raw=str(folder / "any.sdf"), key="name")
+    assert "data.key=name: there is no table" in refusal(alone)
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------

@@ -93,8 +93,11 @@ def test_a_cell_that_is_no_plain_finite_number_makes_a_column_of_text(cell: str)
     assert numbers(f"x\n1\n{cell}\n") == f"line 3, column 'x', is {cell!r}, expected a number or an empty cell"
 
 
-def test_a_decimal_comma_is_named_and_not_guessed() -> None:
-    assert numbers("id;x\na;1,5\nb;2\n") == "line 2, column 'x', is '1,5', expected a decimal point, not a comma"
+def test_decimal_commas_are_found_where_commas_separate_no_cells() -> None:
+    assert read("id;x\na;1.234\nb;n/a\nc;>1,5e3\nd;-,5\n").decimal_comma() == "line 5, column 'x', is '-,5'"
+    assert read("id;x\na;1.234\nb;2 (1,5)\n").decimal_comma() == ""
+    assert read('id,x\na,"1,5"\n').decimal_comma() == ""
+    assert "is '1,5', expected a number" in numbers('id,x\na,"1,5"\n')
 
 
 def test_only_the_columns_asked_for_are_read() -> None:

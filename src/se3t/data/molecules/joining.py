@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -120,7 +121,7 @@ class _Match:
     is_folded: bool
     clash: str
 
-    @property
+    @cached_property
     def rows(self) -> np.ndarray:
         """``[molecule]`` first row of its name, -1 where there is none."""
         return np.array([self.rows_of.get(name, [-1])[0] for name in self.names])
@@ -192,8 +193,9 @@ class _Task:
         """By the first of some matches; the others must say the same."""
         match, rows = matches[0], matches[0].rows
         for other in matches[1:]:
-            if len(places := np.flatnonzero(other.rows != rows)):
-                self.refuse_two_ways(match, other, int(places[0]))
+            for molecule in np.flatnonzero(other.rows != rows).tolist():
+                if not self.have_same_numbers(match, other, molecule):
+                    self.refuse_two_ways(match, other, molecule)
         notes = [f"rows by {match.how}"]
         if without := np.flatnonzero(rows < 0).tolist():
             named = [match.side.values[place] or f"record {place + 1}" for place in without]
@@ -208,6 +210,11 @@ class _Task:
         if again := sum(len(found) - 1 for found in match.rows_of.values()):
             notes.append(_count(again, "more row") + " of the same name with the same numbers")
         return Join(rows, match.column, match.side, notes)
+
+    def have_same_numbers(self, one: _Match, two: _Match, molecule: int) -> bool:
+        pair = [one.rows[molecule], two.rows[molecule]]
+        others = [values for name, values in self.numbers.items() if name not in (one.column, two.column)]
+        return min(pair) >= 0 and all(_agree(values[pair]) for values in others)
 
     # --- matches ------------------------------------------------------------------------------------------------
 
@@ -279,10 +286,11 @@ class _Task:
             for value, name in zip(match.side.values, match.names, strict=True)
             if name not in match.rows_of
         ]
+        doubt = "unless one file counts from 0 and the other from 1, " if match.column in self.numbers else ""
         return (
             f"{self.table.name}: {match.how} have {match.num_molecules} of the {self.count} molecules of "
             f"{self.molecules} in common, but not {_examples(missing)}; expected a row for each (its other cells may "
-            f"be empty), or {_setting(match.column)} to leave the others without a value"
+            f"be empty); {doubt}{_setting(match.column)} leaves the others without a value"
         )
 
     def refuse_two_ways(self, one: _Match, two: _Match, molecule: int) -> None:

@@ -59,6 +59,8 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
     else:
         fields = [Side(f"data field {name!r}", cells, name) for name, cells in own.cells.items()]
         rows = read_table(table)
+        if comma := rows.decimal_comma():
+            raise UserError(f"{table}: {comma}, with a decimal comma; expected decimal points, in all its columns")
         joined = join(rows, [titles, *fields, smiles], molecules.name, key)
         join_side = joined.side
         notes += [f"{table.name}: {note}" for note in (*rows.notes, *joined.notes)]

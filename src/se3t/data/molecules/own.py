@@ -32,6 +32,7 @@ from se3t.data.molecules.chemistry import constitutions
 from se3t.data.molecules.inputs import CHUNK_SIZES, entries_of, format_of, iter_records
 from se3t.data.molecules.labels import Labels, read_labels
 from se3t.data.molecules.molecule import Refusal
+from se3t.data.molecules.tables import shown
 from se3t.data.progress import progress_bar
 from se3t.data.store import Store, make_folder
 from se3t.errors import UserError
@@ -225,7 +226,8 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
         raise UserError(
             f"{source.molecules}: none of its molecules can be used (the first: {reason}); nothing was written"
         )
-    groups = molecule_groups(built.arrays, labels.identifiers)
+    structures, names = constitutions(built.arrays), _names(labels, built.arrays["mol_id"])
+    groups = molecule_groups([structures, *names])
     split = random_split(groups, **_split_settings(config))
     settings = {
         "columns": labels.names,
@@ -235,6 +237,7 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
     }
     origin = provenance(built, _METHODS[source.format].format(name))
     notes = [*labels.notes, *([_EMBEDDED] if source.format == "smiles" else []), *_group_notes(groups)]
+    notes += [note for values in names for note in _name_notes(values, structures)]
     origin |= {"name": source.name, "notes": notes, "skipped": labels.skipped}
     return Store(KIND, {**built.arrays, "split": split}, settings, UNITS, origin)
 
@@ -242,26 +245,19 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
 # --- splits ---------------------------------------------------------------------------------------------------
 
 
-def molecule_groups(arrays: dict[str, np.ndarray], identifiers: Sequence[Sequence[str]]) -> np.ndarray:
-    """Which records are of one molecule: those of the same name, or of the same atoms and bonds.
-
-    Orders of bonds and stereochemistry do not count: tautomers that differ in no hydrogen, and stereoisomers, are one.
+def molecule_groups(names: Sequence[Sequence[str]]) -> np.ndarray:
+    """Which records are of one molecule: those that have any name in common.
 
     Args:
-        arrays: those of a store, with ``mol_id``.
-        identifiers: names of the records by ``mol_id - 1``; a list with one or two different ones says nothing.
+        names: lists of one name for every record, "" for none; names of different lists have nothing in common.
 
     Returns:
-        ``[molecule]`` number of its group, from 0 in the order of the first record.
+        ``[record]`` number of its group, from 0 in the order of the first record.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    count = len(arrays["mol_id"])
-    names: list[Sequence[str]] = [constitutions(arrays)]
-    for values in identifiers:
-        if len(set(values)) >= _FEW:
-            names.append([values[number - 1] for number in arrays["mol_id"]])
+    count = len(names[0])
     nodes: dict[tuple[int, str], int] = {}
     edges = [
         (row, count + nodes.setdefault((place, value), len(nodes)))
@@ -269,7 +265,7 @@ def molecule_groups(arrays: dict[str, np.ndarray], identifiers: Sequence[Sequenc
         for row, value in enumerate(values)
         if value
     ]
-    size, (rows, columns) = count + len(nodes), np.array(edges).T
+    size, (rows, columns) = count + len(nodes), np.array(edges, dtype=np.int64).reshape(-1, 2).T
     joined = coo_array((np.ones(len(edges)), (rows, columns)), shape=(size, size))
     found = connected_components(joined, directed=False)[1][:count]
     _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
@@ -297,10 +293,26 @@ def random_split(groups: np.ndarray, *, valid_fraction: float, test_fraction: fl
     return np.asarray(split[groups])
 
 
+def _names(labels: Labels, numbers: np.ndarray) -> list[list[str]]:
+    """What names the molecules of some numbers; not what all or nearly all share, such as a title "RDKit"."""
+    return [[values[number - 1] for number in numbers] for values in labels.identifiers if len(set(values)) >= _FEW]
+
+
+def _name_notes(names: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
+    found: dict[str, set[str]] = {}
+    for name, structure in zip(names, structures, strict=True):
+        found.setdefault(name, set()).add(structure)
+    if shared := [name for name, several in found.items() if name and len(several) > 1]:
+        yield (
+            f"different molecules (by atoms and bonds) have the same name, {', '.join(map(shown, shared[:_FEW]))}"
+            f"{', …' if len(shared) > _FEW else ''}: are they meant to share a value?"
+        )
+
+
 def _group_notes(groups: np.ndarray) -> Iterator[str]:
     sizes = np.bincount(groups)
     if len(sizes) < len(groups):
         yield (
-            f"splits: {len(groups):,} records of {len(sizes):,} molecules (same name, or same atoms and bonds; the "
-            f"largest has {sizes.max():,}); all records of a molecule are in one split"
+            f"splits: {len(groups):,} records of {len(sizes):,} molecules (same name, or same atoms connected by bonds "
+            f"of any order; up to {sizes.max():,} records each); all records of a molecule are in one split"
         )

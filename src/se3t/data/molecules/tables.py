@@ -29,6 +29,7 @@ MISSING = frozenset(("", *_NO_VALUE.split()))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _BOUND = re.compile(r"[<>≤≥]=?\s*" + _NUMBER.pattern, re.IGNORECASE | re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_NUMERIC = re.compile(r"[<>≤≥=\s]*[+-]?[\d.,]*\d[\d.,]*(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _QUOTED = re.compile(r'"[^"]*"')
 _LONGEST = 40  # characters of a cell that an error shows
 
@@ -57,6 +58,7 @@ class Table:
         cells: the cells of every column by its name, as they stand in the file.
         places: where every row stands, for messages: "line 3".
         num_blank: rows without any content behind the last one, left out.
+        delimiter: what separates its cells.
         notes: what to say of how it was read.
     """
 
@@ -64,6 +66,7 @@ class Table:
     cells: dict[str, list[str]]
     places: list[str]
     num_blank: int = 0
+    delimiter: str = ","
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -85,8 +88,17 @@ class Table:
             elif _BOUND.fullmatch(word):
                 bounds.append(row)
             else:
-                return f"{self.places[row]}, column {column!r}, is {shown(cell)}, {_expected(word)}"
+                return f"{self.places[row]}, column {column!r}, is {shown(cell)}, expected a number or an empty cell"
         return Numbers(values, missing, bounds)
+
+    def decimal_comma(self) -> str:
+        """Where a number is written with a decimal comma, in a table whose cells are not separated by commas; or ""."""
+        for column, cells in self.cells.items() if self.delimiter != "," else ():
+            words = [cell.strip() for cell in cells]
+            commas = [row for row, word in enumerate(words) if _DECIMAL_COMMA.fullmatch(word)]
+            if commas and all(word.casefold() in MISSING or _NUMERIC.fullmatch(word) for word in words):
+                return f"{self.places[commas[0]]}, column {column!r}, is {shown(cells[commas[0]])}"
+        return ""
 
     def strict_numbers(self, column: str) -> np.ndarray:
         """A column as numbers, ``[row]``, NaN where a cell has no value.
@@ -102,12 +114,6 @@ class Table:
         if isinstance(found, str):
             raise UserError(f"{self.name}: {found}")
         return found.values
-
-
-def _expected(word: str) -> str:
-    if _DECIMAL_COMMA.fullmatch(word):
-        return "expected a decimal point, not a comma"
-    return "expected a number or an empty cell"
 
 
 def shown(cell: str) -> str:
@@ -166,7 +172,7 @@ def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None)
     num_rows = max((number for number, row in enumerate(rows, start=1) if any(map(str.strip, row))), default=0)
     found = {key: [row[at] for row in rows[:num_rows]] for at, key in _chosen(header, rows, name, columns)}
     notes = [f"{comments} comment line{'s' * (comments > 1)} before the header: ignored"] if comments else []
-    return Table(name, found, places[:num_rows], len(rows) - num_rows, notes)
+    return Table(name, found, places[:num_rows], len(rows) - num_rows, delimiter, notes)
 
 
 def _check_header(header: list[str], name: str, comments: int) -> None:
