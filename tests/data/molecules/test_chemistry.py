@@ -23,8 +23,9 @@ from se3t.data.molecules.chemistry import (
     molecules_from_xyz,
     rdkit_version,
 )
-from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, Refusal
-from se3t.data.molecules.readers import ELEMENTS, XYZRecord, iter_sdf, parse_qm9_xyz
+from se3t.data.molecules.molecule import BOND_CLASSES, ELEMENTS, Molecule, Refusal
+from se3t.data.molecules.readers import iter_sdf
+from se3t.data.molecules.xyz import XYZRecord, parse_qm9_xyz
 
 SINGLE, DOUBLE, TRIPLE, AROMATIC = range(len(BOND_CLASSES))
 GLYCINE = "[NH3+]CC(=O)[O-]"
@@ -287,15 +288,24 @@ def test_a_smiles_finds_its_atoms_in_a_geometry_in_any_order(smiles: str) -> Non
     assert bonds_of(molecule) == sorted(bonds_of(molecule))
 
 
-def test_of_two_equal_oxygens_the_first_has_the_double_bond() -> None:
-    original = molecule_from_smiles(GLYCINE)  # its force field makes both C-O alike
-    assert isinstance(original, Molecule)
-    swapped = np.array([0, 1, 2, 4, 3, *range(5, len(original))])
-    for order in (None, swapped):
-        (molecule,) = molecules_from_xyz([as_xyz(original, GLYCINE, order=order)])
+NITROMETHANE = "C[N+](=O)[O-]"
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.03, -0.03])
+def test_the_closer_of_two_oxygens_has_the_double_bond_and_the_first_of_two_equally_close(shift: float) -> None:
+    atoms = f"0 0 0 N\n1.1 0.5 0 O\n{-1.1 - shift} 0.5 0 O\n0 -1.5 0 C\n1 -1.9 0 H\n-0.5 -1.9 0.9 H\n-0.5 -1.9 -0.9 H"
+    expected = [(0, 1, SINGLE), (0, 2, DOUBLE)] if shift < 0 else [(0, 1, DOUBLE), (0, 2, SINGLE)]
+    hydrogens = "1 4 1\n4 5 1\n4 6 1\n4 7 1\n"
+    charges = {2: "M  CHG  2   1   1   2  -1", 3: "M  CHG  2   1   1   3  -1"}
+    found = []
+    for bonds, negative in (("1 2 2\n1 3 1\n", 3), ("1 2 1\n1 3 2\n", 2), ("1 2 2\n1 3 2\n", 0)):
+        block = kekulised_block(atoms, hydrogens + bonds)
+        found.append(from_block(block.replace("M  END", f"{charges[negative]}\nM  END") if negative else block))
+    (of_xyz,) = molecules_from_xyz([as_xyz(found[0])])
+    (of_smiles,) = molecules_from_xyz([as_xyz(found[0], NITROMETHANE)])
+    for molecule in (*found, of_xyz, of_smiles):
         assert isinstance(molecule, Molecule)
-        assert [bond for bond in bonds_of(molecule) if bond[0] == 2] == [(2, 3, DOUBLE), (2, 4, SINGLE)]
-        assert molecule.charge == 0
+        assert [bond for bond in bonds_of(molecule) if bond[0] == 0 and bond[1] < 3] == expected
 
 
 def test_the_next_smiles_is_tried_and_then_perception() -> None:

@@ -161,7 +161,7 @@ BARE = Shape((("C", 0, 0, 0), ("O", 0, 0.5, 1.3)), ((1, 2, 1),), "CO")
     ("block", "reason"),
     [
         (mol_block("mol b", BARE), "4 hydrogen atoms are implied and not listed; add hydrogens"),
-        (mol_block("mol b", ON_TOP), "two atoms are 0.30 angstrom apart"),
+        (mol_block("mol b", ON_TOP), "atoms 2 (H) and 3 (H) are 0.30 angstrom apart"),
         (mol_block("mol b", AMMONIUM).replace("M  END", "M  CHG  1   1   1\nM  END"), "total charge +1: predictions"),
         (mol_block("mol b", WATER).replace("  by hand", f"{'':20}2D"), "no 3-D coordinates"),
     ],

@@ -31,6 +31,9 @@ UNITS = {
 """The arrays of a molecule store, and the unit of each."""
 
 T = TypeVar("T")
+BONDS_VERSION = 2
+"""Of the rules by which bonds are found, in the provenance of a store; 1, or none: before there was a normal form."""
+
 _LOG = logging.getLogger(__name__)
 _LISTED = 5  # refused molecules that a summary names
 
@@ -169,6 +172,7 @@ def provenance(built: Built, method: str) -> dict[str, Any]:
         "rdkit": rdkit_version(),
         "seconds": round(built.seconds, 3),
         "method": method,
+        "bonds_version": BONDS_VERSION,
         "methods": built.methods,
         "refused": built.refused,
     }
@@ -239,13 +243,20 @@ def load(path: Path, kind: str, *, fix: str, columns: Sequence[str] | None = Non
         columns: those it must have; None for any.
 
     Raises:
-        UserError: it is missing, damaged or of another version or layout.
+        UserError: it is missing, damaged or of another version or layout. One whose bonds were found by other rules is
+            read with a warning, so that what was trained on it can be resumed and evaluated.
     """
     store = read_store(path, kind, fix=fix)
     missing, found = sorted(set(UNITS) - set(store.arrays)), store.settings.get("columns")
     if missing or columns not in (None, found):
         what = f"no array {missing[0]!r}" if missing else f"columns {found}"
         raise UserError(f"{path}: has {what}, expected another layout; make it again with `{fix}`")
+    if (version := store.provenance.get("bonds_version", 1)) != BONDS_VERSION:
+        _LOG.warning(
+            "%s: its bonds are by rules of version %s, those of predictions by %s, differing at charged groups such "
+            "as nitro; before new trainings make it again with `%s`",
+            path, version, BONDS_VERSION, fix,
+        )  # fmt: skip
     return store
 
 

@@ -11,6 +11,9 @@
 - ``connectivity``: the bonds have no orders and that failed too: single bonds as in the file;
 - ``smiles``: bonds of a SMILES, matched to the geometry (XYZ) or embedded in space.
 
+Whatever form they are told in, molecules whose valences RDKit accepts get one normal form of charges and orders
+(:mod:`se3t.data.molecules.normal_form`).
+
 Bonds are single, double, triple or aromatic (``BOND_CLASSES``). Any other of RDKit's becomes the class of the nearest
 order by ``GetBondTypeAsDouble``: dative, ionic, hydrogen and zero-order bonds are single, quadruple ones triple.
 
@@ -24,13 +27,24 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from se3t.data.molecules.closeness import CLOSE, CLOSEST, Bond, Outline, best_fit, outline, pairs_by_closeness, ratios
+from se3t.data.molecules.closeness import (
+    CLOSE,
+    NOBLE_GASES,
+    Bond,
+    Outline,
+    best_fit,
+    looks_drawn,
+    outline,
+    pairs_by_closeness,
+)
 from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, Refusal
-from se3t.data.molecules.readers import XYZRecord
+from se3t.data.molecules.normal_form import Lewis, normalise
+from se3t.data.molecules.xyz import XYZRecord
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -39,9 +53,13 @@ _MAX_PERCEPTION_STEPS = 50_000  # about a quarter of a second
 _MAX_MATCHES = 64  # ways to lay a SMILES onto a geometry that are compared
 _MAX_ATOMS_WITHOUT_BONDS = 500  # pairs of atoms are looked at one by one
 _MAX_ATOMS_EMBEDDED = 200  # about a second
+_MAX_ISOMERS = 32
+_BETWEEN_PARTS = 3.0  # angstrom, before the force field
 _EMBEDDING_TRIES = 20
 _FORCE_FIELD_STEPS = 500
 _PARTS = (("numbers", "num_atoms"), ("bonds", "num_bonds"))
+_FAR = 32.0  # angstrom from the origin, up to which single precision keeps places to 2e-6
+_NO_MOLECULE = re.compile(r"(?:^|,)\s*(?:m|Sg|LN):")  # of CXSMILES: variable bonds, polymers, link nodes
 
 
 def rdkit_version() -> str:
@@ -119,14 +137,18 @@ def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Mo
     """
     from rdkit import Chem
 
+    text, _, extension = smiles.strip().partition(" ")
+    if _NO_MOLECULE.search(extension.strip("|")):
+        return Refusal(identifier, f"its extension {extension[:40]} stands for more than one molecule")
     with _silence():
-        template = Chem.MolFromSmiles(smiles.strip()) if smiles.strip() else None
+        template = Chem.MolFromSmiles(smiles.strip()) if text else None
         if template is None:
             return Refusal(identifier, "RDKit does not accept this SMILES" + _complaint(Chem.MolFromSmiles, smiles))
         mol = Chem.AddHs(template)
+        notes = _unspecified(mol)
         if problem := _problem(mol) or _embedded(mol, seed):
             return Refusal(identifier, problem)
-        return _molecule(mol, identifier, "smiles", is_3d=True)
+        return _molecule(_normal_form(mol), identifier, "smiles", notes=notes)
 
 
 # --- mol blocks ---------------------------------------------------------------------------------------------
@@ -135,7 +157,9 @@ def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Mo
 def _from_block(identifier: str, block: str) -> Molecule | Refusal:
     mol = _read_block(block)
     if mol is None:
-        return Refusal(identifier, "RDKit cannot read its mol block" + _complaint(_read_block, block))
+        return Refusal(
+            identifier, "RDKit cannot read its mol block" + (_no_number(block) or _complaint(_read_block, block))
+        )
     if problem := _problem(mol):
         return Refusal(identifier, problem)
     is_3d = _is_3d(mol, block)
@@ -146,7 +170,19 @@ def _from_block(identifier: str, block: str) -> Molecule | Refusal:
     else:
         again = _read_block(block)  # RDKit may leave what it refuses half changed
         mol, method = mol if again is None else again, "kekulised"
-    return _molecule(mol, identifier, method, is_3d)
+    return _molecule(mol if method in ("kekulised", "connectivity") else _normal_form(mol), identifier, method, is_3d)
+
+
+def _no_number(block: str) -> str:
+    """Which coordinate of a V2000 block is no number, as a clause; or nothing."""
+    lines = block.splitlines()
+    if len(lines) < 4 or not lines[3][:3].strip().isdecimal():
+        return ""
+    for number, line in enumerate(lines[4 : 4 + int(lines[3][:3])], start=1):
+        for word in (line[:10].strip(), line[10:20].strip(), line[20:30].strip()):
+            if not re.fullmatch(r"[+-]?[0-9]*\.?[0-9]*", word):
+                return f" (atom {number} has the coordinate {word!r}, expected a number)"
+    return ""
 
 
 def _read_block(block: str) -> Chem.Mol | None:
@@ -189,20 +225,21 @@ def _with_orders(mol: Chem.Mol) -> tuple[Chem.Mol, str]:
 def _is_3d(mol: Chem.Mol, block: str) -> bool:
     """Whether the atoms have places in space.
 
-    RDKit believes the header of the block, or a z that is not zero. A flat block without a dimension in its header is a
-    planar molecule if its bonds are as long as bonds are, else a drawing.
+    RDKit believes the header of the block, or a z that is not zero. Where all z are zero, a header cannot make a
+    geometry of a drawing: bonds tell a planar molecule, unless the header itself says 2D.
     """
     positions = mol.GetConformer().GetPositions()
     if len(positions) > 1 and np.ptp(positions, axis=0).max() == 0:
         return False
-    if mol.GetConformer().Is3D() or len(positions) == 1:
-        return True
+    if len(positions) == 1 or not mol.GetNumBonds() or np.ptp(positions[:, 2]) > 0:
+        return len(positions) == 1 or bool(mol.GetConformer().Is3D())
     header = [*block.splitlines(), "", ""][1]
-    if header[20:22].upper() == "2D" or not mol.GetNumBonds():
-        return False
-    bonds = np.array(_bonds(mol))
-    values = ratios(positions, _covalent_radii()[_numbers(mol)], bonds[:, 0], bonds[:, 1])
-    return bool(((values > CLOSEST) & (values < CLOSE[0])).all())
+    return header[20:22].upper() != "2D" and not _looks_drawn(mol, positions)
+
+
+def _looks_drawn(mol: Chem.Mol, positions: np.ndarray) -> bool:
+    numbers = np.array(_numbers(mol))
+    return looks_drawn(numbers, positions, covalent_radii()[numbers], _bonds(mol))
 
 
 # --- geometries without bonds -------------------------------------------------------------------------------
@@ -220,16 +257,28 @@ def _from_xyz(record: XYZRecord) -> Molecule | Refusal:
             return matched
     perceived = _perceived_by_distance(numbers, record.positions, record.charge)
     if perceived is not None:
-        return _build(
-            record.numbers, record.positions, _bonds(perceived), record.identifier, "perceived", record.charge
-        )
+        return _of_frame(perceived, record, "perceived")
     no_match = f"no SMILES of it ({', '.join(record.smiles)}) fits its geometry, and " if record.smiles else ""
     return Refusal(
         record.identifier, f"{no_match}RDKit finds no bonds that satisfy its valences at charge {record.charge}"
     )
 
 
-def _matched(smiles: str, record: XYZRecord) -> Molecule | None:
+def _of_frame(mol: Chem.RWMol, record: XYZRecord, method: str) -> Molecule | Refusal:
+    _set_positions(mol, record.positions)
+    is_3d = not _looks_drawn(mol, record.positions)
+    return _molecule(_normal_form(mol), record.identifier, method, is_3d, isotopes=record.isotopes)
+
+
+def _set_positions(mol: Chem.RWMol, positions: np.ndarray) -> None:
+    from rdkit import Chem
+
+    conformer = Chem.Conformer(len(positions))
+    conformer.SetPositions(np.ascontiguousarray(positions, dtype=np.float64))
+    mol.AddConformer(conformer, assignId=True)
+
+
+def _matched(smiles: str, record: XYZRecord) -> Molecule | Refusal | None:
     """The molecule of the SMILES with its atoms in the order of the geometry, or None if it does not fit."""
     from rdkit import Chem
 
@@ -238,22 +287,42 @@ def _matched(smiles: str, record: XYZRecord) -> Molecule | None:
         return None
     template = Chem.AddHs(template)
     bonds, numbers = _bonds(template), record.numbers.tolist()
-    pairs = sorted(pairs_by_closeness(record.positions, _covalent_radii()[numbers])[0][: len(bonds)])
+    pairs = sorted(pairs_by_closeness(record.positions, covalent_radii()[numbers])[0][: len(bonds)])
     here, there = outline(numbers, pairs), outline(_numbers(template), [(first, second) for first, second, _ in bonds])
     if len(here.kept) != len(there.kept) or len(numbers) != template.GetNumAtoms():
         return None
+    places = [
+        {atom: here.kept[row] for atom, row in zip(there.kept, match, strict=True)}
+        for match in _marked(here, numbers).GetSubstructMatches(
+            _marked(there, _numbers(template)), uniquify=False, maxMatches=_MAX_MATCHES
+        )
+    ]
     ways = []
-    for match in _marked(here, numbers).GetSubstructMatches(
-        _marked(there, _numbers(template)), uniquify=False, maxMatches=_MAX_MATCHES
-    ):
-        place = {atom: here.kept[row] for atom, row in zip(there.kept, match, strict=True)}
+    for place in places:
         classes = {frozenset((place[a], place[b])): kind for a, b, kind in bonds if a in place and b in place}
         ways.append([(*pair, classes.get(frozenset(pair), 0)) for pair in pairs])
     if not ways:
         return None
-    charge = Chem.GetFormalCharge(template)
-    chosen = best_fit(ways, record.positions)
-    return _build(record.numbers, record.positions, chosen, record.identifier, "smiles", charge)
+    chosen = places[ways.index(best_fit(ways, record.positions))]
+    mol = _laid_out(template, chosen, numbers, pairs)
+    return _of_frame(mol, record, "smiles") if _sanitise(mol) else None
+
+
+def _laid_out(
+    template: Chem.Mol, place: dict[int, int], numbers: list[int], pairs: list[tuple[int, int]]
+) -> Chem.RWMol:
+    """The molecule of a template whose atoms have their ``place`` among others, which are hydrogen."""
+    from rdkit import Chem
+
+    mol, plain = _skeleton(numbers, pairs), Chem.Mol(template)
+    Chem.Kekulize(plain, clearAromaticFlags=True)
+    for atom, row in place.items():
+        mol.GetAtomWithIdx(row).SetFormalCharge(plain.GetAtomWithIdx(atom).GetFormalCharge())
+    for bond in plain.GetBonds():
+        first, second = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        if first in place and second in place:
+            mol.GetBondBetweenAtoms(place[first], place[second]).SetBondType(bond.GetBondType())
+    return mol
 
 
 def _marked(graph: Outline, numbers: Sequence[int]) -> Chem.RWMol:
@@ -267,9 +336,13 @@ def _marked(graph: Outline, numbers: Sequence[int]) -> Chem.RWMol:
 def _perceived_by_distance(numbers: list[int], positions: np.ndarray, charge: int) -> Chem.Mol | None:
     if len(numbers) > _MAX_ATOMS_WITHOUT_BONDS:
         return None
-    pairs, values = pairs_by_closeness(positions, _covalent_radii()[numbers])
+    pairs, values = pairs_by_closeness(positions, covalent_radii()[numbers])
     for threshold in CLOSE:
-        perceived = _perceived(numbers, pairs[: int(np.searchsorted(values, threshold))], charge)
+        close = pairs[: int(np.searchsorted(values, threshold))]
+        alone = set(range(len(numbers))).difference(*close)
+        if len(numbers) > 1 and any(numbers[atom] not in NOBLE_GASES for atom in alone):
+            continue  # such a proton would be an ion, and its partner another
+        perceived = _perceived(numbers, close, charge)
         if perceived is not None:
             return perceived
     return None
@@ -280,8 +353,8 @@ def _perceived(numbers: Sequence[int], pairs: Sequence[tuple[int, int]], charge:
     from rdkit.Chem import rdDetermineBonds
 
     mol = _skeleton(numbers, pairs)
-    if not pairs and len(numbers) > 1:
-        return None
+    if not pairs:
+        return mol if charge == 0 and _sanitise(mol) else None
     try:
         rdDetermineBonds.DetermineBondOrders(mol, charge=charge, embedChiral=False, maxIterations=_MAX_PERCEPTION_STEPS)
     except (ValueError, RuntimeError):
@@ -290,7 +363,8 @@ def _perceived(numbers: Sequence[int], pairs: Sequence[tuple[int, int]], charge:
 
 
 @cache
-def _covalent_radii() -> np.ndarray:
+def covalent_radii() -> np.ndarray:
+    """Covalent radii by atomic number in angstrom, as RDKit has them."""
     from rdkit import Chem
 
     table = Chem.GetPeriodicTable()
@@ -309,16 +383,61 @@ def _embedded(mol: Chem.Mol, seed: int) -> str:
     parameters: Any = rdDistGeom.ETKDGv3()  # its stubs take every attribute for another set of parameters
     parameters.randomSeed = seed % 2**31  # a negative seed would be drawn anew each time
     parameters.maxIterations = _EMBEDDING_TRIES
-    parameters.embedFragmentsSeparately = False  # else all of them lie at the origin
     if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
         parameters.useRandomCoords = True
         if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
             return "RDKit finds no geometry for it"
+    _side_by_side(mol)
     if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=_FORCE_FIELD_STEPS)
+        rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-        rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=_FORCE_FIELD_STEPS)
+        rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
     return ""
+
+
+def _side_by_side(mol: Chem.Mol) -> None:
+    """Put the parts of a salt or complex into a row; they were embedded at one place."""
+    from rdkit import Chem
+
+    positions, end = mol.GetConformer().GetPositions(), None
+    for part in map(list, Chem.GetMolFrags(mol)):
+        if end is not None:
+            positions[part, 0] += end + _BETWEEN_PARTS - positions[part, 0].min()
+        end = positions[part, 0].max()
+    mol.GetConformer().SetPositions(positions)
+
+
+def _unspecified(mol: Chem.Mol) -> tuple[str, ...]:
+    """That a SMILES leaves open which stereoisomer it is, as a note."""
+    from rdkit import Chem
+
+    found, ring_atoms_alone = [], True
+    for item in Chem.FindPotentialStereo(mol):
+        if item.specified != Chem.StereoSpecified.Unspecified:
+            continue
+        if item.type == Chem.StereoType.Atom_Tetrahedral:
+            atom = mol.GetAtomWithIdx(item.centeredOn)
+            found.append(f"atom {_called(atom)}")
+            ring_atoms_alone &= atom.IsInRing()
+        elif item.type == Chem.StereoType.Bond_Double:
+            bond = mol.GetBondWithIdx(item.centeredOn)
+            found.append(f"double bond {_called(bond.GetBeginAtom())}={_called(bond.GetEndAtom())}")
+            ring_atoms_alone = False
+    if not found or (ring_atoms_alone and not _has_isomers(mol)):
+        return ()
+    return (f"stereo not specified at {', '.join(found)}: one of the isomers was taken",)
+
+
+def _has_isomers(mol: Chem.Mol) -> bool:
+    """Whether the open centres make a difference: those of cubane, and of many cages, do not."""
+    from rdkit.Chem import EnumerateStereoisomers as stereo
+
+    options = stereo.StereoEnumerationOptions(tryEmbedding=True, unique=True, maxIsomers=_MAX_ISOMERS, rand=0)
+    return len(list(islice(stereo.EnumerateStereoisomers(mol, options=options), 2))) > 1
+
+
+def _called(atom: Chem.Atom) -> str:
+    return f"{atom.GetIdx() + 1} ({atom.GetSymbol()})"
 
 
 # --- RDKit's molecules --------------------------------------------------------------------------------------
@@ -344,48 +463,91 @@ def _sanitise(mol: Chem.Mol) -> bool:
     return Chem.SanitizeMol(mol, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE
 
 
+def _normal_form(mol: Chem.Mol) -> Chem.Mol:
+    """The same molecule with the bonds and charges of its normal form, sanitised.
+
+    Args:
+        mol: sanitised, with all its hydrogen atoms and a conformer.
+    """
+    from rdkit import Chem
+
+    found = mol.GetRingInfo()
+    rings = [
+        atoms
+        for atoms, bonds in zip(found.AtomRings(), found.BondRings(), strict=True)
+        if not any(mol.GetBondWithIdx(bond).GetIsAromatic() for bond in bonds)
+    ]
+    if not rings and not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
+        return mol
+    changed = Chem.RWMol(mol)
+    Chem.Kekulize(changed, clearAromaticFlags=True)
+    kinds = (Chem.BondType.ZERO, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
+    bonds = {_pair(bond): bond for bond in changed.GetBonds()}
+    lewis = Lewis(
+        numbers=_numbers(mol),
+        charges=[atom.GetFormalCharge() for atom in mol.GetAtoms()],
+        orders={pair: round(bond.GetBondTypeAsDouble()) for pair, bond in bonds.items()},
+        positions=mol.GetConformer().GetPositions(),
+    )
+    before = dict(lewis.orders)
+    if not normalise(lewis, rings):
+        return mol
+    for pair, order in lewis.orders.items():
+        if order != before[pair]:
+            bonds[pair].SetBondType(kinds[order])
+    for atom, charge in zip(changed.GetAtoms(), lewis.charges, strict=True):
+        atom.SetFormalCharge(charge)
+    return changed if _sanitise(changed) else mol
+
+
 def _numbers(mol: Chem.Mol) -> list[int]:
     return [atom.GetAtomicNum() for atom in mol.GetAtoms()]
 
 
-def _molecule(mol: Chem.Mol, identifier: str, method: str, is_3d: bool) -> Molecule | Refusal:
+def _molecule(
+    mol: Chem.Mol,
+    identifier: str,
+    method: str,
+    is_3d: bool = True,
+    notes: tuple[str, ...] = (),
+    isotopes: Sequence[str] = (),
+) -> Molecule | Refusal:
     from rdkit import Chem
 
     positions = mol.GetConformer().GetPositions()
     if not np.isfinite(positions).all():
         return Refusal(identifier, "a position is not a finite number")
-    charge = Chem.GetFormalCharge(mol)
-    return _build(np.array(_numbers(mol)), positions, _bonds(mol), identifier, method, charge, is_3d)
-
-
-def _build(
-    numbers: np.ndarray,
-    positions: np.ndarray,
-    bonds: Sequence[Bond],
-    identifier: str,
-    method: str,
-    charge: int,
-    is_3d: bool = True,
-) -> Molecule:
-    table = np.array(sorted((min(a, b), max(a, b), kind) for a, b, kind in bonds), dtype=np.uint16).reshape(-1, 3)
+    if np.abs(positions).max() > _FAR:
+        positions = positions - positions.mean(axis=0)  # before it is rounded
+    table = np.array(sorted(_bonds(mol)), dtype=np.uint16).reshape(-1, 3)
     return Molecule(
-        numbers=numbers.astype(np.uint8),
+        numbers=np.array(_numbers(mol), dtype=np.uint8),
         positions=positions.astype(np.float32),
         bonds=np.ascontiguousarray(table[:, :2]),
         bond_classes=table[:, 2].astype(np.uint8),
         identifier=identifier,
         method=method,
-        charge=charge,
+        charge=Chem.GetFormalCharge(mol),
         is_3d=is_3d,
+        unpaired=sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()),
+        notes=(*notes, *_isotopes(mol, isotopes)),
     )
+
+
+def _isotopes(mol: Chem.Mol, others: Sequence[str]) -> Iterator[str]:
+    found = [f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in mol.GetAtoms() if atom.GetIsotope()]
+    if words := list(dict.fromkeys([*found, *others])):
+        yield f"{', '.join(words)}: the model does not see the masses of isotopes"
+
+
+def _pair(bond: Chem.Bond) -> tuple[int, int]:
+    first, second = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+    return (first, second) if first < second else (second, first)
 
 
 def _bonds(mol: Chem.Mol) -> list[Bond]:
     """Two atoms and the class of each bond."""
-    return [
-        (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), _bond_class(bond.GetBondTypeAsDouble()))
-        for bond in mol.GetBonds()
-    ]
+    return [(*_pair(bond), _bond_class(bond.GetBondTypeAsDouble())) for bond in mol.GetBonds()]
 
 
 def _bond_class(order: float) -> int:

@@ -16,8 +16,20 @@ CLOSE = (1.15, 1.3)
 CLOSEST = 0.7
 """Ratio below that of any bond: triple ones are at 0.79."""
 
+NOBLE_GASES = frozenset((2, 10, 18, 36, 54, 86))
+"""Elements whose atoms may be bound to none."""
+
 Bond = tuple[int, int, int]
 """Two atoms and the class of the bond."""
+
+LIMITS = ((0.76, 1.35), (0.72, 1.1), (0.7, 0.95), (0.76, 1.35))
+"""Ratios between which bonds of each class are (QM9: 0.84 to 1.22, 0.82 to 1.04, 0.78 to 0.81, 0.83 to 1.29)."""
+LIMITS_TO_HYDROGEN = (0.85, 1.25)
+"""The same for bonds to hydrogen (QM9: 0.98 to 1.17)."""
+
+_FLAT = 0.01  # angstrom
+_DRAWN_LENGTH = 1.5  # angstrom, by RDKit
+_TETRAHEDRAL = frozenset((5, 6, 7, 14, 15, 32))
 
 _ORDERS = (1.0, 2.0, 3.0, 1.5)  # of the bond classes
 _RESONANCE = 0.1  # angstrom: forms of a carboxylate or nitro group differ by less, those of cyclobutadiene by more
@@ -34,6 +46,46 @@ def ratios(positions: np.ndarray, radii: np.ndarray, first: np.ndarray, second: 
     """
     distances = np.linalg.norm(positions[first] - positions[second], axis=1)
     return np.asarray(distances / (radii[first] + radii[second]))
+
+
+def out_of_limits(values: np.ndarray, to_hydrogen: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Which bonds are too short or too long.
+
+    Args:
+        values: ``[bond]`` ratios.
+        to_hydrogen: ``[bond]`` whether one of its atoms is hydrogen.
+        classes: ``[bond]``.
+    """
+    limits = np.where(to_hydrogen[:, None], LIMITS_TO_HYDROGEN, np.array(LIMITS)[classes])  # [bond, 2]
+    return np.asarray((values < limits[:, 0]) | (values > limits[:, 1]))
+
+
+def looks_drawn(numbers: np.ndarray, positions: np.ndarray, radii: np.ndarray, bonds: Sequence[Bond]) -> bool:
+    """Whether atoms in the plane z = 0 are those of a drawing and not of a planar molecule.
+
+    A drawing has bonds of lengths that no such bond has, or of one length whatever they bind, or an atom with four
+    neighbours in a plane.
+
+    Args:
+        numbers: ``[atom]`` atomic numbers.
+        positions: ``[atom, 3]``, angstrom.
+        radii: ``[atom]`` covalent radii, angstrom.
+        bonds: at least one.
+    """
+    if np.ptp(positions[:, 2]) > _FLAT or not bonds:
+        return False
+    table = np.array(bonds)
+    pairs, classes = table[:, :2], table[:, 2]
+    lengths = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
+    values = ratios(positions, radii, pairs[:, 0], pairs[:, 1])
+    if out_of_limits(values, (numbers[pairs] == 1).any(axis=1), classes).any():
+        return True
+    crowded = np.bincount(pairs.ravel(), minlength=len(numbers)) > 3
+    if any(crowded[atom] and number in _TETRAHEDRAL for atom, number in enumerate(numbers.tolist())):
+        return True
+    kinds = {tuple(sorted(pair)) for pair in numbers[pairs].tolist()}
+    alike = np.ptp(lengths) < 0.01 * lengths.mean()
+    return bool(alike and (len(kinds) > 1 or abs(lengths.mean() - _DRAWN_LENGTH) < 2e-3))
 
 
 def pairs_by_closeness(positions: np.ndarray, radii: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from se3t.data.molecules.edges import NO_BOND, Bonds, EdgeLists, bonded, complete, ranges, within_radius
-from se3t.data.molecules.readers import ELEMENTS
+from se3t.data.molecules.molecule import ELEMENTS
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph, Pairing

@@ -5,11 +5,8 @@ Imports neither torch nor rdkit.
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,10 @@ from se3t.data.molecules.chemistry import (
 from se3t.data.molecules.decoding import DAMAGE, open_text
 from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.parallel import available_cores, map_chunks
-from se3t.data.molecules.readers import XYZRecord, iter_sdf, iter_xyz
+from se3t.data.molecules.plausibility import implausible, lone_atoms, parts, unusual
+from se3t.data.molecules.readers import iter_sdf
+from se3t.data.molecules.smiles import SMILESRecord, iter_smiles, iter_table
+from se3t.data.molecules.xyz import XYZRecord, iter_xyz
 from se3t.errors import UserError
 
 ENDINGS = {".sdf": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".txt": "smiles", ".csv": "table"}
@@ -33,7 +33,6 @@ ENDINGS = {".sdf": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".txt"
 CHUNK_SIZES = {"sdf": 500, "xyz": 500, "smiles": 50, "table": 50}
 """Records that are built at once, by format; a file of more is built by several processes."""
 _MAX_WORKERS = 8
-_CLOSEST = 0.5  # angstrom; the shortest bond there is, that of H2, has 0.74
 
 
 @dataclass(frozen=True)
@@ -166,102 +165,23 @@ def _sdf(stream: Iterable[str], name: str) -> Iterator[_Found]:
 
 
 def _xyz(stream: Iterable[str], name: str) -> Iterator[_Found]:
-    for record in iter_xyz(stream, name):
-        yield record.identifier, "xyz", record, {}
+    for record in iter_xyz(stream):
+        if isinstance(record, Refusal):
+            yield record.identifier, "problem", record.reason, {}
+        else:
+            yield record.identifier, "xyz", record, record.fields
 
 
 def _smiles(stream: Iterable[str], name: str) -> Iterator[_Found]:
-    """Lines of a SMILES and a name, between them blanks, a tab, a comma or a semicolon; ``#`` begins a comment."""
-    lines: Iterator[str] = (
-        line for line in stream if line.strip() and not line.startswith("#")
-    )  # no SMILES begins with a #
-    first = next(lines, "")
-    if _folded(_split(first)[0]) not in _SMILES_NAMES:
-        lines = chain([first] if first else [], lines)
-    elif _delimiter(first):
-        yield from _table(chain([first], lines), name, strict=False)
-        return
-    for line in lines:
-        identifier, smiles = _split_line(line)
-        yield identifier or smiles, "smiles", smiles, {}
+    return map(_of_smiles, iter_smiles(stream, name))
 
 
-def _split(line: str) -> list[str]:
-    return re.split(r"[\s,;]+", line.strip(), maxsplit=1)
+def _table(stream: Iterable[str], name: str) -> Iterator[_Found]:
+    return map(_of_smiles, iter_table(stream, name))
 
 
-def _split_line(line: str) -> tuple[str, str]:
-    """Name and SMILES of a line, the latter with its extension (CXSMILES) if there is one."""
-    smiles, rest = [*_split(line), ""][:2]
-    if extension := re.match(r"\|[^|]*\|", rest):
-        smiles, rest = f"{smiles} {extension[0]}", rest[extension.end() :]
-    return rest.strip(" \t\r\n,;").split("\t")[0].strip().strip('"'), smiles
-
-
-_SMILES_NAMES = ("smiles", "canonicalsmiles", "isomericsmiles", "smi")
-_NAMES = ("name", "id", "identifier", "title", "molid", "compound", "compoundid", "molecule")
-
-
-def _folded(word: str) -> str:
-    return re.sub(r"[\W_]", "", word).lower()
-
-
-def _delimiter(header: str) -> str:
-    """Comma, semicolon or tab: what is there most often out of quotes; or nothing."""
-    outside = re.sub(r'"[^"]*"', "", header)
-    most = max(",;\t", key=outside.count)
-    return most if most in outside else ""
-
-
-def _table(stream: Iterable[str], name: str, strict: bool = True) -> Iterator[_Found]:
-    """Rows of a table with a column of SMILES; a column that is called name, id or the like holds identifiers.
-
-    Args:
-        stream: its lines.
-        name: of the file.
-        strict: whether a row must have as many cells as the header, wherever the SMILES stand.
-    """
-    lines = iter(stream)
-    first = next((line for line in lines if line.strip()), "")
-    if not first:
-        return
-    reader = csv.reader(chain([first], lines), delimiter=_delimiter(first) or ",", skipinitialspace=True)
-    header = [cell.strip() for cell in next(reader)]
-    place, title = _smiles_column(header, name), _first_of(_NAMES, header)
-    for row in reader:
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
-        if len(cells) != len(header) and (strict or place):
-            problem = f"line {reader.line_num} has {len(cells)} cells, expected {len(header)} as in its first line"
-            yield "", "problem", problem, {}
-            continue
-        fields = {key: cell for key, cell in zip(header, cells, strict=False) if key != header[place]}
-        identifier, smiles = _split_line(cells[place])
-        yield (
-            (fields.get(header[title], "") if title is not None else "") or identifier or smiles,
-            "smiles",
-            smiles,
-            fields,
-        )
-
-
-def _smiles_column(header: list[str], name: str) -> int:
-    place = _first_of(_SMILES_NAMES, header)
-    if place is None:
-        found = [number for number, cell in enumerate(header) if "smiles" in cell.lower()]
-        if len(found) != 1:
-            raise UserError(
-                f"{name}: has {len(found) or 'no'} columns of SMILES ({', '.join(header)[:80]}), expected one called "
-                "smiles"
-            )
-        place = found[0]
-    return place
-
-
-def _first_of(names: Iterable[str], header: list[str]) -> int | None:
-    folded = [_folded(cell) for cell in header]
-    return next((folded.index(name) for name in names if name in folded), None)
+def _of_smiles(record: SMILESRecord) -> _Found:
+    return record.identifier, "problem" if record.problem else "smiles", record.problem or record.smiles, record.fields
 
 
 _READERS: dict[str, Callable[[Iterable[str], str], Iterator[_Found]]] = {
@@ -291,14 +211,27 @@ def _entry(record: Record) -> Entry:
     entry = Entry(record.file, record.index, record.identifier)
     if record.kind == "problem":
         return replace(entry, problem=record.content)
+    if record.kind == "xyz" and (problem := _problem_of_frame(record.content)):
+        return replace(entry, problem=problem)
     found = _built(record.kind, record.content, record.identifier)
     if isinstance(found, Refusal):
         lacking = "; are all hydrogen atoms in the file?" if record.kind == "xyz" else ""
         return replace(entry, problem=found.reason + lacking)
-    if problem := problem_of(found, record.content if record.kind == "sdf" else "") or charge_of(found):
-        return replace(entry, problem=problem)
-    embedded = record.kind == "smiles"
-    return replace(entry, molecule=found, notes=tuple(_notes(found, record.kind)), embedded=embedded)
+    made_up = "in the geometry that RDKit makes of it, " if record.kind == "smiles" and implausible(found) else ""
+    if problem := problem_of(found, record.content if record.kind == "sdf" else ""):
+        return replace(entry, problem=f"{made_up}{problem}")
+    notes = (*found.notes, *_notes(found, record.kind))
+    return replace(entry, molecule=found, notes=notes, embedded=record.kind == "smiles")
+
+
+def _problem_of_frame(record: XYZRecord) -> str:
+    """What can be said against a frame without its bonds, which may be impossible to find for that very reason."""
+    return (
+        lone_atoms(record.numbers, record.positions)
+        or charge_of(record.charge)
+        or (f"multiplicity {record.multiplicity}: {_CLOSED_SHELLS}" if record.multiplicity > 1 else "")
+        or (f"{odd}; are all hydrogen atoms in the file?" if (odd := _odd_electrons(record.numbers)) else "")
+    )
 
 
 def _built(kind: str, content: Any, identifier: str) -> Molecule | Refusal:
@@ -317,12 +250,13 @@ def problem_of(molecule: Molecule, block: str = "") -> str:
         molecule: what was made of it.
         block: its mol block, if it has one.
     """
-    if reason := no_geometry(molecule):
-        return reason
-    distance = _smallest_distance(molecule.positions)
-    if distance < _CLOSEST:
-        return f"two atoms are {distance:.2f} angstrom apart: not a geometry of a molecule"
-    return _lacks_hydrogens(block) if block else ""
+    return (
+        no_geometry(molecule)
+        or implausible(molecule)
+        or (_lacks_hydrogens(block) if block else "")
+        or charge_of(molecule.charge)
+        or _unpaired(molecule)
+    )
 
 
 def no_geometry(molecule: Molecule) -> str:
@@ -332,21 +266,38 @@ def no_geometry(molecule: Molecule) -> str:
     return ""
 
 
-def charge_of(molecule: Molecule) -> str:
+def charge_of(charge: int) -> str:
     """That a molecule has a total charge, which no model sees, or nothing."""
-    return f"total charge {molecule.charge:+d}: predictions are for neutral molecules" if molecule.charge else ""
+    return f"total charge {charge:+d}: predictions are for neutral molecules" if charge else ""
+
+
+_CLOSED_SHELLS = "predictions are for molecules without unpaired electrons"
+_TRIPLETS = frozenset((8, 16, 34))  # pairs of them are triplets in their ground state, however they are drawn
+_CLOSED_ATOMS = frozenset((2, 10, 18, 36, 54, 86, 4, 12, 20, 38, 56, 30, 48, 80))
+
+
+def _odd_electrons(numbers: np.ndarray) -> str:
+    count = int(numbers.sum(dtype=np.int64))
+    return f"a radical (an odd number of electrons, {count}): {_CLOSED_SHELLS}" if count % 2 else ""
+
+
+def _unpaired(molecule: Molecule) -> str:
+    """That a neutral molecule has unpaired electrons, which no model sees, or nothing."""
+    numbers = set(molecule.numbers.tolist())
+    if molecule.unpaired:
+        electrons = "1 unpaired electron" if molecule.unpaired == 1 else f"{molecule.unpaired} unpaired electrons"
+        return f"a radical ({electrons}): {_CLOSED_SHELLS}"
+    if len(molecule) == 1 and not numbers <= _CLOSED_ATOMS:
+        return f"a single atom with an open shell: {_CLOSED_SHELLS}"
+    if len(molecule) == 2 and numbers <= _TRIPLETS:
+        return f"a triplet in its ground state, as O2 is: {_CLOSED_SHELLS}"
+    return _odd_electrons(molecule.numbers)
 
 
 def _lacks_hydrogens(block: str) -> str:
     count = missing_hydrogens(block)
     atoms = "1 hydrogen atom is" if count == 1 else f"{count} hydrogen atoms are"
     return f"{atoms} implied and not listed; add hydrogens with their coordinates" if count else ""
-
-
-def _smallest_distance(positions: np.ndarray) -> float:
-    from scipy.spatial import cKDTree
-
-    return float(cKDTree(positions).query(positions, k=2)[0][:, 1].min())  # infinite for a single atom
 
 
 def _notes(molecule: Molecule, kind: str) -> Iterator[str]:
@@ -356,15 +307,7 @@ def _notes(molecule: Molecule, kind: str) -> Iterator[str]:
         yield "its bonds have no orders, and none could be found that satisfy its valences as they are"
     if kind == "xyz" and (molecule.numbers == 6).sum() > 1 and not (molecule.numbers == 1).any():
         yield "no hydrogen atom: are they missing?"
-    count = _num_fragments(len(molecule), molecule.bonds)
+    yield from unusual(molecule)
+    count = int(parts(molecule).max()) + 1
     if count > 1:
         yield f"{count} separate parts, as if they were one molecule"
-
-
-def _num_fragments(num_atoms: int, bonds: np.ndarray) -> int:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    pairs = bonds.astype(np.int32)
-    joined = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(num_atoms, num_atoms))
-    return int(connected_components(joined, directed=False, return_labels=False))

@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+_SYMBOLS = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts "
+    "Og"
+)
+ELEMENTS = tuple(_SYMBOLS.split())
+"""Symbols of the elements: atomic number 1 is the first."""
 BOND_CLASSES = ("single", "double", "triple", "aromatic")
 """A bond's class is its place here."""
 SPLITS = ("train", "valid", "test")
@@ -37,6 +45,8 @@ class Molecule:
         method: how its bonds were found, a word for counting: see :mod:`se3t.data.molecules.chemistry`.
         charge: total formal charge.
         is_3d: whether the source gave positions in space.
+        unpaired: number of unpaired electrons, as drawn or as its valences leave them.
+        notes: what to beware of, in a few words each.
     """
 
     numbers: np.ndarray = field(repr=False)
@@ -47,6 +57,8 @@ class Molecule:
     method: str = ""
     charge: int = 0
     is_3d: bool = True
+    unpaired: int = 0
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of atoms."""

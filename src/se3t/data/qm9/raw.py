@@ -22,8 +22,9 @@ import numpy as np
 
 from se3t.data.molecules.building import Chunk, Record, chunk_of
 from se3t.data.molecules.chemistry import molecules_from_xyz
-from se3t.data.molecules.readers import QM9_PROPERTIES, iter_sdf, parse_qm9_xyz
+from se3t.data.molecules.readers import iter_sdf
 from se3t.data.molecules.tables import Table, read_table
+from se3t.data.molecules.xyz import QM9_PROPERTIES, parse_qm9_xyz
 from se3t.data.qm9.splits import NUM_MOLECULES
 from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.errors import UserError
