@@ -128,6 +128,13 @@ def test_molecules_without_a_row_are_refused_or_with_a_key_left_without_value() 
     ]
 
 
+def test_a_record_that_cannot_be_read_needs_no_row_and_keeps_its_place() -> None:
+    sides = [titles("b", "", "a"), data_field("code", ["x", "", "y"])]
+    assert join(made(id=["a", "b"], y=["1", "2"]), sides, "m.sdf", None, {1}).rows.tolist() == [1, -1, 0]
+    assert "but not 'molecule 2'" in refusal(made(id=["a", "b"], y=["1", "2"]), sides)
+    assert join(made(y=["1", "2", "3"]), [titles("", "", "")], "m.sdf", None, {1}).rows.tolist() == [0, 1, 2]
+
+
 def test_one_row_serves_all_conformers_and_repeated_rows_must_agree() -> None:
     sides = [titles("a", "a", "b", "a")]
     assert join(made(id=["b", "a"], y=["1", "2"]), sides, "m.sdf").rows.tolist() == [1, 1, 0, 1]

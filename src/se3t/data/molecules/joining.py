@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -58,7 +58,9 @@ class Join:
     notes: list[str]
 
 
-def join(table: Table, sides: Sequence[Side], molecules: str, key: str | None = None) -> Join:
+def join(
+    table: Table, sides: Sequence[Side], molecules: str, key: str | None = None, unreadable: Container[int] = ()
+) -> Join:
     """The row of the table for every molecule.
 
     Without ``key``: the column that names **every** molecule by its title or a data field. Text is compared with
@@ -74,11 +76,12 @@ def join(table: Table, sides: Sequence[Side], molecules: str, key: str | None = 
         sides: titles and data fields of the molecules; the titles first.
         molecules: name of their file.
         key: ``data.key``.
+        unreadable: molecules that need no row, because there is nothing to learn of them.
 
     Raises:
         UserError: the rows cannot be told, or could be told in several ways.
     """
-    task = _Task(table, sides, molecules)
+    task = _Task(table, sides, molecules, unreadable)
     if key == ORDER:
         return task.by_order("as data.key=order says")
     if key is not None:
@@ -108,6 +111,7 @@ class _Match:
         side: of the molecules.
         cells: ``[row]`` names in the table, as they were compared.
         names: ``[molecule]`` names of the molecules, likewise.
+        needed: molecules that need a row.
         rows_of: rows of every name that both have.
         is_folded: compared in any case, without blanks at the ends.
         clash: what contradicts itself, as a sentence, or "".
@@ -117,6 +121,7 @@ class _Match:
     side: Side
     cells: list[str]
     names: list[str]
+    needed: list[int]
     rows_of: dict[str, list[int]]
     is_folded: bool
     clash: str
@@ -132,11 +137,11 @@ class _Match:
 
     @property
     def num_molecules(self) -> int:
-        return sum(name in self.rows_of for name in self.names)
+        return sum(self.names[molecule] in self.rows_of for molecule in self.needed)
 
     @property
     def is_full(self) -> bool:
-        return self.num_molecules == len(self.names)
+        return self.num_molecules == len(self.needed)
 
     @property
     def how(self) -> str:
@@ -147,10 +152,11 @@ class _Match:
 class _Task:
     """A table and molecules that are to be joined."""
 
-    def __init__(self, table: Table, sides: Sequence[Side], molecules: str) -> None:
+    def __init__(self, table: Table, sides: Sequence[Side], molecules: str, unreadable: Container[int]) -> None:
         self.table, self.molecules = table, molecules
         self.sides = [side for side in sides if any(side.values)]
         self.count = len(sides[0].values)
+        self.needed = [molecule for molecule in range(self.count) if molecule not in unreadable]
         found = {column: table.numbers(column) for column in table.cells}
         self.numbers = {column: item.values for column, item in found.items() if isinstance(item, Numbers)}
         self.numeric = {side.column for side in self.sides if side.column and _are_numbers(side)}
@@ -193,11 +199,11 @@ class _Task:
         """By the first of some matches; the others must say the same."""
         match, rows = matches[0], matches[0].rows
         for other in matches[1:]:
-            for molecule in np.flatnonzero(other.rows != rows).tolist():
-                if not self.have_same_numbers(match, other, molecule):
+            for molecule in self.needed:
+                if other.rows[molecule] != rows[molecule] and not self.have_same_numbers(match, other, molecule):
                     self.refuse_two_ways(match, other, molecule)
         notes = [f"rows by {match.how}"]
-        if without := np.flatnonzero(rows < 0).tolist():
+        if without := [molecule for molecule in self.needed if rows[molecule] < 0]:
             named = [match.side.values[place] or f"record {place + 1}" for place in without]
             notes.append(f"{len(without):,} of {self.count:,} molecules have no row, so no value: {_examples(named)}")
         wanted = set(match.names)
@@ -252,7 +258,7 @@ class _Task:
         if not rows_of:
             return None
         clash = self.clash_of_rows(column, rows_of) or self.clash_of_names(side, names, rows_of)
-        return _Match(column, side, cells, names, rows_of, fold is not str, clash)
+        return _Match(column, side, cells, names, self.needed, rows_of, fold is not str, clash)
 
     # --- what is wrong ------------------------------------------------------------------------------------------
 
@@ -281,11 +287,7 @@ class _Task:
         return ""
 
     def gap(self, match: _Match) -> str:
-        missing = [
-            value or "(none)"
-            for value, name in zip(match.side.values, match.names, strict=True)
-            if name not in match.rows_of
-        ]
+        missing = [match.side.values[row] or f"molecule {row + 1}" for row in self.needed if match.names[row] not in match.rows_of]
         doubt = "unless one file counts from 0 and the other from 1, " if match.column in self.numbers else ""
         return (
             f"{self.table.name}: {match.how} have {match.num_molecules} of the {self.count} molecules of "
@@ -317,9 +319,10 @@ class _Task:
     def unmatched_name(self) -> str:
         """What looks like an identifier in one of the files, or ""."""
         for side in self.sides:
-            is_name = len(set(side.values)) > 1 and (
+            values = [side.values[molecule] for molecule in self.needed]
+            is_name = len(set(values) - {""}) > 1 and (
                 not side.column
-                or (_are_distinct(side.values) and (_is_key(side.column) or side.column not in self.numeric))
+                or (_are_distinct(values) and (_is_key(side.column) or side.column not in self.numeric))
             )
             if is_name:
                 return f"the {side.label} of its molecules looks like a name ({_examples(side.values)})"

@@ -48,7 +48,7 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
     Raises:
         UserError: a file is damaged, the two do not fit each other, or there is no column of numbers.
     """
-    titles, own, smiles = _contents(molecules)
+    titles, own, smiles, unreadable = _contents(molecules)
     with open_text(molecules) as text:
         notes = [f"{molecules.name}: {text.note}"] if text.note else []
     found, join_side = _Columns(), None
@@ -61,7 +61,7 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
         rows = read_table(table)
         if comma := rows.decimal_comma():
             raise UserError(f"{table}: {comma}, with a decimal comma; expected decimal points, in all its columns")
-        joined = join(rows, [titles, *fields, smiles], molecules.name, key)
+        joined = join(rows, [titles, *fields, smiles], molecules.name, key, unreadable)
         join_side = joined.side
         notes += [f"{table.name}: {note}" for note in (*rows.notes, *joined.notes)]
         found.add(own, molecules.name, join_side.column if join_side else None)
@@ -76,10 +76,15 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
     return Labels(names, values, notes, skipped, [titles.values, *([join_side.values] if join_side else [])])
 
 
-def _contents(molecules: Path) -> tuple[Side, Table, Side]:
-    """Titles, data fields and SMILES of the records."""
-    titles, smiles, fields = [], [], []
-    for record in iter_records(molecules):
+def _contents(molecules: Path) -> tuple[Side, Table, Side, set[int]]:
+    """Titles, data fields and SMILES of the records; and which of them cannot be read."""
+    titles: list[str] = []
+    smiles: list[str] = []
+    fields: list[dict[str, str]] = []
+    unreadable = set()
+    for place, record in enumerate(iter_records(molecules)):
+        if record.kind == "problem":
+            unreadable.add(place)
         titles.append(record.identifier)
         smiles.append(record.content if record.kind == "smiles" else "")
         fields.append(record.fields)
@@ -90,7 +95,7 @@ def _contents(molecules: Path) -> tuple[Side, Table, Side]:
     }
     places = [f"record {number}" for number in range(1, len(titles) + 1)]
     title = Side(_TITLES[format_of(molecules)], titles)
-    return title, Table(str(molecules), columns, places), Side("SMILES", smiles, "smiles")
+    return title, Table(str(molecules), columns, places), Side("SMILES", smiles, "smiles"), unreadable
 
 
 @dataclass
