@@ -287,7 +287,11 @@ class _Task:
         return ""
 
     def gap(self, match: _Match) -> str:
-        missing = [match.side.values[row] or f"molecule {row + 1}" for row in self.needed if match.names[row] not in match.rows_of]
+        missing = [
+            match.side.values[row] or f"molecule {row + 1}"
+            for row in self.needed
+            if match.names[row] not in match.rows_of
+        ]
         doubt = "unless one file counts from 0 and the other from 1, " if match.column in self.numbers else ""
         return (
             f"{self.table.name}: {match.how} have {match.num_molecules} of the {self.count} molecules of "
@@ -321,8 +325,7 @@ class _Task:
         for side in self.sides:
             values = [side.values[molecule] for molecule in self.needed]
             is_name = len(set(values) - {""}) > 1 and (
-                not side.column
-                or (_are_distinct(values) and (_is_key(side.column) or side.column not in self.numeric))
+                not side.column or (_are_distinct(values) and (_is_key(side.column) or side.column not in self.numeric))
             )
             if is_name:
                 return f"the {side.label} of its molecules looks like a name ({_examples(side.values)})"

@@ -70,7 +70,9 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
     notes += found.notes
     if not names:
         where = table or f"the data fields of {molecules}"
-        raise UserError(f"{where}: no column holds numbers, expected one to learn; {'; '.join(notes) or 'it is empty'}")
+        hint = "" if table else "; for a table beside it, data.raw is the folder of both"
+        found_instead = "; ".join(notes) or "there is none"
+        raise UserError(f"{where}: no column holds numbers, expected one to learn; {found_instead}{hint}")
     values = np.stack([found.numbers[name] for name in names], axis=1)
     skipped = {name: why for name, why in found.skipped.items() if name not in names}
     return Labels(names, values, notes, skipped, [titles.values, *([join_side.values] if join_side else [])])
