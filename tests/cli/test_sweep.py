@@ -80,6 +80,27 @@ def test_a_grid_ends_with_its_best_and_the_command_that_trains_it(run: Run, laun
     )
 
 
+def test_a_changed_result_or_record_of_a_sweep_is_not_taken(run: Run, launchers: list[FakeLauncher]) -> None:
+    first = run(*LINE)
+    best, *others = read_record(folder()).ranking()
+    path = Path(best.runs[0].folder) / "result.json"
+    before = path.read_text()
+    path.write_text(before.replace(f'"loss": {best.value}', '"loss": 0.0'))
+    answer = run("sweep", "--best", str(folder()))
+    assert answer.status == 0
+    (told,) = answer.err.splitlines()
+    assert told.startswith(f"se3t: sweep: left out: trial {best.number}: {path}: loss of validation is 0, but ")
+    assert reproduced(answer.out) == [Path(others[0].runs[0].folder)]
+    path.write_text(before)
+    assert run("sweep", "--best", str(folder())).out == first.out
+    trials = folder() / "trials.json"
+    trials.write_text(trials.read_text().replace(f'"value": {best.value}', '"value": 0.0'))
+    for flag in ("--best", "--plot"):
+        answer = run("sweep", flag, str(folder()))
+        assert answer.status == 2
+        assert "trials.json: its content does not match its field 'digest'" in answer.err
+
+
 def test_the_same_line_again_trains_nothing(run: Run, launchers: list[FakeLauncher]) -> None:
     first = run(*LINE)
     again = run(*LINE)

@@ -13,6 +13,7 @@ import torch
 
 from se3t.config import LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData, SchNetModel
 from se3t.errors import UserError
+from se3t.runs import seal
 from se3t.training import checkpoint as ckpt
 from se3t.training import export as export_module
 from se3t.training import record
@@ -158,7 +159,8 @@ def test_a_run_without_test_molecules_says_so(tmp_path: Path, run: Path) -> None
     (folder / "checkpoints" / "best.ckpt").write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
     found = result(run)
     found["data"]["baseline_split"] = "valid"
-    (folder / "result.json").write_text(json.dumps({**found, "test": None}))
+    found["data"]["sizes"]["test"] = 0
+    (folder / "result.json").write_text(json.dumps(seal({**found, "test": None})))
     card = card_of(folder, tmp_path / "model")
     assert "Not measured on test: there are no molecules of the test split." in card
     mean = found["data"]["baselines"]["mean"][0]

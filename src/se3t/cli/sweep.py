@@ -210,9 +210,9 @@ def _sums(spec: Specification, record: SweepRecord) -> list[str]:
 
 
 def _best(given: argparse.Namespace) -> int:
-    from se3t.reporting.sweep_record import find_sweep, read_record
+    from se3t.reporting.sweep_record import find_sweep
 
-    record = read_record(find_sweep(given.best, _runs(given.words)))
+    record = _unchanged(find_sweep(given.best, _runs(given.words)))
     if not record.ranking():
         raise UserError(f"{record.title}: no trial is finished yet; run the sweep first")
     _report(record, given.top or _TOP)
@@ -223,10 +223,10 @@ def _plot(given: argparse.Namespace) -> int:
     from se3t.bench.report import check_writable
     from se3t.reporting.figures.style import SUFFIXES, save
     from se3t.reporting.figures.sweep_plot import draw_sweep
-    from se3t.reporting.sweep_record import find_sweep, read_record
+    from se3t.reporting.sweep_record import find_sweep
 
     folder = find_sweep(given.plot, _runs(given.words))
-    record, out = read_record(folder), given.out or folder / "sweep"
+    record, out = _unchanged(folder), given.out or folder / "sweep"
     out = out.with_suffix("") if out.suffix in SUFFIXES else out
     if not out.name:
         raise UserError("--out: is empty; expected the name of the files without their endings")
@@ -235,6 +235,16 @@ def _plot(given: argparse.Namespace) -> int:
     for path in save(draw_sweep(record), out):
         print(f"written: {path}")
     return 0
+
+
+def _unchanged(folder: Path) -> SweepRecord:
+    """The record of a sweep; trials whose results were changed since are left out and named."""
+    from se3t.reporting.sweep_record import read_record, require_results
+
+    record = read_record(folder)
+    for reason in require_results(record):
+        print(f"se3t: sweep: left out: {reason}", file=sys.stderr)
+    return record
 
 
 def _report(record: SweepRecord, count: int) -> None:

@@ -44,8 +44,8 @@ def listed(runs: Sequence[Run], width: int, now: float) -> list[str]:
     found = [_aligned(heads, shown, widths)]
     for row, run in zip(rows, runs, strict=True):
         rest = [_named(name, row[name]) for name in _HEADS if name not in shown and row[name] != MISSING]
-        problem = [printable(run.problem)] if run.problem else []
-        found += [_aligned(row, shown, widths), *_packed([*rest, *problem], width)]
+        problem = [f"    {printable(run.problem)}"] if run.problem else []
+        found += [_aligned(row, shown, widths), *_packed(rest, width), *problem]
     return [*found, *_notes(runs)]
 
 

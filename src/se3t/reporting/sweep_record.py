@@ -12,7 +12,7 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.reporting.records import read_json
+from se3t.runs import DIGEST, RESULT, read_json, require_sealed, seal
 
 TRIALS = "trials.json"
 STATES = ("finished", "running", "waiting", "pruned", "failed")
@@ -118,8 +118,8 @@ class SweepRecord:
 
 
 def write_record(folder: Path, record: SweepRecord) -> None:
-    """Write ``trials.json``, atomically."""
-    text = json.dumps(asdict(record), indent=1) + "\n"
+    """Write ``trials.json`` with its digest, atomically."""
+    text = json.dumps(seal(asdict(record)), indent=1) + "\n"
     write_atomically(folder / TRIALS, lambda file: file.write(text.encode()))
 
 
@@ -127,7 +127,7 @@ def read_record(folder: Path) -> SweepRecord:
     """Read ``trials.json``.
 
     Raises:
-        UserError: when it is missing, damaged or something else.
+        UserError: when it is missing, damaged, changed or something else.
     """
     path = folder / TRIALS
     if not path.is_file():
@@ -135,15 +135,47 @@ def read_record(folder: Path) -> SweepRecord:
             f"{folder}: holds no {TRIALS}; expected the folder of a sweep: <runs>/sweeps/<experiment>/<name>-<hash>"
         )
     content = read_json(path, _EXPECTED)
+    require_sealed(content, str(path))
     try:
-        return SweepRecord(**{**content, "trials": [_trial(item) for item in content["trials"]]})
-    except (KeyError, TypeError, ValueError) as error:
+        given = {name: value for name, value in content.items() if name != DIGEST}
+        return SweepRecord(**{**given, "trials": [_trial(item) for item in content["trials"]]})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is not {_EXPECTED} ({error}); run the sweep again") from error
 
 
 def _trial(content: Mapping[str, Any]) -> Trial:
     history = [(int(step), float(value)) for step, value in content["history"]]
     return Trial(**{**content, "runs": [TrialRun(**run) for run in content["runs"]], "history": history})
+
+
+def require_results(record: SweepRecord) -> list[str]:
+    """Compare the objectives of finished runs with their results, where these are still there. A trial of one that was
+    changed becomes a failed one.
+
+    Returns:
+        What was found, a sentence each.
+    """
+    left_out = []
+    for trial in record.trials:
+        for run in trial.runs:
+            path = Path(run.folder) / RESULT
+            try:
+                if run.state == "finished" and path.exists():
+                    _require_value(run, path, record.metric)
+            except UserError as error:
+                left_out.append(f"trial {trial.number}: {error}")
+                run.state, run.value, run.reason, trial.state = "failed", None, str(error), "failed"
+    return left_out
+
+
+def _require_value(run: TrialRun, path: Path, metric: str) -> None:
+    content = read_json(path, "the result.json of a finished run")
+    require_sealed(content, str(path))
+    value = objective_of(content, metric, path)
+    if value != run.value:
+        raise UserError(
+            f"{path}: {metric} of validation is {value:g}, but {run.value} in {TRIALS}; run the sweep again"
+        )
 
 
 def find_sweep(name: str, runs: Path) -> Path:
@@ -174,7 +206,8 @@ def objective_of(result: Mapping[str, Any], metric: str, origin: Path) -> float:
     Raises:
         UserError: when the run has no such metric, or it is not finite.
     """
-    valid = result.get("valid") or {}
+    valid = result.get("valid")
+    valid = valid if isinstance(valid, Mapping) else {}
     if metric not in valid:
         raise UserError(f"{origin}: validation has no metric {metric!r}; objective.metric is one of {', '.join(valid)}")
     value = valid[metric]

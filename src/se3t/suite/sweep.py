@@ -215,7 +215,7 @@ def value_of(job: Job, objective: Objective) -> float:
     Raises:
         UserError: when it has none.
     """
-    return objective_of(record.read_json(job.result), objective.metric, job.result)
+    return objective_of(record.read_result(job.folder), objective.metric, job.result)
 
 
 # --- grids ------------------------------------------------------------------------------------------------------------

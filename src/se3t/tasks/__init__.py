@@ -42,6 +42,22 @@ def build_task(config: Config) -> Task:
     return cls.from_config(config)
 
 
+def require_no_download(config: Config) -> None:
+    """Refuse data that would have to be downloaded: whoever only measures has not asked for that.
+
+    Raises:
+        UserError: with the command that gets them.
+    """
+    if config.data.name == "qm9" and config.data.raw is None:
+        from se3t.data.qm9.prepare import prepare_command, store_path
+
+        if not (path := store_path(config.data)).exists():
+            raise UserError(
+                f"{path}: the data of this run are not here; get them first: {prepare_command(config.data)}, or say "
+                "where they are: data.root=…"
+            )
+
+
 def recorded_checksum(config: Config) -> str | None:
     """Checksum of the data that ``config`` names as they lie prepared; None where its settings alone determine them,
     or nothing is prepared yet.

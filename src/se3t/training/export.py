@@ -13,6 +13,8 @@ from se3t.compat.converted import is_model
 from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData
 from se3t.errors import UserError
 from se3t.files import temporary_beside, write_atomically
+from se3t.reporting.reading import require_whole
+from se3t.reporting.records import read_result
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.card import Exported, model_card
@@ -109,9 +111,11 @@ def _exported(found: ckpt.Checkpoint, config: Config) -> Exported:
 def _result_of(found: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mapping[str, str]]:
     """Result and versions of the run whose best checkpoint this is; no result where it belongs to other weights."""
     folder = found.path.absolute().parent.parent
-    result = record.read_json(folder / record.RESULT) if (folder / record.RESULT).is_file() else None
-    if result is not None and result.get("best_step") == found.step:
-        return result, result["versions"]
+    if (folder / record.RESULT).is_file():
+        fields = read_result(folder / record.RESULT, "")
+        require_whole(fields)
+        if fields.content.get("best_step") == found.step:
+            return fields.content, fields.mapping("versions")
     sessions: list[Any] = []
     if (folder / record.PROVENANCE).is_file():
         sessions = record.read_json(folder / record.PROVENANCE).get("sessions", [])

@@ -20,7 +20,7 @@ from se3t.files import WriteError
 from se3t.models import build_model
 from se3t.nn.kernels.native import require
 from se3t.signals import advice, interrupted_by_signals
-from se3t.tasks import build_task, recorded_checksum
+from se3t.tasks import build_task, recorded_checksum, require_no_download
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -298,6 +298,8 @@ def evaluate(
     if test_rotation is not None and split != "test":
         raise UserError(f"task.test_rotation: turns the objects of split=test alone, not those of split={split}")
     device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
+    if build is build_parts:  # another function may take its data from anywhere
+        require_no_download(config)
     if converted:
         name, origin, task, model = _converted(found.path, config, dtype)
     else:
