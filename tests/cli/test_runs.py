@@ -94,7 +94,7 @@ def test_runs_are_listed_the_newest_first_with_state_and_result(run: Run, folder
         (["experiment=nbody", "model=tfn"], ["new", "old"]),
         (["model.channels=16"], ["new"]),
         (["model.channels=1.6e1"], ["new"]),
-        (["task=homo"], ["qm9"]),
+        (["task=homo"], ["damaged", "qm9"]),
         (["--state", "failed,damaged"], ["failed", "damaged"]),
         (["--state=finished", "seed=0"], ["qm9", "old"]),
         (["runs/nbody", "runs/stopped"], ["new", "stopped", "old"]),

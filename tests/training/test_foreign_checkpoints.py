@@ -195,6 +195,16 @@ def test_a_changed_result_is_not_reported_as_the_finished_run(folders: tuple[Con
     assert read_run(folder).state == DAMAGED
 
 
+@pytest.mark.parametrize("name", ["config", "budget", "data"])
+def test_a_result_with_something_else_in_a_part_is_refused_by_field(
+    name: str, folders: tuple[Config, Path, Path], folder: Path
+) -> None:
+    content = json.loads((folder / record.RESULT).read_text()) | {name: [1]}
+    (folder / record.RESULT).write_text(json.dumps(runs.seal(content)))
+    with pytest.raises(UserError, match=rf"result\.json: field '{name}' should be an object, got \[1\]"):
+        train(folders[0], folder, build=build)
+
+
 def test_damaged_measurements_are_named_when_a_run_is_continued(
     folders: tuple[Config, Path, Path], folder: Path
 ) -> None:

@@ -146,7 +146,8 @@ def read_run(folder: Path) -> Run:
     try:
         return _finished(folder) if (folder / RESULT).exists() else _unfinished(folder)
     except (OSError, ValueError, OverflowError, RecursionError) as error:
-        return Run(folder, DAMAGED, problem=" ".join(str(error).split()), changed=_last_change(folder))
+        problem = " ".join(str(error).split())
+        return Run(folder, DAMAGED, problem, changed=_last_change(folder), **_known_settings(folder))
 
 
 def _finished(folder: Path) -> Run:
@@ -180,7 +181,8 @@ def _finished(folder: Path) -> Run:
 
 
 def _unfinished(folder: Path) -> Run:
-    config = read_config(folder / CONFIG)
+    settings = _settings(folder)
+    config = settings["config"]
     sessions = _sessions(folder / PROVENANCE)
     lines = read_metrics(folder / METRICS) if (folder / METRICS).exists() else []
     valid = [line for line in lines if line["kind"] == "valid"]
@@ -192,20 +194,36 @@ def _unfinished(folder: Path) -> Run:
         folder,
         state,
         problem,
-        experiment=_text(config.get("experiment")),
-        model=_text(_mapping(config.get("model")).get("name")),
-        preset=_text(config.get("preset")) or None,
-        seed=_integer(config.get("seed")),
+        **settings,
         steps=(max((line["step"] for line in lines), default=0), asked),
         seconds=last.get("seconds"),
         split="valid" if metrics else "",
         metrics=metrics,
         valid=metrics,
-        config=config,
         sessions=sessions,
         command=_text(sessions[-1].get("command")) if sessions else "",
         changed=_last_change(folder),
     )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What ``config.yaml`` says of a run."""
+    config = read_config(folder / CONFIG)
+    return {
+        "experiment": _text(config.get("experiment")),
+        "model": _text(_mapping(config.get("model")).get("name")),
+        "preset": _text(config.get("preset")) or None,
+        "seed": _integer(config.get("seed")),
+        "config": config,
+    }
+
+
+def _known_settings(folder: Path) -> dict[str, Any]:
+    """The same of a damaged run, as far as it can be read."""
+    try:
+        return _settings(folder)
+    except ValueError:
+        return {}
 
 
 def _state(folder: Path) -> tuple[str, str]:
