@@ -12,10 +12,11 @@ import pytest
 
 from se3t.errors import UserError
 from se3t.reporting.figures.figure3 import animate_figure3, draw_figure3, load_trajectories
-from se3t.reporting.figures.style import SMALL, WIDTH
+from se3t.reporting.figures.style import WIDTH, notes_of
 from se3t.reporting.figures.trajectory_runs import find_trajectory_runs, labels
 from se3t.reporting.figures.trajectory_runs import finished_run as record_of
 
+from .layout import require_legible
 from .results import result
 from .test_classification import cloud_result
 
@@ -120,17 +121,25 @@ def test_pictures_are_seen_along_the_axis(write: Write, axis: list[float]) -> No
 
 
 def test_title_says_data_sample_and_why_and_a_reduced_budget(write: Write) -> None:
-    title = draw_figure3(load_trajectories(write())).get_suptitle()
-    assert title.splitlines() == [
-        "Figure 3 on simulated N-body data, preset calibrated",
+    figure = draw_figure3(load_trajectories(write()))
+    assert figure.get_suptitle() == "Figure 3: a prediction that turns with its input"
+    assert notes_of(figure).split("; ")[:-1] == [
+        "simulated N-body data, preset calibrated, checksum ab",
         "test trajectory 7 of 1,000: median error in x of B",
         "reduced budget: 300 of the paper's 100,000 training steps",
     ]
     full = [model("A", steps_done=100_000), model("Linear", steps_done=0)]
     small = {"preset": "calibrated", "horizon": 1.0, "checksum": "ab", "overridden": {"num_test": 16}}
-    title = draw_figure3(load_trajectories(write(*full, data=small))).get_suptitle()
-    assert "reduced" not in title
-    assert "preset calibrated (num_test=16)" in title.replace("\n", " ")
+    notes = notes_of(draw_figure3(load_trajectories(write(*full, data=small))))
+    assert "reduced" not in notes
+    assert "preset calibrated (num_test=16)" in notes
+
+
+def test_axes_have_names_and_the_legend_says_what_lines_mean(write: Write) -> None:
+    figure = draw_figure3(load_trajectories(write()))
+    assert {(axis.get_xlabel(), axis.get_ylabel()) for axis in figure.axes} == {("x", "y")}
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named[3:] == ["input to truth", "truth to prediction", "perfectly equivariant", "predictions, input turned"]
 
 
 def test_budgets_that_differ_stand_at_their_models(write: Write) -> None:
@@ -143,21 +152,10 @@ def test_budgets_that_differ_stand_at_their_models(write: Write) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_letters_are_legible_in_a_column_and_nothing_is_cut_off(write: Write, count: int) -> None:
-    from matplotlib.text import Text
-
     figure = draw_figure3(load_trajectories(write(*(model(f"SE(3)-Transformer, {n}") for n in range(count)))))
-    figure.canvas.draw()
     assert figure.get_figwidth() == WIDTH
     assert len(figure.axes) == 2 * count
-    for text in figure.findobj(Text):
-        if text.get_text() and text.get_visible():
-            assert text.get_fontsize() >= SMALL >= 7
-    for part in (*figure.legends, *(axis.title for axis in figure.axes), figure._suptitle):
-        box = part.get_window_extent()
-        assert box.x0 >= 0
-        assert box.x1 <= figure.bbox.width
-        assert box.y0 >= 0
-        assert box.y1 <= figure.bbox.height
+    require_legible(figure)
 
 
 def test_the_animation_has_a_frame_for_each_angle_and_is_written_whole(write: Write, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from se3t.errors import UserError
 from se3t.reporting.figures.confusion import draw_confusion, load_confusion
 from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
 from se3t.reporting.figures.rotation_runs import find_runs
-from se3t.reporting.figures.style import SMALL, save
+from se3t.reporting.figures.style import notes_of, save
 
+from .layout import require_legible
 from .results import result
 from .test_classification import cloud_result, shapes_result
 
@@ -88,10 +89,10 @@ def test_a_line_is_the_mean_over_seeds_with_a_band_of_one_standard_deviation(rot
     band, bar = axis.collections
     assert band.get_paths()[0].get_extents().extents == pytest.approx([0, 50, 180, 70])
     assert bar.get_segments()[0][:, 1] == pytest.approx([50, 70])
-    assert "mean of 3 seeds ± standard deviation" in figure.get_suptitle()
+    assert "mean of 3 seeds ± standard deviation" in notes_of(figure)
     one = draw_figure4(load_rotations(rotations_file(point())))
     assert len(one.axes[0].collections) == 0
-    assert "one seed" in one.get_suptitle()
+    assert "one seed" in notes_of(one)
 
 
 def test_rotations_from_all_of_so3_stand_apart_as_the_last_tick(rotations_file: Any):
@@ -128,15 +129,16 @@ def test_every_line_has_a_marker_of_its_own_and_heights_are_dashed(rotations_fil
 
 
 def test_synthetic_data_are_called_that_and_only_they(rotations_file: Any):
-    title = draw_figure4(load_rotations(rotations_file(point()))).get_suptitle()
-    assert title.startswith("Figure 4 on synthetic shapes15, object only\n600 test objects")
-    title = draw_figure4(load_rotations(rotations_file(point(), synthetic=False))).get_suptitle()
-    assert title.startswith("Figure 4 on ScanObjectNN main_split_nobg\n")
+    figure = draw_figure4(load_rotations(rotations_file(point())))
+    assert figure.get_suptitle() == "Figure 4: accuracy of rotated objects"
+    assert notes_of(figure).startswith("synthetic shapes15, object only, 600 test objects")
+    notes = notes_of(draw_figure4(load_rotations(rotations_file(point(), synthetic=False))))
+    assert notes.startswith("ScanObjectNN main_split_nobg, ")
 
 
 def test_a_wrong_vertical_stands_in_the_title(rotations_file: Any):
-    title = draw_figure4(load_rotations(rotations_file(point(), up_axis="z"))).get_suptitle()
-    assert title.startswith("Figure 4 on synthetic shapes15, object only, z taken for the vertical\n")
+    notes = notes_of(draw_figure4(load_rotations(rotations_file(point(), up_axis="z"))))
+    assert notes.startswith("synthetic shapes15, object only, z taken for the vertical, ")
 
 
 def test_an_empty_panel_says_how_to_fill_it(rotations_file: Any):
@@ -155,34 +157,23 @@ def test_what_differs_between_lines_of_one_system_is_named(rotations_file: Any):
     points += [point("deepset", num_points=1024, max_steps=500)]
     found = load_rotations(rotations_file(*points))
     assert sorted(map(found.label, found.lines)) == ["DeepSet", "TFN, 1,024 points", "TFN, 128 points"]
-    assert "reduced budget: 500 of the paper's 60,000 training steps" in draw_figure4(found).get_suptitle()
+    assert "reduced budget: 500 of the paper's 60,000 training steps" in notes_of(draw_figure4(found))
     several = [point(max_steps=500), point("deepset", max_steps=60_000)]
-    assert "reduced budget: 500 … 60,000 of" in draw_figure4(load_rotations(rotations_file(*several))).get_suptitle()
+    assert "reduced budget: 500 … 60,000 of" in notes_of(draw_figure4(load_rotations(rotations_file(*several))))
     full = load_rotations(rotations_file(point(max_steps=60_000)))
-    assert "\n60,000 training steps\n" in draw_figure4(full).get_suptitle()
+    assert "; 60,000 training steps; " in notes_of(draw_figure4(full))
     found = load_rotations(rotations_file(*(point(augmentation=kind) for kind in ("vertical", "so3", "none"))))
     assert sorted(map(found.label, found.lines)) == ["TFN", "TFN, SO(3)", "TFN, vertical"]
 
 
 def test_letters_are_legible_in_a_column_and_nothing_is_cut_off(rotations_file: Any):
-    from matplotlib.text import Text
-
     kinds = ("none", "so3", "vertical")
     models = ("se3_transformer", "set_transformer", "modified_fisher")
     points = [point(model, angle, augmentation=kind) for model in models for kind in kinds for angle in ("0", "so3")]
     for chosen in (points[:2], points):
         figure = draw_figure4(load_rotations(rotations_file(*chosen)))
-        figure.canvas.draw()
         assert figure.get_figwidth() <= 3.5
-        for text in figure.findobj(Text):
-            if text.get_text() and text.get_visible():
-                assert text.get_fontsize() >= SMALL >= 7
-        for part in (*figure.legends, *(axis.title for axis in figure.axes), figure._suptitle):
-            box = part.get_window_extent()
-            assert box.x0 >= 0
-            assert box.x1 <= figure.bbox.width
-            assert box.y0 >= 0
-            assert box.y1 <= figure.bbox.height
+        require_legible(figure)
 
 
 def test_pictures_are_written_whole_as_png_and_pdf_and_the_same_each_time(rotations_file: Any, tmp_path: Path):
@@ -267,12 +258,14 @@ def test_rows_are_true_classes_and_columns_predicted_ones(tmp_path: Path):
 
 def test_the_title_says_accuracy_system_data_and_whether_they_are_synthetic(tmp_path: Path):
     def title(name: str, content: dict[str, Any]) -> str:
-        return draw_confusion(load_confusion(write_run(tmp_path / name, content))).axes[0].get_title()
+        figure = draw_confusion(load_confusion(write_run(tmp_path / name, content)))
+        return f"{figure.get_suptitle()}; {notes_of(figure)}"
 
     real = title("real", cloud_result(height=True))
-    assert real.startswith("SE(3)-Transformer +z on ScanObjectNN main_split_nobg\ntest split, seed 0, 60,000 steps\n")
-    assert real.endswith("accuracy 75.0 % of 4 objects")
-    assert "on synthetic shapes15, object only" in title("synthetic", shapes_result())
+    assert real.startswith("SE(3)-Transformer +z: predicted and true class; accuracy 75.0 % of 4 objects; ")
+    assert "; ScanObjectNN main_split_nobg, checksum " in real
+    assert real.endswith("; test split, seed 0, 60,000 steps")
+    assert "; synthetic shapes15, object only" in title("synthetic", shapes_result())
     assert "test rotation up to 90°" in title("turned", cloud_result(config__task__test_rotation="90"))
 
 

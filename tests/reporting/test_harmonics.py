@@ -12,7 +12,9 @@ from se3t.bench import sh
 from se3t.bench.options import Options
 from se3t.errors import UserError
 from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics, write_harmonics
-from se3t.reporting.figures.style import SMALL, WIDTH
+from se3t.reporting.figures.style import WIDTH, notes_of
+
+from .layout import require_legible
 
 
 def row(name: str, degree: int, what: str = "forward", speed: float = 3.0, difference: float = 2e-7) -> dict[str, Any]:
@@ -54,7 +56,8 @@ def test_panels_show_vectors_a_second_by_degree_and_the_largest_difference(tmp_p
     }
     assert lines(difference)["se3t, CPU"] == [(0, 2e-7), (1, 2e-7), (2, 2e-7)]
     assert {axis.get_yscale() for axis in figure.axes} == {"log"}
-    assert figure.get_suptitle() == "Spherical harmonics of 100,000 vectors, single precision\na cpu, 2 threads"
+    assert figure.get_suptitle() == "Speed of the spherical harmonics"
+    assert notes_of(figure) == "100,000 vectors, single precision; a cpu, 2 threads"
 
 
 def test_cpu_and_gpu_stand_in_one_figure_scipy_once(tmp_path: Path) -> None:
@@ -90,22 +93,10 @@ def test_no_difference_at_all_is_left_out_of_a_logarithmic_axis(tmp_path: Path) 
 
 
 def test_letters_are_legible_in_a_column_and_nothing_is_cut_off(tmp_path: Path) -> None:
-    from matplotlib.text import Text
-
     paths = [written(tmp_path / f"{device}.json", report(device)) for device in ("cpu", "cuda")]
     figure = draw_harmonics(load_harmonics(paths))
-    figure.canvas.draw()
     assert figure.get_figwidth() == WIDTH
-    for text in figure.findobj(Text):
-        if text.get_text() and text.get_visible():
-            assert text.get_fontsize() >= SMALL >= 7
-    titles = [axis.title if axis.get_title() else axis._left_title for axis in figure.axes]
-    for part in (*figure.legends, *titles, figure._suptitle):
-        box = part.get_window_extent()
-        assert box.x0 >= 0
-        assert box.x1 <= figure.bbox.width
-        assert box.y0 >= 0
-        assert box.y1 <= figure.bbox.height
+    require_legible(figure)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
+from se3t.reporting.figures.style import notes_of
 from se3t.reporting.figures.sweep_plot import draw_sweep, facts
 from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun
 
@@ -74,11 +75,13 @@ def test_the_title_says_data_budget_and_split(tmp_path: Path, monkeypatch: pytes
     path.parent.mkdir(parents=True)
     content = {"preset": "quick", "budget": {"max_steps": 1000, "batch_size": 128}}
     path.write_text(json.dumps({**content, "data": {"preset": "calibrated", "sizes": {"train": 3000}}}))
-    title = draw_sweep(one).get_suptitle().splitlines()
-    assert title == [
-        "Sweep mine-1a2b3c4d, nbody",
+    figure = draw_sweep(one)
+    assert figure.get_suptitle() == "Sweep mine-1a2b3c4d"
+    assert notes_of(figure).split("; ") == [
+        "nbody",
         "data: simulated, calibrated, 3,000 training samples",
-        "preset quick, 1,000 steps x 128; loss of validation, not test",
+        "preset quick, 1,000 steps x 128",
+        "loss of validation, not test",
     ]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError, did_you_mean
 from se3t.files import write_atomically
+from se3t.reporting.figures.style import headline
 
 if TYPE_CHECKING:
     from se3t.bench.report import Panel, Report, Series
@@ -56,7 +57,7 @@ def save_plot(report: Report, path: Path) -> None:
         _draw(axis, panel, names)
     for axis in list(axes)[len(panels) :]:
         axis.set_visible(False)
-    figure.suptitle(f"{report.title}\n{report.machine.get('device', '')}", fontsize=10)
+    headline(figure, report.title, [str(report.machine.get("device", ""))])
     write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=_DPI))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from se3t.errors import UserError
 from se3t.reporting.classification import parse_record, rotation_in_words
 from se3t.reporting.figures.figure4 import finished_run, list_of
-from se3t.reporting.figures.style import NORMAL, SMALL, blank_figure
+from se3t.reporting.figures.style import NORMAL, SMALL, blank_figure, headline
 from se3t.reporting.published import system_name
 from se3t.reporting.records import Fields, read_json
 from se3t.runs import DETAILS, digest_of, require_file_unchanged
@@ -23,6 +23,7 @@ class Confusion:
     """How often objects of one class (row) were given another (column), and what the run was, in words."""
 
     title: str
+    notes: tuple[str, ...]
     classes: tuple[str, ...]
     counts: list[list[int]]
 
@@ -57,7 +58,8 @@ def load_confusion(folder: Path) -> Confusion:
         counts[row][column] += 1
     words = [f"{fields.text('split')} split, seed {run.seed}, {run.steps_done:,} steps"]
     words += [rotation_in_words(run.data.rotation)] if run.data.rotation else []
-    return Confusion("\n".join([f"{system_name(run.model, run.height)} on {run.data.name}", *words]), classes, counts)
+    title = f"{system_name(run.model, run.height)}: predicted and true class"
+    return Confusion(title, (f"{run.data.name}, checksum {run.data.checksum[:8]}", *words), classes, counts)
 
 
 def _labels(fields: Fields, name: str, count: int) -> list[int]:
@@ -86,7 +88,7 @@ def draw_confusion(confusion: Confusion) -> Figure:
     axis.set_xlabel("predicted class", fontsize=NORMAL)
     axis.set_ylabel("true class", fontsize=NORMAL)
     total = sum(map(sum, confusion.counts))
-    axis.set_title(f"{confusion.title}\naccuracy {confusion.accuracy:.1f} % of {total:,} objects", fontsize=NORMAL)
+    headline(figure, confusion.title, [f"accuracy {confusion.accuracy:.1f} % of {total:,} objects", *confusion.notes])
     bar = figure.colorbar(image, ax=axis, shrink=0.6)
     bar.ax.tick_params(labelsize=SMALL)
     bar.set_label("share of the true class", fontsize=SMALL)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from se3t.errors import UserError
 from se3t.reporting.classification import ClassificationRecord
 from se3t.reporting.figures.curve_runs import Run, Series
-from se3t.reporting.figures.style import COLOURS, DASHES, MARKERS, SMALL, WIDTH, blank_figure
+from se3t.reporting.figures.style import COLOURS, DASHES, MARKERS, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.labels import labels
 from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.properties import PropertyRecord
@@ -240,11 +240,11 @@ def _budget(records: Sequence[RunRecord]) -> tuple[str, ...]:
 def draw_curves(curves: Curves) -> Figure:
     """A panel for each data set: means on validation with a band of one standard deviation, training losses thin."""
     lines = [line for panel in curves.panels for line in panel.lines]
-    styles, title = _styles(lines), _title(curves)
+    styles = _styles(lines)
     columns = 1 if max(map(len, styles)) > _LONG else 2
-    rows = math.ceil((len(styles) + 1) / columns) + title.count("\n")
+    rows = math.ceil((len(styles) + 1) / columns)
     figure = blank_figure(WIDTH, 0.5 + _HEIGHT * len(curves.panels) + _LINE * rows)
-    figure.suptitle(title, fontsize=SMALL)
+    headline(figure, f"{curves.metric} on validation", _notes(curves))
     axes = figure.subplots(len(curves.panels), 1, squeeze=False)[:, 0]
     handles: dict[str, Any] = {}
     for axis, panel in zip(axes, curves.panels, strict=True):
@@ -257,12 +257,13 @@ def draw_curves(curves: Curves) -> Figure:
     return figure
 
 
-def _title(curves: Curves) -> str:
+def _notes(curves: Curves) -> list[str]:
     counts = sorted({line.seeds for panel in curves.panels for line in panel.lines})
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     seeds = "one seed" if counts == [1] else f"mean of {many} seeds ± standard deviation"
-    thin = "; thin: on training batches" if any(line.train for panel in curves.panels for line in panel.lines) else ""
-    return "\n".join([f"{curves.metric} on validation{thin}", seeds, *curves.budget])
+    thin = "thin: on training batches" if any(line.train for panel in curves.panels for line in panel.lines) else ""
+    data = [curves.panels[0].data] if len(curves.panels) == 1 else []
+    return [*data, " ".join(curves.budget), seeds, thin]
 
 
 def _styles(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
@@ -289,7 +290,8 @@ def _styles(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
 def _draw_panel(axis: Any, panel: Panel, curves: Curves, styles: Mapping[str, dict[str, Any]]) -> None:
     for line in panel.lines:
         _draw_line(axis, line, styles[line.label])
-    axis.set_title("\n".join(textwrap.wrap(panel.data, _LETTERS)), fontsize=SMALL)
+    if len(curves.panels) > 1:
+        axis.set_title("\n".join(textwrap.wrap(panel.data, _LETTERS)), fontsize=SMALL)
     unit = f"\n{curves.unit}" if curves.unit not in ("", "1") else ""
     axis.set_ylabel(f"{curves.metric}{unit}", fontsize=SMALL)
     axis.tick_params(labelsize=SMALL)

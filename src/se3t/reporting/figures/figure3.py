@@ -6,14 +6,13 @@ Matplotlib is imported when it is drawn.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
-from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, save_animation
+from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline, save_animation
 from se3t.reporting.labels import spell
 from se3t.reporting.published import Estimate, load_published
 from se3t.reporting.records import Fields, read_json
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KIND = "figure3"
+_TITLE = "Figure 3: a prediction that turns with its input"
 Point = Sequence[float]
 
 _MARGIN = 1.1
-_ROW, _LINE = 1.85, 0.12  # inches
-_LETTERS = 60  # of a line of the title
+_ROW = 1.85  # inches
 _KINDS: Mapping[str, Mapping[str, Any]] = {
     "input": {"marker": "o", "markersize": 5.5, "markerfacecolor": "white"},
     "truth": {"marker": "x", "markersize": 4.5, "markeredgewidth": 1.3},
@@ -35,6 +34,10 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 _IDEAL = {"linestyle": "--", "linewidth": 0.7, "zorder": 1}
 _DOT = {"linestyle": "none", "marker": ".", "markersize": 2.6, "zorder": 2}
+_WAY: Mapping[str, Any] = {"linewidth": 0.8, "linestyle": "-", "label": "input to truth"}
+_MISS: Mapping[str, Any] = {"linewidth": 0.8, "linestyle": ":", "label": "truth to prediction"}
+_IDEAL_LINE = {**_IDEAL, "label": "perfectly equivariant"}
+_DOT_LINE = {**_DOT, "label": "predictions, input turned"}
 _GIF_WIDTH, _GIF_HEIGHT, _GIF_DPI, _GIF_PER_SECOND = 2.5, 3.5, 110, 8
 
 
@@ -69,6 +72,7 @@ class Trajectories:
     Attributes:
         data: in words.
         horizon: time from input to truth.
+        checksum: of the data, its beginning; "" where it is not known.
         sample: in words: which test trajectory, and why.
         axis: of the rotations, of length 1.
         angles: degrees.
@@ -81,6 +85,7 @@ class Trajectories:
     data: str
     horizon: float
     sample: str
+    checksum: str
     axis: Point
     angles: Sequence[float]
     charges: Sequence[float]
@@ -143,6 +148,7 @@ def load_trajectories(path: Path) -> Trajectories:
         data=_data_in_words(fields),
         horizon=fields.number("data.horizon"),
         sample=_sample_in_words(fields),
+        checksum=str(fields.mapping("data").get("checksum") or "")[:8],
         axis=tuple(value / math.hypot(*axis) for value in axis),
         angles=angles,
         charges=charges,
@@ -200,11 +206,10 @@ def _sample_in_words(fields: Fields) -> str:
 
 def draw_figure3(found: Trajectories) -> Figure:
     """For each model the trajectory and its prediction, and the predictions for all rotations of the input."""
-    title = _title(found)
     columns = min(2, len(found.models))
     rows = 2 * math.ceil(len(found.models) / 2) if columns == 2 else 1
-    figure = blank_figure(WIDTH, _ROW * rows + _LINE * title.count("\n") + 0.8)
-    figure.suptitle(title, fontsize=SMALL)
+    figure = blank_figure(WIDTH, _ROW * rows + 0.95)
+    headline(figure, _TITLE, _notes(found))
     grid = figure.subplots(rows, 2, squeeze=False)
     for place, model in enumerate(found.models):
         row, column = 2 * (place // 2), place % 2
@@ -213,13 +218,13 @@ def draw_figure3(found: Trajectories) -> Figure:
         _draw_rotations(pair[1], found, model)
     for axis in [grid[row][1] for row in range(rows)][-2:] if columns == 2 and len(found.models) % 2 else ():
         axis.remove()
-    _legend(figure, found.horizon)
+    _legend(figure, found.horizon, (_WAY, _MISS, _IDEAL_LINE, _DOT_LINE))
     return figure
 
 
-def _title(found: Trajectories) -> str:
-    lines = [f"Figure 3 on {found.data}", found.sample, *_budget(found)]
-    return "\n".join(part for line in lines for part in textwrap.wrap(line, _LETTERS))
+def _notes(found: Trajectories) -> list[str]:
+    checksum = f", checksum {found.checksum}" if found.checksum else ""
+    return [f"{found.data}{checksum}", found.sample, *_budget(found), "lengths in units of the simulation"]
 
 
 def _budget(found: Trajectories) -> list[str]:
@@ -240,12 +245,12 @@ def _draw_trajectory(axis: Any, found: Trajectories, model: Prediction) -> None:
     for place, colour in enumerate(_colours(found)):
         start, truth = found.flat(found.positions[place]), found.flat(found.target[place])
         predicted = found.flat(model.positions[0][place])
-        axis.plot(*zip(start, truth, strict=True), color=colour, linewidth=0.8, zorder=1)
-        axis.plot(*zip(truth, predicted, strict=True), color=colour, linewidth=0.8, linestyle=":", zorder=1)
+        axis.plot(*zip(start, truth, strict=True), color=colour, zorder=1, **_without_label(_WAY))
+        axis.plot(*zip(truth, predicted, strict=True), color=colour, zorder=1, **_without_label(_MISS))
         for kind, point in (("input", start), ("truth", truth), ("prediction", predicted)):
             _mark(axis, kind, point, colour)
         _mark_charge(axis, start, found.charges[place], colour)
-    _frame(axis, *_region(found))
+    _frame(axis, found, *_region(found))
 
 
 def _draw_rotations(axis: Any, found: Trajectories, model: Prediction) -> None:
@@ -255,7 +260,11 @@ def _draw_rotations(axis: Any, found: Trajectories, model: Prediction) -> None:
         points = [found.flat(positions[place]) for positions in model.positions]
         axis.plot(*zip(*points, strict=True), color=colour, **_DOT)
         _mark(axis, "prediction", points[0], colour)
-    _frame(axis, (0.0, 0.0), _extent(found))
+    _frame(axis, found, (0.0, 0.0), _extent(found))
+
+
+def _without_label(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name != "label"}
 
 
 def _off(found: Trajectories, model: Prediction) -> str:
@@ -298,10 +307,14 @@ def _extent(found: Trajectories) -> float:
     return _MARGIN * max(math.hypot(*found.flat(point)) for point in points)
 
 
-def _frame(axis: Any, centre: tuple[float, float], half: float) -> None:
+def _frame(axis: Any, found: Trajectories, centre: tuple[float, float], half: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    for side, middle in zip("xy", centre, strict=True):
+    names = ("x", "y") if tuple(found.axis) == (0, 0, 1) else ("across the axis", "across both")
+    for side, middle, name in zip("xy", centre, names, strict=True):
+        axis.set(**{f"{side}label": name})
+        getattr(axis, f"{side}axis").label.set(fontsize=SMALL)
+        getattr(axis, f"{side}axis").labelpad = 1
         axis.set(**{f"{side}lim": (middle - half, middle + half)})
         getattr(axis, f"{side}axis").set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axis.set_aspect("equal")
@@ -310,14 +323,15 @@ def _frame(axis: Any, centre: tuple[float, float], half: float) -> None:
     axis.set_axisbelow(True)
 
 
-def _legend(figure: Figure, horizon: float) -> None:
+def _legend(figure: Figure, horizon: float, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Marks of positions, and what lines mean."""
     from matplotlib.lines import Line2D
 
     times = {"input": "input, t = 0", "truth": f"truth, t = {horizon:g}", "prediction": f"prediction, t = {horizon:g}"}
     handles: list[Any] = [
         Line2D([], [], color="0.2", linestyle="none", label=times[name], **style) for name, style in _KINDS.items()
     ]
-    handles.append(Line2D([], [], color="0.2", linestyle="--", linewidth=0.7, label="perfectly equivariant"))
+    handles += [Line2D([], [], color="0.2", **style) for style in lines]
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -345,15 +359,15 @@ def animate_figure3(found: Trajectories, path: Path) -> Path:
     rows = math.ceil(len(found.models) / columns)
     figure = blank_figure(max(WIDTH, _GIF_WIDTH * columns), _GIF_HEIGHT * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
-    title = figure.suptitle(_frame_title(found, -1), fontsize=SMALL)
+    title = headline(figure, _frame_title(found, -1), _notes(found))
     moving = []
     for axis, model in zip(grid.flat, found.models, strict=False):
         axis.set_title(f"{model.label}\n{_off(found, model)}", fontsize=SMALL)
-        _frame(axis, (0.0, 0.0), _extent(found))
+        _frame(axis, found, (0.0, 0.0), _extent(found))
         moving.append((model, _moving_parts(axis, found, model)))
     for axis in grid.flat[len(found.models) :]:
         axis.remove()
-    _legend(figure, found.horizon)
+    _legend(figure, found.horizon, (_IDEAL_LINE, _DOT_LINE))
 
     def show(frame: int) -> None:
         title.set_text(_frame_title(found, frame))
@@ -366,7 +380,7 @@ def animate_figure3(found: Trajectories, path: Path) -> Path:
 
 
 def _frame_title(found: Trajectories, frame: int) -> str:
-    return "\n".join([found.data, *_budget(found), f"input turned by {found.angles[frame]:g}°"])
+    return f"input turned by {found.angles[frame]:g}°"
 
 
 def _moving_parts(axis: Any, found: Trajectories, model: Prediction) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, parse_rotation
-from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure
+from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name
 from se3t.reporting.records import Fields, read_json
@@ -72,13 +72,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Rotations:
-    """What Figure 4 shows: the data in words, their number of test objects, and the lines in their order."""
+    """What Figure 4 shows: the data in words, their number of test objects and checksum, the lines in their order."""
 
     data: str
     is_synthetic: bool
     num_objects: int
     steps: tuple[int, ...]
     lines: tuple[Line, ...]
+    checksum: str = ""
 
     @property
     def num_seeds(self) -> list[int]:
@@ -112,6 +113,7 @@ def load_rotations(path: Path) -> Rotations:
         num_objects=max(point["size"] for point in points),
         steps=tuple(sorted({point["max_steps"] for point in points if point["max_steps"] is not None})),
         lines=tuple(_lines(points, str(path))),
+        checksum=str(fields.mapping("data").get("checksum") or "")[:8],
     )
 
 
@@ -217,7 +219,7 @@ def draw_figure4(found: Rotations) -> Figure:
     names = list(dict.fromkeys(map(found.label, found.lines)))
     columns = 1 if max(map(len, names)) > _LONG else 2
     figure = blank_figure(WIDTH, 4.4 + 0.15 * math.ceil(len(names) / columns))
-    figure.suptitle(_title(found), fontsize=NORMAL)
+    headline(figure, "Figure 4: accuracy of rotated objects", _notes(found))
     panels = figure.subplots(2, 1, sharex=True)
     _draw_panel(panels[0], found, is_augmented=False)
     _draw_panel(panels[1], found, is_augmented=True)
@@ -254,11 +256,12 @@ def _draw_panel(axis: Any, found: Rotations, *, is_augmented: bool) -> None:
     _scales(axis, any(math.inf in line.accuracies for line in found.lines))
 
 
-def _title(found: Rotations) -> str:
+def _notes(found: Rotations) -> list[str]:
     seeds = found.num_seeds
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     mean = "one seed" if seeds == [1] else f"mean of {count} seeds ± standard deviation"
-    return "\n".join([f"Figure 4 on {found.data}", f"{found.num_objects:,} test objects", *_budget(found), mean])
+    checksum = f", checksum {found.checksum}" if found.checksum else ""
+    return [f"{found.data}, {found.num_objects:,} test objects{checksum}", *_budget(found), mean]
 
 
 def _budget(found: Rotations) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure
+from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.records import Fields, read_json
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ PASSES = ("forward", "forward + backward")
 _ON_THE_CPU_ALWAYS = ("scipy",)
 _NAMES = {"scipy": "SciPy"}
 _CPU = "cpu"
-_LETTERS = 60  # of a line of the title
 _EXPECTED = "what se3t figure sh wrote beside its pictures, or se3t bench sh --json"
 
 
@@ -144,10 +142,8 @@ def _lines(report: Fields, device: str) -> list[Line]:
 
 def draw_harmonics(found: Harmonics) -> Figure:
     """Vectors a second by degree, forward and with gradients, and the largest relative difference."""
-    title = _title(found)
-    rows = math.ceil((len(found.lines) + 1) / 2) + title.count("\n")
-    figure = blank_figure(WIDTH, 5.0 + 0.14 * rows)
-    figure.suptitle(title, fontsize=SMALL)
+    figure = blank_figure(WIDTH, 5.0 + 0.14 * math.ceil((len(found.lines) + 1) / 2))
+    headline(figure, "Speed of the spherical harmonics", _notes(found))
     panels = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1, 0.8))
     for panel, what, letter in zip(panels, PASSES, "ab", strict=False):
         _draw(panel, found, [(line, line.per_second.get(what, {})) for line in found.lines])
@@ -164,10 +160,9 @@ def draw_harmonics(found: Harmonics) -> Figure:
     return figure
 
 
-def _title(found: Harmonics) -> str:
+def _notes(found: Harmonics) -> list[str]:
     counts = " and ".join(f"{count:,}" for count in found.num_vectors)
-    lines = [f"Spherical harmonics of {counts} vectors, single precision", "; ".join(found.machines)]
-    return "\n".join(part for line in lines for part in textwrap.wrap(line, _LETTERS))
+    return [f"{counts} vectors, single precision", *found.machines]
 
 
 def _largest(line: Line) -> dict[int, float]:

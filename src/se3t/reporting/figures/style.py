@@ -12,6 +12,7 @@ from se3t.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
     from numpy.typing import NDArray
 
 SUFFIXES = (".png", ".pdf")
@@ -23,8 +24,11 @@ DASHES = ("-", "--", "-.", ":")
 WIDTH = 3.4
 """Inches: a column, so that sizes of letters are those in print."""
 
-SMALL, NORMAL = 7, 8
+TINY, SMALL, NORMAL = 6, 7, 8
 """Sizes of letters in points."""
+
+NOTES = "notes"
+_LETTERS, _LEADING, _PAD = 132, 1.25, 0.05  # letters of a point in an inch, lines in heights of a letter, inches
 
 _DPI = 300
 _GIF_COLOURS = 96
@@ -38,6 +42,39 @@ def blank_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def headline(figure: Figure, title: str, notes: Sequence[str]) -> Text:
+    """A short title, and small below it what was measured how: data, budget, checksum. The figure grows by their room.
+
+    Args:
+        figure: with its final width, before it is drawn.
+        title: a few words.
+        notes: are joined, and broken into lines that fit the width.
+
+    Returns:
+        The title.
+    """
+    import textwrap
+
+    width, height = figure.get_size_inches()
+    heads = textwrap.wrap(title, int(_LETTERS * width / NORMAL))
+    lines = textwrap.wrap("; ".join(filter(None, notes)), int(_LETTERS * width / TINY), break_on_hyphens=False)
+    first = _PAD + len(heads) * _LEADING * NORMAL / 72
+    room = first + len(lines) * _LEADING * TINY / 72 + _PAD / 2
+    figure.set_size_inches(width, height + room)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(rect=(0, 0, 1, height / (height + room)))  # type: ignore[call-arg]
+    top: dict[str, Any] = {"ha": "center", "va": "top", "in_layout": False}
+    text = figure.suptitle("\n".join(heads), fontsize=NORMAL, y=1 - _PAD / (height + room), **top)
+    figure.text(0.5, 1 - first / (height + room), "\n".join(lines), fontsize=TINY, color="0.35", gid=NOTES, **top)
+    return text
+
+
+def notes_of(figure: Figure) -> str:
+    """The small lines below the title of a figure, as one."""
+    return " ".join(part.get_text().replace("\n", " ") for part in figure.texts if part.get_gid() == NOTES)
 
 
 def save(figure: Figure, out: Path) -> list[Path]:

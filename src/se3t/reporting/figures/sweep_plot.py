@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
-from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure
+from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.labels import spell
 from se3t.reporting.records import read_json
 from se3t.reporting.sweep_record import SweepRecord, Trial
@@ -74,7 +74,7 @@ def draw_sweep(record: SweepRecord) -> Figure:
     names = list(record.parameters)
     top = _TOP + (_LINES if record.search == "grid" else 0)
     figure = blank_figure(WIDTH, top + _PANEL * len(names))
-    figure.suptitle("\n".join([f"Sweep {record.title}, {record.experiment}", *facts(record)]), fontsize=SMALL)
+    headline(figure, f"Sweep {record.title}", [record.experiment, *facts(record)])
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     drawn: Any = None
     for axis, name in zip(panels, names, strict=True):
