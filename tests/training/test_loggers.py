@@ -12,7 +12,7 @@ import pytest
 from se3t.config import Config, LoggerConfig
 from se3t.errors import UserError
 from se3t.training import record
-from se3t.training.loggers import RUN_ID, fan_out, run_id, wandb_mode, wandb_run
+from se3t.training.loggers import RUN_ID, TENSORBOARD, fan_out, run_id, wandb_mode, wandb_run
 from se3t.training.run import train
 
 from .parts import failing_build, small_config
@@ -153,3 +153,57 @@ def test_one_measurement_reaches_every_writer() -> None:
     fan_out([lambda kind, step, _: seen.append((kind, step))] * 2)("valid", 3, {})
     assert seen == [("valid", 3)] * 2
     fan_out([])("valid", 3, {})
+
+
+def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """All that TensorBoard would show of a run."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder / TENSORBOARD), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def recorded(folder: Path) -> list[tuple[str, int]]:
+    lines = record.Metrics(folder / record.METRICS).read()
+    return [(f"{line['kind']}/loss", line["step"]) for line in lines]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_has_every_point_once_however_often_a_run_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from .parts import build
+    from .test_resume import Interrupted, interrupt_after
+
+    plain = small_config(tmp_path)
+    config = replace(plain, logger=LoggerConfig(wandb="disabled", tensorboard=True))
+    assert record.run_dir(config) == record.run_dir(plain)
+    with monkeypatch.context() as patch:
+        interrupt_after(7, patch)  # evaluated after 5, saved after 4
+        with pytest.raises(Interrupted):
+            train(config, build=build)
+    assert [step for step, _ in points(record.run_dir(config))["valid/loss"]] == [5]
+    folder = train(replace(config, resume=True), build=build).parent
+    found = points(folder)
+    assert [("valid/loss", step) for step, _ in found["valid/loss"]] == recorded(folder)[:-1]
+    assert len(found["test/loss"]) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_that_comes_later_gets_what_was_measured_before(tmp_path: Path) -> None:
+    from .parts import build
+
+    pytest.importorskip("tensorboard")
+    train(small_config(tmp_path, max_steps=10), build=build)
+    longer = replace(small_config(tmp_path), resume=True, logger=LoggerConfig(wandb="disabled", tensorboard=True))
+    folder = train(longer, build=build).parent
+    assert [step for step, _ in points(folder)["valid/loss"]] == [5, 10, 12]
+
+
+def test_tensorboard_that_is_not_installed_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from .parts import build
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    config = replace(small_config(tmp_path), logger=LoggerConfig(wandb="disabled", tensorboard=True))
+    with pytest.raises(UserError, match=r"^logger\.tensorboard=true: .* pip install tensorboard$"):
+        train(config, build=build)

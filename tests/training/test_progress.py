@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from se3t.config import Config
 from se3t.errors import UserError
-from se3t.training import fit, progress
+from se3t.training import fit, progress, record
+from se3t.training.console_log import console_log
+from se3t.training.pace import forecast
 from se3t.training.run import train
 
 from .parts import build, failing_build, small_config
@@ -22,7 +28,7 @@ def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, fails:
     monkeypatch.setattr(
         fit, "ProgressLine", lambda *words, **named: progress.ProgressLine(*words, **named, console=console)
     )
-    config = small_config(tmp_path, progress=True)
+    config = replace(small_config(tmp_path, progress=True), resume=True)
     if fails:
         with pytest.raises(UserError):
             train(config, build=failing_build)
@@ -60,3 +66,70 @@ def test_no_progress_draws_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[
     train(replace(config, trainer=replace(config.trainer, progress=False)), build=build)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")  # nor does Lightning speak
+
+
+def test_without_a_terminal_there_is_a_line_after_a_time_with_loss_rate_and_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "MOST_SECONDS", 0.0)
+    lines = draw(tmp_path, monkeypatch, terminal=False).splitlines()
+    assert re.fullmatch(r"nbody/deepset  step 3/12  loss \S+  \S+ steps/s  \d+ s left", lines[2])
+    assert len(lines) == 12 + 2
+
+
+def test_hours_are_forecast_with_the_preset_that_takes_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_SECONDS", -1.0)
+    with caplog.at_level(logging.INFO):
+        train(small_config(tmp_path), build=build)
+    (line,) = [line for line in caplog.messages if line.startswith("about")]
+    assert re.fullmatch(r"about \d+ s for 10 steps at \S+ ms, evaluations not counted", line)
+    hours = forecast(Config(), 100_000, 0.3)
+    assert hours.startswith("about 8.3 h for 100,000 steps at 300 ms, evaluations not counted; preset=reduced (3,000 ")
+    assert hours.endswith("takes about 15 min at this pace")
+    assert "preset=quick (1,000 steps) takes about 17 min" in forecast(Config(), 100_000, 1.0)
+
+
+def test_a_run_says_what_it_is_in_three_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        folder = train(small_config(tmp_path), build=build).parent
+    lines = caplog.messages[-3:]
+    assert lines[0] == f"{folder}: nbody, deepset, 398 parameters, from the start"
+    assert lines[1] == (
+        "data nbody, 20 train, 6 valid, 6 test samples, checksum c0ffee; 12 steps of batch 8, evaluated every 5"
+    )
+    assert re.fullmatch(r"cpu, \d+ threads, precision 32; W&B disabled", lines[2])
+
+
+def test_the_console_log_has_all_parts_of_a_run_and_no_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logging.getLogger("se3t").setLevel(logging.INFO)  # as the command line does
+    try:
+        draw(tmp_path, monkeypatch, terminal=True, fails=True)
+        draw(tmp_path, monkeypatch, terminal=True)
+    finally:
+        logging.getLogger("se3t").setLevel(logging.NOTSET)
+    (path,) = tmp_path.rglob("console.log")
+    text = path.read_text()
+    assert "\x1b" not in text
+    first, second = text.split("--- ")[1:]
+    assert "se3t: UserError: the training loss became nan in step 2" in first
+    assert "398 parameters, from the start" in second
+    assert "nbody/deepset  step 5/12  epoch 2.0  loss " in second
+    assert second.endswith("result.json\n")
+
+
+def test_a_console_log_that_cannot_be_written_is_not_in_the_way(tmp_path: Path) -> None:
+    config = small_config(tmp_path)
+    record.run_dir(config).mkdir(parents=True)
+    (record.run_dir(config) / "console.log").symlink_to("/dev/full")
+    assert train(config, build=build).exists()
+
+
+def test_control_characters_and_warnings_reach_the_console_log_as_text(tmp_path: Path) -> None:
+    with console_log(is_first=True) as log:
+        warnings.showwarning(UserWarning("careful"), UserWarning, __file__, 1)
+        log.line("\x1b[31mred\x1b[0m\rline\n")
+        log.open(tmp_path)
+    assert (tmp_path / "console.log").read_text().splitlines()[1:] == ["UserWarning: careful", "redline"]

@@ -53,7 +53,7 @@ def test_the_record_is_complete_and_readable_by_the_tables(finished: tuple[Confi
     config, folder = finished
     assert folder == record.run_dir(config)
     names = {path.name for path in folder.iterdir()} - {".lock"}
-    assert names == {"config.yaml", "provenance.json", "metrics.jsonl", "result.json", "checkpoints"}
+    assert names == {"config.yaml", "provenance.json", "metrics.jsonl", "result.json", "checkpoints", "console.log"}
     result = record.read_json(folder / record.RESULT)
     parsed = parse_record(Fields(result, "here"))
     assert (parsed.model, parsed.seed, parsed.steps_done, parsed.max_steps) == ("deepset", 0, 100, 100)

@@ -175,8 +175,8 @@ def _plan(spec: Specification, given: argparse.Namespace) -> int:
 
     from se3t.cli.console import console
     from se3t.suite.pool import resources
-    from se3t.suite.progress import duration
     from se3t.suite.sweep import first_job, plan, seconds_left, words_of
+    from se3t.training.pace import duration
 
     record, lines = plan(spec), [f"sweep {spec.folder}"]
     for trial in record.trials:

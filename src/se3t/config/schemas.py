@@ -210,12 +210,13 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Run record on disk always; Weights & Biases by ``wandb``."""
+    """Run record on disk always; Weights & Biases by ``wandb``, TensorBoard by ``tensorboard``."""
 
     wandb: str = choice("auto", "online", "offline", "disabled")
     project: str = "se3t"
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    tensorboard: bool = False  # event files in the run folder; needs the package tensorboard
 
 
 # --- the commands -------------------------------------------------------------------------------------------

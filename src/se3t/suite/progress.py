@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from se3t.suite.costs import Estimates, kind, makespan
 from se3t.suite.jobs import Ended, Job, Watch
 from se3t.training import record
+from se3t.training.pace import duration
 
 _MOST_READ = 65_536  # bytes of the end of metrics.jsonl
 _NUMBERS = {"relative_mse_x": "MSE x / Linear", "accuracy": "accuracy", "mae": "MAE", "loss": "loss"}
@@ -60,18 +61,6 @@ def title(job: Job) -> str:
     elif config.experiment == "nbody" and config.data.preset != "calibrated":
         words.append(config.data.preset)
     return f"{' '.join(words)}, seed {config.seed}"
-
-
-def duration(seconds: float) -> str:
-    """Such as "40 s", "12 min", "3.5 h" or "6 days"."""
-    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size or (unit == "min" and seconds >= 90):
-            return (
-                f"{seconds / size:.1f} {unit}"
-                if seconds < 10 * size and unit != "min"
-                else f"{seconds / size:.0f} {unit}"
-            )
-    return f"{seconds:.0f} s"
 
 
 class Clock:

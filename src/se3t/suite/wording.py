@@ -8,8 +8,8 @@ from pathlib import Path
 
 from se3t.suite.costs import Estimates, makespan
 from se3t.suite.jobs import Failure, Job
-from se3t.suite.progress import duration
 from se3t.suite.stores import obstacle, prepare_words
+from se3t.training.pace import duration
 
 
 def in_words(which: str, jobs: Sequence[Job], estimates: Estimates, workers: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ import copy
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def fit(
     device: torch.device,
     resumed: ckpt.Checkpoint | None,
     writers: list[Write],
+    keep: Callable[[str], object] = str,
 ) -> None:
     """Train from a checkpoint, or from the start, to ``trainer.max_steps``; the last step leaves a checkpoint behind.
 
@@ -53,10 +54,11 @@ def fit(
         device: where the model will be.
         resumed: a verified checkpoint of this run, or None.
         writers: what takes measurements; none on all processes but the first.
+        keep: takes lines on the progress.
     """
     state = ckpt.RunState() if resumed is None else resumed.state
     strategy = _strategy(config, task, model)
-    callbacks = _callbacks(config, folder, task, device, state, resumed, writers)
+    callbacks = _callbacks(config, folder, task, device, state, resumed, writers, keep)
     with quiet():
         trainer = _trainer(config, folder, strategy, callbacks, device)
     # Lightning's own handlers end a run as if it had finished.
@@ -108,12 +110,12 @@ def _callbacks(
     state: ckpt.RunState,
     resumed: ckpt.Checkpoint | None,
     writers: list[Write],
+    keep: Callable[[str], object],
 ) -> list[Callback]:
     writers = list(writers)
     shown: list[Callback] = []
-    if writers and config.trainer.progress:
-        title = f"{config.experiment}/{config.model.name}"
-        progress = ProgressLine(title, config.trainer.max_steps, headline=task.headline, units=task.units)
+    if writers:
+        progress = ProgressLine(config, state, headline=task.headline, units=task.units, keep=keep)
         writers.append(progress.show)
         shown.append(progress)
     log, stopwatch = fan_out(writers), Stopwatch(state)

@@ -1,4 +1,6 @@
-"""Weights & Biases, when wanted; the only place that imports wandb. The record on disk never depends on it."""
+"""Weights & Biases and TensorBoard, when wanted; the only place that imports them. The record on disk never depends on
+them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,15 @@ import importlib.util
 import logging
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from se3t.config import Config
+from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.training import record
 
@@ -20,6 +24,8 @@ log = logging.getLogger(__name__)
 
 RUN_ID = "wandb_id"
 """File of a run folder that holds the run's identity at W&B, so that a continued run continues there, too."""
+TENSORBOARD = "tensorboard"
+"""Folder of a run folder that holds TensorBoard's files."""
 INIT_TIMEOUT = 20.0
 """Seconds to wait for the server before going offline."""
 
@@ -57,15 +63,65 @@ def wandb_mode(wanted: str) -> Mode:
 
 
 @contextmanager
-def wandb_run(config: Config, folder: Path) -> Iterator[Write | None]:
+def loggers(config: Config, folder: Path) -> Iterator[tuple[list[Write], str]]:
+    """All that were asked for, for as long as the context lasts, and in words where they write.
+
+    Raises:
+        UserError: TensorBoard is not installed.
+    """
+    mode, is_board = wandb_mode(config.logger.wandb), config.logger.tensorboard
+    words = [f"W&B {mode}" + (f" in {folder / 'wandb'}" if mode == "offline" else "")]
+    words += [f"TensorBoard in {folder / TENSORBOARD}"] if is_board else []
+    board = tensorboard(folder) if is_board else nullcontext(None)
+    with wandb_run(config, folder, mode) as online, board as events:
+        yield [write for write in (online, events) if write is not None], ", ".join(words)
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[Write]:
+    """Event files in a run folder, written anew from the record of the run: a run that is continued has every point
+    once, and one that is continued with TensorBoard has all of them.
+
+    Args:
+        folder: of the run, whose ``metrics.jsonl`` goes as far as the checkpoint that it is continued from.
+
+    Raises:
+        UserError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "logger.tensorboard=true: needs the package tensorboard; install it with: pip install tensorboard"
+        ) from error
+    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+    events = SummaryWriter(str(folder / TENSORBOARD), purge_step=0)  # also for a TensorBoard that has read the others
+
+    def write(kind: str, step: int, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                events.add_scalar(f"{kind}/{name}", value, step)
+        events.flush()
+
+    try:
+        for line in record.Metrics(folder / record.METRICS).read():
+            write(line["kind"], line["step"], {name: line[name] for name in line.keys() - {"kind", "step"}})
+        yield write
+    finally:
+        events.close()
+
+
+@contextmanager
+def wandb_run(config: Config, folder: Path, mode: Mode | None = None) -> Iterator[Write | None]:
     """A run at W&B for as long as the context lasts; yields a function that logs (kind, step, values), None when
     disabled.
 
     Args:
         config: ``logger`` chooses mode, project, group and tags; all of it is stored with the run.
         folder: run folder: files of W&B and the identity of the run lie there.
+        mode: as :func:`wandb_mode` has it; None: ask it.
     """
-    mode = wandb_mode(config.logger.wandb)
+    mode = mode or wandb_mode(config.logger.wandb)
     if mode == "disabled":
         yield None
         return

@@ -1,47 +1,65 @@
-"""The progress bar: one line on standard error; where that is no terminal, one line an evaluation."""
+"""Progress: a bar in a terminal; elsewhere, and in the log of the run, a line after a time and for every evaluation."""
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from se3t.config import Config
+from se3t.training.checkpoint import RunState
+from se3t.training.pace import duration, forecast
+
 REFRESH_SECONDS = 0.2
+LINE_SECONDS, MOST_SECONDS = 30.0, 600.0
+"""Between two lines: at first, and after hours; between that a tenth of the time so far."""
+FIRST_SECONDS = 5.0
+"""How long steps are measured before the end is forecast."""
+
+log = logging.getLogger(__name__)
 
 
 class ProgressLine(Callback):
     """Shows how far a run is and what was measured last.
 
     Args:
-        title: what is trained.
-        max_steps: length of the bar.
+        config: of the run.
+        state: of the run; its losses are shown.
         console: where to draw; standard error when None.
         headline: metrics of the task to show beside the loss.
         units: their units.
+        keep: takes every line that is shown where there is no bar.
     """
 
     def __init__(
         self,
-        title: str,
-        max_steps: int,
+        config: Config,
+        state: RunState,
         console: Console | None = None,
         headline: Sequence[str] = (),
         units: Mapping[str, str] | None = None,
+        keep: Callable[[str], object] = str,
     ) -> None:
-        self.title, self.max_steps, self.headline, self.units = title, max_steps, headline, units or {}
+        self.config, self.state, self.headline, self.units, self.keep = config, state, headline, units or {}, keep
+        self.title, self.max_steps = f"{config.experiment}/{config.model.name}", config.trainer.max_steps
         self.console = console or Console(stderr=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._begin, self._drawn = (0, 0.0), 0.0
+        self._begin, self._drawn, self._told, self._loss = (0, 0.0), 0.0, 0.0, math.nan
+        self._measured: tuple[int, float] | None = None  # step and training time from which steps are measured
+        self._is_forecast = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar, in a terminal."""
         self._begin = (trainer.global_step, time.perf_counter())
-        if not self.console.is_terminal:
+        self._told = time.perf_counter()
+        if not (self.console.is_terminal and self.config.trainer.progress):
             return
         columns = (
             TextColumn("{task.description}"),
@@ -56,20 +74,51 @@ class ProgressLine(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar, a few times a second."""
-        if self._bar is not None and time.perf_counter() - self._drawn > REFRESH_SECONDS:
-            self._drawn = time.perf_counter()
+        """Move the bar, a few times a second; say a line when it is time."""
+        now = time.perf_counter()
+        if self._bar is not None and now - self._drawn > REFRESH_SECONDS:
+            self._drawn = now
             self._bar.update(self._task, completed=trainer.global_step, refresh=True)
+        if not self._is_forecast:
+            self._forecast(trainer.global_step, now)
+        if now - self._told > min(max(LINE_SECONDS, (now - self._begin[1]) / 10), MOST_SECONDS):
+            self._say(self._pace(trainer.global_step, now))
+
+    def _forecast(self, step: int, now: float) -> None:
+        """How long it takes, once: from the second step on, or from the first one after an evaluation."""
+        if self._measured is None:
+            self._measured = (step, now)
+        elif now - self._measured[1] > FIRST_SECONDS:
+            self._is_forecast = True
+            pace = (now - self._measured[1]) / (step - self._measured[0])
+            log.info("%s", forecast(self.config, self.max_steps - step, pace))
+
+    def _pace(self, step: int, now: float) -> str:
+        """Loss, rate and what is left."""
+        if self.state.loss_count:
+            self._loss = self.state.loss_sum / self.state.loss_count
+        rate = (step - self._begin[0]) / max(now - self._begin[1], 1e-9)
+        left = f"  {duration((self.max_steps - step) / rate)} left" if rate else ""
+        loss = "" if math.isnan(self._loss) else f"loss {self._loss:.3g}  "
+        return f"step {step}/{self.max_steps}  {loss}{rate:.3g} steps/s{left}"
+
+    def _say(self, text: str) -> None:
+        self._told = time.perf_counter()
+        self.keep(f"{self.title}  {text}")
+        if self._bar is None and self.config.trainer.progress:
+            self.console.print(f"{self.title}  {text}", highlight=False, soft_wrap=True, markup=False)
 
     def show(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Show what was measured on the validation split."""
+        if kind == "train":
+            self._loss = values["loss"]
         if kind != "valid":
             return
+        self._measured = None  # evaluations are no steps
         note = describe(values, self.headline, self.units)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note, refresh=True)
-        else:
-            self.console.print(f"{self.title}  step {step}/{self.max_steps}  {note}", highlight=False, soft_wrap=True)
+        self._say(f"step {step}/{self.max_steps}  {note}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar on the screen."""

@@ -24,6 +24,8 @@ from se3t.tasks import build_task, recorded_checksum, require_no_download
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
+from se3t.training.announce import in_three_lines
+from se3t.training.console_log import console_log
 from se3t.training.distributed import (
     launch,
     process_rank,
@@ -33,7 +35,7 @@ from se3t.training.distributed import (
 )
 from se3t.training.feed import StepFeed
 from se3t.training.finish import catch_up, finish, measure
-from se3t.training.loggers import Write, fan_out, wandb_run
+from se3t.training.loggers import Write, fan_out, loggers
 from se3t.training.precision import data_dtype, default_dtype
 
 Build: TypeAlias = Callable[[Config], tuple[Task, nn.Module]]
@@ -166,30 +168,36 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
     """What every process of a training does; the first one alone writes the record."""
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-    device = choose_device(config.trainer.accelerator)
-    task, model = build(config)
-    if config.trainer.cuda_graph and not task.fixed_shapes:
-        raise UserError(f"trainer.cuda_graph: batches of task {task.name} differ in size; use trainer.cuda_graph=false")
-    _require_averageable(config, model)
-    with ExitStack() as stack:
-        if process_rank() == 0:
+    device, is_first = choose_device(config.trainer.accelerator), process_rank() == 0
+    with console_log(is_first) as console, ExitStack() as stack:
+        task, model = build(config)
+        if config.trainer.cuda_graph and not task.fixed_shapes:
+            raise UserError(
+                f"trainer.cuda_graph: batches of task {task.name} differ in size; use trainer.cuda_graph=false"
+            )
+        _require_averageable(config, model)
+        if is_first:
             stack.enter_context(record.exclusive(folder))
         resumed = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
         if resumed is not None:
             _require_continuable(config, folder, task, resumed)
         writers: list[Write] = []
-        if process_rank() == 0:
+        if is_first:
             _open_record(config, folder, resumed)
+            console.open(folder)
             stack.enter_context(record.failures_noted(folder))
-            online = stack.enter_context(wandb_run(config, folder))
-            writers = [record.Metrics(folder / record.METRICS).append, *([] if online is None else [online])]
+            others, words = stack.enter_context(loggers(config, folder))
+            writers = [record.Metrics(folder / record.METRICS).append, *others]
+            for line in in_three_lines(config, folder, task, model, device, resumed, words):
+                log.info("%s", line)
         resumed = catch_up(config, folder, task, model, device, resumed, fan_out(writers))
         if _steps_are_left(config, model, resumed):
             from se3t.training.fit import fit
 
-            fit(config, folder, task, model, device, resumed, writers)
+            fit(config, folder, task, model, device, resumed, writers, console.line)
         if writers:
             finish(config, folder, task, model, device, fan_out(writers))
+            console.line(f"finished: {folder / record.RESULT}")
 
 
 def _require_averageable(config: Config, model: nn.Module) -> None:

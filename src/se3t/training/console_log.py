@@ -1,0 +1,73 @@
+"""``console.log`` of a run folder: what a run says, as plain lines. Imports no torch."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from se3t.training.record import command_line
+
+CONSOLE_LOG = "console.log"
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class ConsoleLog(logging.Handler):
+    """Appends lines to a file once :meth:`open` has said which. A disk that is full loses lines and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._path: Path | None = None
+        self._waiting: list[str] = []
+
+    def open(self, folder: Path) -> None:
+        """Write what has been said so far to the file of a run folder, and all that follows."""
+        self._path, waiting = folder / CONSOLE_LOG, self._waiting
+        for text in (f"--- {datetime.now(UTC).isoformat(timespec='seconds')}  {command_line()}", *waiting):
+            self.line(text)
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        text = _CONTROL.sub("", text.rstrip("\n"))
+        if self._path is None:
+            self._waiting.append(text)
+            return
+        with suppress(OSError), self._path.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(text + "\n")
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        """Add what this package logs."""
+        self.line(f"se3t: {entry.getMessage()}")
+
+
+@contextmanager
+def console_log(is_first: bool) -> Iterator[ConsoleLog]:
+    """Collect what this package logs, warnings, and the error that ends the work.
+
+    Args:
+        is_first: whether this process speaks for all; the others collect nothing.
+    """
+    kept, logger, show = ConsoleLog(), logging.getLogger("se3t"), warnings.showwarning
+    if not is_first:
+        yield kept
+        return
+
+    def show_and_keep(*details: Any, **options: Any) -> None:
+        show(*details, **options)
+        kept.line(f"{details[1].__name__}: {details[0]}")
+
+    logger.addHandler(kept)
+    warnings.showwarning = show_and_keep
+    try:
+        yield kept
+    except BaseException as error:
+        kept.line(f"se3t: {type(error).__name__}: {error}")
+        raise
+    finally:
+        warnings.showwarning = show
+        logger.removeHandler(kept)
