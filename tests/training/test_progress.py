@@ -127,7 +127,10 @@ def test_a_console_log_that_cannot_be_written_is_not_in_the_way(tmp_path: Path) 
     assert train(config, build=build).exists()
 
 
-def test_control_characters_and_warnings_reach_the_console_log_as_text(tmp_path: Path) -> None:
+def test_control_characters_and_warnings_reach_the_console_log_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", lambda *details: None)
     with console_log(is_first=True) as log:
         warnings.showwarning(UserWarning("careful"), UserWarning, __file__, 1)
         log.line("\x1b[31mred\x1b[0m\rline\n")

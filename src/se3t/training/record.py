@@ -1,9 +1,9 @@
 """The run record: one folder per run that says what was run and what came out. Imports no torch.
 
 ``runs/<experiment>/<model>/<seed>-<confighash>/`` holds ``config.yaml`` (the settings), ``provenance.json`` (versions,
-command line), ``metrics.jsonl`` (one JSON object a line), ``console.log`` (what it said), ``result.json`` (final metrics, only once the run has
-finished), ``details.json`` (what the task keeps of every sample) and ``checkpoints/``. How they are read, and how a
-change is told: :mod:`se3t.runs`.
+command line), ``metrics.jsonl`` (one JSON object a line), ``console.log`` (what it said), ``result.json`` (final
+metrics, only once the run has finished), ``details.json`` (what the task keeps of every sample) and ``checkpoints/``.
+How they are read, and how a change is told: :mod:`se3t.runs`.
 """
 
 from __future__ import annotations
