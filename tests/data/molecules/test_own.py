@@ -301,6 +301,18 @@ def test_different_molecules_of_one_name_are_told(config: MoleculesData, folder:
     assert any(note.startswith("different molecules (by atoms and bonds) have the same name, 'm0'") for note in notes)
 
 
+@pytest.mark.parametrize("title", ["RDKit", "conformer {}"])
+def test_titles_that_tie_most_molecules_together_name_none(config: MoleculesData, folder: Path, title: str) -> None:
+    names = [title.format(row // 4 % 5) for row in range(40)]
+    (folder / "any.sdf").write_text(sdf(names, {"y": ["1"] * 20 + ["2"] * 20}))
+    store = prepared(config)
+    assert np.bincount(store.arrays["split"]).tolist() == [20, 10, 10]
+    notes = store.provenance["notes"]
+    assert notes[0].startswith("splits: 40 records of 4 molecules")
+    assert notes[1].startswith("different molecules (by atoms and bonds) have the same name, ")
+    assert notes[2:] == ["these names do not count for splits: they tie most records together"]
+
+
 def test_records_with_a_common_name_of_any_kind_are_one_molecule() -> None:
     assert molecule_groups([["a", "b", "a", "c", "c"]]).tolist() == [0, 1, 0, 2, 2]
     assert molecule_groups([["a", "b", "a", "c", "d"], ["x", "", "y", "", "y"]]).tolist() == [0, 1, 0, 2, 0]
@@ -338,6 +350,19 @@ def test_molecules_come_in_every_format_that_predictions_read(config: MoleculesD
     assert column(store, "y") == list(range(10))
     embedded = any(note.startswith("positions are made by RDKit") for note in store.provenance["notes"])
     assert embedded == (ending in (".smi", ".csv"))
+
+
+def test_a_table_of_smiles_follows_the_rules_of_tables(config: MoleculesData, folder: Path) -> None:
+    (folder / "any.sdf").unlink()
+    table(folder, "# of today\nsmiles;y;z\nC;1.234;1,5\nCC;2;3\n")
+    assert "record 1, column 'z', is '1,5', with a decimal comma" in refusal(config)
+    table(
+        folder, "# of today\nsmiles,y\n" + "\n".join(f"{'C' * row},{cell}" for row, cell in enumerate("1-3>4", start=1))
+    )
+    table(folder, (folder / "values.csv").read_text().replace(",>", ",>0"))
+    store = prepared(config)
+    assert column(store, "y") == [1, None, 3, None, 4]
+    assert "values.csv: column 'y': 1 cell says that there is no value ('-')" in store.provenance["notes"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])

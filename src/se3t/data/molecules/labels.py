@@ -27,14 +27,14 @@ class Labels:
         values: ``[molecule, column]`` float64, NaN where unknown.
         notes: where they come from, and what was left out.
         skipped: columns that hold anything but numbers, by name, and what that is.
-        identifiers: what names the molecules, each ``[molecule]``; records of one name are one molecule.
+        identifiers: what names the molecules: that by which their rows were found, else their titles.
     """
 
     names: list[str]
     values: np.ndarray
     notes: list[str]
     skipped: dict[str, str]
-    identifiers: list[Sequence[str]]
+    identifiers: Sequence[str]
 
 
 def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
@@ -52,6 +52,7 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
     with open_text(molecules) as text:
         notes = [f"{molecules.name}: {text.note}"] if text.note else []
     found, join_side = _Columns(), None
+    _refuse_decimal_commas(own)
     if table is None:
         if key is not None:
             raise UserError(f"data.key={key}: there is no table beside {molecules}; leave data.key out")
@@ -59,8 +60,7 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
     else:
         fields = [Side(f"data field {name!r}", cells, name) for name, cells in own.cells.items()]
         rows = read_table(table)
-        if comma := rows.decimal_comma():
-            raise UserError(f"{table}: {comma}, with a decimal comma; expected decimal points, in all its columns")
+        _refuse_decimal_commas(rows)
         joined = join(rows, [titles, *fields, smiles], molecules.name, key, unreadable)
         join_side = joined.side
         notes += [f"{table.name}: {note}" for note in (*rows.notes, *joined.notes)]
@@ -75,7 +75,12 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
         raise UserError(f"{where}: no column holds numbers, expected one to learn; {found_instead}{hint}")
     values = np.stack([found.numbers[name] for name in names], axis=1)
     skipped = {name: why for name, why in found.skipped.items() if name not in names}
-    return Labels(names, values, notes, skipped, [titles.values, *([join_side.values] if join_side else [])])
+    return Labels(names, values, notes, skipped, (join_side or titles).values)
+
+
+def _refuse_decimal_commas(table: Table) -> None:
+    if comma := table.decimal_comma():
+        raise UserError(f"{table.name}: {comma}, with a decimal comma; expected decimal points, in all its columns")
 
 
 def _contents(molecules: Path) -> tuple[Side, Table, Side, set[int]]:
@@ -96,8 +101,9 @@ def _contents(molecules: Path) -> tuple[Side, Table, Side, set[int]]:
         name: [row.get(name, "") for row in fields] for name in dict.fromkeys(name for row in fields for name in row)
     }
     places = [f"record {number}" for number in range(1, len(titles) + 1)]
-    title = Side(_TITLES[format_of(molecules)], titles)
-    return title, Table(str(molecules), columns, places), Side("SMILES", smiles, "smiles"), unreadable
+    # Of a table it is not known how numbers are written: commas in them are looked for.
+    own = Table(str(molecules), columns, places, delimiter=";" if format_of(molecules) == "table" else ",")
+    return Side(_TITLES[format_of(molecules)], titles), own, Side("SMILES", smiles, "smiles"), unreadable
 
 
 @dataclass

@@ -45,7 +45,7 @@ _EXPECTED = (
 _SPLIT = ("valid_fraction", "test_fraction", "split_seed")
 _SETTINGS = ("root", "raw", "key", *_SPLIT)
 _RULES = 2  # how rows and splits are found; a store made by other rules is not found again
-_FEW = 3  # fewer different titles than that name no molecules
+_LISTED = 3  # names that a note gives
 _METHODS = {
     "sdf": "bonds of {}, aromatic ones perceived by RDKit",
     "xyz": "bonds of {} perceived by RDKit",
@@ -226,8 +226,7 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
         raise UserError(
             f"{source.molecules}: none of its molecules can be used (the first: {reason}); nothing was written"
         )
-    structures, names = constitutions(built.arrays), _names(labels, built.arrays["mol_id"])
-    groups = molecule_groups([structures, *names])
+    groups, split_notes = _groups(constitutions(built.arrays), labels, built.arrays["mol_id"])
     split = random_split(groups, **_split_settings(config))
     settings = {
         "columns": labels.names,
@@ -236,8 +235,7 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
         "split": _split_settings(config),
     }
     origin = provenance(built, _METHODS[source.format].format(name))
-    notes = [*labels.notes, *([_EMBEDDED] if source.format == "smiles" else []), *_group_notes(groups)]
-    notes += [note for values in names for note in _name_notes(values, structures)]
+    notes = [*labels.notes, *([_EMBEDDED] if source.format == "smiles" else []), *split_notes]
     origin |= {"name": source.name, "notes": notes, "skipped": labels.skipped}
     return Store(KIND, {**built.arrays, "split": split}, settings, UNITS, origin)
 
@@ -293,20 +291,21 @@ def random_split(groups: np.ndarray, *, valid_fraction: float, test_fraction: fl
     return np.asarray(split[groups])
 
 
-def _names(labels: Labels, numbers: np.ndarray) -> list[list[str]]:
-    """What names the molecules of some numbers; not what all or nearly all share, such as a title "RDKit"."""
-    return [[values[number - 1] for number in numbers] for values in labels.identifiers if len(set(values)) >= _FEW]
-
-
-def _name_notes(names: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
-    found: dict[str, set[str]] = {}
-    for name, structure in zip(names, structures, strict=True):
-        found.setdefault(name, set()).add(structure)
-    if shared := [name for name, several in found.items() if name and len(several) > 1]:
-        yield (
-            f"different molecules (by atoms and bonds) have the same name, {', '.join(map(shown, shared[:_FEW]))}"
-            f"{', …' if len(shared) > _FEW else ''}: are they meant to share a value?"
-        )
+def _groups(structures: Sequence[str], labels: Labels, numbers: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Groups by structure and name, and what to say of them; without names that tie most of the molecules together."""
+    names, count = [labels.identifiers[number - 1] for number in numbers], len(numbers)
+    alone, groups = molecule_groups([structures]), molecule_groups([structures, names])
+    notes, tied = (
+        [*_name_notes(names, structures)],
+        "these names do not count for splits: they tie most records together",
+    )
+    if np.bincount(alone).max() <= count / 2 < np.bincount(groups).max():
+        return alone, [
+            *_group_notes(alone),
+            *notes,
+            "these names do not count for splits: they tie most records together",
+        ]
+    return groups, [*_group_notes(groups), *notes]
 
 
 def _group_notes(groups: np.ndarray) -> Iterator[str]:
@@ -315,4 +314,15 @@ def _group_notes(groups: np.ndarray) -> Iterator[str]:
         yield (
             f"splits: {len(groups):,} records of {len(sizes):,} molecules (same name, or same atoms connected by bonds "
             f"of any order; up to {sizes.max():,} records each); all records of a molecule are in one split"
+        )
+
+
+def _name_notes(names: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
+    found: dict[str, set[str]] = {}
+    for name, structure in zip(names, structures, strict=True):
+        found.setdefault(name, set()).add(structure)
+    if shared := [name for name, several in found.items() if name and len(several) > 1]:
+        yield (
+            f"different molecules (by atoms and bonds) have the same name, {', '.join(map(shown, shared[:_LISTED]))}"
+            f"{', …' if len(shared) > _LISTED else ''}: are they meant to share a value?"
         )

@@ -66,7 +66,7 @@ def iter_table(stream: Iterable[str], name: str, strict: bool = True) -> Iterato
         UserError: it has no column of SMILES, several that may be meant, or two of one name.
     """
     lines = iter(stream)
-    first = next((line for line in lines if line.strip()), "")
+    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     if not first:
         return
     reader = csv.reader(chain([first], lines), delimiter=_delimiter(first) or " ", skipinitialspace=True)

@@ -68,6 +68,7 @@ class Table:
     num_blank: int = 0
     delimiter: str = ","
     notes: list[str] = field(default_factory=list)
+    _numbers: dict[str, Numbers | str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def num_rows(self) -> int:
@@ -76,6 +77,11 @@ class Table:
 
     def numbers(self, column: str) -> Numbers | str:
         """A column as numbers; or, where a cell is neither a number nor a word for none, what it is."""
+        if column not in self._numbers:
+            self._numbers[column] = self._read_numbers(column)
+        return self._numbers[column]
+
+    def _read_numbers(self, column: str) -> Numbers | str:
         values = np.full(self.num_rows, math.nan)
         missing: Counter[str] = Counter()
         bounds = []
