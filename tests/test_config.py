@@ -17,6 +17,7 @@ from se3t import config as schemas
 from se3t.cli.help import choices
 from se3t.config import SCHEMAS, TARGETS, Config, EvalConfig, conf_dir, to_config, to_eval_config
 from se3t.config.compose import compose
+from se3t.config.identity import first_difference, settings_hash
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.models import MODELS
@@ -235,3 +236,11 @@ def test_models_of_scanobjectnn_that_see_coordinates_get_1024_random_points() ->
         plain = (task.inputs, task.num_points, task.sampling)
         edges = ("edges", 128, "farthest")
         assert plain == (edges if model in ("se3_transformer", "tfn") else ("positions", 1024, "random"))
+
+
+def test_a_setting_that_came_later_leaves_earlier_runs_what_they_are() -> None:
+    before: dict[str, Any] = {"seed": 0, "data": {"name": "molecules", "raw": "mine", "split_seed": 0}}
+    after = {"seed": 0, "data": {**before["data"], "key": None}}
+    assert settings_hash(after) == settings_hash(before)
+    assert first_difference(after, before) is None
+    assert settings_hash({"seed": 0, "data": {**before["data"], "key": "id"}}) != settings_hash(before)

@@ -295,16 +295,10 @@ def _groups(structures: Sequence[str], labels: Labels, numbers: np.ndarray) -> t
     """Groups by structure and name, and what to say of them; without names that tie most of the molecules together."""
     names, count = [labels.identifiers[number - 1] for number in numbers], len(numbers)
     alone, groups = molecule_groups([structures]), molecule_groups([structures, names])
-    notes, tied = (
-        [*_name_notes(names, structures)],
-        "these names do not count for splits: they tie most records together",
-    )
+    notes = [*_name_notes(names, structures)]
     if np.bincount(alone).max() <= count / 2 < np.bincount(groups).max():
-        return alone, [
-            *_group_notes(alone),
-            *notes,
-            "these names do not count for splits: they tie most records together",
-        ]
+        notes.append("these names do not count for splits: they tie most records together")
+        groups = alone
     return groups, [*_group_notes(groups), *notes]
 
 
