@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from se3t.cli import report, table
 from se3t.errors import UserError
 from se3t.reporting.figures.trajectory_runs import SYSTEMS, find_trajectory_runs
 from se3t.reporting.published import load_published
@@ -25,9 +27,11 @@ from se3t.reporting.report.page import Content, render
 from se3t.reporting.report.rotation_view import load_view
 from se3t.reporting.report.run_list import duration
 from se3t.reporting.report.runs import Run, find_runs
+from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, trials_among, write_record
 
 from .results import result
 
+SE3 = "SE(3)-Transformer"
 HOSTILE = "<script>alert(1)</script>"
 ANGLES = [10 * number for number in range(36)]
 
@@ -327,7 +331,7 @@ def test_the_speed_of_harmonics_is_drawn_where_it_was_measured(tmp_path: Path) -
     report = {"benchmark": "sh", "rows": [row], "machine": machine, "settings": settings}
     path.write_text(json.dumps({"kind": "harmonics", "reports": [report]}), encoding="utf-8")
     assert "measured on an invented CPU, 2 threads" in Elements(page(harmonics=path)).text
-    assert "se3t figure sh --out runs/figures/harmonics" in Elements(page()).text
+    assert "se3t figure sh" in Elements(page()).text
 
 
 # --- equivariance errors ----------------------------------------------------------------------------------------------
@@ -412,3 +416,92 @@ def test_what_was_measured_holds_until_weights_or_runs_change(tmp_path: Path) ->
     assert not view_runs.is_current(path, view_runs.sources(folders))
     path.write_text("{")
     assert not view_runs.is_current(path, wanted)
+
+
+# --- trials of sweeps, own molecules, order ---------------------------------------------------------------------------
+
+
+def with_sweep(runs: Path) -> list[Path]:
+    """A trial of a sweep, a training of one's own that the sweep has found finished, and one that it does not know."""
+    groups = {"0-trial": "lr-1a2b", "0-own": None, "1-own": None}
+    folders = []
+    for number, (name, group) in enumerate(groups.items()):
+        content = result("tfn", seed=number, config__logger={"group": group})
+        folders.append(write_run(runs / "nbody" / "tfn" / name, content))
+    trials = [
+        Trial(number, {"optim.lr": 0.1**number}, runs=[TrialRun(0, f"elsewhere/nbody/tfn/{folder.name}")])
+        for number, folder in enumerate(folders[:2])
+    ]
+    sweep = runs / "sweeps" / "nbody" / "lr-1a2b"
+    sweep.mkdir(parents=True)
+    record = SweepRecord("lr-1a2b", "", "nbody", "grid", "loss", "minimize", {}, [0], 2, [], trials)
+    write_record(sweep, record)
+    (runs / "sweeps" / "nbody" / "bad").mkdir()
+    (runs / "sweeps" / "nbody" / "bad" / "trials.json").write_text("{")
+    return folders
+
+
+def test_trials_are_those_that_a_sweep_has_started(tmp_path: Path) -> None:
+    folders = with_sweep(tmp_path / "runs")
+    assert trials_among(folders) == {folders[0]: "lr-1a2b"}
+    assert trials_among([Path("a"), tmp_path]) == {}
+
+
+def test_a_table_leaves_trials_out_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = with_sweep(tmp_path / "runs")
+    results = [folder / "result.json" for folder in folders]
+    assert table._results([tmp_path / "runs"], False) == results[1:]
+    assert "1 trials of sweeps are left out (lr-1a2b); --trials shows them" in capsys.readouterr().err
+    for paths, asked in (([tmp_path / "runs"], True), ([folders[0]], False), ([results[0]], False)):
+        assert results[0] in table._results(paths, asked)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_report_leaves_trials_out_or_marks_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_sweep(tmp_path / "runs")
+    out = tmp_path / "page.html"
+    words = [str(tmp_path / "runs"), "--out", str(out), "--no-measure"]
+    assert report.run(words) == 0
+    text = out.read_text()
+    assert "0-trial" not in text
+    assert "1 trials of sweeps are left out" in text
+    assert report.run([*words, "--trials"]) == 0
+    text = out.read_text()
+    assert text.count("0-trial") > 0
+    assert text.count("trial of lr-1a2b") == 1
+
+
+def test_a_run_on_own_molecules_is_called_by_its_data_and_unit() -> None:
+    config = {"task": {"target": "homo", "column": "logS"}, "data": {"name": "molecules", "raw": "my/esol.csv"}}
+    run = Run(Path("r"), "finished", experiment="qm9", config=config, data={"label": "logS", "unit": "mol/L"})
+    assert run.what == "molecules: esol, logS, mol/L"
+    assert Run(Path("r"), "running", experiment="qm9", config=config).what == "molecules: esol, logS"
+
+
+def test_the_view_opens_on_the_se3_transformer(tmp_path: Path) -> None:
+    labels = [model["label"] for model in load_view(figure3(tmp_path / "figure3.json"))["models"]]
+    assert labels == [SE3, "Set Transformer"]
+
+
+def test_figures_just_measured_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "figures").mkdir(parents=True)
+    folder = Path("runs/figures")
+    assert report._newest(folder, "harmonics.json") == folder / "harmonics.json"
+    Path("harmonics.json").write_text("{}")
+    assert report._newest(folder, "harmonics.json") == Path("harmonics.json")
+    (folder / "harmonics.json").write_text("{}")
+    os.utime("harmonics.json", (1, 1))
+    assert report._newest(folder, "harmonics.json") == folder / "harmonics.json"
+
+
+def test_a_figure_of_other_runs_in_the_current_folder_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("figure4.json").write_text(json.dumps({"points": [{"run": "runs/scanobjectnn/tfn/0-a"}]}))
+    shown = [Run(Path("runs/scanobjectnn/tfn/0-a").absolute(), "finished")]
+    others = [Run(Path("other/scanobjectnn/tfn/0-a"), "finished")]
+    folder = Path("runs/figures")
+    assert report._newest(folder, "figure4.json", shown) == Path("figure4.json")
+    assert report._newest(folder, "figure4.json", others) == folder / "figure4.json"

@@ -22,7 +22,7 @@ _FIGURES = "figures"  # folder of what was measured, beside the runs
 _LEFT_OUT = "left out of the rotated predictions"
 _USAGE = (
     "report [<run folder> …] [--out report.html] [--figure3 FILE.json] [--figure4 FILE.json] [--harmonics FILE.json] "
-    "[--no-measure]"
+    "[--no-measure] [--trials]"
 )
 
 
@@ -34,6 +34,7 @@ def parser() -> Parser:
     for name in ("--figure3", "--figure4", "--harmonics"):
         own.add_argument(name, type=Path)
     own.add_argument("--no-measure", action="store_true")
+    own.add_argument("--trials", action="store_true")
     return own
 
 
@@ -44,10 +45,15 @@ def run(words: Sequence[str]) -> int:
     from se3t.files import write_atomically
     from se3t.reporting.report.page import Content, render
     from se3t.reporting.report.runs import DAMAGED, find_runs
+    from se3t.reporting.sweep_record import trials_among, trials_left_out
 
     paths = given.runs or [_RUNS]
     runs, folder = find_runs(paths), _folder_of_figures(paths)
     remarks = [f"{path}: no run in it" for path in given.runs if not find_runs([path])]
+    trials = trials_among([run.folder for run in runs])
+    if trials and not given.trials:
+        remarks.append(trials_left_out(trials))
+        runs, trials = [run for run in runs if run.folder not in trials], {}
     with ExitStack() as stack:
         figure3 = given.figure3
         if figure3 is None:
@@ -57,9 +63,10 @@ def run(words: Sequence[str]) -> int:
             sources=[str(path) for path in paths],
             made=datetime.now(UTC),
             figure3=figure3,
-            figure4=given.figure4 or _figure4(folder / "figure4.json", runs, remarks),
-            harmonics=given.harmonics or _harmonics(folder / "harmonics.json", remarks),
+            figure4=given.figure4 or _figure4(_newest(folder, "figure4.json", runs), runs, remarks),
+            harmonics=given.harmonics or _harmonics(_newest(folder, "harmonics.json"), remarks),
             remarks=remarks,
+            trials=trials,
         )
         text = render(shown)
     content = text.encode(errors="replace")  # names of files may be anything
@@ -92,6 +99,33 @@ def _folder_of_figures(paths: Sequence[Path]) -> Path:
     return common / _FIGURES
 
 
+def _newest(folder: Path, name: str, runs: Sequence[Run] = ()) -> Path:
+    """What was measured last: beside the runs, or in the current folder, where ``se3t figure`` writes.
+
+    Args:
+        folder: of figures beside the runs.
+        name: of the file.
+        runs: one of which a file of the current folder must show, where it shows runs.
+    """
+    found = [path for path in (folder / name, Path(name)) if path.is_file()]
+    found = [path for path in found if path.parent == folder or not runs or _shows(path, runs)]
+    return max(found, key=lambda path: path.stat().st_mtime, default=folder / name)
+
+
+def _shows(path: Path, runs: Sequence[Run]) -> bool:
+    """Whether a file of Figure 3 or 4 was measured from some of the runs."""
+    from se3t.reporting.fields import read_json
+
+    try:
+        content = read_json(path, "what se3t figure wrote")
+    except UserError:
+        return False
+    parts = content.get("points") or content.get("models")
+    named = {part.get("run") for part in parts if isinstance(part, dict)} if isinstance(parts, list) else set()
+    own = {run.folder.absolute() for run in runs}
+    return any(isinstance(name, str) and Path(name).absolute() in own for name in named)
+
+
 def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
 
@@ -107,7 +141,7 @@ def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[
     if not measures:
         if path.is_file():
             remarks.append(f"{path} was measured from other runs or weights than those of today")
-        return _existing(path) or _existing(folder / "figure3.json")
+        return _existing(path) or _existing(_newest(folder, "figure3.json", runs))
     if not chosen:
         return None
     measured = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-"))) / path.name

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _RUNS = Path("runs")
 _TERMINAL = "terminal"
 _USAGE = (
-    "table [1 | 2 | 3 | ablations] [<run folder or result.json> …] [--preset P] [--target <property>] "
+    "table [1 | 2 | 3 | ablations] [<run folder or result.json> …] [--preset P] [--target <property>] [--trials] "
     "[--format FORMAT] [--out FILE] [--run | --plan] [--seeds 0,1,2] [--jobs N] [key=value …]"
 )
 _EXAMPLES = (
@@ -37,6 +37,7 @@ def parser() -> Parser:
     own.add_argument("words", nargs="*")
     own.add_argument("--preset")
     own.add_argument("--target")
+    own.add_argument("--trials", action="store_true")
     own.add_argument("--format", choices=(_TERMINAL, *FORMATS))
     own.add_argument("--markdown", action="store_const", const="markdown")
     own.add_argument("--out", type=Path)
@@ -58,7 +59,7 @@ def run(words: Sequence[str]) -> int:
         raise UserError(f"{'--jobs' if given.seeds is None else '--seeds'}: goes with --run or --plan")
     if asked.settings:
         raise UserError(f"{asked.settings[0]}: a setting goes with --run or --plan; expected: se3t {_USAGE}")
-    _write(_tables(asked.which, _results(asked.paths), given.target, given.preset), asked)
+    _write(_tables(asked.which, _results(asked.paths, given.trials), given.target, given.preset), asked)
     return 0
 
 
@@ -132,13 +133,19 @@ def _tables(which: str | None, results: Sequence[Path], target: str | None, pres
     return found
 
 
-def _results(paths: Sequence[Path]) -> list[Path]:
+def _results(paths: Sequence[Path], with_trials: bool) -> list[Path]:
+    """Without the trials of sweeps below the folders, unless asked: a table is of what was trained for it."""
     from se3t.reporting.records import find_results
+    from se3t.reporting.sweep_record import trials_among, trials_left_out
 
     found: list[Path] = []
     for path in paths or [_RUNS]:
         found += [path] if path.is_file() else find_results(path)
-    return list(dict.fromkeys(found))
+    named = {path if path.is_file() else path / "result.json" for path in paths}
+    trials = {} if with_trials else trials_among(path.parent for path in found if path not in named)
+    if trials:
+        print(f"se3t: table: {trials_left_out(trials)}", file=sys.stderr)
+    return [path for path in dict.fromkeys(found) if path.parent not in trials]
 
 
 def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,47 @@ def _require_value(run: TrialRun, path: Path, metric: str) -> None:
         raise UserError(
             f"{path}: {metric} of validation is {value:g}, but {run.value} in {TRIALS}; run the sweep again"
         )
+
+
+def trials_among(folders: Iterable[Path]) -> dict[Path, str]:
+    """Which run folders are trials of a sweep: of each the title of the sweep.
+
+    A training that somebody started on their own stays one where a sweep has found it finished: it has not its group.
+
+    Args:
+        folders: ``<runs>/<experiment>/<model>/<name>``.
+    """
+    by_root: dict[Path, dict[tuple[str, ...], Path]] = {}
+    for folder in folders:
+        place = folder.absolute()
+        if len(place.parents) > 2:
+            by_root.setdefault(place.parents[2], {})[place.parts[-3:]] = folder
+    found: dict[Path, str] = {}
+    for root, own in by_root.items():
+        for path in sorted(root.glob(f"sweeps/*/*/{TRIALS}")):
+            try:
+                record = read_record(path.parent)
+            except UserError:
+                continue  # whoever asks for the sweep is told
+            listed = {Path(run.folder).parts[-3:] for trial in record.trials for run in trial.runs}
+            found |= {own[key]: record.title for key in own.keys() & listed if _has_group_of(own[key], record)}
+    return found
+
+
+def trials_left_out(trials: Mapping[Path, str]) -> str:
+    """In words, that a page or a table is without them."""
+    titles = sorted(set(trials.values()))
+    names = ", ".join(titles[:3]) + (", …" if len(titles) > 3 else "")
+    return f"{len(trials)} trials of sweeps are left out ({names}); --trials shows them"
+
+
+def _has_group_of(folder: Path, record: SweepRecord) -> bool:
+    """Whether a run was started with the group of a sweep, as far as it says."""
+    try:
+        group = read_json(folder / "result.json", "a run record")["config"]["logger"]["group"]
+    except (UserError, KeyError, TypeError):
+        return True
+    return group == record.title or any(word.startswith("logger.group=") for word in record.words)
 
 
 def find_sweep(name: str, runs: Path) -> Path:

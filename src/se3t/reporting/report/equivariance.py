@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from se3t.reporting.published import Estimate, load_published
-from se3t.reporting.report.markup import Markup, element, join
+from se3t.reporting.report.markup import Child, Markup, element, join
 from se3t.reporting.report.runs import FINISHED, Run
 from se3t.reporting.spelling import MISSING, error
 
@@ -180,7 +180,7 @@ def _table(systems: Sequence[_System], kinds: Sequence[str], is_published: bool)
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in heads)))
     rows = []
     for system in systems:
-        numbers = [str(len(system.runs)), *(_span(system.values(of)) for of in kinds)]
+        numbers: list[Child] = [str(len(system.runs)), *(_span(system.values(of)) for of in kinds)]
         if is_published:
             numbers += [_span([system.published[of]] if of in system.published else []) for of in "xv"]
         cells = [element("td", text, class_="number") for text in numbers]
@@ -192,8 +192,9 @@ def _table(systems: Sequence[_System], kinds: Sequence[str], is_published: bool)
     return element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Equivariance errors")
 
 
-def _span(values: Sequence[float]) -> str:
+def _span(values: Sequence[float]) -> Child:
+    """The smallest and the largest, one below the other: side by side the table would be wider than a page."""
     if not values:
         return MISSING
     texts = [error(Estimate(value)) for value in (min(values), max(values))]
-    return texts[0] if texts[0] == texts[1] else " … ".join(texts)
+    return texts[0] if texts[0] == texts[1] else [f"{texts[0]} …", element("br"), texts[1]]

@@ -67,7 +67,7 @@ def _figure4(path: Path | None) -> Iterable[Markup]:
     if path is None:
         yield _not_there(
             "Figure 4 (accuracy of rotated objects) has not been measured yet.",
-            "se3t figure 4 --out runs/figures/figure4",
+            "se3t figure 4",
         )
         return
     found = load_rotations(path)
@@ -82,7 +82,7 @@ def _harmonics(path: Path | None) -> Iterable[Markup]:
     if path is None:
         yield _not_there(
             "The speed of the spherical harmonics has not been measured yet.",
-            "se3t figure sh --out runs/figures/harmonics",
+            "se3t figure sh",
         )
         return
     found = load_harmonics([path])
@@ -96,14 +96,14 @@ def _harmonics(path: Path | None) -> Iterable[Markup]:
 
 def _curves(runs: Sequence[Run]) -> Iterable[Markup]:
     """Learning curves, a figure for each data set and metric."""
-    groups: dict[tuple[str, str], list[Path]] = {}
+    groups: dict[tuple[str, str, str], list[Path]] = {}
     for run in runs:
         if run.state == FINISHED and run.experiment in _CURVES and (run.folder / METRICS).is_file():
-            groups.setdefault((run.what, str(run.data.get("checksum"))), []).append(run.folder)
+            groups.setdefault((run.experiment, run.what, str(run.data.get("checksum"))), []).append(run.folder)
     if not groups:
         yield _not_there("Learning curves need a finished run.", "se3t train experiment=nbody preset=quick")
-    for (what, checksum), folders in sorted(groups.items()):
-        for metric in _CURVES[what.split()[0]]:
+    for (experiment, what, checksum), folders in sorted(groups.items()):
+        for metric in _CURVES[experiment]:
             yield from _learning_curves(f"{what} on the data with checksum {checksum[:8]}", folders, metric)
 
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from string import Template
@@ -45,6 +45,7 @@ class Content:
         figure4: file of ``se3t figure 4``; likewise.
         harmonics: file of ``se3t figure sh``; likewise.
         remarks: what was left out, and why.
+        trials: which of the runs a sweep has made: by folder its title.
     """
 
     runs: Sequence[Run]
@@ -54,6 +55,7 @@ class Content:
     figure4: Path | None = None
     harmonics: Path | None = None
     remarks: Sequence[str] = ()
+    trials: Mapping[Path, str] = field(default_factory=dict)
 
 
 def render(content: Content) -> str:
@@ -68,7 +70,7 @@ def render(content: Content) -> str:
         _section("rotation", "A prediction that turns with its input", _rotation(view)),
         _section("figures", "Figures", figures(content.runs, content.figure3, content.figure4, content.harmonics)),
         _section("equivariance", "Equivariance errors", [_about_errors(), equivariance_errors(content.runs)]),
-        _section("runs", "Runs", [_about_runs(content.runs), run_list(content.runs)]),
+        _section("runs", "Runs", [_about_runs(content.runs), run_list(content.runs, content.trials)]),
     ]
     style, script = _asset("report.css"), _asset("report.js")
     sources = [("style-src", (style, _WITHOUT_SCRIPT)), ("script-src", (script,))]

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from se3t.reporting.figures.figure3 import Prediction, load_trajectories
+from se3t.reporting.published import printed_names
 from se3t.reporting.records import Fields, read_json
 from se3t.reporting.report.markup import Markup, element, embedded_json, join
 
+_FIRST = "se3_transformer"
+"""The model that the view opens on."""
 _PLACES = 9  # of coordinates: below the rounding of single precision, so that the page can tell an error from none
 _SHOWN = (
     ("input", "input", True),
@@ -32,7 +35,7 @@ def load_view(path: Path) -> dict[str, Any]:
     Raises:
         UserError: naming file and field, when the file cannot be read or holds something else.
     """
-    found = load_trajectories(path)
+    found, first = load_trajectories(path), printed_names()[_FIRST]
     fields = Fields(read_json(path, "what se3t figure 3 wrote"), str(path))
     particles = range(len(found.charges))
     velocities = [[fields.number(f"velocities.{particle}.{axis}") for axis in range(3)] for particle in particles]
@@ -45,7 +48,7 @@ def load_view(path: Path) -> dict[str, Any]:
         "positions": _rounded(found.positions),
         "velocities": _rounded(velocities),
         "target": _rounded(found.target),
-        "models": [_model(model) for model in found.models],
+        "models": [_model(model) for model in sorted(found.models, key=lambda model: model.label != first)],
     }
 
 

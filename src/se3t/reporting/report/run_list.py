@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -28,8 +29,13 @@ _COLUMNS = (
 _NOT_VERIFIED = "Not verified: the record, of an earlier version, has no digest that tells whether it was changed."
 
 
-def run_list(runs: Sequence[Run]) -> Markup:
-    """A table that can be sorted and filtered."""
+def run_list(runs: Sequence[Run], trials: Mapping[Path, str]) -> Markup:
+    """A table that can be sorted and filtered.
+
+    Args:
+        runs: all of them.
+        trials: which of them a sweep has made: by folder its title.
+    """
     if not runs:
         return element("p", "No run yet.")
     heads = [
@@ -39,7 +45,7 @@ def run_list(runs: Sequence[Run]) -> Markup:
     head = element(
         "thead", element("tr", element("th", element("span", "details", class_="unseen"), scope="col"), heads)
     )
-    bodies = [_body(index, run) for index, run in enumerate(runs)]
+    bodies = [_body(index, run, trials.get(run.folder)) for index, run in enumerate(runs)]
     table = element("table", head, bodies, class_="runs", id="run-table")
     region = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Runs")
     return join([_filters(runs), region, *(element("p", note, class_="note") for note in _notes(runs))])
@@ -70,7 +76,7 @@ def _notes(runs: Sequence[Run]) -> Iterable[str]:
         yield "synthetic: data made by this program, a stand-in for real scans."
 
 
-def _body(index: int, run: Run) -> Markup:
+def _body(index: int, run: Run, sweep: str | None) -> Markup:
     """A line, and a second one that is shown on demand."""
     details = f"run-{index}"
     button = element(
@@ -82,7 +88,7 @@ def _body(index: int, run: Run) -> Markup:
         aria_controls=details,
         aria_label=f"Details of {run.folder}",
     )
-    line = element("tr", element("td", button), _cells(run))
+    line = element("tr", element("td", button), _cells(run, sweep))
     inside = element("td", element("div", _details(run), class_="details"), colspan=len(_COLUMNS) + 1)
     return element(
         "tbody",
@@ -94,12 +100,13 @@ def _body(index: int, run: Run) -> Markup:
     )
 
 
-def _cells(run: Run) -> list[Markup]:
+def _cells(run: Run, sweep: str | None) -> list[Markup]:
     done = run.steps[0]
     errors = [f"{name} {error(Estimate(value))}".strip() for name, value in run.errors.items()]
     synthetic = element("span", "synthetic", class_="tag") if run.is_synthetic else None
+    trial = element("span", f"trial of {sweep}", class_="tag") if sweep else None
     return [
-        _cell([run.what or MISSING, " ", synthetic], run.what),
+        _cell([run.what or MISSING, " ", synthetic, " ", trial], run.what),
         _cell(run.system or str(run.folder), run.system),
         _cell(run.preset or MISSING, run.preset or ""),
         _cell(MISSING if run.seed is None else str(run.seed), run.seed, "number"),

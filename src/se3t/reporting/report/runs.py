@@ -86,8 +86,13 @@ class Run:
 
     @property
     def what(self) -> str:
-        """The experiment, with the property that is learned where there are several."""
+        """The experiment, with the property that is learned where there are several; own molecules by file and unit."""
         target = _mapping(self.config.get("task")).get("target")
+        if (data := _mapping(self.config.get("data"))).get("name") == "molecules":
+            unit = _text(self.data.get("unit"))
+            name = _text(self.data.get("label")) or _text(_mapping(self.config.get("task")).get("column"))
+            words = [*filter(None, (Path(_text(data.get("raw"))).stem, name)), *[unit] * (unit not in ("", "1"))]
+            return f"molecules: {', '.join(words)}"
         return f"{self.experiment} {target}" if isinstance(target, str) else self.experiment
 
     @property
