@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import combinations_with_replacement, pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models.pointcloud import ClassifierHead, PointClassifier, flat_index, gather, nearest
+from se3t.nn.kernels.second_order import gradients_of, must_be_composed
 
 _ORDER = 3  # of the Taylor polynomials
 _MONOMIALS = [powers for order in range(_ORDER + 1) for powers in combinations_with_replacement(range(3), order)]
@@ -152,12 +153,13 @@ class _Contract(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, polynomials: Tensor, step: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(values, polynomials, step, index)
-        return torch.cat([_products(*chunk)[0] @ step for chunk in _chunks(values, polynomials, index)])
+        return _contracted(index, (values, polynomials, step))[0]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, polynomials, step, index = ctx.saved_tensors
+        if must_be_composed((grad,)):
+            return (*gradients_of(partial(_contracted, index), (values, polynomials, step), (grad,)), None)
         grad_values, grad_polynomials = torch.zeros_like(values), torch.empty_like(polynomials)
         grad_step = torch.zeros_like(step)
         chunks = _chunks(values, polynomials, index, grad, grad_values, grad_polynomials)
@@ -170,6 +172,11 @@ class _Contract(torch.autograd.Function):
             by_neighbor = (g[..., None, :] @ inner).flatten(0, 3)
             grad_f.view(-1, f.shape[-1]).index_add_(0, flat_index(chosen, f.shape[1]).flatten(), by_neighbor)
         return grad_values, grad_polynomials, grad_step, None
+
+
+def _contracted(index: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    values, polynomials, step = tensors
+    return [torch.cat([_products(*chunk)[0] @ step for chunk in _chunks(values, polynomials, index)])]
 
 
 def _products(values: Tensor, polynomials: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, lru_cache
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from se3t.geometry import EdgeGeometry
 from se3t.so3 import clebsch_gordan, spherical_harmonics, wigner_d_all
 from se3t.so3.frame import rotation_to_polar_axis
+from se3t.so3.wrapped import is_transforming
 
 
 def num_paths(degree_out: int, degree_in: int) -> int:
@@ -43,7 +46,7 @@ class EquivariantBasis:
     @cached_property
     def harmonics(self) -> Float[Tensor, "edge component"]:
         """Y_J of the edge directions for J up to twice the largest degree, side by side."""
-        with torch.autocast(self.geometry.direction.device.type, enabled=False):
+        with _kept(self.geometry.direction.device):
             return spherical_harmonics(2 * self.max_degree, self.geometry.vector)
 
     @cached_property
@@ -53,7 +56,7 @@ class EquivariantBasis:
 
     @cached_property
     def _frames(self) -> tuple[Tensor, ...]:
-        with torch.autocast(self.geometry.direction.device.type, enabled=False):
+        with _kept(self.geometry.direction.device):
             return wigner_d_all(self.max_degree, rotation_to_polar_axis(self.geometry.direction))
 
     def harmonic(self, degree: int) -> Float[Tensor, "edge component"]:
@@ -78,7 +81,7 @@ class EquivariantBasis:
         if key not in self._dense:
             harmonics = self.harmonics
             table = _coupling(degree_in, degrees_out, harmonics.shape[1], harmonics.dtype, harmonics.device)
-            with torch.autocast(harmonics.device.type, enabled=False):
+            with _kept(harmonics.device):
                 self._dense[key] = (harmonics @ table).unflatten(1, (-1, 2 * degree_in + 1))
         return self._dense[key]
 
@@ -87,6 +90,23 @@ class EquivariantBasis:
             raise ValueError(
                 f"degree {degree}: this basis was made for degrees up to {largest}; give it a larger max_degree"
             )
+
+
+@contextmanager
+def _kept(device: torch.device) -> Iterator[None]:
+    """For what is made once and serves all layers: in full precision, and no part of the layer that asks first.
+
+    Activation checkpointing runs that layer again, when this is there already; so it must not see what is saved here.
+    """
+    hooks: AbstractContextManager[object] = torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
+    if is_transforming():  # torch.func knows no hooks, and no checkpointing either
+        hooks = nullcontext()
+    with torch.autocast(device.type, enabled=False), hooks:
+        yield
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 @lru_cache(maxsize=256)

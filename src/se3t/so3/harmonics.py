@@ -29,6 +29,7 @@ from torch import Tensor
 
 from se3t.so3.clebsch_gordan import clebsch_gordan
 from se3t.so3.safe import is_zero, masked_norm
+from se3t.so3.wrapped import has_memory
 
 _POINTS_PER_CORE = 2**16  # a float32 row of a block takes a quarter of a megabyte of each core's cache
 
@@ -175,9 +176,11 @@ def _directions(points: Tensor) -> tuple[Tensor, Tensor]:
 def _slope(max_degree: int, grad: Tensor, rows: Tensor) -> Tensor:
     """Σ_Jm grad_Jm ∇(r^J Y_Jm), ``[3, point]``, from the solid harmonics ``rows``; differentiable in both."""
     values, grads = rows.unbind(0), grad.unbind(0)
-    sums = [torch.zeros_like(values[0]) for _ in range(3)]
+    sums = [torch.zeros_like(grads[0]) for _ in range(3)]
+    in_place = has_memory(grad)
     for upper, axis, lower, factor in _derivatives(max_degree):
-        sums[axis].addcmul_(grads[upper], values[lower], value=factor)
+        add = sums[axis].addcmul_ if in_place else sums[axis].addcmul
+        sums[axis] = add(grads[upper], values[lower], value=factor)
     return torch.stack(sums)
 
 

@@ -28,7 +28,8 @@ from se3t.nn.kernels.orders import (
     stack,
     unstack,
 )
-from se3t.nn.kernels.second_order import gradients_of
+from se3t.nn.kernels.second_order import gradients_of, must_be_composed
+from se3t.so3.wrapped import is_transforming
 
 CHUNK_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 """Radial weights at a time, by device; on a CPU so many that they stay in the cache, on a GPU enough to fill it (not
@@ -56,6 +57,8 @@ def fused_messages(
         engine: makes what multiplies with the radial weights, from the layout and all inputs; :class:`Chunks` unless
             given.
     """
+    if is_transforming():
+        return composed(features, frames, hidden, layers)
     inputs = Inputs.of(layout, features, frames, hidden, layers)
     with torch.autocast(hidden[0].device.type, enabled=False):
         outputs = _FusedMessages.apply(composed, layout, tuple(frames), engine or Chunks, *inputs.flat())
@@ -118,9 +121,9 @@ class _FusedMessages(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        count = len(ctx.needs_input_grad) - 4
-        tensors, results = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        if torch.is_grad_enabled():  # a second derivative may be asked for
+        count, saved = len(ctx.needs_input_grad) - 4, ctx.saved_tensors  # under activation checkpointing read once
+        tensors, results = saved[:count], saved[count:]
+        if must_be_composed(grads):
             function = partial(_composed, ctx.composed, ctx.layout, ctx.frame_degrees)
             return (None, None, None, None, *gradients_of(function, tensors, grads))
         inputs = Inputs.unflat(ctx.layout, ctx.frame_degrees, tensors)

@@ -34,8 +34,9 @@ from se3t.nn.kernels.native.structures import (
     integers,
 )
 from se3t.nn.kernels.orders import Layout
-from se3t.nn.kernels.second_order import gradients_of
+from se3t.nn.kernels.second_order import gradients_of, must_be_composed
 from se3t.nn.radial import RadialNetwork, trunk_layer
+from se3t.so3.wrapped import is_transforming
 
 __all__ = ["MAX_DEGREE", "messages", "require", "unavailable"]
 
@@ -85,7 +86,10 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
         )
         if any(tensor.dtype != dtype for tensor in inputs.flat()):
             raise ValueError(f"positions are {dtype}, the parameters are not: convert the graph or the model")
-        outputs = _Messages.apply(shape, rows, index, *inputs.flat())
+        if is_transforming():
+            outputs = _composed(shape, rows, index, inputs.flat())
+        else:
+            outputs = _Messages.apply(shape, rows, index, *inputs.flat())
         out = dict(zip(radial.fiber_out, outputs, strict=True))
         if basis.coincident.numel() == 0:
             return out
@@ -200,9 +204,9 @@ class _Messages(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[3:]
-        tensors, out = ctx.saved_tensors[: len(wanted)], ctx.saved_tensors[len(wanted) :]
-        if torch.is_grad_enabled():  # a second derivative may be asked for
+        wanted, saved = ctx.needs_input_grad[3:], ctx.saved_tensors  # under activation checkpointing read once
+        tensors, out = saved[: len(wanted)], saved[len(wanted) :]
+        if must_be_composed(grads):
             function = partial(_composed, ctx.shape, ctx.rows, ctx.index)
             return (None, None, None, *gradients_of(function, tensors, grads))
         call = _Call(ctx.shape, ctx.rows, ctx.index, ctx.shape.unflat(tensors).contiguous())

@@ -15,7 +15,8 @@ from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.kernels.native.compiler import compiled, require
 from se3t.nn.kernels.native.structures import Attention, component_major, fields, integers
-from se3t.nn.kernels.second_order import gradients_of
+from se3t.nn.kernels.second_order import gradients_of, must_be_composed
+from se3t.so3.wrapped import is_transforming
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ def attend(
             if len(value) != len(geometry.source):
                 edges = len(geometry.source)
                 raise ValueError(f"messages of degree {degree}: expected {edges} edges, got {len(value)}")
-    out = _Attend.apply(composed, shape, geometry, *tensors)
+    if is_transforming():
+        out = _composed(composed, shape, tensors)
+    else:
+        out = _Attend.apply(composed, shape, geometry, *tensors)
     return dict(zip(shape.fiber_value, out, strict=True))
 
 
@@ -91,7 +95,7 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, weights = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative may be asked for
+        if must_be_composed(grads):
             found = gradients_of(partial(_composed, ctx.composed, ctx.shape), tensors, grads)
         else:
             call = _Call(ctx.shape, ctx.geometry, tensors)

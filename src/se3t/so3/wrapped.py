@@ -1,0 +1,20 @@
+"""Tensors that stand for others: those of ``is_grads_batched=True``, and those of ``torch.func``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor lies in memory of its own; a batch of gradients, for one, is known to torch alone."""
+    try:
+        tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
+
+
+def is_transforming() -> bool:
+    """Whether this is called inside ``torch.func.grad``, ``vmap`` and the like."""
+    return torch._C._are_functorch_transforms_active()
