@@ -100,7 +100,19 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as the settings of a run ({reason}); bring the file back") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no settings; bring the file back, or remove its folder and run again")
+    if _has_aliases(content, set()):  # a few lines of them stand for billions of settings
+        raise UserError(f"{path}: holds an alias of YAML, which no settings of a run have; bring the file back")
     return {str(key): value for key, value in content.items()}
+
+
+def _has_aliases(value: Any, seen: set[int]) -> bool:
+    """Whether some list or mapping stands in several places; ``seen`` collects those that were met."""
+    if not isinstance(value, dict | list) or not value:
+        return False
+    if id(value) in seen:
+        return True
+    seen.add(id(value))
+    return any(_has_aliases(inner, seen) for inner in (value.values() if isinstance(value, dict) else value))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -194,7 +206,7 @@ def _steps(config: Any) -> Any:
     return trainer.get("max_steps") if isinstance(trainer, Mapping) else None
 
 
-def require_config(folder: Path, settings: Mapping[str, Any], what: str) -> None:
+def require_config(folder: Path, settings: Mapping[str, Any], what: str, advice: str = ADVICE) -> None:
     """Refuse settings of another run than that of a folder, as far as ``config.yaml`` in it tells.
 
     Settings that do not tell runs apart may differ: a run that goes on has another ``trainer.max_steps`` there until
@@ -204,6 +216,7 @@ def require_config(folder: Path, settings: Mapping[str, Any], what: str) -> None
         folder: of a run.
         settings: to compare.
         what: has these settings, for errors.
+        advice: what that means, and what to do about it.
 
     Raises:
         UserError: naming the first setting that differs.
@@ -215,4 +228,4 @@ def require_config(folder: Path, settings: Mapping[str, Any], what: str) -> None
     name = first_difference(settings, beside)
     if name is not None:
         ours, theirs = identity(settings).get(name), identity(beside).get(name)
-        raise UserError(f"{what}: field 'config.{name}' is {ours!r}, but {theirs!r} in {path}; {ADVICE}")
+        raise UserError(f"{what}: field 'config.{name}' is {ours!r}, but {theirs!r} in {path}; {advice}")

@@ -65,6 +65,17 @@ def test_other_words_are_refused(run: Run, seen: list[Any], word: str, says: str
     assert says in answer.err
 
 
+def test_an_interpolation_in_a_stored_setting_is_not_resolved(
+    run: Run, seen: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    path = tmp_path / FOLDER / record.CONFIG
+    path.write_text(path.read_text().replace("project: se3t", "project: ${oc.env:SECRET}"))
+    answer = run("train", f"resume={FOLDER}")
+    assert (answer.status, answer.err.count("\n"), seen) == (2, 1, [])
+    assert "its setting logger.project is '${oc.env:SECRET}'; expected a plain value" in answer.err
+
+
 @pytest.mark.parametrize(
     ("text", "says"), [(None, "there is no"), ("a: [", "cannot be read"), ("- a", "holds no settings")]
 )

@@ -146,6 +146,10 @@ REFUSED: dict[str, Callable[[Path], None]] = {
     "a setting in both files": both_configs,
     "settings beside it": write(b"seed: 0\nmodel: {name: tfn}\n", "config.yaml"),
     "settings that are none": write(b"\x80\x81", "config.yaml"),
+    "aliases in the settings": write(
+        b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+        "config.yaml",
+    ),
     "an interpolation in the settings": edit("config.data.root", "${oc.env:SECRET}"),
     "the name of the folder, another seed": rename("5-01234567"),
     "the name of the folder, another hash": rename("0-01234567"),

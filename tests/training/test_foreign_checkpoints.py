@@ -171,7 +171,7 @@ def test_a_run_is_written_with_digests_that_hold(folder: Path) -> None:
 def test_the_checkpoint_of_another_run_is_refused(folders: tuple[Config, Path, Path], folder: Path) -> None:
     other = (folders[2] / "checkpoints" / ckpt.BEST).read_bytes()
     (folder / "checkpoints" / ckpt.BEST).write_bytes(other)
-    refused(folder, r"best\.ckpt: field 'config\.seed' is 1, but 0 in .*config\.yaml")
+    refused(folder, r"best\.ckpt: field 'config\.seed' is 1, but 0 in .*config\.yaml; it is one of another run")
 
 
 @pytest.mark.parametrize("part", ["state_dict", "facts"])

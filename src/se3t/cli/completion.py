@@ -19,6 +19,8 @@ _se3t_complete() {{
         COMPREPLY=($(compgen -o nospace -o default -W "$choices" -- "$word"))
     elif [ "$command" = data ] && [ "$COMP_CWORD" -eq 2 ]; then
         COMPREPLY=($(compgen -W "prepare" -- "$word"))
+    elif [ "$command" = runs ] && [ "$COMP_CWORD" -eq 2 ]; then
+        COMPREPLY=($(compgen -f -W "compare" -- "$word"))
     else
         COMPREPLY=($(compgen -f -- "$word"))
     fi

@@ -11,7 +11,7 @@ import yaml
 
 from se3t.allocator import keep_freed_memory
 from se3t.cli.hydra_app import App, messages
-from se3t.config import Config, to_config
+from se3t.config import Config, stored, to_config
 from se3t.config.identity import first_difference
 from se3t.errors import UserError
 from se3t.runs import read_config
@@ -78,7 +78,7 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
     if not path.exists():
         hint = "give the folder of a run, such as runs/nbody/se3_transformer/0-1a2b3c4d"
         raise UserError(f"resume={folder}: there is no {path}; {hint}")
-    before = to_config(read_config(path))
+    before = stored.stored_config(read_config(path), path)
     settings = record.plain(before)
     for word in words:
         key, given, value = word.partition("=")

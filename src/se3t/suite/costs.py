@@ -20,11 +20,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
-import yaml
-
 from se3t.config import Config
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
+from se3t.runs import read_config
 from se3t.suite.jobs import Job
 from se3t.suite.pool import ended_by
 from se3t.suite.stores import split_sizes
@@ -176,7 +175,7 @@ def _cost_of(metrics: Path, job: Job, threads: int | None) -> tuple[float, float
         steps = [1 / line["steps_per_second"] for line in lines[1:]]
         size = split_sizes(SimpleNamespace(**settings["data"])).get("valid") or math.inf
         rests = [_rest(*pair) / size for pair in pairwise(lines)]
-    except (UserError, yaml.YAMLError, OSError, LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError):
+    except (UserError, OSError, LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError):
         return None  # a record of another version, or a damaged one: whoever reads it for its own sake says so
     return statistics.median(steps), max(0.0, statistics.median(rests))
 
@@ -185,8 +184,7 @@ def _settings_of(folder: Path) -> Mapping[str, Any]:
     if (folder / record.RESULT).exists():
         settings: Mapping[str, Any] = record.read_json(folder / record.RESULT)["config"]
         return settings
-    loaded: Mapping[str, Any] = yaml.safe_load((folder / record.CONFIG).read_text(encoding="utf-8"))
-    return loaded
+    return read_config(folder / record.CONFIG)
 
 
 def _rest(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
