@@ -64,9 +64,9 @@ def join(
     """The row of the table for every molecule.
 
     Without ``key``: the column that names **every** molecule by its title or a data field. Text is compared with
-    titles and with data fields of text; numbers only where the column has a name such as id, and then with titles and
-    the data field of the same name. Rows of one name must agree in all numbers. Where nothing in either file looks like
-    an identifier, and there are as many rows as molecules, their order.
+    titles and data fields of text, numbers only where column and data field have a name such as id. Rows of one name
+    must agree in all numbers. Where nothing in either file looks like an identifier, and there are as many rows as
+    molecules, their order.
 
     With ``key``: that column, compared with the data field of its name if there is one, else with what it names most
     of; molecules without a row are then left without values. ``order`` is the order of the rows.
@@ -230,11 +230,11 @@ class _Task:
         return [match for column, side in pairs if (match := self.match(column, side)) is not None]
 
     def may_name(self, column: str, side: Side) -> bool:
-        """Numbers name molecules only where the column is called so; data fields of numbers only by the same name."""
+        """Numbers name molecules only where the column, and the data field, are called so."""
         if column in self.numbers and not _is_key(column):
             return False
         if side.column in self.numeric:
-            return _is_key(column) and side.column.casefold() == column.casefold()
+            return _is_key(column) and _is_key(side.column)
         return True
 
     def match(self, column: str, side: Side) -> _Match | None:
