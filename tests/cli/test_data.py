@@ -63,6 +63,21 @@ def test_refused_molecules_are_named_on_the_screen(run: Run, tmp_path: Path) -> 
     assert "QM9: 7 of 100,000 train" in answer.out
 
 
+def test_names_of_others_are_printed_and_not_obeyed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "[red]").mkdir()
+    blocks = [mol_block(f"\x1b[31mm{row}[/]", SHAPES[row % 4]) for row in range(8)]
+    blocks[3] = "\x1b[31mm3[/]\nM  END\n"
+    (tmp_path / "[red]" / "a.sdf").write_text("".join(f"{block}$$$$\n" for block in blocks))
+    rows = [f"\x1b[31mm{row}[/],{row},{row}" for row in range(8)]
+    (tmp_path / "[red]" / "b.csv").write_text("\n".join(["na\x1bme,k [/s],[bold]\x1b[1mx", *rows]))
+    answer = run("data", "prepare", "molecules", "data.raw='[red]'", "data.workers=1")
+    assert answer.status == 0
+    assert [line for line in (answer.out + answer.err).splitlines() if "\x1b" in line] == []
+    assert "[red]: " in answer.out
+    assert len(lines_with(answer.out, " k [/s] ")) == len(lines_with(answer.out, " [bold]?[1mx ")) == 1
+    assert "molecule 4 (?[31mm3[/]): " in answer.out
+
+
 def test_own_molecules_are_prepared_and_described(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.sdf").write_text(

@@ -10,7 +10,7 @@ from typing import Any
 from se3t.cli.arguments import setting_instead
 from se3t.cli.help import choices
 from se3t.config import Config, to_config
-from se3t.errors import UserError, did_you_mean
+from se3t.errors import UserError, did_you_mean, printable
 
 
 def run(words: Sequence[str]) -> int:
@@ -130,7 +130,7 @@ def _print_molecules(facts: dict[str, Any], path: Path) -> None:
     from se3t.data.molecules.building import in_words
 
     table = Table(
-        title=Text(f"{facts['title']}: {_sizes(facts)}"),
+        title=Text(printable(f"{facts['title']}: {_sizes(facts)}")),
         caption="mean and standard deviation of train; mean absolute error of predicting that mean on valid and test; "
         f"checksum {facts['checksum'][:12]}",
         title_justify="left",
@@ -141,7 +141,9 @@ def _print_molecules(facts: dict[str, Any], path: Path) -> None:
     for name, row in facts["columns"].items():
         numbers = [row[key] for key in ("mean", "std", "mae_valid", "mae_test")]
         table.add_row(
-            Text(name), row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers)
+            Text(printable(name)),
+            row["unit"] or "–",
+            *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers),
         )
     console().print(table)
     for line in in_words(facts):

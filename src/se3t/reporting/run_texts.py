@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from se3t.config.identity import flatten
+from se3t.errors import printable
 from se3t.reporting.labels import spell
 from se3t.reporting.report.runs import VALIDATION, Run
 from se3t.reporting.spelling import MISSING
@@ -103,11 +104,6 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{int(max(0.0, seconds))} s"
-
-
-def printable(text: str) -> str:
-    """The text without line ends and terminal escapes, of which a damaged record may hold any."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
