@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from se3t import __version__
 from se3t.cli.failures import guarded
 from se3t.cli.help import COMMANDS, command_help, main_help
 from se3t.errors import UserError, did_you_mean
+from se3t.signals import interruption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII only is no reason to fail
-    return guarded(lambda: _flushed(_dispatch(words)), words[0] if words else "")
+    status = guarded(lambda: _flushed(_dispatch(words)), words[0] if words else "")
+    if argv is None and interruption(status) is not None:
+        _end_at_once(status)
+    return status
+
+
+def _end_at_once(status: int) -> None:
+    """A process that a signal ends is not to spend seconds on taking torch apart."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _flushed(status: int) -> int:

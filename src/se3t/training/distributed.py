@@ -89,7 +89,8 @@ def launch(worker: Callable[..., None], arguments: tuple[Any, ...], num_processe
         Interrupted: when a signal ends this process, or one of the new ones; all of them have ended then.
     """
     with tempfile.TemporaryDirectory() as folder:
-        setting = (num_processes, _free_port(), folder, worker, arguments)
+        level = logging.getLogger("se3t").getEffectiveLevel()
+        setting = (num_processes, _free_port(), folder, level, worker, arguments)
         try:
             with quiet_logger("torch.multiprocessing.spawn", logging.ERROR):  # the error below says what happened
                 _run(setting, num_processes)
@@ -129,7 +130,9 @@ def quiet_logger(name: str, level: int = logging.WARNING) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _enter(rank: int, num_processes: int, port: int, folder: str, worker: Callable[..., None], arguments: Any) -> None:
+def _enter(
+    rank: int, num_processes: int, port: int, folder: str, level: int, worker: Callable[..., None], arguments: Any
+) -> None:
     os.environ |= {
         _LAUNCHED: "1",
         "LOCAL_RANK": str(rank),
@@ -139,8 +142,10 @@ def _enter(rank: int, num_processes: int, port: int, folder: str, worker: Callab
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    if rank > 0:
-        logging.getLogger("se3t").setLevel(logging.ERROR)  # the first process says it for all
+    handler, logger = logging.StreamHandler(), logging.getLogger("se3t")
+    handler.setFormatter(logging.Formatter("se3t: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(level if rank == 0 else logging.ERROR)  # the first process says it for all
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
     try:
