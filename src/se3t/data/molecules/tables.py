@@ -87,8 +87,8 @@ class Table:
         bounds = []
         for row, cell in enumerate(self.cells[column]):
             word = cell.strip().replace("\N{MINUS SIGN}", "-")
-            if _NUMBER.fullmatch(word) and math.isfinite(float(word)):
-                values[row] = float(word)
+            if (value := _number(word)) is not None:
+                values[row] = value
             elif word.casefold() in MISSING:
                 missing.update([word] if word else [])
             elif _BOUND.fullmatch(word):
@@ -120,6 +120,15 @@ class Table:
         if isinstance(found, str):
             raise UserError(f"{self.name}: {found}")
         return found.values
+
+
+def _number(word: str) -> float | None:
+    """A finite number in plain digits; Python's own rules would let ``1_2`` and digits of other scripts pass."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and word.isascii() and "_" not in word else None
 
 
 def shown(cell: str) -> str:
