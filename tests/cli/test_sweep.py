@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -99,6 +100,12 @@ def test_a_changed_result_or_record_of_a_sweep_is_not_taken(run: Run, launchers:
         answer = run("sweep", flag, str(folder()))
         assert answer.status == 2
         assert "trials.json: its content does not match its field 'digest'" in answer.err
+    content = json.loads(trials.read_text().replace('"value": 0.0', f'"value": {best.value}'))
+    del content["digest"]
+    trials.write_text(json.dumps(content))
+    answer = run("sweep", "--best", str(folder()))
+    assert answer.out == first.out
+    assert answer.err.startswith("se3t: sweep: unverified: ")
 
 
 def test_the_same_line_again_trains_nothing(run: Run, launchers: list[FakeLauncher]) -> None:

@@ -239,9 +239,12 @@ def _plot(given: argparse.Namespace) -> int:
 
 def _unchanged(folder: Path) -> SweepRecord:
     """The record of a sweep; trials whose results were changed since are left out and named."""
-    from se3t.reporting.sweep_record import read_record, require_results
+    from se3t.reporting.sweep_record import TRIALS, is_verified, read_record, require_results
 
     record = read_record(folder)
+    if not is_verified(folder):
+        told = "is of an earlier version, without the digest that tells whether it was changed"
+        print(f"se3t: sweep: unverified: {folder / TRIALS} {told}", file=sys.stderr)
     for reason in require_results(record):
         print(f"se3t: sweep: left out: {reason}", file=sys.stderr)
     return record

@@ -143,6 +143,11 @@ def read_record(folder: Path) -> SweepRecord:
         raise UserError(f"{path}: is not {_EXPECTED} ({error}); run the sweep again") from error
 
 
+def is_verified(folder: Path) -> bool:
+    """Whether ``trials.json`` has a digest: those of earlier versions have none."""
+    return DIGEST in read_json(folder / TRIALS, _EXPECTED)
+
+
 def _trial(content: Mapping[str, Any]) -> Trial:
     history = [(int(step), float(value)) for step, value in content["history"]]
     return Trial(**{**content, "runs": [TrialRun(**run) for run in content["runs"]], "history": history})
