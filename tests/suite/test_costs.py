@@ -10,13 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.suite.parts import make_job
+import torch
+from tests.suite.parts import make_job, with_data
 
 from se3t.config import Config
-from se3t.suite import costs
+from se3t.suite import costs, probe
 from se3t.suite.costs import Cost, Estimates, estimate, kind, makespan, recorded
 from se3t.suite.jobs import Job, job, job_of
 from se3t.suite.probe import measure
+from se3t.suite.progress import Clock
 from se3t.suite.wording import in_words
 from se3t.training import record
 
@@ -122,9 +124,10 @@ def test_only_what_is_left_of_an_interrupted_training_counts(tmp_path: Path) -> 
 def test_what_has_no_record_is_measured_and_what_has_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def probe(configs: list[Config], threads: int | None) -> dict[str, object]:
+    def probe(configs: list[Config], data: list[Config], threads: int | None) -> dict[str, object]:
         asked.extend(config.model.name for config in configs)
-        return {"startup": 4.0, "costs": [{"step": 0.1, "sample": 0.01} for _ in configs]}
+        found = [{"step": 0.1, "sample": 0.01, "besides": 0.7} for _ in configs]
+        return {"startup": 4.0, "costs": found, "preparation": [3.0 for _ in data]}
 
     monkeypatch.setattr(costs, "_probe", probe)
     leave_record(long_job(tmp_path), 0.5, 1.0)
@@ -133,11 +136,59 @@ def test_what_has_no_record_is_measured_and_what_has_is_not(tmp_path: Path, monk
     found = estimate([*jobs, *jobs], workers=2, threads=1)
     assert sorted(asked) == ["set_transformer", "tfn"]
     assert [found.source(one) for one in jobs] == ["records", "measured", "measured"]
-    assert found.seconds(jobs[1]) == pytest.approx(4 + 1000 * 0.1 + (4 * 1000 + 1000) * 0.01)
+    assert found.seconds(jobs[1]) == pytest.approx(4 + 0.7 + 1000 * 0.1 + (4 * 1000 + 1000) * 0.01)
+
+
+def test_the_preparation_of_data_is_part_of_the_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"startup": 5.0, "costs": [None], "preparation": [10.0, 20.0]}
+    monkeypatch.setattr(costs, "_probe", lambda configs, data, threads: {**answer, "preparation": [10.0] * len(data)})
+    jobs = [make_job(tmp_path, seed, data_seed=seed % 2) for seed in range(4)]
+    found = estimate(jobs, 2, 1)
+    assert set(found.preparation) == {jobs[0].store, jobs[1].store}
+    assert found.preparing() == [pytest.approx(0.6 * 5 + 10)] * 2
+    lines = list(in_words("1", jobs, found, 2))
+    assert "time: about 23 s (2 at a time, 1 CPU thread each)" in lines  # 13 s of data, and two starts, one by one
+    assert sum("first, and about 13 s of the time: se3t data prepare nbody" in line for line in lines) == 2
+    clock = Clock(jobs, found, 2)
+    assert clock.seconds({}) == pytest.approx(13 + 10)
+    with_data(*jobs)
+    assert clock.seconds({}) == pytest.approx(10)
+
+
+class Seconds:
+    """A clock that stands still but for what is said to take time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+def test_what_a_training_takes_is_its_steps_and_what_it_takes_besides(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, config = Seconds(), job(["experiment=nbody", "model=deepset", "preset=smoke"]).config
+    task = probe.random_task(config)
+    model = probe.model_for(config, task)
+    model.register_forward_hook(lambda *_: setattr(clock, "now", clock.now + 0.01))
+
+    def trained(*given: object) -> float:
+        assert given[-1] == 25  # half a second of steps of which a quarter takes 0.01
+        clock.now += 2 * 25 * 0.02 + 1.5
+        return 0.02
+
+    monkeypatch.setattr(probe, "time", clock)
+    monkeypatch.setattr(probe, "_trained", trained)
+    step, besides = probe._step_seconds(config, task, model, torch.device("cpu"), 1.0)
+    assert (step, besides) == (pytest.approx(0.02), pytest.approx(3 * 0.01 + 1.5))
+    model.register_forward_hook(lambda *_: setattr(clock, "now", clock.now + 2.0))
+    step, besides = probe._step_seconds(config, task, model, torch.device("cpu"), 1.0)
+    assert (step, besides) == (pytest.approx(4 * 2.01), 0.0)  # too long for a training
 
 
 def test_short_trainings_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "_probe", lambda configs, threads: {"startup": 4.0, "costs": [None for _ in configs]})
+    monkeypatch.setattr(
+        costs, "_probe", lambda configs, data, threads: {"startup": 4.0, "costs": [None for _ in configs]}
+    )
     short = make_job(tmp_path)
     assert estimate([short], 1, 1).seconds(short) == 4.0
     assert estimate([short], 1, 1, always=False).seconds(short) is None

@@ -43,8 +43,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def measured(configs: Sequence[object], threads: int | None) -> dict[str, object]:
-    return {"startup": 2.0, "costs": [{"step": 0.1, "sample": 0.0} for _ in configs]}
+def measured(configs: Sequence[object], data: Sequence[object], threads: int | None) -> dict[str, object]:
+    return {
+        "startup": 2.0,
+        "costs": [{"step": 0.1, "sample": 0.0} for _ in configs],
+        "preparation": [1.0 for _ in data],
+    }
 
 
 def request(which: str, *words: str, preset: str | None = "smoke", **options: object) -> TableRequest:
@@ -197,7 +201,7 @@ def test_a_plan_is_complete_and_writes_nothing(place: Path, capsys: pytest.Captu
 def test_a_measurement_that_fails_stops_no_training(
     stub: type[Launcher], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def failing(configs: Sequence[object], threads: int | None) -> dict[str, object]:
+    def failing(configs: Sequence[object], data: Sequence[object], threads: int | None) -> dict[str, object]:
         raise UserError("ended by SIGKILL")
 
     monkeypatch.setattr(costs, "_probe", failing)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,20 +31,26 @@ from se3t.training import record
 
 Source: TypeAlias = Literal["records", "measured"]
 
-MEASURE_SECONDS = 0.5
+MEASURE_SECONDS = 1.0
 """For training steps of each kind of training that is measured."""
 WORTH_MEASURING = 50
 """Shorter trainings take as long as a measurement, or as the start of a process."""
+_MADE_HERE = ("nbody", "shapes15")
+"""Data whose preparation takes a time that can be measured: others are downloaded, or there already."""
+_START_OF_DATA = 0.6  # of the start of a training: no Lightning is loaded
 _LEAST_STEPS = 50  # of a record: shorter ones have measured how a process warms up
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one training step, of measuring one sample, and where that is known from."""
+    """Seconds of one training step, of measuring one sample, where that is known from, and what a training takes
+    besides: its first steps are slower, and files are written.
+    """
 
     step: float
     sample: float
     source: Source
+    besides: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,18 @@ class Estimates:
         startup: seconds from the start of a process to its first step; 0 where nothing was measured.
         threads: of torch in every training.
         trouble: why some kinds could not be measured, where the measurement itself has failed.
+        preparation: of data that are simulated or made here, by their file.
     """
 
     costs: Mapping[str, Cost]
     startup: float
     threads: int | None
     trouble: str = ""
+    preparation: Mapping[Path, float] = field(default_factory=dict)
+
+    def preparing(self) -> list[float]:
+        """Seconds of each preparation of data that is still to be done."""
+        return [seconds for store, seconds in self.preparation.items() if not store.exists()]
 
     def seconds(self, job: Job) -> float | None:
         """Seconds that are left of a job, its start included; None where not known."""
@@ -73,7 +85,7 @@ class Estimates:
         sizes, done = split_sizes(job.config.data), job.saved_step
         evaluations = job.steps // job.config.trainer.eval_every - done // job.config.trainer.eval_every
         samples = evaluations * sizes.get("valid", 0) + sizes.get("test", 0)
-        return self.startup + (job.steps - done) * cost.step + samples * cost.sample
+        return self.startup + cost.besides + (job.steps - done) * cost.step + samples * cost.sample
 
     def source(self, job: Job) -> Source | None:
         """Where the estimate of a job comes from."""
@@ -97,9 +109,11 @@ def estimate(jobs: Sequence[Job], workers: int, threads: int | None, *, always: 
     missing = {key: wanted[key].config for key in dict.fromkeys(kind(job.config) for job in long) if key not in known}
     if not missing and not (always and todo):
         return Estimates(known, 0.0, threads)
-    startup, measured, trouble = _measured(list(missing.values()), workers, threads)
+    stores = {job.store: job.config for job in todo if job.config.data.name in _MADE_HERE and not job.store.exists()}
+    startup, measured, made, trouble = _measured(list(missing.values()), list(stores.values()), workers, threads)
     new = {key: cost for key, cost in zip(missing, measured, strict=True) if cost is not None}
-    return Estimates({**known, **new}, startup, threads, trouble)
+    preparation = {store: _START_OF_DATA * startup + one for store, one in zip(stores, made, strict=False)}
+    return Estimates({**known, **new}, startup, threads, trouble, preparation)
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
@@ -208,32 +222,36 @@ def _made_alike(provenance: Path, job: Job, threads: int | None) -> bool:
 # --- measured ---------------------------------------------------------------------------------------------------------
 
 
-def _measured(configs: Sequence[Config], workers: int, threads: int | None) -> tuple[float, list[Cost | None], str]:
+def _measured(
+    configs: Sequence[Config], data: Sequence[Config], workers: int, threads: int | None
+) -> tuple[float, list[Cost | None], list[float], str]:
     """Seconds of a start, and the costs of some trainings, measured by as many processes as will train; None for one
-    that fails. Then why a process has failed, or nothing.
+    that fails. Then seconds of the preparation of ``data``, and why a process has failed, or nothing.
     """
     count = max(1, min(workers, len(configs)))
     shares = [list(configs[number::count]) for number in range(count)]
     with ThreadPoolExecutor(count) as pool:
-        answers = list(pool.map(lambda share: _probe_or_not(share, threads), shares))
+        stores: list[Sequence[Config]] = [data, *[()] * (count - 1)]
+        answers = list(pool.map(lambda share, own: _probe_or_not(share, own, threads), shares, stores))
     starts = [answer["startup"] for answer in answers if "trouble" not in answer]
     found = [answers[number % count]["costs"][number // count] for number in range(len(configs))]
-    costs = [None if one is None else Cost(one["step"], one["sample"], "measured") for one in found]
+    costs = [None if one is None else Cost(source="measured", **one) for one in found]
     trouble = next((answer["trouble"] for answer in answers if "trouble" in answer), "")
-    return statistics.median(starts) if starts else 0.0, costs, trouble
+    return statistics.median(starts) if starts else 0.0, costs, answers[0].get("preparation", []), trouble
 
 
-def _probe_or_not(configs: Sequence[Config], threads: int | None) -> dict[str, Any]:
+def _probe_or_not(configs: Sequence[Config], data: Sequence[Config], threads: int | None) -> dict[str, Any]:
     """A process that fails, out of memory for example, leaves times unknown: an estimate is a courtesy."""
     try:
-        return _probe(configs, threads)
+        return _probe(configs, data, threads)
     except (UserError, OSError, ValueError) as error:
         return {"costs": [None for _ in configs], "trouble": str(error)}
 
 
-def _probe(configs: Sequence[Config], threads: int | None) -> dict[str, Any]:
+def _probe(configs: Sequence[Config], data: Sequence[Config], threads: int | None) -> dict[str, Any]:
     task = {
         "configs": [asdict(config) for config in configs],
+        "data": [asdict(config) for config in data],
         "threads": threads,
         "seconds": MEASURE_SECONDS,
         "started": time.time(),

@@ -1,4 +1,5 @@
-"""``python -m se3t.suite.probe``: time of a training step and of measuring, on random data of an experiment's sizes.
+"""``python -m se3t.suite.probe``: time of a training step and of measuring, on random data of an experiment's sizes,
+and of preparing data.
 
 Reads a JSON object from standard input and writes one to standard output; a process of its own, so that planning loads
 no torch and times are those of a process that does what a training does.
@@ -7,9 +8,13 @@ no torch and times are those of a process that does what a training does.
 from __future__ import annotations
 
 import json
-import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,28 +23,35 @@ from torch import nn
 from se3t.allocator import keep_freed_memory
 from se3t.bench.synthetic import ball, molecules
 from se3t.config import Config, to_config
+from se3t.config.compose import compose
 from se3t.data.clouds.dataset import CloudData
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS
 from se3t.data.molecules.dataset import Property, PropertyData
 from se3t.data.molecules.molecule import BOND_CLASSES
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.data.nbody.presets import SPLITS, resolve
+from se3t.data.nbody.simulator import simulate
+from se3t.data.shapes15.prepare import make_object
+from se3t.suite.stores import split_sizes
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.tasks.nbody import NBodyTask
 from se3t.tasks.property import QM9_ELEMENTS, PropertyTask
+from se3t.training import record
 from se3t.training.evaluation import evaluate_split
+from se3t.training.fit import fit
 from se3t.training.module import TrainingModule
 from se3t.training.precision import data_dtype, forward_context
 from se3t.training.run import choose_device, model_for
 
 NUM_MEASURED = {"nbody": 128, "property": 16, "classification": 4}
 """By task, samples of the split that is measured: enough for what a call costs not to matter."""
+_LONG = 1.0  # seconds of a quarter of a batch, from which on no whole one is tried
 NUM_ATOMS, NUM_BONDS = 18, 19  # of a molecule of QM9 on average, rounded up
 
 
 def measure(config: Config, seconds: float) -> dict[str, float]:
-    """Seconds of one training step, and of measuring one sample, equivariance error included.
+    """Seconds of one training step, of measuring one sample, equivariance error included, and of a training besides.
 
     Args:
         config: of a training; its data are replaced by random ones of the same sizes.
@@ -49,10 +61,10 @@ def measure(config: Config, seconds: float) -> dict[str, float]:
     torch.manual_seed(0)
     task = random_task(config).to(device, dtype)
     model = model_for(config, task).to(device)
-    return {
-        "step": _step_seconds(config, task, model, device, seconds) if any(True for _ in model.parameters()) else 0.0,
-        "sample": _sample_seconds(config, task, model, device),
-    }
+    step, besides = 0.0, 0.0
+    if any(True for _ in model.parameters()):
+        step, besides = _step_seconds(config, task, model, device, seconds)
+    return {"step": step, "sample": _sample_seconds(config, task, model, device), "besides": besides}
 
 
 def _measure_or_not(config: Config, seconds: float) -> dict[str, float] | None:
@@ -62,12 +74,17 @@ def _measure_or_not(config: Config, seconds: float) -> dict[str, float] | None:
         return None
 
 
-def _step_seconds(config: Config, task: Task, model: nn.Module, device: torch.device, seconds: float) -> float:
-    """By whole batches; by quarters of them where these take so long that nothing but their size counts."""
+def _step_seconds(
+    config: Config, task: Task, model: nn.Module, device: torch.device, seconds: float
+) -> tuple[float, float]:
+    """Seconds of a step, and of a training besides its steps, by a training of a few steps; where a step takes so long
+    that nothing but the size of its batch counts, by quarters of batches.
+    """
+    begin = time.perf_counter()
     optimizer = TrainingModule(model, task, config).configure_optimizers()
 
     def step(size: int) -> float:
-        begin = time.perf_counter()
+        start = time.perf_counter()
         optimizer.zero_grad()
         index = torch.randint(task.size("train"), (size,), device=device)
         with forward_context(config.trainer.precision, device):
@@ -76,17 +93,62 @@ def _step_seconds(config: Config, task: Task, model: nn.Module, device: torch.de
         loss.backward()
         optimizer.step()
         _wait(device)
-        return time.perf_counter() - begin
+        return time.perf_counter() - start
 
     whole = config.trainer.batch_size
     part = max(min(whole, 2), whole // 4)
     step(part)  # the first one warms up
-    if (quarter := step(part)) > seconds / 4:
-        return quarter * whole / part
-    times = [step(whole)]
-    while sum(times) < seconds:
-        times.append(step(whole))
-    return statistics.median(times)
+    quarter = min(step(part), step(part))
+    if quarter > _LONG:
+        return quarter * whole / part, 0.0
+    every = max(3, min(50, int(seconds / (4 * quarter))))
+    second = _trained(config, task, model, device, every)
+    return second, max(0.0, time.perf_counter() - begin - 2 * every * second)
+
+
+def _trained(config: Config, task: Task, model: nn.Module, device: torch.device, every: int) -> float:
+    """Seconds of a step in the second half of a training of twice ``every`` steps."""
+    lines: list[Mapping[str, Any]] = []
+    trainer = replace(
+        config.trainer,
+        max_steps=2 * every,
+        eval_every=every,
+        checkpoint_every=2 * every,
+        num_equivariance_samples=0,
+        early_stopping=None,
+        devices=1,
+        progress=False,
+    )
+    with tempfile.TemporaryDirectory(prefix="se3t-") as folder:
+        (Path(folder) / record.CHECKPOINTS).mkdir()
+        fit(
+            replace(config, trainer=trainer),
+            Path(folder),
+            task,
+            model,
+            device,
+            None,
+            [lambda kind, _, values: lines.append(values) if kind == "valid" else None],
+        )
+    return 1 / lines[-1]["steps_per_second"]
+
+
+def preparation(config: Config) -> float:
+    """Seconds of preparing the data of a configuration that are made here, from a few samples; the start of a process
+    does not count.
+    """
+    data = config.data
+    total = sum(split_sizes(data).values())
+    begin = time.perf_counter()
+    if data.name == "nbody":
+        settings = resolve(data)
+        few = min(settings.num_train, 500)
+        simulate(replace(settings, num_train=few), "train")
+    else:
+        few = 15  # one of each class
+        for number in range(few):
+            make_object(data.data_seed, 0, number, data.background)
+    return (time.perf_counter() - begin) * total / few
 
 
 def _sample_seconds(config: Config, task: Task, model: nn.Module, device: torch.device) -> float:
@@ -177,9 +239,11 @@ def main() -> int:
     keep_freed_memory()
     if task["threads"] is not None:
         torch.set_num_threads(task["threads"])
+    compose("train", ["experiment=nbody"])  # as every training does
     startup = time.time() - task["started"]
     costs = [_measure_or_not(to_config(settings), task["seconds"]) for settings in task["configs"]]
-    sys.stdout.write(json.dumps({"startup": startup, "costs": costs}) + "\n")
+    made = [preparation(to_config(settings)) for settings in task["data"]]
+    sys.stdout.write(json.dumps({"startup": startup, "costs": costs, "preparation": made}) + "\n")
     return 0
 
 

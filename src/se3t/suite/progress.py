@@ -100,7 +100,9 @@ class Clock:
         """
         found = [self._seconds(job, steps.get(job.folder)) for job in self.left.values()]
         known = [one for one in found if one is not None]
-        return makespan(known, self.workers) if len(known) == len(found) else None
+        if len(known) < len(found):
+            return None
+        return makespan(self.estimates.preparing(), self.workers) + makespan(known, self.workers)
 
     def _seconds(self, job: Job, step: int | None) -> float | None:
         pace = self._pace.get(kind(job.config))

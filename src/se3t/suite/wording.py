@@ -23,9 +23,9 @@ def in_words(which: str, jobs: Sequence[Job], estimates: Estimates, workers: int
     yield ""
     yield count(which, jobs, todo)
     if todo:
-        yield _total([seconds[job.folder] for job in todo], workers, estimates.threads)
+        yield _total([seconds[job.folder] for job in todo], estimates.preparing(), workers, estimates.threads)
         yield from _sources(todo, estimates)
-        yield from _data_notes(which, todo)
+        yield from _data_notes(which, todo, estimates)
 
 
 def _state(job: Job) -> str:
@@ -48,14 +48,14 @@ def count(which: str, jobs: Sequence[Job], todo: Sequence[Job]) -> str:
     return f"{_name(which)}: {len(jobs)} trainings, {', '.join(parts)}" + ("" if todo else "; nothing is left to do")
 
 
-def _total(seconds: Sequence[float | None], workers: int, threads: int | None) -> str:
+def _total(seconds: Sequence[float | None], preparing: Sequence[float], workers: int, threads: int | None) -> str:
     known = [one for one in seconds if one is not None]
     where = f"{workers} at a time" + ("" if threads is None else f", {threads} CPU thread{'s' * (threads > 1)} each")
     unknown = len(seconds) - len(known)
     if not known:
         return f"time: not known ({where})"
     rest = f", besides {unknown} whose time is not known" if unknown else ""
-    return f"time: about {duration(makespan(known, workers))}{rest} ({where})"
+    return f"time: about {duration(makespan(preparing, workers) + makespan(known, workers))}{rest} ({where})"
 
 
 def _sources(todo: Sequence[Job], estimates: Estimates) -> Iterator[str]:
@@ -76,11 +76,13 @@ def trouble(estimates: Estimates) -> Iterator[str]:
         yield f"some times are not known, their measurement failed: {estimates.trouble}"
 
 
-def _data_notes(which: str, todo: Sequence[Job]) -> Iterator[str]:
+def _data_notes(which: str, todo: Sequence[Job], estimates: Estimates) -> Iterator[str]:
     missing = {job.store: job for job in todo if not job.store.exists()}
     for job in missing.values():
         if obstacle(job.config.data) is None:
-            yield f"first, and not part of the time: {shlex.join(['se3t', *prepare_words(job.config.data)])}"
+            seconds = estimates.preparation.get(job.store)
+            part = "not part of the time" if seconds is None else f"about {duration(seconds)} of the time"
+            yield f"first, and {part}: {shlex.join(['se3t', *prepare_words(job.config.data)])}"
     if (reason := obstacle_of(which, todo)) is not None:
         yield f"not yet possible: {reason}"
 
