@@ -50,10 +50,12 @@ if TYPE_CHECKING:
     from rdkit import Chem
 
 _MAX_PERCEPTION_STEPS = 50_000  # about a quarter of a second
+_ORDERS_TRIED = 6
 _MAX_MATCHES = 64  # ways to lay a SMILES onto a geometry that are compared
 _MAX_ATOMS_WITHOUT_BONDS = 500  # pairs of atoms are looked at one by one
 _MAX_ATOMS_EMBEDDED = 200  # about a second
-_MAX_ISOMERS = 32
+_FEW_CENTRES = 4  # of rings, whose isomers are tried
+_ISOMER_TRIES = 3
 _BETWEEN_PARTS = 3.0  # angstrom, before the force field
 _EMBEDDING_TRIES = 20
 _FORCE_FIELD_STEPS = 500
@@ -350,16 +352,25 @@ def _perceived_by_distance(numbers: list[int], positions: np.ndarray, charge: in
 
 def _perceived(numbers: Sequence[int], pairs: Sequence[tuple[int, int]], charge: int) -> Chem.Mol | None:
     """A sanitised molecule whose bonds between ``pairs`` have orders and its atoms charges, or None."""
+    from rdkit import Chem
     from rdkit.Chem import rdDetermineBonds
 
     mol = _skeleton(numbers, pairs)
     if not pairs:
         return mol if charge == 0 and _sanitise(mol) else None
-    try:
-        rdDetermineBonds.DetermineBondOrders(mol, charge=charge, embedChiral=False, maxIterations=_MAX_PERCEPTION_STEPS)
-    except (ValueError, RuntimeError):
-        return None
-    return mol if _sanitise(mol) else None
+    for attempt in range(_ORDERS_TRIED):  # RDKit fails at nitrobenzene, say, in every third order of its atoms
+        order = np.arange(len(numbers)) if attempt == 0 else np.random.RandomState(attempt).permutation(len(numbers))
+        tried = Chem.RWMol(Chem.RenumberAtoms(mol, order.tolist()))
+        try:
+            steps = _MAX_PERCEPTION_STEPS // (20 if attempt else 1)
+            rdDetermineBonds.DetermineBondOrders(tried, charge=charge, embedChiral=False, maxIterations=steps)
+        except ValueError:
+            continue
+        except RuntimeError:
+            return None
+        if _sanitise(tried):
+            return Chem.RWMol(Chem.RenumberAtoms(tried, np.argsort(order).tolist()))
+    return None
 
 
 @cache
@@ -376,6 +387,7 @@ def covalent_radii() -> np.ndarray:
 
 def _embedded(mol: Chem.Mol, seed: int) -> str:
     """Give the molecule a conformer; returns why that failed, or nothing."""
+    from rdkit import Chem
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     if mol.GetNumAtoms() > _MAX_ATOMS_EMBEDDED:
@@ -388,10 +400,12 @@ def _embedded(mol: Chem.Mol, seed: int) -> str:
         if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
             return "RDKit finds no geometry for it"
     _side_by_side(mol)
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
-    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-        rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
+    copy = Chem.Mol(mol)  # MMFF has an aromaticity of its own, which it leaves behind
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(copy):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
+    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(copy):
+        rdForceFieldHelpers.UFFOptimizeMolecule(copy, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
+    mol.GetConformer().SetPositions(copy.GetConformer().GetPositions())
     return ""
 
 
@@ -423,17 +437,22 @@ def _unspecified(mol: Chem.Mol) -> tuple[str, ...]:
             bond = mol.GetBondWithIdx(item.centeredOn)
             found.append(f"double bond {_called(bond.GetBeginAtom())}={_called(bond.GetEndAtom())}")
             ring_atoms_alone = False
-    if not found or (ring_atoms_alone and not _has_isomers(mol)):
+    few = ring_atoms_alone and len(found) <= _FEW_CENTRES
+    if not found or (few and not _has_isomers(mol)):
         return ()
     return (f"stereo not specified at {', '.join(found)}: one of the isomers was taken",)
 
 
 def _has_isomers(mol: Chem.Mol) -> bool:
-    """Whether the open centres make a difference: those of cubane, and of many cages, do not."""
+    """Whether open centres of rings make a difference: those of bicyclobutane, and of many cages, do not."""
     from rdkit.Chem import EnumerateStereoisomers as stereo
+    from rdkit.Chem import rdDistGeom
 
-    options = stereo.StereoEnumerationOptions(tryEmbedding=True, unique=True, maxIsomers=_MAX_ISOMERS, rand=0)
-    return len(list(islice(stereo.EnumerateStereoisomers(mol, options=options), 2))) > 1
+    parameters: Any = rdDistGeom.ETKDGv3()
+    parameters.randomSeed, parameters.maxIterations = 0, _ISOMER_TRIES
+    isomers = stereo.EnumerateStereoisomers(mol, options=stereo.StereoEnumerationOptions(unique=True))
+    possible = (isomer for isomer in isomers if rdDistGeom.EmbedMolecule(isomer, parameters) >= 0)
+    return len(list(islice(possible, 2))) > 1
 
 
 def _called(atom: Chem.Atom) -> str:

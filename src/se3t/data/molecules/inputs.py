@@ -18,6 +18,7 @@ from se3t.data.molecules.chemistry import (
     molecules_from_blocks,
     molecules_from_xyz,
 )
+from se3t.data.molecules.closeness import NOBLE_GASES
 from se3t.data.molecules.decoding import DAMAGE, open_text
 from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.parallel import available_cores, map_chunks
@@ -273,7 +274,6 @@ def charge_of(charge: int) -> str:
 
 _CLOSED_SHELLS = "predictions are for molecules without unpaired electrons"
 _TRIPLETS = frozenset((8, 16, 34))  # pairs of them are triplets in their ground state, however they are drawn
-_CLOSED_ATOMS = frozenset((2, 10, 18, 36, 54, 86, 4, 12, 20, 38, 56, 30, 48, 80))
 
 
 def _odd_electrons(numbers: np.ndarray) -> str:
@@ -287,7 +287,7 @@ def _unpaired(molecule: Molecule) -> str:
     if molecule.unpaired:
         electrons = "1 unpaired electron" if molecule.unpaired == 1 else f"{molecule.unpaired} unpaired electrons"
         return f"a radical ({electrons}): {_CLOSED_SHELLS}"
-    if len(molecule) == 1 and not numbers <= _CLOSED_ATOMS:
+    if len(molecule) == 1 and not numbers <= NOBLE_GASES:
         return f"a single atom with an open shell: {_CLOSED_SHELLS}"
     if len(molecule) == 2 and numbers <= _TRIPLETS:
         return f"a triplet in its ground state, as O2 is: {_CLOSED_SHELLS}"

@@ -163,7 +163,7 @@ class Lewis:
         return (strain if abs(strain) > _EQUAL_LENGTH else 0.0), -change[min(change)]
 
     def _cost(self) -> float:
-        return sum(self._cost_of(atom, charge) for atom, charge in enumerate(self.charges) if charge)
+        return math.fsum(self._cost_of(atom, charge) for atom, charge in enumerate(self.charges) if charge)
 
     def _cost_of(self, atom: int, charge: int) -> float:
         number, neighbours = self.numbers[atom], self.neighbours[atom]
