@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from se3t.errors import UserError
 from se3t.fiber import Features, cat_features
 from se3t.graph import Graph, Pairing, is_pairing
 from se3t.so3 import safe_norm, safe_normalize
@@ -57,7 +58,11 @@ class EdgeGeometry:
                 value of a tensor is read on a GPU: it is believed there, and ``graph.check()`` tells whether it may be.
             relative_position: ``to_source`` appends x_j − x_i to the edge features as one more channel of type 1,
                 ``to_target`` appends x_i − x_j; ``none``.
+
+        Raises:
+            UserError: when positions have fewer digits than float32.
         """
+        require_digits(graph.positions)
         edge_index, scalars, features = graph.edge_index, graph.edge_scalars, graph.edge_features
         vectors = graph.edge_vectors
         order, repeat, rows = _edge_order(graph) if pair else (None, 1, None)
@@ -102,6 +107,20 @@ class EdgeGeometry:
         """Input of the radial networks: edge scalars and the length, one row for every ``repeat`` consecutive edges."""
         length = self.length[:: self.repeat, None]
         return length if self.edge_scalars is None else torch.cat([self.edge_scalars[:: self.repeat], length], dim=1)
+
+
+def require_digits(positions: Tensor) -> None:
+    """Refuse positions in half precision.
+
+    Raises:
+        UserError: naming the way that works.
+    """
+    if positions.dtype not in (torch.float32, torch.float64):
+        name = str(positions.dtype).removeprefix("torch.")
+        raise UserError(
+            f"positions are {name}, expected float32 or float64: differences need their digits; keep graph "
+            f"and model in float32 and compute under torch.autocast({positions.device.type!r}, torch.{name})"
+        )
 
 
 _WINDOW = 4096  # edges sorted together

@@ -14,6 +14,7 @@ from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.models.pointwise import DenseLayout, flatten_features, unflatten_features
 from se3t.nn.pool import Pooling
+from se3t.nn.precision import require_supported
 
 
 class DeepSet(nn.Module):
@@ -88,6 +89,7 @@ class DeepSet(nn.Module):
 
     def forward(self, graph: Graph) -> Features:
         """Prediction at every point, or with ``pooling`` for every cloud, a field of ``fiber_out``."""
+        require_supported(self, graph)
         encoded = self.encoder(flatten_features(graph.features, self.fiber_in))  # [node, width]
         if self.pooling is not None:
             whole = self.pooling({0: encoded[..., None]}, graph.batch, graph.num_graphs)[0].squeeze(-1)

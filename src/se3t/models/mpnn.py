@@ -14,7 +14,7 @@ from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
 from se3t.models.pointwise import require_scalars
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import accumulated, require_supported
 
 
 class MPNN(nn.Module):
@@ -106,6 +106,7 @@ class MPNN(nn.Module):
 
     def forward(self, graph: Graph) -> Features:
         """Prediction for every node, or with Set2Set for every cloud: ``{0: [node or graph, C, 1]}``."""
+        require_supported(self, graph)
         self.fiber_in.check(graph.features, "MPNN: input features")
         matrices = self.edge_network(self._invariants(graph))  # [edge, channel * channel]
         hidden = accumulated(self.embedding(graph.features[0].squeeze(-1)))  # [node, channel]

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import accumulated, require_supported
 
 POSITIONS = Fiber("1x1")
 """The input of a point-cloud classifier: the coordinates of each point, as one vector."""
@@ -109,6 +109,7 @@ class PointClassifier(nn.Module, ABC):
 
     def forward(self, graph: Graph) -> Features:
         """A number for each class: ``{0: [graph, class, 1]}``."""
+        require_supported(self, graph)
         return {0: self.logits(dense_positions(graph, self.fiber_in, self.name))[..., None]}
 
     @abstractmethod

@@ -12,7 +12,7 @@ from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
 from se3t.models.pointwise import require_scalars
 from se3t.nn.pool import Pooling
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import accumulated, require_supported
 
 
 class SchNet(nn.Module):
@@ -103,6 +103,7 @@ class SchNet(nn.Module):
 
     def forward(self, graph: Graph) -> Features:
         """Prediction for every node, or with ``pooling`` for every cloud: ``{0: [node or graph, C, 1]}``."""
+        require_supported(self, graph)
         self.fiber_in.check(graph.features, "SchNet: input features")
         length = EdgeGeometry.of(graph).length.clamp(max=self.cutoff)  # [edge]
         smeared = self.gaussians(length)  # [edge, gaussian]

@@ -12,6 +12,7 @@ from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.models.pointwise import DenseLayout, flatten_features, unflatten_features
 from se3t.nn.pool import Pooling
+from se3t.nn.precision import require_supported
 
 
 class MultiheadAttentionBlock(nn.Module):
@@ -245,6 +246,7 @@ class SetTransformer(nn.Module):
 
     def forward(self, graph: Graph) -> Features:
         """Prediction at every point, or with ``pooling`` for every cloud, a field of ``fiber_out``."""
+        require_supported(self, graph)
         layout = DenseLayout.of(graph.batch, graph.num_graphs)
         points = layout.pack(self.embedding(flatten_features(graph.features, self.fiber_in)))  # [graph, slot, width]
         for block in self.blocks:

@@ -19,7 +19,7 @@ from se3t.nn.convolution import EquivariantConv
 from se3t.nn.kernels.auto import choose
 from se3t.nn.kernels.native.attention import Shape, attend
 from se3t.nn.linear import EquivariantLinear
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import accumulated, full_range
 from se3t.nn.self_interaction import AttentiveSelfInteraction
 
 
@@ -59,6 +59,7 @@ class EdgeAttention(nn.Module):
         self.scale = 0.0 if uniform else 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
         self.kernel = kernel
 
+    @full_range
     def forward(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> Features:
         """Attend.
 
@@ -79,6 +80,7 @@ class EdgeAttention(nn.Module):
         self.fiber_value.check(value, "value")
         return self._attend(query, (value, key), geometry)
 
+    @full_range
     def joint(self, query: Features, messages: Features, geometry: EdgeGeometry) -> Features:
         """The same, where values and keys are the first and the other channels of ``messages``."""
         self.fiber_key.check(query, "query")
@@ -205,6 +207,7 @@ class SE3AttentionBlock(nn.Module):
         """Largest degree of inputs, keys and values."""
         return max(cast(int, conv.max_degree) for conv in self.value_key)
 
+    @full_range
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree."""
         parts = [conv(features, basis) for conv in self.value_key]

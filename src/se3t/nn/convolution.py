@@ -11,7 +11,7 @@ from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import MEMORY, Sources, get_kernel
 from se3t.nn.linear import EquivariantLinear
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import accumulated, full_range
 from se3t.nn.radial import RadialNetwork
 
 REDUCTIONS = ("sum", "mean", "none")
@@ -103,6 +103,7 @@ class EquivariantConv(nn.Module):
         """Largest degree of what comes in, the edge features used included, and of what goes out."""
         return max(self.radial.fiber_in.max_degree, self.fiber_out.max_degree)
 
+    @full_range
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """Convolve.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from se3t.fiber import Features, Fiber
+from se3t.nn.precision import full_range
 
 _WIDEST_ROW = 40  # channels x components up to which a dense row product is the faster one
 
@@ -44,6 +45,7 @@ class EquivariantLinear(nn.Module):
         )
         self.bias = nn.Parameter(torch.zeros(fiber_out[0], 1)) if bias and 0 in fiber_out else None
 
+    @full_range
     def forward(self, features: Features) -> Features:
         """``[..., C_in, 2l+1]`` by degree → ``[..., C_out, 2l+1]`` by degree.
 

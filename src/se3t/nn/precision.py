@@ -1,11 +1,74 @@
-"""Sums are taken in float32 at least, whatever the precision of their terms."""
+"""Which precisions layers compute in. Sums are taken in float32 at least, whatever the precision of their terms."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from se3t.errors import UserError
+from se3t.geometry import require_digits
+from se3t.graph import Graph
+
+Forward = TypeVar("Forward", bound=Callable[..., Any])
+_SUPPORTED = (torch.float32, torch.float64)
 
 
 def accumulated(value: Tensor) -> Tensor:
     """``value`` in float32 where it has fewer bits, else as it is: terms of a sum over edges or features."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def full_range(forward: Forward) -> Forward:
+    """Of ``forward(features, …)`` of a layer: parameters are float32 or float64, and float16 never overflows.
+
+    Float16 ends at 65504, which sums of products and squares of features exceed: under its autocast the layer computes
+    in float32. bfloat16 has the range of float32, and is left to autocast.
+
+    Raises:
+        UserError: by the layer, when its parameters have another precision.
+    """
+
+    @wraps(forward)
+    def checked(self: nn.Module, *arguments: Any, **named: Any) -> Any:
+        require_supported(self)
+        device = _device_of(arguments)
+        if not torch.is_autocast_enabled(device) or torch.get_autocast_dtype(device) != torch.float16:
+            return forward(self, *arguments, **named)
+        with torch.autocast(device, enabled=False):
+            return forward(self, *map(_wide, arguments), **named)
+
+    return cast(Forward, checked)
+
+
+def require_supported(module: nn.Module, graph: Graph | None = None) -> None:
+    """Refuse parameters, and positions, in half precision before anything is computed.
+
+    Raises:
+        UserError: naming the layer and the way that works.
+    """
+    if graph is not None:
+        require_digits(graph.positions)
+    parameter = next(module.parameters(), None)
+    if parameter is not None and parameter.dtype not in _SUPPORTED:
+        name = str(parameter.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{type(module).__name__}: its parameters are {name}, expected float32 or float64; keep the model in "
+            f"float32 and compute under torch.autocast({parameter.device.type!r}, torch.{name})"
+        )
+
+
+def _device_of(arguments: tuple[Any, ...]) -> str:
+    for argument in arguments:
+        for value in argument.values() if isinstance(argument, dict) else ():
+            return str(value.device.type)
+    return "cpu"
+
+
+def _wide(argument: Any) -> Any:
+    if isinstance(argument, dict):
+        return {degree: accumulated(value) for degree, value in argument.items()}
+    return argument

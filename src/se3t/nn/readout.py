@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from se3t.fiber import Features, Fiber
 from se3t.nn.pool import Pooling
+from se3t.nn.precision import full_range
 
 
 class Readout(nn.Module):
@@ -39,6 +40,7 @@ class Readout(nn.Module):
             width = fiber_in[0]
             self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, fiber_out[0]))
 
+    @full_range
     def forward(self, features: Features, batch: Tensor, num_graphs: int) -> Features:
         """``[node, C, 2l+1]`` by degree → ``[node or graph, C_out, 2l+1]`` by degree.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from se3t.fiber import Features, Fiber
+from se3t.nn.precision import accumulated, full_range
 
 _FEW_CHANNELS = 16  # a softmax over fewer numbers is several times faster along a dimension that is not the last
 
@@ -58,6 +59,7 @@ class AttentiveSelfInteraction(nn.Module):
                 nn.init.normal_(last.weight, std=math.sqrt(0.2 / fiber_in[degree] ** 3))
                 nn.init.normal_(last.bias, std=math.sqrt(0.9 / fiber_in[degree]))
 
+    @full_range
     def forward(self, features: Features) -> Features:
         """``[node, C_in, 2l+1]`` by degree → ``[node, C_out, 2l+1]`` by degree.
 
@@ -68,7 +70,9 @@ class AttentiveSelfInteraction(nn.Module):
         return {degree: self._weights(degree, features[degree]) @ features[degree] for degree in self.fiber_out}
 
     def _weights(self, degree: int, value: Tensor) -> Tensor:  # [node, w, u]
-        gram = value @ value.transpose(-1, -2)
+        wide = accumulated(value)
+        with torch.autocast(value.device.type, enabled=False):  # products of features, before LayerNorm
+            gram = wide @ wide.transpose(-1, -2)
         weights = self.mlp[str(degree)](gram.flatten(-2)).unflatten(-1, (self.fiber_out[degree], value.shape[-2]))
         if not self.softmax:
             return cast(torch.Tensor, weights)
