@@ -42,14 +42,14 @@ flags=(--preset "$preset")
 [[ -z "$jobs" ]] || flags+=(--jobs "$jobs")
 
 failed=()
-step() { # step <what> <command …>: say what comes, go on after a failure, and remember it; not after Ctrl-C
+step() { # step <what> <command …>: say what comes, go on after a failure, and remember it; not after a signal
   echo "== $1"
   shift
   local status=0
   "$@" || status=$?
-  if ((status == 130)); then
+  if ((status == 129 || status == 130 || status == 143)); then # SIGHUP, Ctrl-C, SIGTERM
     echo "$0: stopped; rerun the command to resume" >&2
-    exit 130
+    exit "$status"
   fi
   ((status == 0)) || failed+=("${*//$'\n'/ }")
 }

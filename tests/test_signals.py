@@ -124,6 +124,13 @@ def test_work_that_does_not_end_is_ended_in_time_or_by_a_second_signal(seconds: 
     assert errors == "se3t: ended by SIGTERM; run it again\n"
 
 
+def test_a_part_of_the_work_may_take_longer() -> None:
+    with interrupted_by_signals(seconds=0.0), interrupted_by_signals(seconds=60.0):
+        with pytest.raises(Interrupted):
+            send(signal.SIGTERM)
+        time.sleep(0.3)  # this process would end here
+
+
 def test_exit_statuses_of_interruptions_are_known() -> None:
     assert [signals.interruption(status) for status in (0, 1, -9, 130, 143, -15, 129, -1)] == [
         *[None] * 3,

@@ -64,6 +64,7 @@ class _State:
     before: dict[int, Any] = field(default_factory=dict)  # handlers that have been replaced
     is_held: bool = False
     received: int | None = None
+    seconds: float = SECONDS
     deadline: float = 0.0
     is_unhurried: bool = False
     describe: Callable[[], str] = str
@@ -107,7 +108,7 @@ def unhurried() -> Iterator[None]:
     try:
         yield
     finally:
-        _state.is_unhurried, _state.deadline = False, time.monotonic() + SECONDS
+        _state.is_unhurried, _state.deadline = False, time.monotonic() + _state.seconds
 
 
 @contextmanager
@@ -134,18 +135,26 @@ def advice(describe: Callable[[], str]) -> Iterator[None]:
 def interrupted_by_signals(seconds: float = SECONDS) -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP raise :class:`Interrupted`. What is ignored stays ignored: ``nohup``.
 
-    Does nothing in other threads than the main one, and inside another such context.
+    Inside another such context only the time changes; in other threads than the main one nothing does.
 
     Args:
         seconds: how long the end may take.
     """
-    if _state.before or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
+        return
+    if _state.before:
+        before, _state.seconds = _state.seconds, seconds
+        try:
+            yield
+        finally:
+            _state.seconds = before
         return
     ignored = (signal.SIG_IGN, None)  # None: of other code than Python's, which could not be put back
     _state.before = {number: handler for number in NUMBERS if (handler := signal.getsignal(number)) not in ignored}
     try:
-        with _watched(seconds):
+        _state.seconds = seconds
+        with _watched():
             install()
             yield
     finally:
@@ -182,11 +191,11 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 @contextmanager
-def _watched(seconds: float) -> Iterator[None]:
+def _watched() -> Iterator[None]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reading, seconds), daemon=True, name="signals").start()
+    threading.Thread(target=_watch, args=(reading,), daemon=True, name="signals").start()
     try:
         yield
     finally:
@@ -194,7 +203,7 @@ def _watched(seconds: float) -> Iterator[None]:
         os.close(writing)  # which ends the thread
 
 
-def _watch(reading: int, seconds: float) -> None:
+def _watch(reading: int) -> None:
     first, since = 0, 0.0
     while True:
         ready, _, _ = select.select([reading], [], [], 0.1 if first else None)
@@ -205,7 +214,7 @@ def _watch(reading: int, seconds: float) -> None:
         number = next((number for number in received if number in NUMBERS), 0)
         now = time.monotonic()
         if number and not first:
-            first, since, _state.deadline = number, now, now + seconds
+            first, since, _state.deadline = number, now, now + _state.seconds
         elif number and now - since > REPEAT_SECONDS:
             _end(number)
         if first and now > _state.deadline and not _state.is_unhurried:

@@ -12,7 +12,7 @@ from se3t import __version__
 from se3t.cli.failures import guarded
 from se3t.cli.help import COMMANDS, command_help, main_help
 from se3t.errors import UserError, did_you_mean
-from se3t.signals import interruption
+from se3t.signals import interrupted_by_signals, interruption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII only is no reason to fail
-    status = guarded(lambda: _flushed(_dispatch(words)), words[0] if words else "")
+    status = guarded(lambda: _run(words), words[0] if words else "")
     if argv is None and interruption(status) is not None:
         _end_at_once(status)
     return status
@@ -41,9 +41,10 @@ def _end_at_once(status: int) -> None:
     os._exit(status)
 
 
-def _flushed(status: int) -> int:
-    """See that all is written here, where a closed pipe is known, and not at the end of the process."""
-    sys.stdout.flush()
+def _run(words: list[str]) -> int:
+    with interrupted_by_signals():
+        status = _dispatch(words)
+        sys.stdout.flush()  # here, where a closed pipe is known, and not at the end of the process
     return status
 
 

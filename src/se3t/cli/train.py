@@ -15,7 +15,6 @@ from se3t.config import Config, stored, to_config
 from se3t.config.identity import first_difference
 from se3t.errors import UserError
 from se3t.runs import read_config
-from se3t.signals import interrupted_by_signals
 from se3t.training import record
 
 
@@ -23,17 +22,16 @@ def run(words: Sequence[str]) -> int:
     """Train every job of the command line, then print one table of all that finished."""
     keep_freed_memory()
     folder, others = _run_folder(words)
-    with interrupted_by_signals():
-        if folder is not None:
-            with messages():
-                result = _train_in(folder, others)
-            _print_tables([result])
-            return 0
-        app = App("train", list(words), _train)
-        try:
-            return app.run()
-        finally:
-            _print_tables([job.result for job in app.jobs if job.result is not None])
+    if folder is not None:
+        with messages():
+            result = _train_in(folder, others)
+        _print_tables([result])
+        return 0
+    app = App("train", list(words), _train)
+    try:
+        return app.run()
+    finally:
+        _print_tables([job.result for job in app.jobs if job.result is not None])
 
 
 def _train(settings: Any) -> Path:
