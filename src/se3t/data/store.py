@@ -111,7 +111,8 @@ def write_store(path: Path, store: Store) -> str:
     try:
         write_atomically(path, lambda file: file.write(image.getbuffer()))
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else _first_line(error)
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error  # of a WriteError
+        reason = os.strerror(cause.errno) if cause.errno else _first_line(cause)
         raise UserError(
             f"{path}: cannot write the prepared data ({reason}); set data.root to another folder"
         ) from error

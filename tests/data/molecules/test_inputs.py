@@ -258,6 +258,7 @@ def test_names_in_another_encoding_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / "a.smi").write_bytes("C Säure\n".encode("latin-1"))
     (entry,) = read_molecules([tmp_path / "a.smi"])
     assert entry.molecule is not None
+    assert (entry.identifier, entry.notes) == ("Säure", ("its file is not UTF-8: read as Latin-1",))
 
 
 @pytest.mark.parametrize(

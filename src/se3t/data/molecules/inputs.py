@@ -70,6 +70,7 @@ class Record:
         kind: of the content: ``sdf``, ``xyz``, ``smiles`` or ``problem``.
         content: a mol block, an :class:`XYZRecord`, a SMILES; or why it cannot be read, in a few words.
         fields: further values by name: data fields of an SDF, ``key=value`` of an XYZ comment, cells of a table.
+        note: what to beware of in how its name was read, or nothing.
     """
 
     file: str
@@ -78,6 +79,7 @@ class Record:
     kind: str
     content: Any = field(repr=False)
     fields: dict[str, str] = field(default_factory=dict, repr=False)
+    note: str = ""
 
 
 def read_molecules(paths: Iterable[Path]) -> Iterator[Entry]:
@@ -137,7 +139,8 @@ def iter_records(path: Path) -> Iterator[Record]:
         with open_text(path) as text:
             found = _READERS[format_of(path)](text.lines, str(path))
             for number, (identifier, kind, content, fields) in enumerate(found, start=1):
-                yield Record(str(path), number, identifier, kind, content, fields)
+                note = "" if identifier.isascii() or text.encoding != "latin-1" else f"its file is {text.note}"
+                yield Record(str(path), number, identifier, kind, content, fields, note)
     except DAMAGE as error:
         raise UserError(f"{path}: cannot be read ({error}); the file is damaged, get it again") from error
 
@@ -219,9 +222,9 @@ def _entry(record: Record) -> Entry:
         lacking = "; are all hydrogen atoms in the file?" if record.kind == "xyz" else ""
         return replace(entry, problem=found.reason + lacking)
     made_up = "in the geometry that RDKit makes of it, " if record.kind == "smiles" and implausible(found) else ""
-    if problem := problem_of(found, record.content if record.kind == "sdf" else ""):
+    if problem := _problem_of(found, record.content if record.kind == "sdf" else ""):
         return replace(entry, problem=f"{made_up}{problem}")
-    notes = (*found.notes, *_notes(found, record.kind))
+    notes = (*([record.note] if record.note else []), *found.notes, *_notes(found, record.kind))
     return replace(entry, molecule=found, notes=notes, embedded=record.kind == "smiles")
 
 
@@ -229,7 +232,7 @@ def _problem_of_frame(record: XYZRecord) -> str:
     """What can be said against a frame without its bonds, which may be impossible to find for that very reason."""
     return (
         lone_atoms(record.numbers, record.positions)
-        or charge_of(record.charge)
+        or _charge_of(record.charge)
         or (f"multiplicity {record.multiplicity}: {_CLOSED_SHELLS}" if record.multiplicity > 1 else "")
         or (f"{odd}; are all hydrogen atoms in the file?" if (odd := _odd_electrons(record.numbers)) else "")
     )
@@ -244,7 +247,7 @@ def _built(kind: str, content: Any, identifier: str) -> Molecule | Refusal:
     return molecules_from_xyz([content])[0]
 
 
-def problem_of(molecule: Molecule, block: str = "") -> str:
+def _problem_of(molecule: Molecule, block: str = "") -> str:
     """Why a molecule as it stands in its file can be no input of a model, in a few words; or nothing.
 
     Args:
@@ -255,7 +258,7 @@ def problem_of(molecule: Molecule, block: str = "") -> str:
         no_geometry(molecule)
         or implausible(molecule)
         or (_lacks_hydrogens(block) if block else "")
-        or charge_of(molecule.charge)
+        or _charge_of(molecule.charge)
         or _unpaired(molecule)
     )
 
@@ -267,7 +270,7 @@ def no_geometry(molecule: Molecule) -> str:
     return ""
 
 
-def charge_of(charge: int) -> str:
+def _charge_of(charge: int) -> str:
     """That a molecule has a total charge, which no model sees, or nothing."""
     return f"total charge {charge:+d}: predictions are for neutral molecules" if charge else ""
 
