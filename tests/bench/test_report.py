@@ -8,8 +8,8 @@ import pytest
 from matplotlib import image
 
 from se3t.bench.report import Column, Panel, Report, Series, check_writable, ratios, series_by_name, shown
-from se3t.cli.console import console
 from se3t.errors import UserError
+from se3t.screen import console
 
 
 def make_report(panels: tuple[Panel, ...] = ()) -> Report:

@@ -99,18 +99,19 @@ class Report:
         """The table for a terminal, notes below it."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Group
-        from rich.markup import escape
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=escape(self.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        from se3t.screen import Folded, printable
+
+        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for column in self.columns:
             is_text = column.kind == "text"
-            table.add_column(escape(column.title), justify="left" if is_text else "right", no_wrap=not is_text)
+            table.add_column(column.title, justify="left" if is_text else "right", no_wrap=not is_text)
         for row, following in zip(self.rows, [*self.rows[1:], None], strict=True):
             ends = self.group is not None and following is not None and row[self.group] != following[self.group]
-            table.add_row(*(escape(shown(row.get(c.key), c.kind)) for c in self.columns), end_section=ends)
-        return Group(table, *(Text(line) for line in [self._where(), *self.notes] if line))
+            table.add_row(*(shown(row.get(c.key), c.kind) for c in self.columns), end_section=ends)
+        return Group(Folded(table), *(Text(printable(line)) for line in [self._where(), *self.notes] if line))
 
     def to_json(self) -> str:
         """Everything but the layout of table and figure; numbers that are not finite become null."""

@@ -66,25 +66,26 @@ def _device(name: str) -> str:
 
 
 def _compare(path: Path, columns: Sequence[tuple[str, str]], device: str) -> list[list[Comparison]]:
-    from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
     from se3t.compat.golden import compare, rounding
     from se3t.compat.weights import read_file
+    from se3t.screen import bar_columns, console
 
     content = read_file(path)
-    terminal = Console(stderr=True)
-    work = track(columns, path.name, console=terminal, transient=True, disable=not terminal.is_terminal)
     rounded = rounding(content, str(path)) if any(precision == "32" for precision, _ in columns) else None
-    return [
-        compare(content, str(path), kernel=kernel, precision=precision, device=device, rounded=rounded)
-        for precision, kernel in work
-    ]
+    screen = console(stderr=True)
+    bar = Progress(*bar_columns(screen), console=screen, transient=True, disable=not screen.is_terminal)
+    with bar:
+        return [
+            compare(content, str(path), kernel=kernel, precision=precision, device=device, rounded=rounded)
+            for precision, kernel in bar.track(columns, description=path.name)
+        ]
 
 
 def _print_line(path: Path, columns: Sequence[tuple[str, str]], results: Sequence[Sequence[Comparison]]) -> None:
     """The verdict, and by precision the error that is nearest to its tolerance, or farthest above it."""
-    from se3t.cli.console import console
+    from se3t.screen import console, say
 
     failures = sum(not entry.passed for column in results for entry in column)
     verdict = f"{failures} above tolerance" if failures else "all within tolerance"
@@ -98,16 +99,14 @@ def _print_line(path: Path, columns: Sequence[tuple[str, str]], results: Sequenc
         ]
         worst, kernel = max(entries, key=lambda pair: pair[0].share)
         found.append(f"float{wanted} {worst.name} {worst.error:.1e} of {worst.tolerance:.0e} ({kernel})")
-    line = f"{path}: {verdict}; largest relative errors: {', '.join(found)}"
-    console().print(line, soft_wrap=True, highlight=False, markup=False)
+    say(console(), f"{path}: {verdict}; largest relative errors: {', '.join(found)}")
 
 
 def _print_tables(columns: Sequence[tuple[str, str]], results: Sequence[Sequence[Comparison]]) -> None:
     """Largest relative errors of every quantity, by precision and kernel; what is above its tolerance is marked."""
     from rich.table import Table
-    from rich.text import Text
 
-    from se3t.cli.console import console
+    from se3t.screen import Folded, console
 
     for wanted in dict.fromkeys(precision for precision, _ in columns):
         numbers = [number for number, (precision, _) in enumerate(columns) if precision == wanted]
@@ -118,5 +117,5 @@ def _print_tables(columns: Sequence[tuple[str, str]], results: Sequence[Sequence
         table.add_column("worst part")
         for row in zip(*(results[number] for number in numbers), strict=True):
             cells = [f"{'' if entry.passed else '! '}{entry.error:.1e}" for entry in row]
-            table.add_row(Text(row[0].name), *cells, f"{row[0].tolerance:.0e}", Text(row[0].worst))
-        console().print(table)
+            table.add_row(row[0].name, *cells, f"{row[0].tolerance:.0e}", row[0].worst)
+        console().print(Folded(table))

@@ -77,7 +77,7 @@ def _prepare_nbody(config: Config, force: bool) -> None:
 def _print_nbody(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from se3t.cli.console import console
+    from se3t.screen import Folded, console
 
     sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
     table = Table(
@@ -99,7 +99,7 @@ def _print_nbody(facts: dict[str, Any]) -> None:
         ]
         label = name.replace("_", " ") + (" (Linear)" if name == "constant_velocity" else "")
         table.add_row(label, *cells)
-    console().print(table)
+    console().print(Folded(table))
     drift, clip = facts["energy_drift"], facts["force_clip"]
     print(
         f"energy drift to the target: median {drift['median']:.2g}, 99 % below {drift['quantile_99']:.2g} "
@@ -124,13 +124,12 @@ def _prepare_molecules(config: Config, force: bool) -> None:
 
 def _print_molecules(facts: dict[str, Any], path: Path) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    from se3t.cli.console import console
     from se3t.data.molecules.building import in_words
+    from se3t.screen import Folded, console
 
     table = Table(
-        title=Text(printable(f"{facts['title']}: {_sizes(facts)}")),
+        title=f"{facts['title']}: {_sizes(facts)}",
         caption="mean and standard deviation of train; mean absolute error of predicting that mean on valid and test; "
         f"checksum {facts['checksum'][:12]}",
         title_justify="left",
@@ -140,12 +139,8 @@ def _print_molecules(facts: dict[str, Any], path: Path) -> None:
         table.add_column(column, justify="left" if column in ("column", "unit") else "right")
     for name, row in facts["columns"].items():
         numbers = [row[key] for key in ("mean", "std", "mae_valid", "mae_test")]
-        table.add_row(
-            Text(printable(name)),
-            row["unit"] or "–",
-            *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers),
-        )
-    console().print(table)
+        table.add_row(name, row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers))
+    console().print(Folded(table))
     for line in in_words(facts):
         print(line)
     print(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
@@ -163,8 +158,8 @@ def _sizes(facts: dict[str, Any]) -> str:
 def _prepare_clouds(config: Config, force: bool) -> None:
     from rich.table import Table
 
-    from se3t.cli.console import console
     from se3t.data.clouds.dataset import from_store, prepare_clouds, summary
+    from se3t.screen import Folded, console
 
     store, path = prepare_clouds(config.data, progress=config.trainer.progress, force=force)
     data = from_store(config.data, store)
@@ -177,7 +172,7 @@ def _prepare_clouds(config: Config, force: bool) -> None:
         table.add_column(column, justify="left" if column == "class" else "right")
     for name, counts in content["classes"].items():
         table.add_row(name, *(f"{count:,}" for count in counts.values()))
-    console().print(table)
+    console().print(Folded(table))
     _print_cloud_baselines(content["baselines"])
     for line in store.provenance.get("notes", []):
         print(line)
@@ -187,7 +182,7 @@ def _prepare_clouds(config: Config, force: bool) -> None:
 def _print_cloud_baselines(baselines: dict[str, dict[str, tuple[float, float]]]) -> None:
     from rich.table import Table
 
-    from se3t.cli.console import console
+    from se3t.screen import Folded, console
 
     table = Table(title="accuracy in %, in brackets the mean over classes", title_justify="left")
     for column in ("prediction without a network", *baselines):
@@ -195,7 +190,7 @@ def _print_cloud_baselines(baselines: dict[str, dict[str, tuple[float, float]]])
     for name in next(iter(baselines.values())):
         cells = (f"{100 * rows[name][0]:.1f} ({100 * rows[name][1]:.1f})" for rows in baselines.values())
         table.add_row(name.replace("_", " "), *cells)
-    console().print(table)
+    console().print(Folded(table))
 
 
 _PREPARE = {

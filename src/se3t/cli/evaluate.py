@@ -62,7 +62,7 @@ def _experiment(words: Sequence[str]) -> Config:
 def _print(found: Mapping[str, Any]) -> None:
     from rich.table import Table
 
-    from se3t.cli.console import console
+    from se3t.screen import Folded, console
 
     trained = (
         f"converted from {found['origin']}" if found["step"] is None else f"seed {found['seed']}, step {found['step']}"
@@ -81,4 +81,4 @@ def _print(found: Mapping[str, Any]) -> None:
     table.add_column("unit")
     for name, value in found["metrics"].items():
         table.add_row(name, f"{value:.4g}", found["units"].get(name, ""))
-    console().print(table)
+    console().print(Folded(table))

@@ -188,8 +188,8 @@ def _measure_harmonics(given: argparse.Namespace) -> Path:
     from se3t.allocator import keep_freed_memory
     from se3t.bench import sh
     from se3t.bench.options import Options
-    from se3t.cli.console import console
     from se3t.reporting.figures.harmonics import write_harmonics
+    from se3t.screen import console
 
     keeps, reports = keep_freed_memory(), []
     for device in ("cpu", *["cuda"] * torch.cuda.is_available()):

@@ -13,8 +13,6 @@ from se3t.config import overrides
 from se3t.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from se3t.reporting.sweep_record import SweepRecord, Trial
     from se3t.suite.specification import Specification
 
@@ -109,22 +107,21 @@ def ready_sweeps() -> str:
 
 
 def _run(spec: Specification, given: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from se3t.screen import console, say
     from se3t.suite.stores import obstacle
     from se3t.suite.sweep import first_job, run, watch_of
 
     if (reason := obstacle(first_job(spec).config.data)) is not None:
         raise UserError(reason)
     workers, launcher = _launcher(spec, given)
-    console = Console(stderr=True)
+    screen = console(stderr=True)
 
     def tell(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(screen, text)
 
     tell(f"se3t: sweep {spec.folder}")
     try:
-        record = run(spec, launcher, workers, watch_of(spec, console, workers), tell)
+        record = run(spec, launcher, workers, watch_of(spec, screen, workers), tell)
     except KeyboardInterrupt:
         tell("stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped")
         raise
@@ -171,9 +168,7 @@ def _failures(record: SweepRecord) -> int:
 
 
 def _plan(spec: Specification, given: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from se3t.cli.console import console
+    from se3t.screen import console, say
     from se3t.suite.pool import resources
     from se3t.suite.sweep import first_job, plan, seconds_left, words_of
     from se3t.training.pace import duration
@@ -185,11 +180,11 @@ def _plan(spec: Specification, given: argparse.Namespace) -> int:
     lines += _sums(spec, record)
     if given.launcher == "local":
         workers, threads = resources([first_job(spec)] * spec.num_jobs, given.jobs)
-        with Console(stderr=True).status("measuring training steps …"):
+        with console(stderr=True).status("measuring training steps …"):
             seconds = seconds_left(spec, record, workers, threads)
         if seconds:
             lines.append(f"about {duration(seconds)} left here, {workers} at a time")
-    console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    say(console(), "\n".join(lines))
     return 0
 
 
@@ -252,17 +247,17 @@ def _unchanged(folder: Path) -> SweepRecord:
 
 def _report(record: SweepRecord, count: int) -> None:
     """The best trials, and the command that trains the winner."""
-    from se3t.cli.console import console
     from se3t.reporting.figures.sweep_plot import facts
+    from se3t.screen import console, say
 
     ranking, out = record.ranking(), console()
     if not ranking:
         return
     lines = [f"Sweep {record.title}, experiment {record.experiment}", *facts(record), f"trials: {_counts(record)}"]
-    out.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    say(out, "\n".join(lines))
     out.print(_table(record, ranking[:count]))
     best = ["the best one, trained by:", f"  {command(record, ranking[0])}"]
-    out.print("\n".join(best), soft_wrap=True, highlight=False, markup=False)
+    say(out, "\n".join(best))
 
 
 def command(record: SweepRecord, trial: Trial) -> str:
@@ -272,21 +267,21 @@ def command(record: SweepRecord, trial: Trial) -> str:
     return overrides.command(["train", *record.words, *overrides.overrides(trial.parameters), *several, seeds])
 
 
-def _table(record: SweepRecord, trials: Sequence[Trial]) -> Table:
+def _table(record: SweepRecord, trials: Sequence[Trial]) -> Folded:
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
     from rich.table import Table
 
     from se3t.reporting.labels import spell
+    from se3t.screen import Folded
 
     table = Table(box=SIMPLE_HEAD)
     for name in ("trial", *record.parameters, f"validation {record.metric}", "seeds"):
-        table.add_column(escape(name), justify="right")
+        table.add_column(name, justify="right")
     for trial in trials:
         spread = "" if trial.spread is None else f" ± {trial.spread:.2g}"
         values = [spell(trial.parameters[name]) for name in record.parameters]
-        table.add_row(str(trial.number), *map(escape, values), f"{trial.value:.4g}{spread}", str(len(trial.values)))
-    return table
+        table.add_row(str(trial.number), *values, f"{trial.value:.4g}{spread}", str(len(trial.values)))
+    return Folded(table)
 
 
 def _counts(record: SweepRecord) -> str:

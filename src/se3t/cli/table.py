@@ -149,9 +149,9 @@ def _results(paths: Sequence[Path], with_trials: bool) -> list[Path]:
 
 
 def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:
-    from se3t.cli.console import console
     from se3t.reporting.tables.formats import FORMATS
     from se3t.reporting.tables.terminal import to_rich
+    from se3t.screen import console
 
     for reason in dict.fromkeys(reason for table in tables for reason in table.left_out):
         print(f"se3t: table: left out: {reason}", file=sys.stderr)

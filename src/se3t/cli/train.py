@@ -99,8 +99,8 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
 def _print_tables(results: Sequence[Path]) -> None:
     if not results:
         return
-    from se3t.cli.console import console
     from se3t.reporting.tables.build import render_tables
+    from se3t.screen import console, say
     from se3t.training.distributed import process_rank
 
     if process_rank() != 0:  # one of several processes that a launcher started: the first one speaks for all
@@ -109,4 +109,4 @@ def _print_tables(results: Sequence[Path]) -> None:
     for table in render_tables(results):
         out.print(table)
     for path in results:
-        out.print(f"run record: {path}", soft_wrap=True, highlight=False)
+        say(out, f"run record: {path}")

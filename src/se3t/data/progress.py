@@ -27,9 +27,7 @@ def progress_bar(
     if not show:
         yield lambda done: None
         return
-    from rich.console import Console
     from rich.progress import (
-        BarColumn,
         DownloadColumn,
         Progress,
         ProgressColumn,
@@ -39,12 +37,14 @@ def progress_bar(
         TransferSpeedColumn,
     )
 
-    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
-    columns.append(TextColumn("{task.percentage:>3.0f} %"))
-    columns += [DownloadColumn(), TransferSpeedColumn()] if in_bytes else []
-    columns += [TimeElapsedColumn(), TimeRemainingColumn()]
+    from se3t.screen import bar_columns, console, fixed
+
+    screen = console(stderr=True)
+    columns: list[ProgressColumn] = [TextColumn("{task.percentage:>3.0f} %", table_column=fixed())]
+    columns += [DownloadColumn(table_column=fixed()), TransferSpeedColumn(table_column=fixed())] if in_bytes else []
+    columns += [TimeElapsedColumn(table_column=fixed()), TimeRemainingColumn(table_column=fixed())]
     # Drawn by who does the work: a thread that draws could take Ctrl-C at a moment at which the work holds it back.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+    with Progress(*bar_columns(screen, *columns), console=screen, auto_refresh=False) as bar:
         task = bar.add_task(text, total=total)
         drawn = 0.0
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import Progress, TaskID
 
+from se3t.screen import bar_columns, say
 from se3t.suite.costs import Estimates, kind, makespan
 from se3t.suite.jobs import Ended, Job, Watch
 from se3t.training import record
@@ -184,7 +185,7 @@ class Lines(Watch):
 
     def say(self, text: str) -> None:
         """Write a line."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(self.console, text)
 
 
 class Bars(Lines):
@@ -202,8 +203,7 @@ class Bars(Lines):
         self._sizes = {job.folder: max(1, job.steps) for job in jobs}
         self._done = {job.folder: min(job.saved_step, job.steps) for job in jobs}
         self._tasks: dict[Path, TaskID] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[note]}"))
-        self._bars = Progress(*columns, console=console)
+        self._bars = Progress(*bar_columns(console), console=console)
         done, size = sum(self._done.values()), sum(self._sizes.values())
         self._total = self._bars.add_task("all trainings", total=size, completed=done, note="")
 

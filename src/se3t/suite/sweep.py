@@ -16,6 +16,7 @@ from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.reporting.labels import spell
 from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, objective_of, read_record, write_record
+from se3t.screen import say
 from se3t.suite.costs import Estimates, estimate, makespan
 from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
@@ -122,12 +123,11 @@ class _Remarks(Watch):
 
     def preparing(self, store: Path) -> None:
         """Say it."""
-        self.console.print(f"preparing {store}", highlight=False, soft_wrap=True, markup=False)
+        say(self.console, f"preparing {store}")
 
     def blocked(self, job: Job) -> None:
         """Say it."""
-        text = f"waiting: another process is training {job.folder}"
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(self.console, f"waiting: another process is training {job.folder}")
 
 
 def run(spec: Specification, launcher: Launcher, workers: int, watch: Watch, tell: Tell) -> SweepRecord:

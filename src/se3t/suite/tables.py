@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from se3t.config import Config, explain, to_config
 from se3t.config.compose import compose
 from se3t.config.overrides import override
@@ -16,6 +14,7 @@ from se3t.errors import UserError, did_you_mean
 from se3t.reporting.published import load_published
 from se3t.reporting.tables import ablations
 from se3t.reporting.tables.build import EXPERIMENTS, require_name, require_preset
+from se3t.screen import console, say
 from se3t.suite.costs import estimate
 from se3t.suite.jobs import Failure, Job, LocalLauncher, job_of, run_jobs
 from se3t.suite.pool import resources
@@ -83,12 +82,12 @@ def plan(request: TableRequest) -> Finished:
     Raises:
         UserError: for words that are refused, or a run record that contradicts them.
     """
-    jobs, out = jobs_of(request), Console()
+    jobs, out = jobs_of(request), console()
     workers, threads = resources(jobs, request.workers)
-    with Console(stderr=True).status("measuring training steps …"):
+    with console(stderr=True).status("measuring training steps …"):
         estimates = estimate(jobs, workers, threads)
     for line in in_words(request.which, jobs, estimates, workers):
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(out, line)
     return Finished([job.result for job in jobs if job.state == "finished"])
 
 
@@ -100,29 +99,29 @@ def run(request: TableRequest) -> Finished:
             was started then.
         KeyboardInterrupt: when it is ended from outside; the same request goes on from there.
     """
-    jobs, console = jobs_of(request), Console(stderr=True)
+    jobs, screen = jobs_of(request), console(stderr=True)
     if (reason := obstacle_of(request.which, jobs)) is not None:
         raise UserError(reason)
     workers, threads = resources(jobs, request.workers)
     todo = [job for job in jobs if job.state != "finished"]
     for job in todo:
         record.require_writable(job.folder)
-    with console.status("measuring training steps …"):
+    with screen.status("measuring training steps …"):
         estimates = estimate(todo, workers, threads, always=False)
     clock = Clock(todo, estimates, workers)
     for line in (opening(request.which, jobs, todo, clock.seconds({}), workers), *trouble(estimates)):
-        _say(console, line)
+        say(screen, line)
     if not todo:
         return Finished([job.result for job in jobs])
     group = any(word.startswith("logger.group=") for word in request.words)
     launcher = LocalLauncher(threads, () if group else (f"logger.group={_group(request.which)}",))
     try:
-        outcome = run_jobs(jobs, launcher, workers, view(console, todo, clock))
+        outcome = run_jobs(jobs, launcher, workers, view(screen, todo, clock))
     except KeyboardInterrupt:
-        _say(console, "stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped")
+        say(screen, "stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped")
         raise
     for line in failures(outcome.failed, len(todo)):
-        _say(console, line)
+        say(screen, line)
     return Finished(outcome.finished, outcome.failed)
 
 
@@ -254,7 +253,3 @@ def _require_same_data(jobs: Sequence[Job]) -> None:
 
 def _group(which: str) -> str:
     return f"table{which}" if which.isdigit() else which
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True, markup=False)

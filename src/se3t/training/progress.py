@@ -10,9 +10,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from se3t.config import Config
+from se3t.screen import bar_columns, fixed, say
+from se3t.screen import console as terminal
 from se3t.training.checkpoint import RunState
 from se3t.training.pace import duration, forecast
 
@@ -48,7 +50,7 @@ class ProgressLine(Callback):
     ) -> None:
         self.config, self.state, self.headline, self.units, self.keep = config, state, headline, units or {}, keep
         self.title, self.max_steps = f"{config.experiment}/{config.model.name}", config.trainer.max_steps
-        self.console = console or Console(stderr=True)
+        self.console = console or terminal(stderr=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._begin, self._drawn, self._told, self._loss = (0, 0.0), 0.0, 0.0, math.nan
@@ -61,13 +63,9 @@ class ProgressLine(Callback):
         self._told = time.perf_counter()
         if not (self.console.is_terminal and self.config.trainer.progress):
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-        )
-        self._bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console, auto_refresh=False)
+        times = TimeRemainingColumn(compact=True, table_column=fixed())
+        columns = bar_columns(self.console, MofNCompleteColumn(table_column=fixed()), times)
+        self._bar = Progress(*columns, console=self.console, auto_refresh=False)
         self._bar.start()
         self._task = self._bar.add_task(self.title, total=self.max_steps, completed=trainer.global_step, note="")
 
@@ -106,7 +104,7 @@ class ProgressLine(Callback):
         self._told = time.perf_counter()
         self.keep(f"{self.title}  {text}")
         if self._bar is None and self.config.trainer.progress:
-            self.console.print(f"{self.title}  {text}", highlight=False, soft_wrap=True, markup=False)
+            say(self.console, f"{self.title}  {text}")
 
     def show(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Show what was measured on the validation split."""

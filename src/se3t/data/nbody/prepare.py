@@ -113,11 +113,13 @@ def _progress_bar(settings: NBodySettings, show: bool) -> Iterator[Callable[[int
     if not show:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    from se3t.screen import bar_columns, console
+
+    screen = console(stderr=True)
+    columns = (TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TimeRemainingColumn())
     count = sum(settings.num_trajectories(split) for split in SPLITS)
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    with Progress(*bar_columns(screen, *columns), console=screen) as bar:
         task = bar.add_task(f"N-body {settings.preset}: {count} trajectories", total=count * (settings.last_frame + 1))
         yield lambda frames: bar.advance(task, frames)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from rich.table import Table
-
 from se3t.config import conf_dir
 from se3t.errors import UserError, did_you_mean
 from se3t.reporting.reading import LeftOut, Readable, readable
@@ -15,6 +13,7 @@ from se3t.reporting.tables import ablations, table1, table2, table3
 from se3t.reporting.tables.formats import to_markdown
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN, Block, ResultTable, Row, shortened
 from se3t.reporting.tables.terminal import to_rich
+from se3t.screen import Folded
 
 __all__ = [
     "EXPERIMENTS",
@@ -135,7 +134,7 @@ def _named(name: str, runs: Sequence[Fields], target: str | None, preset: str | 
     return table3.tables(qm9, always=True, preset=preset, target=target)
 
 
-def render_tables(results: Iterable[Result]) -> list[Table]:
+def render_tables(results: Iterable[Result]) -> list[Folded]:
     """All tables that the results fill, for a terminal: what was measured, beside what is published of that."""
     return [to_rich(shortened(table, _hint(table))) for table in tables(results)]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.markup import escape
 from rich.table import Table
 
 from se3t.reporting.tables.layout import COST, Line, ResultTable, lines
+from se3t.screen import Folded
 
 _WIDTH = 80
 _LABELS = (18, 20)  # the narrowest and the widest that labels become
@@ -18,11 +18,11 @@ _WORDS = tuple(column.heading for column in COST)
 _STYLES = {"published": "dim", "ratio": "italic"}
 
 
-def to_rich(table: ResultTable) -> Table:
-    """The table for a terminal of 80 columns or more, its notes as caption; a spread stands below its number."""
+def to_rich(table: ResultTable) -> Folded:
+    """The table for a terminal, its notes as caption; a spread stands below its number."""
     rendered = Table(
-        title=escape(table.title),
-        caption=escape("\n".join(["", *table.notes, *table.missing])),
+        title=table.title,
+        caption="\n".join(["", *table.notes, *table.missing]),
         title_justify="left",
         caption_justify="left",
         caption_style="",
@@ -35,14 +35,14 @@ def to_rich(table: ResultTable) -> Table:
     rendered.add_column("", no_wrap=True)
     for heading in table.headings:
         is_words = heading in _WORDS  # breaks where it is too long, numbers do not
-        rendered.add_column(escape(_heading(heading)), justify="right", overflow="fold", no_wrap=not is_words)
+        rendered.add_column(_heading(heading), justify="right", no_wrap=not is_words)
     for system, found in printed.items():
-        rendered.add_row(escape("\n".join(textwrap.wrap(system, width))), style="bold")
+        rendered.add_row("\n".join(textwrap.wrap(system, width)), style="bold")
         for line in found:
-            cells = (escape(_stacked(cell)) for cell in line.cells)
-            rendered.add_row(escape(_label(line, width)), *cells, style=_STYLES.get(line.kind, ""))
+            cells = map(_stacked, line.cells)
+            rendered.add_row(_label(line, width), *cells, style=_STYLES.get(line.kind, ""))
         rendered.add_section()
-    return rendered
+    return Folded(rendered)
 
 
 def _label_width(headings: Sequence[str], printed: Sequence[Line]) -> int:
