@@ -194,7 +194,7 @@ def test_every_experiment_with_a_finished_run_has_its_table():
         "Own molecules",
         "Table 3, QM9",
     ]
-    assert [str(table.title) for table in render_tables(results)] == titles
+    assert [str(shown.table.title) for shown in render_tables(results)] == titles
     assert tables([]) == []
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
-from se3t.cli.help import choices
-from se3t.config import EvalConfig, setting_names
+from se3t.config import EvalConfig, choices, conf_dir, setting_names
 from se3t.errors import UserError, did_you_mean
 
 
@@ -67,6 +67,42 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
         name = _full_name(name, [value] if has_value else rest)
         flags.append(_with_value(name, value if has_value else None, rest))
     return flags, overrides
+
+
+def check_flags(command: str, flags: Sequence[str]) -> None:
+    """Refuse flags that Hydra would refuse in its own words, and files and folders that are not there.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    given = dict(flag.partition("=")[::2] for flag in flags)
+    modes = [name for name in ("--run", "--multirun", "--cfg", "--info", "--shell-completion") if name in given]
+    if len(modes) > 1:
+        raise UserError(f"{modes[0]} and {modes[1]} do not go together; give one of them")
+    for name in ("--resolve", "--package"):
+        if name in given and "--cfg" not in given:
+            raise UserError(f"{name}: belongs to --cfg; write --cfg job {name}" + " <group>" * (name == "--package"))
+    for name in ("--config-dir", "--config-path"):
+        if name in given and not Path(given[name]).is_dir():
+            raise UserError(f"{name} {given[name]}: not found; expected a folder of configuration files")
+    if (file := given.get("--experimental-rerun")) is not None and not Path(file).is_file():
+        raise UserError(f"--experimental-rerun {file}: not found; expected a config.pickle of Hydra")
+    _check_choices(command, given)
+
+
+def _check_choices(command: str, given: Mapping[str, str]) -> None:
+    name, package = given.get("--config-name"), given.get("--package")
+    folders = [conf_dir(), *(Path(given[flag]) for flag in ("--config-dir", "--config-path") if flag in given)]
+    if name is not None and not any((folder / name).with_suffix(".yaml").is_file() for folder in folders):
+        raise UserError(f"--config-name {name}: not found; leave it out, or write --config-name {command}")
+    if name in ("train", "eval") and name != command:
+        raise UserError(f"--config-name {name}: belongs to se3t {name}; leave it out, or write --config-name {command}")
+    known = {word.partition(".")[0] for word in setting_names()} | {
+        "hydra",
+        *(item.name for item in fields(EvalConfig)),
+    }
+    if package and package.partition(".")[0] not in known:
+        raise UserError(f"--package {package}: no such group of settings; {did_you_mean(package, known)}")
 
 
 def _full_name(name: str, following: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from se3t.cli.memory import out_of_memory
-from se3t.errors import UserError, did_you_mean
+from se3t.errors import UserError
 from se3t.signals import Interrupted
 
 USER_ERROR = 2
@@ -99,51 +99,8 @@ def sentence(error: BaseException) -> str:
 
 def _explained(error: BaseException) -> BaseException:
     """Hydra's and OmegaConf's errors in the words of this program; others as they are."""
-    if "hydra" not in sys.modules:
+    if "hydra" not in sys.modules or not isinstance(error, Exception):
         return error
-    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
+    from se3t.config.refusals import translated
 
-    from se3t.config import explain
-
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and cause.key is not None:
-        return explain(cause)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _unknown_choice(error.missing_cfg_file, list(error.options or []))
-    if isinstance(error, OverrideParseException):
-        word = str(error.override)
-        example = _elsewhere(word) or "key=value, such as seed=1"
-        return UserError(f"{word}: cannot be read as a setting; write {example}")
-    if isinstance(error, HydraException):
-        first = str(error).splitlines()[0]
-        if first.startswith("Ambiguous value for argument"):
-            word = first.split("'")[1]
-            return UserError(f"{word}: several values; add -m to run one after another, or write a list as key=[a,b]")
-        return UserError(first)
-    return error
-
-
-def _unknown_choice(path: str, options: list[str]) -> UserError:
-    # "nbody/" for "nbody" comes from the completion of file names.
-    group, _, name = path.rstrip("/").rpartition("/")
-    if path.endswith("/"):
-        return UserError(f"{group}={name}/: unknown; write it without the slash: {group}={name}")
-    if group.startswith("budget/"):
-        from se3t.cli.help import choices
-
-        hint = did_you_mean(name, choices(group))
-        return UserError(f"preset={name}: experiment {group.partition('/')[2]!r} has no such preset; {hint}")
-    if not options:
-        return UserError(f"{path}: no such configuration file")
-    elsewhere = _elsewhere(name)
-    hint = f"write {elsewhere}; " if elsewhere else ""
-    return UserError(f"{group}={name}: unknown; {hint}{did_you_mean(name, options)}")
-
-
-def _elsewhere(name: str) -> str:
-    """The settings that have this word as a choice, ready to be typed; "" where there are none."""
-    from se3t.cli.help import choices
-
-    groups = [group for group in ("experiment", "data", "model", "task", "preset") if name in choices(group)]
-    return " or ".join(f"{group}={name}" for group in groups)
+    return translated(error)

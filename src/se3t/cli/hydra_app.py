@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from se3t.cli.arguments import split_flags
+from se3t.cli.arguments import check_flags, split_flags
 from se3t.cli.completion import without_command
 from se3t.cli.failures import FAILURE, USER_ERROR, report, sentence, status
-from se3t.cli.help import choices
 from se3t.config import conf_dir, register_schemas
-from se3t.config.compose import as_typed
+from se3t.config.compose import as_typed, in_sentences
 from se3t.config.overrides import override
+from se3t.config.refusals import check_words
 from se3t.errors import UserError
 from se3t.signals import Interrupted
 
@@ -80,10 +80,13 @@ class App:
 
         flags, overrides = split_flags(self.words)
         self.multirun = "--multirun" in flags
-        _check_overrides(overrides, self.multirun)
+        overrides = as_typed(overrides)
+        check_flags(self.command, flags)
+        check_words(overrides, several=self.multirun)
+        _check_devices(overrides, self.multirun)
         register_schemas()
         with ExitStack() as stack:
-            overrides = as_typed(overrides)
+            stack.enter_context(in_sentences())
             overrides += stack.enter_context(_sweep_folder(self.multirun, overrides))
             stack.enter_context(environment("HYDRA_FULL_ERROR", "1"))  # errors as they are, not printed by Hydra
             if "--shell-completion" in flags:
@@ -100,6 +103,7 @@ class App:
 
     def _job(self, config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
 
         settings = HydraConfig.get()
         parallel = settings.mode is not None and settings.mode.name == "MULTIRUN"
@@ -107,7 +111,7 @@ class App:
         # Only jobs in this process can be collected; other launchers bring results and errors home themselves.
         if parallel and settings.launcher._target_ != _BASIC_LAUNCHER:
             return self._work(config, in_process_multirun=False)
-        job = Job(list(settings.overrides.task))
+        job = Job(list(OmegaConf.to_container(settings.overrides.task, resolve=False)))
         self.jobs.append(job)
         if parallel:
             print(f"job {len(self.jobs)}: {' '.join(job.overrides)}", flush=True)
@@ -168,12 +172,10 @@ class App:
         return names
 
 
-def _check_overrides(overrides: Sequence[str], multirun: bool) -> None:
-    """Refuse what Hydra would refuse without naming the word, and what would fail in every job."""
+def _check_devices(overrides: Sequence[str], multirun: bool) -> None:
+    """Refuse what would fail in every job."""
     for word in overrides:
-        key, _, value = word.lstrip("+~").partition("=")
-        if (word.startswith("~") or value in ("", "null")) and (names := choices(key)):
-            raise UserError(f"{word}: {key} is needed; choose one: {', '.join(names)}")
+        key, _, value = word.lstrip("+").partition("=")
         if multirun and not _chooses_launcher(overrides) and key == "trainer.devices" and value != "1":
             raise _refuse_devices(word)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -95,6 +97,7 @@ __all__ = [
     "SpiderCNNModel",
     "TFNModel",
     "TrainerConfig",
+    "choices",
     "conf_dir",
     "explain",
     "register_schemas",
@@ -114,6 +117,11 @@ def conf_dir() -> Path:
         if (folder / "train.yaml").is_file():
             return folder
     raise UserError(f"the configuration files are missing: no conf/train.yaml in {package}; install the package again")
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a configuration group: its YAML files."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if group else []
 
 
 def register_schemas() -> None:
@@ -247,10 +255,20 @@ def _check_range(key: str, value: int | float, at_least: int | float, above: int
 
 def explain(error: OmegaConfBaseException) -> UserError:
     """What OmegaConf refused, in one sentence: the setting, what was expected, the nearest name."""
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, ValidationError
+    from omegaconf.errors import (
+        ConfigAttributeError,
+        ConfigKeyError,
+        GrammarParseError,
+        InterpolationResolutionError,
+        MissingMandatoryValue,
+        UnsupportedInterpolationType,
+        ValidationError,
+    )
 
     key, name, schema = str(error.full_key or error.key or ""), str(error.key), error.object_type
     known = [item.name for item in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else []
+    if isinstance(error, InterpolationResolutionError | UnsupportedInterpolationType | GrammarParseError):
+        return UserError(f"{key or '${…}'}: {_interpolation(error)}")
     if isinstance(error, MissingMandatoryValue):
         return UserError(f"{key}: a value is missing; add {key}=… to the command")
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and known:
@@ -259,6 +277,17 @@ def explain(error: OmegaConfBaseException) -> UserError:
         expected = _in_words(typing.get_type_hints(schema)[name])
         return UserError(f"{key}={error.value}: wrong type; expected {expected}")
     return UserError((f"{key}: " if key else "") + str(error.msg or error).splitlines()[0])
+
+
+def _interpolation(error: Exception) -> str:
+    first = str(getattr(error, "msg", None) or error).splitlines()[0]
+    kinds = r"key '(?P<setting>.*?)' not found|type (?P<function>\S+)|variable '(?P<variable>.*?)' not found"
+    found = re.search(kinds, first)
+    what = "${…} cannot be resolved"
+    if found and (kind := found.lastgroup):
+        none = {"setting": "no such setting", "function": "no such function", "variable": "no such variable is set"}
+        what = f"${{…}} names {found[kind]}: {none[kind]}"
+    return f"{what}; write ${{<name of a setting>}} or ${{oc.env:<variable of the environment>}}"
 
 
 def _nearest_setting(key: str, name: str, known: list[str]) -> str:
@@ -305,6 +334,8 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 def _in_words(hint: Any) -> str:
     if isinstance(hint, types.UnionType):
         return " or ".join(_in_words(part) for part in typing.get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return " or ".join(hint.__members__)
     if typing.get_origin(hint) is list:
         return f"a list, such as [{', '.join('ab')}]"
     return _WORDS.get(hint, "a group of settings")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from se3t.config import conf_dir, register_schemas, text_settings
 from se3t.config.overrides import override
+from se3t.config.refusals import check_words, translated
 
 _SETTING = re.compile(r"(\+{0,2})([\w.]+)=(.+)", re.DOTALL)
 
@@ -23,13 +25,27 @@ def compose(command: str, overrides: Sequence[str]) -> Any:
         Nested settings; :func:`se3t.config.to_config` makes a configuration of those of train.
 
     Raises:
-        hydra.errors.HydraException: for words that fit nothing; the command line tells them in one sentence.
+        UserError: for words that fit nothing.
     """
     import hydra
 
+    words = as_typed(overrides)
+    check_words(words)
     register_schemas()
-    with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return hydra.compose(command, as_typed(overrides))
+    with in_sentences(), hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+        return hydra.compose(command, words)
+
+
+@contextmanager
+def in_sentences() -> Iterator[None]:
+    """Errors of Hydra and OmegaConf become sentences of this program."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise translated(error) from error
 
 
 def as_typed(words: Sequence[str]) -> list[str]:

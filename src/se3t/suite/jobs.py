@@ -94,7 +94,6 @@ def job(words: Sequence[str]) -> Job:
 
     Raises:
         UserError: for settings that are refused.
-        hydra.errors.HydraException: for words that fit nothing; the command line tells them in one sentence.
     """
     return job_of(words, to_config(compose("train", words)))
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from se3t.config import SCHEMAS, Config, conf_dir, explain, to_config
+from se3t.config import SCHEMAS, Config, conf_dir, to_config
 from se3t.config.compose import compose
 from se3t.config.identity import identity
 from se3t.config.overrides import overrides
@@ -101,12 +101,7 @@ class Specification:
 
     def _config(self, words: Sequence[str], parameters: Parameters) -> Config:
         if any(is_group(key) for key in parameters):
-            try:
-                return to_config(compose("train", words))
-            except UserError:
-                raise
-            except Exception as error:  # of Hydra, which nothing else here knows
-                raise _in_one_sentence(error) from error
+            return to_config(compose("train", words))
         # What the line would compose, in a tenth of the time: such settings win over all others.
         settings = copy.deepcopy(dict(self.settings))
         for key, value in parameters.items():
@@ -136,7 +131,6 @@ def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: in
 
     Raises:
         UserError: for a sweep that is unknown or does not fit, and for settings that no training has.
-        hydra.errors.HydraException: for words that fit nothing; the command line tells them in one sentence.
     """
     given = dict(_split(text) for text in words)
     name = given.pop("sweep", None)
@@ -213,12 +207,3 @@ def _split(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise UserError(f"{text}: cannot be read as a setting; write key=value, such as seed=0,1,2")
     return key, value
-
-
-def _in_one_sentence(error: Exception) -> UserError:
-    from omegaconf.errors import OmegaConfBaseException
-
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and cause.key is not None:
-        return explain(cause)
-    return UserError(str(error).splitlines()[0])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from se3t.config import Config, explain, to_config
+from se3t.config import Config, to_config
 from se3t.config.compose import compose
 from se3t.config.overrides import override
 from se3t.errors import UserError, did_you_mean
@@ -227,16 +227,10 @@ def _known(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
 
 def _composed(words: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
     """The words with their configuration; what one system refuses is told with its name."""
-    from omegaconf.errors import OmegaConfBaseException
-
     try:
         return words, to_config(compose("train", words))
     except UserError as error:
         raise UserError(f"{words[1]}: {error}") from error
-    except Exception as error:  # Hydra's, for this reason among others
-        if isinstance(cause := error.__cause__, OmegaConfBaseException) and cause.key is not None:
-            raise UserError(f"{words[1]}: {explain(cause)}") from error
-        raise
 
 
 def _require_same_data(jobs: Sequence[Job]) -> None:

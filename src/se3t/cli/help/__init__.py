@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from se3t.config import conf_dir
+from se3t.config import choices as choices
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,3 @@ def command_help(name: str) -> str:
 
         text = text.replace("{sweeps}", ready_sweeps())
     return text.replace("{budgets}", budgets).replace("{data}", ", ".join(choices("data")))
-
-
-def choices(group: str) -> list[str]:
-    """The choices of a configuration group: its YAML files."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if group else []
