@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import html
+import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -17,12 +20,38 @@ from rich.text import Text
 
 _PIPE = 140
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control characters, those that turn text around, halves of characters
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+_MARKED = re.compile(r"[|\[\]`\\]")
 _NARROW = 12  # columns of the terminal that names of rows get at least
 
 
 def printable(text: str) -> str:
     """Text of users for a terminal: a character that would control it is shown by its number."""
     return "".join(map(_printable, text))
+
+
+def one_line(text: str) -> str:
+    """The same, of which an end of a line is one."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def show(text: str, *, file: Any = None, flush: bool = False) -> None:
+    """Write lines of text, by default to standard output, with nothing in them that would control a terminal."""
+    stream = sys.stdout if file is None else file
+    stream.write(f"{printable(text)}\n")
+    if flush:
+        stream.flush()
+
+
+def csv_text(cell: Any) -> Any:
+    """A cell of a CSV file: text that a spreadsheet would take for a formula has an apostrophe in front of it."""
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def markdown_text(text: str) -> str:
+    """Text as Markdown shows it: neither HTML nor links, and no end of a cell."""
+    return _MARKED.sub(r"\\\g<0>", html.escape(" ".join(printable(text).split()), quote=False))
 
 
 def _printable(character: str) -> str:
@@ -152,7 +181,8 @@ def _widened(others: Sequence[Measurement], columns: Sequence[int], left: int) -
 
 
 def _text(cell: Any, style: str = "") -> Text:
-    return Text(printable(cell), style, overflow="fold") if isinstance(cell, str) else cell
+    own = cell.style if isinstance(cell, Text) else ""
+    return Text(printable(str(cell)), style or own, overflow="fold")
 
 
 # --- bars of progress -------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def test_ctrl_c_leaves_no_table(run: Run, folder: Path, monkeypatch: pytest.Monk
     ("words", "message"),
     [
         ([], "predict: the following arguments are required: "),
-        (["a.sdf"], "predict: the following arguments are required: --checkpoint; expected: se3t predict --checkpoint"),
+        (["a.sdf"], "predict: the model is missing; add its run folder, such as --checkpoint runs/qm9/"),
         (["--checkpoint", "homo"], "predict: the following arguments are required: FILE"),
         (["--checkpoint", "none", "a.sdf"], "none: there is no such checkpoint; give a run folder"),
         (["--checkpoint", ".", "a.sdf"], ".: holds no checkpoints/best.ckpt"),
@@ -166,7 +166,7 @@ def test_an_exported_folder_is_all_that_a_prediction_needs(run: Run, folder: Pat
     answer = run("export", "--checkpoint", "homo", "--to", "given/model")
     assert answer.status == 0
     assert answer.out.startswith("given/model: model.ckpt, config.yaml, README.md\n")
-    assert "use: se3t predict --checkpoint given/model molecules.sdf\n" in answer.out
+    assert "use: se3t predict molecules.sdf given/model\n" in answer.out
     assert run("predict", "--checkpoint", "homo", "a.sdf", "--out", "before.csv").status == 0
     shutil.rmtree(folder / "homo")
     assert run("predict", "--checkpoint", "given/model", "a.sdf", "--out", "after.csv").status == 0

@@ -86,7 +86,7 @@ def check_flags(command: str, flags: Sequence[str]) -> None:
         if name in given and not Path(given[name]).is_dir():
             raise UserError(f"{name} {given[name]}: not found; expected a folder of configuration files")
     if (file := given.get("--experimental-rerun")) is not None and not Path(file).is_file():
-        raise UserError(f"--experimental-rerun {file}: not found; expected a config.pickle of Hydra")
+        raise UserError(f"--experimental-rerun {file}: not found; expected the config.pickle of an earlier run")
     _check_choices(command, given)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from se3t.allocator import keep_freed_memory
 from se3t.cli.options import Parser, positive
 from se3t.errors import UserError, did_you_mean
+from se3t.screen import show
 
 if TYPE_CHECKING:
     from se3t.bench.options import Options
@@ -50,7 +51,7 @@ def run(words: Sequence[str]) -> int:
     report.save(json_file, plot_file)
     for file in (json_file, plot_file):
         if file is not None:
-            print(f"written: {file}")
+            show(f"written: {file}")
     return 0
 
 

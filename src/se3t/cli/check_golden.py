@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from se3t.cli.options import Parser
 from se3t.errors import UserError
+from se3t.screen import show
 
 if TYPE_CHECKING:
     from se3t.compat.golden import Comparison
@@ -46,7 +47,7 @@ def run(words: Sequence[str]) -> int:
             results = _compare(path, columns, device)
         except (UserError, OSError) as error:  # such as a folder that may not be entered: the other files still count
             reason = error if isinstance(error, UserError) else f"{path}: {error.strerror or error}"
-            print(f"se3t: {reason}", file=sys.stderr)
+            show(f"se3t: {reason}", file=sys.stderr)
             status = UNREADABLE
             continue
         _print_line(path, columns, results)

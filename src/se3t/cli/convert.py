@@ -10,6 +10,7 @@ from typing import Any
 
 from se3t.cli.options import Parser
 from se3t.errors import UserError
+from se3t.screen import show
 
 CODES = ("authors", "nvidia")
 
@@ -127,6 +128,6 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def _report(path: Path, converted: Any) -> None:
     model = converted.model
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{path}: {type(model).__name__}, {model.fiber_in} -> {model.fiber_hidden} -> {model.fiber_out}")
-    print(f"{count:,} parameters, {len(model.layers)} layers, {next(model.parameters()).dtype}".replace("torch.", ""))
-    print(f"in Python: from se3t.compat import load_model; model = load_model({str(path)!r})")
+    show(f"{path}: {type(model).__name__}, {model.fiber_in} -> {model.fiber_hidden} -> {model.fiber_out}")
+    show(f"{count:,} parameters, {len(model.layers)} layers, {next(model.parameters()).dtype}".replace("torch.", ""))
+    show(f"in Python: from se3t.compat import load_model; model = load_model({str(path)!r})")

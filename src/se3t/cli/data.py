@@ -10,7 +10,8 @@ from typing import Any
 from se3t.cli.arguments import setting_instead
 from se3t.cli.help import choices
 from se3t.config import Config, to_config
-from se3t.errors import UserError, did_you_mean, printable
+from se3t.errors import UserError, did_you_mean
+from se3t.screen import show
 
 
 def run(words: Sequence[str]) -> int:
@@ -71,7 +72,7 @@ def _prepare_nbody(config: Config, force: bool) -> None:
     from se3t.data.nbody.dataset import load_nbody
 
     _print_nbody(summary(load_nbody(config.data)))
-    print(f"store: {path}")
+    show(f"store: {path}")
 
 
 def _print_nbody(facts: dict[str, Any]) -> None:
@@ -101,11 +102,11 @@ def _print_nbody(facts: dict[str, Any]) -> None:
         table.add_row(label, *cells)
     console().print(Folded(table))
     drift, clip = facts["energy_drift"], facts["force_clip"]
-    print(
+    show(
         f"energy drift to the target: median {drift['median']:.2g}, 99 % below {drift['quantile_99']:.2g} "
         f"(mean kinetic energy {drift['mean_kinetic_energy']:.2g})"
     )
-    print(f"force clip at {clip['max_force']:g}: acted in {100 * clip['fraction']:.2f} % of the trajectories")
+    show(f"force clip at {clip['max_force']:g}: acted in {100 * clip['fraction']:.2f} % of the trajectories")
 
 
 def _prepare_qm9(config: Config, force: bool) -> None:
@@ -142,8 +143,8 @@ def _print_molecules(facts: dict[str, Any], path: Path) -> None:
         table.add_row(name, row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers))
     console().print(Folded(table))
     for line in in_words(facts):
-        print(line)
-    print(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
+        show(line)
+    show(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
 
 
 def _sizes(facts: dict[str, Any]) -> str:
@@ -166,7 +167,7 @@ def _prepare_clouds(config: Config, force: bool) -> None:
     content = summary(data)
     title = "synthetic shapes15" if data.synthetic else "ScanObjectNN"
     sizes = ", ".join(f"{count:,} {name}" for name, count in content["sizes"].items())
-    print(f"{title}, {data.variant}, up is {config.data.up_axis}: {sizes}")
+    show(f"{title}, {data.variant}, up is {config.data.up_axis}: {sizes}")
     table = Table(caption=f"checksum {data.checksum[:12]}", caption_justify="left")
     for column in ("class", *content["sizes"]):
         table.add_column(column, justify="left" if column == "class" else "right")
@@ -175,8 +176,8 @@ def _prepare_clouds(config: Config, force: bool) -> None:
     console().print(Folded(table))
     _print_cloud_baselines(content["baselines"])
     for line in store.provenance.get("notes", []):
-        print(line)
-    print(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
+        show(line)
+    show(f"store: {path}, {path.stat().st_size / 2**20:.1f} MiB")
 
 
 def _print_cloud_baselines(baselines: dict[str, dict[str, tuple[float, float]]]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from se3t import __version__
 from se3t.cli.options import Parser
 from se3t.config import SCHEMAS, conf_dir
+from se3t.screen import show
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NVIDIA = Path("/proc/driver/nvidia/version")
@@ -40,9 +41,9 @@ def run(words: Sequence[str]) -> int:
         "Weights & Biases": [wandb_state()],
     }
     for title, lines in sections.items():
-        print(f"{title}\n  " + "\n  ".join(lines))
+        show(f"{title}\n  " + "\n  ".join(lines))
     if missing:
-        print(f"\nmissing: {', '.join(missing)}; install them again with: make install")
+        show(f"\nmissing: {', '.join(missing)}; install them again with: make install")
     return 1 if missing else 0
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from se3t.cli.help import choices
+from se3t.cli.arguments import split_flags
 from se3t.cli.hydra_app import App
-from se3t.config import Config, to_config, to_eval_config
+from se3t.config import Config, choices, to_config, to_eval_config
+from se3t.config.overrides import override
 from se3t.errors import UserError, did_you_mean
 
 
@@ -16,15 +18,28 @@ def run(words: Sequence[str]) -> int:
     """Measure the checkpoint of every job of the command line."""
     # For Hydra these are choices of files for a training; here they name data and target of a converted model.
     chosen = [word for word in words if word.startswith(("experiment=", "task="))]
-    rest = [word for word in words if word not in chosen]
+    rest = _named([word for word in words if word not in chosen])
     return App("eval", rest, partial(_evaluate, _experiment(chosen) if chosen else None)).run()
+
+
+def _named(words: Sequence[str]) -> list[str]:
+    """The words, in which a bare one is the run folder or checkpoint."""
+    flags, overrides = split_flags(words)
+    bare = [word for word in overrides if "=" not in word and not word.startswith(("~", "+"))]
+    given = [word for word in overrides if word.lstrip("+").startswith("checkpoint=")]
+    if len([*bare, *given]) > 1 and bare:
+        raise UserError(f"{' and '.join([*bare, *given])}: one model at a time; give one run folder or checkpoint")
+    for word in bare:
+        if not Path(word).exists():
+            raise UserError(f"{word}: there is no such run folder or checkpoint; settings are written key=value")
+    return [*flags, *(override("checkpoint", word) if word in bare else word for word in overrides)]
 
 
 def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     if OmegaConf.is_missing(settings, "checkpoint"):
-        raise UserError("checkpoint: which one? Give a run folder or a file: se3t eval checkpoint=runs/nbody/…")
+        raise UserError("checkpoint: which one? Give a run folder or a file: se3t eval runs/nbody/…")
     config = to_eval_config(settings)
     from se3t.training.run import evaluate
 

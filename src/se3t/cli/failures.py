@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from se3t.cli.memory import out_of_memory
 from se3t.errors import UserError
+from se3t.screen import show
 from se3t.signals import Interrupted
 
 USER_ERROR = 2
@@ -26,11 +27,11 @@ def guarded(action: Callable[[], int], command: str = "") -> int:
     try:
         return action()
     except Interrupted as stop:
-        print(f"\nse3t: {stop}" if stop.number == signal.SIGINT else f"se3t: {stop}", file=sys.stderr)
+        show(f"\nse3t: {stop}" if stop.number == signal.SIGINT else f"se3t: {stop}", file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
         advice = "; repeat the command with resume=true to continue" if command == "train" else ""
-        print(f"\nse3t: interrupted{advice}", file=sys.stderr)
+        show(f"\nse3t: interrupted{advice}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,7 +39,7 @@ def guarded(action: Callable[[], int], command: str = "") -> int:
     except _catchable() as error:
         if os.environ.get("SE3T_DEBUG") == "1" or not is_expected(error):
             raise
-        print(f"se3t: {sentence(error)}", file=sys.stderr)
+        show(f"se3t: {sentence(error)}", file=sys.stderr)
         return status(error)
 
 
@@ -54,7 +55,7 @@ def report(error: BaseException, title: str) -> None:
     """Print an error that does not end the program; its traceback too where it is a fault of this program."""
     if os.environ.get("SE3T_DEBUG") == "1" or not is_expected(error):
         traceback.print_exception(error)
-    print(f"se3t: {title}: {sentence(error)}", file=sys.stderr, flush=True)
+    show(f"se3t: {title}: {sentence(error)}", file=sys.stderr, flush=True)
 
 
 def is_expected(error: BaseException) -> bool:

@@ -6,11 +6,13 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from se3t.cli.options import Parser, positive
+from se3t.cli.options import Parser, from_zero, positive
 from se3t.errors import UserError, did_you_mean
+from se3t.screen import show
 
 _ANGLES = ("0", "30", "60", "90", "120", "150", "180")
 _RUNS = Path("runs")
+_OTHER_FORMATS = (".svg", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".html", ".docx", ".txt", ".csv")
 _USAGE3 = "figure 3 [<run folder> …] [--sample N] [--step DEGREES] [--gif] [--out NAME] [--data FILE.json]"
 _USAGE4 = (
     "figure 4 [<run folder> …] [--on scanobjectnn | shapes15] [--angles 0,30,…] [--so3] [--out NAME] [--data FILE.json]"
@@ -26,7 +28,7 @@ def run(words: Sequence[str]) -> int:
         missing = f"{which!r} is unknown" if words else "which one is missing"
         raise UserError(f"figure: {missing}; {did_you_mean(which, _DRAW)}; see se3t figure --help")
     for path in _DRAW[which](PARSERS[which]().parse_intermixed_args(list(words[1:]))):
-        print(f"written: {path}")
+        show(f"written: {path}")
     return 0
 
 
@@ -37,8 +39,8 @@ def figure3_parser() -> Parser:
     """Flags of ``se3t figure 3``."""
     own = _parser("figure 3", _USAGE3, "figure3")
     own.add_argument("runs", type=Path, nargs="*")
-    own.add_argument("--sample", type=int, metavar="N")
-    own.add_argument("--step", type=float, metavar="DEGREES")
+    own.add_argument("--sample", type=from_zero, metavar="N")
+    own.add_argument("--step", type=_step, metavar="DEGREES")
     own.add_argument("--gif", action="store_true")
     own.add_argument("--data", type=Path)
     return own
@@ -67,7 +69,7 @@ def confusion_parser() -> Parser:
 def harmonics_parser() -> Parser:
     """Flags of ``se3t figure sh``."""
     own = _parser("figure sh", _USAGE_SH, "harmonics")
-    own.add_argument("--max-degree", type=int, metavar="J")
+    own.add_argument("--max-degree", type=from_zero, metavar="J")
     for flag in ("--num-vectors", "--threads"):
         own.add_argument(flag, type=positive, metavar="N")
     own.add_argument("--quick", action="store_true")
@@ -104,8 +106,23 @@ def _angles(text: str) -> list[str]:
     return [f"{angle:g}" for angle in angles]
 
 
+def _step(text: str) -> float:
+    """An angle that divides the full turn."""
+    try:
+        step = float(text)
+    except ValueError:
+        step = 0.0
+    if not 0 < step <= 180 or abs(360 / step - round(360 / step)) > 1e-9:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected degrees that divide 360, such as 10")
+    return step
+
+
 def _without_suffix(text: str) -> Path:
     path = Path(text)
+    if text.endswith(("/", "\\")) or path.is_dir():
+        raise argparse.ArgumentTypeError(f"got {text!r}, a folder; expected the name of the files in it, too")
+    if path.suffix.lower() in _OTHER_FORMATS:
+        raise argparse.ArgumentTypeError(f"got {text!r}; figures are written as .png and .pdf, so leave the ending out")
     return path.with_suffix("") if path.suffix in (".png", ".pdf", ".gif", ".json") else path
 
 
@@ -133,7 +150,7 @@ def _predict(given: argparse.Namespace) -> Path:
     from se3t.training.trajectories import STEP, trajectories
 
     for folder in runs:
-        print(f"shown: {folder}")
+        show(f"shown: {folder}")
     step = STEP if given.step is None else given.step
     return trajectories(runs, _target(given.out, ".json"), given.sample, step=step, progress=True)
 

@@ -22,6 +22,7 @@ from se3t.config.compose import as_typed, in_sentences
 from se3t.config.overrides import override
 from se3t.config.refusals import check_words
 from se3t.errors import UserError
+from se3t.screen import show
 from se3t.signals import Interrupted
 
 Work = Callable[[Any], Any]
@@ -111,10 +112,11 @@ class App:
         # Only jobs in this process can be collected; other launchers bring results and errors home themselves.
         if parallel and settings.launcher._target_ != _BASIC_LAUNCHER:
             return self._work(config, in_process_multirun=False)
-        job = Job(list(OmegaConf.to_container(settings.overrides.task, resolve=False)))
+        typed: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
+        job = Job(typed)
         self.jobs.append(job)
         if parallel:
-            print(f"job {len(self.jobs)}: {' '.join(job.overrides)}", flush=True)
+            show(f"job {len(self.jobs)}: {' '.join(job.overrides)}", flush=True)
         with job:
             job.result = self._work(config, in_process_multirun=parallel)
         if parallel and job.error is not None:
@@ -137,9 +139,9 @@ class App:
         if not self.multirun:
             assert failed[0].error is not None
             raise failed[0].error
-        print(f"se3t: {len(failed)} of {len(self.jobs)} jobs failed", file=sys.stderr)
+        show(f"se3t: {len(failed)} of {len(self.jobs)} jobs failed", file=sys.stderr)
         for message, names in self._by_message(failed).items():
-            print(f"  {', '.join(names)}: {message}", file=sys.stderr)
+            show(f"  {', '.join(names)}: {message}", file=sys.stderr)
         return (
             USER_ERROR if all(job.error is not None and status(job.error) == USER_ERROR for job in failed) else FAILURE
         )

@@ -28,6 +28,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}; expected: se3t {self.usage}")
 
 
+def from_zero(text: str) -> int:
+    """A whole number of at least 0, as the type of an argument."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 0 on")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1, as the type of an argument."""
     if not (text.isdecimal() and int(text) > 0):

@@ -13,16 +13,18 @@ from typing import Any, TextIO
 
 from se3t.cli.options import Parser
 from se3t.errors import UserError
+from se3t.screen import csv_text, printable, show
 
 _LONG = 200  # molecules, from which on a progress bar is shown
 _NONE_PREDICTED = 1
+_WEIGHTS = (".ckpt", ".pt", ".pth")
 
 
 def parser() -> Parser:
     """The flags of ``se3t predict``."""
-    parser = Parser("predict", "predict --checkpoint <run folder or file> [--out predictions.csv] FILE …")
+    parser = Parser("predict", "predict FILE … <run folder> [--out predictions.csv], or --checkpoint <run folder>")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    parser.add_argument("--checkpoint", type=Path, action="append", required=True)
+    parser.add_argument("--checkpoint", type=Path, action="append", default=[])
     parser.add_argument("--out", default="predictions.csv")
     parser.add_argument("--batch-size", type=_positive)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -38,7 +40,7 @@ def _positive(word: str) -> int:
 
 def run(words: Sequence[str]) -> int:
     """Write a table of predictions for the molecules of some files; 1 when there is none."""
-    given = parser().parse_intermixed_args(list(words))
+    given = _with_models(parser().parse_intermixed_args(list(words)))
     out = None if given.out == "-" else Path(given.out)
     from se3t.data.molecules.inputs import count_records, read_molecules, require_readable
 
@@ -58,6 +60,19 @@ def run(words: Sequence[str]) -> int:
         summary = _write(out, lambda write: predict.write_table(write, predictors, rows, tell))
     _report(summary, predictors, "standard output" if out is None else str(out), screen)
     return 0 if summary.counts["predicted"] else _NONE_PREDICTED
+
+
+def _with_models(given: argparse.Namespace) -> argparse.Namespace:
+    """Folders and files of weights among the files are models, where --checkpoint names none."""
+    if given.checkpoint:
+        return given
+    models = given.checkpoint = [path for path in given.files if path.is_dir() or path.suffix in _WEIGHTS]
+    given.files = [path for path in given.files if path not in models]
+    if not given.checkpoint:
+        raise UserError("predict: the model is missing; add its run folder, such as --checkpoint runs/qm9/…")
+    if not given.files:
+        raise UserError("predict: the molecules are missing; add a file, such as molecules.sdf")
+    return given
 
 
 def _require_writable(out: Path, files: Sequence[Path], force: bool) -> None:
@@ -85,18 +100,23 @@ def _device(word: str) -> Any:
 def _write(out: Path | None, work: Callable[[Callable[[list[str]], object]], Any]) -> Any:
     """Do some work that writes rows: of a CSV file, which appears when it is complete, or to standard output."""
     if out is None:
-        return work(csv.writer(sys.stdout, lineterminator="\n").writerow)
+        return work(_writer(sys.stdout))
     from se3t.files import write_atomically
 
     found: list[Any] = []
 
     def write_bytes(file: Any) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        found.append(work(csv.writer(text, lineterminator="\n").writerow))
+        found.append(work(_writer(text)))
         text.detach()  # flushed; the file stays open
 
     write_atomically(out, write_bytes)
     return found[0]
+
+
+def _writer(file: Any) -> Callable[[list[str]], object]:
+    writer, is_screen = csv.writer(file, lineterminator="\n"), file.isatty()
+    return lambda cells: writer.writerow([csv_text(printable(cell) if is_screen else cell) for cell in cells])
 
 
 def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
@@ -106,8 +126,8 @@ def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
     for name, predictor in zip(columns_of(predictors), predictors, strict=True):
         facts, error = predictor.facts, predictor.metrics.get("mae")
         accuracy = "" if error is None else f"; mean absolute error on validation {error:.3g} {facts['unit']}".rstrip()
-        print(f"{name}: {what_it_is(facts)}", file=screen)
-        print(
+        show(f"{name}: {what_it_is(facts)}", file=screen)
+        show(
             f"  {predictor.config.model.name}, step {predictor.step:,}, trained on {facts['num_train']:,} molecules"
             f"{accuracy} ({predictor.path})",
             file=screen,
@@ -116,20 +136,20 @@ def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
 
 def _report(summary: Any, predictors: Sequence[Any], where: str, screen: TextIO) -> None:
     counts = summary.counts
-    print(
+    show(
         f"{where}: {counts['predicted']:,} predicted, {counts['warned']:,} of them with a warning; "
         f"{counts['refused']:,} not predicted",
         file=screen,
     )
     for warning, count in summary.warnings.most_common(5):
-        print(f"  warning ({count:,}): {warning}", file=screen)
+        show(f"  warning ({count:,}): {warning}", file=screen)
     for row in summary.refusals:
         name = f" ({row.entry.identifier})" if row.entry.identifier else ""
-        print(f"  not predicted: {row.entry.file} {row.entry.index or ''}{name}: {row.reason}", file=screen)
+        show(f"  not predicted: {row.entry.file} {row.entry.index or ''}{name}: {row.reason}", file=screen)
     if counts["refused"] > len(summary.refusals):
-        print("  … column status has the reason of each", file=screen)
+        show("  … column status has the reason of each", file=screen)
     if counts["embedded"]:
-        print(_about_embedding(counts["embedded"], predictors), file=screen)
+        show(_about_embedding(counts["embedded"], predictors), file=screen)
 
 
 def _about_embedding(count: int, predictors: Sequence[Any]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from se3t.cli.options import Parser
 from se3t.errors import UserError
+from se3t.screen import show
 
 if TYPE_CHECKING:
     from se3t.reporting.report.runs import Run
@@ -73,8 +74,8 @@ def run(words: Sequence[str]) -> int:
     write_atomically(given.out, lambda file: file.write(content))
     damaged = [f"left out: {run.problem}" for run in runs if run.state == DAMAGED]
     for remark in [*damaged, *remarks]:
-        print(f"se3t: report: {remark}", file=sys.stderr)
-    print(f"written: {given.out}")
+        show(f"se3t: report: {remark}", file=sys.stderr)
+    show(f"written: {given.out}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from se3t.cli.options import Parser
 from se3t.errors import UserError, did_you_mean
+from se3t.screen import show
 
 if TYPE_CHECKING:
     from se3t.reporting.report.runs import Run
@@ -55,10 +56,10 @@ def _list(paths: Sequence[Path], settings: Sequence[str], states: str | None, fo
     if form != "text":
         print({"csv": to_csv, "json": to_json}[form](kept), end="")
     elif kept:
-        print("\n".join(listed(kept, _width(), time.time())))
+        show("\n".join(listed(kept, _width(), time.time())))
     else:
         where = ", ".join(map(str, paths or [_RUNS]))
-        print(f"no run in {where}" if not runs else f"none of the {len(runs)} runs in {where} fits")
+        show(f"no run in {where}" if not runs else f"none of the {len(runs)} runs in {where} fits")
     return 0
 
 
@@ -79,7 +80,7 @@ def _compare(paths: Sequence[Path]) -> int:
         runs.append(read_run(folder))
         if runs[-1].state == DAMAGED:
             raise UserError(f"runs compare: {folder} is damaged: {runs[-1].problem}")
-    print("\n".join(compared(runs, _width())))
+    show("\n".join(compared(runs, _width())))
     return 0
 
 
@@ -131,6 +132,6 @@ def _is_equal(found: str | None, wanted: str) -> bool:
 
 
 def _width() -> int:
-    from se3t.cli.console import console
+    from se3t.screen import console
 
     return console().width

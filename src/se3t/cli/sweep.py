@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from se3t.cli.options import Parser, positive
 from se3t.config import overrides
 from se3t.errors import UserError
+from se3t.screen import show
 
 if TYPE_CHECKING:
     from se3t.reporting.sweep_record import SweepRecord, Trial
+    from se3t.screen import Folded
     from se3t.suite.specification import Specification
 
 LAUNCHERS = ("local", "slurm", "submitit")
@@ -77,7 +79,7 @@ def run(words: Sequence[str]) -> int:
     """Run a sweep, or tell of one."""
     given = parse(words)
     if given.list:
-        print(ready_sweeps())
+        show(ready_sweeps())
         return 0
     if given.best is not None or given.plot is not None:
         _only_runs(given.words)
@@ -163,7 +165,7 @@ def _failures(record: SweepRecord) -> int:
         name = f"trial {trial.number}, {words_of(trial.parameters)}"
         lines += [f"  {name}, seed {run.seed}: {run.reason}\n    log: {run.log}" for run in runs]
         lines += [] if runs else [f"  {name}: {trial.reason}"]
-    print("\n".join(lines), file=sys.stderr)
+    show("\n".join(lines), file=sys.stderr)
     return 1
 
 
@@ -228,7 +230,7 @@ def _plot(given: argparse.Namespace) -> int:
     for suffix in SUFFIXES:
         check_writable(out.with_name(out.name + suffix))
     for path in save(draw_sweep(record), out):
-        print(f"written: {path}")
+        show(f"written: {path}")
     return 0
 
 
@@ -241,7 +243,7 @@ def _unchanged(folder: Path) -> SweepRecord:
         told = "is of an earlier version, without the digest that tells whether it was changed"
         print(f"se3t: sweep: unverified: {folder / TRIALS} {told}", file=sys.stderr)
     for reason in require_results(record):
-        print(f"se3t: sweep: left out: {reason}", file=sys.stderr)
+        show(f"se3t: sweep: left out: {reason}", file=sys.stderr)
     return record
 
 

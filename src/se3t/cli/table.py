@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from se3t.cli.options import Parser
 from se3t.errors import UserError, did_you_mean
+from se3t.screen import show
 
 if TYPE_CHECKING:
     from se3t.reporting.tables.layout import ResultTable
@@ -154,7 +155,7 @@ def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:
     from se3t.screen import console
 
     for reason in dict.fromkeys(reason for table in tables for reason in table.left_out):
-        print(f"se3t: table: left out: {reason}", file=sys.stderr)
+        show(f"se3t: table: left out: {reason}", file=sys.stderr)
     if asked.format == _TERMINAL and asked.out is None:
         for table in tables:
             console().print(to_rich(table))
@@ -166,7 +167,7 @@ def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:
     from se3t.files import write_atomically
 
     write_atomically(asked.out, lambda file: file.write(text.encode()))
-    print(f"written: {asked.out}")
+    show(f"written: {asked.out}")
 
 
 def _plain(tables: Sequence[ResultTable]) -> str:

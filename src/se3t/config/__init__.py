@@ -332,7 +332,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def _in_words(hint: Any) -> str:
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return " or ".join(_in_words(part) for part in typing.get_args(hint))
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return " or ".join(hint.__members__)

@@ -51,15 +51,15 @@ def _as_one(key: str) -> str:
 
 
 def _unreadable(word: str) -> UserError:
-    key, equals, value = word.partition("=")
+    key, equals, _ = word.partition("=")
     name = key.lstrip("+~")
     if not equals:
-        hint = elsewhere(word) or (f"{name}=…" if name in setting_names() else "key=value, such as seed=1")
+        hint = elsewhere(word) or f"key=value, such as {name if name in setting_names() else 'seed'}=…"
         return UserError(f"{word or chr(39) * 2}: cannot be read as a setting; write {hint}")
     if not re.fullmatch(r"[\w./@$-]+", name):
         return UserError(f"{word}: {name!r} is no name of a setting; write key=value, such as seed=1")
-    quoted = f"'{key}=\"{value}\"'" if '"' not in value and "'" not in value else f"{key}=… in quotation marks"
-    return UserError(f"{word}: cannot be read as a setting key=value; if its value is text, write {quoted}")
+    expected = f"expected {name}=<value> with brackets and quotation marks closed"
+    return UserError(f"{word}: cannot be read as a setting key=value; {expected}")
 
 
 def _check_key(word: str, parsed: Any) -> None:
@@ -107,7 +107,7 @@ def _plain(error: Exception) -> UserError:
         what = f"{found[1]}: does not fit the configuration"
     else:
         what = "the settings do not fit together"
-    return UserError(f"{what}; write key=value with a name that se3t train --cfg job shows")
+    return UserError(f"{what}; se3t train --cfg job and se3t eval --cfg job show the settings")
 
 
 def _unknown_choice(path: str, options: list[str]) -> UserError:

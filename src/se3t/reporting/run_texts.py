@@ -16,6 +16,7 @@ from se3t.reporting.labels import spell
 from se3t.reporting.report.runs import VALIDATION, Run
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN
+from se3t.screen import csv_text, one_line
 
 _HEADS = ("state", "experiment", "model", "preset", "seed", "step", "result", "age", "folder")
 _RIGHT = ("seed", "step", "age")
@@ -45,7 +46,7 @@ def listed(runs: Sequence[Run], width: int, now: float) -> list[str]:
     found = [_aligned(heads, shown, widths)]
     for row, run in zip(rows, runs, strict=True):
         rest = [_named(name, row[name]) for name in _HEADS if name not in shown and row[name] != MISSING]
-        problem = [f"    {printable(run.problem)}"] if run.problem else []
+        problem = [f"    {one_line(run.problem)}"] if run.problem else []
         found += [_aligned(row, shown, widths), *_packed(rest, width), *problem]
     return [*found, *_notes(runs)]
 
@@ -70,7 +71,7 @@ def _cells(run: Run, now: float) -> dict[str, str]:
         "age": age(now - run.changed),
         "folder": str(run.folder),
     }
-    return {name: printable(text) for name, text in texts.items()}
+    return {name: one_line(text) for name, text in texts.items()}
 
 
 def _aligned(row: Mapping[str, str], shown: Iterable[str], widths: Mapping[str, int]) -> str:
@@ -144,13 +145,8 @@ def to_csv(runs: Iterable[Run]) -> str:
     writer = csv.DictWriter(text, [*plain, *metrics], lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _safe(value) for name, value in {**row, **row["metrics"]}.items()})
+        writer.writerow({name: csv_text(value) for name, value in {**row, **row["metrics"]}.items()})
     return text.getvalue()
-
-
-def _safe(value: Any) -> Any:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 # --- side by side -----------------------------------------------------------------------------------------------------
@@ -164,7 +160,7 @@ def compared(runs: Sequence[Run], width: int) -> list[str]:
         width: of the terminal; where the columns do not fit, every value has a line of its own.
     """
     names = [_letter(index) for index in range(len(runs))]
-    lines = [f"{name}  {printable(str(run.folder))}, {run.state}" for name, run in zip(names, runs, strict=True)]
+    lines = [f"{name}  {one_line(str(run.folder))}, {run.state}" for name, run in zip(names, runs, strict=True)]
     for title, rows in _parts(runs):
         lines += ["", title, *_side_by_side(names, rows, width)]
     return [*lines, *_notes(runs)]
@@ -215,7 +211,7 @@ def _number(value: float | None) -> str:
 
 
 def _side_by_side(names: Sequence[str], rows: Sequence[tuple[str, list[str]]], width: int) -> list[str]:
-    cells = [["", *names], *([printable(name), *map(printable, values)] for name, values in rows)]
+    cells = [["", *names], *([one_line(name), *map(one_line, values)] for name, values in rows)]
     if not rows:
         return []
     widths = [max(len(row[column]) for row in cells) for column in range(len(names) + 1)]

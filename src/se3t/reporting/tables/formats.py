@@ -10,6 +10,7 @@ from typing import Any
 
 from se3t.reporting.tables.latex import to_latex
 from se3t.reporting.tables.layout import NOT_RUN, PUBLISHED_ONLY, Block, Cell, ResultTable, Row, TableColumn, lines
+from se3t.screen import csv_text, markdown_text
 
 _NUMBERS = ("unit", "mean", "std", "num_seeds", "seeds", "published", "published_std", "ratio", "ratio_to", "how")
 _COST = ("parameters", "steps", "command")
@@ -21,12 +22,12 @@ def to_markdown(table: ResultTable) -> str:
     """The table as Markdown, its notes as a list below it."""
     head = [_line(("model", "", *table.headings)), _line(("---", "---", *["--:"] * len(table.columns)))]
     rows = [_line((block.system, line.label, *line.cells)) for block in table.blocks for line in lines(table, block)]
-    notes = [f"- {note}" for note in (*table.notes, *table.missing)]
-    return "\n".join([f"**{table.title}**", "", *head, *rows, "", *notes, ""])
+    notes = [f"- {markdown_text(note)}" for note in (*table.notes, *table.missing)]
+    return "\n".join([f"**{markdown_text(table.title)}**", "", *head, *rows, "", *notes, ""])
 
 
 def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
 
 def to_csv(tables: Iterable[ResultTable]) -> str:
@@ -41,7 +42,8 @@ def to_csv(tables: Iterable[ResultTable]) -> str:
             for row in _exported(block):
                 for metric, values in _metrics(table, block, row).items():
                     names = {"table": table.name, "data": table.data, "system": block.system, "setting": row.setting}
-                    writer.writerow({**names, "metric": metric, **_spelled({**values, **_cost(row)})})
+                    cells = {**names, "metric": metric, **_spelled({**values, **_cost(row)})}
+                    writer.writerow({key: csv_text(cell) for key, cell in cells.items()})
     return text.getvalue()
 
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from se3t.reporting.tables.layout import Line, ResultTable, lines
+from se3t.screen import printable
 
 _ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -100,7 +101,7 @@ def _block(system: str, printed: Iterable[Line], count: int) -> Iterator[str]:
 
 def escape(text: str) -> str:
     """Any text as LaTeX prints it; a letter that its fonts lack loses its accent, or is given by its number."""
-    quoted = _OPENING_QUOTE.sub(r"\1“", " ".join(text.split()))
+    quoted = _OPENING_QUOTE.sub(r"\1“", " ".join(printable(text).split()))
     return "".join(map(_character, quoted.replace("--", "-\N{ZERO WIDTH SPACE}-")))
 
 
