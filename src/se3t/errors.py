@@ -17,8 +17,3 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     near = near or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}known: {', '.join(known)}"
-
-
-def printable(text: str) -> str:
-    """Text of a file without line ends and terminal escapes, of which it may hold any."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -23,7 +23,7 @@ _CASES = [
     ("train trainer.max_steps=abc", ["trainer.max_steps=abc", "a whole number"]),
     ("train trainer.max_steps=1e3", ["trainer.max_steps=1000.0", "a whole number"]),
     ("train optim.lr=fast", ["optim.lr=fast", "a number"]),
-    ("train resume=maybe", ["resume=maybe", "true or false"]),
+    ("train resume=maybe", ["resume=maybe", "the folder of a run"]),
     ("train model.channels=null", ["model.channels=None", "a whole number"]),
     ("train logger.tags=a", ["logger.tags=a", "a list"]),
     ("train trainer=fast", ["trainer=fast", "a group of settings"]),

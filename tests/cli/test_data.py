@@ -74,8 +74,8 @@ def test_names_of_others_are_printed_and_not_obeyed(run: Run, tmp_path: Path) ->
     assert answer.status == 0
     assert [line for line in (answer.out + answer.err).splitlines() if "\x1b" in line] == []
     assert "[red]: " in answer.out
-    assert len(lines_with(answer.out, " k [/s] ")) == len(lines_with(answer.out, " [bold]?[1mx ")) == 1
-    assert "molecule 4 (?[31mm3[/]): " in answer.out
+    assert len(lines_with(answer.out, " k [/s] ")) == len(lines_with(answer.out, " [bold]\\x1b[1mx ")) == 1
+    assert "molecule 4 (\\x1b[31mm3[/]): " in answer.out
 
 
 def test_own_molecules_are_prepared_and_described(run: Run, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from se3t.config.identity import flatten
-from se3t.errors import printable
 from se3t.reporting.labels import spell
 from se3t.reporting.report.runs import VALIDATION, Run
 from se3t.reporting.spelling import MISSING

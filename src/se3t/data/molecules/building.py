@@ -19,7 +19,8 @@ from se3t.data.molecules.inputs import no_geometry
 from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, pack, take
 from se3t.data.molecules.parallel import map_chunks
 from se3t.data.store import Store, made_by, read_store, write_store
-from se3t.errors import UserError, printable
+from se3t.errors import UserError
+from se3t.screen import one_line
 
 UNITS = {
     **ARRAY_UNITS,
@@ -217,7 +218,7 @@ def in_words(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"refused: {len(refused):,}"
     for item in refused[:_LISTED]:
         name = f" ({item['identifier']})" if item["identifier"] else ""
-        yield printable(f"  molecule {item['mol_id']}{name}: {item['reason']}")
+        yield one_line(f"  molecule {item['mol_id']}{name}: {item['reason']}")
     if len(refused) > _LISTED:
         yield f"  and {len(refused) - _LISTED} more, listed in the provenance of the store"
 
