@@ -197,7 +197,7 @@ def test_the_confusion_matrix_of_a_run_is_drawn(run: Run, runs: Path) -> None:
         (["4", "--out", "runs/nbody/result.json/x"], "is not a folder"),
         (["3"], "runs: no finished run of set_transformer in it to stand beside se3_transformer"),
         (["3", "runs/scanobjectnn/0-a"], "is a run of experiment scanobjectnn, expected one of nbody"),
-        (["3", "--sample", "first"], "argument --sample: invalid int value: 'first'"),
+        (["3", "--sample", "first"], "argument --sample: got 'first', expected a whole number from 0 on"),
         (["3", "--data", "figure3.json", "--step", "5"], "--data draws what was predicted before"),
         (["3", "--data", "none.json"], "none.json: cannot be read"),
         (["3", "--out", "runs/nbody/result.json/x", "--gif"], "is not a folder"),
