@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from se3t.data.molecules.building import (
+    BONDS_VERSION,
     UNITS,
     Chunk,
     Record,
@@ -13,12 +16,14 @@ from se3t.data.molecules.building import (
     chunk_from_blocks,
     chunk_of,
     in_words,
+    load,
     trivial_errors,
 )
 from se3t.data.molecules.molecule import Molecule, Refusal
+from se3t.data.store import write_store
 from se3t.errors import UserError
 
-from .parts import crowd
+from .parts import crowd, store
 
 COUNT = 30
 MOLECULES = crowd(COUNT)
@@ -111,3 +116,14 @@ def test_many_refusals_are_shortened() -> None:
     assert lines[-1] == "  and 3 more, listed in the provenance of the store"
     few = [{"mol_id": 4, "identifier": "four", "reason": "why"}]
     assert list(in_words({**facts, "refused": few}))[2:] == ["refused: 1", "  molecule 4 (four): why"]
+
+
+@pytest.mark.parametrize(("provenance", "warned"), [({}, True), ({"bonds_version": BONDS_VERSION}, False)])
+def test_a_store_whose_bonds_follow_earlier_rules_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, provenance: dict[str, int], warned: bool
+) -> None:
+    made = replace(store(MOLECULES[:1], ["train"], {"gap": [1.0]}), provenance=provenance)
+    made = replace(made, units=UNITS)
+    write_store(tmp_path / "a.h5", made)
+    assert load(tmp_path / "a.h5", "qm9", fix="se3t data prepare qm9").checksum == made.checksum
+    assert ("make it again with `se3t data prepare qm9`" in caplog.text) == warned
