@@ -14,6 +14,7 @@ from se3t.config import MoleculesData, NBodyData, to_config
 from se3t.config.compose import as_typed, compose, text_of
 from se3t.config.overrides import command, override, overrides
 from se3t.data.molecules.own import prepare_command
+from se3t.suite.specification import specify
 from se3t.suite.stores import prepare_words
 
 TEXTS = [
@@ -65,6 +66,15 @@ def test_printed_and_run_lines_name_folders_that_need_quotes() -> None:
     config = to_config(compose("train", ["data=molecules", "experiment=qm9", *words[4:-1]]))
     assert (config.data.raw, config.data.root) == (data.raw, data.root)
     assert prepare_words(NBodyData(root="a b")) == ["data", "prepare", "nbody", "data.root=a b"]
+
+
+def test_trials_of_a_sweep_find_a_folder_whose_name_needs_quotes() -> None:
+    raw = "/data/10 my mols (1)"
+    given = ["experiment=qm9", "data=molecules", "task.column=k [/s]", f"data.raw={raw}", "optim.lr=1e-3,2e-3"]
+    spec = specify([*given, "preset=smoke"])
+    words = [*spec.words, *overrides({"optim.lr": 1e-3}), "seed=0"]
+    config = to_config(compose("train", words))
+    assert (config.data.raw, config.task.column, config.optim.lr) == (raw, "k [/s]", 1e-3)
 
 
 def test_lists_of_settings_keep_their_order() -> None:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from se3t.screen import Folded, Screen, bar_columns, fixed, printable, say
+from se3t.reporting.tables.build import NAMES, named_tables, to_rich
+from se3t.screen import Folded, Screen, bar_columns, csv_text, fixed, markdown_text, printable, say
 
 WIDTHS = (40, 50, 60, 72, 80, 100, 200)
 
@@ -49,6 +50,27 @@ def test_every_number_and_mark_stands_in_the_folded_table(width: int) -> None:
         assert tokens(drawn(Folded(table(**options)), width)) == wide
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_of_the_paper_lose_nothing_at_any_width(name: str) -> None:
+    for made in named_tables(name, []):
+        wide = tokens(drawn(to_rich(made), 400))
+        for width in WIDTHS:
+            assert tokens(drawn(to_rich(made), width)) == wide
+
+
+def test_text_of_users_is_no_formula_in_csv_and_no_html_in_markdown() -> None:
+    assert [csv_text(cell) for cell in ("=1+1", "+a", "-a", "@a", "\ta")] == ["'=1+1", "'+a", "'-a", "'@a", "'\ta"]
+    assert [csv_text(cell) for cell in ("-1.5e-7", "+2", -3.0, None, "a=b", "-inf")] == [
+        "-1.5e-7",
+        "+2",
+        -3.0,
+        None,
+        "a=b",
+        "-inf",
+    ]
+    assert markdown_text("<b>a|b</b> [x](y)\n`c`") == r"&lt;b&gt;a\|b&lt;/b&gt; \[x\](y) \`c\`"
+
+
 def test_blocks_stand_below_each_other_each_with_the_names_of_rows() -> None:
     text = drawn(Folded(table(box=SIMPLE_HEAD)), 60)
     assert text.count("title") == text.count("checksum") == 1
@@ -56,11 +78,11 @@ def test_blocks_stand_below_each_other_each_with_the_names_of_rows() -> None:
     assert drawn(Folded(table(box=SIMPLE_HEAD)), 250).count("system 0 with a long name") == 1
 
 
-NAMES = ("[red]x", "k [/s]", "[/]", ":smile:", "\x1b[31mred", "a\rb", "\u202egnp", "\ud800", "[link=x]y[/link]")
+TEXTS = ("[red]x", "k [/s]", "[/]", ":smile:", "\x1b[31mred", "a\rb", "\u202egnp", "\ud800", "[link=x]y[/link]")
 
 
 def test_text_of_users_is_neither_markup_nor_a_command_to_the_terminal() -> None:
-    for name in NAMES:
+    for name in TEXTS:
         made = Table(title=name, caption=name)
         made.add_column(name)
         made.add_column(name)
