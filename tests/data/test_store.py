@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -212,3 +213,38 @@ def test_a_full_disk_is_named_in_one_sentence(path: Path, monkeypatch: pytest.Mo
     reason = os.strerror(errno.ENOSPC)
     assert str(caught.value) == f"{path}: cannot write the prepared data ({reason}); set data.root to another folder"
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_locked_file_is_not_called_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    write_store(path, toy())
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for read in (
+            lambda: read_store(path, "toy", fix=FIX),
+            lambda: read_checksum(path, fix=FIX),
+            lambda: store_module.read_hdf5(path, str(path), ["x"]),
+        ):
+            with pytest.raises(UserError, match=r"toy\.h5: locked by another process .*HDF5_USE_FILE_LOCKING"):
+                read()
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual"])
+def test_numbers_that_lie_elsewhere_are_refused(tmp_path: Path, kind: str) -> None:
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(32))
+    path = tmp_path / "file.h5"
+    with h5py.File(path, "w") as file:
+        file["own"] = np.zeros(4)
+        if kind == "external link":
+            file["data"] = h5py.ExternalLink(str(secret), "/x")
+        elif kind == "soft link":
+            file["data"] = h5py.SoftLink("/own")
+        elif kind == "external storage":
+            file.create_dataset("data", (4,), "f8", external=[(str(secret), 0, 32)])
+        else:
+            layout = h5py.VirtualLayout((4,), "f8")
+            layout[:] = h5py.VirtualSource(str(secret), "x", (4,))
+            file.create_virtual_dataset("data", layout)
+    with pytest.raises(UserError, match=r"'data' is (a link to|stored in other files).*, expected its numbers"):
+        store_module.read_hdf5(path, str(path), ["data"])

@@ -225,3 +225,33 @@ def test_each_compiler_makes_code_that_computes_the_same(name: str, monkeypatch:
     expected, received = (run(conv_of(FIBER, FIBER, kernel), graph) for kernel in ("reference", "native"))
     for one, other in zip(expected, received, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-11, atol=1e-11)
+
+
+@needs_gcc
+@pytest.mark.parametrize("command", ["gcc -O1", "'gcc' -O1 -DNAME='a b'", "env gcc"])
+def test_the_compiler_may_come_with_options_or_behind_another_command(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("CC", command)
+    assert unavailable(CPU) is None
+
+
+def test_a_command_with_an_open_quote_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "gcc '-O1")
+    assert "CC=gcc '-O1 cannot be read (No closing quotation)" in str(unavailable(CPU))
+
+
+def test_a_folder_mounted_noexec_is_told_with_the_variable_that_moves_it() -> None:
+    error = OSError("x.so: failed to map segment from shared object: Operation not permitted")
+    assert "set SE3T_CACHE to a folder on another file system" in compiler._not_loaded(Path("/cache/x.so"), error)
+
+
+def test_code_in_a_folder_of_another_user_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    monkeypatch.setattr(compiler, "_ROOT", 54321)
+    assert compiler._folder() != tmp_path / "cache"
+    assert "belongs to another user" in caplog.text
+    assert "SE3T_CACHE" in caplog.text

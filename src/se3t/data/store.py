@@ -140,6 +140,8 @@ def read_store(path: Path, kind: str, *, fix: str) -> Store:
         _check_seal(path, again)
         store, recorded = _read(path, kind, again)
     except (OSError, KeyError) as error:
+        if _is_locked(error):
+            raise _locked(str(path)) from error
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
     _check_finite(store.arrays, path, again)
     if store.checksum != recorded:
@@ -169,6 +171,8 @@ def read_checksum(path: Path, *, fix: str) -> str:
         with h5py.File(path, "r") as file:
             return str(file.attrs["sha256"])
     except (OSError, KeyError) as error:
+        if _is_locked(error):
+            raise _locked(str(path)) from error
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
 
 
@@ -194,9 +198,15 @@ def read_hdf5(
     try:
         with h5py.File(source, "r") as file:
             found = sorted(file)
+            for key in found:
+                _refuse_links(file, key, name)
             wanted = [key for key in (*required, *optional) if isinstance(file.get(key), h5py.Dataset)]
             arrays = {key: np.asarray(file[key][()]) for key in wanted}
+    except UserError:
+        raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        if _is_locked(error):
+            raise _locked(name) from error
         raise UserError(
             f"{name}: cannot be read as HDF5 ({_first_line(error)}); it is damaged, cut short or a file of another "
             "kind; get it again"
@@ -273,10 +283,39 @@ def _arrays(file: h5py.File) -> dict[str, np.ndarray]:
 
     def collect(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
+            _refuse_links(file, name, file.filename)
             arrays[name] = item[()]
 
     file.visititems(collect)
     return arrays
+
+
+def _refuse_links(file: h5py.File, key: str, name: str) -> None:
+    """Refuse an entry whose numbers lie elsewhere: a file must not make this program read other files."""
+    import h5py
+
+    link = file.get(key, getlink=True)
+    item = file.get(key) if isinstance(link, h5py.HardLink) else None
+    if isinstance(link, h5py.ExternalLink):
+        what = f"a link to {link.filename}"
+    elif isinstance(link, h5py.SoftLink):
+        what = f"a link to {link.path}"
+    elif isinstance(item, h5py.Dataset) and (item.is_virtual or item.external is not None):
+        what = "stored in other files"
+    else:
+        return
+    raise UserError(f"{name}: {key!r} is {what}, expected its numbers in the file itself; get the published file")
+
+
+def _is_locked(error: Exception) -> bool:
+    return isinstance(error, BlockingIOError) or "lock file" in str(error)
+
+
+def _locked(name: str) -> UserError:
+    return UserError(
+        f"{name}: locked by another process that has it open; close it or wait, or set HDF5_USE_FILE_LOCKING=FALSE "
+        "where the file system has no locks"
+    )
 
 
 def _check_finite(arrays: Mapping[str, np.ndarray], path: Path, remedy: str) -> None:

@@ -36,7 +36,7 @@ def full_range(forward: Forward) -> Forward:
     def checked(self: nn.Module, *arguments: Any, **named: Any) -> Any:
         require_supported(self)
         device = _device_of(arguments)
-        if not torch.is_autocast_enabled(device) or torch.get_autocast_dtype(device) != torch.float16:
+        if not _is_float16(device):
             return forward(self, *arguments, **named)
         with torch.autocast(device, enabled=False):
             return forward(self, *map(_wide, arguments), **named)
@@ -59,6 +59,12 @@ def require_supported(module: nn.Module, graph: Graph | None = None) -> None:
             f"{type(module).__name__}: its parameters are {name}, expected float32 or float64; keep the model in "
             f"float32 and compute under torch.autocast({parameter.device.type!r}, torch.{name})"
         )
+
+
+def _is_float16(device: str) -> bool:
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return False
+    return torch.get_autocast_dtype(device) == torch.float16
 
 
 def _device_of(arguments: tuple[Any, ...]) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -28,6 +29,7 @@ _HERE = Path(__file__).parent
 _COMMON = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-fPIC", "-shared")
 _TUNED = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 _TIMEOUT_SECONDS = 300
+_ROOT = 0
 _log = logging.getLogger(__name__)
 
 
@@ -57,10 +59,19 @@ def compiled(dtype: torch.dtype) -> ctypes.CDLL:
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
-        raise NativeUnavailableError(f"{path} cannot be loaded ({error}); remove it to compile it again") from error
+        raise NativeUnavailableError(_not_loaded(path, error)) from error
     if not _is_ours(loaded, size):
         raise NativeUnavailableError(f"{path} is not what its name says; remove it to compile it again")
     return loaded
+
+
+def _not_loaded(path: Path, error: OSError) -> str:
+    if "not permitted" in str(error) or "failed to map segment" in str(error):
+        return (
+            f"{path.parent} does not allow compiled code to be loaded (its file system is mounted noexec, or a policy "
+            f"forbids it); set {CACHE} to a folder on another file system"
+        )
+    return f"{path} cannot be loaded ({error}); remove it to compile it again"
 
 
 def _is_ours(loaded: ctypes.CDLL, size: int) -> bool:
@@ -97,23 +108,34 @@ def _reason(dtype: torch.dtype) -> str | None:
     return None
 
 
-def _compiler() -> str:
-    wanted = os.environ.get("CC")
-    names = [wanted] if wanted else ["cc", "gcc", "clang"]
-    found = [path for path in map(shutil.which, names) if path is not None]
-    if not found:
-        raise NativeUnavailableError(f"no C compiler ({', '.join(names)}) is in PATH; install gcc or clang")
-    return found[0]
+def _compiler() -> tuple[str, ...]:
+    """The words of the compiler's command: ``CC`` may hold options, or begin with ccache."""
+    wanted = os.environ.get("CC", "").strip()
+    commands = [[wanted], _words(wanted)] if wanted else [["cc"], ["gcc"], ["clang"]]
+    for name, *options in commands:
+        if path := shutil.which(name):
+            return path, *options
+    names = wanted or "cc, gcc, clang"
+    raise NativeUnavailableError(f"no C compiler ({names}) is in PATH; install gcc or clang")
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command) or [command]
+    except ValueError as error:
+        raise NativeUnavailableError(
+            f"CC={command} cannot be read ({error}); expected a command and options"
+        ) from error
 
 
 def _sources() -> list[Path]:
     return sorted([*_HERE.glob("*.c"), *_HERE.glob("*.h")])
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: tuple[str, ...]) -> str:
     """Changes with the sources, the flags, the compiler and the processor: a home folder may serve several machines."""
-    digest = hashlib.sha256(repr((_COMMON, _TUNED, platform.machine(), _processor())).encode())
-    digest.update(_output([compiler, "--version"]).encode())
+    digest = hashlib.sha256(repr((_COMMON, _TUNED, platform.machine(), _processor(), compiler[1:])).encode())
+    digest.update(_output([*compiler, "--version"]).encode())
     for source in _sources():
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
@@ -142,7 +164,19 @@ def _folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return _own_temporary_folder()
-    return folder if os.access(folder, os.W_OK) else _own_temporary_folder()
+    reason = _reason_against(folder)
+    if reason:
+        _log.warning(
+            "%s %s: the kernel is compiled for this process alone; set %s to another folder", folder, reason, CACHE
+        )
+    return _own_temporary_folder() if reason else folder
+
+
+def _reason_against(folder: Path) -> str:
+    """Why compiled code cannot be kept in a folder; "" where it can."""
+    if folder.stat().st_uid not in (os.getuid(), _ROOT):
+        return "belongs to another user"
+    return "" if os.access(folder, os.W_OK) else "cannot be written"
 
 
 @cache
@@ -153,20 +187,20 @@ def _own_temporary_folder() -> Path:
     return Path(folder)
 
 
-def _compile(compiler: str, path: Path, defines: tuple[str, ...]) -> None:
+def _compile(compiler: tuple[str, ...], path: Path, defines: tuple[str, ...]) -> None:
     _log.info("compiling %s (once for this machine)", path.name)
     message = ""
     for tuned in _TUNED:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
             result = Path(folder) / path.name
-            command = [compiler, *_COMMON, *tuned, *defines, str(_HERE / "native.c"), "-o", str(result), "-lm"]
+            command = [*compiler, *_COMMON, *tuned, *defines, str(_HERE / "native.c"), "-o", str(result), "-lm"]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
             except (OSError, subprocess.TimeoutExpired) as error:
-                raise NativeUnavailableError(f"{compiler} does not run: {error}") from error
+                raise NativeUnavailableError(f"{compiler[0]} does not run: {error}") from error
             if done.returncode == 0:
                 result.replace(path)
                 return
             lines = done.stderr.splitlines()
             message = next((line for line in lines if "error" in line), f"status {done.returncode}")
-    raise NativeUnavailableError(f"{compiler} cannot compile it: {message}")
+    raise NativeUnavailableError(f"{' '.join(compiler)} cannot compile it: {message}")
