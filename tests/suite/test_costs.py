@@ -230,8 +230,6 @@ def test_each_free_worker_takes_the_next() -> None:
         ["experiment=nbody", "model=linear", "preset=smoke"],
         ["experiment=nbody", "model=se3_transformer", "preset=smoke"],
         ["experiment=qm9", "task=gap", "model=schnet", "preset=smoke"],
-        ["experiment=qm9", "model=set_transformer", "preset=smoke"],
-        ["experiment=scanobjectnn", "model=tfn", "task.height=true", "preset=smoke"],
         ["experiment=scanobjectnn", "model=pointnet", "preset=smoke"],
     ],
 )
