@@ -313,8 +313,10 @@ def test_the_slider_turns_the_picture_and_tells_the_distance(opened: Opened) -> 
 
 def test_the_perfect_model_is_at_no_distance_from_the_perfect_rotation(opened: Opened) -> None:
     before = opened.picture
-    opened.page.select_option("#model", label="SE(3)-Transformer")
+    opened.page.select_option("#model", label="Set Transformer")
     assert opened.picture != before
+    opened.page.select_option("#model", label="SE(3)-Transformer")  # which the view has opened on
+    assert opened.picture == before
     opened.page.locator("#angle").press("End")
     assert float(opened.text("#read-distance-largest")) < 1e-8
     assert float(opened.text("#read-relative-largest")) < 1e-8
@@ -322,6 +324,7 @@ def test_the_perfect_model_is_at_no_distance_from_the_perfect_rotation(opened: O
 
 def test_the_error_that_is_read_is_that_of_equation_14(opened: Opened) -> None:
     """The other model turns its predictions half as far: at 180 degrees it is off by a quarter of a turn."""
+    opened.page.select_option("#model", label="Set Transformer")
     opened.page.eval_on_selector("#angle", "(it) => { it.value = 18; it.dispatchEvent(new Event('input')); }")
     assert opened.text("#angle-text") == "180°"
     points = [(1.3, 0.2 * number + 0.2) for number in range(5)]
