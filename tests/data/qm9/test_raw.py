@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -240,3 +242,28 @@ def test_what_is_wrong_with_a_raw_xyz_file_is_named(tmp_path: Path, text: str, w
 def test_other_files_in_an_archive_of_xyz_files_are_passed_over(tmp_path: Path) -> None:
     files = {"readme.txt": "hello", "raw/dsgdb9nsd_000002.xyz": xyz_text(2)}
     assert [record.number for record in records(write_tar(tmp_path / "a.tar.bz2", files))] == [2]
+
+
+@pytest.mark.parametrize(("kind", "what"), [("link", "is a link"), ("big", "has 2097152 bytes")])
+def test_links_and_huge_files_in_an_archive_are_refused(tmp_path: Path, kind: str, what: str) -> None:
+    path = tmp_path / "a.xyz.tar.bz2"
+    with tarfile.open(path, "w:bz2") as archive:
+        member = tarfile.TarInfo("dsgdb9nsd_000001.xyz")
+        if kind == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        else:
+            member.size = 2 * 2**20
+        archive.addfile(member, io.BytesIO(bytes(member.size)))
+    with pytest.raises(UserError, match=f"{what}, expected a file of one molecule"):
+        list(iter_records(find_raw(path)))
+
+
+def test_a_zip_archive_that_unpacks_to_more_than_qm9_can_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("se3t.data.qm9.raw._MAX_ZIP_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "qm9.zip", "w") as archive:
+        archive.writestr("gdb9.sdf", b" " * 2000)
+        archive.writestr("gdb9.sdf.csv", b"")
+    with pytest.raises(UserError, match=r"gdb9\.sdf in it unpacks to more than"):
+        list(iter_records(find_raw(tmp_path / "qm9.zip")))

@@ -36,6 +36,8 @@ _COLUMNS = [target.column_csv for target in QM9_TARGETS.values()]
 _PLACES = [QM9_PROPERTIES.index(name) for name in QM9_TARGETS]
 _IDENTIFIER = re.compile(r"gdb_0*(\d+)")
 _XYZ_NAME = re.compile(r"(?:.*/)?dsgdb9nsd_0*(\d+)\.xyz")
+_MAX_XYZ_BYTES = 2**20  # the largest of QM9 has some kilobytes
+_MAX_ZIP_BYTES = 4 * 2**30  # gdb9.sdf has 0.3 GB
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 
@@ -135,6 +137,8 @@ def _zip_records(path: Path) -> Iterator[Record]:
         for name in (SDF, CSV):
             if name not in names:
                 raise UserError(f"{path}: has no file {name}, expected {SDF} and {CSV} in it")
+            if archive.getinfo(names[name]).file_size > _MAX_ZIP_BYTES:
+                raise UserError(f"{path}: {name} in it unpacks to more than {_MAX_ZIP_BYTES >> 30} GiB; get it again")
         try:
             with _text(archive, names[SDF]) as sdf, _text(archive, names[CSV]) as csv:
                 yield from _sdf_records(sdf, csv, f"{path}:{SDF}", f"{path}:{CSV}")
@@ -202,11 +206,15 @@ def _xyz_records(path: Path) -> Iterator[Record]:
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # a list of all that was passed, of no use here
             match = _XYZ_NAME.fullmatch(member.name)
-            content = archive.extractfile(member) if match else None
-            if match is None or content is None:
+            content = archive.extractfile(member) if match and member.isfile() else None
+            if match is None or (content is None and member.isfile()):
                 continue
+            if not member.isfile() or member.size > _MAX_XYZ_BYTES:
+                what = f"has {member.size} bytes" if member.isfile() else "is a link"
+                raise UserError(f"{path}: {member.name} {what}, expected a file of one molecule; get it again")
             found = True
             number = _number(f"gdb_{match[1]}", f"{path}: {member.name}")
+            assert content is not None
             text = content.read().decode("utf-8", errors="replace")
             yield Record(number, f"gdb_{number}", text, source=f"{path}: {member.name}")
         while unpacked.read(1 << 20):
