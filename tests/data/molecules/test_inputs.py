@@ -278,3 +278,12 @@ def test_files_that_cannot_be_read_are_named_first(tmp_path: Path, name: str, me
     (tmp_path / "folder.sdf").mkdir()
     with pytest.raises(UserError, match=message):
         require_readable([tmp_path / name])
+
+
+def test_a_gzip_file_that_unpacks_to_absurdly_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.xyz.gz"
+    path.write_bytes(gzip.compress(b"9" * (1 << 21)))
+    monkeypatch.setattr("se3t.data.molecules.decoding._SMALL", 1 << 20)
+    (entry,) = read_molecules([path])
+    assert entry.molecule is None
+    assert "unpacks to more than 250 times its size; expected text of molecules" in entry.problem

@@ -229,3 +229,11 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     assert message(archive).startswith(f"{archive}: damaged, cut short or not readable (")
     archive.write_bytes(whole[:5000] + bytes([whole[5000] ^ 255]) + whole[5001:])
     assert "damaged, cut short or not readable (" in message(archive)
+
+
+def test_a_file_of_absurd_size_in_an_archive_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(raw_folder(tmp_path / "files"), tmp_path / "x.zip")
+    monkeypatch.setattr("se3t.data.scanobjectnn.raw._MAX_BYTES", 1000)
+    assert "test_objectdataset.h5 in it unpacks to more than 0 GiB; get it again" in message(path)

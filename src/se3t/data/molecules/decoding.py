@@ -21,6 +21,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _BLOCK = 1 << 20
+_SMALL, _MAX_RATIO = 64 << 20, 250  # bytes; text of molecules is packed to a tenth, and gzip cannot do better than 1032
 DAMAGE = (OSError, EOFError, zlib.error, UnicodeDecodeError)
 """What reading a damaged file raises."""
 
@@ -47,7 +48,7 @@ def open_text(path: Path) -> Iterator[Text]:
     A byte order mark tells UTF-8, UTF-16 and UTF-32. Without one it is UTF-8 where all its bytes are, else Latin-1.
 
     Raises:
-        UserError: it cannot be opened, or holds NUL bytes without a byte order mark.
+        UserError: it cannot be opened, holds NUL bytes without a byte order mark, or unpacks to absurdly much.
     """
     try:
         raw = _open(path)
@@ -67,8 +68,29 @@ _NOTES = {
 }
 
 
+class _Unpacked(gzip.GzipFile):
+    """A gzip file that stops where its content is absurdly larger than the file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._path, self._most = path, max(_SMALL, _MAX_RATIO * path.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._checked(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._checked(super().read1(size))
+
+    def _checked(self, block: bytes) -> bytes:
+        if self.tell() > self._most:
+            raise UserError(
+                f"{self._path}: unpacks to more than {_MAX_RATIO} times its size; expected text of molecules"
+            )
+        return block
+
+
 def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+    return _Unpacked(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _encoding(raw: io.BufferedReader | gzip.GzipFile, path: Path) -> str:

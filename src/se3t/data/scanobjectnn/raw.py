@@ -45,6 +45,7 @@ _OTHER_FOLDERS = {f"split{number}{end}" for number in range(1, 5) for end in (""
 _DEPTH = 3  # folders below the one given: <given>/h5_files/main_split_nobg/<file>
 _LISTED = 8  # files that an error names
 _BACKGROUND = -1  # of a mask
+_MAX_BYTES = 4 << 30  # of a file in a zip archive; the largest published one has 0.4 GB
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 
@@ -105,8 +106,12 @@ class RawFiles:
         inner = self.folder / file_name(self.variant, split)
         if self.root.is_file():
             with zipfile.ZipFile(self.root) as archive:
-                name = next(name for name in archive.namelist() if PurePosixPath(name) == inner)
-                with archive.open(name) as member:
+                entry = next(info for info in archive.infolist() if PurePosixPath(info.filename) == inner)
+                if entry.file_size > _MAX_BYTES:
+                    raise UserError(
+                        f"{self.root}: {inner} in it unpacks to more than {_MAX_BYTES >> 30} GiB; get it again"
+                    )
+                with archive.open(entry) as member:
                     yield cast(BufferedIOBase, member)  # it is one, and declared as less
         else:
             with (self.root / inner).open("rb") as file:
