@@ -14,8 +14,8 @@ from torch import nn
 
 from se3t.config import Config, OptimConfig, QM9Data, SE3TransformerModel, TrainerConfig
 from se3t.config import PropertyTask as PropertyTaskConfig
-from se3t.data.molecules.chemistry import molecule_from_smiles
 from se3t.data.molecules.dataset import Property, PropertyData
+from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.molecule import Molecule, pack
 from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.tasks.base import Task

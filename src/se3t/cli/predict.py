@@ -153,7 +153,7 @@ def _report(summary: Any, predictors: Sequence[Any], where: str, screen: TextIO)
 
 
 def _about_embedding(count: int, predictors: Sequence[Any]) -> str:
-    from se3t.data.molecules.chemistry import rdkit_version
+    from se3t.data.molecules.conversion import rdkit_version
 
     level = "B3LYP" if any(predictor.facts["kind"] == "qm9" for predictor in predictors) else ""
     training = f", and the models were trained on {level} geometries: expect larger errors" if level else ""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from se3t.compat.converted import is_model
 from se3t.config import Config
-from se3t.data.molecules.chemistry import rdkit_version
+from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
 from se3t.data.molecules.inputs import Entry
 from se3t.data.molecules.molecule import Molecule, pack

@@ -16,13 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from se3t.data.molecules.chemistry import (
-    missing_hydrogens,
-    molecule_from_smiles,
-    molecules_from_blocks,
-    molecules_from_xyz,
-    rdkit_version,
-)
+from se3t.data.molecules.chemistry import missing_hydrogens, molecules_from_blocks, molecules_from_xyz
+from se3t.data.molecules.conversion import rdkit_version
+from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.molecule import BOND_CLASSES, ELEMENTS, Molecule, Refusal
 from se3t.data.molecules.readers import iter_sdf
 from se3t.data.molecules.xyz import XYZRecord, parse_qm9_xyz
@@ -433,7 +429,7 @@ def test_the_log_of_rdkit_is_as_it_was_for_others(capfd: pytest.CaptureFixture[s
 
 def test_rdkit_is_imported_when_it_is_needed_and_torch_never() -> None:
     program = (
-        "import sys; from se3t.data.molecules import chemistry as c; before = 'rdkit' in sys.modules; "
+        "import sys; from se3t.data.molecules import embedding as c; before = 'rdkit' in sys.modules; "
         "c.molecule_from_smiles('C'); print(before, 'rdkit' in sys.modules, 'torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

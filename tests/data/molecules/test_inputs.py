@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from se3t.data.molecules import inputs
-from se3t.data.molecules.chemistry import molecule_from_smiles
 from se3t.data.molecules.decoding import open_text
+from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.inputs import Entry, count_records, read_molecules, read_records, require_readable
 from se3t.data.molecules.molecule import Molecule
 from se3t.errors import UserError

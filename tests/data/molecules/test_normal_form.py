@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from se3t.data.molecules.chemistry import molecule_from_smiles
+from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.inputs import Record, entries_of, read_molecules
 from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, pack
 

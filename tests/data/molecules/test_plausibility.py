@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from se3t.data.molecules.chemistry import molecule_from_smiles
+from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.inputs import Entry, read_molecules
 from se3t.data.molecules.molecule import ELEMENTS, Molecule
 

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from se3t.data.download import sha256_of
-from se3t.data.molecules.chemistry import molecules_from_blocks, rdkit_version
+from se3t.data.molecules.chemistry import molecules_from_blocks
+from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.inputs import no_geometry
 from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, pack, take
 from se3t.data.molecules.parallel import map_chunks

@@ -1,4 +1,4 @@
-"""Bonds of molecules, by RDKit. RDKit is imported here alone, when a function needs it, and its log kept silent.
+"""Bonds of molecules in files with a geometry, by RDKit, which is imported when a function needs it.
 
 ``Molecule.method`` says how the bonds were found:
 
@@ -24,26 +24,32 @@ of bonds, that many pairs are taken, the relatively closest first, without a thr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from se3t.data.molecules.closeness import (
     CLOSE,
     NOBLE_GASES,
-    Bond,
     Outline,
     best_fit,
     looks_drawn,
     outline,
     pairs_by_closeness,
 )
-from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, Refusal
-from se3t.data.molecules.normal_form import Lewis, normalise
+from se3t.data.molecules.conversion import (
+    bonds_of,
+    complaint,
+    covalent_radii,
+    molecule_of,
+    normal_form,
+    numbers_of,
+    problem_of_atoms,
+    sanitise,
+    silence,
+)
+from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.xyz import XYZRecord
 
 if TYPE_CHECKING:
@@ -53,22 +59,7 @@ _MAX_PERCEPTION_STEPS = 50_000  # about a quarter of a second
 _ORDERS_TRIED = 6
 _MAX_MATCHES = 64  # ways to lay a SMILES onto a geometry that are compared
 _MAX_ATOMS_WITHOUT_BONDS = 500  # pairs of atoms are looked at one by one
-_MAX_ATOMS_EMBEDDED = 200  # about a second
-_FEW_CENTRES = 4  # of rings, whose isomers are tried
-_ISOMER_TRIES = 3
-_BETWEEN_PARTS = 3.0  # angstrom, before the force field
-_EMBEDDING_TRIES = 20
-_FORCE_FIELD_STEPS = 500
 _PARTS = (("numbers", "num_atoms"), ("bonds", "num_bonds"))
-_FAR = 32.0  # angstrom from the origin, up to which single precision keeps places to 2e-6
-_NO_MOLECULE = re.compile(r"(?:^|,)\s*(?:m|Sg|LN):")  # of CXSMILES: variable bonds, polymers, link nodes
-
-
-def rdkit_version() -> str:
-    """Version of the installed RDKit."""
-    import rdkit
-
-    return str(rdkit.__version__)
 
 
 def molecules_from_blocks(records: Sequence[tuple[str, str]]) -> list[Molecule | Refusal]:
@@ -82,7 +73,7 @@ def molecules_from_blocks(records: Sequence[tuple[str, str]]) -> list[Molecule |
     Returns:
         One for each record, in order.
     """
-    with _silence():
+    with silence():
         return [_from_block(identifier, block) for identifier, block in records]
 
 
@@ -92,7 +83,7 @@ def molecules_from_xyz(records: Sequence[XYZRecord]) -> list[Molecule | Refusal]
     Returns:
         One for each record, in order.
     """
-    with _silence():
+    with silence():
         return [_from_xyz(record) for record in records]
 
 
@@ -100,9 +91,9 @@ def missing_hydrogens(block: str) -> int:
     """Number of hydrogen atoms that a mol block implies without listing them; 0 where RDKit refuses it."""
     from rdkit import Chem
 
-    with _silence():
+    with silence():
         mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
-        if mol is None or _lacks_orders(mol) or not _sanitise(mol):
+        if mol is None or _lacks_orders(mol) or not sanitise(mol):
             return 0
         return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
 
@@ -119,38 +110,9 @@ def constitutions(arrays: Mapping[str, np.ndarray]) -> list[str]:
     from rdkit import Chem
 
     atoms, bonds = (np.split(arrays[name], np.cumsum(arrays[count])[:-1]) for name, count in _PARTS)
-    with _silence():
-        return [
-            Chem.MolToSmiles(_skeleton(a.tolist(), [*map(tuple, b.tolist())]))
-            for a, b in zip(atoms, bonds, strict=True)
-        ]
-
-
-def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Molecule | Refusal:
-    """A molecule of a SMILES with a geometry that is made up: one conformer, hydrogens added.
-
-    ETKDGv3 places the atoms, MMFF94 relaxes them (UFF where it lacks parameters). The same seed and RDKit give the same
-    geometry.
-
-    Args:
-        smiles: the molecule.
-        identifier: what to call it.
-        seed: of the embedding.
-    """
-    from rdkit import Chem
-
-    text, _, extension = smiles.strip().partition(" ")
-    if _NO_MOLECULE.search(extension.strip("|")):
-        return Refusal(identifier, f"its extension {extension[:40]} stands for more than one molecule")
-    with _silence():
-        template = Chem.MolFromSmiles(smiles.strip()) if text else None
-        if template is None:
-            return Refusal(identifier, "RDKit does not accept this SMILES" + _complaint(Chem.MolFromSmiles, smiles))
-        mol = Chem.AddHs(template)
-        notes = _unspecified(mol)
-        if problem := _problem(mol) or _embedded(mol, seed):
-            return Refusal(identifier, problem)
-        return _molecule(_normal_form(mol), identifier, "smiles", notes=notes)
+    with silence():
+        mols = [_skeleton(a.tolist(), [*map(tuple, b.tolist())]) for a, b in zip(atoms, bonds, strict=True)]
+        return [Chem.MolToSmiles(mol) for mol in mols]
 
 
 # --- mol blocks ---------------------------------------------------------------------------------------------
@@ -160,19 +122,19 @@ def _from_block(identifier: str, block: str) -> Molecule | Refusal:
     mol = _read_block(block)
     if mol is None:
         return Refusal(
-            identifier, "RDKit cannot read its mol block" + (_no_number(block) or _complaint(_read_block, block))
+            identifier, "RDKit cannot read its mol block" + (_no_number(block) or complaint(_read_block, block))
         )
-    if problem := _problem(mol):
+    if problem := problem_of_atoms(mol):
         return Refusal(identifier, problem)
     is_3d = _is_3d(mol, block)
     if _lacks_orders(mol):
         mol, method = _with_orders(mol)
-    elif _sanitise(mol):
+    elif sanitise(mol):
         method = "sanitised"
     else:
         again = _read_block(block)  # RDKit may leave what it refuses half changed
         mol, method = mol if again is None else again, "kekulised"
-    return _molecule(mol if method in ("kekulised", "connectivity") else _normal_form(mol), identifier, method, is_3d)
+    return molecule_of(mol if method in ("kekulised", "connectivity") else normal_form(mol), identifier, method, is_3d)
 
 
 def _no_number(block: str) -> str:
@@ -193,16 +155,6 @@ def _read_block(block: str) -> Chem.Mol | None:
     return Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
 
 
-def _problem(mol: Chem.Mol) -> str:
-    """Why the molecule can be of no use, or nothing."""
-    if mol.GetNumAtoms() == 0:
-        return "it has no atoms"
-    for number, atom in enumerate(mol.GetAtoms(), start=1):
-        if atom.GetAtomicNum() == 0:
-            return f"atom {number} ({atom.GetSymbol()}) is no element"
-    return ""
-
-
 def _lacks_orders(mol: Chem.Mol) -> bool:
     from rdkit import Chem
 
@@ -213,7 +165,7 @@ def _lacks_orders(mol: Chem.Mol) -> bool:
 def _with_orders(mol: Chem.Mol) -> tuple[Chem.Mol, str]:
     from rdkit import Chem
 
-    numbers, pairs = _numbers(mol), [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
+    numbers, pairs = numbers_of(mol), [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
     charge = Chem.GetFormalCharge(mol)
     perceived, method = _perceived(numbers, pairs, charge), "perceived"
     if perceived is None and mol.GetConformer().Is3D():
@@ -240,8 +192,8 @@ def _is_3d(mol: Chem.Mol, block: str) -> bool:
 
 
 def _looks_drawn(mol: Chem.Mol, positions: np.ndarray) -> bool:
-    numbers = np.array(_numbers(mol))
-    return looks_drawn(numbers, positions, covalent_radii()[numbers], _bonds(mol))
+    numbers = np.array(numbers_of(mol))
+    return looks_drawn(numbers, positions, covalent_radii()[numbers], bonds_of(mol))
 
 
 # --- geometries without bonds -------------------------------------------------------------------------------
@@ -269,7 +221,7 @@ def _from_xyz(record: XYZRecord) -> Molecule | Refusal:
 def _of_frame(mol: Chem.RWMol, record: XYZRecord, method: str) -> Molecule | Refusal:
     _set_positions(mol, record.positions)
     is_3d = not _looks_drawn(mol, record.positions)
-    return _molecule(_normal_form(mol), record.identifier, method, is_3d, isotopes=record.isotopes)
+    return molecule_of(normal_form(mol), record.identifier, method, is_3d, isotopes=record.isotopes)
 
 
 def _set_positions(mol: Chem.RWMol, positions: np.ndarray) -> None:
@@ -288,15 +240,18 @@ def _matched(smiles: str, record: XYZRecord) -> Molecule | Refusal | None:
     if template is None:
         return None
     template = Chem.AddHs(template)
-    bonds, numbers = _bonds(template), record.numbers.tolist()
+    bonds, numbers = bonds_of(template), record.numbers.tolist()
     pairs = sorted(pairs_by_closeness(record.positions, covalent_radii()[numbers])[0][: len(bonds)])
-    here, there = outline(numbers, pairs), outline(_numbers(template), [(first, second) for first, second, _ in bonds])
+    here, there = (
+        outline(numbers, pairs),
+        outline(numbers_of(template), [bond[:2] for bond in bonds]),
+    )
     if len(here.kept) != len(there.kept) or len(numbers) != template.GetNumAtoms():
         return None
     places = [
         {atom: here.kept[row] for atom, row in zip(there.kept, match, strict=True)}
         for match in _marked(here, numbers).GetSubstructMatches(
-            _marked(there, _numbers(template)), uniquify=False, maxMatches=_MAX_MATCHES
+            _marked(there, numbers_of(template)), uniquify=False, maxMatches=_MAX_MATCHES
         )
     ]
     ways = []
@@ -307,7 +262,7 @@ def _matched(smiles: str, record: XYZRecord) -> Molecule | Refusal | None:
         return None
     chosen = places[ways.index(best_fit(ways, record.positions))]
     mol = _laid_out(template, chosen, numbers, pairs)
-    return _of_frame(mol, record, "smiles") if _sanitise(mol) else None
+    return _of_frame(mol, record, "smiles") if sanitise(mol) else None
 
 
 def _laid_out(
@@ -357,7 +312,7 @@ def _perceived(numbers: Sequence[int], pairs: Sequence[tuple[int, int]], charge:
 
     mol = _skeleton(numbers, pairs)
     if not pairs:
-        return mol if charge == 0 and _sanitise(mol) else None
+        return mol if charge == 0 and sanitise(mol) else None
     for attempt in range(_ORDERS_TRIED):  # RDKit fails at nitrobenzene, say, in every third order of its atoms
         order = np.arange(len(numbers)) if attempt == 0 else np.random.RandomState(attempt).permutation(len(numbers))
         tried = Chem.RWMol(Chem.RenumberAtoms(mol, order.tolist()))
@@ -368,98 +323,9 @@ def _perceived(numbers: Sequence[int], pairs: Sequence[tuple[int, int]], charge:
             continue
         except RuntimeError:
             return None
-        if _sanitise(tried):
+        if sanitise(tried):
             return Chem.RWMol(Chem.RenumberAtoms(tried, np.argsort(order).tolist()))
     return None
-
-
-@cache
-def covalent_radii() -> np.ndarray:
-    """Covalent radii by atomic number in angstrom, as RDKit has them."""
-    from rdkit import Chem
-
-    table = Chem.GetPeriodicTable()
-    return np.array([table.GetRcovalent(number) for number in range(119)])
-
-
-# --- SMILES -------------------------------------------------------------------------------------------------
-
-
-def _embedded(mol: Chem.Mol, seed: int) -> str:
-    """Give the molecule a conformer; returns why that failed, or nothing."""
-    from rdkit import Chem
-    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
-
-    if mol.GetNumAtoms() > _MAX_ATOMS_EMBEDDED:
-        return f"it has {mol.GetNumAtoms()} atoms, more than the {_MAX_ATOMS_EMBEDDED} that are embedded"
-    parameters: Any = rdDistGeom.ETKDGv3()  # its stubs take every attribute for another set of parameters
-    parameters.randomSeed = seed % 2**31  # a negative seed would be drawn anew each time
-    parameters.maxIterations = _EMBEDDING_TRIES
-    if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-        parameters.useRandomCoords = True
-        if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-            return "RDKit finds no geometry for it"
-    _side_by_side(mol)
-    copy = Chem.Mol(mol)  # MMFF has an aromaticity of its own, which it leaves behind
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(copy):
-        rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
-    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(copy):
-        rdForceFieldHelpers.UFFOptimizeMolecule(copy, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
-    mol.GetConformer().SetPositions(copy.GetConformer().GetPositions())
-    return ""
-
-
-def _side_by_side(mol: Chem.Mol) -> None:
-    """Put the parts of a salt or complex into a row; they were embedded at one place."""
-    from rdkit import Chem
-
-    positions, end = mol.GetConformer().GetPositions(), None
-    for part in map(list, Chem.GetMolFrags(mol)):
-        if end is not None:
-            positions[part, 0] += end + _BETWEEN_PARTS - positions[part, 0].min()
-        end = positions[part, 0].max()
-    mol.GetConformer().SetPositions(positions)
-
-
-def _unspecified(mol: Chem.Mol) -> tuple[str, ...]:
-    """That a SMILES leaves open which stereoisomer it is, as a note."""
-    from rdkit import Chem
-
-    found, ring_atoms_alone = [], True
-    for item in Chem.FindPotentialStereo(mol):
-        if item.specified != Chem.StereoSpecified.Unspecified:
-            continue
-        if item.type == Chem.StereoType.Atom_Tetrahedral:
-            atom = mol.GetAtomWithIdx(item.centeredOn)
-            found.append(f"atom {_called(atom)}")
-            ring_atoms_alone &= atom.IsInRing()
-        elif item.type == Chem.StereoType.Bond_Double:
-            bond = mol.GetBondWithIdx(item.centeredOn)
-            found.append(f"double bond {_called(bond.GetBeginAtom())}={_called(bond.GetEndAtom())}")
-            ring_atoms_alone = False
-    few = ring_atoms_alone and len(found) <= _FEW_CENTRES
-    if not found or (few and not _has_isomers(mol)):
-        return ()
-    return (f"stereo not specified at {', '.join(found)}: one of the isomers was taken",)
-
-
-def _has_isomers(mol: Chem.Mol) -> bool:
-    """Whether open centres of rings make a difference: those of bicyclobutane, and of many cages, do not."""
-    from rdkit.Chem import EnumerateStereoisomers as stereo
-    from rdkit.Chem import rdDistGeom
-
-    parameters: Any = rdDistGeom.ETKDGv3()
-    parameters.randomSeed, parameters.maxIterations = 0, _ISOMER_TRIES
-    isomers = stereo.EnumerateStereoisomers(mol, options=stereo.StereoEnumerationOptions(unique=True))
-    possible = (isomer for isomer in isomers if rdDistGeom.EmbedMolecule(isomer, parameters) >= 0)
-    return len(list(islice(possible, 2))) > 1
-
-
-def _called(atom: Chem.Atom) -> str:
-    return f"{atom.GetIdx() + 1} ({atom.GetSymbol()})"
-
-
-# --- RDKit's molecules --------------------------------------------------------------------------------------
 
 
 def _skeleton(numbers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Chem.RWMol:
@@ -474,126 +340,3 @@ def _skeleton(numbers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Chem.
     for first, second in pairs:
         mol.AddBond(first, second, Chem.BondType.SINGLE)
     return mol
-
-
-def _sanitise(mol: Chem.Mol) -> bool:
-    from rdkit import Chem
-
-    return Chem.SanitizeMol(mol, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE
-
-
-def _normal_form(mol: Chem.Mol) -> Chem.Mol:
-    """The same molecule with the bonds and charges of its normal form, sanitised.
-
-    Args:
-        mol: sanitised, with all its hydrogen atoms and a conformer.
-    """
-    from rdkit import Chem
-
-    found = mol.GetRingInfo()
-    rings = [
-        atoms
-        for atoms, bonds in zip(found.AtomRings(), found.BondRings(), strict=True)
-        if not any(mol.GetBondWithIdx(bond).GetIsAromatic() for bond in bonds)
-    ]
-    if not rings and not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
-        return mol
-    changed = Chem.RWMol(mol)
-    Chem.Kekulize(changed, clearAromaticFlags=True)
-    kinds = (Chem.BondType.ZERO, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
-    bonds = {_pair(bond): bond for bond in changed.GetBonds()}
-    lewis = Lewis(
-        numbers=_numbers(mol),
-        charges=[atom.GetFormalCharge() for atom in mol.GetAtoms()],
-        orders={pair: round(bond.GetBondTypeAsDouble()) for pair, bond in bonds.items()},
-        positions=mol.GetConformer().GetPositions(),
-    )
-    before = dict(lewis.orders)
-    if not normalise(lewis, rings):
-        return mol
-    for pair, order in lewis.orders.items():
-        if order != before[pair]:
-            bonds[pair].SetBondType(kinds[order])
-    for atom, charge in zip(changed.GetAtoms(), lewis.charges, strict=True):
-        atom.SetFormalCharge(charge)
-    return changed if _sanitise(changed) else mol
-
-
-def _numbers(mol: Chem.Mol) -> list[int]:
-    return [atom.GetAtomicNum() for atom in mol.GetAtoms()]
-
-
-def _molecule(
-    mol: Chem.Mol,
-    identifier: str,
-    method: str,
-    is_3d: bool = True,
-    notes: tuple[str, ...] = (),
-    isotopes: Sequence[str] = (),
-) -> Molecule | Refusal:
-    from rdkit import Chem
-
-    positions = mol.GetConformer().GetPositions()
-    if not np.isfinite(positions).all():
-        return Refusal(identifier, "a position is not a finite number")
-    if np.abs(positions).max() > _FAR:
-        positions = positions - positions.mean(axis=0)  # before it is rounded
-    table = np.array(sorted(_bonds(mol)), dtype=np.uint16).reshape(-1, 3)
-    return Molecule(
-        numbers=np.array(_numbers(mol), dtype=np.uint8),
-        positions=positions.astype(np.float32),
-        bonds=np.ascontiguousarray(table[:, :2]),
-        bond_classes=table[:, 2].astype(np.uint8),
-        identifier=identifier,
-        method=method,
-        charge=Chem.GetFormalCharge(mol),
-        is_3d=is_3d,
-        unpaired=sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()),
-        notes=(*notes, *_isotopes(mol, isotopes)),
-    )
-
-
-def _isotopes(mol: Chem.Mol, others: Sequence[str]) -> Iterator[str]:
-    found = [f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in mol.GetAtoms() if atom.GetIsotope()]
-    if words := list(dict.fromkeys([*found, *others])):
-        yield f"{', '.join(words)}: the model does not see the masses of isotopes"
-
-
-def _pair(bond: Chem.Bond) -> tuple[int, int]:
-    first, second = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-    return (first, second) if first < second else (second, first)
-
-
-def _bonds(mol: Chem.Mol) -> list[Bond]:
-    """Two atoms and the class of each bond."""
-    return [(*_pair(bond), _bond_class(bond.GetBondTypeAsDouble())) for bond in mol.GetBonds()]
-
-
-def _bond_class(order: float) -> int:
-    if 1.25 < order < 1.75:
-        return BOND_CLASSES.index("aromatic")
-    return min(max(round(order), 1), 3) - 1
-
-
-# --- RDKit's log --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    from rdkit import rdBase
-
-    with rdBase.BlockLogs():
-        yield
-
-
-def _complaint(function: Callable[[str], object], text: str) -> str:
-    """What RDKit logs while ``function(text)`` fails, as a clause; nothing for an RDKit that cannot tell."""
-    try:
-        from rdkit.rdBase import CaptureErrorLog
-    except ImportError:
-        return ""
-    with CaptureErrorLog() as log:
-        function(text)
-    lines = (re.sub(r"^\[[\d:]*\]", "", line).strip() for line in log.messages.splitlines())
-    useful = [line for line in lines if line.strip("*-") and not line.endswith("Violation")]
-    return f" ({useful[0][:120]})" if useful else ""

@@ -12,14 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from se3t.data.molecules.chemistry import (
-    missing_hydrogens,
-    molecule_from_smiles,
-    molecules_from_blocks,
-    molecules_from_xyz,
-)
+from se3t.data.molecules.chemistry import missing_hydrogens, molecules_from_blocks, molecules_from_xyz
 from se3t.data.molecules.closeness import NOBLE_GASES
 from se3t.data.molecules.decoding import DAMAGE, open_text
+from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.parallel import available_cores, map_chunks
 from se3t.data.molecules.plausibility import implausible, lone_atoms, parts, unusual

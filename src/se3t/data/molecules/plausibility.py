@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from se3t.data.molecules.chemistry import covalent_radii
 from se3t.data.molecules.closeness import CLOSE, CLOSEST, NOBLE_GASES, out_of_limits, ratios
+from se3t.data.molecules.conversion import covalent_radii
 from se3t.data.molecules.molecule import ELEMENTS, Molecule
 
 _NEAREST = 12  # atoms around one that are looked at

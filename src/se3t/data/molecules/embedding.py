@@ -1,0 +1,122 @@
+"""Molecules of SMILES, placed in space by RDKit. RDKit is imported when a function needs it."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from se3t.data.molecules.conversion import complaint, molecule_of, normal_form, problem_of_atoms, silence
+from se3t.data.molecules.molecule import Molecule, Refusal
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+_MAX_ATOMS_EMBEDDED = 200  # about a second
+_FEW_CENTRES = 4  # of rings, whose isomers are tried
+_ISOMER_TRIES = 3
+_BETWEEN_PARTS = 3.0  # angstrom, before the force field
+_EMBEDDING_TRIES = 20
+_FORCE_FIELD_STEPS = 500
+_NO_MOLECULE = re.compile(r"(?:^|,)\s*(?:m|Sg|LN):")  # of CXSMILES: variable bonds, polymers, link nodes
+
+
+def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Molecule | Refusal:
+    """A molecule of a SMILES with a geometry that is made up: one conformer, hydrogens added.
+
+    ETKDGv3 places the atoms, MMFF94 relaxes them (UFF where it lacks parameters). The same seed and RDKit give the same
+    geometry.
+
+    Args:
+        smiles: the molecule.
+        identifier: what to call it.
+        seed: of the embedding.
+    """
+    from rdkit import Chem
+
+    text, _, extension = smiles.strip().partition(" ")
+    if _NO_MOLECULE.search(extension.strip("|")):
+        return Refusal(identifier, f"its extension {extension[:40]} stands for more than one molecule")
+    with silence():
+        template = Chem.MolFromSmiles(smiles.strip()) if text else None
+        if template is None:
+            return Refusal(identifier, "RDKit does not accept this SMILES" + complaint(Chem.MolFromSmiles, smiles))
+        mol = Chem.AddHs(template)
+        notes = _unspecified(mol)
+        if problem := problem_of_atoms(mol) or _embedded(mol, seed):
+            return Refusal(identifier, problem)
+        return molecule_of(normal_form(mol), identifier, "smiles", notes=notes)
+
+
+def _embedded(mol: Chem.Mol, seed: int) -> str:
+    """Give the molecule a conformer; returns why that failed, or nothing."""
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+    if mol.GetNumAtoms() > _MAX_ATOMS_EMBEDDED:
+        return f"it has {mol.GetNumAtoms()} atoms, more than the {_MAX_ATOMS_EMBEDDED} that are embedded"
+    parameters: Any = rdDistGeom.ETKDGv3()  # its stubs take every attribute for another set of parameters
+    parameters.randomSeed = seed % 2**31  # a negative seed would be drawn anew each time
+    parameters.maxIterations = _EMBEDDING_TRIES
+    if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
+        parameters.useRandomCoords = True
+        if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
+            return "RDKit finds no geometry for it"
+    _side_by_side(mol)
+    copy = Chem.Mol(mol)  # MMFF has an aromaticity of its own, which it leaves behind
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(copy):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
+    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(copy):
+        rdForceFieldHelpers.UFFOptimizeMolecule(copy, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
+    mol.GetConformer().SetPositions(copy.GetConformer().GetPositions())
+    return ""
+
+
+def _side_by_side(mol: Chem.Mol) -> None:
+    """Put the parts of a salt or complex into a row; they were embedded at one place."""
+    from rdkit import Chem
+
+    positions, end = mol.GetConformer().GetPositions(), None
+    for part in map(list, Chem.GetMolFrags(mol)):
+        if end is not None:
+            positions[part, 0] += end + _BETWEEN_PARTS - positions[part, 0].min()
+        end = positions[part, 0].max()
+    mol.GetConformer().SetPositions(positions)
+
+
+def _unspecified(mol: Chem.Mol) -> tuple[str, ...]:
+    """That a SMILES leaves open which stereoisomer it is, as a note."""
+    from rdkit import Chem
+
+    found, ring_atoms_alone = [], True
+    for item in Chem.FindPotentialStereo(mol):
+        if item.specified != Chem.StereoSpecified.Unspecified:
+            continue
+        if item.type == Chem.StereoType.Atom_Tetrahedral:
+            atom = mol.GetAtomWithIdx(item.centeredOn)
+            found.append(f"atom {_called(atom)}")
+            ring_atoms_alone &= atom.IsInRing()
+        elif item.type == Chem.StereoType.Bond_Double:
+            bond = mol.GetBondWithIdx(item.centeredOn)
+            found.append(f"double bond {_called(bond.GetBeginAtom())}={_called(bond.GetEndAtom())}")
+            ring_atoms_alone = False
+    few = ring_atoms_alone and len(found) <= _FEW_CENTRES
+    if not found or (few and not _has_isomers(mol)):
+        return ()
+    return (f"stereo not specified at {', '.join(found)}: one of the isomers was taken",)
+
+
+def _has_isomers(mol: Chem.Mol) -> bool:
+    """Whether open centres of rings make a difference: those of bicyclobutane, and of many cages, do not."""
+    from rdkit.Chem import EnumerateStereoisomers as stereo
+    from rdkit.Chem import rdDistGeom
+
+    parameters: Any = rdDistGeom.ETKDGv3()
+    parameters.randomSeed, parameters.maxIterations = 0, _ISOMER_TRIES
+    isomers = stereo.EnumerateStereoisomers(mol, options=stereo.StereoEnumerationOptions(unique=True))
+    possible = (isomer for isomer in isomers if rdDistGeom.EmbedMolecule(isomer, parameters) >= 0)
+    return len(list(islice(possible, 2))) > 1
+
+
+def _called(atom: Chem.Atom) -> str:
+    return f"{atom.GetIdx() + 1} ({atom.GetSymbol()})"
