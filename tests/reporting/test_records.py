@@ -9,13 +9,14 @@ import pytest
 from se3t.errors import UserError
 from se3t.reporting import nbody, properties
 from se3t.reporting.nbody import NBodyRecord
-from se3t.reporting.records import Result, find_results, finished, group_by_data, group_by_settings
+from se3t.reporting.reading import readable
+from se3t.reporting.records import Result, find_results, group_by_data, group_by_settings
 
 from .results import property_result, result
 
 
 def load(*results: Result) -> list[NBodyRecord]:
-    return [nbody.parse_record(fields) for fields in finished(results)]
+    return [nbody.parse_record(fields) for fields in readable(results).runs]
 
 
 def write(path: Path, content: object) -> Path:
@@ -34,7 +35,7 @@ def test_results_are_found_at_any_depth(tmp_path: Path):
 
 def test_unfinished_runs_are_left_out():
     results = [result(status="running"), result(), {}]
-    assert [fields.origin for fields in finished(results)] == ["result 1"]
+    assert [fields.origin for fields in readable(results).runs] == ["result 1"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_missing_field_of_a_property_is_named_with_its_file(tmp_path: Path, fiel
     del target[last]
     file = write(tmp_path / "result.json", content)
     with pytest.raises(UserError, match=field) as caught:
-        properties.parse_record(*finished([file]))
+        properties.parse_record(*readable([file]).runs)
     assert str(file) in str(caught.value)
 
 
@@ -99,11 +100,11 @@ def test_unreadable_files_are_named(tmp_path: Path):
     broken = tmp_path / "result.json"
     broken.write_text('{"status": "fin', encoding="utf-8")
     with pytest.raises(UserError, match=r"result\.json: is not valid JSON"):
-        finished([broken])
+        readable([broken])
     with pytest.raises(UserError, match=r"absent\.json: cannot be read"):
-        finished([tmp_path / "absent.json"])
+        readable([tmp_path / "absent.json"])
     with pytest.raises(UserError, match="expected a JSON object, got list"):
-        finished([write(tmp_path / "list.json", [1])])
+        readable([write(tmp_path / "list.json", [1])])
 
 
 def test_runs_that_differ_by_seed_only_are_one_group():

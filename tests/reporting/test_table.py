@@ -13,7 +13,7 @@ from rich.console import Console
 from se3t.errors import UserError
 from se3t.reporting.nbody import parse_record
 from se3t.reporting.published import load_published
-from se3t.reporting.records import finished
+from se3t.reporting.reading import readable
 from se3t.reporting.tables.build import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich
 from se3t.reporting.tables.layout import lines as printed_lines
 from se3t.reporting.tables.table1 import table1
@@ -22,7 +22,7 @@ from .results import lines, property_result, ratios, result
 
 
 def build(*results: dict | Path) -> ResultTable:
-    return table1([parse_record(fields) for fields in finished(results)], load_published("table1"))
+    return table1([parse_record(fields) for fields in readable(results).runs], load_published("table1"))
 
 
 SYSTEMS = ["Linear", "DeepSet", "TFN", "Set Transformer", "SE(3)-Transformer"]

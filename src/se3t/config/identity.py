@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-# Settings that do not say which run this is: how long, how often it is saved, where things lie, what is shown.
-_NOT_IDENTITY = (
-    ("resume",),
-    ("runs",),
-    ("logger",),
-    ("data", "root"),
-    ("data", "workers"),
-    ("data", "uncharacterized"),  # with data.raw of QM9: where a store comes from that is one and the same
-    ("trainer", "max_steps"),
-    ("trainer", "checkpoint_every"),
-    ("trainer", "progress"),
-    ("trainer", "threads"),
+NO_INFLUENCE = (
+    "resume",
+    "runs",
+    "logger",
+    "data.root",
+    "data.workers",
+    "data.uncharacterized",  # with data.raw of QM9: where a store comes from that is one and the same
+    "trainer.checkpoint_every",
+    "trainer.progress",
+    "trainer.threads",
 )
+"""Settings, or groups of them, that do not change what a run measures: how often it is saved, where things lie, what is
+shown."""
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     number: then ``trainer.max_steps`` is one of these settings.
     """
     flat = dict(flatten(settings))
-    found = {name: value for name, value in flat.items() if not _starts_with(name, _NOT_IDENTITY)}
+    found = without(flat, (*NO_INFLUENCE, "trainer.max_steps"))
     if flat.get("data.name") in ("qm9", "scanobjectnn"):
         found.pop("data.raw", None)
     if found.get("data.key") is None:  # of molecules of one's own; runs before it was there are the same runs
@@ -64,6 +64,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{key}", value
 
 
-def _starts_with(name: str, prefixes: tuple[tuple[str, ...], ...]) -> bool:
-    parts = tuple(name.split("."))
-    return any(parts[: len(prefix)] == prefix for prefix in prefixes)
+def without(flat: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Settings by dotted name, but for those named and those of a group named."""
+    groups = tuple(f"{name}." for name in names)
+    return {name: value for name, value in flat.items() if name not in names and not name.startswith(groups)}

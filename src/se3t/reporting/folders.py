@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from se3t.errors import UserError
-from se3t.reporting.reading import readable, tell_left_out
-from se3t.reporting.records import Fields, find_results, finished
+from se3t.reporting.reading import readable, require_whole, tell_left_out
+from se3t.reporting.records import Fields, find_results, read_result
 from se3t.runs import RESULT
 
 
@@ -19,18 +19,17 @@ def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
         expected: what to do about a folder that is none of a finished run, for errors.
 
     Raises:
-        UserError: there is no such result, or it is one of another experiment.
+        UserError: there is no such result, it was changed after its run, or it is one of another experiment.
     """
     path = folder / RESULT
     if not path.is_file():
         raise UserError(f"{folder}: no {RESULT} in it; {expected}")
-    runs = finished([path])
-    if not runs:
-        raise UserError(f"{path}: the run is not finished; {expected}")
-    found = runs[0].text("experiment")
+    fields = read_result(path)
+    require_whole(fields)
+    found = fields.text("experiment")
     if found != experiment:
         raise UserError(f"{folder}: is a run of experiment {found}, expected one of {experiment}")
-    return runs[0]
+    return fields
 
 
 def finished_below(folder: Path, experiment: str) -> dict[Path, Fields]:

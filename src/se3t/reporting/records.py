@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from se3t.config.identity import NO_INFLUENCE, flatten, without
 from se3t.errors import UserError
 from se3t.reporting.checks import require_unchanged
 from se3t.reporting.fields import Fields, read_json
@@ -24,7 +25,6 @@ __all__ = [
     "ablation_of",
     "common",
     "find_results",
-    "finished",
     "group_by_data",
     "group_by_settings",
     "measured_split",
@@ -33,10 +33,7 @@ __all__ = [
     "read_result",
 ]
 
-# Settings that do not change what a run measures: runs that differ only here are the same experiment.
-_IRRELEVANT = ("seed", "resume", "runs", "logger")
-_IRRELEVANT_TRAINER = ("progress", "threads", "checkpoint_every")
-_IRRELEVANT_DATA = ("root", "raw", "uncharacterized", "workers")
+_IRRELEVANT = (*NO_INFLUENCE, "seed", "data.raw")  # runs that differ only here are repeats of one experiment
 _DEVICES = "trainer.devices"
 _ABLATION = "model.ablation"
 
@@ -88,17 +85,7 @@ def find_results(runs: Path) -> list[Path]:
     return sorted(runs.glob(f"**/{RESULT}"))
 
 
-def finished(results: Iterable[Result]) -> list[Fields]:
-    """The content of the finished runs among the results, of whatever experiment.
-
-    Raises:
-        UserError: naming the file, when one cannot be read.
-    """
-    contents = [read_result(result, f"result {index}") for index, result in enumerate(results)]
-    return [fields for fields in contents if fields.content.get("status") == "finished"]
-
-
-def read_result(result: Result, name: str) -> Fields:
+def read_result(result: Result, name: str = "") -> Fields:
     """One result as it is, finished or not.
 
     Args:
@@ -203,14 +190,7 @@ def _repeats_apart(runs: list[Record]) -> list[list[Record]]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    irrelevant = {"trainer": _IRRELEVANT_TRAINER, "data": _IRRELEVANT_DATA}
-    settings: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and key not in _IRRELEVANT:
-            names = irrelevant.get(key, ())
-            settings |= {f"{key}.{name}": inner for name, inner in value.items() if name not in names}
-        elif key not in _IRRELEVANT:
-            settings[key] = value
+    settings = without(dict(flatten(config)), _IRRELEVANT)
     if settings.get(_ABLATION) in ("none", None):
         settings.pop(_ABLATION, None)  # as in records from before there was such a setting
     return settings

@@ -112,7 +112,7 @@ def _result_of(found: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mappin
     """Result and versions of the run whose best checkpoint this is; no result where it belongs to other weights."""
     folder = found.path.absolute().parent.parent
     if (folder / record.RESULT).is_file():
-        fields = read_result(folder / record.RESULT, "")
+        fields = read_result(folder / record.RESULT)
         require_whole(fields)
         if fields.content.get("best_step") == found.step:
             return fields.content, fields.mapping("versions")
