@@ -33,7 +33,8 @@ DIGEST, DIGESTS = "digest", "digests"
 COSTS = ("seconds", "steps_per_second", "peak_memory_bytes")
 """What a line of ``metrics.jsonl`` says of the machine: two equal trainings differ here, so no digest covers it."""
 
-ADVICE = "the record was changed after its run; bring the file back, or remove its folder and run again"
+ADVICE = "the record was changed after its run; restore the file, or remove its folder and run again"
+_DEEPEST = 20  # lists and mappings inside each other in config.yaml, which has 3
 _LARGEST = 256 * 2**20  # bytes; the largest file of a run, details.json of all of ScanObjectNN, has 1 MiB
 
 
@@ -48,19 +49,19 @@ def read_text(path: Path, expected: str) -> str:
         expected: what it should be, for errors.
 
     Raises:
-        UserError: the file is none, is larger than any record, or is no text in UTF-8.
+        UserError: the file is missing, no regular file, larger than any record, or not UTF-8.
     """
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise UserError(f"{path}: is no file; expected {expected}")
+            raise UserError(f"{path}: is not a regular file; expected {expected}")
         size = path.stat().st_size
         if size > _LARGEST:
-            raise UserError(f"{path}: has {size / 2**20:,.0f} MiB, too many for a record; expected {expected}")
+            raise UserError(f"{path}: is {size / 2**20:,.0f} MiB, too large for a record; expected {expected}")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: cannot be read (no text in UTF-8); expected {expected}") from error
+        raise UserError(f"{path}: cannot be read (it is not UTF-8); expected {expected}") from error
 
 
 def read_json(path: Path, expected: str = "a JSON object") -> dict[str, Any]:
@@ -92,38 +93,45 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     import yaml
 
-    text = read_text(path, "the settings of a run; bring the file back")
-    try:  # the parser in C is fifteen times as fast, where the other takes most of the time of a table
-        content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    text = read_text(path, "the settings of a run; restore the file")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, fifteen times as fast, where there is one
+    try:
+        _require_small(yaml.parse(text, loader))
+        content = yaml.load(text, loader)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read as the settings of a run ({reason}); bring the file back") from error
+        raise UserError(f"{path}: cannot be read as the settings of a run ({reason}); restore the file") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no settings; bring the file back, or remove its folder and run again")
-    if _has_aliases(content, set()):  # a few lines of them stand for billions of settings
-        raise UserError(f"{path}: holds an alias of YAML, which no settings of a run have; bring the file back")
+        raise UserError(f"{path}: holds no settings; restore the file, or remove its folder and run again")
     return {str(key): value for key, value in content.items()}
 
 
-def _has_aliases(value: Any, seen: set[int]) -> bool:
-    """Whether some list or mapping stands in several places; ``seen`` collects those that were met."""
-    if not isinstance(value, dict | list) or not value:
-        return False
-    if id(value) in seen:
-        return True
-    seen.add(id(value))
-    return any(_has_aliases(inner, seen) for inner in (value.values() if isinstance(value, dict) else value))
+def _require_small(events: Iterable[Any]) -> None:
+    """Refuse YAML that a loader would make too much of: deep nesting ends the process inside the parser in C, and a few
+    lines of aliases stand for billions of settings.
+    """
+    import yaml
+
+    depth = 0
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise yaml.YAMLError("nested too deeply")
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("an alias of YAML, which no settings of a run have")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All complete lines of a ``metrics.jsonl``: the half line that a killed process may have left is not one of them.
 
     Raises:
-        UserError: naming file and line, when one is no measurement with a ``kind`` and a ``step``.
+        UserError: naming the file, when it cannot be read, and the line, when it is no measurement with a ``kind`` and
+            a ``step``.
     """
+    whole = read_text(path, "what a training measured; restore the file, or leave the run out")
     expected = "what a training measured; remove that line, which no training depends on, or leave the run out"
     lines = []
-    for number, text in enumerate(read_text(path, expected).split("\n")[:-1], start=1):
+    for number, text in enumerate(whole.split("\n")[:-1], start=1):
         if text.strip():
             try:
                 line = json.loads(text)
@@ -154,13 +162,15 @@ def require_sealed(content: Mapping[str, Any], origin: str) -> bool:
     """Refuse content that does not match its digest.
 
     Returns:
-        Whether there is a digest: records from before there were any have none.
+        Whether there is a digest: records of earlier versions have none, nor any of the files beside them.
 
     Raises:
         UserError: naming the file.
     """
-    if DIGEST not in content:
+    if DIGEST not in content and DIGESTS not in content:
         return False
+    if DIGEST not in content:
+        raise UserError(f"{origin}: field {DIGEST!r} is missing; {ADVICE}")
     if seal(content)[DIGEST] != content[DIGEST]:
         raise UserError(f"{origin}: its content does not match its field {DIGEST!r}; {ADVICE}")
     return True
@@ -172,7 +182,7 @@ def digest_of_metrics(lines: Iterable[Mapping[str, Any]]) -> str:
 
 
 def require_file_unchanged(folder: Path, name: str, digest: str) -> None:
-    """Refuse a file of a finished run that is not as the run left it; a run that goes on is not finished.
+    """Refuse a file of a finished run that is not as the run left it; of a run that is being continued, any will do.
 
     Args:
         folder: of the run.
@@ -209,8 +219,8 @@ def _steps(config: Any) -> Any:
 def require_config(folder: Path, settings: Mapping[str, Any], what: str, advice: str = ADVICE) -> None:
     """Refuse settings of another run than that of a folder, as far as ``config.yaml`` in it tells.
 
-    Settings that do not tell runs apart may differ: a run that goes on has another ``trainer.max_steps`` there until
-    it has finished once more.
+    Settings that do not tell runs apart may differ: a run that is being continued has another ``trainer.max_steps``
+    there until it has finished again.
 
     Args:
         folder: of a run.

@@ -150,6 +150,7 @@ REFUSED: dict[str, Callable[[Path], None]] = {
         b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
         "config.yaml",
     ),
+    "settings nested too deeply": write(b"[" * 100_000, "config.yaml"),
     "an interpolation in the settings": edit("config.data.root", "${oc.env:SECRET}"),
     "the name of the folder, another seed": rename("5-01234567"),
     "the name of the folder, another hash": rename("0-01234567"),
@@ -157,6 +158,7 @@ REFUSED: dict[str, Callable[[Path], None]] = {
     "a baseline": edit("data.baselines.constant_velocity", [0.7, 2.6]),
     "the digest of another": digest_of_another,
     "a digest that is none": edit("digest", 5),
+    "the digest of the record, not of the files": edit("digest", None),
     "half of the file": lambda folder: os.truncate(folder / "result.json", 200),
     "an empty file": lambda folder: os.truncate(folder / "result.json", 0),
     "a key more": edit("remark", "better"),
@@ -241,9 +243,10 @@ def test_a_table_goes_on_without_a_damaged_record_and_says_so(runs: Path, capsys
     assert "its content does not match its field 'digest'" in err
 
 
+without_digests = both(edit("digest", None), edit("digests", None))
 MARKED: dict[str, Callable[[Path], None]] = {
-    "the digest": edit("digest", None),
-    "the digest, and a number": both(edit("digest", None), edit("test.mse_v", 0.02)),
+    "the digest": without_digests,
+    "the digest, and a number": both(without_digests, edit("test.mse_v", 0.02)),
 }
 
 
@@ -328,7 +331,7 @@ def test_changed_predictions_make_no_confusion_matrix(runs: Path) -> None:
     (folder / "result.json").write_text(json.dumps(seal(content)))
     assert load_confusion(folder).counts == [[1, 0], [1, 0]]
     (folder / "details.json").write_text(json.dumps({**details, "predicted": [0, 1]}))
-    with pytest.raises(UserError, match=r"details\.json: does not match the digest .*bring the file back"):
+    with pytest.raises(UserError, match=r"details\.json: does not match the digest .*restore the file"):
         load_confusion(folder)
     assert "changed after its run" in ADVICE
 

@@ -197,7 +197,7 @@ def load(checkpoint: Path) -> Checkpoint:
     found = read_checkpoint(locate(checkpoint))
     folder = found.path.absolute().parent.parent
     if found.path.absolute().parent.name == record.CHECKPOINTS and not is_model(found.content):
-        runs.require_config(folder, found.settings, str(found.path), "it is one of another run; bring the file back")
+        runs.require_config(folder, found.settings, str(found.path), "it is one of another run; restore the file")
         if found.content.get("kind") == "best":
             runs.require_file_unchanged(folder, f"{record.CHECKPOINTS}/{BEST}", digest_of_best(found.content))
     return found
