@@ -18,6 +18,7 @@ import pytest
 from se3t.config import to_config
 from se3t.config.compose import compose
 from se3t.reporting.sweep_record import read_record
+from se3t.runs import seal
 from se3t.suite.jobs import job
 from se3t.training.record import run_dir
 from suite.sweep_fakes import WORDS, FakeLauncher, prepare
@@ -86,12 +87,17 @@ def test_a_changed_result_or_record_of_a_sweep_is_not_taken(run: Run, launchers:
     best, *others = read_record(folder()).ranking()
     path = Path(best.runs[0].folder) / "result.json"
     before = path.read_text()
-    path.write_text(before.replace(f'"loss": {best.value}', '"loss": 0.0'))
-    answer = run("sweep", "--best", str(folder()))
-    assert answer.status == 0
-    (told,) = answer.err.splitlines()
-    assert told.startswith(f"se3t: sweep: left out: trial {best.number}: {path}: loss of validation is 0, but ")
-    assert reproduced(answer.out) == [Path(others[0].runs[0].folder)]
+    changed = before.replace(f'"loss": {best.value}', '"loss": 0.0')
+    for text, reason in (
+        (changed, "its content does not match its field 'digest'"),
+        (json.dumps(seal(json.loads(changed))), "loss of validation is 0, but "),
+    ):
+        path.write_text(text)
+        answer = run("sweep", "--best", str(folder()))
+        assert answer.status == 0
+        (told,) = answer.err.splitlines()
+        assert told.startswith(f"se3t: sweep: left out: trial {best.number}: {path}: {reason}")
+        assert reproduced(answer.out) == [Path(others[0].runs[0].folder)]
     path.write_text(before)
     assert run("sweep", "--best", str(folder())).out == first.out
     trials = folder() / "trials.json"
@@ -105,7 +111,12 @@ def test_a_changed_result_or_record_of_a_sweep_is_not_taken(run: Run, launchers:
     trials.write_text(json.dumps(content))
     answer = run("sweep", "--best", str(folder()))
     assert answer.out == first.out
-    assert answer.err.startswith("se3t: sweep: unverified: ")
+    assert answer.err.startswith(f"se3t: sweep: unverified: {trials} is of an earlier version")
+    assert answer.err.count("\n") == 1
+    path.write_text(json.dumps({name: value for name, value in json.loads(before).items() if name != "digest"}))
+    answer = run("sweep", "--best", str(folder()))
+    assert answer.out == first.out
+    assert answer.err.startswith(f"se3t: sweep: unverified: {trials} and 1 more are of an earlier version")
 
 
 def test_the_same_line_again_trains_nothing(run: Run, launchers: list[FakeLauncher]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from se3t.config import Config
+from se3t.runs import seal
 from se3t.suite.jobs import Job
 from se3t.suite.specification import Specification, specify
 from se3t.training import record
@@ -109,7 +110,7 @@ def write_result(job: Job, valid: Mapping[str, Any]) -> None:
     }
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / record.CONFIG).touch()
-    (job.folder / record.RESULT).write_text(json.dumps(content), encoding="utf-8")
+    (job.folder / record.RESULT).write_text(json.dumps(seal(content)), encoding="utf-8")
 
 
 def prepare(job: Job) -> None:

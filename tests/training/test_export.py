@@ -113,6 +113,14 @@ def test_the_card_has_the_numbers_of_the_record(tmp_path: Path, run: Path) -> No
         assert words in card
 
 
+def test_the_card_of_a_record_without_a_digest_says_so(tmp_path: Path) -> None:
+    made = finished_run(tmp_path / "run", config_of(tmp_path))
+    assert "unverified" not in card_of(made, tmp_path / "model")
+    content = {name: value for name, value in result(made).items() if name not in ("digest", "digests")}
+    (made / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    assert "- **unverified**: the run record is of an earlier version" in card_of(made, tmp_path / "old")
+
+
 def test_the_card_calls_a_subset_of_qm9_one(tmp_path: Path, run: Path) -> None:
     card = card_of(run, tmp_path / "model")
     assert "- data: QM9 subset: not all molecules of the official splits\n" in card

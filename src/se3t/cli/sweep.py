@@ -235,15 +235,16 @@ def _plot(given: argparse.Namespace) -> int:
 
 
 def _unchanged(folder: Path) -> SweepRecord:
-    """The record of a sweep; trials whose results were changed since are left out and named."""
-    from se3t.reporting.sweep_record import TRIALS, is_verified, read_record, require_results
+    """The record of a sweep, without the trials whose results were changed since; those and unverified files are named."""
+    from se3t.reporting.sweep_record import read_record, require_results, unverified
 
     record = read_record(folder)
-    if not is_verified(folder):
-        told = "is of an earlier version, without the digest that tells whether it was changed"
-        print(f"se3t: sweep: unverified: {folder / TRIALS} {told}", file=sys.stderr)
     for reason in require_results(record):
         show(f"se3t: sweep: left out: {reason}", file=sys.stderr)
+    if paths := unverified(folder, record):
+        files = f"{paths[0]} and {len(paths) - 1} more are" if len(paths) > 1 else f"{paths[0]} is"
+        told = "of an earlier version, without the digest that tells whether a record was changed"
+        show(f"se3t: sweep: unverified: {files} {told}", file=sys.stderr)
     return record
 
 

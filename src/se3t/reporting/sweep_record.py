@@ -143,9 +143,12 @@ def read_record(folder: Path) -> SweepRecord:
         raise UserError(f"{path}: is not {_EXPECTED} ({error}); run the sweep again") from error
 
 
-def is_verified(folder: Path) -> bool:
-    """Whether ``trials.json`` has a digest: those of earlier versions have none."""
-    return DIGEST in read_json(folder / TRIALS, _EXPECTED)
+def unverified(folder: Path, record: SweepRecord) -> list[Path]:
+    """Files of a sweep without a digest, as earlier versions wrote them: its record, and the results of its trials as
+    far as they are still there.
+    """
+    results = [Path(run.folder) / RESULT for trial in record.trials for run in trial.runs if run.state == "finished"]
+    return [path for path in (folder / TRIALS, *results) if path.is_file() and DIGEST not in read_json(path)]
 
 
 def _trial(content: Mapping[str, Any]) -> Trial:

@@ -11,6 +11,7 @@ from se3t.data.molecules.graphs import spell_elements
 from se3t.data.qm9.splits import SPLIT_SIZES
 from se3t.reporting.properties import BASELINES, is_subset
 from se3t.reporting.published import printed_names
+from se3t.runs import DIGEST
 from se3t.training.predict import is_atomisation, what_it_is
 
 _MISSING = "–"
@@ -184,6 +185,8 @@ def _training(model: Exported) -> Iterator[str]:
         batches = f"batches of {budget['batch_size']:,}"
         yield f"- steps: {budget['steps_done']:,}{early}, {batches}; weights of step {model.step:,}"
         yield f"- time: {budget['seconds']:,.0f} s, evaluations included"
+        if DIGEST not in model.result:
+            yield "- **unverified**: the run record is of an earlier version, without the digest that shows changes"
     rate = f"{optim.name}, learning rate {optim.lr:g} ({optim.schedule})"
     decay = f", weight decay {optim.weight_decay:g}" if optim.weight_decay else ""
     average = "" if trainer.ema_decay is None else f"; weights averaged with decay {trainer.ema_decay:g}"
