@@ -94,6 +94,7 @@ def test_runs_are_listed_the_newest_first_with_state_and_result(run: Run, folder
         (["experiment=nbody", "model=tfn"], ["new", "old"]),
         (["model.channels=16"], ["new"]),
         (["model.channels=1.6e1"], ["new"]),
+        (["model.channels=8,16", "seed=1,2"], ["new"]),
         (["task=homo"], ["damaged", "qm9"]),
         (["--state", "failed,damaged"], ["failed", "damaged"]),
         (["--state=finished", "seed=0"], ["qm9", "old"]),
@@ -144,6 +145,14 @@ def test_files_hold_all_numbers_unrounded(run: Run, folders: dict[str, Path]) ->
     assert run("runs", "seed=5", "--format", "csv").out.startswith("folder,state\n")
 
 
+def test_names_of_metrics_are_no_formulas_of_a_spreadsheet(run: Run) -> None:
+    content = result("tfn", config__experiment="nbody")
+    content["test"] |= {"=1+1": 2.0}
+    write(content, 1)
+    rows = list(csv.DictReader(io.StringIO(run("runs", "--format", "csv").out)))
+    assert rows[0]["'=1+1"] == "2.0"
+
+
 def test_runs_side_by_side_show_what_differs(run: Run, folders: dict[str, Path]) -> None:
     answer = run("runs", "compare", str(folders["old"]), str(folders["new"]))
     assert answer.status == 0, answer.err
@@ -155,6 +164,13 @@ def test_runs_side_by_side_show_what_differs(run: Run, folders: dict[str, Path])
     runs = find_runs([folders["old"], folders["new"]])
     narrow = compared(runs, 20)
     assert "    B  0.03" in narrow
+    assert "ᵘ" not in answer.out
+    content = json.loads((folders["old"] / "result.json").read_text())
+    del content["digest"]
+    (folders["old"] / "result.json").write_text(json.dumps(content))
+    out = run("runs", "compare", str(folders["old"]), str(folders["new"])).out
+    assert out.startswith(f"A  {folders['old']}, finished ᵘ\nB  {folders['new']}, finished\n")
+    assert "ᵘ unverified" in out
 
 
 def test_words_of_a_record_are_no_terminal_escapes(run: Run, folders: dict[str, Path]) -> None:
@@ -176,6 +192,7 @@ def test_ages_are_told_in_their_largest_unit(seconds: float, text: str) -> None:
     [
         (["nowhere"], "nowhere: does not exist; expected a folder of runs, or key=value"),
         (["--state", "finishd"], "--state finishd: unknown; did you mean 'finished'?"),
+        (["xyzzy=1"], "xyzzy=1: no run has such a setting; se3t train --cfg job prints them\n"),
         (["modle=tfn"], "modle=tfn: no run has such a setting; did you mean"),
         (["--format", "yaml"], "invalid choice: 'yaml'"),
         (["compare", "runs"], "runs compare: expected two run folders or more"),

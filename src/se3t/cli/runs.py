@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def parser() -> Parser:
 def run(words: Sequence[str]) -> int:
     """List runs, or compare some."""
     given = parser().parse_intermixed_args(list(words))
-    if given.words[:1] == [_COMPARE] and not Path(_COMPARE).exists():
+    if given.words[:1] == [_COMPARE]:
         if given.state is not None or given.format != "text":
             raise UserError("runs compare: takes folders only; leave --state and --format out")
         return _compare([Path(word) for word in given.words[1:]])
@@ -116,9 +117,19 @@ def _with_settings(runs: Sequence[Run], words: Sequence[str]) -> list[Run]:
     for word in words:
         name, _, value = word.partition("=")
         if name not in known:
-            raise UserError(f"{word}: no run has such a setting; {did_you_mean(name, known)}")
-        kept = [index for index in kept if _is_equal(flat[index].get(name), value)]
+            raise UserError(f"{word}: no run has such a setting; {_hint(name, known)}")
+        kept = [index for index in kept if _is_one_of(flat[index].get(name), value)]
     return [runs[index] for index in kept]
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else "se3t train --cfg job prints them"
+
+
+def _is_one_of(found: str | None, wanted: str) -> bool:
+    """Whether a value is the one wanted, or one of several with commas between them."""
+    return any(_is_equal(found, text) for text in (wanted, *wanted.split(",")))
 
 
 def _is_equal(found: str | None, wanted: str) -> bool:

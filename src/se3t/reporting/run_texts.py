@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from se3t.config.identity import flatten
+from se3t.config.identity import NO_INFLUENCE, flatten, without
 from se3t.reporting.labels import spell
-from se3t.reporting.report.runs import VALIDATION, Run
+from se3t.reporting.report.runs import ON_VALIDATION, Run
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN
 from se3t.screen import csv_text, one_line
@@ -20,8 +20,6 @@ from se3t.screen import csv_text, one_line
 _HEADS = ("state", "experiment", "model", "preset", "seed", "step", "result", "age", "folder")
 _RIGHT = ("seed", "step", "age")
 _GAP = "  "
-_NOT_COMPARED = ("runs", "resume", "logger", "trainer.progress", "trainer.threads", "trainer.checkpoint_every")
-"""Settings that change nothing that is measured."""
 
 
 # --- list -------------------------------------------------------------------------------------------------------------
@@ -47,7 +45,8 @@ def listed(runs: Sequence[Run], width: int, now: float) -> list[str]:
         rest = [_named(name, row[name]) for name in _HEADS if name not in shown and row[name] != MISSING]
         problem = [f"    {one_line(run.problem)}"] if run.problem else []
         found += [_aligned(row, shown, widths), *_packed(rest, width), *problem]
-    return [*found, *_notes(runs)]
+    notes = [ON_VALIDATION] if any(run.split == "valid" for run in runs) else []
+    return [*found, *notes, *_not_verified(runs)]
 
 
 def _named(name: str, text: str) -> str:
@@ -60,7 +59,7 @@ def _cells(run: Run, now: float) -> dict[str, str]:
     if step != MISSING and asked not in (None, done):
         step += f" of {asked:,}"
     texts = {
-        "state": run.state + ("" if run.is_verified else f" {UNVERIFIED_SIGN}"),
+        "state": _state(run),
         "experiment": run.what or MISSING,
         "model": run.model or MISSING,
         "preset": run.preset or MISSING,
@@ -89,13 +88,13 @@ def _packed(parts: Iterable[str], width: int) -> list[str]:
     return lines
 
 
-def _notes(runs: Sequence[Run]) -> list[str]:
-    notes = []
-    if any(run.split == "valid" for run in runs):
-        notes.append(f"{VALIDATION} on validation: of an unfinished run the last there is.")
-    if any(not run.is_verified for run in runs):
-        notes.append(f"{UNVERIFIED_SIGN} {UNVERIFIED}: a record without the digest that tells whether it was changed.")
-    return notes
+def _state(run: Run) -> str:
+    return run.state if run.is_verified else f"{run.state} {UNVERIFIED_SIGN}"
+
+
+def _not_verified(runs: Sequence[Run]) -> list[str]:
+    note = f"{UNVERIFIED_SIGN} {UNVERIFIED}: a record without the digest that tells whether it was changed."
+    return [] if all(run.is_verified for run in runs) else [note]
 
 
 def age(seconds: float) -> str:
@@ -141,10 +140,11 @@ def to_csv(runs: Iterable[Run]) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     plain = [name for name in (rows[0] if rows else {"folder": "", "state": ""}) if name not in ("metrics", "units")]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*plain, *metrics], lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(csv_text, [*plain, *metrics]))
     for row in rows:
-        writer.writerow({name: csv_text(value) for name, value in {**row, **row["metrics"]}.items()})
+        values = [*(row[name] for name in plain), *(row["metrics"].get(name) for name in metrics)]
+        writer.writerow(map(csv_text, values))
     return text.getvalue()
 
 
@@ -159,10 +159,10 @@ def compared(runs: Sequence[Run], width: int) -> list[str]:
         width: of the terminal; where the columns do not fit, every value has a line of its own.
     """
     names = [_letter(index) for index in range(len(runs))]
-    lines = [f"{name}  {one_line(str(run.folder))}, {run.state}" for name, run in zip(names, runs, strict=True)]
+    lines = [f"{name}  {one_line(str(run.folder))}, {_state(run)}" for name, run in zip(names, runs, strict=True)]
     for title, rows in _parts(runs):
         lines += ["", title, *_side_by_side(names, rows, width)]
-    return [*lines, *_notes(runs)]
+    return [*lines, *_not_verified(runs)]
 
 
 def _letter(index: int) -> str:
@@ -171,14 +171,10 @@ def _letter(index: int) -> str:
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """By dotted name the settings in which runs differ, with the value of each; None where a run does not have it."""
-    flat = [dict(flatten(run.config)) for run in runs]
-    names = [name for name in dict.fromkeys(name for own in flat for name in own) if not _is_left_out(name)]
+    flat = [without(dict(flatten(run.config)), NO_INFLUENCE) for run in runs]
+    names = dict.fromkeys(name for own in flat for name in own)
     values = {name: [own.get(name) for own in flat] for name in names}
     return {name: own for name, own in values.items() if len({spell(value) for value in own}) > 1}
-
-
-def _is_left_out(name: str) -> bool:
-    return any(name == other or name.startswith(f"{other}.") for other in _NOT_COMPARED)
 
 
 def _parts(runs: Sequence[Run]) -> Iterable[tuple[str, list[tuple[str, list[str]]]]]:

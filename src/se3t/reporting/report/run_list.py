@@ -10,7 +10,7 @@ import yaml
 
 from se3t.reporting.published import Estimate
 from se3t.reporting.report.markup import Markup, element, join
-from se3t.reporting.report.runs import DAMAGED, FAILED, FINISHED, STATES, VALIDATION, Run
+from se3t.reporting.report.runs import DAMAGED, FAILED, FINISHED, ON_VALIDATION, STATES, Run
 from se3t.reporting.spelling import MISSING, error
 
 _COLUMNS = (
@@ -71,7 +71,7 @@ def _choice(identifier: str, values: Iterable[str]) -> Markup:
 
 def _notes(runs: Sequence[Run]) -> Iterable[str]:
     if any(run.split == "valid" for run in runs):
-        yield f"{VALIDATION} on validation: of an unfinished run the last there is, or of data without a test split."
+        yield ON_VALIDATION
     if any(run.is_synthetic for run in runs):
         yield "synthetic: data made by this program, a stand-in for real scans."
 

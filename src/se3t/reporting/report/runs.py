@@ -22,6 +22,7 @@ FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED = "finished", "running", "interr
 STATES = (FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED)
 VALIDATION = "ᵛ"
 """Sign of a number that was measured on validation."""
+ON_VALIDATION = f"{VALIDATION} on validation: of an unfinished run the last there is, or of data without a test split."
 ERROR = "equivariance_error"
 
 _HEADLINES: dict[str, dict[str, tuple[str, float]]] = {
@@ -157,7 +158,7 @@ def read_run(folder: Path) -> Run:
 
 def _finished(folder: Path) -> Run:
     """A finished run, whose record is looked at as tables look at it."""
-    fields = read_result(folder / RESULT, "")
+    fields = read_result(folder / RESULT)
     require_whole(fields)
     content = fields.content
     budget, test = _mapping(content.get("budget")), _numbers(content.get("test"))
