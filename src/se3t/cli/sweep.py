@@ -235,7 +235,7 @@ def _plot(given: argparse.Namespace) -> int:
 
 
 def _unchanged(folder: Path) -> SweepRecord:
-    """The record of a sweep, without the trials whose results were changed since; those and unverified files are named."""
+    """The record of a sweep without the trials whose results were changed; those and unverified files are named."""
     from se3t.reporting.sweep_record import read_record, require_results, unverified
 
     record = read_record(folder)
