@@ -2,7 +2,8 @@
 
 Imports no torch.
 
-A digest guards against damage and careless edits. It is no signature: who writes a record can write its digest, too.
+A digest guards against damage and careless edits. It is not a signature: whoever can write a record can write its
+digest as well.
 """
 
 from __future__ import annotations
@@ -198,11 +199,11 @@ def require_file_unchanged(folder: Path, name: str, digest: str) -> None:
     content = read_json(path, "the result of a finished run")
     digests = content.get(DIGESTS)
     known = digests.get(name) if isinstance(digests, Mapping) else None
-    if known not in (None, digest) and not goes_on(folder, content):
+    if known not in (None, digest) and not is_being_continued(folder, content):
         raise UserError(f"{folder / name}: does not match the digest in {path}; {ADVICE}")
 
 
-def goes_on(folder: Path, result: Mapping[str, Any]) -> bool:
+def is_being_continued(folder: Path, result: Mapping[str, Any]) -> bool:
     """Whether a finished run is being continued to more steps: ``config.yaml`` then has another number of them."""
     path = folder / CONFIG
     if not path.is_file():

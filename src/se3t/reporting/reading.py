@@ -1,4 +1,4 @@
-"""Reading many run records: what is damaged or was changed is left out and told, and stops nothing else."""
+"""Reading many run records: those that are damaged or were changed are left out and named, the others are read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LeftOut:
     Attributes:
         origin: its file.
         reason: a sentence that names the file.
-        experiment: of the run; None where nobody knows.
+        experiment: of the run; None where it is not known.
     """
 
     origin: str

@@ -1,4 +1,4 @@
-"""The list of runs, and runs side by side, as text, JSON and CSV. Numbers are cut nowhere: what is too wide for a line
+"""The list of runs, and runs side by side, as text, JSON and CSV. Nothing is cut: what is too wide for a line
 goes to the next one.
 """
 

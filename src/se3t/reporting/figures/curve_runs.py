@@ -14,13 +14,12 @@ from se3t.reporting import classification
 from se3t.reporting.labels import spell
 from se3t.reporting.reading import PARSERS, readable, tell_left_out
 from se3t.reporting.records import Fields, RunRecord, find_results
-from se3t.runs import COSTS as MACHINE
-from se3t.runs import METRICS, RESULT, digest_of_metrics, read_metrics, require_file_unchanged
+from se3t.runs import COSTS, METRICS, RESULT, digest_of_metrics, read_metrics, require_file_unchanged
 
 log = logging.getLogger(__name__)
 
 EXPERIMENTS = ("nbody", "qm9", "scanobjectnn")
-COSTS = ("step", "epoch", *MACHINE)
+NO_METRICS = ("step", "epoch", *COSTS)
 """What a line of measurements holds besides metrics."""
 
 _EXPECTED = "expected the folder of a finished run, such as runs/nbody/tfn/0-1a2b3c4d"
@@ -140,7 +139,7 @@ def _experiment(fields: Fields) -> str:
 
 def _metrics(lines: Sequence[Mapping[str, Any]]) -> set[str]:
     names = {name for line in lines if line.get("kind") == "valid" for name, value in line.items() if _is_number(value)}
-    return names - {*COSTS}
+    return names - {*NO_METRICS}
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""All runs below some folders, finished or not, as the page lists them. What is damaged is told, and stops nothing."""
+"""All runs below some folders, finished or not; a damaged one is listed as such and does not stop the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from se3t.reporting.figures.curve_runs import COSTS
+from se3t.reporting.figures.curve_runs import NO_METRICS
 from se3t.reporting.published import Estimate, system_name
 from se3t.reporting.reading import require_whole
 from se3t.reporting.records import read_result
@@ -194,7 +194,7 @@ def _unfinished(folder: Path) -> Run:
     valid = [line for line in lines if line["kind"] == "valid"]
     last = _numbers(valid[-1]) if valid else {}
     asked = _integer(_mapping(config.get("trainer")).get("max_steps"))
-    metrics = {name: value for name, value in last.items() if name not in COSTS}
+    metrics = {name: value for name, value in last.items() if name not in NO_METRICS}
     state, problem = _state(folder)
     return Run(
         folder,

@@ -40,7 +40,7 @@ NAMES = tuple(EXPERIMENTS)
 
 _NOT_VERIFIED = (
     f"{UNVERIFIED_SIGN} {UNVERIFIED}: a record of an earlier version, without the digest that tells whether it was "
-    "changed; train again for one."
+    "changed; run the training again to get one."
 )
 _MOST_NAMED = 3
 
@@ -97,7 +97,7 @@ def tables(results: Iterable[Result], target: str | None = None, preset: str | N
         *table2.tables(_of("2", whole)),
         *table3.tables(_of("3", whole)),
     ]
-    return _told([*found, *ablations.tables(runs)], records)
+    return _with_notes([*found, *ablations.tables(runs)], records)
 
 
 def named_tables(
@@ -119,7 +119,7 @@ def named_tables(
     if target is not None and name != "3":
         raise UserError(f"--target: chooses a property of molecules, a column of table 3 and not of table {name}")
     records = readable(results)
-    return _told(_named(name, _chosen(records.runs, target, preset), target, preset), records)
+    return _with_notes(_named(name, _chosen(records.runs, target, preset), target, preset), records)
 
 
 def _named(name: str, runs: Sequence[Fields], target: str | None, preset: str | None) -> list[ResultTable]:
@@ -154,7 +154,7 @@ def _chosen(runs: Sequence[Fields], target: str | None, preset: str | None) -> l
 # --- what is not verified, and what was left out ----------------------------------------------------------------------
 
 
-def _told(tables: Iterable[ResultTable], records: Readable) -> list[ResultTable]:
+def _with_notes(tables: Iterable[ResultTable], records: Readable) -> list[ResultTable]:
     """The tables with what is not verified marked, and with notes of what was left out of them."""
     unverified = {fields.origin for fields in records.runs if not fields.is_verified}
     return [_with_left_out(_marked(table, unverified), records.left_out) for table in tables]
@@ -181,7 +181,7 @@ def _with_left_out(table: ResultTable, left_out: Sequence[LeftOut]) -> ResultTab
     own = [record for record in left_out if record.experiment is None or _may_show(table, record.experiment)]
     notes = [f"Left out: {record.reason}." for record in own[:_MOST_NAMED]]
     if len(own) > _MOST_NAMED:
-        notes.append(f"Left out, too: {len(own) - _MOST_NAMED} more; se3t runs --state damaged names them.")
+        notes.append(f"{len(own) - _MOST_NAMED} more are left out; se3t runs --state damaged names them.")
     return replace(table, notes=(*table.notes, *notes), left_out=tuple(record.reason for record in own))
 
 
