@@ -19,6 +19,7 @@ from se3t.errors import UserError
 
 _STATES = ("state_dict", "model_state_dict")
 _DDP = "module."
+_NO_PICKLE = "no pickle of tensors"
 _WEIGHTS = "save the weights alone where it comes from: torch.save(model.state_dict(), 'weights.pt')"
 
 
@@ -39,7 +40,7 @@ class WeightFile:
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def read_file(path: Path, whence: str = _WEIGHTS, otherwise: str = "get it once more") -> dict[Any, Any]:
+def read_file(path: Path, whence: str = _WEIGHTS, otherwise: str = "get the file again") -> dict[Any, Any]:
     """The mapping that a file written by ``torch.save`` holds.
 
     Only tensors and plain values are read (``weights_only=True``): no code of the file runs.
@@ -66,8 +67,9 @@ def read_file(path: Path, whence: str = _WEIGHTS, otherwise: str = "get it once 
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error), whence, otherwise) from error
     except Exception as error:  # a damaged file can fail in any way inside the reader
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        raise _damaged(path, reason, otherwise) from error
+        is_told = isinstance(error, zipfile.BadZipFile | RuntimeError | OSError | EOFError)
+        reason = (str(error).splitlines() or [""])[0] if is_told else ""
+        raise _damaged(path, reason or _NO_PICKLE, otherwise) from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}; expected a state_dict, parameters by name")
     return dict(content)
@@ -154,6 +156,6 @@ def _refusal(path: Path, message: str, whence: str, otherwise: str) -> UserError
     """
     wanted = re.search(r"GLOBAL ([\w.]+\w)|unrecognized (?:function|class) (\S+)", message)
     if wanted is None:
-        return _damaged(path, "no pickle of tensors", otherwise)
+        return _damaged(path, _NO_PICKLE, otherwise)
     asked = wanted[1] or wanted[2]
     return UserError(f"{path}: refused: it asks for {asked}, and reading it would run code of the file; {whence}")
