@@ -6,12 +6,15 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 
 from se3t.config import Config
 from se3t.errors import UserError
+from se3t.training import checkpoint as ckpt
 from se3t.training import fit, progress, record
 from se3t.training.console_log import console_log
 from se3t.training.pace import forecast
@@ -92,6 +95,20 @@ def test_hours_are_forecast_with_the_preset_that_takes_minutes(
     assert "preset=quick (1,000 steps) takes about 17 min" in forecast(Config(), 100_000, 1.0)
 
 
+def test_steps_between_evaluations_add_up_to_a_forecast(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = progress.ProgressLine(Config(), ckpt.RunState(), Console(file=io.StringIO()))
+    with caplog.at_level(logging.INFO):
+        for step in range(1, 13):
+            monkeypatch.setattr(progress.time, "perf_counter", lambda step=step: float(step))
+            if step % 4 == 0:  # every fourth interval holds an evaluation
+                line.show("valid", step, {"loss": 1.0})
+            line.on_train_batch_end(Mock(spec=Trainer, global_step=step), Mock(spec=LightningModule), None, None, step)
+    (told,) = [message for message in caplog.messages if message.startswith("about")]
+    assert "for 99,991 steps at 1e+03 ms" in told
+
+
 def test_a_run_says_what_it_is_in_three_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         folder = train(small_config(tmp_path), build=build).parent
@@ -100,7 +117,7 @@ def test_a_run_says_what_it_is_in_three_lines(tmp_path: Path, caplog: pytest.Log
     assert lines[1] == (
         "data nbody, 20 train, 6 valid, 6 test samples, checksum c0ffee; 12 steps of batch 8, evaluated every 5"
     )
-    assert re.fullmatch(r"cpu, \d+ threads, precision 32; W&B disabled", lines[2])
+    assert re.fullmatch(r"cpu, (1 thread|\d+ threads), precision 32; W&B disabled", lines[2])
 
 
 def test_the_console_log_has_all_parts_of_a_run_and_no_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

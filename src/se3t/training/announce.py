@@ -40,7 +40,8 @@ def in_three_lines(
     where = "from the start" if resumed is None else f"from step {resumed.step:,}"
     checksum = str(task.describe().get("checksum") or "")[:12]
     processes = f"{budget.devices} processes, " if budget.devices > 1 else ""
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    num_threads = torch.get_num_threads()
+    threads = f", {num_threads} thread{'s' if num_threads > 1 else ''}" if device.type == "cpu" else ""
     kernel = getattr(config.model, "kernel", None)
     if kernel == "auto":
         kernel = auto.choose(device, data_dtype(budget.precision))

@@ -54,8 +54,8 @@ class ProgressLine(Callback):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._begin, self._drawn, self._told, self._loss = (0, 0.0), 0.0, 0.0, math.nan
-        self._measured: tuple[int, float] | None = None  # step and training time from which steps are measured
-        self._is_forecast = False
+        self._previous: float | None = None  # end of the step before, None at the first one and after an evaluation
+        self._steps, self._seconds, self._is_forecast = 0, 0.0, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar, in a terminal."""
@@ -83,13 +83,13 @@ class ProgressLine(Callback):
             self._say(self._pace(trainer.global_step, now))
 
     def _forecast(self, step: int, now: float) -> None:
-        """How long it takes, once: from the second step on, or from the first one after an evaluation."""
-        if self._measured is None:
-            self._measured = (step, now)
-        elif now - self._measured[1] > FIRST_SECONDS:
+        """How long it takes, once: from the second step on, without the time of evaluations."""
+        if self._previous is not None:
+            self._steps, self._seconds = self._steps + 1, self._seconds + now - self._previous
+        self._previous = now
+        if self._steps and self._seconds > FIRST_SECONDS:
             self._is_forecast = True
-            pace = (now - self._measured[1]) / (step - self._measured[0])
-            log.info("%s", forecast(self.config, self.max_steps - step, pace))
+            log.info("%s", forecast(self.config, self.max_steps - step, self._seconds / self._steps))
 
     def _pace(self, step: int, now: float) -> str:
         """Loss, rate and what is left."""
@@ -112,7 +112,7 @@ class ProgressLine(Callback):
             self._loss = values["loss"]
         if kind != "valid":
             return
-        self._measured = None  # evaluations are no steps
+        self._previous = None  # evaluations are no steps
         note = describe(values, self.headline, self.units)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note, refresh=True)
