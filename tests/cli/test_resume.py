@@ -57,6 +57,8 @@ def test_settings_that_do_not_tell_runs_apart_may_change(run: Run, seen: list[An
         ("-m", "-m: does not go with"),
         ("trainer.steps=4", "trainer.steps: no such setting"),
         ("trainer.max_steps=many", "trainer.max_steps=many: wrong type"),
+        ("trainer.max_steps=", "trainer.max_steps=: wrong type"),
+        ("logger.tags=[a", "logger.tags=[a: "),
     ],
 )
 def test_other_words_are_refused(run: Run, seen: list[Any], word: str, says: str) -> None:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from se3t.allocator import keep_freed_memory
 from se3t.cli.hydra_app import App, messages
 from se3t.config import Config, stored, to_config
+from se3t.config.compose import as_typed, value_of
 from se3t.config.identity import first_difference
+from se3t.config.refusals import check_words
 from se3t.errors import UserError
 from se3t.runs import read_config
 from se3t.training import record
@@ -79,11 +79,12 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
     before = stored.stored_config(read_config(path), path)
     settings = record.plain(before)
     for word in words:
-        key, given, value = word.partition("=")
+        key, given, _ = word.partition("=")
         group, _, name = key.partition(".")
         if word.startswith("-") or not given or not name or "." in name:
             raise UserError(f"{word}: does not go with resume={folder}, which has settings of its own; leave it out")
-        settings[group] = {**settings.get(group, {}), name: yaml.safe_load(value)}
+        check_words(as_typed([word]))
+        settings[group] = {**settings.get(group, {}), name: value_of(word)}
     config = replace(to_config(settings), resume=True)
     if (other := first_difference(record.plain(config), record.plain(before))) is not None:
         raise UserError(

@@ -58,9 +58,14 @@ def as_typed(words: Sequence[str]) -> list[str]:
 
 def text_of(word: str) -> str:
     """The value of a word ``key=value`` that sets a text."""
+    return str(value_of(word))
+
+
+def value_of(word: str) -> Any:
+    """The value of a word ``key=value``, of a kind that :func:`check_words` lets through."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return str(OverridesParser.create().parse_override(_as_typed(word)).value())
+    return OverridesParser.create().parse_override(_as_typed(word)).value()
 
 
 def _as_typed(word: str) -> str:
