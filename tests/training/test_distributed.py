@@ -108,6 +108,7 @@ def test_left_over_ranks_are_ignored_with_a_note(
     result = train(small_config(tmp_path, max_steps=2), build=build)
     assert record.read_json(result)["status"] == "finished"
     assert "LOCAL_RANK, RANK, WORLD_SIZE in the environment: ignored" in caplog.text
+    assert [os.environ[name] for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE")] == ["1"] * 3  # of the program that calls
 
 
 def test_torchrun_with_another_number_of_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

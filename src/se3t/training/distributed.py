@@ -48,8 +48,9 @@ def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_RANK" in os.environ
 
 
-def require_own_ranks(devices: int) -> None:
-    """Forget what another program has left in the environment, and see that torchrun was asked for as many processes.
+@contextmanager
+def own_ranks(devices: int) -> Iterator[None]:
+    """Hide what another program has left in the environment, and see that torchrun was asked for as many processes.
 
     Args:
         devices: ``trainer.devices``.
@@ -63,12 +64,15 @@ def require_own_ranks(devices: int) -> None:
             f"trainer.devices={devices}: torchrun has started {size} processes; use trainer.devices={size}, or start "
             "se3t train without torchrun"
         )
-    if not started_by_a_launcher():
-        found = [name for name in _RANKS if name in os.environ]
-        if found:
-            log.warning("%s in the environment: ignored, neither torchrun nor se3t has set it", ", ".join(found))
-        for name in found:
-            del os.environ[name]  # Lightning and torch would take this process for one of several
+    # Lightning and torch would take this process for one of several.
+    names = [] if started_by_a_launcher() else [name for name in _RANKS if name in os.environ]
+    if names:
+        log.warning("%s in the environment: ignored, neither torchrun nor se3t has set it", ", ".join(names))
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ |= hidden
 
 
 def process_rank() -> int:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,10 +29,9 @@ from se3t.training.announce import in_three_lines
 from se3t.training.console_log import console_log
 from se3t.training.distributed import (
     launch,
+    own_ranks,
     process_rank,
-    require_own_ranks,
     started_by_a_launcher,
-    started_by_torchrun,
 )
 from se3t.training.feed import StepFeed
 from se3t.training.finish import catch_up, finish, measure
@@ -108,16 +108,16 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     """
     config = config if isinstance(config, Config) else to_config(config)
     folder = record.run_dir(config) if run_dir is None else Path(run_dir)
-    with interrupted_by_signals(), advice(lambda: _how_to_continue(config, folder, build)):
+    how = partial(_how_to_continue, config, folder, build)
+    with interrupted_by_signals(), advice(how), own_ranks(config.trainer.devices):
         try:
             return _train(config, folder, build)
         except WriteError as error:
-            raise WriteError(f"{error}; {_how_to_continue(config, folder, build)}") from error
+            raise WriteError(f"{error}; {how()}") from error
 
 
 def _train(config: Config, folder: Path, build: Build) -> Path:
     _require_kernel(config)
-    require_own_ranks(config.trainer.devices)
     is_first = process_rank() == 0
     if is_first:
         record.require_free(folder)
@@ -143,10 +143,8 @@ def _how_to_continue(config: Config, folder: Path, build: Build) -> str:
     steps = ckpt.newest_step(folder / record.CHECKPOINTS)
     if not (folder / record.CONFIG).exists():
         return "nothing was trained yet"
-    command = "the same call and resume=true"
-    if build is build_parts:
-        words = record.command_line() + " resume=true" if started_by_torchrun() else ""
-        command = words or shlex.join(["se3t", "train", f"resume={folder}"])
+    own = "the same call and resume=true"
+    command = shlex.join(["se3t", "train", f"resume={folder}"]) if build is build_parts else own
     return f"{steps:,} of {config.trainer.max_steps:,} steps are saved; continue with: {command}"
 
 
