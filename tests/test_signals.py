@@ -99,11 +99,12 @@ def test_a_forked_process_keeps_its_signals_to_itself() -> None:
 
 
 DEAF = """
-import sys, time
+import os, sys, time
 from se3t import signals
 with signals.interrupted_by_signals(float(sys.argv[1])), signals.advice(lambda: "run it again"):
     signals.hold()
-    print("ready", flush=True)
+    print("a table")
+    os.write(1, b"ready\\n")
     time.sleep(60)
 """
 
@@ -111,7 +112,11 @@ with signals.interrupted_by_signals(float(sys.argv[1])), signals.advice(lambda: 
 @pytest.mark.parametrize(("seconds", "wait"), [(0.2, None), (60.0, signals.REPEAT_SECONDS + 0.2)])
 def test_work_that_does_not_end_is_ended_in_time_or_by_a_second_signal(seconds: float, wait: float | None) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", DEAF, str(seconds)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", DEAF, str(seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -119,9 +124,49 @@ def test_work_that_does_not_end_is_ended_in_time_or_by_a_second_signal(seconds: 
     if wait is not None:
         time.sleep(wait)
         process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
+    assert output == "a table\n"
     assert errors == "se3t: ended by SIGTERM; run it again\n"
+
+
+def test_a_program_of_someone_else_is_not_ended_and_a_second_signal_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "REPEAT_SECONDS", 0.05)
+    wakeup = signal.set_wakeup_fd(-1)
+    with interrupted_by_signals(), signals.advice(str):
+        assert signal.set_wakeup_fd(-1) == -1
+        signals.hold()
+        send(signal.SIGINT)
+        send(signal.SIGINT)  # the same one, from another sender
+        time.sleep(0.1)
+        with pytest.raises(Interrupted):
+            send(signal.SIGINT)
+    signal.set_wakeup_fd(wakeup)
+
+
+def test_the_watch_ends_with_the_work_though_a_forked_process_holds_its_pipe() -> None:
+    with interrupted_by_signals(seconds=0.2):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        with pytest.raises(Interrupted):
+            send(signal.SIGTERM)
+    time.sleep(0.4)  # this process would end here
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_the_last_words_are_kept_with_their_advice() -> None:
+    kept: list[str] = []
+
+    def work() -> None:
+        with interrupted_by_signals(), signals.advice(lambda: "run it again"), signals.last_words(kept.append):
+            send(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        work()
+    assert kept == ["se3t: ended by SIGTERM; run it again"]
 
 
 def test_a_part_of_the_work_may_take_longer() -> None:

@@ -1,8 +1,9 @@
 """SIGINT, SIGTERM and SIGHUP end the work by one exception, and within seconds. Imports no torch.
 
 A signal raises :class:`Interrupted` in the main thread, at once or, where the work has called :func:`hold`, at the next
-:func:`check`. A thread watches over it: where the exception does not come through in time (one long call of compiled
-code, a library that waits for the network) or a second signal comes, the process ends without it.
+:func:`check`. In a program of this package a thread watches over it: where the exception does not come through in time
+(one long call of compiled code, a library that waits for the network) or a second signal comes, the process ends
+without it. The program of someone else, who calls a function, is not ended: a second signal raises at once.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,10 +66,12 @@ class _State:
     before: dict[int, Any] = field(default_factory=dict)  # handlers that have been replaced
     is_held: bool = False
     received: int | None = None
-    seconds: float = SECONDS
+    since: float = 0.0  # when it was received
+    seconds: float | None = None  # None: no thread watches
     deadline: float = 0.0
     is_unhurried: bool = False
     describe: Callable[[], str] = str
+    keep: Callable[[str], object] = str
 
 
 _state = _State()
@@ -108,7 +112,7 @@ def unhurried() -> Iterator[None]:
     try:
         yield
     finally:
-        _state.is_unhurried, _state.deadline = False, time.monotonic() + _state.seconds
+        _state.is_unhurried, _state.deadline = False, time.monotonic() + (_state.seconds or 0.0)
 
 
 @contextmanager
@@ -128,23 +132,44 @@ def advice(describe: Callable[[], str]) -> Iterator[None]:
         _state.describe, _state.is_held = before, False
 
 
+@contextmanager
+def last_words(keep: Callable[[str], object]) -> Iterator[None]:
+    """Keep the sentence with which an interruption ends the work, however it does.
+
+    Args:
+        keep: takes the sentence.
+    """
+    before, _state.keep = _state.keep, keep
+    try:
+        yield
+    except Interrupted as stop:
+        stop.advice = stop.advice or _state.describe()
+        keep(f"se3t: {stop}")
+        raise
+    finally:
+        _state.keep = before
+
+
 # --- handlers ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def interrupted_by_signals(seconds: float = SECONDS) -> Iterator[None]:
+def interrupted_by_signals(seconds: float | None = None) -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP raise :class:`Interrupted`. What is ignored stays ignored: ``nohup``.
 
     Inside another such context only the time changes; in other threads than the main one nothing does.
 
     Args:
-        seconds: how long the end may take.
+        seconds: how long the end may take before the process ends without the exception. None: as the context around
+            has it; where there is none, however long.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     if _state.before:
-        before, _state.seconds = _state.seconds, seconds
+        before = _state.seconds
+        if None not in (before, seconds):
+            _state.seconds = seconds
         try:
             yield
         finally:
@@ -154,7 +179,7 @@ def interrupted_by_signals(seconds: float = SECONDS) -> Iterator[None]:
     _state.before = {number: handler for number in NUMBERS if (handler := signal.getsignal(number)) not in ignored}
     try:
         _state.seconds = seconds
-        with _watched():
+        with nullcontext() if seconds is None else _watched():
             install()
             yield
     finally:
@@ -170,13 +195,14 @@ def install() -> None:
 def _restore() -> None:
     for number, handler in _state.before.items():
         signal.signal(number, handler)
-    _state.before, _state.is_held, _state.received = {}, False, None
+    _state.before, _state.is_held, _state.received, _state.seconds = {}, False, None, None
 
 
 def _in_child() -> None:
     """A forked process must not tell the thread of its parent of its own signals."""
     if _state.before:
-        signal.set_wakeup_fd(-1)
+        if _state.seconds is not None:
+            signal.set_wakeup_fd(-1)
         _restore()
 
 
@@ -184,10 +210,13 @@ os.register_at_fork(after_in_child=_in_child)
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    if _state.received is None:  # a later one is the watching thread's concern
-        _state.received = number
+    now = time.monotonic()
+    if _state.received is None:
+        _state.received, _state.since = number, now
         if not _state.is_held:
             raise Interrupted(number)
+    elif _state.seconds is None and now - _state.since > REPEAT_SECONDS:  # else the watching thread's concern
+        raise Interrupted(number)
 
 
 @contextmanager
@@ -200,7 +229,9 @@ def _watched() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writing)  # which ends the thread
+        with suppress(BlockingIOError):
+            os.write(writing, b"\0")  # ends the thread, even while a forked process holds the pipe
+        os.close(writing)
 
 
 def _watch(reading: int) -> None:
@@ -208,13 +239,13 @@ def _watch(reading: int) -> None:
     while True:
         ready, _, _ = select.select([reading], [], [], 0.1 if first else None)
         received = os.read(reading, 4096) if ready else b""
-        if ready and not received:
+        if ready and (not received or 0 in received):
             os.close(reading)
             return
         number = next((number for number in received if number in NUMBERS), 0)
         now = time.monotonic()
         if number and not first:
-            first, since, _state.deadline = number, now, now + _state.seconds
+            first, since, _state.deadline = number, now, now + (_state.seconds or 0.0)
         elif number and now - since > REPEAT_SECONDS:
             _end(number)
         if first and now > _state.deadline and not _state.is_unhurried:
@@ -222,7 +253,17 @@ def _watch(reading: int) -> None:
 
 
 def _end(number: int) -> None:
-    """End the process without the exception: what is on the disk counts."""
+    """End the process without the exception: what is on the disk counts, and what was printed."""
     with suppress(Exception):
-        os.write(2, f"se3t: {Interrupted(number, _state.describe())}\n".encode(errors="replace"))
+        text = f"se3t: {Interrupted(number, _state.describe())}"
+        os.write(2, f"{text}\n".encode(errors="replace"))
+        _state.keep(text)
+    flushing = threading.Thread(target=_flush, daemon=True)  # which may wait for a reader
+    flushing.start()
+    flushing.join(1.0)
     os._exit(128 + number)
+
+
+def _flush() -> None:
+    with suppress(Exception):
+        sys.stdout.flush()

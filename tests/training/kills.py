@@ -25,7 +25,7 @@ from torch import nn
 
 from se3t.cli.failures import guarded
 from se3t.config import Config
-from se3t.signals import interrupted_by_signals
+from se3t.signals import SECONDS, interrupted_by_signals
 from se3t.tasks.base import Task
 from se3t.training import record, saving
 from se3t.training.run import train
@@ -87,9 +87,9 @@ def start(config: Config, build: Build, long_step: float, log: Path) -> int:
             errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(errors, 2)
             saving.LONG_STEP_SECONDS = long_step
-            with interrupted_by_signals():
+            with interrupted_by_signals(SECONDS):
                 os.write(told, b"1")
-                status = guarded(lambda: train(config, build=build) and 0, "train")
+                status = guarded(lambda: train(config, build=build) and 0)
         except BaseException:
             traceback.print_exc()
         finally:

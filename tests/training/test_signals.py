@@ -121,7 +121,9 @@ def test_ctrl_c_saves_as_well(tmp_path: Path, monkeypatch: Any, capsys: pytest.C
     with monkeypatch.context() as patch:
         send_at(3, "loss", patch, signal.SIGINT)
         assert guarded(lambda: train(config, build=build) and 0) == 130
-    assert "se3t: interrupted; 3 of 12 steps are saved; continue with: " in capsys.readouterr().err
+    told = "se3t: interrupted; 3 of 12 steps are saved; continue with: "
+    assert told in capsys.readouterr().err
+    assert told in (record.run_dir(config) / "console.log").read_text().splitlines()[-1]
     assert saved_steps(config) == [3]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -15,24 +15,20 @@ from se3t.signals import Interrupted
 
 USER_ERROR = 2
 FAILURE = 1
-INTERRUPTED = 130
 _MAX_LINES = 4
 
 
-def guarded(action: Callable[[], int], command: str = "") -> int:
+def guarded(action: Callable[[], int]) -> int:
     """Run ``action``; turn an error that a user can cause into a few lines on stderr and an exit status.
 
     Any other error is a fault of this program and keeps its traceback. ``SE3T_DEBUG=1`` keeps every traceback.
     """
     try:
         return action()
-    except Interrupted as stop:
+    except KeyboardInterrupt as error:
+        stop = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
         show(f"\nse3t: {stop}" if stop.number == signal.SIGINT else f"se3t: {stop}", file=sys.stderr)
         return stop.status
-    except KeyboardInterrupt:
-        advice = "; repeat the command with resume=true to continue" if command == "train" else ""
-        show(f"\nse3t: interrupted{advice}", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE

@@ -7,12 +7,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from se3t import __version__
 from se3t.cli.failures import guarded
 from se3t.cli.help import COMMANDS, command_help, main_help
 from se3t.errors import UserError, did_you_mean
-from se3t.signals import interrupted_by_signals, interruption
+from se3t.signals import SECONDS, interrupted_by_signals, interruption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII only is no reason to fail
-    status = guarded(lambda: _run(words), words[0] if words else "")
+    status = guarded(lambda: _run(words))
     if argv is None and interruption(status) is not None:
         _end_at_once(status)
     return status
@@ -36,13 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _end_at_once(status: int) -> None:
     """A process that a signal ends is not to spend seconds on taking torch apart."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # such as a closed pipe
+            stream.flush()
     os._exit(status)
 
 
 def _run(words: list[str]) -> int:
-    with interrupted_by_signals():
+    with interrupted_by_signals(SECONDS):
         status = _dispatch(words)
         sys.stdout.flush()  # here, where a closed pipe is known, and not at the end of the process
     return status

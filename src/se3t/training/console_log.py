@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from se3t import signals
+from se3t.signals import Interrupted
 from se3t.training.record import command_line
 
 CONSOLE_LOG = "console.log"
@@ -64,9 +66,11 @@ def console_log(is_first: bool) -> Iterator[ConsoleLog]:
     logger.addHandler(kept)
     warnings.showwarning = show_and_keep
     try:
-        yield kept
+        with signals.last_words(kept.line):
+            yield kept
     except BaseException as error:
-        kept.line(f"se3t: {type(error).__name__}: {error}")
+        if not isinstance(error, Interrupted):
+            kept.line(f"se3t: {type(error).__name__}: {error}")
         raise
     finally:
         warnings.showwarning = show

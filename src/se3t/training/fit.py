@@ -64,7 +64,7 @@ def fit(
     # Lightning's own handlers end a run as if it had finished.
     setattr(trainer._signal_connector, "register_signal_handlers", _no_handlers)  # noqa: B010
     module = TrainingModule(model, task, config, first_step=0 if resumed is None else resumed.step)
-    with quiet(), _interruptible():
+    with quiet(), _interruption_unchanged():
         trainer.fit(module, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
     signals.release()
 
@@ -153,7 +153,7 @@ def _no_handlers() -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruption_unchanged() -> Iterator[None]:
     """Let an interruption through as what it is: Lightning turns it into the end of the process, and ignores SIGINT
     from then on.
     """
