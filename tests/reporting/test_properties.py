@@ -224,7 +224,7 @@ def test_own_molecules_have_a_table_without_published_numbers(experiment: str):
 def test_names_of_columns_are_printed_as_they_are():
     table = build(property_result("tfn", "logp", **OWN))
     assert any("log [P]" in line for line in terminal(table))
-    assert r"log [P], pH 7 \| exp" in to_markdown(table)
+    assert r"log \[P\], pH 7 \| exp" in to_markdown(table)
 
 
 @pytest.mark.parametrize(
