@@ -12,6 +12,8 @@ import yaml
 
 from se3t.config.identity import settings_hash
 from se3t.errors import UserError
+from se3t.reporting.fields import Fields
+from se3t.reporting.reading import require_whole
 from se3t.reporting.tables.build import named_tables, tables
 
 from .results import property_result, result
@@ -124,6 +126,28 @@ def test_a_config_that_is_none_is_named(text: str, tmp_path: Path):
     path.with_name("config.yaml").write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml: (cannot be read as the|holds no) settings"):
         tables([path])
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("units", {"units": "m"}),
+        ("versions", {"versions": [1]}),
+        ("valid", {"valid": 3}),
+        ("valid.mse_x", {"valid": {"mse_x": "low"}}),
+        ("test.loss", {"test__loss": [1]}),
+        ("data", {"data": None}),
+        ("budget.seconds", {"budget__seconds": "long"}),
+        ("budget.seconds", {"budget__seconds": -1}),
+    ],
+)
+def test_a_field_of_another_kind_is_named(field: str, changes: dict[str, Any]):
+    with pytest.raises(UserError, match=f"field '{field}' "):
+        require_whole(Fields(result(**changes), "result"))
+
+
+def test_a_metric_that_was_not_finite_is_no_fault():
+    require_whole(Fields(result(valid={"loss": None, "mse_x": 0.1}), "result"))
 
 
 def test_a_changed_record_of_another_experiment_stops_no_table(tmp_path: Path):

@@ -194,7 +194,7 @@ def test_runs_of_other_experiments_and_budgets_are_passed_over(tmp_path: Path) -
         curves(tmp_path, experiment="nbody", preset="quik")
     with pytest.raises(UserError, match="c: is a run of experiment scanobjectnn, expected one of nbody"):
         curves(tmp_path / "c", experiment="nbody")
-    with pytest.raises(UserError, match=r"d.result\.json: field 'status' is 'failed', expected 'finished'"):
+    with pytest.raises(UserError, match=r"d.result\.json: the run is not finished, its field 'status' is 'failed'"):
         curves(tmp_path / "d")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,18 @@ _TWICE = {
     "budget.batch_size": "trainer.batch_size",
 }
 """Fields of a result that its ``config`` has, too."""
+_KINDS: Mapping[str, Callable[[Fields, str], Any]] = {
+    "config": Fields.mapping,
+    "budget": Fields.mapping,
+    "budget.max_steps": Fields.integer,
+    "budget.steps_done": Fields.integer,
+    "budget.seconds": Fields.amount,
+    "data": Fields.mapping,
+    "units": Fields.mapping,
+    "versions": Fields.mapping,
+    "valid": Fields.mapping,
+}
+"""What some fields hold; a record of an earlier version may be without them."""
 _FOLDER = re.compile(r"(\d+)-([0-9a-f]{8})")
 _ABSENT = object()
 
@@ -48,6 +60,21 @@ def require_unchanged(fields: Fields) -> None:
         _require_name_of_folder(path, config)
         fields.is_verified = require_sealed(fields.content, fields.origin)
     fields.is_checked = True
+
+
+def require_kinds(fields: Fields) -> None:
+    """Refuse a result in which a field of every experiment holds another kind of value, or a metric is no number.
+
+    Raises:
+        UserError: naming file and field.
+    """
+    for name, read in _KINDS.items():
+        if _value(fields.content, name) is not _ABSENT:
+            read(fields, name)
+    for split in ("valid", "test"):
+        metrics = fields.mapping(split) if fields.content.get(split) is not None else {}
+        for name in [name for name, value in metrics.items() if value is not None]:  # null: it was not finite
+            fields.number(f"{split}.{name}")
 
 
 def _value(content: Mapping[str, Any], name: str) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from se3t.errors import UserError
 from se3t.reporting import classification, nbody, properties
-from se3t.reporting.checks import require_unchanged
+from se3t.reporting.checks import require_kinds, require_unchanged
 from se3t.reporting.records import Fields, Result, RunRecord, read_result
 from se3t.runs import digest_of
 
@@ -94,8 +94,9 @@ def require_whole(fields: Fields) -> None:
     """
     status = fields.content.get("status")
     if status != "finished":
-        raise UserError(f"{fields.origin}: field 'status' is {status!r}, expected 'finished'; run it again")
+        raise UserError(f"{fields.origin}: the run is not finished, its field 'status' is {status!r}; run it again")
     require_unchanged(fields)
+    require_kinds(fields)
     parse = PARSERS.get(fields.text("experiment"))
     if parse is not None:
         parse(fields)

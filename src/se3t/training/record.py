@@ -29,6 +29,7 @@ from se3t.config import Config
 from se3t.config.identity import first_difference, settings_hash
 from se3t.errors import UserError
 from se3t.files import write_atomically, writing
+from se3t.reporting.checks import require_kinds
 from se3t.reporting.fields import Fields
 from se3t.runs import CHECKPOINTS as CHECKPOINTS
 from se3t.runs import CONFIG as CONFIG
@@ -100,13 +101,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     content = read_json(folder / RESULT)
     runs.require_sealed(content, str(folder / RESULT))
-    fields = Fields(content, str(folder / RESULT))
-    for name in ("config", "budget", "data"):
-        if name in content:
-            fields.mapping(name)
-    for name in ("steps_done", "max_steps"):
-        if name in content.get("budget", {}):
-            fields.integer(f"budget.{name}")
+    require_kinds(Fields(content, str(folder / RESULT)))
     return content
 
 
