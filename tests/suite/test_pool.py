@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.suite.parts import Diary, StubLauncher, make_job, prepare_slowly, with_data
 
+from se3t.signals import Interrupted
 from se3t.suite import pool
 from se3t.suite.jobs import Job, LocalHandle, LocalLauncher, Outcome, Pool, Watch, run_jobs
 from se3t.suite.launch import spawn
@@ -138,15 +139,15 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path) -> None
     assert sorted(diary.lines[2:]) == ["finished 0", "finished 1", "started 0"]
 
 
-def test_an_interrupt_stops_all_that_runs(tmp_path: Path) -> None:
+def test_a_signal_stops_all_that_runs_and_says_how_to_resume(tmp_path: Path) -> None:
     class Impatient(Watch):
         def tick(self, running: Sequence[Job]) -> None:
             if all(job.saved_step for job in running) and len(running) == 2:
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), signal.SIGTERM)
 
     launcher = StubLauncher(tmp_path / "trace", 0.1)
     jobs = with_data(*(make_job(tmp_path, seed, max_steps=1000) for seed in range(3)))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match=r"^ended by SIGTERM; rerun the command to resume"):
         run_jobs(jobs, launcher, workers=2, watch=Impatient())
     assert [handle.poll() is not None for handle in launcher.handles] == [True, True]
     assert [job.state for job in jobs] == ["interrupted", "interrupted", "new"]

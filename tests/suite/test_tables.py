@@ -294,20 +294,6 @@ def test_where_all_is_finished_nothing_starts(stub: type[Launcher], capsys: pyte
     assert not Path("trace").exists()
 
 
-def test_an_interrupted_run_says_that_the_same_line_goes_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(tables, "run_jobs", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(request("ablations", "model=tfn"))
-    assert capsys.readouterr().err.endswith(
-        "stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped\n"
-    )
-
-
 def test_a_run_record_that_contradicts_its_line_is_refused(stub: type[Launcher]) -> None:
     asked = request("ablations", "model=tfn")
     (first,) = jobs_of(asked)

@@ -122,11 +122,7 @@ def _run(spec: Specification, given: argparse.Namespace) -> int:
         say(screen, text)
 
     tell(f"se3t: sweep {spec.folder}")
-    try:
-        record = run(spec, launcher, workers, watch_of(spec, screen, workers), tell)
-    except KeyboardInterrupt:
-        tell("stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped")
-        raise
+    record = run(spec, launcher, workers, watch_of(spec, screen, workers), tell)
     _report(record, _TOP)
     return _failures(record)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from se3t.data.molecules.parallel import available_cores
 from se3t.errors import UserError
-from se3t.signals import interrupted_by_signals, interruption, name_of
+from se3t.signals import advice, interrupted_by_signals, interruption, name_of
 from se3t.suite.launch import GRACE_SECONDS, Handle, Launcher, LocalLauncher, start_process, stop_all
 from se3t.suite.stores import prepare_words
 from se3t.training import record
@@ -246,6 +247,14 @@ class Pool:
         return None
 
 
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let a signal end the work on many jobs, with time for them to save, and say how to resume."""
+    how = "rerun the command to resume from the newest checkpoints; finished runs are skipped"
+    with interrupted_by_signals(STOP_SECONDS), advice(lambda: how):
+        yield
+
+
 def run_jobs(
     jobs: Sequence[Job],
     launcher: Launcher | None = None,
@@ -269,7 +278,7 @@ def run_jobs(
     before = [job for job in unique if _is_finished(job)]
     outcome = Outcome(num_before=len(before))
     done = {job.folder for job in before}
-    with interrupted_by_signals(STOP_SECONDS), watch or Watch() as told:
+    with stopped_by_signals(), watch or Watch() as told:
         pool = Pool(launcher or LocalLauncher(), workers, told, environment)
         for job in unique:
             if job.folder not in done:

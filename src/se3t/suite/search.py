@@ -12,10 +12,9 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.reporting.sweep_record import Trial, TrialRun, read_record, write_record
-from se3t.signals import interrupted_by_signals
 from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
-from se3t.suite.pool import STOP_SECONDS, Ended, Pool, Watch, log_of
+from se3t.suite.pool import Ended, Pool, Watch, log_of, stopped_by_signals
 from se3t.suite.spaces import Interval, Scalar
 from se3t.suite.specification import Parameters, Specification, rounded
 from se3t.suite.study import Proposal, Study
@@ -81,7 +80,7 @@ class Search:
         Returns:
             The record of the sweep.
         """
-        with interrupted_by_signals(STOP_SECONDS), self.watch:
+        with stopped_by_signals(), self.watch:
             try:
                 for proposal in self.study.unfinished():
                     self._take(proposal)

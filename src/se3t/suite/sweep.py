@@ -146,7 +146,7 @@ def run(spec: Specification, launcher: Launcher, workers: int, watch: Watch, tel
     Raises:
         UserError: when nothing can be run: no combination is valid, the folder cannot be written, the sweep is running
             already.
-        KeyboardInterrupt: at Ctrl-C, SIGTERM or SIGHUP, after all trainings have stopped.
+        Interrupted: at Ctrl-C, SIGTERM or SIGHUP, after all trainings have stopped.
     """
     if spec.sweep.search == "grid":
         grid = Grid(spec)

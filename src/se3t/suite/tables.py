@@ -97,7 +97,7 @@ def run(request: TableRequest) -> Finished:
     Raises:
         UserError: for words that are refused, data that cannot be had, or a run record that contradicts them; nothing
             was started then.
-        KeyboardInterrupt: when it is ended from outside; the same request goes on from there.
+        Interrupted: when a signal ends it; the same request goes on from there.
     """
     jobs, screen = jobs_of(request), console(stderr=True)
     if (reason := obstacle_of(request.which, jobs)) is not None:
@@ -115,11 +115,7 @@ def run(request: TableRequest) -> Finished:
         return Finished([job.result for job in jobs])
     group = any(word.startswith("logger.group=") for word in request.words)
     launcher = LocalLauncher(threads, () if group else (f"logger.group={_group(request.which)}",))
-    try:
-        outcome = run_jobs(jobs, launcher, workers, view(screen, todo, clock))
-    except KeyboardInterrupt:
-        say(screen, "stopped; rerun the command to resume from the newest checkpoints; finished runs are skipped")
-        raise
+    outcome = run_jobs(jobs, launcher, workers, view(screen, todo, clock))
     for line in failures(outcome.failed, len(todo)):
         say(screen, line)
     return Finished(outcome.finished, outcome.failed)
