@@ -100,6 +100,21 @@ def test_a_signal_ends_all_processes(tmp_path: Path) -> None:
             os.kill(int(path.read_text()), 0)
 
 
+def test_the_console_log_of_several_processes_has_the_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    config = small_config(tmp_path, devices=2)
+    folder = record.run_dir(config)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("se3t.training.run.launch", ended)
+    with pytest.raises(Interrupted):
+        train(config, build=build)
+    assert (folder / "console.log").read_text() == "se3t: ended by SIGTERM; nothing was trained yet\n"
+
+
 def test_left_over_ranks_are_ignored_with_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,28 +19,32 @@ CONSOLE_LOG = "console.log"
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
+def add_line(folder: Path, text: str) -> None:
+    """Add a line to the log of a run folder, where that can be written."""
+    with suppress(OSError), (folder / CONSOLE_LOG).open("a", encoding="utf-8", errors="replace") as file:
+        file.write(_CONTROL.sub("", text.rstrip("\n")) + "\n")
+
+
 class ConsoleLog(logging.Handler):
     """Appends lines to a file once :meth:`open` has said which. A disk that is full loses lines and nothing else."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._path: Path | None = None
+        self._folder: Path | None = None
         self._waiting: list[str] = []
 
     def open(self, folder: Path) -> None:
         """Write what has been said so far to the file of a run folder, and all that follows."""
-        self._path, waiting = folder / CONSOLE_LOG, self._waiting
+        self._folder, waiting = folder, self._waiting
         for text in (f"--- {datetime.now(UTC).isoformat(timespec='seconds')}  {command_line()}", *waiting):
             self.line(text)
 
     def line(self, text: str) -> None:
         """Add a line."""
-        text = _CONTROL.sub("", text.rstrip("\n"))
-        if self._path is None:
+        if self._folder is None:
             self._waiting.append(text)
-            return
-        with suppress(OSError), self._path.open("a", encoding="utf-8", errors="replace") as file:
-            file.write(text + "\n")
+        else:
+            add_line(self._folder, text)
 
     def emit(self, entry: logging.LogRecord) -> None:
         """Add what this package logs."""

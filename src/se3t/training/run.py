@@ -20,13 +20,13 @@ from se3t.errors import UserError, did_you_mean
 from se3t.files import WriteError
 from se3t.models import build_model
 from se3t.nn.kernels.native import require
-from se3t.signals import advice, interrupted_by_signals
+from se3t.signals import advice, interrupted_by_signals, last_words
 from se3t.tasks import build_task, recorded_checksum, require_no_download
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.announce import in_three_lines
-from se3t.training.console_log import console_log
+from se3t.training.console_log import add_line, console_log
 from se3t.training.distributed import (
     launch,
     own_ranks,
@@ -133,7 +133,8 @@ def _train(config: Config, folder: Path, build: Build) -> Path:
     if config.trainer.devices > 1 and not started_by_a_launcher():
         _check_devices(config)
         _require_averageable(config, build(config)[1])  # here first: bad input is told once, data are prepared once
-        launch(run_process, (config, folder, build), config.trainer.devices)
+        with last_words(partial(add_line, folder)):
+            launch(run_process, (config, folder, build), config.trainer.devices)
     else:
         run_process(config, folder, build)
     return folder / record.RESULT
