@@ -169,8 +169,15 @@ def test_a_zwitterion_is_neutral(predictor: Predictor) -> None:
 def test_more_atoms_than_the_largest_training_molecule_are_a_warning(predictor: Predictor) -> None:
     row = next(predict([predictor], entries([molecule("CCCCCC")])))
     assert predictor.facts["max_atoms"] == 12
-    assert row.status == "warning: 20 atoms, more than the 12 of the largest training molecule"
+    assert row.status == "warning: size: 20 atoms, more than the 12 of the largest training molecule"
     assert row.values[0] is not None
+
+
+def test_warnings_are_summed_up_by_kind(predictor: Predictor) -> None:
+    found = entries([molecule(smiles) for smiles in ("CCCCCC", "CCCCCCC", "CCCCCC", "CO")])
+    summary = write_table(lambda cells: None, [predictor], predict([predictor], found))
+    assert {kind: texts.total() for kind, texts in summary.warnings.items()} == {"size": 3}
+    assert list(summary.warnings["size"].values()) == [2, 1]
 
 
 def test_too_large_a_graph_is_refused(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from se3t.screen import csv_text, printable, show
 
 _LONG = 200  # molecules, from which on a progress bar is shown
 _NONE_PREDICTED = 1
+_LISTED = 5  # kinds of warnings
 _WEIGHTS = (".ckpt", ".pt", ".pth")
 
 
@@ -141,8 +142,9 @@ def _report(summary: Any, predictors: Sequence[Any], where: str, screen: TextIO)
         f"{counts['refused']:,} not predicted",
         file=screen,
     )
-    for warning, count in summary.warnings.most_common(5):
-        show(f"  warning ({count:,}): {warning}", file=screen)
+    for found in sorted(summary.warnings.values(), key=lambda found: -found.total())[:_LISTED]:
+        several = " (the first of them)" if len(found) > 1 else ""
+        show(f"  warning ({found.total():,}): {next(iter(found))}{several}", file=screen)
     for row in summary.refusals:
         name = f" ({row.entry.identifier})" if row.entry.identifier else ""
         show(f"  not predicted: {row.entry.file} {row.entry.index or ''}{name}: {row.reason}", file=screen)

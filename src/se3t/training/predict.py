@@ -18,7 +18,7 @@ from se3t.config import Config
 from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
 from se3t.data.molecules.inputs import Entry
-from se3t.data.molecules.molecule import Molecule, pack
+from se3t.data.molecules.molecule import Molecule, kind_of, pack
 from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.errors import UserError
 from se3t.fiber import Fiber
@@ -248,7 +248,7 @@ def _row(predictors: Sequence[Predictor], entry: Entry, against: Sequence[str], 
 def _too_large(predictors: Sequence[Predictor], entry: Entry) -> list[str]:
     limit = min(int(predictor.facts["max_atoms"]) for predictor in predictors)
     count = 0 if entry.molecule is None else len(entry.molecule)
-    return [f"{count} atoms, more than the {limit} of the largest training molecule"] if count > limit else []
+    return [f"size: {count} atoms, more than the {limit} of the largest training molecule"] if count > limit else []
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -260,12 +260,12 @@ class Summary:
 
     Attributes:
         counts: of rows: ``predicted``, ``warned`` (among them), ``refused``, ``embedded``.
-        warnings: how often each was given.
+        warnings: how often each was given, by kind.
         refusals: the first few rows without a prediction.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    warnings: Counter[str] = field(default_factory=Counter)
+    warnings: dict[str, Counter[str]] = field(default_factory=dict)
     refusals: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
@@ -277,7 +277,8 @@ class Summary:
         self.counts["predicted"] += 1
         self.counts["warned"] += bool(row.warnings)
         self.counts["embedded"] += row.entry.embedded
-        self.warnings.update(row.warnings)
+        for warning in row.warnings:
+            self.warnings.setdefault(kind_of(warning), Counter())[warning] += 1
 
 
 def columns_of(predictors: Sequence[Predictor]) -> list[str]:

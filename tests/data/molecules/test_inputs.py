@@ -224,14 +224,14 @@ def test_all_atoms_of_a_frame_at_one_place_are_no_geometry(tmp_path: Path) -> No
 
 def test_separate_parts_are_noted(tmp_path: Path) -> None:
     (entry,) = read(tmp_path, "a.smi", "C.O")
-    assert entry.notes == ("2 separate parts, as if they were one molecule",)
+    assert entry.notes == ("separate parts: 2, as if they were one molecule",)
 
 
 def test_valences_that_rdkit_refuses_are_noted(tmp_path: Path) -> None:
     methane = molecule("C")
     doubled = replace(methane, bond_classes=np.array([1, 0, 0, 0], dtype=np.uint8))
     (entry,) = read(tmp_path, "a.sdf", block(doubled))
-    assert entry.notes == ("RDKit refuses its valences: bonds as in the file, none aromatic",)
+    assert entry.notes == ("valences that RDKit refuses: bonds as in the file, none aromatic",)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,13 @@ def test_numbers_that_may_be_off_by_one_are_told() -> None:
     assert "unless one file counts from 0 and the other from 1, data.key=index leaves" in message
 
 
+@pytest.mark.parametrize(("ids", "told"), [(["0", "1", "2", "3"], True), (["1", "2", "3", "4"], False)])
+def test_counting_from_0_in_one_file_and_from_1_in_the_other_is_noted(ids: list[str], told: bool) -> None:
+    notes = join(made(id=ids, y=list("5678")), [titles("1", "2", "3")], "m.sdf").notes
+    words = "column 'id' begins at 0, the title at 1: do they number the same list?"
+    assert [note.startswith(words) for note in notes[1:2]] == [told]
+
+
 def test_a_column_prefers_the_data_field_of_its_name_where_the_key_says_so() -> None:
     sides = [titles(*NAMES), data_field("id", NAMES[::-1])]
     table = made(id=NAMES, y=list("1234"))

@@ -10,6 +10,7 @@ import pytest
 from se3t.config import MoleculesData, PropertyTask
 from se3t.data import store as store_module
 from se3t.data.molecules import own
+from se3t.data.molecules.building import in_words
 from se3t.data.molecules.dataset import load_property
 from se3t.data.molecules.inputs import read_molecules
 from se3t.data.molecules.own import (
@@ -284,7 +285,9 @@ def test_the_summary_is_that_of_the_training_molecules(config: MoleculesData, fo
 
 
 def test_all_records_of_a_molecule_are_in_one_split(config: MoleculesData, folder: Path) -> None:
-    (folder / "any.sdf").write_text(sdf([f"m{row % 8}" for row in range(32)], {"y": [str(row) for row in range(32)]}))
+    (folder / "any.sdf").write_text(
+        sdf([f"m{row % 8}" for row in range(32)], {"y": [str(row % 4) for row in range(32)]})
+    )
     for seed in range(3):
         store = prepared(replace(config, split_seed=seed))
         split = store.arrays["split"].reshape(8, 4)  # a column has a structure, and two names
@@ -292,6 +295,42 @@ def test_all_records_of_a_molecule_are_in_one_split(config: MoleculesData, folde
         assert np.bincount(split[0]).tolist() == [2, 1, 1]
         (note,) = store.provenance["notes"]
         assert note.startswith("splits: 32 records of 4 molecules (same name, or same atoms")
+
+
+@pytest.mark.parametrize(("count", "fraction", "told"), [(2, 0.1, True), (2, 0.0, False), (3, 0.1, False)])
+def test_too_few_molecules_to_train_on_are_told(
+    config: MoleculesData, folder: Path, count: int, fraction: float, told: bool
+) -> None:
+    (folder / "any.sdf").write_text(sdf(NAMES[:count], {"y": ["1", "2", "3"]}))
+    notes = prepared(replace(config, test_fraction=fraction)).provenance["notes"]
+    assert [note for note in notes if "no molecule is left for training" in note] == notes[: int(told)]
+    assert not told or "1 for validation and 1 for test; add molecules, or give data.test_fraction=0" in notes[0]
+
+
+def test_records_of_one_geometry_with_different_values_are_told(config: MoleculesData, folder: Path) -> None:
+    values = [str(row % len(SHAPES)) for row in range(10)]
+    (folder / "any.sdf").write_text(sdf(NAMES, {"y": values}))
+    assert not [note for note in prepared(config).provenance["notes"] if "geometry" in note]
+    (folder / "any.sdf").write_text(sdf(NAMES, {"y": [*values[:-1], "99"]}))
+    (note,) = [note for note in prepared(config).provenance["notes"] if "geometry" in note]
+    assert note.startswith("1 record has the geometry of an earlier one and other values (the first: records ")
+    assert note.endswith("and 10, column 'y'): is one of them wrong?")
+
+
+def test_warnings_of_molecules_are_counted_by_kind(config: MoleculesData, folder: Path) -> None:
+    (folder / "any.sdf").unlink()
+    table(folder, "smiles,y\nOCC(O)C=O,1\nCC(O)C=O,2\n[2H]OC,3\nO.CCO,4\nCCO,5\n")
+    warnings = {"stereo not specified": 2, "isotopes": 1, "separate parts": 1}
+    facts = summary(prepared(config))
+    assert facts["warnings"] == warnings
+    assert "warnings: stereo not specified (2), isotopes (1), separate parts (1)" in list(in_words(facts))
+
+
+def test_a_column_without_a_name_is_no_property(config: MoleculesData, folder: Path) -> None:
+    table(folder, "\n".join([",name,y", *(f"{row},{name},1" for row, name in enumerate(NAMES))]))
+    store = prepared(config)
+    assert store.settings["columns"] == ["y"]
+    assert "values.csv: the column without a name: ignored" in store.provenance["notes"]
 
 
 def test_different_molecules_of_one_name_are_told(config: MoleculesData, folder: Path) -> None:
@@ -304,7 +343,7 @@ def test_different_molecules_of_one_name_are_told(config: MoleculesData, folder:
 @pytest.mark.parametrize("title", ["RDKit", "conformer {}"])
 def test_titles_that_tie_most_molecules_together_name_none(config: MoleculesData, folder: Path, title: str) -> None:
     names = [title.format(row // 4 % 5) for row in range(40)]
-    (folder / "any.sdf").write_text(sdf(names, {"y": ["1"] * 20 + ["2"] * 20}))
+    (folder / "any.sdf").write_text(sdf(names, {"y": ["1", "2", "3", "4"] * 10}))
     store = prepared(config)
     assert np.bincount(store.arrays["split"]).tolist() == [20, 10, 10]
     notes = store.provenance["notes"]

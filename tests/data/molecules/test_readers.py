@@ -47,6 +47,12 @@ def test_an_sdf_record_is_its_title_its_block_and_its_fields(ending: str) -> Non
     assert record.fields == {"energy": "-1.17", "two lines": "first\nsecond"}
 
 
+def test_values_of_a_repeated_field_are_all_kept_and_names_may_hold_brackets() -> None:
+    fields = "> <pKa (>7)>\n8\n\n> <y>\n1\n\n> <y>\n2\n\n"
+    (record,) = iter_sdf(lines(BLOCK + fields + "$$$$\n"), "h2.sdf")
+    assert record.fields == {"pKa (>7)": "8", "y": "1\n2"}
+
+
 def test_records_come_in_order_and_one_at_a_time() -> None:
     def endless() -> Iterator[str]:
         while True:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from se3t.data.molecules.smiles import iter_table
 from se3t.data.molecules.tables import Numbers, Table, read_table
 from se3t.errors import UserError
 
@@ -52,6 +53,14 @@ def test_a_table_may_be_in_other_encodings_and_says_so(tmp_path: Path, encoding:
     table = read_table(path)
     assert table.cells == {"id": ["säure"], "x": ["1"]}
     assert table.notes == ([note] if note else [])
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"SEP=;"'])
+def test_the_line_in_which_excel_names_the_separator_is_no_header(line: str) -> None:
+    table = read(f"{line}\nid;a,b,c,d\nm1;2\n")
+    assert (table.cells, table.places, table.notes) == ({"id": ["m1"], "a,b,c,d": ["2"]}, ["line 3"], [])
+    (record,) = iter_table(iter(["sep=;\n", "name;smiles\n", "x;CCO\n"]), "t.csv")
+    assert (record.identifier, record.smiles) == ("x", "CCO")
 
 
 def test_comments_before_the_header_are_passed_over_and_a_header_among_them_is_not_lost() -> None:

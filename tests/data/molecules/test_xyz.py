@@ -241,7 +241,8 @@ def test_a_molecule_in_a_box_is_a_molecule(comment: str) -> None:
     ("comment", "identifier", "fields"),
     [
         ('name="the first" energy=-1.5', "the first", {"name": "the first", "energy": "-1.5"}),
-        ("Properties=species:S:1:pos:R:3 id=m7 some words", "m7", {"Properties": "species:S:1:pos:R:3", "id": "m7"}),
+        ("Properties=species:S:1:pos:R:3 id=m7 some words", "m7", {"id": "m7"}),
+        ('Lattice="9 0 0 0 9 0 0 0 9" pbc="F F F" E=2', 'Lattice="9 0 0 0 9 0 0 0 9" pbc="F F F" E=2', {"E": "2"}),
         ("energy = -1.5", "energy = -1.5", {"energy": "-1.5"}),
         ("frame 3, name=x", "frame 3, name=x", {"name": "x"}),
         ("ethanol", "ethanol", {}),

@@ -17,11 +17,10 @@ from se3t.data.download import sha256_of
 from se3t.data.molecules.chemistry import molecules_from_blocks
 from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.inputs import no_geometry
-from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, pack, take
+from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, kind_of, pack, take
 from se3t.data.molecules.parallel import map_chunks
 from se3t.data.store import Store, made_by, read_store, write_store
 from se3t.errors import UserError
-from se3t.screen import one_line
 
 UNITS = {
     **ARRAY_UNITS,
@@ -67,6 +66,7 @@ class Chunk:
     refused: list[tuple[int, Refusal]]
     methods: Counter[str]
     last: int
+    warnings: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,14 @@ class Built:
         refused: ``mol_id``, ``identifier`` and ``reason`` of each molecule that could not be built.
         methods: how often the bonds were found in which way.
         seconds: what it took.
+        warnings: number of molecules with each kind of note.
     """
 
     arrays: dict[str, np.ndarray]
     refused: list[dict[str, Any]]
     methods: dict[str, int]
     seconds: float
+    warnings: dict[str, int] = field(default_factory=dict)
 
 
 def build(
@@ -123,6 +125,7 @@ def build(
         refused=[{"mol_id": number, "identifier": item.identifier, "reason": item.reason} for number, item in refused],
         methods=dict(sorted(sum((chunk.methods for chunk in chunks), Counter()).items())),
         seconds=time.perf_counter() - begin,
+        warnings=dict(sorted(sum((chunk.warnings for chunk in chunks), Counter()).items())),
     )
 
 
@@ -161,7 +164,9 @@ def _chunk(
     arrays["mol_id"] = np.array([number for number, _, _ in kept], dtype=np.int64)
     arrays["targets"] = np.where(known, targets, 0.0)
     arrays["known"] = known.astype(np.uint8)
-    return Chunk(arrays, refused, Counter(molecule.method for _, molecule, _ in kept), last)
+    molecules = [molecule for _, molecule, _ in kept]
+    warnings = Counter(kind for molecule in molecules for kind in {*map(kind_of, molecule.notes)})
+    return Chunk(arrays, refused, Counter(molecule.method for molecule in molecules), last, warnings)
 
 
 # --- what is printed ------------------------------------------------------------------------------------------
@@ -176,6 +181,7 @@ def provenance(built: Built, method: str) -> dict[str, Any]:
         "method": method,
         "bonds_version": BONDS_VERSION,
         "methods": built.methods,
+        "warnings": built.warnings,
         "refused": built.refused,
     }
 
@@ -208,13 +214,17 @@ def trivial_errors(values: np.ndarray, known: np.ndarray, split: np.ndarray) -> 
 
 
 def in_words(facts: Mapping[str, Any]) -> Iterator[str]:
-    """What else to know of a store, a line each: notes, how bonds were found, the first refused molecules and why.
+    """What else to know of a store, a line each: notes, how bonds were found, warnings, the first refused molecules.
 
     Args:
         facts: provenance of the store, or its summary.
     """
+    from se3t.screen import one_line  # which loads rich
+
     yield from facts["notes"]
     yield "bonds: " + ", ".join(f"{count:,} {method}" for method, count in facts["methods"].items())
+    if warnings := facts.get("warnings"):  # earlier stores do not count them
+        yield "warnings: " + ", ".join(f"{kind} ({count:,})" for kind, count in Counter(warnings).most_common())
     refused = facts["refused"]
     yield f"refused: {len(refused):,}"
     for item in refused[:_LISTED]:

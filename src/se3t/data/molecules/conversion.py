@@ -180,4 +180,4 @@ def molecule_of(
 def _isotopes(mol: Chem.Mol, others: Sequence[str]) -> Iterator[str]:
     found = [f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in mol.GetAtoms() if atom.GetIsotope()]
     if words := list(dict.fromkeys([*found, *others])):
-        yield f"{', '.join(words)}: the model does not see the masses of isotopes"
+        yield f"isotopes: {', '.join(words)}, whose masses the model does not see"

@@ -103,7 +103,7 @@ def _unspecified(mol: Chem.Mol) -> tuple[str, ...]:
     few = ring_atoms_alone and len(found) <= _FEW_CENTRES
     if not found or (few and not _has_isomers(mol)):
         return ()
-    return (f"stereo not specified at {', '.join(found)}: one of the isomers was taken",)
+    return (f"stereo not specified: {', '.join(found)}; one of the isomers was taken",)
 
 
 def _has_isomers(mol: Chem.Mol) -> bool:

@@ -301,12 +301,12 @@ def _lacks_hydrogens(block: str) -> str:
 
 def _notes(molecule: Molecule, kind: str) -> Iterator[str]:
     if molecule.method == "kekulised":
-        yield "RDKit refuses its valences: bonds as in the file, none aromatic"
+        yield "valences that RDKit refuses: bonds as in the file, none aromatic"
     elif molecule.method in ("reconnected", "connectivity"):
-        yield "its bonds have no orders, and none could be found that satisfy its valences as they are"
+        yield "bonds without orders: none were found that satisfy its valences as they are"
     if kind == "xyz" and (molecule.numbers == 6).sum() > 1 and not (molecule.numbers == 1).any():
         yield "no hydrogen atom: are they missing?"
     yield from unusual(molecule)
     count = int(parts(molecule).max()) + 1
     if count > 1:
-        yield f"{count} separate parts, as if they were one molecule"
+        yield f"separate parts: {count}, as if they were one molecule"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -202,7 +202,7 @@ class _Task:
             for molecule in self.needed:
                 if other.rows[molecule] != rows[molecule] and not self.have_same_numbers(match, other, molecule):
                     self.refuse_two_ways(match, other, molecule)
-        notes = [f"rows by {match.how}"]
+        notes = [f"rows by {match.how}", *self.offset_notes(match)]
         if without := [molecule for molecule in self.needed if rows[molecule] < 0]:
             named = [match.side.values[place] or f"record {place + 1}" for place in without]
             notes.append(f"{len(without):,} of {self.count:,} molecules have no row, so no value: {_examples(named)}")
@@ -216,6 +216,17 @@ class _Task:
         if again := sum(len(found) - 1 for found in match.rows_of.values()):
             notes.append(_count(again, "more row") + " of the same name with the same numbers")
         return Join(rows, match.column, match.side, notes)
+
+    def offset_notes(self, match: _Match) -> Iterator[str]:
+        """That numbers begin at 0 in one file and at 1 in the other: the same molecule may be one off."""
+        here, there = ({*map(str.strip, words)} - {""} for words in (match.cells, match.names))
+        if all(word.isdecimal() for word in here | there):
+            begins = [min(map(int, words)) for words in (here, there)]
+            if sorted(begins) == [0, 1]:
+                yield (
+                    f"column {match.column!r} begins at {begins[0]}, the {match.side.label} at {begins[1]}: do they "
+                    "number the same list? then every value belongs to its neighbour"
+                )
 
     def have_same_numbers(self, one: _Match, two: _Match, molecule: int) -> bool:
         pair = [one.rows[molecule], two.rows[molecule]]

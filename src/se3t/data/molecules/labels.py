@@ -119,6 +119,9 @@ class _Columns:
         for column in table.cells:
             if column == without:
                 continue
+            if not column:  # the index that pandas writes
+                self.notes.append(f"{where}: the column without a name: ignored")
+                continue
             found = table.numbers(column)
             if isinstance(found, str):
                 self.skipped[column] = f"{where}: {found}"

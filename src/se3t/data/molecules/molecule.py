@@ -46,7 +46,7 @@ class Molecule:
         charge: total formal charge.
         is_3d: whether the source gave positions in space.
         unpaired: number of unpaired electrons, as drawn or as its valences leave them.
-        notes: what to beware of, in a few words each.
+        notes: what to beware of, in a few words each: see :func:`kind_of`.
     """
 
     numbers: np.ndarray = field(repr=False)
@@ -63,6 +63,11 @@ class Molecule:
     def __len__(self) -> int:
         """Number of atoms."""
         return len(self.numbers)
+
+
+def kind_of(note: str) -> str:
+    """What notes of one kind have in common: what stands before their colon, as in "separate parts: 2, …"."""
+    return note.partition(":")[0]
 
 
 @dataclass(frozen=True)

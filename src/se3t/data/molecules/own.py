@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from se3t.data.molecules.building import (
 from se3t.data.molecules.chemistry import constitutions
 from se3t.data.molecules.inputs import CHUNK_SIZES, entries_of, format_of, iter_records
 from se3t.data.molecules.labels import Labels, read_labels
-from se3t.data.molecules.molecule import Refusal
+from se3t.data.molecules.molecule import SPLITS, Refusal
 from se3t.data.molecules.tables import shown
 from se3t.data.progress import progress_bar
 from se3t.data.store import Store, make_folder
@@ -112,6 +112,7 @@ def summary(store: Store) -> dict[str, Any]:
         "sizes": split_sizes(arrays["split"]),
         "official": None,
         "methods": store.provenance["methods"],
+        "warnings": store.provenance.get("warnings", {}),
         "refused": store.provenance["refused"],
         "notes": store.provenance["notes"],
         "columns": {
@@ -205,7 +206,12 @@ def _labelled(source: _Source, labels: Labels) -> Iterator[_Labelled]:
 def _chunk(items: list[_Labelled]) -> list[Chunk]:
     """Molecules under the rules of :func:`se3t.training.predict.predict`: no model learns from what it would refuse."""
     entries = entries_of([item.record for item in items])
-    outcomes = [entry.molecule or Refusal(entry.identifier, entry.problem) for entry in entries]
+    outcomes = [
+        Refusal(entry.identifier, entry.problem)
+        if entry.molecule is None
+        else replace(entry.molecule, notes=entry.notes)
+        for entry in entries
+    ]
     records = [Record(entry.index, entry.identifier, "") for entry in entries]
     return [chunk_of(records, outcomes, [item.values for item in items])]
 
@@ -228,6 +234,7 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
         )
     groups, split_notes = _groups(constitutions(built.arrays), labels, built.arrays["mol_id"])
     split = random_split(groups, **_split_settings(config))
+    split_notes += [*_train_notes(groups, split), *_value_notes(built.arrays, labels.names)]
     settings = {
         "columns": labels.names,
         "column_units": dict.fromkeys(labels.names, ""),
@@ -308,6 +315,34 @@ def _group_notes(groups: np.ndarray) -> Iterator[str]:
         yield (
             f"splits: {len(groups):,} records of {len(sizes):,} molecules (same name, or same atoms connected by bonds "
             f"of any order; up to {sizes.max():,} records each); all records of a molecule are in one split"
+        )
+
+
+def _train_notes(groups: np.ndarray, split: np.ndarray) -> Iterator[str]:
+    if not (split == 0).any():
+        _, valid, test = (len(np.unique(groups[split == number])) for number in range(len(SPLITS)))
+        yield (
+            f"no molecule is left for training: of {valid + test:,}, {valid:,} for validation and "
+            f"{test:,} for test; add molecules, or give data.test_fraction=0 or smaller fractions"
+        )
+
+
+def _value_notes(arrays: dict[str, np.ndarray], columns: Sequence[str]) -> Iterator[str]:
+    """That records of the same atoms at the same places have different values."""
+    ends = np.cumsum(arrays["num_atoms"])[:-1]
+    geometries = zip(np.split(arrays["numbers"], ends), np.split(arrays["positions"], ends), strict=True)
+    first: dict[tuple[bytes, bytes], int] = {}
+    found = []
+    for row, (numbers, positions) in enumerate(geometries):
+        other = first.setdefault((numbers.tobytes(), positions.tobytes()), row)
+        known = (arrays["known"][row] & arrays["known"][other]) > 0
+        if (differing := known & (arrays["targets"][row] != arrays["targets"][other])).any():
+            found.append((other, row, int(differing.argmax())))
+    for other, row, place in found[:1]:
+        pair = f"{arrays['mol_id'][other]:,} and {arrays['mol_id'][row]:,}"
+        yield (
+            f"{len(found):,} {'records have' if len(found) > 1 else 'record has'} the geometry of an earlier one and "
+            f"other values (the first: records {pair}, column {columns[place]!r}): is one of them wrong?"
         )
 
 

@@ -62,7 +62,7 @@ def unusual(molecule: Molecule) -> Iterator[str]:
         chosen.any()
         and not _USUAL_TO_HYDROGEN[0] <= (mean := _ratios(molecule)[chosen].mean()) <= _USUAL_TO_HYDROGEN[1]
     ):
-        yield f"its bonds to hydrogen are {abs(mean - 1):.0%} {'longer' if mean > 1 else 'shorter'} than usual"
+        yield f"bonds to hydrogen: {abs(mean - 1):.0%} {'longer' if mean > 1 else 'shorter'} than usual"
 
 
 def parts(molecule: Molecule) -> np.ndarray:

@@ -12,7 +12,7 @@ from itertools import takewhile
 
 from se3t.errors import UserError
 
-_FIELD_NAME = re.compile(r">.*?<([^>]*)>")
+_FIELD_NAME = re.compile(r">.*?<(.*)>")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class SDFRecord:
     Attributes:
         identifier: its title line, without blanks at the ends; may be empty.
         block: its mol block, up to and with ``M  END``.
-        fields: its data fields by name; lines of a value are joined by line breaks.
+        fields: its data fields by name; lines of a value, or values of a repeated field, are joined
+            by line breaks.
     """
 
     identifier: str
@@ -86,7 +87,8 @@ def _fields(lines: list[str]) -> dict[str, str]:
     rows = iter(lines)
     for line in rows:
         if match := _FIELD_NAME.match(line):
-            fields[match[1].strip()] = "\n".join(takewhile(str.strip, rows))
+            name, value = match[1].strip(), "\n".join(takewhile(str.strip, rows))
+            fields[name] = f"{fields[name]}\n{value}" if fields.get(name) else value
     return fields
 
 

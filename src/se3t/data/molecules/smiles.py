@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
+from se3t.data.molecules.tables import delimiter_of, told_delimiter
 from se3t.errors import UserError
 
 _COLUMNS = ("smiles", "canonicalsmiles", "isomericsmiles", "smi")
@@ -46,7 +47,7 @@ def iter_smiles(stream: Iterable[str], name: str) -> Iterator[SMILESRecord]:
     words = [_folded(word) for word in re.split(r"[\s,;]+", first)]
     if not set(words) & set(_COLUMNS):
         lines = chain([first] if first else [], lines)
-    elif _delimiter(first) or words[0] not in _COLUMNS:
+    elif delimiter_of(first) or words[0] not in _COLUMNS:
         yield from iter_table(chain([first], lines), name, strict=False)
         return
     for line in lines:
@@ -66,10 +67,14 @@ def iter_table(stream: Iterable[str], name: str, strict: bool = True) -> Iterato
         UserError: it has no column of SMILES, several that may be meant, or two of one name.
     """
     lines = iter(stream)
-    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    content = (line for line in lines if line.strip() and not line.startswith("#"))
+    first = next(content, "")
+    if told := told_delimiter(first):
+        first = next(content, "")
     if not first:
         return
-    reader = csv.reader(chain([first], lines), delimiter=_delimiter(first) or " ", skipinitialspace=True)
+    delimiter = told or delimiter_of(first) or " "
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True)
     header = [cell.strip() for cell in next(reader)]
     place = _place_of_smiles(header, name)
     title = next((header[number] for number in _places(_NAMES, header)), None)
@@ -90,13 +95,6 @@ def _split(line: str) -> tuple[str, str]:
     if extension := re.match(r"\|[^|]*\|", rest):
         smiles, rest = f"{smiles} {extension[0]}", rest[extension.end() :]
     return rest.strip(" \t\r\n,;").split("\t")[0].strip().strip('"'), smiles
-
-
-def _delimiter(header: str) -> str:
-    """Comma, semicolon or tab: what is there most often out of quotes; or nothing."""
-    outside = re.sub(r'"[^"]*"', "", header)
-    most = max(",;\t", key=outside.count)
-    return most if most in outside else ""
 
 
 def _place_of_smiles(header: list[str], name: str) -> int:

@@ -30,6 +30,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.A
 _BOUND = re.compile(r"[<>≤≥]=?\s*" + _NUMBER.pattern, re.IGNORECASE | re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _NUMERIC = re.compile(r"[<>≤≥=\s]*[+-]?[\d.,]*\d[\d.,]*(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _LONGEST = 40  # characters of a cell that an error shows
 
@@ -136,11 +137,25 @@ def shown(cell: str) -> str:
     return repr(cell if len(cell) <= _LONGEST else cell[:_LONGEST] + "…")
 
 
+def delimiter_of(header: str) -> str:
+    """Comma, semicolon or tab: what is there most often in a line, out of quotes; or nothing."""
+    outside = _QUOTED.sub("", header)
+    most = max(",;\t", key=outside.count)
+    return most if most in outside else ""
+
+
+def told_delimiter(line: str) -> str:
+    """What a line such as ``sep=;`` says, which Excel reads before the header; or nothing."""
+    told = _SEPARATOR_LINE.fullmatch(line.strip("\r\n"))
+    return told[1] if told else ""
+
+
 def read_table(source: Path | Iterable[str], *, name: str | None = None, columns: Sequence[str] | None = None) -> Table:
     """Read a CSV file whose first line names its columns; lines before it may be comments that begin with ``#``.
 
-    Cells are separated by commas, semicolons or tabs: by what is there most often in the first line, out of quotes.
-    Rows without content at the end are left out and counted; so are columns without name and content.
+    Cells are separated by commas, semicolons or tabs: by what is there most often in the first line, out of quotes, or
+    by what a line ``sep=;`` before it says. Rows without content at the end are left out and counted; so are columns
+    without name and content.
 
     Args:
         source: the file in any encoding of :func:`se3t.data.molecules.decoding.open_text`, or its lines.
@@ -163,12 +178,15 @@ def read_table(source: Path | Iterable[str], *, name: str | None = None, columns
 
 
 def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None) -> Table:
-    reader, lines, comments = csv.reader([]), iter(stream), 0
+    reader, lines, comments, before = csv.reader([]), iter(stream), 0, 0
     try:
         first = next(lines, "")
         while first.startswith("#"):
             comments, first = comments + 1, next(lines, "")
-        delimiter = max(",;\t", key=_QUOTED.sub("", first).count)
+        if told := told_delimiter(first):
+            first = next(lines, "")
+        before = comments + bool(told)
+        delimiter = told or delimiter_of(first) or ","
         reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         header = [cell.strip() for cell in next(reader, [])]
         _check_header(header, name, comments)
@@ -176,13 +194,13 @@ def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None)
         places: list[str] = []
         for row in reader:
             if row:
-                place = f"line {reader.line_num + comments}"
+                place = f"line {reader.line_num + before}"
                 if len(row) != len(header):
                     raise UserError(f"{name}: {place} has {len(row)} cells, expected {len(header)} as in its header")
                 rows.append(row)
                 places.append(place)
     except (csv.Error, UnicodeDecodeError) as error:
-        line = reader.line_num + comments
+        line = reader.line_num + before
         raise UserError(f"{name}: is not a CSV file ({error} after line {line})") from error
     num_rows = max((number for number, row in enumerate(rows, start=1) if any(map(str.strip, row))), default=0)
     found = {key: [row[at] for row in rows[:num_rows]] for at, key in _chosen(header, rows, name, columns)}

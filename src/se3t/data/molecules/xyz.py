@@ -34,6 +34,7 @@ _PAIR = re.compile(r"""([A-Za-z_][\w.-]*)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^]
 _NAMES = ("name", "id", "identifier", "title", "mol_id")
 _SPECIES = ("species", "element", "elements", "symbol", "symbols")
 _ATOMIC_NUMBERS = ("z", "numbers", "atomic_number", "atomic_numbers")
+_LAYOUT = ("properties", "lattice", "pbc")  # of a comment: how the frame is written, no values of the molecule
 _POSITIONS = ("pos", "position", "positions")
 
 
@@ -51,7 +52,7 @@ class XYZRecord:
         properties: numbers of its header, for QM9 those of ``QM9_PROPERTIES``. Empty for others.
         charge: total charge in elementary charges: 0, or ``charge=`` in the comment line.
         multiplicity: of the spin, where the comment line has ``multiplicity=``; else 0.
-        fields: ``key=value`` of the comment line.
+        fields: ``key=value`` of the comment line, without those that tell columns and cell.
         isotopes: those that have a symbol of their own, such as ``2H`` for D.
     """
 
@@ -245,7 +246,7 @@ def _plain_record(lines: Sequence[str], first: int) -> XYZRecord:
         positions=positions,
         charge=_whole(folded, "charge", "totalcharge"),
         multiplicity=_whole(folded, "multiplicity", "spinmultiplicity"),
-        fields=pairs,
+        fields={key: value for key, value in pairs.items() if key.lower() not in _LAYOUT},
         isotopes=isotopes,
     )
 
