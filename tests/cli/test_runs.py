@@ -65,6 +65,8 @@ def folders(run: Run) -> dict[str, Path]:
     path = found["damaged"] / "result.json"
     path.write_text(path.read_text().replace("44.0", "4.0"))
     aged(found["damaged"], 50)
+    Path("exported").mkdir()
+    Path("exported/config.yaml").write_text("seed: 0\n")
     return found
 
 
@@ -158,6 +160,8 @@ def test_runs_side_by_side_show_what_differs(run: Run, folders: dict[str, Path])
     assert answer.status == 0, answer.err
     lines = [line.split() for line in answer.out.splitlines()]
     assert ["model.channels", "8", "16"] in lines
+    other = run("runs", "compare", str(folders["old"]), str(folders["stopped"])).out
+    assert ["model.channels", "8", "–"] in [line.split() for line in other.splitlines()]
     assert ["mse_x", "0.035", "0.03"] in lines
     assert ["seed", "0", "1"] in lines
     assert "model.name" not in answer.out
@@ -197,6 +201,7 @@ def test_ages_are_told_in_their_largest_unit(seconds: float, text: str) -> None:
         (["--format", "yaml"], "invalid choice: 'yaml'"),
         (["compare", "runs"], "runs compare: expected two run folders or more"),
         (["compare", "runs", "runs"], "runs: is no run folder; expected one such as"),
+        (["compare", "exported", "runs/failed"], "exported: is no run folder; expected one such as"),
         (["compare", "runs/failed", "nowhere"], "nowhere: does not exist"),
         (["compare", "runs/failed", "runs/stopped", "--format", "csv"], "runs compare: takes folders only"),
     ],

@@ -169,16 +169,18 @@ def _letter(index: int) -> str:
     return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
-def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """By dotted name the settings in which runs differ, with the value of each; None where a run does not have it."""
+def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """By dotted name the settings in which runs differ, with each value as text. A setting that is missing equals one
+    that is null.
+    """
     flat = [without(dict(flatten(run.config)), NO_INFLUENCE) for run in runs]
     names = dict.fromkeys(name for own in flat for name in own)
-    values = {name: [own.get(name) for own in flat] for name in names}
-    return {name: own for name, own in values.items() if len({spell(value) for value in own}) > 1}
+    different = [name for name in names if len({spell(own.get(name)) for own in flat}) > 1]
+    return {name: [spell(own[name]) if name in own else MISSING for own in flat] for name in different}
 
 
 def _parts(runs: Sequence[Run]) -> Iterable[tuple[str, list[tuple[str, list[str]]]]]:
-    settings = [(name, [spell(value) for value in values]) for name, values in differing(runs).items()]
+    settings = list(differing(runs).items())
     yield ("settings that differ" if settings else "no setting differs"), settings
     facts = [("steps", [run.steps[0] for run in runs]), ("parameters", [run.parameters for run in runs])]
     checksums = [str(run.data.get("checksum", MISSING))[:12] for run in runs]

@@ -135,16 +135,16 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
         root = path.parent if path.is_file() else path
         for name in (RESULT, CONFIG):
             folders |= {found.parent for found in root.glob(f"**/{name}") if not _is_hidden(found.relative_to(root))}
-    return [read_run(folder) for folder in sorted(folders) if (folder / RESULT).exists() or _was_started(folder)]
+    return [read_run(folder) for folder in sorted(folders) if is_run(folder)]
 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _was_started(folder: Path) -> bool:
-    """Whether a folder with a ``config.yaml`` is one of a training."""
-    return any((folder / name).exists() for name in (PROVENANCE, METRICS, LOCK))
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one of a training: an exported model has a ``config.yaml``, too."""
+    return any((folder / name).exists() for name in (RESULT, PROVENANCE, METRICS, LOCK))
 
 
 def read_run(folder: Path) -> Run:
