@@ -41,15 +41,27 @@ flags=(--preset "$preset")
 [[ -z "$seeds" ]] || flags+=(--seeds "$seeds")
 [[ -z "$jobs" ]] || flags+=(--jobs "$jobs")
 
-failed=()
+failed=() child=""
+stop() { # stop <status>: a signal ends the command at work as well, which saves what a training needs to go on
+  trap '' HUP INT TERM
+  [[ -z "$child" ]] || { kill -TERM "$child" 2>/dev/null && wait "$child"; } || true
+  echo "$0: stopped; rerun the command to resume" >&2
+  exit "$1"
+}
+trap 'stop 129' HUP
+trap 'stop 130' INT
+trap 'stop 143' TERM
+
 step() { # step <what> <command …>: say what comes, go on after a failure, and remember it; not after a signal
   echo "== $1"
   shift
   local status=0
-  "$@" || status=$?
+  "$@" & # while bash waits for a command in the foreground, it hears of no signal
+  child=$!
+  wait "$child" || status=$?
+  child=""
   if ((status == 129 || status == 130 || status == 143)); then # SIGHUP, Ctrl-C, SIGTERM
-    echo "$0: stopped; rerun the command to resume" >&2
-    exit "$status"
+    stop "$status"
   fi
   ((status == 0)) || failed+=("${*//$'\n'/ }")
 }

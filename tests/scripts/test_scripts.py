@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -139,13 +140,29 @@ def test_help_is_the_comment_at_its_top(tmp_path: Path) -> None:
     assert "set -" not in done.stdout
 
 
-def test_ctrl_c_ends_the_script_and_not_one_step_of_it(tmp_path: Path) -> None:
-    """The command hears of it, too, and ends with 130: nothing is drawn of half the runs."""
+STUB = """
+import signal, sys, time
+def end(number, frame):
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    time.sleep(0.2)
+    print("saved", flush=True)
+    sys.exit(128 + number)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, end)
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_script_with_the_command_at_work(
+    number: signal.Signals, send: Callable[[int, int], None], tmp_path: Path
+) -> None:
+    """Whoever gets it: the script alone, or its group, as from a terminal. Nothing is drawn of half the runs."""
     command = tmp_path / "se3t"
-    command.write_text(
-        f"#!{sys.executable}\nimport time\nprint('begun', flush=True)\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise SystemExit(130)\n"
-    )
+    command.write_text(f"#!{sys.executable}{STUB}")
     command.chmod(0o755)
     environment = {**os.environ, "SE3T": str(command), "SE3T_FOLDER": str(tmp_path)}
     with subprocess.Popen(
@@ -161,9 +178,10 @@ def test_ctrl_c_ends_the_script_and_not_one_step_of_it(tmp_path: Path) -> None:
         while script.stdout.readline() != "begun\n":
             assert script.poll() is None
         time.sleep(0.2)  # between its first line and the sleep
-        os.killpg(script.pid, signal.SIGINT)
+        send(script.pid, number)
         said, _ = script.communicate(timeout=30)
-    assert script.returncode == 130
+    assert script.returncode == 128 + number
+    assert said.startswith("saved\n")
     assert said.endswith("stopped; rerun the command to resume\n")
     assert "==" not in said
 
