@@ -171,6 +171,16 @@ def test_rows_are_in_order_only_where_nothing_looks_like_a_name_or_the_key_says_
     assert "has 2 rows, m.sdf 3 molecules" in refusal(plain, [titles("", "", "")])
 
 
+@pytest.mark.parametrize("column", ["serial", ""])
+def test_an_order_that_an_index_contradicts_is_refused(column: str) -> None:
+    nobody = [titles("", "", "", "")]
+    for values in ("1234", "0123"):
+        assert join(made(**{column: list(values), "y": list("5985")}), nobody, "m.sdf").rows.tolist() == [0, 1, 2, 3]
+    shuffled = made(**{column: list("2031"), "y": list("5985")})
+    assert "numbers the rows in another order ('2', '0', '3', …)" in refusal(shuffled, nobody)
+    assert join(shuffled, nobody, "m.sdf", "order").rows.tolist() == [0, 1, 2, 3]
+
+
 def test_an_order_that_the_names_contradict_is_refused() -> None:
     table = made(id=["mol2", "mol1", "mol3", "mol4"], y=list("2134"))
     message = refusal(table, [titles(*NAMES)], "order")

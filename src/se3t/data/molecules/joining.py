@@ -99,6 +99,7 @@ def join(
             f"{table.name}: no column names the molecules of {molecules}, but {name}; expected the same names in both "
             "files, or data.key=order if row 1 belongs to molecule 1 and so on"
         )
+    task.require_ascending_index()
     return task.by_order("nothing in either file names the molecules")
 
 
@@ -329,6 +330,19 @@ class _Task:
                 raise UserError(
                     f"{self.table.name}: its rows are not in the order of {self.molecules}, by {match.how}: molecule "
                     f"{number + 1} is {shown(match.side.values[number])}, which is in {place}; leave data.key=order out"
+                )
+
+    def require_ascending_index(self) -> None:
+        """Refuse an order that a column of numbers contradicts: 0, 1, 2, … shuffled, or an index without a name."""
+        for column, cells in self.numbers.items():
+            values = cells[~np.isnan(cells)]
+            ordered = np.sort(values)
+            counts = len(values) > _LISTED and ordered[0] in (0, 1) and (np.diff(ordered) == 1).all()
+            if (counts or not column) and not (np.diff(values) > 0).all():
+                raise UserError(
+                    f"{self.table.name}: column {column!r} numbers the rows in another order "
+                    f"({_examples(self.table.cells[column])}), and nothing names the molecules of {self.molecules}; "
+                    "sort the rows as the molecules, or data.key=order if row 1 belongs to molecule 1 and so on"
                 )
 
     def unmatched_name(self) -> str:
