@@ -112,6 +112,7 @@ def test_empty_cells_are_unknown_and_text_is_ignored_and_told(config: MoleculesD
     assert "values.csv: line 2, column 'note', is 'good', expected a number or an empty cell: column ignored" in notes
     assert "values.csv: line 11, column 'z', is '9 ?', expected a number or an empty cell: column ignored" in notes
     assert "column 'nothing' is empty: ignored" in notes
+    assert "column 'y' has a value for 9 of 10 molecules" in notes
 
 
 def test_data_fields_of_the_sdf_are_columns(config: MoleculesData, folder: Path) -> None:

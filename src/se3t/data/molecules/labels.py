@@ -133,10 +133,15 @@ class _Columns:
             self.notes += [f"{where}: column {column!r}: {note}" for note in _without_value(table, column, found)]
 
     def known(self) -> list[str]:
-        """Names of the columns that hold a number; a note names the others."""
+        """Names of the columns that hold a number; notes name the others, and those with gaps."""
         empty = [name for name, values in self.numbers.items() if np.isnan(values).all()]
         self.notes += [f"column {name!r} is empty: ignored" for name in empty]
-        return [name for name in self.numbers if name not in empty]
+        names = [name for name in self.numbers if name not in empty]
+        for name in names:
+            count, known = len(self.numbers[name]), int((~np.isnan(self.numbers[name])).sum())
+            if known < count:
+                self.notes.append(f"column {name!r} has a value for {known:,} of {count:,} molecules")
+        return names
 
 
 def _without_value(table: Table, column: str, found: Numbers) -> Iterator[str]:
