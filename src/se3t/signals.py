@@ -69,8 +69,8 @@ class _State:
     since: float = 0.0  # when it was received
     seconds: float | None = None  # None: no thread watches
     deadline: float = 0.0
-    is_unhurried: bool = False
-    describe: Callable[[], str] = str
+    has_no_deadline: bool = False
+    describe: Callable[[], str] = str  # both are set by contexts
     keep: Callable[[str], object] = str
 
 
@@ -106,13 +106,13 @@ def check() -> None:
 
 
 @contextmanager
-def unhurried() -> Iterator[None]:
-    """Let something end however long it takes: the writing of a checkpoint."""
-    _state.is_unhurried = True
+def without_deadline() -> Iterator[None]:
+    """Work that may take any time after a signal: the writing of a checkpoint."""
+    _state.has_no_deadline = True
     try:
         yield
     finally:
-        _state.is_unhurried, _state.deadline = False, time.monotonic() + (_state.seconds or 0.0)
+        _state.has_no_deadline, _state.deadline = False, time.monotonic() + (_state.seconds or 0.0)
 
 
 @contextmanager
@@ -248,7 +248,7 @@ def _watch(reading: int) -> None:
             first, since, _state.deadline = number, now, now + (_state.seconds or 0.0)
         elif number and now - since > REPEAT_SECONDS:
             _end(number)
-        if first and now > _state.deadline and not _state.is_unhurried:
+        if first and now > _state.deadline and not _state.has_no_deadline:
             _end(first)
 
 

@@ -86,6 +86,7 @@ def start(config: Config, build: Build, long_step: float, log: Path) -> int:
         try:
             errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(errors, 2)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
             saving.LONG_STEP_SECONDS = long_step
             with interrupted_by_signals(SECONDS):
                 os.write(told, b"1")

@@ -83,7 +83,7 @@ def test_nothing_is_saved_before_the_first_step(tmp_path: Path, monkeypatch: pyt
 
 # Two batches of validation samples at a time: the first evaluation, after step 5, and the second, after step 10.
 @pytest.mark.parametrize(("call", "step"), [(1, 5), (2, 5), (4, 10)])
-def test_an_evaluation_that_was_cut_short_is_made_good_for(
+def test_an_evaluation_that_was_interrupted_is_repeated(
     uninterrupted: tuple[Config, Path], call: int, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, expected = replace(uninterrupted[0], runs=str(tmp_path)), uninterrupted[1]
@@ -91,7 +91,7 @@ def test_an_evaluation_that_was_cut_short_is_made_good_for(
     newest = ckpt.newest_checkpoint(record.run_dir(config) / record.CHECKPOINTS)
     assert newest is not None
     assert (newest.step, newest.state.evaluation_due) == (step, True)
-    interrupt(replace(config, resume=True), 1, "metrics", monkeypatch)  # while it is made good for
+    interrupt(replace(config, resume=True), 1, "metrics", monkeypatch)  # while it is repeated
     assert_same_run(expected, train(replace(config, resume=True), build=build).parent)
 
 

@@ -67,7 +67,7 @@ def own_ranks(devices: int) -> Iterator[None]:
     # Lightning and torch would take this process for one of several.
     names = [] if started_by_a_launcher() else [name for name in _RANKS if name in os.environ]
     if names:
-        log.warning("%s in the environment: ignored, neither torchrun nor se3t has set it", ", ".join(names))
+        log.warning("%s in the environment: ignored, neither torchrun nor se3t has set them", ", ".join(names))
     hidden = {name: os.environ.pop(name) for name in names}
     try:
         yield

@@ -81,7 +81,7 @@ def catch_up(
     resumed: ckpt.Checkpoint | None,
     log: Write,
 ) -> ckpt.Checkpoint | None:
-    """Make good for an evaluation that a signal has cut short, before the training goes on.
+    """Repeat an evaluation that a signal has interrupted, before the training continues.
 
     Args:
         config: the run.

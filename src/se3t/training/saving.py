@@ -103,7 +103,7 @@ class Checkpointing(Callback):
     def _save(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
         _require_finite_weights(module, step, self.folder)
-        with signals.unhurried():
+        with signals.without_deadline():
             trainer.save_checkpoint(ckpt.step_path(self.folder, step), weights_only=False)
             if trainer.is_global_zero:
                 ckpt.prune(self.folder)
