@@ -18,7 +18,7 @@ from se3t.config import Config
 from se3t.signals import Interrupted
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record, saving
+from se3t.training import finish, record, saving
 from se3t.training.run import train
 
 from . import kills
@@ -81,6 +81,10 @@ def test_nothing_is_saved_before_the_first_step(tmp_path: Path, monkeypatch: pyt
     assert "0 of 12 steps are saved" in str(stop)
 
 
+def not_written(path: Path, content: dict[str, Any]) -> None:
+    raise Interrupted(signal.SIGTERM)
+
+
 # Two batches of validation samples at a time: the first evaluation, after step 5, and the second, after step 10.
 @pytest.mark.parametrize(("call", "step"), [(1, 5), (2, 5), (4, 10)])
 def test_an_evaluation_that_was_interrupted_is_repeated(
@@ -92,6 +96,10 @@ def test_an_evaluation_that_was_interrupted_is_repeated(
     assert newest is not None
     assert (newest.step, newest.state.evaluation_due) == (step, True)
     interrupt(replace(config, resume=True), 1, "metrics", monkeypatch)  # while it is repeated
+    with monkeypatch.context() as patch:
+        patch.setattr(finish.ckpt, "write_checkpoint", not_written)
+        with pytest.raises(Interrupted):
+            train(replace(config, resume=True), build=build)  # between its line in the record and its checkpoint
     assert_same_run(expected, train(replace(config, resume=True), build=build).parent)
 
 

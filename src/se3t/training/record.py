@@ -140,11 +140,16 @@ class Metrics:
         """
         return runs.read_metrics(self.path) if self.path.exists() else []
 
-    def rewind(self, step: int) -> None:
-        """Forget what was measured after ``step`` and what belonged to the end of the run: it will be measured
-        again.
+    def rewind(self, step: int, *, repeats_evaluation: bool = False) -> None:
+        """Forget what will be measured again: all after ``step``, and what belonged to the end of the run.
+
+        Args:
+            step: from which the run continues.
+            repeats_evaluation: whether the evaluation after this step will be repeated, too.
         """
         kept = [line for line in self.read() if line["step"] <= step and not line.get("final", False)]
+        if repeats_evaluation:
+            kept = [line for line in kept if (line["kind"], line["step"]) != ("valid", step)]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_atomically(self.path, lambda file: file.write(text.encode()))
 

@@ -236,7 +236,11 @@ def _open_record(config: Config, folder: Path, resumed: ckpt.Checkpoint | None) 
     checkpoints = folder / record.CHECKPOINTS
     checkpoints.mkdir(exist_ok=True)
     ckpt.restore_best(checkpoints, resumed)
-    record.Metrics(folder / record.METRICS).rewind(-1 if resumed is None else resumed.step)
+    metrics = record.Metrics(folder / record.METRICS)
+    if resumed is None:
+        metrics.rewind(-1)
+    else:
+        metrics.rewind(resumed.step, repeats_evaluation=resumed.state.evaluation_due)
     record.write_config(folder / record.CONFIG, config)
     facts = {
         "device": choose_device(config.trainer.accelerator).type,
