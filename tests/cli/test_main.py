@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import se3t
+from se3t import signals
 from se3t.cli.help import COMMANDS, choices
 
 from .conftest import Run
@@ -17,6 +20,7 @@ from .conftest import Run
 SE3T = [sys.executable, "-m", "se3t"]
 _HELP_OF_EVERYTHING = """
 import sys
+import time
 from se3t.cli.main import main
 for words in (["--help"], [], ["--version"], *([command, "--help"] for command in sys.argv[1:])):
     assert main(words) == 0, words
@@ -97,15 +101,17 @@ def test_debug_shows_the_traceback_of_a_user_error(run: Run, monkeypatch: pytest
 
 def test_interrupt_says_how_to_continue(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(config: object) -> None:
-        raise KeyboardInterrupt
+        with signals.advice(lambda: "continue with: se3t train resume=here"):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
 
     monkeypatch.setattr("se3t.training.run.train", interrupt)
     answer = run("train")
     assert answer.status == 130
-    assert "resume=true" in answer.err
+    assert answer.err == "\nse3t: interrupted; continue with: se3t train resume=here\n"
 
 
-def test_only_a_training_can_be_continued(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_without_advice_is_one_word(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(words: object) -> int:
         raise KeyboardInterrupt
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from se3t.cli.memory import out_of_memory
 from se3t.errors import UserError
-from se3t.screen import show
 from se3t.signals import Interrupted
 
 USER_ERROR = 2
@@ -27,7 +26,7 @@ def guarded(action: Callable[[], int]) -> int:
         return action()
     except KeyboardInterrupt as error:
         stop = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        show(f"\nse3t: {stop}" if stop.number == signal.SIGINT else f"se3t: {stop}", file=sys.stderr)
+        _tell(f"\nse3t: {stop}" if stop.number == signal.SIGINT else f"se3t: {stop}")
         return stop.status
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -35,7 +34,7 @@ def guarded(action: Callable[[], int]) -> int:
     except _catchable() as error:
         if os.environ.get("SE3T_DEBUG") == "1" or not is_expected(error):
             raise
-        show(f"se3t: {sentence(error)}", file=sys.stderr)
+        _tell(f"se3t: {sentence(error)}")
         return status(error)
 
 
@@ -51,7 +50,13 @@ def report(error: BaseException, title: str) -> None:
     """Print an error that does not end the program; its traceback too where it is a fault of this program."""
     if os.environ.get("SE3T_DEBUG") == "1" or not is_expected(error):
         traceback.print_exception(error)
-    show(f"se3t: {title}: {sentence(error)}", file=sys.stderr, flush=True)
+    _tell(f"se3t: {title}: {sentence(error)}")
+
+
+def _tell(text: str) -> None:
+    from se3t.screen import show  # which loads rich: help and --version need none of it
+
+    show(text, file=sys.stderr, flush=True)
 
 
 def is_expected(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from se3t.cli.help import ready_sweeps
 from se3t.cli.options import Parser, positive
 from se3t.config import overrides
 from se3t.errors import UserError
@@ -90,19 +91,6 @@ def run(words: Sequence[str]) -> int:
     if given.plan:
         return _plan(spec, given)
     return _run(spec, given)
-
-
-def ready_sweeps() -> str:
-    """The sweeps of ``conf/sweep``, a line each."""
-    from se3t.suite import spaces
-
-    lines = []
-    for name in spaces.names():
-        meant = spaces.experiments(name)
-        search = spaces.search(name)
-        where = "" if meant is None or len(meant) > 2 else f" ({', '.join(meant)})"
-        lines.append(f"  {name:<17} {search:<5} {spaces.describe(name)}{where}")
-    return "\n".join(lines)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

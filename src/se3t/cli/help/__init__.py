@@ -77,7 +77,18 @@ def command_help(name: str) -> str:
         text = text.replace("{choices}", "\n".join(f"  {group}={' | '.join(choices(group))}" for group in groups))
     budgets = "; ".join(f"{name}: {', '.join(choices(f'budget/{name}'))}" for name in choices("experiment"))
     if "{sweeps}" in text:
-        from se3t.cli.sweep import ready_sweeps
-
         text = text.replace("{sweeps}", ready_sweeps())
     return text.replace("{budgets}", budgets).replace("{data}", ", ".join(choices("data")))
+
+
+def ready_sweeps() -> str:
+    """The sweeps of ``conf/sweep``, a line each."""
+    from se3t.suite import spaces
+
+    lines = []
+    for name in spaces.names():
+        meant = spaces.experiments(name)
+        search = spaces.search(name)
+        where = "" if meant is None or len(meant) > 2 else f" ({', '.join(meant)})"
+        lines.append(f"  {name:<17} {search:<5} {spaces.describe(name)}{where}")
+    return "\n".join(lines)
