@@ -53,12 +53,13 @@ def _check(command: str, words: list[str]) -> None:
         for word in overrides:  # one value of each sweep
             key, _, value = word.partition("=")
             overrides[overrides.index(word)] = f"{key}={value.split(',')[0]}"
+        overrides = [word for word in overrides if not word.startswith("resume=runs/")]  # of a run that is not there
         to_config(compose("train", overrides))
     elif command == "eval":
         experiments = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
         assert set(experiments) <= set(choices("experiment"))
-        named = ("experiment=", "task=")
-        to_eval_config(compose("eval", [word for word in words if not word.startswith(named)]))
+        rest = [word for word in words if not word.startswith(("experiment=", "task="))]
+        to_eval_config(compose("eval", [f"checkpoint={word}" if word.startswith("runs/") else word for word in rest]))
     elif command == "data":
         assert words[0] == "prepare"
         assert words[1] in choices("data")
