@@ -72,7 +72,7 @@ _LINES = [
     ("convert --from nowhere a.pt --to b.pt", "'nowhere'", "authors"),
     ("check-golden nowhere.pt", "nowhere.pt", "no such file"),
     ("doctor nowhere", "nowhere", "se3t doctor"),
-    ("runs nothing=1", "nothing=1", "known: "),
+    ("runs nothing=1", "nothing=1", "se3t train --cfg job prints them"),
     ("nowhere", "'nowhere'", "se3t --help"),
 ]
 
