@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
+# As in a terminal, also where the tests run in the background or under nohup, which ignore these signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Before the hook: while it loads a module of this package, it has all that this module imports compiled anew (30 s).
 import lightning.pytorch  # noqa: F401

@@ -113,3 +113,12 @@ def test_a_bar_keeps_count_and_time_and_shortens_the_name(width: int) -> None:
     assert "100000/156250" in line
     assert "--:--" in line
     assert not re.search(r"loss 0\.0?1?2?$", line)
+
+
+def test_a_table_without_columns_is_its_title_and_caption() -> None:
+    assert drawn(Folded(Table(title="nothing measured", caption="0 rows")), 40).split() == [
+        "nothing",
+        "measured",
+        "0",
+        "rows",
+    ]

@@ -108,6 +108,8 @@ class Folded:
             yield _text(self.table.caption, "" if self.table.caption_style == "" else "table.caption")
 
     def _blocks(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        if not self.table.columns:
+            return
         first, *others = (self._extent(console, options, column) for column in self.table.columns)
         room = options.max_width - self._extra(1)
         most = sum(extent.maximum for extent in (first, *others))

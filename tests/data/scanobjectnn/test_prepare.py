@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from se3t.cli.main import main
 from se3t.config import ScanObjectNNData
-from se3t.data import store as store_module
 from se3t.data.clouds.dataset import from_store
 from se3t.data.clouds.objects import CLASSES, TEST, TRAIN, UNITS, normalise
 from se3t.data.scanobjectnn import prepare
@@ -250,7 +249,7 @@ def test_an_interruption_leaves_nothing(config: ScanObjectNNData, monkeypatch: p
     if moment == "read":
         monkeypatch.setattr(prepare, "normalise", interrupt)
     else:
-        monkeypatch.setattr(store_module, "_seal", interrupt)
+        monkeypatch.setattr("se3t.files.os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         made(config)
     assert not [path for path in Path(config.root).rglob("*") if path.is_file()]
