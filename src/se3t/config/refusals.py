@@ -9,10 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from se3t.config import choices, conf_dir, explain, setting_names, text_settings
+from se3t.config import choices, explain, setting_names, text_settings
 from se3t.errors import UserError, did_you_mean
 
 _GROUPS = ("experiment", "data", "model", "task", "preset")
+_DERIVED = ("tuned", "budget", "schema")  # folders of conf that train.yaml chooses from
 
 
 def check_words(words: Sequence[str], *, several: bool = False) -> None:
@@ -75,11 +76,13 @@ def _check_key(word: str, parsed: Any) -> None:
         raise UserError(f"{word}: {key} is needed; choose one: {', '.join(own)}")
     if parsed.is_add() and not parsed.is_force_add() and (key in names or key in _GROUPS):
         raise UserError(f"{word}: {key} is a setting already; leave out the +: {key}={value}")
-    if parsed.is_delete() and key in names and name:
-        raise UserError(f"{word}: a setting cannot be removed; write {key}=<value>, or leave it out for its default")
+    if key.partition("/")[0] in _DERIVED:
+        raise UserError(f"{word}: follows from experiment, preset and model; write those, or optim.lr=… and the like")
     known = {*_GROUPS, *(setting.partition(".")[0] for setting in names)}
-    if parsed.is_delete() and not ({key, group} & known or key.startswith("hydra") or (conf_dir() / key).exists()):
-        raise UserError(f"{word}: no such setting; {did_you_mean(key, known)}")
+    if parsed.is_delete() and not key.startswith("hydra"):
+        if not {key, group} & known:
+            raise UserError(f"{word}: no such setting; {did_you_mean(key, known)}")
+        raise UserError(f"{word}: a setting cannot be removed; write {key}=<value>, or leave it out for its default")
     if own and name == "name":
         raise UserError(f"{word}: cannot be changed alone; write {group}={value}")
     if own and not name and isinstance(parsed.value(), list | dict):

@@ -34,10 +34,10 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 _IDEAL = {"linestyle": "--", "linewidth": 0.7, "zorder": 1}
 _DOT = {"linestyle": "none", "marker": ".", "markersize": 2.6, "zorder": 2}
-_WAY: Mapping[str, Any] = {"linewidth": 0.8, "linestyle": "-", "label": "input to truth"}
-_MISS: Mapping[str, Any] = {"linewidth": 0.8, "linestyle": ":", "label": "truth to prediction"}
-_IDEAL_LINE = {**_IDEAL, "label": "perfectly equivariant"}
-_DOT_LINE = {**_DOT, "label": "predictions, input turned"}
+_WAY = {"linestyle": "-", "linewidth": 0.8, "zorder": 1}
+_MISS = {"linestyle": ":", "linewidth": 0.8, "zorder": 1}
+_TURNED = ({**_IDEAL, "label": "perfectly equivariant"}, {**_DOT, "label": "predictions, input turned"})
+_LINES = ({**_WAY, "label": "input to truth"}, {**_MISS, "label": "truth to prediction"}, *_TURNED)
 _GIF_WIDTH, _GIF_HEIGHT, _GIF_DPI, _GIF_PER_SECOND = 2.5, 3.5, 110, 8
 
 
@@ -218,7 +218,7 @@ def draw_figure3(found: Trajectories) -> Figure:
         _draw_rotations(pair[1], found, model)
     for axis in [grid[row][1] for row in range(rows)][-2:] if columns == 2 and len(found.models) % 2 else ():
         axis.remove()
-    _legend(figure, found.horizon, (_WAY, _MISS, _IDEAL_LINE, _DOT_LINE))
+    _legend(figure, found.horizon, _LINES)
     return figure
 
 
@@ -245,8 +245,8 @@ def _draw_trajectory(axis: Any, found: Trajectories, model: Prediction) -> None:
     for place, colour in enumerate(_colours(found)):
         start, truth = found.flat(found.positions[place]), found.flat(found.target[place])
         predicted = found.flat(model.positions[0][place])
-        axis.plot(*zip(start, truth, strict=True), color=colour, zorder=1, **_without_label(_WAY))
-        axis.plot(*zip(truth, predicted, strict=True), color=colour, zorder=1, **_without_label(_MISS))
+        axis.plot(*zip(start, truth, strict=True), color=colour, **_WAY)
+        axis.plot(*zip(truth, predicted, strict=True), color=colour, **_MISS)
         for kind, point in (("input", start), ("truth", truth), ("prediction", predicted)):
             _mark(axis, kind, point, colour)
         _mark_charge(axis, start, found.charges[place], colour)
@@ -261,10 +261,6 @@ def _draw_rotations(axis: Any, found: Trajectories, model: Prediction) -> None:
         axis.plot(*zip(*points, strict=True), color=colour, **_DOT)
         _mark(axis, "prediction", points[0], colour)
     _frame(axis, found, (0.0, 0.0), _extent(found))
-
-
-def _without_label(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in line.items() if name != "label"}
 
 
 def _off(found: Trajectories, model: Prediction) -> str:
@@ -367,7 +363,7 @@ def animate_figure3(found: Trajectories, path: Path) -> Path:
         moving.append((model, _moving_parts(axis, found, model)))
     for axis in grid.flat[len(found.models) :]:
         axis.remove()
-    _legend(figure, found.horizon, (_IDEAL_LINE, _DOT_LINE))
+    _legend(figure, found.horizon, _TURNED)
 
     def show(frame: int) -> None:
         title.set_text(_frame_title(found, frame))
