@@ -140,6 +140,13 @@ def test_the_card_of_own_molecules_says_nothing_of_qm9(tmp_path: Path) -> None:
         assert words not in card
 
 
+def test_names_of_others_are_text_in_the_card(tmp_path: Path) -> None:
+    config = config_of(tmp_path, data=MoleculesData(raw="/nowhere/mine.sdf"), column="[k]|<b>")
+    card = card_of(finished_run(tmp_path / "run", config), tmp_path / "model")
+    assert "<b>" not in card
+    assert re.search(r"^\| target \| \\\[k\\\]\\\|&lt;b&gt; ", card, re.MULTILINE)
+
+
 def test_an_unfinished_run_is_called_one(tmp_path: Path, run: Path) -> None:
     folder = tmp_path / "run"
     for name in ("checkpoints/best.ckpt", "provenance.json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from se3t.data.qm9.splits import SPLIT_SIZES
 from se3t.reporting.properties import BASELINES, is_subset
 from se3t.reporting.published import printed_names
 from se3t.runs import DIGEST
+from se3t.screen import markdown_text
 from se3t.training.predict import is_atomisation, what_it_is
 
 _MISSING = "–"
@@ -115,13 +117,13 @@ def _text(lines: Iterable[str]) -> str:
 def _title(model: Exported) -> str:
     name = printed_names().get(model.config.model.name, model.config.model.name)
     target = model.facts.get("target", model.config.task.name)
-    return f"{name}: {target}"
+    return f"{name}: {markdown_text(target)}"
 
 
 def _summary(model: Exported) -> Iterator[str]:
     if model.is_property:
         seen = "positions and bonds" if model.config.model.name in _READS_BONDS else "positions"
-        yield f"From the atoms of a molecule and their {seen}: {what_it_is(model.facts)}."
+        yield f"From the atoms of a molecule and their {seen}: {markdown_text(what_it_is(model.facts))}."
     elif model.is_classification:
         yield f"The class of a scanned object, one of {len(model.facts['classes'])}, from coordinates of its points."
     else:
@@ -131,8 +133,8 @@ def _summary(model: Exported) -> Iterator[str]:
     rows: list[tuple[str, str]] = [("experiment", model.config.experiment)]
     if model.is_property:
         rows += [
-            ("target", f"{model.facts['target']} ({model.facts['label']})"),
-            ("unit", model.facts["unit"] or _MISSING),
+            ("target", markdown_text(f"{model.facts['target']} ({model.facts['label']})")),
+            ("unit", markdown_text(model.facts["unit"]) or _MISSING),
         ]
         edges = model.facts["edges"]
         rows.append(("edges", f"radius, {model.facts['radius']:g} angstrom" if edges == "radius" else edges))
@@ -200,7 +202,7 @@ def _errors(model: Exported) -> Iterator[str]:
     order = [name for name in _WORDS if name in model.valid] + [name for name in model.valid if name not in _WORDS]
     rows: list[tuple[str, ...]] = []
     for name in order:
-        unit = "" if units.get(name) in (None, "1") else units[name]
+        unit = "" if units.get(name) in (None, "1") else markdown_text(units[name])
         rows.append((_WORDS.get(name, name), *(_number(measured[split].get(name)) for split in measured), unit))
         for label, values in _baselines(model, name, measured):
             rows.append((f"… {label}, without a network", *(_number(values.get(split)) for split in measured), unit))
@@ -287,7 +289,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
     yield f"| {' | '.join(header)} |"
     yield "|" + "---|" * len(header)
     for row in rows:
-        cells = [cell.replace("|", "\\|") for cell in row]
+        cells = [re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in row]
         yield f"| {' | '.join(cells)} |"
 
 
