@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from reporting.results import result
 from se3t.config import Config, NBodyData, NBodyTask, TFNModel
 from se3t.data.clouds.dataset import CloudData
 from se3t.errors import UserError
@@ -273,7 +274,8 @@ def test_runs_without_classes_are_refused(tmp_path: Path, measured: Measured) ->
     best = tmp_path / "run" / record.CHECKPOINTS
     best.mkdir(parents=True)
     ckpt.write_best(best, record.plain(config), {"step": 0, "metrics": {}, "state_dict": {}, "facts": {}})
-    record.write_json(tmp_path / "run" / record.RESULT, {"status": "finished", "experiment": "nbody"})
+    budget = {"budget__max_steps": config.trainer.max_steps, "budget__batch_size": config.trainer.batch_size}
+    record.write_json(tmp_path / "run" / record.RESULT, {**result("tfn", **budget), "config": record.plain(config)})
     refused(
         [tmp_path / "run"],
         ["0"],
