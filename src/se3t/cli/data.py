@@ -102,6 +102,7 @@ def _print_nbody(facts: dict[str, Any]) -> None:
         table.add_row(label, *cells)
     console().print(Folded(table))
     drift, clip = facts["energy_drift"], facts["force_clip"]
+    show(f"distinct training samples (trajectory, start): {facts['distinct_samples']:,}")
     show(
         f"energy drift to the target: median {drift['median']:.2g}, 99 % below {drift['quantile_99']:.2g} "
         f"(mean kinetic energy {drift['mean_kinetic_energy']:.2g})"

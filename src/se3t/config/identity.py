@@ -22,6 +22,10 @@ NO_INFLUENCE = (
 shown."""
 
 
+_ADDED_LATER = {"data.key": None, "task.velocity_weight": 1.0, "task.reflect": False, "model.parity": False}
+"""Settings that older runs do not have, with the values that change nothing: those runs are the same runs."""
+
+
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that tell runs apart, by dotted name.
 
@@ -32,8 +36,9 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     found = without(flat, (*NO_INFLUENCE, "trainer.max_steps"))
     if flat.get("data.name") in ("qm9", "scanobjectnn"):
         found.pop("data.raw", None)
-    if found.get("data.key") is None:  # of molecules of one's own; runs before it was there are the same runs
-        found.pop("data.key", None)
+    for name, neutral in _ADDED_LATER.items():
+        if name in found and found[name] == neutral:
+            del found[name]
     if flat.get("optim.schedule") == "cosine":
         found["trainer.max_steps"] = flat.get("trainer.max_steps")
     return found

@@ -40,7 +40,7 @@ class NBodyData:
 
     name: str = "nbody"
     root: str = "data"  # folder of the prepared stores
-    preset: str = "calibrated"  # calibrated | calibrated_random | text | authors | egnn
+    preset: str = "calibrated_random"  # calibrated_random | calibrated | text | authors | egnn
     num_train: int | None = None  # trajectories
     num_valid: int | None = None
     num_test: int | None = None
@@ -52,7 +52,7 @@ class NBodyData:
     position_scale: float | None = None  # standard deviation of the initial positions
     speed: float | None = None  # norm of the initial velocities
     max_force: float | None = None  # clip per component
-    start: str | None = None  # "first", "random" or the index of a frame
+    start: str | None = None  # random (drawn anew at every visit), random_once, first, or the index of a frame
     horizon_frames: int | None = None  # frames from input to target
     data_seed: int = 0  # seed of the simulator; apart from ``seed``, so that all seeds of a sweep see the same data
 
@@ -142,6 +142,8 @@ class NBodyTask:
     """Relative position and velocity of every particle at the horizon (Table 1)."""
 
     name: str = "nbody"
+    velocity_weight: float = number(1.0, at_least=0)  # of the velocities' loss, beside 1 for the positions'
+    reflect: bool = False  # invert half of the training samples, drawn anew at every visit (all vectors times -1)
 
 
 TARGETS = ("homo", "lumo", "gap", "mu", "alpha", "cv", "u0", "u", "h", "g", "r2", "zpve")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from se3t.config import NBodyData
 from se3t.screen import bar_columns, say
 from se3t.suite.costs import Estimates, kind, makespan
 from se3t.suite.jobs import Ended, Job, Watch
@@ -59,7 +60,7 @@ def title(job: Job) -> str:
         words.append(f"without {config.model.ablation}")
     if config.experiment == "qm9":
         words.append(config.task.column or config.task.target)
-    elif config.experiment == "nbody" and config.data.preset != "calibrated":
+    elif config.experiment == "nbody" and config.data.preset != NBodyData().preset:
         words.append(config.data.preset)
     return f"{' '.join(words)}, seed {config.seed}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,9 @@ from se3t.errors import UserError
 from se3t.fiber import Fiber, rotate_features
 from se3t.graph import Graph
 from se3t.so3 import random_rotation
+
+Draw: TypeAlias = int | Int[Tensor, ""] | None
+"""Seed of what a training step draws. A tensor on the device of the data can be part of a captured step."""
 
 
 class Task(ABC):
@@ -61,13 +64,14 @@ class Task(ABC):
         """Keep working copies of the data on ``device`` in ``dtype``; the task itself is returned."""
 
     @abstractmethod
-    def batch(self, split: str, index: Int[Tensor, " sample"], draw: int | None = None) -> Any:
+    def batch(self, split: str, index: Int[Tensor, " sample"], draw: Draw = None) -> Any:
         """The samples with the given numbers: gathered from tensors in memory, no loop over samples.
 
         Args:
             split: "train", "valid" or "test".
             index: their numbers within the split.
-            draw: seed of what a task draws anew in every training step (points, augmentation); None: as always.
+            draw: seed of what a task draws anew in every training step (points, starts, augmentation), a number or a
+                tensor with one; None: as always.
         """
 
     @abstractmethod

@@ -22,7 +22,7 @@ from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.neighbors import knn_graph
 from se3t.so3 import random_rotation, rotation_about_axis
-from se3t.tasks.base import Task
+from se3t.tasks.base import Draw, Task
 
 _FIXED = 0  # draw of the points of validation and test, the same for all seeds of a run
 _TURNED = 1  # draw of their rotations, so that rotating an object leaves its points as they are
@@ -160,10 +160,10 @@ class ClassificationTask(Task):
         self._chosen: dict[str, Tensor] = {}  # points of whole splits, drawn once
         return self
 
-    def batch(self, split: str, index: Int[Tensor, " sample"], draw: int | None = None) -> CloudBatch:
+    def batch(self, split: str, index: Int[Tensor, " sample"], draw: Draw = None) -> CloudBatch:
         """The objects with the given numbers within the split; with ``draw`` their points are drawn and augmented."""
         objects = self._index[split][index]
-        points = self._fixed(split)[index] if draw is None else self._augmented(objects, draw)
+        points = self._fixed(split)[index] if draw is None else self._augmented(objects, int(draw))
         return CloudBatch(points, self._labels[objects], self._weights[split][index])
 
     def graph(self, batch: CloudBatch) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -16,12 +16,13 @@ from se3t.config import Config
 from se3t.config import NBodyTask as NBodyTaskConfig
 from se3t.data.nbody.baselines import baselines, in_words, summary
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
+from se3t.data.nbody.starts import random_bits, random_signs, random_starts
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber, rotate_features
 from se3t.geometry import reciprocal_order
 from se3t.graph import Graph, Pairing
 from se3t.neighbors import fully_connected
-from se3t.tasks.base import Task, rotate_clouds
+from se3t.tasks.base import Draw, Task, rotate_clouds
 
 SIMULATION_LENGTH = "simulation length²"
 SIMULATION_SPEED = "simulation length² / simulation time²"
@@ -54,6 +55,19 @@ class NBodyBatch:
         """The samples with the given numbers."""
         return NBodyBatch(self.vectors[index], self.charges[index], self.products[index], self.targets[index])
 
+    def between(
+        self, begin: Float[Tensor, "sample particle 2 3"], end: Float[Tensor, "sample particle 2 3"]
+    ) -> NBodyBatch:
+        """The same particles with other positions and velocities, now and at the horizon."""
+        centre = begin[:, :, :1].mean(dim=1, keepdim=True)
+        vectors = torch.cat((begin[:, :, :1] - centre, begin[:, :, 1:]), dim=2)
+        return replace(self, vectors=vectors, targets=end - begin)
+
+    def scaled(self, factor: Int[Tensor, " sample"]) -> NBodyBatch:
+        """All vectors of each sample times a number; −1 is the inversion."""
+        factor = factor.to(self.vectors.dtype)[:, None, None, None]
+        return replace(self, vectors=factor * self.vectors, targets=factor * self.targets)
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> NBodyBatch:
         """Copy to a device, in a dtype."""
         tensors = (self.vectors, self.charges, self.products, self.targets)
@@ -64,14 +78,18 @@ class NBodyTask(Task):
     """Predict where charged particles are and how fast they move, one shot, ``dataset.horizon`` ahead.
 
     Inputs: charge (type 0), position relative to the centre of the particles and velocity (type 1), on the fully
-    connected graph with q_i q_j on the edges. Output: x_T − x_0 and v_T − v_0 (two type-1 channels). The loss is the
-    mean of MSE x and MSE v; each MSE is the mean over samples, particles and axes.
+    connected graph with q_i q_j on the edges. Output: x_T − x_0 and v_T − v_0 (two type-1 channels). The loss is
+    (MSE x + w MSE v) / (1 + w) with w = ``velocity_weight``; each MSE is the mean over samples, particles and axes.
+
+    Where the data hold whole trajectories, a training step sees each of its trajectories from a start of its own, drawn
+    from (seed, step, trajectory) alone; so with ``reflect`` is the inversion (all vectors times −1) of half of the
+    samples, a symmetry of the forces.
 
     **Deviation**: the authors' later code feeds velocities only (positions enter through the edges); the paper names
     positions and velocities.
 
     Args:
-        config: settings of the task; it has none so far.
+        config: settings of the task.
         dataset: the prepared data.
 
     Raises:
@@ -84,7 +102,7 @@ class NBodyTask(Task):
     datasets: ClassVar[tuple[str, ...]] = ("nbody",)
     units: Mapping[str, str] = MappingProxyType(
         {
-            "loss": "mean of mse_x and mse_v",
+            "loss": "mean of mse_x and mse_v, weighted as in training",
             "mse_x": SIMULATION_LENGTH,
             "mse_v": SIMULATION_SPEED,
             "relative_mse_x": "1",
@@ -102,6 +120,9 @@ class NBodyTask(Task):
         self.fiber_out, self.num_edge_scalars = Fiber("2x1"), 1
         for name, split in dataset.splits.items():
             _check_finite(name, split)
+        if dataset.trajectories is not None and not bool(dataset.trajectories.frames.isfinite().all()):
+            raise UserError("the frames of the train data hold a number that is not finite; prepare the data again")
+        self._trajectories = dataset.trajectories
         num_particles = dataset.splits["train"].positions.shape[1]
         self._edges = fully_connected(torch.zeros(num_particles, dtype=torch.int64))
         self._exact = {name: _samples(split, self._edges) for name, split in dataset.splits.items()}
@@ -134,12 +155,23 @@ class NBodyTask(Task):
     def to(self, device: torch.device | str, dtype: torch.dtype) -> NBodyTask:
         """Keep working copies on ``device`` in ``dtype``, made from the double-precision data."""
         self._data = {name: samples.to(device, dtype) for name, samples in self._exact.items()}
+        if self.dataset.trajectories is not None:
+            self._trajectories = self.dataset.trajectories.to(device, dtype)
         self._templates = {}
         return self
 
-    def batch(self, split: str, index: Int[Tensor, " sample"], draw: int | None = None) -> NBodyBatch:
-        """The trajectories with the given numbers, by index arithmetic on tensors in memory."""
-        return self._data[split].take(index)
+    def batch(self, split: str, index: Int[Tensor, " sample"], draw: Draw = None) -> NBodyBatch:
+        """The trajectories with the given numbers, by index arithmetic on tensors in memory; with ``draw`` from starts
+        of their own where the data are whole trajectories, and half of them inverted where the task says so.
+        """
+        samples = self._data[split].take(index)
+        if draw is None:
+            return samples
+        bits = random_bits(draw, index)
+        if self._trajectories is not None and split == "train":
+            start = random_starts(bits, self._trajectories.num_starts)
+            samples = samples.between(*self._trajectories.at(index, start))
+        return samples.scaled(random_signs(bits)) if self.config.reflect else samples
 
     def graph(self, batch: NBodyBatch) -> Graph:
         """All particles of a batch as one graph of disjoint, fully connected clouds."""
@@ -168,14 +200,15 @@ class NBodyTask(Task):
         super().select_inputs(model)
 
     def loss(self, prediction: Features, batch: NBodyBatch) -> Float[Tensor, ""]:
-        """(MSE x + MSE v) / 2: both have as many components, so this is the mean square over all of them."""
-        return nn.functional.mse_loss(prediction[1].view_as(batch.targets), batch.targets)
+        """(MSE x + w MSE v) / (1 + w)."""
+        square = (prediction[1].view_as(batch.targets) - batch.targets).square()
+        return self._weighted(square.mean(dim=(0, 1, 3)))
 
     def metrics(self, prediction: Features, batch: NBodyBatch) -> dict[str, Float[Tensor, " sample"]]:
-        """``mse_x``, ``mse_v`` and their mean ``loss`` of every trajectory."""
+        """``mse_x``, ``mse_v`` and the ``loss`` of every trajectory."""
         error = prediction[1].view_as(batch.targets).double() - batch.targets.double()
         mse = error.square().mean(dim=(1, 3))  # [sample, 2]
-        return {"loss": mse.mean(dim=1), "mse_x": mse[:, 0], "mse_v": mse[:, 1]}
+        return {"loss": self._weighted(mse), "mse_x": mse[:, 0], "mse_v": mse[:, 1]}
 
     def equivariance(
         self, model: nn.Module, graph: Graph, prediction: Features, generator: torch.Generator
@@ -212,14 +245,21 @@ class NBodyTask(Task):
         return {"relative_mse_x": metrics["mse_x"] / linear_x, "relative_mse_v": metrics["mse_v"] / linear_v}
 
     def describe(self) -> dict[str, Any]:
-        """Preset, horizon, checksum, sizes of the splits, and the baselines on the test split."""
+        """Preset, horizon, checksum, sizes of the splits, number of distinct training samples, and the baselines on the
+        test split.
+        """
         return {
             "preset": self.dataset.settings.preset,
             "horizon": self.horizon,
             "checksum": self.dataset.checksum,
             "sizes": {name: self.size(name) for name in self._data},
+            "distinct_samples": self.dataset.num_samples,
             "baselines": {name: list(errors) for name, errors in self.baselines("test").items()},
         }
+
+    def _weighted(self, mse: Float[Tensor, "*sample 2"]) -> Float[Tensor, "*sample"]:
+        weight = self.config.velocity_weight
+        return (mse[..., 0] + weight * mse[..., 1]) / (1 + weight)
 
     def _features(self, charges: Tensor, vectors: Tensor) -> Features:
         if self.inputs == "velocity":

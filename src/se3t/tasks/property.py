@@ -18,7 +18,7 @@ from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, elements_o
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
-from se3t.tasks.base import Task, rotate_clouds
+from se3t.tasks.base import Draw, Task, rotate_clouds
 
 log = logging.getLogger(__name__)
 QM9_ELEMENTS = (1, 6, 7, 8, 9)
@@ -132,7 +132,7 @@ class PropertyTask(Task):
         self._index = {split: members.to(device) for split, members in self._index.items()}
         return self
 
-    def batch(self, split: str, index: Int[Tensor, " sample"], draw: int | None = None) -> PropertyBatch:
+    def batch(self, split: str, index: Int[Tensor, " sample"], draw: Draw = None) -> PropertyBatch:
         """The molecules with the given numbers within the split."""
         molecule = self._index[split][index]
         return PropertyBatch(molecule, self._targets[molecule], self._values[molecule])

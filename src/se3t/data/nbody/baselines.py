@@ -66,7 +66,8 @@ def summary(dataset: NBodyDataset) -> dict[str, Any]:
     """What is printed with every data set, as plain numbers.
 
     Returns:
-        ``preset``, ``horizon`` (time), ``checksum``, ``sizes`` of the splits, ``num_particles``; ``baselines`` on the
+        ``preset``, ``horizon`` (time), ``checksum``, ``sizes`` of the splits, ``num_particles``, ``distinct_samples``
+        of training; ``baselines`` on the
         test split by name: ``mse_x``, ``mse_v``, their standard errors ``spread_x``, ``spread_v``, and both relative to
         constant velocity, ``relative_mse_x``, ``relative_mse_v``; of all splits together ``energy_drift``: median and
         99 % quantile of abs(E_T − E_0), and the mean kinetic energy at the input for scale; and ``force_clip``: the
@@ -79,6 +80,7 @@ def summary(dataset: NBodyDataset) -> dict[str, Any]:
         "checksum": dataset.checksum,
         "sizes": {name: len(split) for name, split in dataset.splits.items()},
         "num_particles": test.num_particles,
+        "distinct_samples": dataset.num_samples,
         "baselines": _baseline_rows(train, test),
         "energy_drift": _energy_drift(dataset),
         "force_clip": _force_clip(dataset.diagnostics, dataset.settings.max_force),
@@ -92,6 +94,7 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
     return [
         f"N-body data, preset {facts['preset']}, horizon {facts['horizon']:g}: {sizes}; "
         f"checksum {facts['checksum'][:12]}",
+        f"distinct training samples: {facts['distinct_samples']:,}",
         *(
             f"{name.replace('_', ' ')} on test: MSE x {row['mse_x']:.4g}, MSE v {row['mse_v']:.4g}"
             for name, row in facts["baselines"].items()

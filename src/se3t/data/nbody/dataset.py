@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from se3t.data.nbody.prepare import read_nbody_store, store_path
+from se3t.data.nbody.prepare import FRAMES, read_nbody_store, store_path
 from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
 from se3t.data.store import Store
 
@@ -66,16 +66,46 @@ class NBodyDiagnostics:
 
 
 @dataclass(frozen=True)
+class NBodyTrajectories:
+    """Whole training trajectories, for starts that are drawn anew at every visit.
+
+    Attributes:
+        frames: ``[trajectory, frame, particle, 2, 3]`` position and velocity, in single precision.
+        horizon_frames: frames from input to target.
+    """
+
+    frames: Float[Tensor, "trajectory frame particle 2 3"]
+    horizon_frames: int
+
+    @property
+    def num_starts(self) -> int:
+        """Frames that have a target."""
+        return self.frames.shape[1] - self.horizon_frames
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> NBodyTrajectories:
+        """Copy to a device, in a dtype."""
+        return replace(self, frames=self.frames.to(device=device, dtype=dtype))
+
+    def at(
+        self, index: Int[Tensor, " sample"], start: Int[Tensor, " sample"]
+    ) -> tuple[Float[Tensor, "sample particle 2 3"], Float[Tensor, "sample particle 2 3"]]:
+        """Position and velocity of some trajectories at their starts, and one horizon later."""
+        rows, first = self.frames.flatten(0, 1), index * self.frames.shape[1] + start
+        return rows[first], rows[first + self.horizon_frames]
+
+
+@dataclass(frozen=True)
 class NBodyDataset:
     """A prepared data set.
 
     Attributes:
-        splits: "train", "valid", "test".
+        splits: "train", "valid", "test", one sample of each trajectory.
         horizon: time from input to target.
         checksum: SHA-256 of the content.
         settings: the knobs it was made with.
         diagnostics: of every split.
         path: the store it was read from, or None.
+        trajectories: those of "train", where training draws its starts; None: it sees the samples of ``splits``.
     """
 
     splits: dict[str, NBodySplit]
@@ -84,6 +114,12 @@ class NBodyDataset:
     settings: NBodySettings = field(default_factory=NBodySettings)
     diagnostics: dict[str, NBodyDiagnostics] = field(default_factory=dict)
     path: Path | None = None
+    trajectories: NBodyTrajectories | None = None
+
+    @property
+    def num_samples(self) -> int:
+        """Distinct training samples: (trajectory, start) pairs."""
+        return len(self.splits["train"]) * (1 if self.trajectories is None else self.trajectories.num_starts)
 
 
 def load_nbody(config: Any) -> NBodyDataset:
@@ -96,6 +132,9 @@ def load_nbody(config: Any) -> NBodyDataset:
         UserError: the store is missing or damaged; the message names the command that makes it.
     """
     settings, store = resolve(config), read_nbody_store(config)
+    trajectories = None
+    if settings.redraws:
+        trajectories = NBodyTrajectories(torch.from_numpy(store.arrays[FRAMES]), settings.horizon_frames)
     return NBodyDataset(
         splits={split: NBodySplit(**_tensors(store, split, NBodySplit), horizon=settings.horizon) for split in SPLITS},
         horizon=settings.horizon,
@@ -103,6 +142,7 @@ def load_nbody(config: Any) -> NBodyDataset:
         settings=settings,
         diagnostics={split: NBodyDiagnostics(**_tensors(store, split, NBodyDiagnostics)) for split in SPLITS},
         path=store_path(config),
+        trajectories=trajectories,
     )
 
 

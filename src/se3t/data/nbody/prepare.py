@@ -29,6 +29,7 @@ UNITS = {
     "energy": "simulation energy",
     "clipped": "force components",
 }
+FRAMES = "train/frames"
 """Dimensionless: masses and the constant of Coulomb's law are 1."""
 
 
@@ -72,6 +73,8 @@ def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Pa
             samples = simulate(settings, split, on_progress=advance)
             arrays |= {f"{split}/{name}": np.ascontiguousarray(array) for name, array in samples.as_dict().items()}
     units = {f"{split}/{name}": unit for split in SPLITS for name, unit in UNITS.items()}
+    if settings.redraws:
+        units[FRAMES] = f"{UNITS['positions']}, {UNITS['velocities']}"
     provenance = _provenance(time.perf_counter() - begin)
     write_store(path, Store(kind=KIND, arrays=arrays, settings=settings.as_dict(), units=units, provenance=provenance))
     return path
@@ -88,14 +91,15 @@ def read_nbody_store(config: Any) -> Store:
     store = read_store(path, KIND, fix=fix)
     expected = settings.as_dict()
     differing = sorted(name for name in expected if store.settings.get(name) != expected[name])
-    missing = sorted({f"{split}/{name}" for split in SPLITS for name in UNITS} - set(store.arrays))
+    required = {f"{split}/{name}" for split in SPLITS for name in UNITS} | ({FRAMES} if settings.redraws else set())
+    missing = sorted(required - set(store.arrays))
     if differing:
         name = differing[0]
         made = store.settings.get(name)
         raise UserError(f"{path}: was made with {name} = {made}, expected {expected[name]}; make it again with `{fix}`")
     if missing:
         raise UserError(
-            f"{path}: has no array {missing[0]!r}, expected one for every split; make it again with `{fix}`"
+            f"{path}: has no array {missing[0]!r}, expected {len(required)} of them; make it again with `{fix}`"
         )
     return store
 

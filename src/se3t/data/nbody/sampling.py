@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.random import Philox, SeedSequence
 
-from se3t.data.nbody.presets import SPLITS, NBodySettings
+from se3t.data.nbody.presets import RANDOM_ONCE, SPLITS, NBodySettings
 
 _LN_2 = 0.6931471805599453
 _SQRT_HALF = 0.7071067811865476
@@ -29,7 +29,9 @@ def initial_states(
     """Draw charges ±1 with equal odds, the start frame, x ~ N(0, ``position_scale``²), v of norm ``speed`` any way.
 
     Trajectory ``index`` of a split reads the stream keyed by (data_seed, split, index) and nothing else, so neither the
-    size of the split nor the order of the indices matters. Within the stream the order is the one above.
+    size of the split nor the order of the indices matters. Within the stream the order is the one above. With
+    ``start=random`` the start is not drawn but spread over the split: ⌊last · index / size⌋, as the authors' public
+    code does for its test split.
 
     Args:
         settings: the data set.
@@ -50,11 +52,17 @@ def initial_states(
         bits = stream.random_raw(num_particles + 1)
         charges[:, column] = np.where(bits[:-1] >> np.uint64(63), 1.0, -1.0)
         draw = int(_unit_interval(bits[-1:])[0] * settings.num_starts)
-        starts[column] = draw if settings.start is None else settings.start
+        starts[column] = draw if settings.start == RANDOM_ONCE else _fixed_start(settings, split, int(index))
         normal = standard_normal(stream, 6 * num_particles).reshape(2, num_particles, 3)
         positions[:, :, column], velocities[:, :, column] = normal[0].T, normal[1].T
     norm = np.sqrt((velocities[0] * velocities[0] + velocities[1] * velocities[1]) + velocities[2] * velocities[2])
     return settings.position_scale * positions, velocities * (settings.speed / norm), charges, starts
+
+
+def _fixed_start(settings: NBodySettings, split: str, index: int) -> int:
+    if isinstance(settings.start, int):
+        return settings.start
+    return (settings.num_starts - 1) * index // settings.num_trajectories(split)
 
 
 def standard_normal(stream: Philox, count: int) -> Float[np.ndarray, " count"]:

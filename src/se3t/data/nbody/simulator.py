@@ -145,6 +145,8 @@ class Samples:
         start_frame: ``[trajectory]`` index of the start frame.
         energy: ``[trajectory, 2]`` total energy at the start and at the target.
         clipped: ``[trajectory]`` force components clipped between step 0 and the target.
+        frames: ``[trajectory, frame, particle, 2, 3]`` position and velocity in all frames, in single precision; None
+            where training needs the start and the target alone.
     """
 
     positions: Float[np.ndarray, "trajectory particle 3"]
@@ -155,10 +157,12 @@ class Samples:
     start_frame: Int[np.ndarray, " trajectory"]
     energy: Float[np.ndarray, "trajectory 2"]
     clipped: Int[np.ndarray, " trajectory"]
+    frames: Float[np.ndarray, "trajectory frame particle 2 3"] | None = None
 
     def as_dict(self) -> dict[str, np.ndarray]:
-        """The arrays by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The arrays by name, those that there are."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 def simulate(
@@ -169,7 +173,7 @@ def simulate(
     block_size: int = BLOCK_SIZE,
     on_progress: Callable[[int], object] | None = None,
 ) -> Samples:
-    """Integrate trajectories of a split and return their inputs and targets.
+    """Integrate trajectories of a split and return their inputs and targets, and all frames where training redraws.
 
     Args:
         settings: the data set.
@@ -200,8 +204,15 @@ def _simulate_block(
         positions, velocities, charges, step_size=settings.step_size, box=settings.box, max_force=settings.max_force
     )
     begin, end = _Snapshot.empty_like(system), _Snapshot.empty_like(system)
+    frames = None
+    if settings.redraws and split == "train":
+        shape = (len(indices), settings.num_frames, settings.num_particles, 2, 3)
+        frames = np.empty(shape, dtype=np.float32)
     for frame in range(settings.last_frame + 1):
         system.advance(settings.sample_every)
+        if frames is not None:
+            frames[:, frame, :, 0] = system.positions.transpose(2, 1, 0)
+            frames[:, frame, :, 1] = system.velocities.transpose(2, 1, 0)
         begin.record(system, starts == frame)
         end.record(system, starts + settings.horizon_frames == frame)
         if on_progress is not None:
@@ -215,6 +226,7 @@ def _simulate_block(
         start_frame=starts,
         energy=np.stack([begin.energy, end.energy], axis=1),
         clipped=end.clipped,
+        frames=frames,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from se3t.config import NBodyData
 from se3t.errors import UserError
 from se3t.reporting.folders import finished_below, finished_fields
 from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
@@ -19,7 +20,7 @@ SYSTEMS = ("set_transformer", "se3_transformer")
 MAX_RUNS = 6
 _System: TypeAlias = tuple[str, str]  # model and what was taken out of it
 _PAPER: tuple[_System, ...] = tuple((model, "none") for model in SYSTEMS)
-_DEFAULT_DATA = "calibrated"
+_DEFAULT_DATA = NBodyData().preset
 _EXPECTED = f"expected the folder of a finished run; make one: se3t train experiment={EXPERIMENT} preset=reduced"
 
 

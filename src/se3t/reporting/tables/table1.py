@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from se3t.config import NBodyData
 from se3t.errors import UserError
 from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join, spell
 from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
@@ -49,7 +50,7 @@ MEASURED = (
 """Columns of numbers, as the paper has them and, beside each error, relative to Linear."""
 COLUMNS = (*MEASURED, *COST)
 
-_DEFAULT_DATA = "calibrated"
+_DEFAULT_DATA = NBodyData().preset
 
 
 def tables(runs: Iterable[Fields], *, always: bool = False, preset: str | None = None) -> list[ResultTable]:
