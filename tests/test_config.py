@@ -17,7 +17,7 @@ from se3t import config as schemas
 from se3t.cli.help import choices
 from se3t.config import SCHEMAS, TARGETS, Config, EvalConfig, conf_dir, to_config, to_eval_config
 from se3t.config.compose import compose
-from se3t.config.identity import first_difference, settings_hash
+from se3t.config.identity import first_difference, setting, settings_hash
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.models import MODELS
@@ -244,3 +244,16 @@ def test_a_setting_that_came_later_leaves_earlier_runs_what_they_are() -> None:
     assert settings_hash(after) == settings_hash(before)
     assert first_difference(after, before) is None
     assert settings_hash({"seed": 0, "data": {**before["data"], "key": "id"}}) != settings_hash(before)
+    plain, even, odd = (
+        {"seed": 0, "model": {"name": "tfn", **own}} for own in ({}, {"parity": True}, {"parity": False})
+    )
+    assert settings_hash(plain) == settings_hash(odd) != settings_hash(even)
+    assert first_difference(plain, odd) is None
+    assert first_difference(plain, even) == "model.parity"
+    assert [setting(settings, "model.parity") for settings in (plain, even, odd)] == [False, True, False]
+
+
+def test_parity_of_a_model_without_equivariance_is_refused() -> None:
+    words = ["experiment=nbody", "model.parity=true", "model.ablation=equivariance"]
+    with pytest.raises(UserError, match=r"model\.parity=true: with model\.ablation=equivariance there is no symmetry"):
+        to_config(compose("train", words))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from se3t.config.identity import first_difference, identity
+from se3t.config.identity import first_difference, setting
 from se3t.errors import UserError
 
 CONFIG, PROVENANCE, METRICS, RESULT, DETAILS, CHECKPOINTS = (
@@ -238,5 +238,5 @@ def require_config(folder: Path, settings: Mapping[str, Any], what: str, advice:
     beside = read_config(path)
     name = first_difference(settings, beside)
     if name is not None:
-        ours, theirs = identity(settings).get(name), identity(beside).get(name)
+        ours, theirs = setting(settings, name), setting(beside, name)
         raise UserError(f"{what}: field 'config.{name}' is {ours!r}, but {theirs!r} in {path}; {advice}")

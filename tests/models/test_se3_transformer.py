@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from se3t.config import SE3TransformerModel
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import build_model, model_from_arguments
 from se3t.models.se3_transformer import SE3Transformer
-from se3t.nn import EquivariantConv, SE3AttentionBlock
+from se3t.nn import EquivariantConv, RadialNetwork, SE3AttentionBlock
 from se3t.nn.kernels import get_kernel
 from se3t.testing import ModelContract
 
@@ -113,6 +114,29 @@ class TestSE3TransformerLowMemory(ModelContract):
             share_radial="full",
             memory="low",
         )
+
+
+class TestSE3TransformerParity(ModelContract):
+    """Paths of natural parity alone: reflection is a symmetry, too."""
+
+    fiber_in, fiber_out, fiber_edge, num_edge_scalars = Fiber("1x0+2x1"), Fiber("1x0+2x1"), Fiber("1x1"), 1
+    holds, breaks = ModelContract.SE3 | {"reflection"}, frozenset()
+
+    def make_model(self) -> nn.Module:
+        config = SE3TransformerModel(num_layers=3, channels=4, parity=True)
+        fibers = {"fiber_in": self.fiber_in, "fiber_out": self.fiber_out, "fiber_edge": self.fiber_edge}
+        return build_model(config, **fibers, num_edge_scalars=1)
+
+
+@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize("last", ["convolution", "attention"])
+def test_the_configuration_decides_the_parity_of_every_layer(last: str, parity: bool) -> None:
+    config = SE3TransformerModel(num_layers=2, parity=parity, last=last, fuse_key_value=False)
+    fibers = {"fiber_in": Fiber("2x0"), "fiber_out": Fiber("1x0")}
+    model = build_model(config, **fibers, num_edge_scalars=0, pooled=True)
+    networks = [part for part in model.modules() if isinstance(part, RadialNetwork)]
+    assert len(networks) == (5 if last == "convolution" else 6)
+    assert {network.parity for network in networks} == {parity}
 
 
 def test_a_convolution_as_last_layer_takes_over_what_it_has() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from torch import nn
 
 from se3t.config import TFNModel
 from se3t.fiber import Fiber
@@ -77,6 +78,18 @@ class TestTFNMessages(ModelContract):
             pooling="mean",
             layer_options=[{"share_radial": "full"}, {"share_radial": "degree_in", "radial_layer_norm": False}],
         )
+
+
+class TestTFNParity(ModelContract):
+    """Paths of natural parity alone: reflection is a symmetry, too."""
+
+    fiber_in, fiber_out, fiber_edge, num_edge_scalars = Fiber("1x0+2x1"), Fiber("1x0+2x1"), Fiber("1x1"), 1
+    holds, breaks = ModelContract.SE3 | {"reflection"}, frozenset()
+
+    def make_model(self) -> nn.Module:
+        config = TFNModel(num_layers=3, channels=3, parity=True)
+        fibers = {"fiber_in": self.fiber_in, "fiber_out": self.fiber_out, "fiber_edge": self.fiber_edge}
+        return build_model(config, **fibers, num_edge_scalars=1)
 
 
 def test_configuration_decides_the_sizes() -> None:

@@ -274,14 +274,15 @@ def test_radial_options_decide_the_parameters(layer_norm: bool, bias: bool) -> N
     assert layer(graph.features, basis_of(graph))[3].isfinite().all()
 
 
-def test_messages_of_unit_variance_features_start_with_unit_variance() -> None:
+@pytest.mark.parametrize("parity", [False, True])
+def test_messages_of_unit_variance_features_start_with_unit_variance(parity: bool) -> None:
     """The claim of the initialisation, over many seeds."""
     fiber = Fiber.uniform(4, 8)
     graph = make_graph(fiber)
     values: dict[int, list[torch.Tensor]] = {degree: [] for degree in fiber}
     for seed in range(20):
         torch.manual_seed(seed)
-        layer = EquivariantConv(fiber, fiber, 2, reduce="none").double()
+        layer = EquivariantConv(fiber, fiber, 2, reduce="none", parity=parity).double()
         for degree, value in layer(features_of(fiber, graph.num_nodes), basis_of(graph)).items():
             values[degree].append(value.detach().flatten())
     for degree in fiber:

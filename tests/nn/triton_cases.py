@@ -68,12 +68,20 @@ def difference(received: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def compare(
-    fibers: str, share: str, positions: str, dtype: str, *, symmetric: bool, second: bool = False, device: str = "cpu"
+    fibers: str,
+    share: str,
+    positions: str,
+    dtype: str,
+    *,
+    symmetric: bool,
+    second: bool = False,
+    parity: bool = False,
+    device: str = "cpu",
 ) -> float:
     """A case in the dtype under test, against the reference in float64; bfloat16 against ``edge_frame`` at that."""
     torch.manual_seed(0)
     graph = make_graph(FIBERS[fibers][0], POSITIONS[positions], symmetric=symmetric)
-    radial = RadialNetwork(*FIBERS[fibers], 2, share=share).double()
+    radial = RadialNetwork(*FIBERS[fibers], 2, share=share, parity=parity).double()
     with torch.no_grad():
         for parameter in radial.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -116,6 +124,7 @@ def main() -> None:
     out["float64 axes"] = compare("several", "full", "axes", "float64", symmetric=True)
     out["float64 second"] = compare("several", "none", "coincident", "float64", symmetric=True, second=True)
     out["float64 second, single edges"] = compare("gaps", "full", "axes", "float64", symmetric=False, second=True)
+    out["float64 parity"] = compare("several", "none", "coincident", "float64", symmetric=True, parity=True)
     sys.stdout.write(json.dumps(out))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from se3t.errors import UserError
 from se3t.reporting import nbody, properties
+from se3t.reporting.labels import labels
 from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.reading import readable
 from se3t.reporting.records import Result, find_results, group_by_data, group_by_settings
@@ -124,6 +125,14 @@ def test_settings_that_do_not_matter_do_not_split_a_group():
     quiet["config"]["trainer"]["progress"] = False
     quiet["config"]["logger"] = {"wandb": "online"}
     assert len(group_by_settings(load(result(), quiet))) == 1
+
+
+def test_runs_from_before_there_was_parity_are_runs_without_it():
+    without, odd, even = result(), result(seed=1), result(seed=2)
+    odd["config"]["model"]["parity"], even["config"]["model"]["parity"] = False, True
+    groups = group_by_settings(load(without, odd, even))
+    assert sorted(len(group) for group in groups) == [1, 2]
+    assert sorted(labels(groups)) == ["parity=false", "parity=true"]
 
 
 def test_devices_neither_split_seeds_nor_make_one_run_a_copy():

@@ -135,6 +135,7 @@ def test_a_file_that_is_wrong_is_refused_in_one_sentence(tmp_path: Path, text: s
         (["sweep=degree", "model=deepset"], "model=se3_transformer or model=tfn has it"),
         (["trainer.max_steps=1,2", "preset=paper"], "trainer.max_steps does not tell runs apart"),
         (["data.root=a,b"], "data.root does not tell runs apart"),
+        (["model=deepset", "model.parity=true,false"], "model=se3_transformer or model=tfn has it"),
         (["optim.lrr=1,2"], "no setting optim.lrr"),
         (["experiment=nbody,qm9", "optim.lr=1,2"], "experiment decides what is learned or on which data"),
         (["experiment=qm9,nbody", "sweep=heads"], "experiment decides what is learned"),
@@ -166,6 +167,11 @@ def test_values_of_the_line_take_the_place_of_those_of_the_file() -> None:
 def test_what_decides_nothing_of_the_data_may_vary() -> None:
     spec = specify(["experiment=scanobjectnn", "task.num_points=32,64", "task.num_neighbors=5,10", "preset=smoke"])
     assert list(spec.sweep.parameters) == ["task.num_points", "task.num_neighbors"]
+
+
+def test_a_setting_that_came_later_may_vary() -> None:
+    spec = specify(["experiment=nbody", "model.parity=true,false", "preset=smoke"])
+    assert spec.sweep.parameters == {"model.parity": Values((True, False))}
 
 
 def test_steps_of_fractions_end_where_they_should(tmp_path: Path) -> None:

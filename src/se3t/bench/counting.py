@@ -22,7 +22,6 @@ from se3t.geometry import EdgeGeometry
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import EquivariantConv, EquivariantLinear, Readout
 from se3t.nn.attention import EdgeAttention, SE3AttentionBlock
-from se3t.nn.basis import num_paths
 from se3t.nn.self_interaction import AttentiveSelfInteraction
 
 _ITEM = 4  # bytes of a float32
@@ -89,7 +88,7 @@ def kept_bytes(workload: Workload, unique: int, share_radial: str = "full", fuse
 def weights_per_edge(model: nn.Module) -> int:
     """Numbers that the radial networks make for an edge, over all layers: paths × channels in × channels out."""
     convolutions = [part for part in model.modules() if isinstance(part, EquivariantConv)]
-    return sum(weight[0].numel() for part in convolutions for weight in part.radial.weight.values())
+    return sum(part.radial.weights_per_edge for part in convolutions)
 
 
 def layer_work(layer: nn.Module, sizes: Sizes, *, is_first: bool = False) -> Work:
@@ -117,7 +116,6 @@ def _convolution(conv: EquivariantConv, sizes: Sizes, is_first: bool) -> Work:
     radial, edges, unique = conv.radial, sizes.edges, sizes.unique
     joined, fiber_out, hidden = radial.fiber_in, radial.fiber_out, radial.hidden
     num_trunks, width = max(radial.trunk_of.values()) + 1, radial.num_edge_scalars + 1
-    weights = sum(fiber_out[l] * joined[k] * num_paths(l, k) for l in fiber_out for k in joined)
 
     def products(fiber_in: Fiber) -> int:  # one multiplication for m = 0, four for every m > 0
         pairs = ((l, k) for l in fiber_out for k in fiber_in)
@@ -125,7 +123,7 @@ def _convolution(conv: EquivariantConv, sizes: Sizes, is_first: bool) -> Work:
 
     own = Fiber({}) if is_first else conv.fiber_in
     flop = 2 * unique * num_trunks * (2 * width * hidden + 3 * hidden * hidden)  # lengths need no gradient
-    flop += 3 * 2 * unique * hidden * weights
+    flop += 3 * 2 * unique * hidden * radial.weights_per_edge
     flop += 2 * edges * (2 * products(joined) + products(own))
     flop += 2 * edges * (_rotation(joined) + 2 * _rotation(fiber_out) + _rotation(own))
     parameters = sum(value.numel() for value in radial.parameters())

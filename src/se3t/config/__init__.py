@@ -222,6 +222,8 @@ def validate(config: Any, prefix: str = "") -> None:
             _check_range(key, value, **item.metadata)
     if isinstance(config, TFNModel | SE3TransformerModel) and config.norm == "layer" and config.channels == 1:
         raise UserError(f"{prefix}norm=layer: LayerNorm needs {prefix}channels=2 or more; or use {prefix}norm=bias")
+    if isinstance(config, SE3TransformerModel) and config.parity and config.ablation == "equivariance":
+        raise UserError(f"{prefix}parity=true: with {prefix}ablation=equivariance there is no symmetry; leave one out")
     if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
         raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
 

@@ -21,8 +21,7 @@ NO_INFLUENCE = (
 """Settings, or groups of them, that do not change what a run measures: how often it is saved, where things lie, what is
 shown."""
 
-
-_ADDED_LATER = {"data.key": None, "task.velocity_weight": 1.0, "task.reflect": False, "model.parity": False}
+ADDED = {"data.key": None, "task.velocity_weight": 1.0, "task.reflect": False, "model.parity": False}
 """Settings that older runs do not have, with the values that change nothing: those runs are the same runs."""
 
 
@@ -33,12 +32,9 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     number: then ``trainer.max_steps`` is one of these settings.
     """
     flat = dict(flatten(settings))
-    found = without(flat, (*NO_INFLUENCE, "trainer.max_steps"))
+    found = without_added(without(flat, (*NO_INFLUENCE, "trainer.max_steps")))
     if flat.get("data.name") in ("qm9", "scanobjectnn"):
         found.pop("data.raw", None)
-    for name, neutral in _ADDED_LATER.items():
-        if name in found and found[name] == neutral:
-            del found[name]
     if flat.get("optim.schedule") == "cosine":
         found["trainer.max_steps"] = flat.get("trainer.max_steps")
     return found
@@ -60,6 +56,11 @@ def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str 
     return None
 
 
+def setting(settings: Mapping[str, Any], name: str) -> Any:
+    """A setting that tells runs apart by its dotted name, as it was in effect; None where there is no such setting."""
+    return identity(settings).get(name, ADDED.get(name))
+
+
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested settings by dotted name."""
     for key, value in settings.items():
@@ -73,3 +74,8 @@ def without(flat: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Settings by dotted name, but for those named and those of a group named."""
     groups = tuple(f"{name}." for name in names)
     return {name: value for name, value in flat.items() if name not in names and not name.startswith(groups)}
+
+
+def without_added(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name, but for those of ``ADDED`` that change nothing."""
+    return {name: value for name, value in flat.items() if name not in ADDED or value != ADDED[name]}

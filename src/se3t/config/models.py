@@ -51,6 +51,7 @@ class TFNModel:
     reduce: str = choice("sum", "mean")
     radial_hidden: int = number(32, at_least=1)
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
+    parity: bool = False  # only paths with even l + k + J: reflection is a symmetry, type l has parity (-1)^l
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")
     pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud, …
@@ -72,6 +73,7 @@ class SE3TransformerModel:
     norm: str = choice("bias", "layer", "tfn", "none")
     radial_hidden: int = number(32, at_least=1)
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
+    parity: bool = False  # only paths with even l + k + J: reflection is a symmetry, type l has parity (-1)^l
     fuse_key_value: bool = True
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")

@@ -25,7 +25,7 @@ class SE3Transformer(EquivariantStack):
     """(attention block – norm nonlinearity) × (num_layers − 1), then one attention block or convolution, then readout.
 
     Equivariant under rotations and translations of the positions together with rotations of the features, and under
-    permutations.
+    permutations; with ``parity=True`` under reflections too, features of type l having parity (−1)^l.
 
     Args:
         fiber_in: types and channels of the node features.
@@ -111,5 +111,6 @@ class SE3Transformer(EquivariantStack):
             memory=config.memory,
             radial_hidden=config.radial_hidden,
             share_radial=config.share_radial,
+            parity=config.parity,
             **cls.pooled_options(config.pooling, config.pool_channels, pooled),
         )

@@ -13,6 +13,8 @@ from se3t.nn import EquivariantConv
 class TFN(EquivariantStack):
     """(equivariant convolution – norm nonlinearity) × (num_layers − 1), then one convolution, then readout.
 
+    Equivariant as :class:`~se3t.models.se3_transformer.SE3Transformer` is, with ``parity=True`` under reflections too.
+
     Args:
         fiber_in: types and channels of the node features.
         fiber_hidden: types and channels between the layers.
@@ -80,5 +82,6 @@ class TFN(EquivariantStack):
             memory=config.memory,
             radial_hidden=config.radial_hidden,
             share_radial=config.share_radial,
+            parity=config.parity,
             **cls.pooled_options(config.pooling, config.pool_channels, pooled),
         )

@@ -41,7 +41,8 @@ class EquivariantConv(nn.Module):
         kernel: name of the implementation, see :mod:`se3t.nn.kernels`.
         memory: ``speed`` keeps the radial weights of all edges for the gradients, ``low`` makes them a few edges at a
             time, twice; ``auto`` decides by their size. Only kernel ``edge_frame`` has the choice.
-        radial_hidden, radial_layer_norm, radial_bias, share_radial, scalar_constant: see :class:`RadialNetwork`.
+        radial_hidden, radial_layer_norm, radial_bias, share_radial, scalar_constant, parity: see
+            :class:`RadialNetwork`.
 
     Raises:
         ValueError: for fibers that do not fit, or an unknown name.
@@ -69,6 +70,7 @@ class EquivariantConv(nn.Module):
         radial_bias: bool = True,
         share_radial: str = "none",
         scalar_constant: bool = True,
+        parity: bool = False,
     ) -> None:
         super().__init__()
         if reduce not in REDUCTIONS:
@@ -91,6 +93,7 @@ class EquivariantConv(nn.Module):
             gain=_SUM_GAIN if reduce == "sum" else 1.0,
             share=share_radial,
             scalar_constant=scalar_constant,
+            parity=parity,
         )
         self.self_term = "none" if reduce == "none" else self_interaction
         own = fiber_out if self_interaction == "message" else fiber_in.restrict(fiber_out)

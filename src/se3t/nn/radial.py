@@ -36,10 +36,12 @@ class RadialNetwork(nn.Module):
         share: which pairs (l, k) use one trunk: ``none`` (one trunk each), ``full``, ``degree_out``, ``degree_in``.
         scalar_constant: whether the kernel of l = k = 0 has its constant Y_00 = 1/√(4π); NVIDIA's has not where the
             pair (0, 0) has a trunk of its own.
+        parity: whether only paths with even l + k + J act, the first, third … of each pair. Every feature of type l
+            then has parity (−1)^l, as positions, velocities and (of type 0) charges have, and reflection is a symmetry.
 
     Source: paper, Section 4 and Appendix; one network per pair of degrees.
     **Deviation**: the last layer is initialised such that messages of unit-variance features have about unit variance
-    per component. ``share="full"`` is the choice of NVIDIA's implementation, for speed.
+    per component. ``share="full"`` is the choice of NVIDIA's implementation, for speed. ``parity`` is in no release.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class RadialNetwork(nn.Module):
         gain: float = 1.0,
         share: str = "none",
         scalar_constant: bool = True,
+        parity: bool = False,
     ) -> None:
         super().__init__()
         if share not in SHARING:
@@ -64,7 +67,7 @@ class RadialNetwork(nn.Module):
             num_edge_scalars,
             hidden,
         )
-        self.scalar_constant, self.layer_norm = scalar_constant, layer_norm
+        self.scalar_constant, self.layer_norm, self.parity = scalar_constant, layer_norm, parity
         pairs = [(degree_out, degree_in) for degree_out in fiber_out for degree_in in fiber_in]
         self.trunk_of = _trunks(pairs, share)
         num_trunks = max(self.trunk_of.values(), default=-1) + 1
@@ -82,13 +85,23 @@ class RadialNetwork(nn.Module):
         return f"{degree_out}_{degree_in}"
 
     def _add_last_layer(self, degree_out: int, degree_in: int, last_bias: bool, gain: float) -> None:
-        shape = (self.fiber_out[degree_out], num_paths(degree_out, degree_in), self.fiber_in[degree_in])
-        fan = sum(num_paths(degree_out, k) * channels for k, channels in self.fiber_in.items())
+        shape = (self.fiber_out[degree_out], self._num_acting(degree_out, degree_in), self.fiber_in[degree_in])
+        fan = sum(self._num_acting(degree_out, k) * channels for k, channels in self.fiber_in.items())
         # Var(W_J f) = 1 / (4π (2l+1)) per component; half of the hidden units are active, E[h²] = 1 after LayerNorm.
         std = gain * math.sqrt(4 * math.pi * (2 * degree_out + 1) / fan / (self.hidden / 2))
         self.weight[self.key(degree_out, degree_in)] = nn.Parameter(torch.randn(self.hidden, *shape) * std)
         if last_bias:
             self.bias[self.key(degree_out, degree_in)] = nn.Parameter(torch.zeros(shape))
+
+    def _num_acting(self, degree_out: int, degree_in: int) -> int:
+        return min(degree_out, degree_in) + 1 if self.parity else num_paths(degree_out, degree_in)
+
+    @property
+    def weights_per_edge(self) -> int:
+        """Numbers that are made for an edge: paths × channels in × channels out, also of paths that do not act."""
+        return sum(
+            self.fiber_out[l] * num_paths(l, k) * self.fiber_in[k] for l in self.fiber_out for k in self.fiber_in
+        )
 
     def forward(self, geometry: EdgeGeometry) -> tuple[Tensor, ...]:
         """Hidden features of every trunk, each ``[unique, hidden]``: one row for ``geometry.repeat`` consecutive edges.
@@ -114,9 +127,8 @@ class RadialNetwork(nn.Module):
 
     def last_layer(self, degree_out: int, degree_in: int) -> tuple[Tensor, Tensor]:
         """Weight ``[hidden, C_out, path, C_in]`` and bias ``[C_out, path, C_in]`` (zeros if none) of one pair."""
-        key = self.key(degree_out, degree_in)
-        weight = self.weight[key]
-        bias = self.bias[key] if key in self.bias else weight.new_zeros(weight.shape[1:])
+        weight, *rest = self.own_parameters(degree_out, degree_in)
+        bias = rest[0] if rest else weight.new_zeros(weight.shape[1:])
         factor = self.factor_of(degree_out, degree_in)
         return (weight, bias) if factor == 1.0 else (factor * weight, factor * bias)
 
@@ -125,11 +137,11 @@ class RadialNetwork(nn.Module):
         return _INVERSE_Y00 if degree_out == degree_in == 0 and not self.scalar_constant else 1.0
 
     def own_parameters(self, degree_out: int, degree_in: int) -> Iterator[Tensor]:
-        """Weight and, if there is one, bias of a pair, before ``factor_of``."""
+        """Weight and, if there is one, bias of a pair, before ``factor_of``; zero for paths that do not act."""
         key = self.key(degree_out, degree_in)
-        yield self.weight[key]
-        if key in self.bias:
-            yield self.bias[key]
+        for parameters in (self.weight, self.bias):
+            if key in parameters:
+                yield _all_paths(parameters[key]) if self.parity else parameters[key]
 
     def trunk_parameters(self) -> Iterator[Tensor]:
         """Weight ``[trunk, in, out]``, bias and, with LayerNorm, gain and shift ``[trunk, 1, out]`` of both layers."""
@@ -156,6 +168,11 @@ class RadialNetwork(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` shows in the brackets."""
         return f"{self.fiber_in!r} -> {self.fiber_out!r}, scalars={self.num_edge_scalars}, hidden={self.hidden}"
+
+
+def _all_paths(value: Tensor) -> Tensor:
+    """``[…, even path, C_in]`` → ``[…, path, C_in]``, with zeros between."""
+    return functional.pad(value.unsqueeze(-2), (0, 0, 0, 1)).flatten(-3, -2)[..., :-1, :]
 
 
 def affine(hidden: Float[Tensor, "unique r"], weight: Tensor, bias: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) ->
         settings = group[0].settings
         names = [name for name in always if settings.get(name) is not None and _applies(name, settings)]
         names += [] if by_folder else differing
-        words = [f"{_short(name, names)}={spell(group[0].settings.get(name))}" for name in names]
+        words = [f"{_short(name, names)}={spell(group[0].setting(name))}" for name in names]
         found.append(", ".join([*words, f"run {folder}"] if by_folder else words))
     return found
 
@@ -54,8 +54,8 @@ def _differing(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
         name
         for name in known
         if name not in _SHOWN
-        and len({spell(group[0].settings.get(name)) for group in groups}) > 1
-        and all(len({spell(run.settings.get(name)) for run in group}) == 1 for group in groups)
+        and len({spell(group[0].setting(name)) for group in groups}) > 1
+        and all(len({spell(run.setting(name)) for run in group}) == 1 for group in groups)
     ]
     return [name for name in names if not ("preset" in names and _follows_preset(name, [group[0] for group in groups]))]
 
@@ -68,13 +68,13 @@ def _follows_preset(name: str, runs: Sequence[RunRecord]) -> bool:
         return True
     if name == "optim.lr" or not name.startswith(("trainer.", "optim.")):
         return False
-    pairs = {(run.preset, spell(run.settings.get(name))) for run in runs}
+    pairs = {(run.preset, spell(run.setting(name))) for run in runs}
     return len(pairs) == len({preset for preset, _ in pairs})
 
 
 def _is_as_preset(name: str, run: RunRecord) -> bool:
     expected = settings_of_preset(run.experiment, run.preset or "", run.model)
-    return name in expected and spell(expected[name]) == spell(run.settings.get(name))
+    return name in expected and spell(expected[name]) == spell(run.setting(name))
 
 
 def _short(name: str, names: Sequence[str]) -> str:

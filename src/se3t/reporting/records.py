@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from se3t.config.identity import NO_INFLUENCE, flatten, without
+from se3t.config.identity import ADDED, NO_INFLUENCE, flatten, without, without_added
 from se3t.errors import UserError
 from se3t.reporting.checks import require_unchanged
 from se3t.reporting.fields import Fields, read_json
@@ -70,6 +70,10 @@ class RunRecord:
     data: tuple[Any, ...]
     metrics: dict[str, float]
     ablation: str
+
+    def setting(self, name: str) -> Any:
+        """A setting of the run as it was in effect; None where there is no such setting."""
+        return self.settings.get(name, ADDED.get(name))
 
     @property
     def repeat(self) -> tuple[Any, ...]:
@@ -190,7 +194,7 @@ def _repeats_apart(runs: list[Record]) -> list[list[Record]]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    settings = without(dict(flatten(config)), _IRRELEVANT)
+    settings = without_added(without(dict(flatten(config)), _IRRELEVANT))
     if settings.get(_ABLATION) in ("none", None):
         settings.pop(_ABLATION, None)  # as in records from before there was such a setting
     return settings

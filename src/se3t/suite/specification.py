@@ -18,7 +18,7 @@ from typing import Any
 
 from se3t.config import SCHEMAS, Config, conf_dir, to_config
 from se3t.config.compose import compose
-from se3t.config.identity import identity
+from se3t.config.identity import ADDED, flatten, identity
 from se3t.config.overrides import overrides
 from se3t.errors import UserError
 from se3t.suite import spaces
@@ -171,7 +171,7 @@ def _composed(sweep: spaces.Sweep, words: Sequence[str]) -> Specification:
 def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
     """Every parameter is a setting of these trainings, and makes them different runs."""
     groups = {key for key in sweep.parameters if is_group(key)}
-    known = identity(settings)
+    known = {*identity(settings), *(ADDED.keys() & dict(flatten(settings)).keys())}
     for key in sweep.parameters:
         if key in _MEASURED or (key in known and key.startswith("data.")):
             raise _not_comparable(sweep.name, key)

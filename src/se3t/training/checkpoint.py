@@ -23,7 +23,7 @@ from se3t import runs
 from se3t.compat.converted import is_model
 from se3t.compat.weights import read_file
 from se3t.config import Config
-from se3t.config.identity import first_difference, identity
+from se3t.config.identity import first_difference, setting
 from se3t.config.stored import stored_config
 from se3t.errors import UserError
 from se3t.files import write_atomically
@@ -296,7 +296,7 @@ def require_same_run(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Non
     """
     name = first_difference(settings, checkpoint.settings)
     if name is not None:
-        ours, theirs = (identity(source).get(name) for source in (settings, checkpoint.settings))
+        ours, theirs = (setting(source, name) for source in (settings, checkpoint.settings))
         raise UserError(
             f"{checkpoint.path}: belongs to another run, with {name}={theirs} where this one has {name}={ours}; "
             "remove it, or run with its settings"

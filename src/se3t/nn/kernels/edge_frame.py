@@ -79,8 +79,8 @@ def ingredients(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis
 
 
 def _is_small(hidden: Tensor, radial: RadialNetwork) -> bool:
-    numbers = len(hidden) * sum(bias[0].numel() for bias in radial.weight.values())
-    return numbers * hidden.element_size() <= WHOLE_BYTES.get(hidden.device.type, WHOLE_BYTES["cpu"])
+    size = len(hidden) * radial.weights_per_edge * hidden.element_size()
+    return size <= WHOLE_BYTES.get(hidden.device.type, WHOLE_BYTES["cpu"])
 
 
 def composed_messages(
