@@ -172,6 +172,8 @@ class RadialNetwork(nn.Module):
 
 def _all_paths(value: Tensor) -> Tensor:
     """``[…, even path, C_in]`` → ``[…, path, C_in]``, with zeros between."""
+    if value.shape[-2] == 1:  # l = 0 or k = 0: the only path is even
+        return value
     return functional.pad(value.unsqueeze(-2), (0, 0, 0, 1)).flatten(-3, -2)[..., :-1, :]
 
 
