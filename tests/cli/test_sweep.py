@@ -68,7 +68,7 @@ def test_a_grid_ends_with_its_best_and_the_command_that_trains_it(run: Run, laun
     assert launchers[0].words == (f"logger.group={folder().name}",)
     assert f"Sweep {folder().name}, experiment nbody" in answer.out
     assert "preset smoke, 4 steps x 8; loss of validation, not test" in answer.out
-    assert "data: simulated, calibrated, 32 training samples" in answer.out
+    assert "data: simulated, calibrated_random, 32 training samples" in answer.out
     rows = [line.split() for line in answer.out.splitlines() if line.strip()[:1].isdigit()]
     assert [row[1] for row in rows] == ["0.003", "0.001", "0.01"]
     assert rows[0][2:] == ["0.255", "±", "0.0071", "2"]

@@ -33,7 +33,7 @@ def test_every_table_that_has_a_run_is_printed(run: Run, runs: Path) -> None:
     assert answer.status == 0, answer.err
     assert answer.out.index("Table 1, N-body simulation") < answer.out.index("Table 3, QM9")
     markdown = run("table", "--markdown")
-    assert "**Table 1, N-body simulation: calibrated reading (preset calibrated, horizon 1)**" in markdown.out
+    assert "**Table 1, N-body simulation: calibrated reading (preset calibrated_random, horizon 0.78)**" in markdown.out
     assert "| ε_HOMO, meV | μ, D |" in markdown.out
 
 

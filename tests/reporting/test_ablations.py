@@ -82,7 +82,7 @@ def test_data_and_budgets_have_tables_of_their_own():
     titles = [table.title for table in tables(found) if table.name == "ablations"]
     assert len(titles) == 3
     assert sum("budget quick" in title for title in titles) == 1
-    assert all("preset calibrated, horizon 1" in title for title in titles)
+    assert all("preset calibrated_random, horizon 0.78" in title for title in titles)
 
 
 def test_systems_of_the_paper_without_the_same_parts_stand_below():
@@ -101,13 +101,13 @@ def test_without_an_ablated_run_the_table_is_there_when_it_is_asked_for():
 
 
 def test_other_data_and_other_networks_are_marked_and_ratios_to_runs_on_the_same_data_are_not():
-    changes = {"config__data": {"preset": "calibrated", "box": 5.0}, "config__model": {"name": "se3_transformer"}}
+    changes = {"config__data": {"preset": "calibrated_random", "box": 5.0}, "config__model": {"name": "se3_transformer"}}
     full = result(**changes, parameters=1)
     less = result(**changes, parameters=1)
     for run, ablation in ((full, "none"), (less, "attention")):
         run["config"]["model"] = {"name": "se3_transformer", "num_layers": 2, "ablation": ablation}
     table = of_ablations(full, less)
-    assert "preset calibrated with box=5.0" in table.title
+    assert "preset calibrated_random with box=5.0" in table.title
     assert "not comparable" in table.title
     assert lines(table)[ATTENTION][0][1:3] == ("0.0350ˢ", "0.500ˢ")
     assert lines(table)[ATTENTION][0][-2:] == ("1 ‡", "2,000 †")

@@ -99,7 +99,7 @@ def test_runs_on_different_data_stand_in_panels_of_their_own(tmp_path: Path) -> 
     put(tmp_path / "b", result("tfn", data__preset="text", data__horizon=0.5, data__checksum="ff"))
     found = curves(tmp_path)
     assert [panel.data for panel in found.panels] == [
-        "simulated N-body data, preset calibrated, horizon 1, checksum 01234567",
+        "simulated N-body data, preset calibrated_random, horizon 0.78, checksum 01234567",
         "simulated N-body data, preset text, horizon 0.5, checksum ff",
     ]
     figure = draw_curves(found)

@@ -44,7 +44,7 @@ def model(label: str, off: float = 0.0, **changes: Any) -> dict[str, Any]:
 def content(*models: dict[str, Any], **changes: Any) -> dict[str, Any]:
     shared = {
         "kind": "figure3",
-        "data": {"preset": "calibrated", "horizon": 1.0, "checksum": "ab", "overridden": {}},
+        "data": {"preset": "calibrated_random", "horizon": 0.78, "checksum": "ab", "overridden": {}},
         "sample": 7,
         "sample_rule": "median error in x of B",
         "num_samples": 1000,
@@ -124,15 +124,15 @@ def test_title_says_data_sample_and_why_and_a_reduced_budget(write: Write) -> No
     figure = draw_figure3(load_trajectories(write()))
     assert figure.get_suptitle() == "Figure 3: a prediction that turns with its input"
     assert notes_of(figure).split("; ")[:-1] == [
-        "simulated N-body data, preset calibrated, checksum ab",
+        "simulated N-body data, preset calibrated_random, checksum ab",
         "test trajectory 7 of 1,000: median error in x of B",
         "reduced budget: 300 of the paper's 100,000 training steps",
     ]
     full = [model("A", steps_done=100_000), model("Linear", steps_done=0)]
-    small = {"preset": "calibrated", "horizon": 1.0, "checksum": "ab", "overridden": {"num_test": 16}}
+    small = {"preset": "calibrated_random", "horizon": 0.78, "checksum": "ab", "overridden": {"num_test": 16}}
     notes = notes_of(draw_figure3(load_trajectories(write(*full, data=small))))
     assert "reduced" not in notes
-    assert "preset calibrated (num_test=16)" in notes
+    assert "preset calibrated_random (num_test=16)" in notes
 
 
 def test_axes_have_names_and_the_legend_says_what_lines_mean(write: Write) -> None:
@@ -241,7 +241,7 @@ def test_given_runs_are_shown_as_they_are_on_the_same_data(tmp_path: Path) -> No
     runs = [put(tmp_path / name, result("tfn", seed)) for seed, name in enumerate("ab")]
     assert find_trajectory_runs(runs[::-1]) == runs[::-1]
     other = put(tmp_path / "c", result(data__checksum="ff"))
-    with pytest.raises(UserError, match=r"c: is on preset calibrated, horizon 1, checksum ff, but .*a on"):
+    with pytest.raises(UserError, match=r"c: is on preset calibrated_random, horizon 0.78, checksum ff, but .*a on"):
         find_trajectory_runs([*runs, other])
     with pytest.raises(UserError, match="is a run of experiment scanobjectnn, expected one of nbody"):
         find_trajectory_runs([put(tmp_path / "d", cloud_result())])

@@ -73,7 +73,7 @@ def figure3(path: Path, **changes: Any) -> Path:
         models.append({**facts, **measured, "predictions": predictions})
     content = {
         "kind": "figure3",
-        "data": {"preset": "calibrated", "horizon": 1.0, "checksum": "0123456789abcdef"},
+        "data": {"preset": "calibrated_random", "horizon": 0.78, "checksum": "0123456789abcdef"},
         "sample": 3,
         "axis": axis,
         "angles": ANGLES,

@@ -74,12 +74,12 @@ def test_the_title_says_data_budget_and_split(tmp_path: Path, monkeypatch: pytes
     path = Path(one.trials[0].runs[0].folder) / "result.json"
     path.parent.mkdir(parents=True)
     content = {"preset": "quick", "budget": {"max_steps": 1000, "batch_size": 128}}
-    path.write_text(json.dumps({**content, "data": {"preset": "calibrated", "sizes": {"train": 3000}}}))
+    path.write_text(json.dumps({**content, "data": {"preset": "calibrated_random", "sizes": {"train": 3000}}}))
     figure = draw_sweep(one)
     assert figure.get_suptitle() == "Sweep mine-1a2b3c4d"
     assert notes_of(figure).split("; ") == [
         "nbody",
-        "data: simulated, calibrated, 3,000 training samples",
+        "data: simulated, calibrated_random, 3,000 training samples",
         "preset quick, 1,000 steps x 128",
         "loss of validation, not test",
     ]
@@ -90,7 +90,7 @@ def test_what_the_parameters_change_is_in_no_title(tmp_path: Path, monkeypatch: 
     path = Path("runs/0-0/result.json")
     path.parent.mkdir(parents=True)
     content = {"preset": "quick", "budget": {"max_steps": 1000, "batch_size": 128}}
-    path.write_text(json.dumps({**content, "data": {"preset": "calibrated", "sizes": {"train": 3000}}}))
+    path.write_text(json.dumps({**content, "data": {"preset": "calibrated_random", "sizes": {"train": 3000}}}))
     last = {
         "trainer.batch_size": "preset quick, 1,000 steps; loss of validation, not test",
         "trainer.max_steps": "preset quick; loss of validation, not test",

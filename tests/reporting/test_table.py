@@ -87,7 +87,7 @@ def test_models_not_run_are_there_and_say_how_to_run_them():
 
 
 def test_a_suggested_run_lands_in_the_same_table():
-    knobs = {"preset": "calibrated", "num_train": 32, "num_valid": 16, "num_test": 8}
+    knobs = {"preset": "calibrated_random", "num_train": 32, "num_valid": 16, "num_test": 8}
     table = build(result(preset="smoke", config__data=knobs))
     assert "TFN not run: se3t train experiment=nbody model=tfn preset=smoke data.num_test=8" in table.missing
     assert "with settings overridden (num_train=32, num_valid=16, num_test=8)" in table.notes[0]
@@ -173,7 +173,7 @@ def test_a_run_that_stopped_early_or_had_another_batch_size_says_so():
 
 def test_caption_names_the_data_and_that_they_are_simulated():
     caption = build(result()).notes[0]
-    assert re.match(r"Simulated data: preset calibrated, horizon 1, checksum 01234567\.", caption)
+    assert re.match(r"Simulated data: preset calibrated_random, horizon 0.78, checksum 01234567\.", caption)
 
 
 def test_different_data_never_share_a_table():
@@ -190,7 +190,7 @@ def test_every_experiment_with_a_finished_run_has_its_table():
     results = [own, property_result(), result(), result(experiment="something else"), property_result(status="running")]
     titles = [table.title for table in tables(results)]
     assert titles == [
-        "Table 1, N-body simulation: calibrated reading (preset calibrated, horizon 1)",
+        "Table 1, N-body simulation: calibrated reading (preset calibrated_random, horizon 0.78)",
         "Own molecules",
         "Table 3, QM9",
     ]
@@ -229,14 +229,14 @@ TEXT = {"data__preset": "text", "data__horizon": 0.5, "data__checksum": "77"}
 
 def test_the_literal_reading_stands_below_the_calibrated_one_and_each_names_the_other():
     calibrated, literal = named_tables("1", [result(**TEXT), result()])
-    assert "calibrated reading (preset calibrated, horizon 1)" in calibrated.title
+    assert "calibrated reading (preset calibrated_random, horizon 0.78)" in calibrated.title
     assert "literal reading (preset text, horizon 0.5)" in literal.title
     assert any(note.startswith("This is the calibrated reading") for note in calibrated.notes)
     assert any(note.startswith("This is the literal reading") for note in literal.notes)
     assert calibrated.missing[-1].startswith("The literal reading")
     assert calibrated.missing[-1].endswith("(preset text), is the table below.")
-    assert literal.missing[-1].endswith("(preset calibrated), is the table above.")
-    assert {table.data.partition(",")[0] for table in (calibrated, literal)} == {"preset calibrated", "preset text"}
+    assert literal.missing[-2].endswith("(preset calibrated_random), is the table above.")
+    assert {table.data.partition(",")[0] for table in (calibrated, literal)} == {"preset calibrated_random", "preset text"}
 
 
 def test_the_reading_that_was_not_run_is_named_with_its_command():
@@ -244,27 +244,28 @@ def test_the_reading_that_was_not_run_is_named_with_its_command():
     assert table.missing[-1].endswith("(preset text), not run: se3t table 1 --run --preset smoke data.preset=text")
     empty, literal = named_tables("1", [result(**TEXT)])
     assert not any(block.is_measured for block in empty.blocks)
-    assert literal.missing[-1].endswith("(preset calibrated), is the table above.")
+    assert literal.missing[-2].endswith("(preset calibrated_random), is the table above.")
+    assert literal.missing[-1].endswith("(preset calibrated), not run: se3t table 1 --run data.preset=calibrated")
 
 
 def hows(table: ResultTable) -> set[tuple[str, ...]]:
     return {row.how for block in table.blocks for row in block.rows if row.kind == "measured"}
 
 
-BOX = {"preset": "calibrated", "box": 5.0}
+BOX = {"preset": "calibrated_random", "box": 5.0}
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"data__checksum": "5", "config__data": BOX}, "preset calibrated with box=5.0, horizon 1"),
+        ({"data__checksum": "5", "config__data": BOX}, "preset calibrated_random with box=5.0, horizon 0.78"),
         (
             {"data__checksum": "5", "config__data": {**BOX, "num_train": 5000}},
-            "preset calibrated with box=5.0, horizon 1",
+            "preset calibrated_random with box=5.0, horizon 0.78",
         ),
         ({**TEXT, "config__data": {"preset": "text", "step_size": 0.002}}, "preset text with step_size=0.002, horizon"),
-        ({"data__preset": "egnn", "data__checksum": "5"}, "preset egnn, horizon 1"),
-        ({"data__preset": "authors", "data__checksum": "5"}, "preset authors, horizon 1"),
+        ({"data__preset": "egnn", "data__checksum": "5"}, "preset egnn, horizon 0.78"),
+        ({"data__preset": "authors", "data__checksum": "5"}, "preset authors, horizon 0.78"),
     ],
 )
 def test_a_changed_simulation_is_no_reading_of_the_paper_in_title_note_sign_and_how(changes: dict, named: str):
@@ -294,7 +295,7 @@ def test_where_only_a_changed_simulation_was_run_the_papers_table_is_there_and_e
 
 
 def test_an_override_that_changes_nothing_leaves_the_data_what_they_are():
-    same = result("tfn", config__data={"preset": "calibrated", "box": 0.0})  # the checksum is that of the preset
+    same = result("tfn", config__data={"preset": "calibrated_random", "box": 0.0})  # the checksum is that of the preset
     for runs in ((result(), same), (same, result())):
         table = build(*runs)
         assert "calibrated reading" in table.title
@@ -302,7 +303,7 @@ def test_an_override_that_changes_nothing_leaves_the_data_what_they_are():
 
 
 def test_trajectories_of_another_seed_are_the_same_reading_and_commands_name_it():
-    table = build(result(config__data={"preset": "calibrated", "data_seed": 3}))
+    table = build(result(config__data={"preset": "calibrated_random", "data_seed": 3}))
     assert "calibrated reading" in table.title
     assert "ˢ" not in to_markdown(table)
     assert "TFN not run: se3t train experiment=nbody model=tfn data.data_seed=3" in table.missing

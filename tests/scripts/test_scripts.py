@@ -189,7 +189,7 @@ def test_a_signal_ends_the_script_with_the_command_at_work(
 @pytest.mark.slow
 def test_table_1_from_data_to_report_and_again(tmp_path: Path) -> None:
     """Synthetic trajectories, a few steps: everything is there, and the second time nothing is trained."""
-    words = ["--only", "1", "--preset", "smoke", "--seeds", "0", "data.preset=calibrated"]
+    words = ["--only", "1", "--preset", "smoke", "--seeds", "0", "data.preset=calibrated_random"]
     done = run(SCRIPTS / "reproduce_paper.sh", *words, folder=tmp_path, SE3T_QUICK="1")
     assert done.returncode == 0, done.stdout + done.stderr
     results = {path.name for path in (tmp_path / "results").iterdir()}

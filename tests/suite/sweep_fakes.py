@@ -104,7 +104,7 @@ def write_result(job: Job, valid: Mapping[str, Any]) -> None:
         "preset": job.config.preset,
         "budget": {"max_steps": steps, "steps_done": steps, "batch_size": job.config.trainer.batch_size},
         "parameters": 17,
-        "data": {"preset": "calibrated", "sizes": {"train": 32}},
+        "data": {"preset": "calibrated_random", "sizes": {"train": 32}},
         "valid": dict(valid),
         "config": record.plain(job.config),
     }

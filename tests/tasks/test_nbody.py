@@ -12,7 +12,7 @@ from torch import nn
 
 from se3t.config import Config, DeepSetModel, LinearModel, NBodyData, TFNModel, TrainerConfig
 from se3t.config import NBodyTask as NBodyTaskConfig
-from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
+from se3t.data.nbody.dataset import NBodyDataset, NBodySplit, NBodyTrajectories
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
@@ -103,6 +103,78 @@ def test_edges_of_a_batch_size_are_built_once_and_kept_until_the_data_move(task:
     assert later.pairing is kept.pairing
     task.to("cpu", torch.float64)
     assert graph(3).edge_index is not kept.edge_index
+
+
+@pytest.fixture
+def wandering(dataset: NBodyDataset) -> NBodyDataset:
+    """With whole trajectories of 9 frames, 6 of them starts."""
+    frames = torch.randn(SIZES["train"], 9, PARTICLES, 2, 3, generator=torch.Generator().manual_seed(3))
+    return replace(dataset, trajectories=NBodyTrajectories(frames, horizon_frames=3))
+
+
+def test_a_training_step_sees_frames_one_horizon_apart(wandering: NBodyDataset) -> None:
+    task, index = NBodyTask(NBodyTaskConfig(), wandering).to("cpu", torch.float64), torch.arange(12)
+    assert wandering.trajectories is not None
+    seen = set()
+    for draw in range(20):
+        batch = task.batch("train", index, draw)
+        for sample, frames in enumerate(wandering.trajectories.frames.double()):
+            velocity = batch.vectors[sample, :, 1]
+            (start,) = (i for i in range(6) if torch.equal(frames[i, :, 1], velocity))
+            centred = frames[start, :, 0] - frames[start, :, 0].mean(dim=0)
+            assert torch.allclose(batch.vectors[sample, :, 0], centred, atol=1e-14)
+            assert torch.allclose(batch.targets[sample], frames[start + 3] - frames[start], atol=1e-14)
+            seen.add((sample, start))
+    assert len(seen) > 0.9 * 12 * 6
+
+
+def test_starts_depend_on_draw_and_trajectory_alone(wandering: NBodyDataset) -> None:
+    task = NBodyTask(NBodyTaskConfig(reflect=True), wandering).to("cpu", torch.float64)
+    whole = task.batch("train", torch.arange(12), 5)
+    for index in (torch.tensor([7]), torch.tensor([11, 0, 11, 4])):
+        part = task.batch("train", index, torch.tensor(5))
+        assert torch.equal(part.vectors, whole.vectors[index])
+        assert torch.equal(part.targets, whole.targets[index])
+        assert torch.equal(part.charges, whole.charges[index])
+    assert not torch.equal(task.batch("train", torch.arange(12), 6).vectors, whole.vectors)
+
+
+def test_without_a_draw_every_split_has_its_fixed_samples(wandering: NBodyDataset, task: NBodyTask) -> None:
+    drawing, index = NBodyTask(NBodyTaskConfig(reflect=True), wandering).to("cpu", torch.float64), torch.arange(4)
+    for split in SIZES:
+        assert torch.equal(drawing.batch(split, index).vectors, task.batch(split, index).vectors)
+        assert torch.equal(drawing.batch(split, index).targets, task.batch(split, index).targets)
+
+
+def test_reflection_inverts_half_of_the_samples_with_their_targets(task: NBodyTask, dataset: NBodyDataset) -> None:
+    reflecting, index = NBodyTask(NBodyTaskConfig(reflect=True), dataset).to("cpu", torch.float64), torch.arange(12)
+    plain, signs = task.batch("train", index, 0), []
+    for draw in range(50):
+        batch = reflecting.batch("train", index, draw)
+        sign = (batch.vectors[:, 0, 1, 0] / plain.vectors[:, 0, 1, 0]).round()
+        assert torch.equal(batch.vectors, sign[:, None, None, None] * plain.vectors)
+        assert torch.equal(batch.targets, sign[:, None, None, None] * plain.targets)
+        assert torch.equal(batch.charges, plain.charges)
+        assert torch.equal(batch.products, plain.products)
+        signs.append(sign)
+    assert abs(float(torch.cat(signs).mean())) < 0.15  # 600 signs: four standard deviations
+
+
+def test_the_weight_of_velocities_is_that_of_loss_and_metric(dataset: NBodyDataset) -> None:
+    weighted = NBodyTask(NBodyTaskConfig(velocity_weight=0.1), dataset).to("cpu", torch.float64)
+    batch = weighted.batch("valid", torch.arange(4))
+    prediction = {1: torch.zeros(4 * PARTICLES, 2, 3, dtype=torch.float64)}
+    found = weighted.metrics(prediction, batch)
+    expected = (found["mse_x"] + 0.1 * found["mse_v"]) / 1.1
+    assert torch.allclose(found["loss"], expected, rtol=1e-14)
+    assert float(weighted.loss(prediction, batch)) == pytest.approx(float(expected.mean()), rel=1e-14)
+
+
+def test_frames_that_are_not_finite_are_refused(wandering: NBodyDataset) -> None:
+    assert wandering.trajectories is not None
+    wandering.trajectories.frames[3, 2, 1] = float("nan")
+    with pytest.raises(UserError, match="frames of the train data"):
+        NBodyTask(NBodyTaskConfig(), wandering)
 
 
 def test_loss_is_the_mean_of_both_errors(task: NBodyTask, dataset: NBodyDataset) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from se3t.config import NBodyData
+from se3t.data.nbody.baselines import summary
 from se3t.data.nbody.dataset import NBodyDataset, load_nbody
 from se3t.data.nbody.prepare import prepare_nbody, read_nbody_store, store_path
 from se3t.data.nbody.presets import resolve
@@ -51,6 +53,26 @@ def test_horizon_and_checksum_are_known(config: NBodyData, dataset: NBodyDataset
     assert dataset.checksum == read_nbody_store(config).checksum
     assert dataset.path == store_path(config)
     assert dataset.settings == resolve(config)
+
+
+def test_a_trajectory_at_a_start_is_the_sample_with_that_fixed_start(config: NBodyData, dataset: NBodyDataset) -> None:
+    assert dataset.trajectories is not None
+    assert dataset.trajectories.num_starts == resolve(config).num_starts == 5
+    for start in (0, 3, 4):
+        expected = simulate(resolve(replace(config, start=str(start))), "train")
+        begin, end = dataset.trajectories.at(torch.arange(6), torch.full((6,), start))
+        now, change = (expected.positions, expected.velocities), (expected.target_positions, expected.target_velocities)
+        np.testing.assert_allclose(begin.numpy(), np.stack(now, axis=2), rtol=1e-6)
+        np.testing.assert_allclose((end - begin).numpy(), np.stack(change, axis=2), atol=1e-6)
+
+
+def test_a_fixed_start_keeps_no_trajectories_and_says_how_many_samples_there_are(config: NBodyData) -> None:
+    for start, count in (("random", 30), ("random_once", 6), ("first", 6)):
+        chosen = replace(config, start=start)
+        prepare_nbody(chosen, progress=False)
+        found = load_nbody(chosen)
+        assert (found.num_samples, summary(found)["distinct_samples"]) == (count, count)
+        assert (found.trajectories is None) == (start != "random")
 
 
 def test_select_keeps_trajectories_whole(dataset: NBodyDataset) -> None:

@@ -28,7 +28,8 @@ def test_presets_have_the_horizon_of_their_definition(preset: str, horizon: floa
 
 
 def test_frames_are_steps_100_to_4900_by_default() -> None:
-    assert resolve(NBodyData()).num_frames == 49
+    assert NBodySettings().num_frames == 49
+    assert resolve(NBodyData()).num_frames == 249  # one step in 20, for the horizon of 780 steps
     assert NBodySettings(num_steps=101).num_frames == 1  # step 100 is reached, and step 101 is not
     assert NBodySettings(num_steps=100).num_frames == 0
 
@@ -36,9 +37,9 @@ def test_frames_are_steps_100_to_4900_by_default() -> None:
 def test_starts_of_the_presets() -> None:
     assert {name: preset.start for name, preset in PRESETS.items()} == {
         "calibrated": 0,
-        "calibrated_random": None,
-        "text": None,
-        "authors": None,
+        "calibrated_random": "random",
+        "text": "random",
+        "authors": "random",
         "egnn": 30,
     }
     assert PRESETS["egnn"].last_frame == 40
@@ -58,8 +59,10 @@ def test_a_config_node_and_a_dataclass_resolve_alike() -> None:
     assert resolve(OmegaConf.structured(config)) == resolve(config)
 
 
-@pytest.mark.parametrize(("word", "start"), [("first", 0), ("random", None), ("7", 7), (7, 7)])
-def test_start_words(word: str | int, start: int | None) -> None:
+@pytest.mark.parametrize(
+    ("word", "start"), [("first", 0), ("random", "random"), ("random_once", "random_once"), ("7", 7), (7, 7)]
+)
+def test_start_words(word: str | int, start: int | str) -> None:
     config = OmegaConf.structured(NBodyData)
     config.start = word
     assert resolve(config).start == start
@@ -97,9 +100,9 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         ("max_force", float("nan")),
         ("start", "last"),
         ("start", "-1"),
-        ("start", "39"),
+        ("start", "210"),
         ("horizon_frames", 0),
-        ("horizon_frames", 49),
+        ("horizon_frames", 249),
         ("data_seed", -1),
     ],
 )
@@ -109,5 +112,5 @@ def test_a_knob_out_of_range_is_named_with_what_was_expected(knob: str, value: o
 
 
 def test_the_last_possible_start_is_accepted() -> None:
-    assert resolve(NBodyData(start="38")).last_frame == 48
-    assert resolve(NBodyData(start="random", horizon_frames=48)).num_starts == 1
+    assert resolve(NBodyData(start="209")).last_frame == 248
+    assert resolve(NBodyData(start="random", horizon_frames=248)).num_starts == 1

@@ -30,7 +30,7 @@ def test_standard_normal_is_normal_and_uncorrelated() -> None:
 
 
 def test_initial_states_follow_the_recipe() -> None:
-    settings = NBodySettings(position_scale=2.0, speed=0.7, start=None)
+    settings = NBodySettings(position_scale=2.0, speed=0.7, start="random_once")
     positions, velocities, charges, starts = initial_states(settings, "train", np.arange(1500))
     assert stats.kstest(positions.ravel() / 2.0, "norm").pvalue > 1e-3
     np.testing.assert_allclose(np.sqrt((velocities**2).sum(0)), 0.7, rtol=1e-14)
@@ -57,3 +57,12 @@ def test_splits_and_seeds_have_different_streams() -> None:
         for split in ("train", "valid", "test")
     ]
     assert len(set(draws)) == 6
+
+
+def test_starts_that_training_redraws_are_spread_evenly_over_each_split() -> None:
+    settings = NBodySettings(start="random", num_test=80)
+    *_, starts = initial_states(settings, "test", np.arange(80))
+    assert settings.num_starts == 39
+    np.testing.assert_array_equal(starts, np.arange(80) * 38 // 80)
+    *_, few = initial_states(settings, "test", np.array([70, 3]))
+    np.testing.assert_array_equal(few, starts[[70, 3]])

@@ -13,7 +13,7 @@ from se3t.data.nbody.dataset import NBodySplit
 from se3t.data.nbody.presets import PRESETS, NBodySettings
 from se3t.data.nbody.simulator import ChargedParticles, Samples, simulate
 
-SHORT = NBodySettings(num_steps=400, sample_every=20, start=None, horizon_frames=4)
+SHORT = NBodySettings(num_steps=400, sample_every=20, start="random_once", horizon_frames=4)
 
 
 def random_system(num_trajectories: int = 6, charges: np.ndarray | None = None, **knobs: float) -> ChargedParticles:
