@@ -74,7 +74,13 @@ def test_data_prepare_prints_what_trivial_predictions_reach(run: Run) -> None:
     answer = run("data", "prepare", "nbody", "preset=smoke", "data.root=stores", "trainer.progress=false")
     assert answer.status == 0, answer.err
     assert answer.files == ["stores"]
-    for word in ("preset calibrated_random", "32 train, 16 valid, 16 test", "(Linear)", "least squares", "energy drift"):
+    for word in (
+        "preset calibrated_random",
+        "32 train, 16 valid, 16 test",
+        "(Linear)",
+        "least squares",
+        "energy drift",
+    ):
         assert word in answer.out
     again = run("data", "prepare", "nbody", "preset=smoke", "data.root=stores", "force=True", "trainer.progress=false")
     assert again.out == answer.out

@@ -101,7 +101,10 @@ def test_without_an_ablated_run_the_table_is_there_when_it_is_asked_for():
 
 
 def test_other_data_and_other_networks_are_marked_and_ratios_to_runs_on_the_same_data_are_not():
-    changes = {"config__data": {"preset": "calibrated_random", "box": 5.0}, "config__model": {"name": "se3_transformer"}}
+    changes = {
+        "config__data": {"preset": "calibrated_random", "box": 5.0},
+        "config__model": {"name": "se3_transformer"},
+    }
     full = result(**changes, parameters=1)
     less = result(**changes, parameters=1)
     for run, ablation in ((full, "none"), (less, "attention")):

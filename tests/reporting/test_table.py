@@ -236,7 +236,10 @@ def test_the_literal_reading_stands_below_the_calibrated_one_and_each_names_the_
     assert calibrated.missing[-1].startswith("The literal reading")
     assert calibrated.missing[-1].endswith("(preset text), is the table below.")
     assert literal.missing[-2].endswith("(preset calibrated_random), is the table above.")
-    assert {table.data.partition(",")[0] for table in (calibrated, literal)} == {"preset calibrated_random", "preset text"}
+    assert {table.data.partition(",")[0] for table in (calibrated, literal)} == {
+        "preset calibrated_random",
+        "preset text",
+    }
 
 
 def test_the_reading_that_was_not_run_is_named_with_its_command():

@@ -17,7 +17,17 @@ import pytest
 from se3t.errors import UserError
 from se3t.training import record
 
-LINE = ("table", "1", "--run", "--preset", "smoke", "--jobs", "2", "model=linear,deepset,tfn", "data.preset=calibrated_random")
+LINE = (
+    "table",
+    "1",
+    "--run",
+    "--preset",
+    "smoke",
+    "--jobs",
+    "2",
+    "model=linear,deepset,tfn",
+    "data.preset=calibrated_random",
+)
 BUDGET = ("trainer.max_steps=50", "trainer.batch_size=32", "trainer.eval_every=10", "trainer.checkpoint_every=1")
 """Long enough to be hit in the middle, and too short for ``se3t table`` to measure steps first."""
 PATIENCE = 300.0
