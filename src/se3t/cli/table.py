@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _RUNS = Path("runs")
 _TERMINAL = "terminal"
 _USAGE = (
-    "table [1 | 2 | 3 | ablations] [<run folder or result.json> …] [--preset P] [--target <property>] [--trials] "
-    "[--format FORMAT] [--out FILE] [--run | --plan] [--seeds 0,1,2] [--jobs N] [key=value …]"
+    "table [1 | 2 | 3 | egnn | ablations] [<run folder or result.json> …] [--preset P] [--target <property>] "
+    "[--trials] [--format FORMAT] [--out FILE] [--run | --plan] [--seeds 0,1,2] [--jobs N] [key=value …]"
 )
 _EXAMPLES = (
     "se3t train experiment=nbody preset=quick, se3t train experiment=scanobjectnn data=shapes15 preset=quick, or "
@@ -190,7 +190,7 @@ def _train(given: argparse.Namespace, asked: _Asked) -> int:
     """Train what is missing, or tell what that is, and print the table of what has finished."""
     flag = "--run" if given.run else "--plan"
     if asked.which is None:
-        raise UserError(f"{flag}: of which table; expected se3t table 1 {flag}, or 2, 3 or ablations in place of 1")
+        raise UserError(f"{flag}: of which table; expected se3t table 1 {flag}, or another one in place of 1")
     if given.target is not None and asked.which != "3":
         raise UserError(f"--target: chooses a column of table 3, not of table {asked.which}")
     from se3t.suite import tables as suite
@@ -208,7 +208,7 @@ def _train(given: argparse.Namespace, asked: _Asked) -> int:
         suite.plan(request)
         return 0
     finished = suite.run(request)
-    _write(_tables(asked.which, finished, given.target, given.preset or suite.DEFAULT_PRESET), asked)
+    _write(_tables(asked.which, finished, given.target, given.preset or suite.default_preset(asked.which)), asked)
     return 1 if finished.failed else 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from se3t.config import SCHEMAS, OptimConfig, TrainerConfig, conf_dir, overrides
+from se3t.config import SCHEMAS, NBodyData, OptimConfig, TrainerConfig, conf_dir, overrides
 from se3t.reporting.records import Record, RunRecord
 
 PAPER_PRESETS = {"nbody": ("paper",), "scanobjectnn": ("paper",), "qm9": ("released", "paper")}
@@ -127,7 +127,7 @@ def settings_to_join(records: Sequence[Record], data: Mapping[str, Any]) -> list
     presets, experiment = {record.preset for record in records}, records[0].experiment
     preset = next(iter(presets)) if len(presets) == 1 else None
     words = preset_words(experiment, preset)
-    given = settings_of_preset(experiment, preset or default_preset(experiment))
+    given = {"data.preset": NBodyData().preset, **settings_of_preset(experiment, preset or default_preset(experiment))}
     changed = {name: value for name, value in data.items() if given.get(f"data.{name}") != value}
     return words + overrides.overrides(changed, "data.")
 

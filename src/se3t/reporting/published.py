@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from se3t.config import conf_dir
 from se3t.errors import UserError
 
-TABLES = ("table1", "table2", "table3")
+TABLES = ("table1", "table2", "table3", "egnn")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class PublishedModel:
         num_points: of a cloud; None where its inputs are no clouds drawn from more points.
         is_quoted: whether the paper took its numbers from elsewhere.
         note: what to say where a measured number stands beside the published one; "" where there is nothing.
+        source: where its numbers stand; "" where in the paper of the table.
+        network: settings of this package that are known of its network; {} where those of presets are it.
     """
 
     label: str
@@ -54,6 +56,8 @@ class PublishedModel:
     num_points: int | None = None
     is_quoted: bool = False
     note: str = ""
+    source: str = ""
+    network: dict[str, Any] = field(default_factory=dict)
 
     def relative(self, metric: str, reference: PublishedModel) -> float | None:
         """This model's number over that of ``reference``; None when either is missing."""
@@ -69,6 +73,7 @@ class PublishedTable:
     Attributes:
         sizes: of the splits behind it; {} where the data files tell them.
         readings: by preset of the data, what the table is on them; {} where the paper leaves no choice.
+        notes: what else to say of the published numbers.
     """
 
     title: str
@@ -81,6 +86,12 @@ class PublishedTable:
     models: dict[str, PublishedModel]
     sizes: dict[str, int] = field(default_factory=dict)
     readings: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def networks(self) -> dict[str, dict[str, Any]]:
+        """Settings of the published networks by model; {} where those of presets are them."""
+        return {str(entry.model): entry.network for entry in self.models.values() if entry.network}
 
     @property
     def samples(self) -> int:
@@ -114,6 +125,8 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
             num_points=entry.get("num_points"),
             is_quoted=entry.get("quoted", False),
             note=entry.get("note", ""),
+            source=entry.get("source", ""),
+            network={f"model.{name}": value for name, value in entry.get("network", {}).items()},
         )
         for name, entry in content["models"].items()
     }
@@ -128,6 +141,7 @@ def load_published(name: str = "table1", folder: Path | None = None) -> Publishe
         models=models,
         sizes=content.get("data", {}),
         readings=content.get("readings", {}),
+        notes=tuple(content.get("notes", ())),
     )
 
 

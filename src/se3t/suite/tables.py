@@ -14,6 +14,7 @@ from se3t.errors import UserError, did_you_mean
 from se3t.reporting.published import load_published
 from se3t.reporting.tables import ablations
 from se3t.reporting.tables.build import EXPERIMENTS, require_name, require_preset
+from se3t.reporting.tables.egnn import EGNN
 from se3t.screen import console, say
 from se3t.suite.costs import estimate
 from se3t.suite.jobs import Failure, Job, LocalLauncher, job_of, run_jobs
@@ -33,9 +34,12 @@ _CHOOSE = {
     "1": ("model", "data.preset"),
     "2": ("model",),
     "3": ("model", "task"),
+    "egnn": ("model", "data.preset"),
     "ablations": ("model", "data.preset"),
 }
 """Words that choose among the trainings of a table; every other word is a setting of all of them."""
+_DATA: Mapping[str, Sequence[str | None]] = {"1": (None, "text"), EGNN.name: (EGNN.data,)}
+"""Presets of the data of a table; None: that of the preset."""
 _WITHOUT_SEEDS = ("linear",)  # has nothing that a seed could change
 _OTHERWISE = {
     "seed": "write --seeds and the seeds, such as --seeds 0,1,2",
@@ -51,8 +55,8 @@ class TableRequest:
     """What ``se3t table`` was asked to run.
 
     Attributes:
-        which: "1", "2", "3" or "ablations".
-        preset: of all trainings; None: "reduced".
+        which: "1", "2", "3", "egnn" or "ablations".
+        preset: of all trainings; None: see :func:`default_preset`.
         seeds: of every system; empty: 0, 1 and 2, with the preset "smoke" 0 alone.
         workers: trainings at a time; None: as many as there are cores, one on a GPU.
         words: settings ``key=value`` of every training; of ``model``, ``task`` and ``data.preset`` they choose some of
@@ -66,6 +70,11 @@ class TableRequest:
     workers: int | None = None
     words: tuple[str, ...] = ()
     runs: Path = Path("runs")
+
+
+def default_preset(which: str) -> str:
+    """The budget of a table's trainings unless told."""
+    return EGNN.budget or DEFAULT_PRESET if which == EGNN.name else DEFAULT_PRESET
 
 
 class Finished(list[Path]):
@@ -158,7 +167,9 @@ def _groups(which: str, chosen: Mapping[str, Sequence[str]]) -> Iterator[list[tu
         for target in _known(chosen.get("task", targets), targets, "table 3: task"):
             yield [(words[0], f"task={target}", *words[1:]) for words in own]
         return
-    presets: Sequence[str | None] = chosen.get("data.preset") or [None, *(["text"] if which == "1" else [])]
+    presets = chosen.get("data.preset") or _DATA.get(which, (None,))
+    if which == EGNN.name:
+        _known(presets, _DATA[which], f"table {which}: data.preset")
     for preset in presets:
         yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in own]
 
@@ -168,14 +179,14 @@ def _systems(which: str) -> Iterator[tuple[str, ...]]:
     if which == "ablations":
         yield from ABLATIONS
         return
-    for entry in load_published(f"table{which}").models.values():
+    for entry in load_published(f"table{which}" if which.isdigit() else which).models.values():
         if entry.model is not None:
             yield (f"model={entry.model}", *(["task.height=true"] if entry.height else []))
 
 
 def _checked(request: TableRequest) -> tuple[str, tuple[int, ...]]:
     require_name(request.which)
-    preset = request.preset or DEFAULT_PRESET
+    preset = request.preset or default_preset(request.which)
     require_preset(preset, request.which, is_run=True)
     if request.workers is not None and request.workers < 1:
         raise UserError(f"--jobs {request.workers}: expected 1 or more trainings at a time")

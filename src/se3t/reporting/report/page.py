@@ -23,6 +23,7 @@ from se3t.reporting.report.rotation_view import load_view, rotation_view
 from se3t.reporting.report.run_list import run_list
 from se3t.reporting.report.runs import FINISHED, RESULT, STATES, Run
 from se3t.reporting.tables.build import EXPERIMENTS, NAMES, named_tables
+from se3t.reporting.tables.egnn import EGNN
 
 _PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "e3nn", "matplotlib")
 _WITHOUT_SCRIPT = "#rotation .panel,.filters,#runs .expand{display:none}tr[hidden]{display:table-row!important}"
@@ -170,9 +171,11 @@ def _tables(runs: Sequence[Run]) -> list[Markup]:
         wanted = EXPERIMENTS.get(name)
         results = [run.folder / RESULT for run in finished if wanted is None or run.experiment in wanted]
         try:
-            found += [result_table(table) for table in named_tables(name, results)]
+            tables = named_tables(name, results)
         except UserError as error:
             found.append(element("p", f"Table {name}: {error}", class_="notice"))
+        else:  # that of EGNN, which is not of the paper, only where something was run
+            found += [result_table(table) for table in tables if table.data or name != EGNN.name]
     return found
 
 

@@ -38,7 +38,7 @@ def cost(runs: Sequence[RunRecord], published: PublishedTable | None, *, tells_b
     if min(run.steps_done for run in runs) < runs[0].max_steps:
         steps += f" of {runs[0].max_steps:,}"
     if published is not None:
-        parameters += f" {OTHER_NETWORK}" if network(runs[0]) else ""
+        parameters += f" {OTHER_NETWORK}" if network(runs[0], published) else ""
         steps += f" x {runs[0].batch_size}" if tells_batch and runs[0].batch_size != published.batch_size else ""
         steps += f" {REDUCED}" if is_reduced(runs, published.samples) else ""
     return [words(parameters), words(steps)]
@@ -48,7 +48,7 @@ def how_trained(runs: Sequence[RunRecord], published: PublishedTable | None) -> 
     """Budget and network beside those of the paper, in the words of tables; None: there is nothing to compare with."""
     if published is None:
         return []
-    word = network(runs[0])
+    word = network(runs[0], published)
     return [REDUCED_BUDGET if is_reduced(runs, published.samples) else FULL, *([word] if word else [])]
 
 
@@ -63,25 +63,29 @@ def notes(groups: Sequence[Sequence[RunRecord]], published: PublishedTable | Non
         yield f"Full budget: {published.budget}, or more."
     names: dict[str, list[str]] = {}
     for group in groups:
-        names.setdefault(network(group[0]), []).extend(_differences(group[0]))
+        names.setdefault(network(group[0], published), []).extend(_differences(group[0], published))
     presets = " or ".join(PAPER_PRESETS.get(groups[0][0].experiment, ()))
+    papers = "the published one" if published.networks else f"that of preset {presets}"
     for word in (word for word in (SMALLER, DIFFERENT) if word in names):
-        yield f"{OTHER_NETWORK} {word} than that of preset {presets}: {', '.join(dict.fromkeys(names[word]))}."
+        yield f"{OTHER_NETWORK} {word} than {papers}: {', '.join(dict.fromkeys(names[word]))}."
 
 
-def network(run: RunRecord) -> str:
+def network(run: RunRecord, published: PublishedTable) -> str:
     """Whether the network is another one than that of the paper, in the words of tables; "" where it is not."""
-    found = _differences(run)
+    found = _differences(run, published)
     if not found:
         return ""
     return SMALLER if all(_is_less(name, *pair) for name, pair in found.items()) else DIFFERENT
 
 
-def _differences(run: RunRecord) -> dict[str, tuple[Any, Any]]:
-    """Settings of the network with the value in the run and that of the paper's preset: of several the nearest one."""
+def _differences(run: RunRecord, published: PublishedTable) -> dict[str, tuple[Any, Any]]:
+    """Settings of the network with the value in the run and that of the published one, or of the paper's preset: of
+    several the nearest one.
+    """
     found = []
-    for preset in PAPER_PRESETS.get(run.experiment, ()):
-        expected = settings_of_preset(run.experiment, preset, run.model)
+    presets = PAPER_PRESETS.get(run.experiment, ())
+    networks = [settings_of_preset(run.experiment, preset, run.model) for preset in presets]
+    for expected in [published.networks.get(run.model, {})] if published.networks else networks:
         pairs = {
             name.removeprefix("model."): (run.settings[name], value)
             for name, value in expected.items()

@@ -9,7 +9,7 @@ from se3t.config import conf_dir
 from se3t.errors import UserError, did_you_mean
 from se3t.reporting.reading import LeftOut, Readable, readable
 from se3t.reporting.records import Fields, Result, ablation_of
-from se3t.reporting.tables import ablations, table1, table2, table3
+from se3t.reporting.tables import ablations, egnn, table1, table2, table3
 from se3t.reporting.tables.formats import to_markdown
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN, Block, ResultTable, Row, shortened
 from se3t.reporting.tables.terminal import to_rich
@@ -32,6 +32,7 @@ EXPERIMENTS = {
     "1": ("nbody",),
     "2": ("scanobjectnn",),
     "3": ("qm9", "molecules"),
+    "egnn": ("nbody",),
     "ablations": ("nbody", "scanobjectnn", "qm9", "molecules"),
 }
 """Whose runs a table shows; what it lacks are runs of the first one."""
@@ -68,7 +69,8 @@ def require_preset(preset: str, name: str | None = None, *, is_run: bool = False
     """
     experiments = sum(EXPERIMENTS.values(), ()) if name is None else EXPERIMENTS[name][: 1 if is_run else None]
     folders = [conf_dir() / "budget" / experiment for experiment in dict.fromkeys(experiments)]
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    without = {egnn.EGNN.budget} if name == "1" else set()  # brings data of another table
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")} - without)
     if preset not in known:
         table = "" if name is None else f" of table {name}"
         one = [folder.name for folder in folders if folder.is_dir()]
@@ -96,6 +98,7 @@ def tables(results: Iterable[Result], target: str | None = None, preset: str | N
         *table1.tables(_of("1", whole)),
         *table2.tables(_of("2", whole)),
         *table3.tables(_of("3", whole)),
+        *egnn.tables(_of("egnn", whole)),
     ]
     return _with_notes([*found, *ablations.tables(runs)], records)
 
@@ -130,6 +133,8 @@ def _named(name: str, runs: Sequence[Fields], target: str | None, preset: str | 
         return table1.tables(whole, always=True, preset=preset)
     if name == "2":
         return table2.tables(whole, always=True, preset=preset)
+    if name == "egnn":
+        return egnn.tables(whole, always=True, preset=preset)
     qm9 = [fields for fields in whole if fields.mapping("data").get("kind") == "qm9"]
     return table3.tables(qm9, always=True, preset=preset, target=target)
 
@@ -194,4 +199,5 @@ def _without_ablations(runs: Iterable[Fields]) -> list[Fields]:
 
 
 def _of(name: str, runs: Sequence[Fields]) -> list[Fields]:
-    return [fields for fields in runs if fields.content.get("experiment") in EXPERIMENTS[name]]
+    own = [fields for fields in runs if fields.content.get("experiment") in EXPERIMENTS[name]]
+    return [fields for fields in own if name != "egnn" or fields.mapping("data").get("preset") == egnn.EGNN.data]

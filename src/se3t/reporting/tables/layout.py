@@ -143,7 +143,7 @@ class ResultTable:
     """A table of one data set: never of two.
 
     Attributes:
-        name: 1, 2, 3, ablations, or own.
+        name: 1, 2, 3, egnn, ablations, or own.
         title: what it shows.
         data: the data set in words; "" where nothing was run.
         columns: its columns.
