@@ -32,6 +32,12 @@ def test_schemas_import_no_torch_and_no_hydra() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+def test_the_preset_of_the_egnn_benchmark_has_its_data_and_batch() -> None:
+    published = yaml.safe_load((conf_dir() / "paper" / "egnn.yaml").read_text())["budget"]
+    config = to_config(compose("train", ["experiment=nbody", "preset=egnn"]))
+    assert (config.data.preset, config.trainer.batch_size) == ("egnn", published["batch_size"])
+
+
 # --- schemas ------------------------------------------------------------------------------------------------
 
 

@@ -75,7 +75,8 @@ def test_bad_targets_are_named(run: Run, runs: Path, words: list[str], named: st
 
 
 @pytest.mark.parametrize(
-    ("name", "system"), [("1", "Linear"), ("2", "PointGLR"), ("3", "Cormorant"), ("ablations", "Attention removed")]
+    ("name", "system"),
+    [("1", "Linear"), ("2", "PointGLR"), ("3", "Cormorant"), ("egnn", "PONITA"), ("ablations", "Attention removed")],
 )
 def test_a_table_is_printed_where_nothing_was_run(run: Run, name: str, system: str) -> None:
     answer = run("table", name)
@@ -181,6 +182,17 @@ def test_where_nothing_finished_the_table_suggests_the_budget_that_was_asked_for
     assert "preset=paper" not in answer.out
 
 
+def test_the_table_of_egnn_is_run_with_its_own_budget_unless_told(run: Run, suite: Suite) -> None:
+    suite.is_idle = True
+    answer = run("table", "egnn", "--run", "--markdown")
+    assert answer.status == 0, answer.err
+    assert "TFN not run: se3t train experiment=nbody model=tfn preset=egnn" in answer.out
+    assert "se3t table egnn --run --preset egnn" in answer.out
+    refused = run("table", "1", "--run", "--preset", "egnn")
+    assert (refused.status, len(suite.requests)) == (2, 1)
+    assert "--preset egnn: experiment 'nbody' of table 1 has no such preset" in refused.err
+
+
 def test_a_plan_is_told_and_no_table(run: Run, suite: Suite) -> None:
     answer = run("table", "3", "--plan", "--target", "homo", "elsewhere=1", "runs=there")
     assert answer.status == 0, answer.err
@@ -216,7 +228,7 @@ def test_a_target_of_the_output_is_looked_at_before_the_trainings(run: Run, suit
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["4"], "4: is no table (known: 1, 2, 3, ablations)"),
+        (["4"], "4: is no table (known: 1, 2, 3, ablations, egnn)"),
         (["ablation"], "did you mean 'ablations'?"),
         (["1", "2"], "table 1 2: one table at a time; leave 2 out"),
         ([".", "1"], "write se3t table 1 first, then the folders"),

@@ -251,7 +251,7 @@ def test_latex_is_plain_ascii():
             tables(
                 [
                     result(
-                        "tfn", s, data__preset="egnn", test__equivariance_error_x=(s + 2) * 1e-7, test__mse_x=s + 1.0
+                        "tfn", s, data__preset="authors", test__equivariance_error_x=(s + 2) * 1e-7, test__mse_x=s + 1.0
                     )
                     for s in (0, 1)
                 ]

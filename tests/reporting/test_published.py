@@ -98,6 +98,7 @@ def test_missing_table_is_named(tmp_path: Path):
         (r"(?<![\d.])0?\.(0691|0639|0151|0139|0076)(?!\d)", "conf/paper/table1.yaml"),
         (r"(?<![\d.])(71\.4|73\.8|74\.1|79\.2|79\.5|87\.2)(?!\d)", "conf/paper/table2.yaml"),
         (r"(?<![\d.])(0?\.(142|223|085|084|235)|53\.0|33\.0)(?!\d)", "conf/paper/table3.yaml"),
+        (r"(?<![\d.])0?\.(0819|0244|0155|01285|0071|00824)(?!\d)", "conf/paper/egnn.yaml"),
     ],
 )
 def test_published_numbers_are_written_nowhere_else(numbers: str, home: str):

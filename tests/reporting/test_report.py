@@ -261,6 +261,13 @@ def test_without_runs_the_published_numbers_and_the_commands_are_there() -> None
     assert "none yet" in found.text
 
 
+def test_the_table_of_egnn_is_there_where_something_was_run_for_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", result())
+    assert "PONITA" not in Elements(page(find_runs([tmp_path]))).text
+    write_run(tmp_path / "b", result(data__preset="egnn", data__checksum="5"))
+    assert "PONITA" in Elements(page(find_runs([tmp_path]))).text
+
+
 def test_records_that_do_not_fit_together_are_told_in_their_table_only(tmp_path: Path) -> None:
     for name, error in (("a", 0.03), ("copy-of-a", 0.04)):
         write_run(tmp_path / name, result("tfn", test__mse_x=error))

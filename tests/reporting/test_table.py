@@ -267,7 +267,6 @@ BOX = {"preset": "calibrated_random", "box": 5.0}
             "preset calibrated_random with box=5.0, horizon 0.78",
         ),
         ({**TEXT, "config__data": {"preset": "text", "step_size": 0.002}}, "preset text with step_size=0.002, horizon"),
-        ({"data__preset": "egnn", "data__checksum": "5"}, "preset egnn, horizon 0.78"),
         ({"data__preset": "authors", "data__checksum": "5"}, "preset authors, horizon 0.78"),
     ],
 )
@@ -322,8 +321,8 @@ def test_more_trajectories_than_the_papers_are_marked_too():
 
 
 def test_other_data_are_no_reading_of_the_paper_and_marked():
-    *_, other = named_tables("1", [result(data__preset="egnn", data__checksum="5")])
-    assert "preset egnn" in other.title
+    *_, other = named_tables("1", [result(data__preset="authors", data__checksum="5")])
+    assert "preset authors" in other.title
     assert any("not comparable with the published numbers" in note for note in other.notes)
     assert all("other data" in how for how in hows(other))
 

@@ -126,6 +126,16 @@ def test_the_default_is_the_reduced_budget_with_three_seeds_and_one_of_smoke() -
     assert [one.config.seed for one in jobs_of(request("ablations", "model=tfn"))] == [0]
 
 
+def test_the_table_of_egnn_trains_on_its_data_with_every_budget() -> None:
+    jobs = jobs_of(request("egnn", preset=None))
+    models = [("linear", 0), *((model, seed) for seed in (0, 1, 2) for model in ("se3_transformer", "tfn"))]
+    assert sorted(systems(jobs)) == sorted(models)
+    assert {one.config.preset for one in jobs} == {"egnn"}
+    others = [one for preset in ("smoke", "reduced", "quick") for one in jobs_of(request("egnn", preset=preset))]
+    assert {one.config.data.preset for one in (*jobs, *others)} == {"egnn"}
+    assert jobs_of(request("egnn", "data.preset=egnn", "model=tfn"))[0].folder == others[2].folder
+
+
 def test_every_job_is_the_line_that_gives_its_configuration() -> None:
     jobs = jobs_of(request("1", "model=tfn", "optim.lr=0.5", seeds=(0, 7), runs=Path("my runs, here")))
     for one in (jobs[0], jobs[-1]):
@@ -153,6 +163,8 @@ def test_words_choose_among_the_trainings() -> None:
             request("1", preset="released"),
             r"--preset released: experiment 'nbody' of table 1 has no such preset; .*quick",
         ),
+        (request("1", preset="egnn"), r"--preset egnn: experiment 'nbody' of table 1 has no such preset; .*quick"),
+        (request("egnn", "data.preset=text"), r"table egnn: data\.preset=text: is not part of it; .*egnn"),
         (request("3", preset="quick"), r"experiment 'qm9' of table 3 has no such preset; .*fast"),
         (request("1", "seed=3"), r"seed=3: write --seeds"),
         (request("1", "preset=paper"), r"preset=paper: write --preset"),

@@ -167,9 +167,9 @@ def _groups(which: str, chosen: Mapping[str, Sequence[str]]) -> Iterator[list[tu
         for target in _known(chosen.get("task", targets), targets, "table 3: task"):
             yield [(words[0], f"task={target}", *words[1:]) for words in own]
         return
-    presets = chosen.get("data.preset") or _DATA.get(which, (None,))
     if which == EGNN.name:
-        _known(presets, _DATA[which], f"table {which}: data.preset")
+        _known(chosen.get("data.preset", ()), (EGNN.data,), f"table {which}: data.preset")
+    presets = chosen.get("data.preset") or _DATA.get(which, (None,))
     for preset in presets:
         yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in own]
 

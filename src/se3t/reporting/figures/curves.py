@@ -20,7 +20,7 @@ from se3t.reporting.properties import PropertyRecord
 from se3t.reporting.published import TABLES, load_published, system_name
 from se3t.reporting.records import RunRecord, group_by_settings
 from se3t.reporting.spelling import span
-from se3t.reporting.tables import table1, table2, table3
+from se3t.reporting.tables import simulations, table2, table3
 from se3t.reporting.tables.ablations import ABLATIONS
 from se3t.reporting.tables.layout import is_reduced
 
@@ -214,7 +214,7 @@ def _common(series: Sequence[Series]) -> list[int]:
 
 def _data_in_words(record: RunRecord) -> str:
     if isinstance(record, NBodyRecord):
-        return f"simulated N-body data, {table1.data_name(record.data, record.overridden)}"
+        return f"simulated N-body data, {simulations.data_name(record.data, record.overridden)}"
     if isinstance(record, ClassificationRecord):
         return table2.data_name(record.data)
     assert isinstance(record, PropertyRecord)

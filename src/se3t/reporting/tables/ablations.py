@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from se3t.reporting.classification import parse_record as parse_clouds
@@ -14,7 +15,7 @@ from se3t.reporting.properties import parse_record as parse_property
 from se3t.reporting.published import PublishedTable, load_published, printed_names
 from se3t.reporting.records import Fields, RunRecord, group_by_settings
 from se3t.reporting.spelling import MISSING
-from se3t.reporting.tables import budgets, table1, table2, table3
+from se3t.reporting.tables import budgets, simulations, table1, table2, table3
 from se3t.reporting.tables.layout import (
     COST,
     OWN_DATA,
@@ -246,7 +247,7 @@ _EXPERIMENTS = (
         names=("nbody",),
         parse=parse_nbody,
         columns=lambda record: table1.MEASURED,
-        describe=table1.describe,
+        describe=partial(simulations.describe, relative_note=table1.RELATIVE_NOTE),
         settings=table1.words_to_join,
         part=lambda record: "",
     ),

@@ -152,6 +152,7 @@ class ResultTable:
         missing: what was not run, each with the command that runs it.
         reference: what ratios refer to.
         left_out: for every record that could not be taken a sentence that names it.
+        details: those of the notes that only the whole table needs.
     """
 
     name: str
@@ -163,6 +164,7 @@ class ResultTable:
     missing: tuple[str, ...] = ()
     reference: str = PUBLISHED
     left_out: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
 
     @property
     def headings(self) -> tuple[str, ...]:
@@ -231,7 +233,8 @@ def shortened(table: ResultTable, hint: str) -> ResultTable:
     kept = tuple(block for block in table.blocks if block.is_measured)
     left_out = [block.system for block in table.blocks if not block.is_measured and block.command]
     missing = (f"Not run: {', '.join(left_out)}. {hint}",) if left_out else ()
-    return replace(table, blocks=kept, missing=missing)
+    notes = tuple(note for note in table.notes if note not in table.details)
+    return replace(table, blocks=kept, notes=notes, missing=missing)
 
 
 # --- cells and lines of measured numbers ------------------------------------------------------------------------------

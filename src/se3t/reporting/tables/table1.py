@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from se3t.config import NBodyData
 from se3t.errors import UserError
@@ -16,9 +15,8 @@ from se3t.reporting.labels import (
     run_all,
     settings_of_preset,
     settings_to_join,
-    spell,
 )
-from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
+from se3t.reporting.nbody import NBodyRecord, parse_record
 from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, printed_names
 from se3t.reporting.records import Fields, group_by_data, group_by_settings
 from se3t.reporting.spelling import MISSING
@@ -27,10 +25,6 @@ from se3t.reporting.tables.layout import (
     COST,
     NO_CELL,
     NO_TRAINING,
-    NOT_COMPARABLE,
-    OTHER,
-    OTHER_DATA,
-    SUBSET,
     Block,
     Cell,
     DataFacts,
@@ -45,6 +39,7 @@ from se3t.reporting.tables.layout import (
     spread_note,
     words,
 )
+from se3t.reporting.tables.simulations import data_name, describe, plainest, reading_of, title_of
 
 _RELATIVE = "rel."
 RELATIVE_NOTE = f"{_RELATIVE}: relative to constant velocity (Linear) on the same data."
@@ -115,11 +110,11 @@ def tables(
     order = list(published.readings)
 
     def place(records: Sequence[NBodyRecord]) -> tuple[int, bool]:
-        name = _reading(records, published)
+        name = reading_of(records, published)
         return (len(order) if name is None else order.index(name), bool(records[0].data.lacks(published.sizes)))
 
     groups.sort(key=place)
-    present = {name for records in groups if (name := _reading(records, published)) is not None}
+    present = {name for records in groups if (name := reading_of(records, published)) is not None}
     is_empty = always and kind.data not in present
     there = present | ({kind.data} if is_empty else set())
     found = [empty_table(published, preset, there, kind)] if is_empty else []
@@ -156,27 +151,29 @@ def table1(
     _require_same_data(records, published.experiment)
     groups, data = group_by_settings(records), describe(records, published, kind.relative_note)
     lines = _Lines(kind, published, groups, words_to_join(records), data)
-    return _table(lines, data, _notes(groups, published), present, _reading(records, published))
+    return _table(lines, data, _notes(groups, published), present, reading_of(records, published))
 
 
 def _table(
     lines: _Lines, data: DataFacts, notes: Iterable[str], present: Iterable[str], reading: str | None
 ) -> ResultTable:
     kind, published = lines.kind, lines.published
+    details = tuple(_details(published))
     return ResultTable(
         name=kind.name,
         title=f"{published.title.partition(', ')[0]}, {data.title}",
         data=data.name,
         columns=(*kind.measured, *COST),
         blocks=tuple(lines.blocks()),
-        notes=(*data.notes, *notes),
+        notes=(*data.notes, *notes, *details),
         missing=(*lines.missing(), *_other_readings(published, reading, present, lines.settings)),
+        details=details,
     )
 
 
 def words_to_join(records: Sequence[NBodyRecord]) -> list[str]:
     """What a run of another system needs to share a table with these."""
-    record = _plainest(records)
+    record = plainest(records)
     return settings_to_join(records, {"preset": record.data.preset, **record.overridden})
 
 
@@ -185,8 +182,8 @@ def empty_table(
 ) -> ResultTable:
     """The table where nothing was run: what is published, and how to run the rest."""
     lines = _Lines(kind, published, [], kind.words(published.experiment, preset))
-    facts = DataFacts(_title(published, f"preset {kind.data}", kind.data), "", (kind.relative_note,), ())
-    return _table(lines, facts, _sources(published), present, kind.data)
+    facts = DataFacts(title_of(published, f"preset {kind.data}", kind.data), "", (kind.relative_note,), ())
+    return _table(lines, facts, [_source(published)], present, kind.data)
 
 
 def _require_same_data(records: list[NBodyRecord], experiment: str) -> None:
@@ -226,7 +223,7 @@ class _Lines:
         for entry in self.published.models.values():
             rows = self._rows(entry.model)
             is_alone = not rows and entry.model is not None
-            command = self._command(entry.model) if is_alone and entry.model is not None else ""
+            command = self._command(str(entry.model)) if is_alone else ""
             yield Block(entry.label, (*rows, self._published_row(entry, is_alone=is_alone)), command)
         known, names = {entry.model for entry in self.published.models.values()}, printed_names()
         for model in dict.fromkeys(group[0].model for group in self.groups if group[0].model not in known):
@@ -300,78 +297,25 @@ def _printed(metric: str, entry: PublishedModel | None, published: PublishedTabl
     return entry.metrics.get(metric)
 
 
-# --- data and notes ---------------------------------------------------------------------------------------------------
-
-
-def describe(
-    records: Sequence[NBodyRecord], published: PublishedTable, relative_note: str = RELATIVE_NOTE
-) -> DataFacts:
-    """What is to be said of the data of some records, which all have the same."""
-    record, reading = _plainest(records), _reading(records, published)
-    data, changes = record.data, _spelled(record.changes)
-    what = f"preset {data.preset}" + (f" with {changes}" if changes else "") + f", horizon {data.horizon:g}"
-    is_subset, is_other = bool(data.lacks(published.sizes)), reading is None or bool(data.exceeds(published.sizes))
-    return DataFacts(
-        title=_title(published, what, reading),
-        name=data_name(data, record.overridden),
-        notes=(*_data_notes(record, published, reading), relative_note),
-        how=(*[SUBSET] * is_subset, *[OTHER_DATA] * is_other),
-    )
-
-
-def _plainest(records: Sequence[NBodyRecord]) -> NBodyRecord:
-    """The record that overrides least: what others do beside it, on the same data, changes nothing."""
-    return min(records, key=lambda record: len(record.overridden))
-
-
-def _reading(records: Sequence[NBodyRecord], published: PublishedTable) -> str | None:
-    """Preset of the reading of the paper that the data of some records are; None: they are none."""
-    record = _plainest(records)
-    return record.data.preset if record.data.preset in published.readings and not record.changes else None
-
-
-def _title(published: PublishedTable, what: str, reading: str | None) -> str:
-    simulation = published.title.partition(", ")[2]
-    if reading is None:
-        return f"{simulation} ({what}): {NOT_COMPARABLE}"
-    return f"{simulation}: {published.readings[reading].partition(' of ')[0]} ({what})"
-
-
-def _spelled(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={spell(value)}" for name, value in settings.items())
-
-
-def data_name(data: Simulation, changed: Mapping[str, Any] | None = None) -> str:
-    """Data in words, with the settings in which they differ from their preset."""
-    preset = f"preset {data.preset}" + (f" with settings overridden ({_spelled(changed)})" if changed else "")
-    return f"{preset}, horizon {data.horizon:g}, checksum {data.checksum[:8]}"
-
-
-def _data_notes(record: NBodyRecord, published: PublishedTable, reading: str | None) -> Iterable[str]:
-    data = record.data
-    yield f"Simulated data: {data_name(data, record.overridden)}. Errors on test, in units of the simulation."
-    if reading is not None:
-        yield f"This is the {published.readings[reading]}."
-    else:
-        what = f"other data than preset {data.preset} ({_spelled(record.changes)})" if record.changes else "other data"
-        yield f"{OTHER} {what}, no reading of the paper: {NOT_COMPARABLE}."
-    for which, sizes in (("fewer", data.lacks(published.sizes)), ("more", data.exceeds(published.sizes))):
-        if sizes:
-            yield f"{OTHER} {which} trajectories than the paper's ({', '.join(sizes)}): {NOT_COMPARABLE}."
+# --- notes ---------------------------------------------------------------------------------------------------
 
 
 def _notes(groups: Sequence[list[NBodyRecord]], published: PublishedTable) -> Iterable[str]:
     yield from budgets.notes([group for group in groups if group[0].model != "linear"], published)
     yield from spread_note(groups)
-    yield from _sources(published)
+    yield _source(published)
     done = {group[0].model for group in groups} | {"linear"}
     yield from (
         f"{entry.label}: {entry.note}." for entry in published.models.values() if entry.note and entry.model in done
     )
 
 
-def _sources(published: PublishedTable) -> Iterable[str]:
-    yield f"Published: {published.source}."
+def _source(published: PublishedTable) -> str:
+    return f"Published: {published.source}."
+
+
+def _details(published: PublishedTable) -> Iterable[str]:
+    """Where published numbers stand that are not from the paper of the table, and what else is said of them."""
     sources: dict[str, list[str]] = {}
     for entry in published.models.values():
         sources.setdefault(entry.source, []).append(entry.label)
