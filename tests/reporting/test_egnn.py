@@ -98,7 +98,7 @@ def test_models_that_nobody_published_stand_below_and_lines_tell_their_settings(
     found = lines(table)
     assert list(found)[-1] == "DeepSet"
     assert len(found["DeepSet"]) == 1
-    assert {line[0].rpartition(", ")[2] for line in found["SE(3)-Transformer"][:2]} == {"reflect=null", "reflect=true"}
+    assert {line[0].rpartition(", ")[2] for line in found["SE(3)-Transformer"][:2]} == {"reflect=false", "reflect=true"}
     assert lines(table)["EGNN"] == [("published", "0.0071", "1", "–", "–", "300,000")]
 
 
