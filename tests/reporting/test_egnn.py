@@ -23,7 +23,8 @@ PUBLISHED = load_published("egnn")
 
 def run(model: str = "se3_transformer", seed: int = 0, **changes: Any) -> dict[str, Any]:
     """A finished run on the data of the benchmark."""
-    content = result(model, seed, preset="egnn", data__preset="egnn", data__sizes=dict(SIZES), data__checksum="e" * 16)
+    data = {"preset": "egnn", "horizon": 1.0, "sizes": dict(SIZES), "checksum": "e" * 16}
+    content = result(model, seed, preset="egnn", **{f"data__{name}": value for name, value in data.items()})
     for name, value in changes.items():
         *path, last = name.split("__")
         target = content
