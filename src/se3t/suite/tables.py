@@ -74,7 +74,7 @@ class TableRequest:
 
 def default_preset(which: str) -> str:
     """The budget of a table's trainings unless told."""
-    return EGNN.budget or DEFAULT_PRESET if which == EGNN.name else DEFAULT_PRESET
+    return (EGNN.budget if which == EGNN.name else None) or DEFAULT_PRESET
 
 
 class Finished(list[Path]):
