@@ -315,8 +315,8 @@ def test_other_precisions_train(tmp_path: Path, precision: str) -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_averaged_weights_are_the_recursion_of_all_weights(tmp_path: Path) -> None:
-    decay = 0.7
+@pytest.mark.parametrize("decay", [0.2, 0.999])  # the smaller one is reached at once
+def test_averaged_weights_are_the_recursion_of_all_weights(tmp_path: Path, decay: float) -> None:
     config = small_config(tmp_path / "ema", max_steps=4, eval_every=2, checkpoint_every=1, ema_decay=decay)
     folder = train(config, build=build).parent
     raw = []
@@ -326,8 +326,9 @@ def test_averaged_weights_are_the_recursion_of_all_weights(tmp_path: Path) -> No
     content = ckpt.read_checkpoint(ckpt.step_path(folder / record.CHECKPOINTS, 4)).content
     for name, value in content["state_dict"].items():
         expected = raw[0][name].double()
-        for weights in raw[1:]:
-            expected = decay * expected + (1 - decay) * weights[name].double()
+        for count, weights in enumerate(raw[1:], start=1):
+            own = min(decay, (1 + count) / (10 + count))
+            expected = own * expected + (1 - own) * weights[name].double()
         assert torch.allclose(value.double(), expected, rtol=1e-5, atol=1e-7)
         assert torch.equal(content["current_model_state"][name], raw[3][name])  # averaging does not disturb training
 

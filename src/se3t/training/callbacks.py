@@ -89,11 +89,19 @@ def weight_averaging(decay: float, device: torch.device) -> WeightAveraging:
     """Exponential moving average of the weights, updated after every step: Lightning's callback with torch's fused
     update.
 
+    The weight of the old average is min(``decay``, (1 + n) / (10 + n)) after n updates, so that the initial weights
+    are soon forgotten, whatever ``decay`` is.
+
     Args:
-        decay: weight of the old average.
+        decay: largest weight of the old average.
         device: where the average is kept: with the model.
     """
-    return WeightAveraging(device=device, use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor | int) -> None:
+        count = int(num_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, num_averaged)
+
+    return WeightAveraging(device=device, use_buffers=False, multi_avg_fn=update)
 
 
 class Evaluation(Callback):
