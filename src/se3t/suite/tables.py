@@ -38,8 +38,6 @@ _CHOOSE = {
     "ablations": ("model", "data.preset"),
 }
 """Words that choose among the trainings of a table; every other word is a setting of all of them."""
-_DATA: Mapping[str, Sequence[str | None]] = {"1": (None, "text"), EGNN.name: (EGNN.data,)}
-"""Presets of the data of a table; None: that of the preset."""
 _WITHOUT_SEEDS = ("linear",)  # has nothing that a seed could change
 _OTHERWISE = {
     "seed": "write --seeds and the seeds, such as --seeds 0,1,2",
@@ -169,7 +167,7 @@ def _groups(which: str, chosen: Mapping[str, Sequence[str]]) -> Iterator[list[tu
         return
     if which == EGNN.name:
         _known(chosen.get("data.preset", ()), (EGNN.data,), f"table {which}: data.preset")
-    presets = chosen.get("data.preset") or _DATA.get(which, (None,))
+    presets: Sequence[str | None] = chosen.get("data.preset") or [EGNN.data if which == EGNN.name else None]
     for preset in presets:
         yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in own]
 
