@@ -174,6 +174,8 @@ def test_a_run_that_stopped_early_or_had_another_batch_size_says_so():
 def test_caption_names_the_data_and_that_they_are_simulated():
     caption = build(result()).notes[0]
     assert re.match(r"Simulated data: preset calibrated_random, horizon 0.78, checksum 01234567\.", caption)
+    drawn = build(result(data__distinct_samples=1_050_000)).notes[0]
+    assert "checksum 01234567; 1,050,000 distinct training samples. Errors on test" in drawn
 
 
 def test_different_data_never_share_a_table():

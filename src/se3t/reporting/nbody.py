@@ -18,14 +18,15 @@ _AMOUNTS = ("num_train", "num_valid", "num_test", "data_seed")
 
 
 class Simulation(NamedTuple):
-    """Data of the N-body experiment: preset, horizon (time of the simulation), checksum and sizes of the splits, as far
-    as a record tells them.
+    """Data of the N-body experiment: preset, horizon (time of the simulation), checksum, sizes of the splits and number
+    of distinct training samples, as far as a record tells them.
     """
 
     preset: str
     horizon: float
     checksum: str
     sizes: tuple[int, ...] = ()
+    distinct: int | None = None
 
     def lacks(self, sizes: Mapping[str, int]) -> list[str]:
         """Which splits have fewer trajectories than ``sizes``, in words."""
@@ -62,7 +63,7 @@ def parse_record(fields: Fields) -> NBodyRecord:
     Raises:
         UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
     """
-    has_sizes = "sizes" in fields.mapping("data")  # older records have none
+    data = fields.mapping("data")  # of older records: without sizes or number of samples
     given = overridden(fields, _NOT_DATA_KNOBS)
     return NBodyRecord(
         **common(fields),
@@ -71,7 +72,8 @@ def parse_record(fields: Fields) -> NBodyRecord:
             fields.text("data.preset"),
             fields.amount("data.horizon"),
             fields.text("data.checksum"),
-            tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS) if has_sizes else (),
+            tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS) if "sizes" in data else (),
+            fields.integer("data.distinct_samples") if "distinct_samples" in data else None,
         ),
         linear=(
             fields.amount("data.baselines.constant_velocity.0"),
