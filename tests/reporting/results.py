@@ -34,6 +34,7 @@ def result(model: str = "se3_transformer", seed: int = 0, **changes: Any) -> dic
             "horizon": 0.78,
             "checksum": "0123456789abcdef",
             "sizes": {"train": 5000, "valid": 1000, "test": 1000},
+            "distinct_samples": 1_050_000,
             "baselines": {"constant_velocity": [0.07, 0.26], "constant_position": [0.2, 0.26]},
         },
         "test": {

@@ -77,7 +77,7 @@ def test_a_measured_line_stands_above_the_published_one_of_its_method_and_has_bo
     assert published[:3] == ("published", "0.0244", f"{printed('se3_transformer') / printed('egnn'):.3f}")
     assert published[3:] == ("–", "–", "300,000")
     assert ratios(found)["SE(3)-Transformer"][0][0] == f"{mean / printed('se3_transformer'):.2f}"
-    assert found.title == "EGNN benchmark, N-body simulation: protocol (preset egnn, horizon 1)"
+    assert found.title == "EGNN benchmark, N-body simulation: published protocol (preset egnn, horizon 1)"
 
 
 def test_constant_velocity_comes_from_the_records_and_the_published_one_is_learned() -> None:
@@ -85,7 +85,7 @@ def test_constant_velocity_comes_from_the_records_and_the_published_one_is_learn
     measured, published = lines(table)["Linear"]
     assert measured == ("measured", "0.0700", f"{0.07 / printed('egnn'):.3f}", "not run", "0", "–")
     assert published[1] == "0.0819"
-    assert any(note.startswith("Linear: published: x + t v with a learned t") for note in table.notes)
+    assert any(note.startswith("Linear, published: x + t v with a learned t") for note in table.notes)
     assert "Δ_EQ of Linear not run: se3t train experiment=nbody model=linear preset=egnn" in table.missing
 
 
@@ -160,6 +160,8 @@ def test_where_nothing_was_run_the_commands_train_on_its_data(preset: str | None
 def test_a_command_names_the_data_of_a_run_of_its_recipe_on_other_data() -> None:
     (table,) = tables([run(data__preset="text", data__horizon=0.5)])
     assert any(line.endswith("model=tfn preset=egnn data.preset=text") for line in table.missing)
+    (together,) = [line for line in table.missing if line.startswith("All that is not run")]
+    assert together.endswith("se3t table 1 --run --preset paper data.preset=text")  # not egnn, which table 1 refuses
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,6 +14,7 @@ from se3t.errors import UserError
 from se3t.reporting.nbody import parse_record
 from se3t.reporting.published import load_published
 from se3t.reporting.reading import readable
+from se3t.reporting.records import Fields
 from se3t.reporting.tables.build import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich
 from se3t.reporting.tables.layout import lines as printed_lines
 from se3t.reporting.tables.table1 import table1
@@ -173,9 +174,39 @@ def test_a_run_that_stopped_early_or_had_another_batch_size_says_so():
 
 def test_caption_names_the_data_and_that_they_are_simulated():
     caption = build(result()).notes[0]
-    assert re.match(r"Simulated data: preset calibrated_random, horizon 0.78, checksum 01234567\.", caption)
-    drawn = build(result(data__distinct_samples=1_050_000)).notes[0]
-    assert "checksum 01234567; 1,050,000 distinct training samples. Errors on test" in drawn
+    name = "preset calibrated_random, horizon 0.78, checksum 01234567"
+    assert caption.startswith(f"Simulated data: {name}; 1,050,000 distinct training samples. Errors on test")
+
+
+def without_samples(**changes: Any) -> dict[str, Any]:
+    """A record of an earlier version, which did not count distinct training samples."""
+    content = result(**changes)
+    del content["data"]["distinct_samples"]
+    return content
+
+
+def test_records_with_and_without_the_number_of_samples_share_the_table_of_their_data():
+    fixed = {"data__preset": "calibrated", "config__data": {"name": "nbody", "preset": "calibrated", "start": None}}
+    old, new = without_samples(**fixed), result(seed=1, data__distinct_samples=5000, **fixed)
+    (table,) = [table for table in named_tables("1", [old, new]) if any(block.is_measured for block in table.blocks)]
+    assert "first-frame reading" in table.title
+
+
+@pytest.mark.parametrize(("preset", "start"), [("text", None), ("calibrated_random", None), ("egnn", "random")])
+def test_starts_that_an_earlier_version_drew_once_are_no_reading_of_the_paper(preset: str, start: str | None):
+    data = {"name": "nbody", "preset": preset, "start": start}
+    old = without_samples(data__preset=preset, config__data=data)
+    assert parse_record(Fields(old, "result.json")).changes == {"start": "random_once"}
+    new = parse_record(Fields(result(data__preset=preset, config__data=data), "result.json"))
+    assert new.changes == ({} if start is None else {"start": start})
+
+
+@pytest.mark.parametrize(("setting", "label"), [("task.reflect", "reflect=true"), ("model.parity", "parity=true")])
+def test_a_line_names_its_symmetry_even_where_it_is_the_only_one(setting: str, label: str):
+    group, name = setting.split(".")
+    chosen = {"name": "nbody" if group == "task" else "se3_transformer", name: True}
+    ((measured, *_), *_) = lines(build(result(**{f"config__{group}": chosen})))["SE(3)-Transformer"]
+    assert label in measured
 
 
 def test_different_data_never_share_a_table():

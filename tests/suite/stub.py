@@ -41,7 +41,8 @@ def train(folder: Path, settings: dict, seconds: float, trace: str) -> int:
             file.write(json.dumps({"kind": "valid", "step": step, "loss": 1 / step}) + "\n")
         write(folder / "checkpoints" / f"step-{step:010d}.ckpt", value)
     budget = {"max_steps": step, "steps_done": step}
-    write(folder / "result.json", json.dumps({"config": settings, "budget": budget, "parameters": 1, "value": value}))
+    content = {"config": settings, "budget": budget, "parameters": 1, "value": value, "data": {"distinct_samples": 7}}
+    write(folder / "result.json", json.dumps(content))
     tell(trace, f"{folder.name} finished")
     return 0
 

@@ -59,7 +59,7 @@ def test_a_search_makes_as_many_trials_as_asked_for_and_finds_a_better_one() -> 
     found = execute(spec, FakeLauncher(), told=told)
     assert [trial.number for trial in found.trials] == list(range(9))
     assert {trial.state for trial in found.trials} == {"finished"}
-    assert found.trials[0].parameters == {"optim.lr": 0.001, "model.width": 64}  # what stands in conf
+    assert found.trials[0].parameters == {"optim.lr": 0.01, "model.width": 64}  # what stands in conf
     best = found.ranking()[0]
     assert best.value is not None
     assert best.value < 0.5 < (found.trials[0].value or 0)

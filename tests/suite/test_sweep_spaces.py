@@ -144,6 +144,7 @@ def test_a_file_that_is_wrong_is_refused_in_one_sentence(tmp_path: Path, text: s
         (["experiment=qm9", "data=molecules", "task.column=a,b"], "task.column decides"),
         (["experiment=scanobjectnn", "data=scanobjectnn,shapes15"], "sweep=own: data decides"),
         (["data.preset=calibrated,text"], "data.preset decides"),
+        (["task.velocity_weight=0.1,1"], "task.velocity_weight decides"),
         ([], "what varies is missing; add sweep=<name>"),
         (["sweep=lr", "seed=1,1"], "seed: expected different whole numbers from 0, such as 0,1,2, got 1,1"),
     ],

@@ -51,6 +51,9 @@ def measured(configs: Sequence[object], data: Sequence[object], threads: int | N
     }
 
 
+BOTH = "data.preset=calibrated_random,text"
+
+
 def request(which: str, *words: str, preset: str | None = "smoke", **options: object) -> TableRequest:
     return TableRequest(which, preset=preset, words=words, **options)  # type: ignore[arg-type]
 
@@ -63,7 +66,7 @@ def systems(jobs: Sequence[Job]) -> list[tuple[str, int]]:
 
 
 def test_table_1_has_five_systems_with_every_seed_on_the_data_that_were_chosen() -> None:
-    jobs = jobs_of(request("1", "data.preset=calibrated_random,text", seeds=(0, 1)))
+    jobs = jobs_of(request("1", BOTH, seeds=(0, 1)))
     found = {(one.config.data.preset, one.config.model.name, one.config.seed) for one in jobs}
     models = load_published("table1").models
     wanted = {(data, name, seed) for data in ("calibrated_random", "text") for name in models for seed in (0, 1)}
@@ -197,12 +200,12 @@ def test_what_is_refused_is_told_before_anything_starts(asked: TableRequest, mes
 
 
 def test_a_plan_is_complete_and_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan(request("1", "model=tfn,linear", preset="reduced")) == []
+    assert plan(request("1", "model=tfn,linear", BOTH, preset="reduced")) == []
     text = capsys.readouterr().out
     lines = [line for line in text.splitlines() if line.startswith("new")]
     assert len(lines) == 8
-    words = "se3t train experiment=nbody model=tfn preset=reduced seed=2"
-    assert any(line.startswith("new  3,000 steps") and line.endswith(f"5 min  {words}") for line in lines)
+    words = "se3t train experiment=nbody model=tfn data.preset=text preset=reduced seed=2"
+    assert any(line.startswith("new  12,000 steps") and line.endswith(f"20 min  {words}") for line in lines)
     assert "table 1: 8 trainings, 8 new\n" in text
     assert "time: about " in text
     assert "6 by a few training steps measured now, on random data" in text
@@ -274,9 +277,8 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> type[Launcher]:
 
 
 def test_a_run_trains_what_is_missing_lists_failures_and_a_second_one_repeats_nothing(
-    stub: type[Launcher], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    stub: type[Launcher], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("se3t.tasks.recorded_checksum", lambda config: None)  # the prepared data are empty files
     asked = request("1", "data.preset=calibrated_random", workers=2)
     jobs = with_data(*jobs_of(asked))
     finish(jobs[0])
@@ -325,22 +327,35 @@ def test_a_finished_run_on_data_that_have_changed_is_refused(monkeypatch: pytest
         jobs_of(request("3", "task=homo", "model=tfn"))
 
 
+def test_a_finished_run_whose_starts_an_earlier_version_drew_once_is_refused() -> None:
+    asked = request("1", "model=tfn", "data.preset=text")
+    (first,) = jobs_of(asked)
+    finish(first, data={"checksum": "old"})
+    with pytest.raises(
+        UserError, match=r"has finished on one start for each trajectory.* remove this one to train again"
+    ):
+        jobs_of(asked)
+    finish(first, data={"checksum": "old", "distinct_samples": 7})
+    assert [one.state for one in jobs_of(asked)] == ["finished"]
+
+
 def test_workers_and_threads_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("se3t.suite.pool.available_cores", lambda: 8)
     monkeypatch.setattr("se3t.suite.costs.has_gpu", lambda: False)
-    jobs = jobs_of(request("1", "model=linear,deepset,tfn", seeds=(0, 1, 2, 3)))
+    jobs = jobs_of(request("1", "model=linear,deepset,tfn", BOTH, seeds=(0, 1, 2, 3)))
     assert resources(jobs, None) == (8, 1)
     assert resources(jobs, 2) == (2, 4)
     assert resources(jobs[:1], None) == (1, 8)
-    assert resources(jobs_of(request("1", "model=tfn", "trainer.threads=3")), 2) == (2, 3)
-    assert resources(jobs_of(request("1", "trainer.devices=4", "model=tfn")), None) == (2, 4)
+    assert resources(jobs_of(request("1", "model=tfn", BOTH, "trainer.threads=3")), 2) == (2, 3)
+    assert resources(jobs_of(request("1", "trainer.devices=4", "model=tfn", BOTH)), None) == (2, 4)
     monkeypatch.setattr("se3t.suite.costs.has_gpu", lambda: True)
     assert resources(jobs, None) == (1, None)
-    assert resources(jobs_of(request("1", "model=tfn", "trainer.accelerator=cpu")), None) == (2, 4)
+    assert resources(jobs_of(request("1", "model=tfn", BOTH, "trainer.accelerator=cpu")), None) == (2, 4)
 
 
 def finish(one: Job, **changed: object) -> None:
     one.folder.mkdir(parents=True, exist_ok=True)
     steps = one.config.trainer.max_steps
     content = {"config": asdict(one.config), "budget": {"max_steps": steps, "steps_done": steps}, "parameters": 1}
+    content["data"] = {"distinct_samples": 7}
     one.result.write_text(json.dumps({**content, **changed}))

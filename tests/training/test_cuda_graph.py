@@ -24,6 +24,7 @@ from se3t.nn.kernels.edge_frame import without_reading_values
 from se3t.tasks.base import Task
 from se3t.training import cuda_graph
 from se3t.training.cuda_graph import Recorded, StepGraphs
+from se3t.training.feed import derived_seed
 from se3t.training.module import TrainingModule
 
 HIDDEN, OUT = Fiber("4x0+4x1+4x2"), Fiber("2x1")
@@ -223,7 +224,7 @@ class Recorder:
         if self.fails:
             raise RuntimeError("operation not permitted when stream is capturing\nmore words")
         self.captured.append(len(batch[0]))
-        inputs = tuple(torch.full_like(value, torch.nan) for value in batch)
+        inputs = tuple(torch.full_like(value, torch.nan if value.is_floating_point() else -1) for value in batch)
         loss, gradients = torch.zeros(()), tuple(torch.zeros_like(parameter) for parameter in steps.parameters)
 
         def replay() -> None:
@@ -337,6 +338,25 @@ def test_a_capture_that_fails_leaves_the_caller_on_its_stream(monkeypatch: pytes
         torch.testing.assert_close(steps(inputs, target), loss_of(model)(inputs, target).detach())
     assert steps.reason == "the step cannot be captured: operation failed due to a previous error during capture"
     assert streams.current is before
+
+
+def test_every_replay_of_a_training_step_has_the_draw_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, model, draws = Recorder(monkeypatch), nn.Linear(3, 1), []
+    task = MagicMock(spec=Task)
+
+    def batch(split: str, index: Tensor, draw: Tensor) -> Tensor:
+        draws.append(int(draw))
+        return index[:, None] + (draw % 1000) / torch.tensor([1.0, 2.0, 3.0])
+
+    task.batch.side_effect, task.graph.side_effect = batch, lambda samples: samples
+    task.loss.side_effect = lambda prediction, samples: prediction.square().mean()
+    module = TrainingModule(model, task, Config(seed=3, trainer=TrainerConfig(cuda_graph=True)))
+    module.trainer = MagicMock()
+    for step in range(5):
+        module.trainer.global_step = step
+        module.training_step(torch.arange(4))
+    assert recorder.replayed == [4] * 4
+    assert draws == [derived_seed(3, step) for step in range(5)]
 
 
 def test_captures_are_forgotten_when_the_data_move() -> None:

@@ -24,6 +24,7 @@ from se3t.files import WriteError
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
+from se3t.training.feed import derived_seed
 from se3t.training.run import train
 
 from .parts import build, small_config
@@ -33,6 +34,30 @@ SETTINGS = {"config", "command", "resume"}
 LAPACK = {"least_squares"}  # of a baseline: its last bit depends on where the memory of its matrices happens to lie
 DIGEST = {"digest"}  # of all fields of a result, those above among them
 CHECKER = {"python"}  # the executed annotations draw from Python's random numbers to pick what they look at
+
+
+def test_every_step_has_a_draw_of_its_own_also_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    batch: Callable[..., Any] = NBodyTask.batch
+
+    def watching(self: NBodyTask, split: str, index: torch.Tensor, draw: Any = None) -> Any:
+        if draw is not None and len(index) == 8:
+            seen.append(int(draw))
+        return batch(self, split, index, draw)
+
+    monkeypatch.setattr(NBodyTask, "batch", watching)
+    config = small_config(tmp_path / "whole")
+    train(config, build=build)
+    expected = [derived_seed(config.seed, step) for step in range(12)]
+    assert seen == expected
+    assert len(set(seen)) == 12
+    seen.clear()
+    shorter = small_config(tmp_path / "parts", max_steps=8)
+    train(shorter, build=build)
+    train(replace(small_config(tmp_path / "parts"), resume=True), build=build)
+    assert seen == expected
 
 
 class Interrupted(Exception):

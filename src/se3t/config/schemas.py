@@ -6,6 +6,7 @@ error. Ranges and choices stand beside the field they limit and are checked by :
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,18 @@ class NBodyData:
     start: str | None = None  # random (drawn anew at every visit), random_once, first, or the index of a frame
     horizon_frames: int | None = None  # frames from input to target
     data_seed: int = 0  # seed of the simulator; apart from ``seed``, so that all seeds of a sweep see the same data
+
+
+RANDOM_STARTS = ("calibrated_random", "text", "authors")
+"""Presets of the N-body data whose training starts are drawn anew at every visit of a trajectory."""
+
+
+def redraws_starts(data: Mapping[str, Any]) -> bool:
+    """Whether settings of data are of N-body data whose training starts are drawn anew at every visit."""
+    start = data.get("start")
+    return data.get("name") == "nbody" and (
+        start == "random" or (start is None and data.get("preset") in RANDOM_STARTS)
+    )
 
 
 GRAPHS = ("bonds", "complete", "radius")

@@ -21,6 +21,10 @@ _MAX_NAMES = 3
 _SHOWN = ("trainer.max_steps", "trainer.batch_size")
 
 
+ALWAYS_NAMED = ("task.reflect", "task.velocity_weight", "model.parity")
+"""Settings that a table of an experiment names even where all its lines have them; absent where they change nothing."""
+
+
 def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) -> list[str]:
     """For each group of runs of one model the settings in which it differs from the other groups; "" when in none.
 
@@ -30,14 +34,15 @@ def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) ->
         groups: runs of one model, those of a group equal but for their seeds.
         always: settings to name whether they differ or not, unless they are null.
     """
-    differing = [name for name in _differing(groups) if name not in always]
+    differing = _differing(groups)
     folders = [Path(group[0].origin).parent.name for group in groups]
     by_folder = len(differing) > _MAX_NAMES and all(folders)
+    differing = [] if by_folder else differing
     found = []
     for group, folder in zip(groups, folders, strict=True):
         settings = group[0].settings
-        names = [name for name in always if settings.get(name) is not None and _applies(name, settings)]
-        names += [] if by_folder else differing
+        others = [name for name in always if name not in differing and settings.get(name) is not None]
+        names = [*(name for name in others if _applies(name, settings)), *differing]
         words = [f"{_short(name, names)}={spell(group[0].setting(name))}" for name in names]
         found.append(", ".join([*words, f"run {folder}"] if by_folder else words))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from se3t.config.schemas import redraws_starts
 from se3t.reporting.records import Fields, RunRecord, common, overridden
 
 METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_error_x", "equivariance_error_v")
@@ -18,15 +19,14 @@ _AMOUNTS = ("num_train", "num_valid", "num_test", "data_seed")
 
 
 class Simulation(NamedTuple):
-    """Data of the N-body experiment: preset, horizon (time of the simulation), checksum, sizes of the splits and number
-    of distinct training samples, as far as a record tells them.
+    """Data of the N-body experiment: preset, horizon (time of the simulation), checksum and sizes of the splits, as far
+    as a record tells them.
     """
 
     preset: str
     horizon: float
     checksum: str
     sizes: tuple[int, ...] = ()
-    distinct: int | None = None
 
     def lacks(self, sizes: Mapping[str, int]) -> list[str]:
         """Which splits have fewer trajectories than ``sizes``, in words."""
@@ -46,10 +46,13 @@ class NBodyRecord(RunRecord):
 
     Attributes:
         linear: test MSE of x and of v of the constant-velocity baseline on the same data.
+        distinct_samples: (trajectory, start) pairs that training can see; None: an earlier version wrote the record,
+            whose random starts were drawn once.
     """
 
     data: Simulation
     linear: tuple[float, float]
+    distinct_samples: int | None = None
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -65,6 +68,8 @@ def parse_record(fields: Fields) -> NBodyRecord:
     """
     data = fields.mapping("data")  # of older records: without sizes or number of samples
     given = overridden(fields, _NOT_DATA_KNOBS)
+    if "distinct_samples" not in data and redraws_starts(fields.mapping("config").get("data") or {}):
+        given["start"] = "random_once"
     return NBodyRecord(
         **common(fields),
         overridden={name: value for name, value in given.items() if (name, value) != ("data_seed", 0)},
@@ -73,11 +78,11 @@ def parse_record(fields: Fields) -> NBodyRecord:
             fields.amount("data.horizon"),
             fields.text("data.checksum"),
             tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS) if "sizes" in data else (),
-            fields.integer("data.distinct_samples") if "distinct_samples" in data else None,
         ),
         linear=(
             fields.amount("data.baselines.constant_velocity.0"),
             fields.amount("data.baselines.constant_velocity.1"),
         ),
+        distinct_samples=fields.integer("data.distinct_samples") if "distinct_samples" in data else None,
         metrics={metric: fields.amount(f"test.{metric}") for metric in METRICS},
     )

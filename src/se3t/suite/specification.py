@@ -31,7 +31,8 @@ WORDS_ALONE = "own"
 
 _DIGITS = 4  # of a number that a search proposes: lines that are short enough to be typed again
 _SEVERAL = re.compile(r"[^\[\](){},'\"]+(,[^\[\](){},'\"]+)+")  # a,b,c: no list in brackets
-_MEASURED = ("experiment", "task", "task.target", "task.column", "data")  # and what else there is of data
+_MEASURED = ("experiment", "task", "task.target", "task.column", "task.velocity_weight", "data")
+"""What no sweep may vary, beside all settings of the data."""
 
 Parameters = Mapping[str, spaces.Scalar]
 """One value of each parameter."""

@@ -66,11 +66,7 @@ def recorded_checksum(config: Config) -> str | None:
         UserError: for prepared data that are damaged.
     """
     if config.data.name == "nbody":
-        from se3t.data.nbody.prepare import prepare_command, store_path
-        from se3t.data.store import read_checksum
-
-        path = store_path(config.data)
-        return read_checksum(path, fix=prepare_command(config.data, force=True)) if path.exists() else None
+        return None
     package = "molecules" if config.data.name in ("qm9", "molecules") else "clouds"
     found: str | None = importlib.import_module(f"se3t.data.{package}.dataset").recorded_checksum(config.data)
     return found

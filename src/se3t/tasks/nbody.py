@@ -55,7 +55,7 @@ class NBodyBatch:
         """The samples with the given numbers."""
         return NBodyBatch(self.vectors[index], self.charges[index], self.products[index], self.targets[index])
 
-    def between(
+    def with_states(
         self, begin: Float[Tensor, "sample particle 2 3"], end: Float[Tensor, "sample particle 2 3"]
     ) -> NBodyBatch:
         """The same particles with other positions and velocities, now and at the horizon."""
@@ -65,7 +65,7 @@ class NBodyBatch:
 
     def scaled(self, factor: Int[Tensor, " sample"]) -> NBodyBatch:
         """All vectors of each sample times a number; −1 is the inversion."""
-        factor = factor.to(self.vectors.dtype)[:, None, None, None]
+        factor = factor.to(self.vectors)[:, None, None, None]
         return replace(self, vectors=factor * self.vectors, targets=factor * self.targets)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> NBodyBatch:
@@ -170,7 +170,7 @@ class NBodyTask(Task):
         bits = random_bits(draw, index)
         if self._trajectories is not None and split == "train":
             start = random_starts(bits, self._trajectories.num_starts)
-            samples = samples.between(*self._trajectories.at(index, start))
+            samples = samples.with_states(*self._trajectories.states_at(index, start))
         return samples.scaled(random_signs(bits)) if self.config.reflect else samples
 
     def graph(self, batch: NBodyBatch) -> Graph:
@@ -253,7 +253,7 @@ class NBodyTask(Task):
             "horizon": self.horizon,
             "checksum": self.dataset.checksum,
             "sizes": {name: self.size(name) for name in self._data},
-            "distinct_samples": self.dataset.num_samples,
+            "distinct_samples": self.dataset.distinct_samples,
             "baselines": {name: list(errors) for name, errors in self.baselines("test").items()},
         }
 

@@ -98,10 +98,12 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Tensor) -> Tensor:
         """Loss of the samples with the numbers ``batch``; with ``trainer.cuda_graph`` the gradients are there too."""
-        draw = torch.tensor(derived_seed(self.config.seed, self.trainer.global_step), device=batch.device)
-        return self._loss(batch, draw) if self.graphs is None else self.graphs(batch, draw)
+        draw = derived_seed(self.config.seed, self.trainer.global_step)
+        if self.graphs is not None:
+            return self.graphs(batch, torch.tensor(draw, device=batch.device))
+        return self._loss(batch, draw)
 
-    def _loss(self, batch: Tensor, draw: Tensor) -> Tensor:
+    def _loss(self, batch: Tensor, draw: int | Tensor) -> Tensor:
         samples = self.task.batch("train", batch, draw)
         loss = self.task.loss(self.model(self.task.graph(samples)), samples)
         return loss + self.model.auxiliary_loss() if isinstance(self.model, AuxiliaryLoss) else loss

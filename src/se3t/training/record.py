@@ -27,6 +27,7 @@ from typing import Any
 from se3t import runs
 from se3t.config import Config
 from se3t.config.identity import first_difference, settings_hash
+from se3t.config.schemas import redraws_starts
 from se3t.errors import UserError
 from se3t.files import write_atomically, writing
 from se3t.reporting.checks import require_kinds
@@ -336,13 +337,21 @@ def require_same_data(folder: Path, result: Mapping[str, Any], checksum: str | N
         checksum: of the data as they are now; None where that is not known.
 
     Raises:
-        UserError: naming both checksums.
+        UserError: naming both checksums; or for a record of an earlier version, which drew the starts of N-body
+            trajectories once where training now draws them at every visit.
     """
-    before = result.get("data", {}).get("checksum")
+    remedy = "set runs to another folder, or remove this one to train again"
+    data = result.get("data", {})
+    if "distinct_samples" not in data and redraws_starts(result.get("config", {}).get("data") or {}):
+        raise UserError(
+            f"{folder}: this run of an earlier version has finished on one start for each trajectory, and "
+            f"training now draws them at every visit; {remedy}"
+        )
+    before = data.get("checksum")
     if None not in (before, checksum) and before != checksum:
         raise UserError(
-            f"{folder}: this run has finished on data with checksum {before}, and the data now have {checksum}; set "
-            "runs to another folder, or remove this one to train again"
+            f"{folder}: this run has finished on data with checksum {before}, and the data now have {checksum}; "
+            f"{remedy}"
         )
 
 

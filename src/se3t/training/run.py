@@ -317,6 +317,9 @@ def evaluate(
         name, origin, (task, model) = config.model.name, None, build(config)
         ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
         task.restore(found.content.get("facts", {}))  # the data may be others than those of the training
+        trained_on, measured_on = found.content.get("data_checksum"), task.describe().get("checksum")
+        if None not in (trained_on, measured_on) and trained_on != measured_on:
+            log.warning("trained on data with checksum %s, measured on data with %s", trained_on, measured_on)
     if task.size(split) == 0:
         others = ", ".join(f"split={name}" for name in SPLITS if task.size(name))
         raise UserError(f"split={split}: the data hold no sample of that split; use one of {others}")

@@ -60,7 +60,7 @@ def test_a_trajectory_at_a_start_is_the_sample_with_that_fixed_start(config: NBo
     assert dataset.trajectories.num_starts == resolve(config).num_starts == 5
     for start in (0, 3, 4):
         expected = simulate(resolve(replace(config, start=str(start))), "train")
-        begin, end = dataset.trajectories.at(torch.arange(6), torch.full((6,), start))
+        begin, end = dataset.trajectories.states_at(torch.arange(6), torch.full((6,), start))
         now, change = (expected.positions, expected.velocities), (expected.target_positions, expected.target_velocities)
         np.testing.assert_allclose(begin.numpy(), np.stack(now, axis=2), rtol=1e-6)
         np.testing.assert_allclose((end - begin).numpy(), np.stack(change, axis=2), atol=1e-6)
@@ -71,7 +71,7 @@ def test_a_fixed_start_keeps_no_trajectories_and_says_how_many_samples_there_are
         chosen = replace(config, start=start)
         prepare_nbody(chosen, progress=False)
         found = load_nbody(chosen)
-        assert (found.num_samples, summary(found)["distinct_samples"]) == (count, count)
+        assert (found.distinct_samples, summary(found)["distinct_samples"]) == (count, count)
         assert (found.trajectories is None) == (start != "random")
 
 

@@ -67,11 +67,11 @@ def summary(dataset: NBodyDataset) -> dict[str, Any]:
 
     Returns:
         ``preset``, ``horizon`` (time), ``checksum``, ``sizes`` of the splits, ``num_particles``, ``distinct_samples``
-        of training; ``baselines`` on the
-        test split by name: ``mse_x``, ``mse_v``, their standard errors ``spread_x``, ``spread_v``, and both relative to
-        constant velocity, ``relative_mse_x``, ``relative_mse_v``; of all splits together ``energy_drift``: median and
-        99 % quantile of abs(E_T − E_0), and the mean kinetic energy at the input for scale; and ``force_clip``: the
-        ``fraction`` of trajectories in which the clip acted before the target, and the mean number of ``components``.
+        of training; ``baselines`` on the test split by name: ``mse_x``, ``mse_v``, their standard errors ``spread_x``,
+        ``spread_v``, and both relative to constant velocity, ``relative_mse_x``, ``relative_mse_v``; of all splits
+        together ``energy_drift``: median and 99 % quantile of abs(E_T − E_0), and the mean kinetic energy at the input
+        for scale; and ``force_clip``: the ``fraction`` of trajectories in which the clip acted before the target, and
+        the mean number of ``components``.
     """
     train, test = dataset.splits["train"], dataset.splits["test"]
     return {
@@ -80,7 +80,7 @@ def summary(dataset: NBodyDataset) -> dict[str, Any]:
         "checksum": dataset.checksum,
         "sizes": {name: len(split) for name, split in dataset.splits.items()},
         "num_particles": test.num_particles,
-        "distinct_samples": dataset.num_samples,
+        "distinct_samples": dataset.distinct_samples,
         "baselines": _baseline_rows(train, test),
         "energy_drift": _energy_drift(dataset),
         "force_clip": _force_clip(dataset.diagnostics, dataset.settings.max_force),

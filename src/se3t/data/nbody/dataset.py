@@ -86,7 +86,7 @@ class NBodyTrajectories:
         """Copy to a device, in a dtype."""
         return replace(self, frames=self.frames.to(device=device, dtype=dtype))
 
-    def at(
+    def states_at(
         self, index: Int[Tensor, " sample"], start: Int[Tensor, " sample"]
     ) -> tuple[Float[Tensor, "sample particle 2 3"], Float[Tensor, "sample particle 2 3"]]:
         """Position and velocity of some trajectories at their starts, and one horizon later."""
@@ -117,7 +117,7 @@ class NBodyDataset:
     trajectories: NBodyTrajectories | None = None
 
     @property
-    def num_samples(self) -> int:
+    def distinct_samples(self) -> int:
         """Distinct training samples: (trajectory, start) pairs."""
         return len(self.splits["train"]) * (1 if self.trajectories is None else self.trajectories.num_starts)
 

@@ -29,8 +29,9 @@ UNITS = {
     "energy": "simulation energy",
     "clipped": "force components",
 }
-FRAMES = "train/frames"
 """Dimensionless: masses and the constant of Coulomb's law are 1."""
+FRAMES = "train/frames"
+"""Whole training trajectories, where training draws its starts."""
 
 
 def store_path(config: Any) -> Path:

@@ -29,9 +29,9 @@ def initial_states(
     """Draw charges ±1 with equal odds, the start frame, x ~ N(0, ``position_scale``²), v of norm ``speed`` any way.
 
     Trajectory ``index`` of a split reads the stream keyed by (data_seed, split, index) and nothing else, so neither the
-    size of the split nor the order of the indices matters. Within the stream the order is the one above. With
-    ``start=random`` the start is not drawn but spread over the split: ⌊last · index / size⌋, as the authors' public
-    code does for its test split.
+    size of the split nor the order of the indices matters. Within the stream the order is the one above. Only with
+    ``start=random`` the start depends on the size, since it is spread over the split: ⌊last · index / size⌋, as in the
+    authors' public code for its test split.
 
     Args:
         settings: the data set.

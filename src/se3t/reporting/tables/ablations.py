@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from se3t.reporting.classification import parse_record as parse_clouds
-from se3t.reporting.labels import command, labels, preset_words, run_all
+from se3t.reporting.labels import ALWAYS_NAMED, command, labels, preset_words, run_all
 from se3t.reporting.nbody import parse_record as parse_nbody
 from se3t.reporting.properties import PropertyRecord
 from se3t.reporting.properties import parse_record as parse_property
@@ -183,7 +183,7 @@ class _Lines:
         if not groups:
             settings = [*settings, *self.experiment.settings(self.records)]
             return _not_run(system, self.published.experiment, settings, len(self.columns) + len(COST))
-        return Block(system, tuple(self._row(*line) for line in zip(groups, labels(groups), strict=True)))
+        return Block(system, tuple(self._row(*line) for line in zip(groups, labels(groups, ALWAYS_NAMED), strict=True)))
 
     def _row(self, runs: list[RunRecord], setting: str) -> Row:
         reference = [] if runs in self.full else self._reference(runs)

@@ -62,7 +62,7 @@ def data_name(data: Simulation, changed: Mapping[str, Any] | None = None) -> str
 
 def _data_notes(record: NBodyRecord, published: PublishedTable, reading: str | None) -> Iterable[str]:
     data = record.data
-    samples = "" if data.distinct is None else f"; {data.distinct:,} distinct training samples"
+    samples = "" if record.distinct_samples is None else f"; {record.distinct_samples:,} distinct training samples"
     yield f"Simulated data: {data_name(data, record.overridden)}{samples}. Errors on test, in units of the simulation."
     if reading is not None:
         yield f"This is the {published.readings[reading]}."

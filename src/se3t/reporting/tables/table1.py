@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from se3t.config import NBodyData
 from se3t.errors import UserError
 from se3t.reporting.labels import (
+    ALWAYS_NAMED,
     command,
     default_preset,
     labels,
@@ -88,6 +89,10 @@ class Kind:
         has_data = given.get("data.preset", _DEFAULT_DATA) == self.data
         return [*preset_words(experiment, preset), *([] if has_data else [f"data.preset={self.data}"])]
 
+    def own(self, settings: Iterable[str]) -> list[str]:
+        """Words without a budget that is for another table."""
+        return [word for word in settings if word not in {f"preset={name}" for name in self.elsewhere.values()}]
+
 
 TABLE1 = Kind("1", "table1", MEASURED, RELATIVE_NOTE, _DEFAULT_DATA, elsewhere={"egnn": "egnn"})
 
@@ -166,7 +171,7 @@ def _table(
         columns=(*kind.measured, *COST),
         blocks=tuple(lines.blocks()),
         notes=(*data.notes, *notes, *details),
-        missing=(*lines.missing(), *_other_readings(published, reading, present, lines.settings)),
+        missing=(*lines.missing(), *_other_readings(published, reading, present, lines.settings, kind)),
         details=details,
     )
 
@@ -241,7 +246,7 @@ class _Lines:
             yield f"Δ_EQ of {self.published.models['linear'].label} not run: {self._command('linear')}"
         if left:
             joins = self.published.experiment if self.groups else ""
-            words = [word for word in self.settings if word != f"data.preset={self.kind.data}"]
+            words = [word for word in self.kind.own(self.settings) if word != f"data.preset={self.kind.data}"]
             yield f"All that is not run: {run_all(self.kind.name, words, joins)}"
 
     def _command(self, model: str) -> str:
@@ -254,7 +259,7 @@ class _Lines:
             return []
         if model == "linear":
             return [self._linear(own[0] if own else [], self.data)]
-        return [self._row(group, label, self.data) for group, label in zip(own, labels(own), strict=True)]
+        return [self._row(group, label, self.data) for group, label in zip(own, labels(own, ALWAYS_NAMED), strict=True)]
 
     def _linear(self, runs: Sequence[NBodyRecord], data: DataFacts) -> Row:
         """Constant velocity comes with the data, so it needs no run of its own; its Δ_EQ does."""
@@ -297,7 +302,7 @@ def _printed(metric: str, entry: PublishedModel | None, published: PublishedTabl
     return entry.metrics.get(metric)
 
 
-# --- notes ---------------------------------------------------------------------------------------------------
+# --- notes ------------------------------------------------------------------------------------------------------------
 
 
 def _notes(groups: Sequence[list[NBodyRecord]], published: PublishedTable) -> Iterable[str]:
@@ -306,7 +311,7 @@ def _notes(groups: Sequence[list[NBodyRecord]], published: PublishedTable) -> It
     yield _source(published)
     done = {group[0].model for group in groups} | {"linear"}
     yield from (
-        f"{entry.label}: {entry.note}." for entry in published.models.values() if entry.note and entry.model in done
+        f"{entry.label}, {entry.note}." for entry in published.models.values() if entry.note and entry.model in done
     )
 
 
@@ -324,7 +329,7 @@ def _details(published: PublishedTable) -> Iterable[str]:
 
 
 def _other_readings(
-    published: PublishedTable, preset: str | None, present: Iterable[str], settings: Sequence[str]
+    published: PublishedTable, preset: str | None, present: Iterable[str], settings: Sequence[str], kind: Kind
 ) -> Iterable[str]:
     """Where the same table on the other data is that the paper may mean."""
     if preset is None:
@@ -336,5 +341,5 @@ def _other_readings(
             before = list(published.readings).index(name) < list(published.readings).index(preset)
             yield f"The {reading} (preset {name}), is the table {'above' if before else 'below'}."
         else:
-            words = [word for word in settings if word.startswith("preset=")]
-            yield f"The {reading} (preset {name}), not run: {run_all('1', [*words, f'data.preset={name}'])}"
+            words = [word for word in kind.own(settings) if word.startswith("preset=")]
+            yield f"The {reading} (preset {name}), not run: {run_all(kind.name, [*words, f'data.preset={name}'])}"
