@@ -27,8 +27,8 @@ def test_presets_have_the_horizon_of_their_definition(preset: str, horizon: floa
     assert settings.preset == preset
 
 
-def test_frames_are_steps_100_to_4900_by_default() -> None:
-    assert NBodySettings().num_frames == 49
+def test_frames_are_every_so_many_steps() -> None:
+    assert NBodySettings().num_frames == 49  # steps 100 to 4900
     assert resolve(NBodyData()).num_frames == 249  # one step in 20, for the horizon of 780 steps
     assert NBodySettings(num_steps=101).num_frames == 1  # step 100 is reached, and step 101 is not
     assert NBodySettings(num_steps=100).num_frames == 0
