@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from se3t.config import Config, OptimConfig, TFNModel
 from se3t.errors import UserError
 from se3t.reporting.nbody import parse_record
 from se3t.reporting.records import Fields
+from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import finish, record
@@ -313,6 +315,21 @@ def test_other_precisions_train(tmp_path: Path, precision: str) -> None:
     assert own["mse_x"] == pytest.approx(single["mse_x"], rel=1e-5 if precision == "64" else 0.05)
     assert own["mse_x"] != single["mse_x"]
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_other_data_than_those_of_the_training_are_told(
+    finished: tuple[Config, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    def build_on_other_data(config: Config) -> tuple[Task, nn.Module]:
+        task, model = build(config)
+        assert isinstance(task, NBodyTask)
+        return NBodyTask(config.task, replace(task.dataset, checksum="0ther")), model
+
+    with caplog.at_level(logging.WARNING):
+        evaluate(finished[1], build=build)
+        assert not caplog.records
+        evaluate(finished[1], build=build_on_other_data)
+    assert "trained on data with checksum c0ffee, measured on data with 0ther" in caplog.text
 
 
 @pytest.mark.parametrize("decay", [0.2, 0.999])  # the smaller one is reached at once
