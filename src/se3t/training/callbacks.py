@@ -207,6 +207,7 @@ class Evaluation(Callback):
     ) -> None:
         state = self.state
         best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": module.task.facts()}
+        best["data_checksum"] = module.task.describe().get("checksum")
         if self.averaging is not None and metrics["loss"] < state.best_loss:
             best["current_model_state"] = {
                 name: value.detach().cpu().clone() for name, value in module.state_dict().items()
