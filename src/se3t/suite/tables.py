@@ -26,7 +26,10 @@ from se3t.training import record
 DEFAULT_PRESET, DEFAULT_SEEDS = "reduced", (0, 1, 2)
 ABLATIONS = (
     (f"model={ablations.FULL_MODEL}",),
-    *((f"model={ablations.FULL_MODEL}", f"model.ablation={name}") for name in ablations.ABLATIONS),
+    *(
+        (f"model={ablations.FULL_MODEL}", f"model.ablation={name}", *ablations.OWN_SETTINGS.get(name, ()))
+        for name in ablations.ABLATIONS
+    ),
     *((f"model={name}",) for name in ablations.SYSTEMS),
 )
 """What is taken out of the SE(3)-Transformer, and the models of the paper that lack the same by design."""

@@ -39,6 +39,8 @@ ABLATIONS = {
     "equivariance": ("Equivariance removed", "as many channels, but every component of a type is a plain number"),
 }
 """By ``model.ablation``: what a line is called, and what it means."""
+OWN_SETTINGS = {"equivariance": ("optim.lr=0.001", "optim.warmup_steps=100")}
+"""Of N-body: words of an ablation that does not train well with those of the full model; chosen on validation."""
 SYSTEMS = {"tfn": "the paper's system without attention", "set_transformer": "the paper's system without equivariance"}
 """Systems of the paper that stand beside the ablations."""
 
@@ -100,7 +102,9 @@ def _empty(preset: str | None) -> ResultTable:
     blocks = [_not_run(_name("none"), published.experiment, settings, len(table1.COLUMNS))]
     for name in ABLATIONS:
         blocks.append(
-            _not_run(_name(name), published.experiment, [f"model.ablation={name}", *settings], len(table1.COLUMNS))
+            _not_run(
+                _name(name), published.experiment, [*_words(name, published.experiment), *settings], len(table1.COLUMNS)
+            )
         )
     return ResultTable(
         name="ablations",
@@ -116,6 +120,10 @@ def _empty(preset: str | None) -> ResultTable:
 
 def _name(ablation: str) -> str:
     return ABLATIONS[ablation][0] if ablation in ABLATIONS else printed_names()[FULL_MODEL]
+
+
+def _words(ablation: str, experiment: str) -> list[str]:
+    return [f"model.ablation={ablation}", *(OWN_SETTINGS.get(ablation, ()) if experiment == "nbody" else ())]
 
 
 def _meanings(names: Iterable[str]) -> list[str]:
@@ -162,7 +170,7 @@ class _Lines:
         blocks = [self._block(_name("none"), self.full, [])]
         for name in ABLATIONS:
             own = [group for group in self.ablated if group[0].ablation == name]
-            blocks.append(self._block(_name(name), own, [f"model.ablation={name}"]))
+            blocks.append(self._block(_name(name), own, _words(name, self.published.experiment)))
         for model in SYSTEMS:
             own = [group for group in self.others if group[0].model == model]
             blocks += [self._block(printed_names()[model], own, [])] if own else []
@@ -193,10 +201,10 @@ class _Lines:
         return measured_row(runs, cells, setting, self.seeds, how)
 
     def _reference(self, runs: Sequence[RunRecord]) -> Sequence[RunRecord]:
-        """Runs of the full model that differ in nothing but what was taken out; beside another model, those of the
-        same budget, where these are one line.
+        """Runs of the full model that differ in nothing but what was taken out; beside another model, or one with
+        settings of its own, those of the same budget, where these are one line.
         """
-        if runs[0].model == FULL_MODEL:
+        if runs[0].model == FULL_MODEL and runs[0].ablation not in OWN_SETTINGS:
             found = [group for group in self.full if _settings(group) == _settings(runs)]
         else:
             found = [group for group in self.full if _budget(group) == _budget(runs)]
@@ -215,7 +223,7 @@ class _Lines:
         yield from _meanings(ABLATIONS)
         for model in dict.fromkeys(group[0].model for group in self.others):
             yield f"{printed_names()[model]}: {SYSTEMS[model]}; another architecture, with a learning rate of its own."
-        settings = "settings and budget" + (" (other architectures: the same budget)" if self.others else "")
+        settings = "settings and budget (other architectures and learning rates: the same budget)"
         yield f"Ratios are to the full model on the same data, with the same {settings}, over the same seeds."
         groups = [*self.full, *self.ablated, *self.others]
         yield from budgets.notes(groups, self.paper)
