@@ -76,7 +76,7 @@ def test_weights_are_averaged_where_none_are(name: str, tmp_path: Path) -> None:
         not torch.equal(value, second["current_model_state"][key]) for key, value in second["state_dict"].items()
     )
     for key, value in second["state_dict"].items():
-        average = 0.9 * first["current_model_state"][key] + 0.1 * second["current_model_state"][key]
+        average = (2 * first["current_model_state"][key] + 9 * second["current_model_state"][key]) / 11
         torch.testing.assert_close(value, average, rtol=1e-5, atol=1e-6)
 
 

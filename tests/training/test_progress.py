@@ -89,9 +89,9 @@ def test_hours_are_forecast_with_the_preset_that_takes_minutes(
         train(small_config(tmp_path), build=build)
     (line,) = [line for line in caplog.messages if line.startswith("about")]
     assert re.fullmatch(r"about \d+ s for 10 steps at \S+ ms, evaluations not counted", line)
-    hours = forecast(Config(), 100_000, 0.3)
-    assert hours.startswith("about 8.3 h for 100,000 steps at 300 ms, evaluations not counted; preset=reduced (3,000 ")
-    assert hours.endswith("takes about 15 min at this pace")
+    hours = forecast(Config(), 100_000, 0.1)
+    assert hours.startswith("about 2.8 h for 100,000 steps at 100 ms, evaluations not counted; preset=reduced (12,000 ")
+    assert hours.endswith("takes about 20 min at this pace")
     assert "preset=quick (1,000 steps) takes about 17 min" in forecast(Config(), 100_000, 1.0)
 
 

@@ -206,8 +206,7 @@ class Evaluation(Callback):
         weights: dict[str, Tensor],
     ) -> None:
         state = self.state
-        best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": module.task.facts()}
-        best["data_checksum"] = module.task.describe().get("checksum")
+        best = ckpt.best_of(module.task, step, metrics, weights)
         if self.averaging is not None and metrics["loss"] < state.best_loss:
             best["current_model_state"] = {
                 name: value.detach().cpu().clone() for name, value in module.state_dict().items()

@@ -27,6 +27,7 @@ from se3t.config.identity import first_difference, setting
 from se3t.config.stored import stored_config
 from se3t.errors import UserError
 from se3t.files import write_atomically
+from se3t.tasks.base import Task
 from se3t.training import record
 
 log = logging.getLogger(__name__)
@@ -265,6 +266,12 @@ def restore_best(folder: Path, checkpoint: Checkpoint | None) -> None:
         (folder / BEST).unlink(missing_ok=True)
     else:
         write_best(folder, checkpoint.settings, best)
+
+
+def best_of(task: Task, step: int, metrics: Mapping[str, float], weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What ``best.ckpt`` keeps of an evaluation."""
+    facts = {"facts": task.facts(), "data_checksum": task.describe().get("checksum")}
+    return {"step": step, "metrics": metrics, "state_dict": weights, **facts}
 
 
 def write_best(folder: Path, settings: Mapping[str, Any], best: Mapping[str, Any]) -> None:

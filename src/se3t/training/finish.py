@@ -48,7 +48,7 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
         log("valid", step, {"epoch": epoch, **metrics, **cost, "seconds": state.seconds, "final": True})
         if best is None or metrics["loss"] < state.best_loss:
             raw = {} if last is None else _raw_weights(last.content)
-            best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": task.facts(), **raw}
+            best = ckpt.best_of(task, step, metrics, weights) | raw
     assert best is not None
     ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), best)
     test: dict[str, float] | None = None
@@ -105,7 +105,7 @@ def catch_up(
     log("valid", step, {"epoch": epoch, **metrics, **cost, "seconds": state.seconds})
     if not math.isfinite(metrics["loss"]):
         raise ckpt.not_finite(f"the validation loss became {metrics['loss']} after step {step}", resumed.path.parent)
-    best = {"step": step, "metrics": metrics, "state_dict": dict(content["state_dict"]), "facts": task.facts()}
+    best = ckpt.best_of(task, step, metrics, dict(content["state_dict"]))
     if state.judge(best | _raw_weights(content), config.trainer.early_stopping) and state.best is not None:
         ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), state.best)
     state.evaluation_due = False

@@ -41,11 +41,13 @@ def forecast(config: Config, steps_left: int, seconds_per_step: float) -> str:
 
 
 def shorter_preset(config: Config, seconds_per_step: float) -> tuple[str, int] | None:
-    """The longest preset of the experiment that takes minutes, with its number of steps; None where there is none."""
+    """The longest preset of the experiment that takes minutes on the same data, with its number of steps; None where
+    there is none.
+    """
     found: list[tuple[int, str]] = []
     for path in (conf_dir() / "budget" / config.experiment).glob("*.yaml"):
-        trainer = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("trainer", {})
-        steps = trainer.get("max_steps")
+        budget = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        steps = None if "data" in budget else budget.get("trainer", {}).get("max_steps")
         if isinstance(steps, int) and steps < config.trainer.max_steps and steps * seconds_per_step <= _SHORT_SECONDS:
             found.append((steps, path.stem))
     if not found:
