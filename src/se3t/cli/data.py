@@ -72,7 +72,7 @@ def _prepare_nbody(config: Config, force: bool) -> None:
     from se3t.data.nbody.dataset import load_nbody
 
     _print_nbody(summary(load_nbody(config.data)))
-    show(f"store: {path} ({path.stat().st_size / 1e6:.0f} MB)")
+    show(f"store: {path} ({path.stat().st_size / 1e6:.3g} MB)")
 
 
 def _print_nbody(facts: dict[str, Any]) -> None:
