@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from se3t.config import NBodyData
+from se3t.config.schemas import RANDOM_STARTS, redraws_starts
 from se3t.data.nbody.presets import PRESETS, NBodySettings, resolve
 from se3t.errors import UserError
 
@@ -45,6 +46,14 @@ def test_starts_of_the_presets() -> None:
     assert PRESETS["egnn"].last_frame == 40
     assert PRESETS["calibrated"].last_frame == 10
     assert PRESETS["text"].last_frame == 48
+
+
+def test_records_and_presets_agree_on_which_starts_are_drawn_anew() -> None:
+    assert {name for name, preset in PRESETS.items() if preset.redraws} == set(RANDOM_STARTS)
+    for preset in PRESETS:
+        for start in (None, "random", "random_once", "first", "4"):
+            data = NBodyData(preset=preset, start=start)
+            assert redraws_starts(dataclasses.asdict(data)) == resolve(data).redraws
 
 
 def test_every_knob_overrides_its_preset() -> None:
