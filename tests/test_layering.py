@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("so3", "config"),
     ("runs",),
     ("reporting",),
-    ("fiber",),
+    ("fiber", "precision"),
     ("neighbors",),
     ("graph",),
     ("geometry",),

@@ -28,13 +28,13 @@ from se3t.data.clouds.dataset import CloudData
 from se3t.data.clouds.objects import normalise
 from se3t.graph import Graph
 from se3t.models import build_model
+from se3t.precision import data_dtype, default_dtype
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import distributed, record
 from se3t.training.evaluation import evaluate_split
 from se3t.training.finish import finish
-from se3t.training.precision import data_dtype, default_dtype
 
 NAMES = ("tower", "plate", "beam")
 EXTENTS = np.array([(0.3, 1.0, 0.3), (1.0, 0.15, 1.0), (1.0, 0.15, 0.15)])  # half of each edge; y is up

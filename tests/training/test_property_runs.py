@@ -21,13 +21,13 @@ from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.data.qm9.prepare import store_path
 from se3t.errors import UserError
 from se3t.models import build_model
+from se3t.precision import data_dtype, default_dtype
 from se3t.reporting.properties import parse_record
 from se3t.reporting.records import Fields
 from se3t.tasks.base import Task
 from se3t.tasks.property import PropertyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.precision import data_dtype, default_dtype
 from se3t.training.run import evaluate, train
 
 from .steps import assert_same_step

@@ -29,7 +29,7 @@ from se3t.config.models import (
 )
 
 ACCELERATORS = ("auto", "cpu", "gpu")
-PRECISIONS = ("32", "64", "bf16")
+PRECISIONS = ("32", "64", "tf32", "bf16")
 
 
 # --- data ---------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.data.nbody.presets import SPLITS, resolve
 from se3t.data.nbody.simulator import simulate
 from se3t.data.shapes15.prepare import make_object
+from se3t.precision import data_dtype, forward_context
 from se3t.suite.stores import split_sizes
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
@@ -41,7 +42,6 @@ from se3t.training import record
 from se3t.training.evaluation import evaluate_split
 from se3t.training.fit import fit
 from se3t.training.module import TrainingModule
-from se3t.training.precision import data_dtype, forward_context
 from se3t.training.run import choose_device, model_for
 
 NUM_MEASURED = {"nbody": 128, "property": 16, "classification": 4}

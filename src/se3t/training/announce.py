@@ -9,9 +9,9 @@ from torch import nn
 
 from se3t.config import Config
 from se3t.nn.kernels import auto
+from se3t.precision import data_dtype
 from se3t.tasks.base import Task
 from se3t.training.checkpoint import Checkpoint
-from se3t.training.precision import data_dtype
 
 
 def in_three_lines(

@@ -21,13 +21,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from se3t import signals
 from se3t.config import Config
+from se3t.precision import forward_context
 from se3t.signals import Interrupted
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.evaluation import evaluate_split, peak_memory_bytes
 from se3t.training.loggers import Write
 from se3t.training.module import TrainingModule
-from se3t.training.precision import forward_context
 from se3t.training.stopwatch import Stopwatch
 
 LOG_EVERY = 50

@@ -32,7 +32,7 @@ def evaluate_split(
     Every sample counts once, whatever the batch size and the number of processes. Rotations for the equivariance error
     are drawn batch by batch: they depend on ``seed``, ``batch_size`` and the place in the split, so all evaluations of
     a run use the same ones, and one with another batch size uses others. The caller chooses the precision
-    (:func:`se3t.training.precision.forward_context`).
+    (:func:`se3t.precision.forward_context`).
 
     Args:
         model: in the state to be measured; training mode is restored afterwards.

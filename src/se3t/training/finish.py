@@ -13,12 +13,12 @@ from torch import nn
 
 from se3t import runs
 from se3t.config import Config
+from se3t.precision import data_dtype, forward_context
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.evaluation import evaluate_split, peak_memory_bytes
 from se3t.training.loggers import Write
-from se3t.training.precision import data_dtype, forward_context
 
 _log = logging.getLogger(__name__)
 

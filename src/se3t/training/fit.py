@@ -21,6 +21,7 @@ from torch import nn
 from se3t import signals
 from se3t.config import Config
 from se3t.models.auxiliary import AuxiliaryLoss
+from se3t.precision import LIGHTNING, data_dtype
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -28,7 +29,6 @@ from se3t.training.callbacks import Evaluation, LossWatch, weight_averaging
 from se3t.training.distributed import quiet_logger, started_by_torchrun
 from se3t.training.loggers import Write, fan_out
 from se3t.training.module import TrainingModule
-from se3t.training.precision import LIGHTNING, data_dtype
 from se3t.training.progress import ProgressLine
 from se3t.training.saving import AtomicCheckpointIO, Checkpointing
 from se3t.training.stopwatch import Stopwatch

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from se3t.config import Config
 from se3t.errors import UserError
 from se3t.models.auxiliary import AuxiliaryLoss
+from se3t.precision import data_dtype
 from se3t.tasks.base import Task
 from se3t.training.cuda_graph import StepGraphs
 from se3t.training.feed import StepFeed, derived_seed
-from se3t.training.precision import data_dtype
 from se3t.training.schedule import lr_factor
 
 _SMALL_BATCH = 4096

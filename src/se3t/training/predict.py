@@ -23,8 +23,8 @@ from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import build_model
+from se3t.precision import default_dtype
 from se3t.training import checkpoint as ckpt
-from se3t.training.precision import default_dtype
 
 BATCH_SIZE = 128
 MAX_EDGES = 25_000

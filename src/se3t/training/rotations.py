@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from se3t.config import Config, rotation_angle
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
+from se3t.precision import data_dtype, forward_context
 from se3t.reporting.classification import parse_record
 from se3t.reporting.figures.figure4 import finished_run, line_of, require_one_setting
 from se3t.reporting.figures.rotation_runs import settings_hash
@@ -20,7 +21,6 @@ from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.evaluation import evaluate_split
-from se3t.training.precision import data_dtype, forward_context
 from se3t.training.run import build_parts, choose_device
 
 _KEY = ("settings", "seed", "weights", "rotation")

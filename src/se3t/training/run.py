@@ -20,6 +20,7 @@ from se3t.errors import UserError, did_you_mean
 from se3t.files import WriteError
 from se3t.models import build_model
 from se3t.nn.kernels.native import require
+from se3t.precision import data_dtype, default_dtype, matmul_precision, require_device
 from se3t.signals import advice, interrupted_by_signals, last_words
 from se3t.tasks import build_task, recorded_checksum, require_no_download
 from se3t.tasks.base import Task
@@ -36,7 +37,6 @@ from se3t.training.distributed import (
 from se3t.training.feed import StepFeed
 from se3t.training.finish import catch_up, finish, measure
 from se3t.training.loggers import Write, fan_out, loggers
-from se3t.training.precision import data_dtype, default_dtype
 
 Build: TypeAlias = Callable[[Config], tuple[Task, nn.Module]]
 """Makes task and model of a configuration; a function of a module, so that other processes can import it."""
@@ -117,7 +117,6 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
 
 
 def _train(config: Config, folder: Path, build: Build) -> Path:
-    _require_kernel(config)
     is_first = process_rank() == 0
     if is_first:
         record.require_free(folder)
@@ -128,6 +127,7 @@ def _train(config: Config, folder: Path, build: Build) -> Path:
             record.require_same_data(folder, finished, recorded_checksum(config))
         log.info("%s: finished before; nothing is trained again", folder)
         return folder / record.RESULT
+    _require_computable(config)
     if is_first:
         record.require_writable(folder)
     if config.trainer.devices > 1 and not started_by_a_launcher():
@@ -157,10 +157,12 @@ def _tell_of_others(config: Config, folder: Path) -> None:
         log.warning("%s: no run of these settings to continue, a new one starts; other settings: %s", folder, names)
 
 
-def _require_kernel(config: Config) -> None:
-    """Whether a kernel that was asked for by name can run is told before anything is written."""
+def _require_computable(config: Config) -> None:
+    """Whether a precision or a kernel that was asked for by name can run is told before anything is written."""
+    device = choose_device(config.trainer.accelerator)
+    require_device(config.trainer.precision, device)
     if getattr(config.model, "kernel", None) == "native":
-        require(choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision))
+        require(device, data_dtype(config.trainer.precision))
 
 
 def run_process(config: Config, folder: Path, build: Build) -> None:
@@ -168,7 +170,7 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     device, is_first = choose_device(config.trainer.accelerator), process_rank() == 0
-    with console_log(is_first) as console, ExitStack() as stack:
+    with console_log(is_first) as console, matmul_precision(config.trainer.precision), ExitStack() as stack:
         task, model = build(config)
         if config.trainer.cuda_graph and not task.fixed_shapes:
             raise UserError(
@@ -273,7 +275,7 @@ def evaluate(
     Args:
         checkpoint: a run folder (its best weights), one checkpoint file, or a converted model.
         split: "train", "valid" or "test".
-        precision: "64", "32" or "bf16"; default: as in training.
+        precision: "64", "32", "tf32" or "bf16"; default: as in training, but "32" for "tf32" on a CPU.
         accelerator: "auto", "cpu" or "gpu"; default: as in training.
         data_root: folder of the prepared data; default: as in training.
         data_preset: preset of the data; default: as in training.
@@ -309,6 +311,9 @@ def evaluate(
     if test_rotation is not None and split != "test":
         raise UserError(f"task.test_rotation: turns the objects of split=test alone, not those of split={split}")
     device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
+    if config.trainer.precision == "tf32" and device.type == "cpu" and precision is None:
+        config = _with_overrides(config, trainer={"precision": "32"})
+    require_device(config.trainer.precision, device)
     if build is build_parts:  # another function may take its data from anywhere
         require_no_download(config)
     if converted:
