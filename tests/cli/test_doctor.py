@@ -53,6 +53,28 @@ def test_doctor_says_how_to_prepare_what_is_missing(run: Run) -> None:
     assert answer.files == []
 
 
+def test_a_package_that_training_does_without_is_told_and_no_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "rdkit" else found(name))
+    answer = run("doctor")
+    assert answer.status == 0
+    assert "rdkit MISSING: molecules cannot be read from raw files" in answer.out
+
+
+def test_a_checkout_that_was_not_installed_knows_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(extra: str) -> set[str]:
+        return {name for name, _ in doctor._packages(extra)}
+
+    installed = {extra: names(extra) for extra in ("bench", "sweep", "slurm")}
+
+    def missing(name: str) -> None:
+        raise doctor.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "metadata", missing)
+    assert {extra: names(extra) for extra in installed} == installed
+    assert {"torch", "hydra-core"} <= names("")
+
+
 def test_a_missing_package_is_an_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "h5py" else found(name))

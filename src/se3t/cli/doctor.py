@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import re
+import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,21 +21,29 @@ from se3t.screen import show
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NVIDIA = Path("/proc/driver/nvidia/version")
+_TRAINS_WITHOUT = {
+    "matplotlib": "no figures can be drawn",
+    "rdkit": "molecules cannot be read from raw files; prepared data can be trained on",
+    "scipy": "molecules of your own cannot be prepared",
+    "wandb": "runs are recorded on disk only",
+}
+"""Packages that training on prepared data does not import, and what is not possible without them."""
 
 
 def run(words: Sequence[str]) -> int:
     """Print the findings.
 
     Returns:
-        0, or 1 when a package that is always needed is missing.
+        0, or 1 when a package that training needs is missing.
     """
     parser = Parser("doctor", "doctor --root <folder of data>")
     parser.add_argument("--root", type=Path, default=Path("data"))
     root: Path = parser.parse_args(list(words)).root
-    missing = [name for name, version in _packages("") if version is None]
+    packages = _packages("")
+    missing = [name for name, version in packages if version is None and name not in _TRAINS_WITHOUT]
     sections = {
         "installation": _installation(),
-        "packages": [f"{name} {version or 'MISSING'}" for name, version in _packages("")],
+        "packages": [f"{name} {version or _missing(name)}" for name, version in packages],
         "optional packages": list(_extras()),
         "devices": list(_devices()) if "torch" not in missing else ["torch is missing: no device can be used"],
         "data": list(_data(root)),
@@ -55,15 +64,30 @@ def _installation() -> list[str]:
     ]
 
 
+def _missing(name: str) -> str:
+    return f"MISSING: {_TRAINS_WITHOUT[name]}" if name in _TRAINS_WITHOUT else "MISSING"
+
+
 def _packages(extra: str) -> list[tuple[str, str | None]]:
     """Names and versions (None: not installed) of the packages of an extra; those always needed for the empty name."""
     found: list[tuple[str, str | None]] = []
-    for requirement in importlib.metadata.requires("se3t") or []:
-        name, _, marker = requirement.partition(";")
-        of = re.search(r"extra == ['\"](\w+)['\"]", marker)
-        if (of[1] if of else "") == extra:
-            distribution = re.split(r"[\s<>=!~\[(]", name.strip(), maxsplit=1)[0]
-            found.append((distribution, _version(distribution)))
+    for requirement in _requirements().get(extra, []):
+        distribution = re.split(r"[\s<>=!~\[(;]", requirement.strip(), maxsplit=1)[0]
+        found.append((distribution, _version(distribution)))
+    return found
+
+
+def _requirements() -> dict[str, list[str]]:
+    """By extra, "" for those always needed: of the installed package, or of a checkout that runs uninstalled."""
+    try:
+        metadata = importlib.metadata.metadata("se3t")
+    except importlib.metadata.PackageNotFoundError:
+        project = tomllib.loads((conf_dir().parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return {"": project["dependencies"], **project["optional-dependencies"]}
+    found: dict[str, list[str]] = {extra: [] for extra in ("", *metadata.get_all("Provides-Extra", []))}
+    for requirement in metadata.get_all("Requires-Dist", []):
+        of = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        found[of[1] if of else ""].append(requirement)
     return found
 
 
@@ -75,7 +99,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _extras() -> Iterator[str]:
-    for extra in importlib.metadata.metadata("se3t").get_all("Provides-Extra") or []:
+    for extra in filter(None, _requirements()):
         packages = _packages(extra)
         missing = [name for name, version in packages if version is None]
         if missing:
