@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+CACHE = "SE3T_CACHE"
+"""Environment variable: folder of what is kept between runs, by default ``se3t`` in the user's cache."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (*_NO_ROOM, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 _STALE_SECONDS = 3600.0  # a file that is being written changes more often
@@ -21,6 +23,15 @@ _DEVICES = (Path("/dev"), Path("/dev/fd"))
 
 class WriteError(OSError):
     """A file that the machine does not let this program write, in one sentence."""
+
+
+def cache_folder() -> Path:
+    """Folder of what is kept between runs; it may not exist yet.
+
+    Raises:
+        RuntimeError: for a user without a home.
+    """
+    return Path(os.environ.get(CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se3t")
 
 
 @contextmanager

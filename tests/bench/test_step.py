@@ -32,7 +32,7 @@ needs_peer = pytest.mark.skipif(not peer.is_installed(), reason=f"{peer.PACKAGE}
 def known_peaks() -> Iterator[None]:
     """Roofs that take no time to measure."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "measure_peaks", lambda device, quick: Peaks(flop=1e11, bandwidth=1e10, side=8))
+        patch.setattr(step, "measure_peaks", lambda device, quick, precision: Peaks(flop=1e11, bandwidth=1e10, side=8))
         yield
 
 

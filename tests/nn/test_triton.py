@@ -17,7 +17,7 @@ from torch import Tensor
 
 from se3t.nn import EquivariantConv
 from se3t.nn.kernels import Sources, edge_frame, triton_kernel
-from se3t.nn.kernels.triton_plan import plan
+from se3t.nn.kernels.triton_plan import Blocks, Plan, plan
 
 from .clouds import COINCIDENT, FIBER, basis_of, make_graph
 
@@ -126,6 +126,11 @@ def test_coincident_points_chosen_by_a_mask_give_the_same(positions: Tensor | No
 CPU = torch.device("cpu")
 
 
+def planned(depths: tuple[int, ...], widths: tuple[int, ...], trunks: tuple[tuple[int, ...], ...]) -> Plan:
+    blocks = Blocks(depths, widths, trunks)
+    return plan(blocks, blocks.columns, 4, CPU)
+
+
 @pytest.mark.parametrize(
     ("depths", "widths", "trunks"),
     [
@@ -139,7 +144,7 @@ CPU = torch.device("cpu")
 def test_a_plan_covers_every_weight_once_with_its_trunk(
     depths: tuple[int, ...], widths: tuple[int, ...], trunks: tuple[tuple[int, ...], ...]
 ) -> None:
-    made = plan(depths, widths, trunks, 4, CPU)
+    made = planned(depths, widths, trunks)
     expected = torch.tensor(trunks).repeat_interleave(torch.tensor(depths), 0)
     expected = expected.repeat_interleave(torch.tensor(widths), 1)
     for table in (made.items, made.blocks):
@@ -161,13 +166,13 @@ def test_a_plan_covers_every_weight_once_with_its_trunk(
 
 
 def test_slots_are_summed_by_trunk() -> None:
-    made = plan((2, 3, 2, 3), (1, 65), ((0, 1), (1, 0), (0, 1), (2, 2)), 4, CPU)
+    made = planned((2, 3, 2, 3), (1, 65), ((0, 1), (1, 0), (0, 1), (2, 2)))
     values = torch.randn(len(made.slots), 2, 3)
     expected = torch.zeros(3, 2, 3).index_add(0, torch.tensor(made.slot_trunks), values)
     torch.testing.assert_close(made.by_trunk(values, 3), expected)
 
 
 def test_one_trunk_makes_one_item_and_whole_tiles() -> None:
-    made = plan((16, 16), (24, 24), ((0, 0), (0, 0)), 4, CPU)
+    made = planned((16, 16), (24, 24), ((0, 0), (0, 0)))
     assert made.items.tolist() == [[[0, 32, 0]]] * 3
     assert made.tile == 16

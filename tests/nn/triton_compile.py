@@ -16,7 +16,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from se3t.nn.kernels import triton_tiles
-from se3t.nn.kernels.triton_plan import plan
+from se3t.nn.kernels.tilings import Tiling, default
+from se3t.nn.kernels.triton_plan import Blocks, plan
 
 TABLES = ("tiles", "items", "blocks", "slots", "ranges")
 POINTERS = ("left", "right", "hidden", "layer")
@@ -24,11 +25,14 @@ CASES = (("bf16", "ieee"), ("fp32", "tf32"), ("fp32", "ieee"), ("fp64", "ieee"))
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 
 
-def compiled(kernel: Any, dtype: str, precision: str, edges: int) -> tuple[int, bool]:
+def compiled(kernel: Any, dtype: str, precision: str) -> tuple[int, bool]:
     """Shared memory, and whether there are products of matrices; as launched for 64 columns of reciprocal pairs."""
-    made = plan((32, 32), (64,), ((0,), (0,)), triton_tiles.DEPTHS, torch.device("cpu"))
-    constants = triton_tiles._constants(made, 4, 32, DTYPES[dtype], precision, edges)
-    options = {name: constants.pop(name) for name in ("num_warps", "enable_fp_fusion")}
+    blocks = Blocks((32, 32), (64,), ((0,), (0,)))
+    case = triton_tiles._case(kernel.__name__[1:], blocks, 4, 32, DTYPES[dtype], precision)
+    tiling: Tiling = default(case)
+    made = plan(blocks, tiling.columns, triton_tiles.DEPTHS, torch.device("cpu"))
+    constants = triton_tiles._constants(made, tiling, 4, 32, DTYPES[dtype], precision)
+    options = {name: constants.pop(name) for name in ("num_warps", "num_stages", "enable_fp_fusion")}
     assert constants["SUM"] == (tl.float64 if dtype == "fp64" else tl.float32)
     signature = {}
     for name in kernel.arg_names:
@@ -42,8 +46,6 @@ def compiled(kernel: Any, dtype: str, precision: str, edges: int) -> tuple[int, 
             signature[name] = "*i64" if name in TABLES else "i32"
     aligned = [name for name in kernel.arg_names if signature[name].startswith("*")]
     attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in aligned}
-    if kernel is triton_tiles._layer_gradients:
-        options["num_stages"] = 2
     built = build(
         ASTSource(kernel, signature, constants, attributes), target=GPUTarget("cuda", 80, 32), options=options
     )
@@ -54,9 +56,7 @@ def main() -> None:
     out = {}
     for dtype, precision in CASES:
         for kernel in (triton_tiles._contract, triton_tiles._hidden_gradients, triton_tiles._layer_gradients):
-            edges = triton_tiles.EDGES if kernel is not triton_tiles._layer_gradients else 16
-            case = f"{kernel.__name__} {dtype} {precision}"
-            out[case] = compiled(kernel, dtype, precision, edges)
+            out[f"{kernel.__name__} {dtype} {precision}"] = compiled(kernel, dtype, precision)
     sys.stdout.write(json.dumps(out))
 
 

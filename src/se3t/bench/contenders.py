@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib import import_module
 
@@ -13,7 +13,7 @@ from torch import nn
 from se3t.bench import peer, twin
 from se3t.bench.adapters import Adapter
 from se3t.bench.counting import Sizes, kept_bytes, weights_per_edge
-from se3t.bench.equality import Difference, Reference, reduced
+from se3t.bench.equality import Difference, DisagreementError, Reference, reduced
 from se3t.bench.timing import Step, Timed
 from se3t.bench.workloads import Workload, mean_square
 from se3t.errors import UserError, did_you_mean
@@ -106,6 +106,7 @@ class Contender:
         difference: from the reference kernel; None for peers, whose outputs are other numbers.
         parameters: how many, where known.
         weights_per_edge: numbers that its radial networks make for an edge, where known.
+        precision: of the products of its step; what it computes was compared in float64 and float32.
     """
 
     name: str
@@ -114,6 +115,18 @@ class Contender:
     difference: Difference | None = None
     parameters: int | None = None
     weights_per_edge: int | None = None
+    precision: str = "32"
+
+    @property
+    def title(self) -> str:
+        """The name, with the precision where it is not float32."""
+        return self.name if self.precision == "32" else f"{self.name} {self.precision}"
+
+    def in_precision(self, precision: str) -> Contender:
+        """The same with products in another precision; a file's own step stays as it is."""
+        if not isinstance(self.work, Step):
+            return self
+        return replace(self, precision=precision, work=replace(self.work, precision=precision))
 
 
 @lru_cache(maxsize=2)  # with and without separate, for all contenders of a workload
@@ -247,24 +260,29 @@ def make_adapted(workload: Workload, adapter: Adapter) -> Contender:
     return Contender(adapter.name, work, f"{adapter.name}: {description}; its outputs are not compared.")
 
 
-def rebuild(spec: dict[str, object], name: str | None = None, adapter: str | None = None) -> Timed:
+def rebuild(
+    spec: dict[str, object], name: str | None = None, adapter: str | None = None, precision: str = "32"
+) -> Timed:
     """The step of a contender from plain values, without a check: for a process of its own."""
     workload = Workload.of(**spec)  # type: ignore[arg-type]
     if adapter is not None:
         return make_adapted(workload, Adapter.parse(adapter)).work
-    return make(workload, str(name), check=False).work
+    return make(workload, str(name), check=False).in_precision(precision).work
 
 
-def collect(workload: Workload, names: Sequence[str], adapters: Sequence[Adapter]) -> tuple[list[Contender], list[str]]:
+def collect(
+    workload: Workload, names: Sequence[str], adapters: Sequence[Adapter], wrong: list[str] | None = None
+) -> tuple[list[Contender], list[str]]:
     """All contenders of a workload, checked, and why some are missing.
 
     Args:
         workload: what they work on.
         names: ours and the peer; empty: :func:`default_names`.
         adapters: files.
+        wrong: takes what is said of kernels that compute something else than the reference, and are left out.
 
     Raises:
-        DisagreementError: when a kernel computes something else than the reference.
+        DisagreementError: when there is such a kernel, and no ``wrong``.
         UserError: for an unknown name, two contenders of one name, a contender that was named and cannot run, or a
             file that fails.
     """
@@ -274,6 +292,10 @@ def collect(workload: Workload, names: Sequence[str], adapters: Sequence[Adapter
     for name in chosen:
         try:
             found.append(make(workload, name))
+        except DisagreementError as error:
+            if wrong is None:
+                raise
+            wrong.append(f"{workload.name}: {error}")
         except (RuntimeError, UserError) as error:  # NotImplementedError among them: the peer knows one workload
             if names and isinstance(error, UserError):
                 raise
@@ -287,7 +309,7 @@ def collect(workload: Workload, names: Sequence[str], adapters: Sequence[Adapter
         except UnusableError as error:
             notes.append(f"{workload.name}: {error}.")
     if not found:
-        raise UserError(f"workload {workload.name!r}: no contender is left; {' '.join(notes)}")
+        raise UserError(f"workload {workload.name!r}: no contender is left; {' '.join([*notes, *(wrong or [])])}")
     return found, notes
 
 

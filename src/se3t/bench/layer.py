@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from se3t.bench.equality import Difference
 from se3t.bench.machine import Peaks, describe, measure_peaks
 from se3t.bench.options import Options
 from se3t.bench.report import (
@@ -21,7 +20,7 @@ from se3t.bench.report import (
     series_by_name,
     spread_fields,
 )
-from se3t.bench.single import Single, usable
+from se3t.bench.single import Single, agreeing, usable
 
 # What is varied: field of Single, and its values. Edges grow with the number of clouds, 320 edges each.
 SWEEPS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -53,16 +52,16 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
         sweeps: what is varied, of ``SWEEPS``.
 
     Raises:
-        DisagreementError: when a kernel does not compute what the reference kernel computes.
         UserError: for an unknown name, or a kernel that was named and cannot run here.
     """
     chosen, notes = usable(names, options.device)
     rows: list[Row] = []
+    wrong: list[str] = []
     base = dataclasses.replace(BASE, seed=options.seed, device=options.device)
     with options.in_force():
         peaks = measure_peaks(options.device, options.quick)
         small = dataclasses.replace(base, num_graphs=1, channels=4)
-        found = Difference.largest([small.difference(name).check(name) for name in chosen])
+        chosen, found = agreeing(small, chosen, wrong)
         for sweep in sweeps:
             for single in _sizes(base, sweep, options.quick):
                 rows += _measure(options, sweep, single, chosen, peaks, notes)
@@ -88,6 +87,7 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
         facts={"peak_flop_per_second": peaks.flop, "peak_bytes_per_second": peaks.bandwidth},
         panels=[_panel(rows, sweep) for sweep in sweeps],
         group="case",
+        wrong=wrong,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from se3t.bench.timing import Call, clock_of
 from se3t.errors import UserError
+from se3t.precision import matmul_precision
 
 _PRODUCT = {"cpu": 2048, "cuda": 8192}  # side of the square matrices
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}  # far beyond any cache
@@ -20,10 +21,10 @@ _ROUNDS = 7
 
 @dataclass(frozen=True)
 class Peaks:
-    """What simple and large operations reach, float32.
+    """What simple and large operations reach.
 
     Attributes:
-        flop: floating-point operations per second of a large matrix product.
+        flop: floating-point operations per second of a large matrix product, in the precision asked for.
         bandwidth: bytes per second, read or written, of a large copy.
         side: side of the matrices.
     """
@@ -37,21 +38,24 @@ class Peaks:
         return max(flop / self.flop, num_bytes / self.bandwidth)
 
 
-def measure_peaks(device: str, quick: bool = False) -> Peaks:
+def measure_peaks(device: str, quick: bool = False, precision: str = "32") -> Peaks:
     """Time a matrix product and a copy; the fastest of seven counts, for a roof is what can be reached at all.
 
     Args:
         device: where.
         quick: small operations, whose result is a rough one.
+        precision: of the product, a word of :mod:`se3t.precision`.
     """
     kind = torch.device(device).type
     side = _QUICK_SIDE if quick else _PRODUCT[kind]
     count = (_QUICK_BYTES if quick else _COPY_BYTES[kind]) // 4
-    left, right = torch.randn(2, side, side, device=device)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = torch.randn(2, side, side, device=device).to(dtype)
     product = torch.empty_like(left)
     source, target = torch.ones(count, device=device), torch.zeros(count, device=device)
     work = (Call(lambda: torch.mm(left, right, out=product)), Call(lambda: target.copy_(source)))
-    product_time, copy_time = (_fastest(one, device) for one in work)
+    with matmul_precision(precision):
+        product_time, copy_time = (_fastest(one, device) for one in work)
     return Peaks(2 * side**3 / product_time, 8 * count / copy_time, side)
 
 

@@ -82,6 +82,7 @@ class Report:
         facts: results that belong to no single row, such as peaks or exponents.
         panels: the figure.
         group: field of the rows whose change starts a new section of the table.
+        wrong: kernels that were not timed because they compute something else than the reference, a sentence each.
     """
 
     benchmark: str
@@ -94,6 +95,7 @@ class Report:
     facts: Row = field(default_factory=dict)
     panels: Sequence[Panel] = ()
     group: str | None = None
+    wrong: list[str] = field(default_factory=list)
 
     def to_rich(self) -> Group:
         """The table for a terminal, notes below it."""
@@ -111,7 +113,8 @@ class Report:
         for row, following in zip(self.rows, [*self.rows[1:], None], strict=True):
             ends = self.group is not None and following is not None and row[self.group] != following[self.group]
             table.add_row(*(shown(row.get(c.key), c.kind) for c in self.columns), end_section=ends)
-        return Group(Folded(table), *(Text(printable(line)) for line in [self._where(), *self.notes] if line))
+        wrong = [f"WRONG: {line}" for line in self.wrong]
+        return Group(Folded(table), *(Text(printable(line)) for line in [self._where(), *self.notes, *wrong] if line))
 
     def to_json(self) -> str:
         """Everything but the layout of table and figure; numbers that are not finite become null."""
@@ -123,6 +126,7 @@ class Report:
             "facts": self.facts,
             "rows": self.rows,
             "notes": self.notes,
+            "wrong": self.wrong,
         }
         return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from se3t.bench.equality import Difference
 from se3t.bench.machine import describe
 from se3t.bench.options import Options
 from se3t.bench.report import (
@@ -22,7 +21,7 @@ from se3t.bench.report import (
     series_by_name,
     spread_fields,
 )
-from se3t.bench.single import Single, usable
+from se3t.bench.single import Single, agreeing, usable
 from se3t.errors import UserError
 
 SWEEPS = ("points", "neighbors", "degree")
@@ -60,7 +59,6 @@ def run(
         max_edges: no case has more edges; None: a million, or ten thousand in a quick run.
 
     Raises:
-        DisagreementError: when a kernel does not compute what the reference kernel computes.
         UserError: for an unknown name, a kernel that was named and cannot run here, or when no case has so few edges.
     """
     chosen, notes = usable(names, options.device)
@@ -68,9 +66,10 @@ def run(
     sizes = {sweep: cases(sweep, most, options) for sweep in sweeps}
     notes += _too_small(sizes, most, options)
     rows: list[Row] = []
+    wrong: list[str] = []
     with options.in_force():
         small = dataclasses.replace(_CLOUD, num_points=16, num_neighbors=5, device=options.device, seed=options.seed)
-        found = Difference.largest([small.difference(name).check(name) for name in chosen])
+        chosen, found = agreeing(small, chosen, wrong)
         for sweep, own in sizes.items():
             for single in own:
                 rows += _measure(options, sweep, single, chosen, notes)
@@ -96,6 +95,7 @@ def run(
         facts=facts,
         panels=_panels(rows, sweeps),
         group="case",
+        wrong=wrong,
     )
 
 

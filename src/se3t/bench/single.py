@@ -13,7 +13,7 @@ from torch import nn
 
 from se3t.bench.contenders import AUTO, E3NN, MOST_KEPT, REFERENCE, SEPARATE, Ours, kernel_names, refusal, unavailable
 from se3t.bench.counting import Sizes, Work, layer_work, weights_per_edge
-from se3t.bench.equality import Difference, Reference
+from se3t.bench.equality import Difference, DisagreementError, Reference
 from se3t.bench.timing import Step
 from se3t.bench.twin import with_tensor_products
 from se3t.bench.workloads import Workload, mean_square
@@ -137,6 +137,28 @@ class _OnGraph(nn.Module):
 def rebuild(single: dict[str, Any], name: str) -> Step:
     """The step of a kernel from plain values: for a process of its own."""
     return Single(**single).step(name)
+
+
+def agreeing(small: Single, names: Sequence[str], wrong: list[str]) -> tuple[list[str], Difference]:
+    """The kernels that compute what the reference kernel computes, and the largest difference among them.
+
+    Args:
+        small: a size at which the reference is quick.
+        names: kernels.
+        wrong: takes what is said of the others.
+
+    Raises:
+        UserError: when none does.
+    """
+    found: dict[str, Difference] = {}
+    for name in names:
+        try:
+            found[name] = small.difference(name).check(name)
+        except DisagreementError as error:
+            wrong.append(str(error))
+    if not found:
+        raise UserError(f"no kernel is left to measure: {'; '.join(wrong)}")
+    return [*found], Difference.largest([*found.values()])
 
 
 def usable(names: Sequence[str], device: str) -> tuple[list[str], list[str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
 
 from se3t.bench.adapters import Adapter
 from se3t.bench.contenders import MEMORY, SEPARATE, Contender, collect
@@ -25,9 +27,25 @@ from se3t.bench.report import (
 )
 from se3t.bench.timing import Times
 from se3t.bench.workloads import Workload
+from se3t.precision import require_device
 
 _REBUILD = "se3t.bench.contenders:rebuild"
-COLUMNS = (Column("workload", "workload"), Column("name", "contender"), *TIME, *PARTS, RATIO, PEAK_MEMORY, *ROOF)
+COLUMNS = (
+    Column("workload", "workload"),
+    Column("name", "contender"),
+    *TIME,
+    *PARTS,
+    Column("per_ms", "graphs / ms", "number"),
+    RATIO,
+    PEAK_MEMORY,
+    *ROOF,
+)
+NVIDIA = {"tf32": 2.59, "bf16": 3.23}
+"""Molecules per millisecond in training that NVIDIA publishes for its SE(3)-Transformer on one A100 of 80 GB: QM9,
+batch 240, the sizes of workload qm9; mixed precision is float16 there. Source: README of SE3Transformer in its
+DeepLearningExamples (2024)."""
+NVIDIA_INFERENCE = 9.71
+"""The same in inference, float16, batch 1,600."""
 
 
 def run(
@@ -36,6 +54,7 @@ def run(
     names: Sequence[str] = (),
     adapters: Sequence[Adapter] = (),
     num_graphs: int | None = None,
+    precisions: Sequence[str] = ("32",),
 ) -> Report:
     """Check, time and weigh the contenders of each workload.
 
@@ -45,31 +64,46 @@ def run(
         names: contenders, the first one being what ratios refer to; empty: all that are sensible here.
         adapters: files of peers.
         num_graphs: graphs of a batch, in place of the workload's.
+        precisions: of the products, words of :mod:`se3t.precision`; every contender in each.
 
     Raises:
-        DisagreementError: when a kernel does not compute what the reference kernel computes.
-        UserError: for unknown names, or a contender that cannot run.
+        UserError: for unknown names, a contender or a precision that this device does not have.
     """
     chosen = options.workloads(workloads, num_graphs)
+    precisions = list(dict.fromkeys(precisions))
+    for precision in precisions:
+        require_device(precision, torch.device(options.device))
     rows: list[Row] = []
     notes: list[str] = []
+    wrong: list[str] = []
     with options.in_force():
-        peaks = measure_peaks(options.device, options.quick)
+        peaks = {precision: measure_peaks(options.device, options.quick, precision) for precision in precisions}
         for workload in chosen:
-            found, missing = collect(workload, names, adapters)
+            found, missing = collect(workload, names, adapters, wrong)
             notes += missing
+            found = list({one.title: one for p in precisions for c in found for one in [c.in_precision(p)]}.values())
             rows += _measure(options, workload, found, adapters, peaks, notes)
         machine = describe(options.device)
     ratios(rows, "step", "workload")
     return Report(
         benchmark="step",
-        title="Training step of the SE(3)-Transformer on synthetic graphs, float32",
+        title=f"Training step of the SE(3)-Transformer on synthetic graphs, {' and '.join(map(_words, precisions))}",
         columns=[column for column in COLUMNS if options.with_memory or column.key != "peak_memory"],
         rows=rows,
         notes=[*_notes(chosen, rows, peaks), *dict.fromkeys(notes)],
-        settings={**options.record, "workloads": [workload.spec for workload in chosen]},
+        settings={
+            **options.record,
+            "workloads": [workload.spec for workload in chosen],
+            "precisions": precisions,
+        },
         machine=machine,
-        facts={"peak_flop_per_second": peaks.flop, "peak_bytes_per_second": peaks.bandwidth, "product": peaks.side},
+        facts={
+            "peak_flop_per_second": peaks[precisions[0]].flop,
+            "peak_bytes_per_second": peaks[precisions[0]].bandwidth,
+            "product": peaks[precisions[0]].side,
+            "peak_flop_per_second_by_precision": {name: peak.flop for name, peak in peaks.items()},
+        },
+        wrong=wrong,
         panels=_panels(rows, chosen),
         group="workload",
     )
@@ -80,18 +114,21 @@ def _measure(
     workload: Workload,
     found: Sequence[Contender],
     adapters: Sequence[Adapter],
-    peaks: Peaks,
+    peaks: Mapping[str, Peaks],
     notes: list[str],
 ) -> list[Row]:
-    times = options.time({contender.name: contender.work for contender in found}, repetitions=11, seconds=30.0)
+    seconds = 30.0 * len(peaks)
+    times = options.time({contender.title: contender.work for contender in found}, repetitions=11, seconds=seconds)
     work, rows = step_work(workload), []
     texts = {adapter.name: adapter.text for adapter in adapters}
     for contender in found:
         arguments = {"spec": workload.spec, "name": contender.name, "adapter": texts.get(contender.name)}
+        arguments |= {"precision": contender.precision}
         peak = options.peak(_REBUILD, arguments)
         if peak.reason:
-            notes.append(f"{workload.name}: peak memory of {contender.name} is missing: its process {peak.reason}.")
-        rows.append(_row(workload, contender, times[contender.name], work, peaks) | {"peak_memory": peak.bytes})
+            notes.append(f"{workload.name}: peak memory of {contender.title} is missing: its process {peak.reason}.")
+        own = _row(workload, contender, times[contender.title], work, peaks[contender.precision])
+        rows.append(own | {"peak_memory": peak.bytes})
     notes += [contender.description for contender in found if contender.description]
     return rows
 
@@ -103,9 +140,12 @@ def _row(workload: Workload, contender: Contender, times: Times, work: Work, pea
     is_ours = difference is not None  # another model has other work
     return {
         "workload": workload.name,
-        "name": contender.name,
+        "name": contender.title,
+        "contender": contender.name,
+        "precision": contender.precision,
         **spread_fields("step", times),
         **parts,
+        "per_ms": 1e-3 * workload.num_graphs / total,
         "rounds": times.rounds,
         "parameters": contender.parameters,
         "weights_per_edge": contender.weights_per_edge,
@@ -120,7 +160,9 @@ def _row(workload: Workload, contender: Contender, times: Times, work: Work, pea
     }
 
 
-def _notes(workloads: Sequence[Workload], rows: Sequence[Row], peaks: Peaks) -> list[str]:
+def _notes(workloads: Sequence[Workload], rows: Sequence[Row], all_peaks: Mapping[str, Peaks]) -> list[str]:
+    peaks = next(iter(all_peaks.values()))
+    products = ", ".join(f"{own.flop / 1e9:,.0f} GFLOP/s in {_words(name)}" for name, own in all_peaks.items())
     turns = min(row["rounds"] for row in rows)
     notes = [
         f"Median of {turns} turns or more in one process (everything is done twice in a turn, the second time counts); "
@@ -137,11 +179,34 @@ def _notes(workloads: Sequence[Workload], rows: Sequence[Row], peaks: Peaks) -> 
             f"{1e3 * work['least_flop'] / peaks.flop:.3g} and {1e3 * work['least_bytes'] / peaks.bandwidth:.3g} ms."
         )
     notes.append(
-        f"Roofs of this machine in this run: {peaks.flop / 1e9:,.0f} GFLOP/s (product of {peaks.side}² matrices), "
+        f"Roofs of this machine in this run: {products} (product of {peaks.side}² matrices), "
         f"{peaks.bandwidth / 1e9:,.1f} GB/s (copy). GFLOP/s and share of the tighter roof take the counted least work "
-        "of this model, whatever a contender computes beyond it."
+        "of this model, with bytes of float32, whatever a contender computes beyond it."
     )
-    return notes + _remarks(rows)
+    return notes + [line for row in _fastest(rows) for line in _beside_nvidia(row)] + _remarks(rows)
+
+
+def _fastest(rows: Sequence[Row]) -> list[Row]:
+    """Our fastest row of workload qm9 in each precision."""
+    own = [row for row in rows if row["workload"] == "qm9" and row["difference"] is not None]
+    best: dict[str, Row] = {}
+    for row in sorted(own, key=lambda row: -row["step"]):
+        best[row["precision"]] = row
+    return list(best.values())
+
+
+def _beside_nvidia(row: Row) -> Iterator[str]:
+    published = NVIDIA.get(row["precision"], NVIDIA["tf32"])
+    yield (
+        f"qm9, {_words(row['precision'])}: {row['contender']} does {row['per_ms']:.3g} molecules/ms, "
+        f"{row['per_ms'] / published:.2g} times the {published} that NVIDIA publishes for training on an A100 (batch "
+        f"240; TF32 {NVIDIA['tf32']}, mixed precision {NVIDIA['bf16']}, inference at batch 1,600 {NVIDIA_INFERENCE}); "
+        f"its forward pass alone {row['per_ms'] * row['step'] / row['forward']:.3g}, gradients prepared."
+    )
+
+
+def _words(precision: str) -> str:
+    return {"32": "float32", "tf32": "TF32", "bf16": "bfloat16 autocast"}[precision]
 
 
 def _remarks(rows: Sequence[Row]) -> list[str]:
@@ -153,11 +218,12 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
             "Checked on a smaller batch before timing, outputs and gradients: all but peers and adapters equal the "
             f"reference kernel, outputs within {max(values):.0e} in float64 and {max(singles):.0e} in float32."
         )
-    if any(row["name"].endswith(SEPARATE) for row in rows):
+    names = [row["contender"] for row in rows]
+    if any(name.endswith(SEPARATE) for name in names):
         remarks.append(f"{SEPARATE}: keys and values apart, and a radial network for each pair of degrees.")
-    if any(row["name"].endswith(tuple(MEMORY)) for row in rows):
+    if any(name.endswith(tuple(MEMORY)) for name in names):
         remarks.append("-low: radial weights are made a few edges at a time, and again for gradients; -speed: kept.")
-    if any(row["name"].startswith("e3nn") for row in rows):
+    if any(name.startswith("e3nn") for name in names):
         remarks.append("e3nn: the same model and weights, its convolutions as e3nn tensor products.")
     return remarks
 

@@ -22,7 +22,7 @@ from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import Sources, edge_frame
 from se3t.nn.kernels.chunked import Inputs, fold, fused_messages, unfold
 from se3t.nn.kernels.orders import Layout, assemble, disassemble
-from se3t.nn.kernels.triton_plan import Plan, plan
+from se3t.nn.kernels.triton_plan import Blocks
 from se3t.nn.radial import RadialNetwork
 
 log = logging.getLogger(__name__)
@@ -101,22 +101,19 @@ class _Tiles:
     def _edges_last(self, values: Sequence[Tensor]) -> list[Tensor]:
         return [self._cast(value).permute(1, 2, 0).contiguous() for value in values]
 
-    def _plan(self, order: int, *, transposed: bool = False) -> Plan:
-        layout, device = self.layout, self.hidden.device
+    def _blocks(self, order: int) -> Blocks:
+        layout = self.layout
         rows = [l for l in layout.fiber_out if l >= order]
         columns = [k for k in layout.fiber_in if k >= order] * (1 if order == 0 else 2)
         widths, depths = tuple(layout.fiber_out[l] for l in rows), tuple(layout.fiber_in[k] for k in columns)
-        trunks = tuple(tuple(layout.trunk_of[l, k] for l in rows) for k in columns)
-        if transposed:
-            widths, depths, trunks = depths, widths, tuple(zip(*trunks, strict=True))
-        return plan(depths, widths, trunks, _tiles().DEPTHS, device)
+        return Blocks(depths, widths, tuple(tuple(layout.trunk_of[l, k] for l in rows) for k in columns))
 
     def products(self, lefts: Sequence[Tensor]) -> list[Tensor]:
         """See :meth:`se3t.nn.kernels.chunked.Chunks.products`."""
         out = []
         for order, left in enumerate(self._edges_last(lefts)):
             layer = self.layers[order].permute(2, 0, 1).contiguous()
-            out.append(_tiles().contract(self._plan(order), left, self.hidden, layer, self.precision))
+            out.append(_tiles().contract(self._blocks(order), left, self.hidden, layer, self.precision))
         return [value.permute(2, 0, 1) for value in out]
 
     def gradients(self, lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> list[Tensor]:
@@ -124,10 +121,10 @@ class _Tiles:
         tiles, hidden, precision = _tiles(), self.hidden, self.precision
         out, hidden_grads, self.layer_grads = [], [], []
         for order, (left, right) in enumerate(zip(self._edges_last(lefts), self._edges_last(rights), strict=True)):
-            own = self._plan(order)
+            own = self._blocks(order)
             layer = self.layers[order].permute(2, 0, 1).contiguous()  # [(a|b k u), r + 1, (l w)]
             back = self.layers[order].permute(1, 0, 2)  # [(l w), r + 1, (a|b k u)]
-            out.append(tiles.contract(self._plan(order, transposed=True), right, hidden, back, precision))
+            out.append(tiles.contract(own.transposed, right, hidden, back, precision))
             hidden_grads.append(tiles.hidden_gradients(own, left, right, layer, len(hidden), precision))
             grad = tiles.layer_gradients(own, left, right, hidden, precision)
             self.layer_grads.append(grad.permute(1, 2, 0))

@@ -8,18 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-TILES = (64, 32, 16)
-"""Columns of a tile; the matrix units take 16 at least."""
+from se3t.nn.kernels.tilings import COLUMNS
 
 Table: TypeAlias = tuple[tuple[int, ...], ...]
 Item: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A matrix of blocks.
+
+    Attributes:
+        depths: sizes of the blocks along d.
+        widths: sizes of the blocks along w.
+        trunks: trunk of each block, one row for each block along d.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    trunks: Table
+
+    @property
+    def transposed(self) -> Blocks:
+        """With the roles of d and w exchanged."""
+        return Blocks(self.widths, self.depths, tuple(zip(*self.trunks, strict=True)))
+
+    @cached_property
+    def merged(self) -> Blocks:
+        """Neighbouring blocks joined that have all their trunks in common."""
+        depths, trunks = _merged(self.depths, self.trunks)
+        widths, columns = _merged(self.widths, tuple(zip(*trunks, strict=True)))
+        return Blocks(depths, widths, tuple(zip(*columns, strict=True)))
+
+    @cached_property
+    def columns(self) -> int:
+        """Columns of the tiles that have the least padding, the widest of them."""
+        widths = self.merged.widths
+        return min(COLUMNS, key=lambda size: (sum(-(-width // size) * size for width in widths), -size))
 
 
 @dataclass(frozen=True)
@@ -57,19 +89,17 @@ class Plan:
 
 
 @cache  # never dropped: captured training steps read it where it lies
-def plan(depths: tuple[int, ...], widths: tuple[int, ...], trunks: Table, block: int, device: torch.device) -> Plan:
+def plan(given: Blocks, tile: int, block: int, device: torch.device) -> Plan:
     """Divide a matrix of blocks among tiles.
 
     Args:
-        depths: sizes of the blocks along d.
-        widths: sizes of the blocks along w.
-        trunks: trunk of each block, one row for each block along d.
+        given: the matrix.
+        tile: columns w of a tile.
         block: columns d of one of ``Plan.blocks``.
         device: where the tables are needed.
     """
-    depths, trunks = _merged(depths, trunks)
-    widths, columns = _merged(widths, tuple(zip(*trunks, strict=True)))
-    tile = min(TILES, key=lambda size: (sum(-(-width // size) * size for width in widths), -size))
+    depths, widths = given.merged.depths, given.merged.widths
+    columns = tuple(zip(*given.merged.trunks, strict=True))
     tiles: list[tuple[int, int]] = []
     items: list[list[Item]] = []
     blocks: list[list[Item]] = []

@@ -12,6 +12,8 @@ the hidden features run on the matrix units, in the dtype of the tensors given; 
 float32 (float64 for float64). Edges are the last, contiguous dimension of x and g.
 """
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, no_type_check
 
 import torch
@@ -19,13 +21,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from se3t.nn.kernels.triton_plan import Plan
+from se3t.nn.kernels.tilings import Case, Tiling, tiling_of
+from se3t.nn.kernels.triton_plan import Blocks, Plan, plan
 
 DEPTHS = 4
 """Columns d that one program of :func:`layer_gradients` serves, so that it reads g once for all of them."""
-EDGES = 64
-"""Edges of a tile. With these sizes bfloat16 does not spill (compute capability 9.0); they were not timed."""
 _PROGRAMS = 512  # enough to fill a GPU: a sum over edges is split until there are as many
+_SPLIT = 256  # edges of a part of a sum over edges are a multiple of this, which every tile divides
+on_launch: Callable[[Case, Callable[[Tiling], Tensor]], None] | None = None
+"""Told of every launch, and how to repeat it with other tile sizes: for ``se3t bench tiles``."""
 
 
 @triton.jit
@@ -244,116 +248,141 @@ INTERPRETED = not isinstance(_contract, triton.JITFunction)
 """Whether Triton interprets the kernels (TRITON_INTERPRET=1) instead of compiling them; on any device, and slowly."""
 
 
-def contract(plan: Plan, left: Tensor, hidden: Tensor, layer: Tensor, precision: str) -> Tensor:
+def contract(
+    blocks: Blocks, left: Tensor, hidden: Tensor, layer: Tensor, precision: str, tiling: Tiling | None = None
+) -> Tensor:
     """Σ_d x[e, d] W[e, d, w] for every row x.
 
     Args:
-        plan: of the layer.
+        blocks: of the layer.
         left: x, ``[row, d, edge]``, 1, 2 or 4 rows, contiguous.
         hidden: h, ``[trunk, edge, r]``, contiguous.
         layer: A, ``[d, r + 1, w]`` in the dtype of ``hidden``; the last row is the bias.
         precision: of float32 products: ``ieee`` or ``tf32``.
+        tiling: None: the one for this case, see :func:`se3t.nn.kernels.tilings.tiling_of`.
 
     Returns:
         ``[row, w, edge]``, float32 or better.
     """
     rows, _, edges = left.shape
-    out = left.new_empty(rows, plan.width, edges, dtype=_sum_dtype(hidden))
+    case = _case("contract", blocks, rows, hidden.shape[2], hidden.dtype, precision)
+    if on_launch is not None and tiling is None:
+        on_launch(case, partial(contract, blocks, left, hidden, layer, precision))
+    own, tiling = _planned(blocks, case, tiling, left.device)
+    out = left.new_empty(rows, own.width, edges, dtype=_sum_dtype(hidden))
     if edges:
-        _contract[(triton.cdiv(edges, EDGES), len(plan.tiles))](
+        _contract[(triton.cdiv(edges, tiling.edges), len(own.tiles))](
             left,
             hidden,
             layer,
             out,
-            plan.tiles,
-            plan.items,
-            plan.items.shape[1],
+            own.tiles,
+            own.items,
+            own.items.shape[1],
             edges,
             hidden.shape[2],
             left.stride(0),
             out.stride(0),
             *layer.stride(),
-            **_constants(plan, rows, hidden.shape[2], hidden.dtype, precision, EDGES),
+            **_constants(own, tiling, rows, hidden.shape[2], hidden.dtype, precision),
         )
     return out
 
 
-def hidden_gradients(plan: Plan, left: Tensor, right: Tensor, layer: Tensor, num_trunks: int, precision: str) -> Tensor:
+def hidden_gradients(
+    blocks: Blocks,
+    left: Tensor,
+    right: Tensor,
+    layer: Tensor,
+    num_trunks: int,
+    precision: str,
+    tiling: Tiling | None = None,
+) -> Tensor:
     """Σ_{d, w} x[e, d] g[e, w] A[d, r, w], summed over the rows.
 
     Args:
-        plan: of the layer.
+        blocks: of the layer.
         left: x, ``[row, d, edge]``, contiguous.
         right: g, ``[row, w, edge]``, contiguous.
         layer: A, ``[d, r + 1, w]``.
         num_trunks: number of trunks.
         precision: see :func:`contract`.
+        tiling: see :func:`contract`.
 
     Returns:
         ``[trunk, edge, r]``, float32 or better.
     """
     rows, _, edges = left.shape
     units = layer.shape[1] - 1
-    slots = left.new_empty(len(plan.slots), edges, units, dtype=_sum_dtype(layer))
+    case = _case("hidden_gradients", blocks, rows, units, layer.dtype, precision)
+    if on_launch is not None and tiling is None:
+        on_launch(case, partial(hidden_gradients, blocks, left, right, layer, num_trunks, precision))
+    own, tiling = _planned(blocks, case, tiling, left.device)
+    slots = left.new_empty(len(own.slots), edges, units, dtype=_sum_dtype(layer))
     if edges:
-        _hidden_gradients[(triton.cdiv(edges, EDGES), len(plan.slots))](
+        _hidden_gradients[(triton.cdiv(edges, tiling.edges), len(own.slots))](
             left,
             right,
             layer,
             slots,
-            plan.tiles,
-            plan.slots,
-            plan.ranges,
+            own.tiles,
+            own.slots,
+            own.ranges,
             edges,
             units,
             left.stride(0),
             right.stride(0),
             *layer.stride(),
-            **_constants(plan, rows, units, layer.dtype, precision, EDGES),
+            **_constants(own, tiling, rows, units, layer.dtype, precision),
         )
-    return plan.by_trunk(slots, num_trunks)
+    return own.by_trunk(slots, num_trunks)
 
 
-def layer_gradients(plan: Plan, left: Tensor, right: Tensor, hidden: Tensor, precision: str) -> Tensor:
+def layer_gradients(
+    blocks: Blocks, left: Tensor, right: Tensor, hidden: Tensor, precision: str, tiling: Tiling | None = None
+) -> Tensor:
     """Σ_e h[e, r] x[e, d] g[e, w], summed over the rows; for the bias h = 1.
 
     Args:
-        plan: of the layer.
+        blocks: of the layer.
         left: x, ``[row, d, edge]``, contiguous.
         right: g, ``[row, w, edge]``, contiguous.
         hidden: h, ``[trunk, edge, r]``, contiguous.
         precision: see :func:`contract`.
+        tiling: see :func:`contract`.
 
     Returns:
         ``[d, r + 1, w]``, float32 or better. The sum over edges has a fixed order.
     """
     rows, depth, edges = left.shape
     units = hidden.shape[2]
-    size = 32 if plan.tile == 64 and hidden.dtype.itemsize == 2 else 16
-    programs = plan.blocks.shape[0] * plan.blocks.shape[1]
-    steps = triton.cdiv(edges, size)
-    steps_of_a_split = max(1, triton.cdiv(steps, max(1, _PROGRAMS // programs)))
-    num_splits = triton.cdiv(steps, steps_of_a_split)
-    out = left.new_empty(num_splits, depth, units, plan.width, dtype=_sum_dtype(hidden))
+    case = _case("layer_gradients", blocks, rows, units, hidden.dtype, precision)
+    if on_launch is not None and tiling is None:
+        on_launch(case, partial(layer_gradients, blocks, left, right, hidden, precision))
+    own, tiling = _planned(blocks, case, tiling, left.device)
+    programs = own.blocks.shape[0] * own.blocks.shape[1]
+    parts = triton.cdiv(edges, _SPLIT)
+    parts_of_a_split = max(1, triton.cdiv(parts, max(1, _PROGRAMS // programs)))
+    num_splits = triton.cdiv(parts, parts_of_a_split)
+    out = left.new_empty(num_splits, depth, units, own.width, dtype=_sum_dtype(hidden))
     if edges:
-        _layer_gradients[(plan.blocks.shape[1], plan.blocks.shape[0], num_splits)](
+        _layer_gradients[(own.blocks.shape[1], own.blocks.shape[0], num_splits)](
             left,
             right,
             hidden,
             out,
-            plan.tiles,
-            plan.blocks,
+            own.tiles,
+            own.blocks,
             edges,
             units,
-            plan.width,
-            steps_of_a_split * size,
+            own.width,
+            parts_of_a_split * _SPLIT,
             left.stride(0),
             right.stride(0),
             out.stride(0),
-            **_constants(plan, rows, units, hidden.dtype, precision, size),
-            num_stages=2,
+            **_constants(own, tiling, rows, units, hidden.dtype, precision),
         )
-    total = out.new_empty(depth, units + 1, plan.width)
+    total = out.new_empty(depth, units + 1, own.width)
     torch.sum(out, dim=0, out=total[:, :-1])
     torch.sum(torch.bmm(left, right.mT).to(total.dtype), dim=0, out=total[:, -1])
     return total
@@ -363,15 +392,32 @@ def _sum_dtype(value: Tensor) -> torch.dtype:
     return torch.promote_types(value.dtype, torch.float32)
 
 
-def _constants(plan: Plan, rows: int, units: int, dtype: torch.dtype, precision: str, size: int) -> dict[str, Any]:
+@cache
+def _case(kernel: str, blocks: Blocks, rows: int, units: int, dtype: torch.dtype, precision: str) -> Case:
+    word = precision if precision == "tf32" and dtype == torch.float32 else str(dtype).removeprefix("torch.")
+    return Case(kernel, word, rows, _padded(units), blocks.columns)
+
+
+@cache
+def _planned(blocks: Blocks, case: Case, tiling: Tiling | None, device: torch.device) -> tuple[Plan, Tiling]:
+    tiling = tiling or tiling_of(case, device)
+    return plan(blocks, tiling.columns, DEPTHS, device), tiling
+
+
+def _constants(own: Plan, tiling: Tiling, rows: int, units: int, dtype: torch.dtype, precision: str) -> dict[str, Any]:
     return {
         "ROWS": rows,
-        "EDGES": size,
-        "WIDTH": plan.tile,
-        "UNITS": max(16, triton.next_power_of_2(units)),
+        "EDGES": tiling.edges,
+        "WIDTH": own.tile,
+        "UNITS": _padded(units),
         "PRECISION": precision,
         "SUM": tl.float64 if dtype == torch.float64 else tl.float32,
         "WIDEN": INTERPRETED and dtype.itemsize == 2,
-        "num_warps": 8 if plan.tile == 64 else 4,
+        "num_warps": tiling.warps,
+        "num_stages": tiling.stages,
         "enable_fp_fusion": True,
     }
+
+
+def _padded(units: int) -> int:
+    return max(16, triton.next_power_of_2(units))

@@ -18,11 +18,10 @@ from pathlib import Path
 import torch
 
 from se3t.errors import UserError
+from se3t.files import CACHE, cache_folder
 
 SWITCH = "SE3T_NATIVE"
 """Environment variable: ``0`` keeps the compiled code out."""
-CACHE = "SE3T_CACHE"
-"""Environment variable: folder of the compiled code, by default ``se3t`` in the user's cache."""
 REALS = {torch.float32: ("float", 4), torch.float64: ("double", 8)}
 
 _HERE = Path(__file__).parent
@@ -159,8 +158,7 @@ def _output(command: list[str]) -> str:
 
 def _folder() -> Path:
     try:
-        wanted = os.environ.get(CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se3t"
-        folder = Path(wanted)
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return _own_temporary_folder()
