@@ -490,3 +490,43 @@ def test_pairs_found_for_another_graph_are_refused_and_not_used() -> None:
         stale, fresh = (EdgeGeometry.of(one, pair=True) for one in (other, replace(other, pairing=None)))
         assert (stale.repeat, len(stale.radial_rows.second)) == (fresh.repeat, len(fresh.radial_rows.second))
         assert torch.equal(stale.invariants, fresh.invariants)
+
+
+# --- clouds of one size -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (1, 5), (2, 1), (0, 4), (3, 0)])
+@pytest.mark.parametrize("k", [1, 4, 9])
+def test_neighbours_in_clouds_of_one_size_are_those_of_a_batch(shape: tuple[int, int], k: int) -> None:
+    points = torch.randint(0, 3, (*shape, 3)).double()  # with many equal distances
+    batch = torch.arange(shape[0]).repeat_interleave(shape[1])
+    assert torch.equal(knn_graph(points, k), knn_graph(points.flatten(0, 1), k, batch))
+
+
+def test_samples_of_clouds_of_one_size_are_those_of_a_batch() -> None:
+    points, batch = torch.randn(3, 8, 3), torch.arange(3).repeat_interleave(8)
+    for start in (None, torch.tensor([7, 0, 3])):
+        expected = farthest_point_sampling(points.flatten(0, 1), 4, batch, start=start)
+        assert torch.equal(farthest_point_sampling(points, 4, start=start), expected)
+    with pytest.raises(ValueError, match="cloud 0 has only 8 points"):
+        farthest_point_sampling(points, 9)
+    with pytest.raises(ValueError, match="start: expected"):
+        farthest_point_sampling(points, 4, start=torch.tensor([8, 0, 3]))
+
+
+def test_clouds_of_one_size_need_no_batch_and_finite_positions() -> None:
+    points = torch.randn(3, 8, 3)
+    with pytest.raises(ValueError, match="without batch"):
+        knn_graph(points, 2, torch.arange(3).repeat_interleave(8))
+    points[1, 2, 0] = math.nan
+    with pytest.raises(ValueError, match="node 10"):
+        knn_graph(points, 2)
+
+
+def test_a_cloud_size_that_is_not_that_of_the_clouds_is_refused() -> None:
+    graph = full_graph([4, 4])
+    assert replace(graph, cloud_size=4).check().cloud_size == 4
+    with pytest.raises(ValueError, match="do not make 8 nodes"):
+        replace(graph, cloud_size=3).check()
+    with pytest.raises(ValueError, match="differ in size"):
+        replace(full_graph([3, 5]), cloud_size=4).check()

@@ -53,6 +53,7 @@ class Graph:
         batch: ``[node]`` int64, index of the cloud a node belongs to, ascending.
         num_graphs: number of clouds.
         pairing: what :func:`se3t.geometry.find_pairs` found, of these edges and scalars; None: found when it is needed.
+        cloud_size: points of every cloud, where all have as many; None: models that need the sizes read ``batch``.
     """
 
     positions: Tensor
@@ -64,6 +65,7 @@ class Graph:
     edge_features: Features = field(default_factory=dict)
     edge_vectors: Tensor | None = None
     pairing: Pairing | None = None
+    cloud_size: int | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -216,6 +218,10 @@ def _check(graph: Graph) -> None:
     if graph.positions.shape != (num_nodes, 3):
         raise ValueError(f"positions: expected shape [node, 3], got {tuple(graph.positions.shape)}")
     _check_batch(graph)
+    if graph.cloud_size is not None:
+        require_cloud_size(graph.cloud_size, graph.num_graphs, num_nodes)
+        if num_nodes and not torch.equal(graph.batch, torch.arange(num_nodes, device=graph.device) // graph.cloud_size):
+            raise ValueError(f"cloud_size={graph.cloud_size}: the clouds of batch differ in size; leave it out")
     _check_edges(graph)
     if graph.pairing is not None and graph.pairing.order is not None and not is_pairing(graph, graph.pairing.order):
         raise ValueError("pairing: it does not belong to these edges and their scalars; call find_pairs again")
@@ -255,6 +261,12 @@ def _check_batch(graph: Graph) -> None:
     if num_nodes and (int(batch[0]) < 0 or int(batch[-1]) >= graph.num_graphs):
         bad = int(batch[0]) if int(batch[0]) < 0 else int(batch[-1])
         raise ValueError(f"batch: cloud {bad} does not exist; the graph has {graph.num_graphs} clouds, numbered from 0")
+
+
+def require_cloud_size(size: int, num_graphs: int, num_nodes: int) -> None:
+    """Raise ValueError when so many clouds of one size do not make so many nodes."""
+    if size * num_graphs != num_nodes:
+        raise ValueError(f"cloud_size={size}: {num_graphs} such clouds do not make {num_nodes} nodes; leave it out")
 
 
 def _check_edges(graph: Graph) -> None:

@@ -28,6 +28,8 @@ class _Clouds:
     sizes: Tensor  # [cloud]
     first: Tensor  # [cloud] index of a cloud's first node
     local: Tensor  # [node] index within the node's own cloud
+    largest: int  # points of the largest cloud
+    are_equal: bool  # whether all clouds have as many, known without reading a tensor
 
     @classmethod
     def of(cls, batch: Tensor) -> _Clouds:
@@ -38,19 +40,25 @@ class _Clouds:
         sizes = torch.bincount(batch)
         first = sizes.cumsum(0) - sizes
         local = torch.arange(len(batch), device=batch.device) - first[batch]
-        return cls(batch, sizes, first, local)
+        return cls(batch, sizes, first, local, int(sizes.max()) if len(sizes) else 0, False)
+
+    @classmethod
+    def equal(cls, count: int, size: int, device: torch.device) -> _Clouds:
+        cloud, node = torch.arange(count, device=device), torch.arange(count * size, device=device)
+        batch = node // max(size, 1)
+        return cls(batch, torch.full_like(cloud, size), cloud * size, node - batch * size, size, True)
 
     @property
     def num_clouds(self) -> int:
         return len(self.sizes)
 
     @property
-    def largest(self) -> int:
-        return int(self.sizes.max()) if self.num_clouds else 0
+    def smallest(self) -> int:
+        return self.largest if self.are_equal else int(self.sizes.min())
 
     def pad(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Positions ``[cloud, largest, 3]``, zeros after the last point, and a mask ``[cloud, largest]`` of points."""
-        if len(positions) == self.num_clouds * self.largest:  # clouds of equal size
+        if positions.shape[:-1].numel() == self.num_clouds * self.largest:  # clouds of equal size
             padded = positions.reshape(self.num_clouds, self.largest, 3)
         else:
             padded = positions.new_zeros(self.num_clouds, self.largest, 3)
@@ -58,10 +66,20 @@ class _Clouds:
         present = torch.arange(self.largest, device=self.sizes.device) < self.sizes[:, None]
         return padded, present
 
-    def edges(self, chosen: Tensor) -> Tensor:
-        """``[2, edge]`` of a mask ``[cloud, target, source]``, whose row-major order is by target, then source."""
-        cloud, target, source = chosen.nonzero(as_tuple=True)
-        return torch.stack([source, target]) + self.first[cloud]
+    def edges(self, chosen: Tensor, degree: int | None = None) -> Tensor:
+        """``[2, edge]`` of a mask ``[cloud, target, source]``, whose row-major order is by target, then source.
+
+        Args:
+            chosen: the mask.
+            degree: true entries of every row, where all have as many: then no value is read to count them.
+        """
+        if degree is None:
+            cloud, target, source = chosen.nonzero(as_tuple=True)
+            return torch.stack([source, target]) + self.first[cloud]
+        falling = torch.arange(self.largest, 0, -1, dtype=torch.int32, device=chosen.device)
+        source = (chosen * falling).topk(degree).indices  # [cloud, target, degree], ascending
+        target = torch.arange(self.largest, device=chosen.device)[:, None].expand_as(source)
+        return (torch.stack([source, target]) + self.first[:, None, None]).flatten(1)
 
 
 def fully_connected(batch: Int[Tensor, " node"]) -> Int[Tensor, "2 edge"]:
@@ -89,7 +107,7 @@ def fully_connected(batch: Int[Tensor, " node"]) -> Int[Tensor, "2 edge"]:
 
 
 def knn_graph(
-    positions: Float[Tensor, "node 3"], k: int, batch: Int[Tensor, " _"] | None = None
+    positions: Float[Tensor, "*cloud node 3"], k: int, batch: Int[Tensor, " _"] | None = None
 ) -> Int[Tensor, "2 edge"]:
     """Edges from the ``k`` nearest other points of the same cloud to every point.
 
@@ -97,9 +115,10 @@ def knn_graph(
     takes all n − 1 others: molecules and objects of unequal size share one ``k``, so this is no error.
 
     Args:
-        positions: in any unit of length; detached.
+        positions: in any unit of length; detached. ``[cloud, point, 3]`` are clouds of one size, numbered through:
+            then no value of a tensor is read on a GPU, where positions are believed to be finite.
         k: neighbours of each point, at least 1.
-        batch: cloud index of every node, ascending; None means one cloud.
+        batch: cloud index of every node, ascending; None means one cloud, or those of ``positions``.
 
     Returns:
         rows (source, target), sorted by target, then source (not by distance).
@@ -110,7 +129,10 @@ def knn_graph(
     if k < 1:
         raise ValueError(f"k: expected at least 1 neighbour, got {k}")
     clouds = _clouds(positions, batch)
-    return clouds.edges(_nearest(_distances(clouds, positions), k))
+    degree = None  # on a CPU counting is the faster way
+    if clouds.are_equal and positions.device.type != "cpu":
+        degree = max(min(k, clouds.largest - 1), 0)
+    return clouds.edges(_nearest(_distances(clouds, positions), k), degree)
 
 
 def radius_graph(
@@ -147,7 +169,7 @@ def radius_graph(
 
 
 def farthest_point_sampling(
-    positions: Float[Tensor, "node 3"],
+    positions: Float[Tensor, "*cloud node 3"],
     num_samples: int,
     batch: Int[Tensor, " _"] | None = None,
     random_start: bool = False,
@@ -160,12 +182,14 @@ def farthest_point_sampling(
     no point is chosen twice.
 
     Args:
-        positions: in any unit of length; detached.
+        positions: in any unit of length; detached. ``[cloud, point, 3]`` are clouds of one size, as in
+            :func:`knn_graph`.
         num_samples: points kept of each cloud, at least 1 and at most the size of the smallest cloud.
-        batch: cloud index of every node, ascending; None means one cloud.
+        batch: cloud index of every node, ascending; None means one cloud, or those of ``positions``.
         random_start: start from a uniformly random point of each cloud; False starts from its first point.
         generator: of the random start.
-        start: the point of each cloud to start from, counted within the cloud, in place of the first or a random one.
+        start: the point of each cloud to start from, counted within the cloud, in place of the first or a random one;
+            on the device of the positions or on the CPU.
 
     Returns:
         node indices, ``num_samples`` for each cloud in the order of choice, clouds one after another, so that
@@ -178,14 +202,11 @@ def farthest_point_sampling(
     clouds = _clouds(positions, batch)
     if num_samples < 1:
         raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
-    if bool((clouds.sizes < num_samples).any()):
+    if clouds.num_clouds and num_samples > clouds.smallest:
         small = int(clouds.sizes.argmin())
         raise ValueError(f"num_samples: cloud {small} has only {int(clouds.sizes[small])} points, not {num_samples}")
     padded, present = clouds.pad(positions.detach())
-    if start is None:
-        start = _starts(clouds, random_start, generator)
-    elif start.shape != clouds.sizes.shape or bool(((start < 0) | (start >= clouds.sizes)).any()):
-        raise ValueError(f"start: expected for each of {clouds.num_clouds} clouds the number of one of its points")
+    start = _starts(clouds, random_start, generator) if start is None else _checked(clouds, start)
     return (_farthest(padded, present, start, num_samples) + clouds.first[:, None]).flatten()
 
 
@@ -212,15 +233,27 @@ def sort_by_target(edge_index: Int[Tensor, "2 edge"], *edge_values: Tensor) -> t
 
 
 def _clouds(positions: Tensor, batch: Tensor | None) -> _Clouds:
+    if positions.dim() == 3 and batch is None:
+        if positions.device.type == "cpu":
+            _check_finite(positions.flatten(0, 1))
+        return _Clouds.equal(positions.shape[0], positions.shape[1], positions.device)
+    if positions.dim() != 2:
+        raise ValueError(
+            f"positions: expected [node, 3], or [cloud, point, 3] without batch, got {tuple(positions.shape)}"
+        )
     num_nodes = len(positions)
     if batch is None:
         batch = torch.zeros(num_nodes, dtype=torch.int64, device=positions.device)
     if len(batch) != num_nodes:
         raise ValueError(f"batch: expected one cloud index for each of {num_nodes} nodes, got {len(batch)}")
+    _check_finite(positions)
+    return _Clouds.of(batch)
+
+
+def _check_finite(positions: Tensor) -> None:
     finite = positions.isfinite().all(dim=-1)
     if not bool(finite.all()):
         raise ValueError(f"positions: node {int((~finite).nonzero()[0])} has a coordinate that is NaN or infinite")
-    return _Clouds.of(batch)
 
 
 def _distances(clouds: _Clouds, positions: Tensor) -> Float[Tensor, "cloud size size"]:
@@ -240,7 +273,7 @@ def _nearest(distance: Float[Tensor, "cloud size size"], k: int) -> Bool[Tensor,
     values = distance.topk(k + 1, largest=False).values
     limit, following = values[..., k - 1 : k].clamp(max=largest), values[..., k:]
     chosen = distance <= limit
-    if not bool((following <= limit).any()):  # no tie at the limit: the usual case
+    if distance.device.type == "cpu" and not bool((following <= limit).any()):  # no tie at the limit: the usual case
         return chosen
     closer = distance < limit
     tied = chosen & ~closer
@@ -253,6 +286,15 @@ def _starts(clouds: _Clouds, random_start: bool, generator: torch.Generator | No
     where = clouds.sizes.device if generator is None else generator.device
     uniform = torch.rand(clouds.num_clouds, generator=generator, device=where, dtype=torch.float64)
     return (uniform.to(clouds.sizes.device) * clouds.sizes).long()
+
+
+def _checked(clouds: _Clouds, start: Tensor) -> Tensor:
+    """Points to start from, on the device of the clouds; the size of equal clouds is compared where they lie."""
+    sizes = clouds.largest if clouds.are_equal else clouds.sizes.to(start.device)
+    reads = not clouds.are_equal or start.device.type == "cpu"
+    if start.shape != clouds.sizes.shape or (reads and bool(((start < 0) | (start >= sizes)).any())):
+        raise ValueError(f"start: expected for each of {clouds.num_clouds} clouds the number of one of its points")
+    return start.to(clouds.sizes.device, non_blocking=True)
 
 
 def _farthest(padded: Tensor, present: Tensor, start: Tensor, num_samples: int) -> Int[Tensor, "cloud sample"]:

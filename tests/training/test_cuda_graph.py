@@ -12,8 +12,8 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from other_device import reads
 from se3t.config import Config, TrainerConfig
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
@@ -28,45 +28,6 @@ from se3t.training.feed import derived_seed
 from se3t.training.module import TrainingModule
 
 HIDDEN, OUT = Fiber("4x0+4x1+4x2"), Fiber("2x1")
-READS = {
-    "_local_scalar_dense",
-    "item",
-    "is_nonzero",
-    "equal",
-    "nonzero",
-    "nonzero_static",
-    "_unique2",
-    "unique_dim",
-    "unique_consecutive",
-    "masked_select",
-    "bincount",
-    "repeat_interleave",
-}
-"""Operations for whose results, or their shapes, the host waits; and so does a boolean mask as an index."""
-
-
-class ValueReads(TorchDispatchMode):
-    """Lists the operations that make the host read values of tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        # With a number of repeats, or the size of the result given, nothing is read.
-        if name in READS and not (name == "repeat_interleave" and (kwargs or {}).get("output_size") is not None):
-            self.found.append(name)
-        if name.startswith("index") and name != "index_select":
-            masks = [index for index in args[1] or [] if index is not None] if isinstance(args[1], list | tuple) else []
-            self.found += [f"{name} by a mask" for index in masks if index.dtype in (torch.bool, torch.uint8)]
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def reads() -> Iterator[list[str]]:
-    with ValueReads() as mode:
-        yield mode.found
 
 
 def graph_and_model(**options: object) -> tuple[Graph, SE3Transformer]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
+from se3t.graph import Graph, Pairing
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.so3 import safe_normalize
 
@@ -82,7 +82,7 @@ class WithoutEquivariance(SE3Transformer):
             edge_scalars=torch.cat(edges, dim=1),
             edge_features={},
             edge_vectors=vectors,
-            pairing=None,
+            pairing=Pairing(None),  # an edge and its reverse differ in these scalars
         )
         numbers = super().forward(plain)[0][..., 0]
         sizes = [channels * (2 * degree + 1) for degree, channels in self.fiber_out.items()]

@@ -94,7 +94,8 @@ class DeepSet(nn.Module):
         if self.pooling is not None:
             whole = self.pooling({0: encoded[..., None]}, graph.batch, graph.num_graphs)[0].squeeze(-1)
             return unflatten_features(self.decoder(whole), self.fiber_out)
-        pooled = cloud_maximum(encoded, DenseLayout.of(graph.batch, graph.num_graphs))[graph.batch]
+        layout = DenseLayout.of(graph.batch, graph.num_graphs, graph.cloud_size)
+        pooled = cloud_maximum(encoded, layout)[graph.batch]
         decoded = self.decoder(torch.cat((encoded, pooled), dim=-1))  # [node, fiber_out.dim]
         return unflatten_features(decoded, self.fiber_out)
 

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
+from se3t.graph import Graph, require_cloud_size
 from se3t.nn.precision import accumulated, require_supported
 
 POSITIONS = Fiber("1x1")
@@ -59,14 +59,25 @@ def dense_positions(graph: Graph, fiber_in: Fiber, model_name: str) -> Float[Ten
     """
     _require_positions(model_name, fiber_in)
     fiber_in.check(graph.features, f"{model_name}: input features")
-    sizes = torch.bincount(graph.batch, minlength=graph.num_graphs)
-    smallest, largest = (int(size) for size in sizes.aminmax()) if len(sizes) else (0, 0)
+    smallest, largest = _cloud_sizes(graph)
     if smallest != largest or largest == 0:
         raise UserError(
             f"model={model_name} needs clouds of one size, at least one point each, but a batch has clouds of "
             f"{smallest} to {largest} points: draw the same number from each (task.num_points)"
         )
     return graph.features[1].reshape(graph.num_graphs, largest, 3)
+
+
+def _cloud_sizes(graph: Graph) -> tuple[int, int]:
+    """Points of the smallest and of the largest cloud."""
+    if graph.cloud_size is not None:
+        require_cloud_size(graph.cloud_size, graph.num_graphs, graph.num_nodes)
+        return graph.cloud_size, graph.cloud_size
+    sizes = torch.bincount(graph.batch, minlength=graph.num_graphs)
+    if not len(sizes):
+        return 0, 0
+    smallest, largest = sizes.aminmax()
+    return int(smallest), int(largest)
 
 
 class PointClassifier(nn.Module, ABC):

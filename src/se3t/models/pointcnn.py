@@ -208,13 +208,11 @@ def _linear(width_in: int, width_out: int, bias: bool = True) -> nn.Linear:
 
 def _sample(points: Float[Tensor, "graph point 3"], count: int, random_start: bool) -> Float[Tensor, "graph count 3"]:
     """Farthest point sampling, in the order of choice."""
-    graphs, size = points.shape[:2]
     start = None
     if not random_start:
         start = (points - points.mean(dim=1, keepdim=True)).square().sum(dim=-1).argmax(dim=1)
-    batch = torch.arange(graphs, device=points.device).repeat_interleave(size)
-    flat = points.flatten(0, 1)
-    return flat[farthest_point_sampling(flat, count, batch, random_start, start=start)].view(graphs, count, 3)
+    chosen = farthest_point_sampling(points, count, None, random_start, start=start)
+    return points.flatten(0, 1)[chosen].view(len(points), count, 3)
 
 
 def _check(layers: Sequence[XConvSize]) -> None:

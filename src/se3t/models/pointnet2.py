@@ -88,12 +88,9 @@ class SetAbstraction(nn.Module):
         return centres, self.network.maximum_after_first(pairs)
 
     def _centres(self, positions: Tensor) -> Tensor:
-        num_graphs, num_points, _ = positions.shape
-        number = min(self.num_centres, num_points)
-        batch = torch.arange(num_graphs, device=positions.device).repeat_interleave(num_points)
-        nodes = positions.flatten(0, 1)
-        chosen = farthest_point_sampling(nodes, number, batch, random_start=self.training)
-        return nodes.index_select(0, chosen).unflatten(0, (num_graphs, number))
+        number = min(self.num_centres, positions.shape[1])
+        chosen = farthest_point_sampling(positions, number, random_start=self.training)
+        return positions.flatten(0, 1).index_select(0, chosen).unflatten(0, (len(positions), number))
 
     def extra_repr(self) -> str:
         """Sizes."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
+from se3t.graph import require_cloud_size
 
 
 def require_scalars(model: str, fiber_in: Fiber, fiber_out: Fiber) -> None:
@@ -71,8 +72,20 @@ class DenseLayout:
     mask: Bool[Tensor, "graph slot"] | None
 
     @classmethod
-    def of(cls, batch: Int[Tensor, " node"], num_graphs: int) -> DenseLayout:
-        """Layout of the clouds of ``batch``, the ascending cloud index of every point."""
+    def of(cls, batch: Int[Tensor, " node"], num_graphs: int, cloud_size: int | None = None) -> DenseLayout:
+        """Layout of the clouds of ``batch``, the ascending cloud index of every point.
+
+        Args:
+            batch: ``[node]``; not read where ``cloud_size`` is given.
+            num_graphs: number of clouds.
+            cloud_size: see :class:`~se3t.graph.Graph`.
+
+        Raises:
+            ValueError: when there are not ``cloud_size`` points for each cloud.
+        """
+        if cloud_size is not None:
+            require_cloud_size(cloud_size, num_graphs, len(batch))
+            return cls(num_graphs, max(cloud_size, 1), None, None)
         sizes = torch.bincount(batch, minlength=num_graphs)
         num_slots = max(int(sizes.max()), 1) if num_graphs else 1
         if num_slots * num_graphs == batch.numel():

@@ -247,7 +247,7 @@ class SetTransformer(nn.Module):
     def forward(self, graph: Graph) -> Features:
         """Prediction at every point, or with ``pooling`` for every cloud, a field of ``fiber_out``."""
         require_supported(self, graph)
-        layout = DenseLayout.of(graph.batch, graph.num_graphs)
+        layout = DenseLayout.of(graph.batch, graph.num_graphs, graph.cloud_size)
         points = layout.pack(self.embedding(flatten_features(graph.features, self.fiber_in)))  # [graph, slot, width]
         for block in self.blocks:
             points = block(points, layout.mask)

@@ -19,7 +19,7 @@ from se3t.data.clouds.dataset import CloudData, baseline_accuracies, load_clouds
 from se3t.data.clouds.draws import CloudDraws, random_rotations, turn
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
+from se3t.graph import Graph, Pairing
 from se3t.neighbors import knn_graph
 from se3t.so3 import random_rotation, rotation_about_axis
 from se3t.tasks.base import Draw, Task
@@ -157,6 +157,7 @@ class ClassificationTask(Task):
         self._labels = self._labels.to(device)
         self._index = {split: members.to(device) for split, members in self._index.items()}
         self._weights = {split: weights.to(device) for split, weights in self._weights.items()}
+        self._upward = self._up.to(device=device, dtype=dtype)
         self._chosen: dict[str, Tensor] = {}  # points of whole splits, drawn once
         return self
 
@@ -169,13 +170,14 @@ class ClassificationTask(Task):
     def graph(self, batch: CloudBatch) -> Graph:
         """All objects of a batch as one graph of disjoint clouds."""
         count, size = batch.points.shape[:2]
-        positions = batch.points.flatten(0, 1)
-        cloud = torch.arange(count, device=positions.device).repeat_interleave(size)
+        cloud = torch.arange(count, device=batch.points.device).repeat_interleave(size)
         if self.config.inputs == "positions":
             edges = cloud.new_empty(2, 0)
         else:
-            edges = knn_graph(positions, self.config.num_neighbors, cloud)
-        return self._described(Graph(positions, {}, edges, cloud, count))
+            edges = knn_graph(batch.points, self.config.num_neighbors)
+        unpaired = Pairing(None)  # some neighbours are not mutual: it need not be looked for
+        positions = batch.points.flatten(0, 1)
+        return self._described(Graph(positions, {}, edges, cloud, count, pairing=unpaired, cloud_size=size))
 
     def loss(self, prediction: Features, batch: CloudBatch) -> Float[Tensor, ""]:
         """Cross-entropy."""
@@ -207,7 +209,7 @@ class ClassificationTask(Task):
         logits, after = (value[0].squeeze(-1).double() for value in (prediction, model(fixed)))
         found = {"equivariance_error": _relative_change(logits, after)}
         if self.config.inputs == "edges":
-            edges = knn_graph(turned, self.config.num_neighbors, graph.batch)
+            edges = knn_graph(turned.unflatten(0, (graph.num_graphs, -1)), self.config.num_neighbors)
             found["flipped_edges"] = _flipped(graph, edges)
             if not torch.equal(edges, graph.edge_index):
                 after = model(self._described(replace(fixed, edge_index=edges)))[0].squeeze(-1).double()
@@ -253,7 +255,7 @@ class ClassificationTask(Task):
         relative = positions[graph.source] - positions[graph.target]  # [edge, 3]
         if not self.config.height:
             return replace(graph, features={0: constant[..., None]}, edge_features={1: relative[:, None]})
-        up = self._up.to(positions)
+        up = self._upward.to(positions)
         nodes = torch.stack((constant[:, 0], positions @ up), dim=1)[..., None]  # [node, 2, 1]
         return replace(
             graph,
@@ -280,7 +282,8 @@ class ClassificationTask(Task):
         if self.config.augmentation != "none":
             points = turn(points, random_rotations(draws, self.config.augmentation, self.data.up_axis))
         if self.config.jitter > 0:
-            points = points + (self.config.jitter * draws.noise(points.shape[1])).to(points)
+            noise = self.config.jitter * draws.noise(points.shape[1])
+            points = points + noise.to(points.device, points.dtype, non_blocking=True)
         return points
 
     def _drawn(self, objects: Tensor, draws: CloudDraws) -> Float[Tensor, "sample point 3"]:

@@ -185,6 +185,7 @@ class NBodyTask(Task):
             num_graphs=len(batch),
             edge_scalars=batch.products.flatten(0, 1),
             pairing=pairing,
+            cloud_size=vectors.shape[0] // len(batch),
         )
 
     def select_inputs(self, model: nn.Module) -> None:

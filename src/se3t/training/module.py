@@ -100,7 +100,7 @@ class TrainingModule(LightningModule):
         """Loss of the samples with the numbers ``batch``; with ``trainer.cuda_graph`` the gradients are there too."""
         draw = derived_seed(self.config.seed, self.trainer.global_step)
         if self.graphs is not None:
-            return self.graphs(batch, torch.tensor(draw, device=batch.device))
+            return self.graphs(batch, torch.full((), draw, device=batch.device))  # no copy from the host to wait for
         return self._loss(batch, draw)
 
     def _loss(self, batch: Tensor, draw: int | Tensor) -> Tensor:

@@ -45,17 +45,15 @@ class CloudDraws:
         Raises:
             UserError: more points are asked for than there are.
         """
-        count, size = points.shape[:2]
+        size = points.shape[1]
         if num_points > size:
             raise UserError(f"task.num_points={num_points}: the objects have {size} points; ask for {size} or fewer")
         if sampling == "random":
             rows = np.stack([generator.permutation(size)[:num_points] for generator in self._generators])
-            index = torch.from_numpy(rows).to(points.device)
+            index = torch.from_numpy(rows).to(points.device, non_blocking=True)
         else:
-            start = self._tensor(lambda generator: generator.integers(size)).to(points.device)
-            cloud = torch.arange(count, device=points.device).repeat_interleave(size)
-            index = farthest_point_sampling(points.flatten(0, 1), num_points, cloud, start=start)
-            index = index.view(count, num_points) % size
+            start = self._tensor(lambda generator: generator.integers(size))
+            index = farthest_point_sampling(points, num_points, start=start).view(len(points), num_points) % size
         return points.gather(1, index[..., None].expand(-1, -1, 3))
 
     def haar(self) -> Float[Tensor, "object 3 3"]:
@@ -87,7 +85,7 @@ class CloudDraws:
 
 def turn(points: Float[Tensor, "object point 3"], rotation: Float[Tensor, "object 3 3"]) -> Tensor:
     """``[object, point, 3]`` x ↦ R x, in double precision and rounded once."""
-    rotation = rotation.to(points.device)
+    rotation = rotation.to(points.device, non_blocking=True)
     return torch.einsum("bik,bnk->bni", rotation.double(), points.double()).to(points.dtype)
 
 

@@ -93,7 +93,9 @@ class MoleculeGraphs:
         lists = self._edges
         size, count = self.num_atoms[index], lists.count[index]
         first, first_edge = size.cumsum(0) - size, count.cumsum(0) - count
-        cloud, of_edge = torch.repeat_interleave(size), torch.repeat_interleave(count)  # molecule of a node, of an edge
+        num_nodes, num_edges = torch.stack([size.sum(), count.sum()]).tolist()  # all that the host waits for
+        cloud = torch.repeat_interleave(size, output_size=num_nodes)  # molecule of a node
+        of_edge = torch.repeat_interleave(count, output_size=num_edges)
         atom = ranges(cloud, self.first_atom[index] - first)
         row = ranges(of_edge, lists.start[index] - first_edge)
         classes = lists.classes[ranges(of_edge, lists.class_start[index] - first_edge)].int()
