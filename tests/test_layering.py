@@ -79,7 +79,7 @@ HOMES: dict[str, tuple[tuple[str, ...], bool]] = {
     "rdkit": (tuple(f"data.molecules.{name}" for name in ("chemistry", "conversion", "embedding")), False),
     "h5py": (("data",), True),
     "lightning": (("training",), False),
-    "triton": (("nn",), True),
+    "triton": (("nn.kernels.triton_tiles", "bench.tiles"), False),
     "optuna": (("suite",), True),
     "submitit": (("suite",), True),
     "hydra": (("cli", "config"), False),  # config: the ConfigStore that its schemas are registered with

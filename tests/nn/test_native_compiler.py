@@ -29,7 +29,7 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not i
 
 
 def forget() -> None:
-    for function in (compiled, compiler._reason, compiler._own_temporary_folder, auto.choose):
+    for function in (compiled, compiler._reason, compiler._own_temporary_folder, auto._usable):
         function.cache_clear()
 
 

@@ -127,17 +127,16 @@ def _devices() -> Iterator[str]:
 
 
 def _kernels(device: Any) -> Iterator[str]:
-    """Which kernel ``auto`` takes on a CPU and, where there is one, a GPU; on a CPU also why not the fastest."""
+    """Which kernel ``auto`` takes on a CPU and, where there is one, a GPU, and why; there also the tile sizes."""
     import torch
 
-    from se3t.nn.kernels.auto import FALLBACK, FASTEST, reason_against
+    from se3t.nn.kernels import auto, tilings
 
     for place in dict.fromkeys((torch.device("cpu"), device)):
-        name, reason = FASTEST.get(place.type), reason_against(place, torch.float32)
-        if reason is None or name is None:
-            yield f"kernel on {place.type}: {name or FALLBACK}"
-        else:
-            yield f"kernel on {place.type}: {FALLBACK}, which is slower; {name} is not used: {reason}"
+        yield f"kernel on {place.type}: {auto.in_words(place)}"
+    if device.type == "cuda":
+        file = tilings.source_of(tilings.name_of(device))
+        yield f"tile sizes of kernel triton: {file or 'defaults that were not timed; se3t bench tiles measures them'}"
 
 
 def cuda_state(built_for: str | None, available: bool, driver: str | None) -> str:

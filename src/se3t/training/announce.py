@@ -44,7 +44,7 @@ def in_three_lines(
     threads = f", {num_threads} thread{'s' if num_threads > 1 else ''}" if device.type == "cpu" else ""
     kernel = getattr(config.model, "kernel", None)
     if kernel == "auto":
-        kernel = auto.choose(device, data_dtype(budget.precision))
+        kernel = auto.in_words(device, data_dtype(budget.precision))
     data = [config.data.name, f"{sizes} samples", *([f"checksum {checksum}"] if checksum else [])]
     machine = [f"{processes}{device.type}{threads}", f"precision {budget.precision}"]
     machine += [f"kernel {kernel}"] if kernel else []

@@ -1,8 +1,9 @@
-"""The fastest kernel measured for where the tensors are: compiled code on a CPU, elsewhere torch's operations."""
+"""The fastest kernel measured for where the tensors are, and for how many there are."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
@@ -14,35 +15,73 @@ from se3t.nn.kernels import KERNELS, Sources, get_kernel
 from se3t.nn.kernels.native import MAX_DEGREE
 from se3t.nn.radial import RadialNetwork
 
-FASTEST = {"cpu": "native"}
-"""By device, as measured (``benchmarks/RESULTS.md``). Kernel ``triton`` was not measured and is not chosen."""
+
+@dataclass(frozen=True)
+class Rule:
+    """From which size on a kernel is the fastest.
+
+    Attributes:
+        kernel: its name.
+        least: radial weights of a convolution: edges that differ in their invariants × weights of an edge.
+    """
+
+    kernel: str
+    least: int = 0
+
+
+RULES = {"cpu": (Rule("native"),), "cuda": ()}
+"""By device, ascending, as measured (``benchmarks/RESULTS.md``). On a GPU no kernel was measured yet."""
 FALLBACK = "edge_frame"
+"""Where there is no rule, or its kernel cannot run: torch's operations, which run everywhere."""
 _log = logging.getLogger(__name__)
 
 
 def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
     """The same sum as the reference kernel, arguments and result alike."""
     length = basis.geometry.length
-    name = choose(length.device, length.dtype)
+    size = len(length) // basis.geometry.repeat * radial.weights_per_edge
+    name = choose(length.device, length.dtype, size)
     if name == "native" and max(radial.fiber_in.max_degree, radial.fiber_out.max_degree) > MAX_DEGREE:
         name = FALLBACK
     return get_kernel(name)(sources, radial, basis, memory)
 
 
+def choose(device: torch.device, dtype: torch.dtype, size: int = 0) -> str:
+    """Name of the kernel.
+
+    Args:
+        device: of the tensors.
+        dtype: of the positions.
+        size: radial weights, see :class:`Rule`.
+    """
+    return next(rule.kernel for rule in reversed(_usable(device, dtype)) if rule.least <= size)
+
+
+def in_words(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """Which kernels are taken on a device, and why not the fastest where that is so."""
+    first, *rest = _usable(device, dtype)
+    text = ", ".join([first.kernel, *(f"{rule.kernel} from {rule.least:,} radial weights on" for rule in rest)])
+    rules = RULES.get(device.type, ())
+    if not rules:
+        return f"{text}, which runs everywhere: no kernel was measured on {device.type}, which se3t bench step does"
+    reasons = {rule.kernel: _reason(rule, device, dtype) for rule in rules}
+    return "; ".join([text, *(f"{name} is not used: {reason}" for name, reason in reasons.items() if reason)])
+
+
 @cache
-def choose(device: torch.device, dtype: torch.dtype) -> str:
-    """Name of the kernel; says in the log why it is not the fastest one, where it is not."""
-    reason = reason_against(device, dtype)
-    if reason is None:
-        return FASTEST[device.type]
-    if device.type in FASTEST:
-        _log.warning("kernel %s is not used: %s; %s computes the same", FASTEST[device.type], reason, FALLBACK)
-    return FALLBACK
+def _usable(device: torch.device, dtype: torch.dtype) -> tuple[Rule, ...]:
+    """The rules whose kernels can run, behind one that always does; says in the log, once, why others cannot."""
+    found = [Rule(FALLBACK)]
+    for rule in RULES.get(device.type, ()):
+        reason = _reason(rule, device, dtype)
+        if reason is None:
+            found = [*(other for other in found if other.least < rule.least), rule]
+        else:
+            _log.warning("kernel %s is not used: %s; %s computes the same", rule.kernel, reason, found[-1].kernel)
+    return tuple(found)
 
 
-def reason_against(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the fastest kernel of a device cannot be used, None where it can."""
-    if device.type not in FASTEST:
-        return f"there is none for {device.type}"
-    reason: str | None = import_module(KERNELS[FASTEST[device.type]]).unavailable(device, dtype)
+def _reason(rule: Rule, device: torch.device, dtype: torch.dtype) -> str | None:
+    ask = vars(import_module(KERNELS[rule.kernel])).get("unavailable")
+    reason: str | None = None if ask is None else ask(device, dtype)
     return reason
