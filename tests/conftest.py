@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
+# For tests/gpu on a CPU: Triton decides when it is loaded whether it interprets, and Lightning loads it.
+if os.environ.get("SE3T_TEST_DEVICE") == "cpu":
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 # As in a terminal, also where the tests run in the background or under nohup, which ignore these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -19,8 +23,15 @@ import torch
 import torch_geometric  # noqa: F401
 from jaxtyping import install_import_hook
 
-_hook = install_import_hook("se3t", "beartype.beartype")
-_hook.__enter__()
+HAS_CHECKER = find_spec("beartype") is not None
+if HAS_CHECKER:
+    _hook = install_import_hook("se3t", "beartype.beartype")
+    _hook.__enter__()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not HAS_CHECKER:
+        terminalreporter.write_line("beartype is not installed: annotations of shapes were not executed")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +31,7 @@ FIBERS = {
 }
 POSITIONS = {"generic": None, "axes": AXES, "coincident": COINCIDENT}
 SHARES = ("none", "full", "degree_out", "degree_in")
+UNUSED = {"allow_unused": True, "materialize_grads": True}
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
 
@@ -41,7 +44,7 @@ def values_and_gradients(
     for leaf in leaves:
         leaf.requires_grad_()
     features = dict(zip(graph.features, leaves[1:], strict=True))
-    moved = Graph(leaves[0], features, graph.edge_index, graph.batch, 2, graph.edge_scalars)
+    moved = replace(graph, positions=leaves[0], features=features)
     basis = basis_of(moved, 4, pair=True)
     with torch.autocast(graph.device.type, torch.bfloat16, enabled=autocast):
         out = kernel(Sources(features, basis.geometry.source), radial, basis)
@@ -51,11 +54,12 @@ def values_and_gradients(
         weight = torch.randn(value.shape, generator=probe, dtype=torch.float64)
         loss = loss + (value * weight.to(device=graph.device, dtype=dtype)).sum()
     parameters = list(radial.parameters())
-    found = torch.autograd.grad(loss, [*leaves, *parameters], create_graph=second)
+    found = torch.autograd.grad(loss, [*leaves, *parameters], create_graph=second, **UNUSED)
     twice: tuple[Tensor, ...] = ()
     if second:
-        twice = torch.autograd.grad(found[0].square().sum(), [leaves[0], *parameters], allow_unused=True)
-    return [value.detach().double().cpu() for value in (*out.values(), *found, *twice) if value is not None]
+        squares = torch.stack([value.square().sum() for value in found]).sum()
+        twice = torch.autograd.grad(squares, [*leaves, *parameters], **UNUSED)
+    return [value.detach().double().cpu() for value in (*out.values(), *found, *twice)]
 
 
 def difference(received: list[Tensor], expected: list[Tensor]) -> float:
@@ -67,6 +71,28 @@ def difference(received: list[Tensor], expected: list[Tensor]) -> float:
     return max(float((one - other).norm() / (1 + other.norm())) for one, other in pairs)
 
 
+def radial_of(fibers: str, share: str, parity: bool = False) -> RadialNetwork:
+    """In float64, every parameter moved off its initial value."""
+    radial = RadialNetwork(*FIBERS[fibers], 2, share=share, parity=parity).double()
+    with torch.no_grad():
+        for parameter in radial.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return radial
+
+
+def deviation(
+    kernel: Kernel, radial: RadialNetwork, graph: Graph, dtype: str, *, second: bool = False, device: str = "cpu"
+) -> float:
+    """Of the kernel in the dtype under test from the reference in float64; bfloat16 from ``edge_frame`` at that."""
+    expected = values_and_gradients(reference.messages, radial, graph, second=second)
+    own = copy.deepcopy(radial).to(device, DTYPES[dtype]), graph.to(device, DTYPES[dtype])
+    low = dtype == "bfloat16"
+    found = difference(values_and_gradients(kernel, *own, second=second, autocast=low), expected)
+    if low:  # what rounding to 8 bits costs, by the other kernel
+        found /= difference(values_and_gradients(edge_frame.messages, *own, second=second, autocast=True), expected)
+    return found
+
+
 def compare(
     fibers: str,
     share: str,
@@ -74,24 +100,14 @@ def compare(
     dtype: str,
     *,
     symmetric: bool,
-    second: bool = False,
     parity: bool = False,
-    device: str = "cpu",
+    kernel: Kernel = triton_kernel.messages,
+    **how: Any,
 ) -> float:
-    """A case in the dtype under test, against the reference in float64; bfloat16 against ``edge_frame`` at that."""
+    """The :func:`deviation` of a case."""
     torch.manual_seed(0)
     graph = make_graph(FIBERS[fibers][0], POSITIONS[positions], symmetric=symmetric)
-    radial = RadialNetwork(*FIBERS[fibers], 2, share=share, parity=parity).double()
-    with torch.no_grad():
-        for parameter in radial.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    expected = values_and_gradients(reference.messages, radial, graph, second=second)
-    own = copy.deepcopy(radial).to(device, DTYPES[dtype]), graph.to(device, DTYPES[dtype])
-    low = dtype == "bfloat16"
-    found = difference(values_and_gradients(triton_kernel.messages, *own, second=second, autocast=low), expected)
-    if low:  # what rounding to 8 bits costs, by the other kernel
-        found /= difference(values_and_gradients(edge_frame.messages, *own, second=second, autocast=True), expected)
-    return found
+    return deviation(kernel, radial_of(fibers, share, parity), graph, dtype, **how)
 
 
 def without_edges() -> int:
