@@ -50,7 +50,7 @@ def kernel_of(name: str) -> Kernel:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """``edge_frame low`` takes several chunks."""
-    monkeypatch.setattr("se3t.nn.kernels.chunked.CHUNK_BYTES", {"cpu": 2**14, "cuda": 2**14})
+    monkeypatch.setattr("se3t.nn.kernels.chunked.CHUNK_BYTES", {"cpu": 2**14, "cuda": 2**16})
 
 
 @pytest.mark.parametrize("dtype", LIMITS)

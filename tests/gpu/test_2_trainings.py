@@ -26,7 +26,7 @@ from se3t.config.compose import compose
 pytestmark = MARKS
 
 MOLECULES = {"train": 64, "valid": 16, "test": 16}
-STEPS, MORE = (16, 24) if ON_GPU else (4, 6)
+STEPS, MORE = 4, 6
 CLOSE = {"rel": 1e-4, "abs": 1e-6}
 """A metric of float32 on two devices, after some rounding."""
 
