@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from se3t import config as schemas
 from se3t.cli.help import choices
@@ -114,6 +115,42 @@ def test_bad_settings_are_named_in_one_sentence(settings: dict[str, Any], messag
     with pytest.raises(UserError, match=f"^{message}") as caught:
         to_config(settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [("00:10:00", 600), ("00:00:01", 1), ("10:00:00", 36_000), ("99:59:59", 359_999), ("01:02:03:04", 93_784)],
+)
+def test_a_time_means_what_was_typed_on_the_command_line_and_in_python(time: str, seconds: int) -> None:
+    trainer = to_config(compose("train", [f"trainer.max_time={time}"])).trainer
+    assert (trainer.max_time, trainer.max_seconds) == (time, seconds)
+    assert to_config({"trainer": {"max_time": time}}).trainer == schemas.TrainerConfig(max_time=time)
+    assert asdict(trainer).keys() == {item.name for item in dataclasses.fields(schemas.TrainerConfig)}
+
+
+def test_no_time_is_no_limit() -> None:
+    assert to_config(compose("train", ["trainer.max_time=null"])).trainer == to_config(compose("train", [])).trainer
+    assert schemas.TrainerConfig().max_seconds == math.inf
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["00:00:00", "10:00", "0:10:00", "600", "00:60:00", "00:00:60", "01:24:00:00", "-1:00:00", "1h", "01:00:00:00:00"],
+)
+def test_any_other_time_is_refused_in_one_sentence(time: str) -> None:
+    expected = rf"^trainer\.max_time={time}: expected a time above zero as HH:MM:SS or DD:HH:MM:SS[^\n]*$"
+    with pytest.raises(UserError, match=expected):
+        to_config(compose("train", [f"trainer.max_time={time}"]))
+    with pytest.raises(UserError, match=expected):
+        to_config({"trainer": {"max_time": time}})
+
+
+def test_a_time_in_yaml_is_read_as_typed_or_refused_with_the_quotation_marks_it_needs() -> None:
+    for text in ("00:10:00", '"10:00:00"', "'01:02:03:04'", "01:02:03:04"):
+        settings = OmegaConf.create(f"trainer:\n  max_time: {text}")
+        assert to_config(settings).trainer.max_time == text.strip("\"'")
+    with pytest.raises(UserError, match=r'max_time=36000: .* in a YAML file inside quotation marks: "10:00:00"'):
+        to_config(OmegaConf.create("trainer:\n  max_time: 10:00:00"))
 
 
 def test_eval_has_settings_of_its_own() -> None:

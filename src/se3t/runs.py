@@ -34,6 +34,9 @@ DIGEST, DIGESTS = "digest", "digests"
 COSTS = ("seconds", "steps_per_second", "peak_memory_bytes")
 """What a line of ``metrics.jsonl`` says of the machine: two equal trainings differ here, so no digest covers it."""
 
+STEPS, TIME, EARLY_STOPPING = "steps", "time", "early stopping"
+"""What may have ended a training: values of ``budget.ended_by`` in ``result.json``."""
+
 ADVICE = "the record was changed after its run; restore the file, or remove its folder and run again"
 _DEEPEST = 20  # lists and mappings inside each other in config.yaml, which has 3
 _LARGEST = 256 * 2**20  # bytes; the largest file of a run, details.json of all of ScanObjectNN, has 1 MiB

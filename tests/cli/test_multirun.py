@@ -120,6 +120,19 @@ def test_a_job_out_of_range_fails_alone(run: Run, train: Recorder) -> None:
     assert [config.trainer.max_steps for config in train.configs] == [5]
 
 
+def test_a_time_is_taken_as_typed_alone_as_one_of_several_and_from_a_preset(
+    run: Run, train: Recorder, tmp_path: Path
+) -> None:
+    for folder, text in {"preset": "preset: brief", "budget/nbody": "trainer:\n  max_time: 00:10:00"}.items():
+        (tmp_path / "more" / folder).mkdir(parents=True)
+        (tmp_path / "more" / folder / "brief.yaml").write_text(f"# @package _global_\n{text}\n")
+    assert run("train", "trainer.max_time=00:10:00").status == 0
+    assert run("train", "-m", "trainer.max_time=00:10:00,01:00:00").status == 0
+    assert run("train", "--config-dir", str(tmp_path / "more"), "preset=brief").status == 0
+    times = [config.trainer.max_time for config in train.configs]
+    assert times == ["00:10:00", "00:10:00", "01:00:00", "00:10:00"]
+
+
 def test_devices_of_a_preset_are_refused_as_well(run: Run, train: Recorder, tmp_path: Path) -> None:
     for folder, text in {"preset": "preset: two", "budget/nbody": "trainer:\n  devices: 2"}.items():
         (tmp_path / "more" / folder).mkdir(parents=True)

@@ -112,6 +112,21 @@ def test_runs_are_chosen_by_settings_states_and_folders(
     assert order(answer.out, folders) == expected
 
 
+def test_the_time_that_ended_a_run_and_that_an_unfinished_one_has_are_told(run: Run) -> None:
+    trainer = {"max_steps": 2000, "max_time": "01:30:00"}
+    budget = {"steps_done": 345, "batch_size": 128, "seconds": 5401.0, "training_seconds": 5400.2, "ended_by": "time"}
+    write(result("tfn", config__trainer=trainer, budget={**trainer, **budget}), 5)
+    folder = unfinished("stopped", 6)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "trainer": {**trainer, "max_time": "10:00:00"}}))
+    out = run("runs").out
+    assert "345 in 1 h 30 min" in out
+    assert "250 of 2,000 or 10 h" in out
+    told = {entry["state"]: entry for entry in json.loads(run("runs", "--format", "json").out)["runs"]}
+    assert (told["finished"]["max_time"], told["finished"]["ended_by"]) == ("01:30:00", "time")
+    assert (told["interrupted"]["max_time"], told["interrupted"]["ended_by"]) == ("10:00:00", "")
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 140])
 def test_no_line_is_wider_than_the_terminal_and_nothing_is_cut(folders: dict[str, Path], width: int) -> None:
     runs = find_runs([Path("runs")])

@@ -162,6 +162,8 @@ def test_what_differs_between_lines_of_one_system_is_named(rotations_file: Any):
     assert "reduced budget: 500 … 60,000 of" in notes_of(draw_figure4(load_rotations(rotations_file(*several))))
     full = load_rotations(rotations_file(point(max_steps=60_000)))
     assert "; 60,000 training steps; " in notes_of(draw_figure4(full))
+    ended = load_rotations(rotations_file(point(max_steps=60_000, steps_done=700)))  # by its time, for example
+    assert "reduced budget: 700 of the paper's 60,000 training steps" in notes_of(draw_figure4(ended))
     found = load_rotations(rotations_file(*(point(augmentation=kind) for kind in ("vertical", "so3", "none"))))
     assert sorted(map(found.label, found.lines)) == ["TFN", "TFN, SO(3)", "TFN, vertical"]
 

@@ -83,6 +83,8 @@ def test_the_title_says_data_budget_and_split(tmp_path: Path, monkeypatch: pytes
         "preset quick, 1,000 steps x 128",
         "loss of validation, not test",
     ]
+    path.write_text(json.dumps({**content, "budget": {**content["budget"], "max_time": "00:10:00"}}))
+    assert "preset quick, 1,000 steps x 128 or 10 min; " in facts(one)[1]
 
 
 def test_what_the_parameters_change_is_in_no_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

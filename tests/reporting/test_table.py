@@ -106,6 +106,45 @@ def test_rows_of_one_model_are_labelled_by_what_differs():
     }
 
 
+def ended_by_time(seed: int, steps: int, **changes: Any) -> dict[str, Any]:
+    budget = {"max_steps": 100_000, "batch_size": 128, "seconds": 610.0}
+    budget |= {"max_time": "00:10:00", "training_seconds": 600.1, "ended_by": "time", "steps_done": steps}
+    trainer = {"max_steps": 100_000, "max_time": "00:10:00"}
+    return result(seed=seed, budget=budget, config__trainer=trainer, **changes)
+
+
+def test_steps_that_a_time_allowed_are_marked():
+    found = build(ended_by_time(0, 12_345), ended_by_time(1, 12_400))
+    row = lines(found)["SE(3)-Transformer"][0]
+    assert (row[0], row[-1]) == ("measured, 2 seeds", "12,345 … 12,400 in 10 min †")
+    assert "in 10 min: as many steps as the time for training (trainer.max_time) allowed." in found.notes
+    more = ended_by_time(0, 200_000, budget__max_steps=300_000)
+    assert lines(build(more))["SE(3)-Transformer"][0][-1] == "200,000 in 10 min"
+    other = lines(build(ended_by_time(0, 12_345, budget__batch_size=64)))["SE(3)-Transformer"][0][-1]
+    assert other == "12,345 x 64 in 10 min †"
+    assert not any(note.startswith("in ") for note in build(result()).notes)
+
+
+def test_a_time_that_steps_came_before_is_named_where_others_have_none():
+    first = ended_by_time(0, 100_000, budget__ended_by="steps")
+    rows = lines(build(first, result()))["SE(3)-Transformer"]
+    assert {(row[0], row[-1]) for row in rows[:2]} == {
+        ("measured, 1 seed, max_time=00:10:00", "100,000"),
+        ("measured, 1 seed, max_time=null", "2,000 †"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("budget__max_time", "soon"), ("budget__max_time", None), ("budget__training_seconds", -1.0)]
+)
+def test_a_record_with_a_damaged_time_is_refused(field: str, value: Any):
+    damaged = ended_by_time(0, 5, **{field: value})
+    if field == "budget__max_time":
+        damaged["config"]["trainer"]["max_time"] = value
+    with pytest.raises(UserError, match=field.replace("__", r"\.")):
+        build(damaged)
+
+
 def test_many_differences_are_named_by_the_folder_of_the_run(tmp_path: Path):
     paths = []
     for index in range(2):

@@ -155,6 +155,33 @@ def test_the_preparation_of_data_is_part_of_the_estimate(tmp_path: Path, monkeyp
     assert clock.seconds({}) == pytest.approx(10)
 
 
+def test_no_job_takes_longer_than_its_time_and_its_evaluations(tmp_path: Path) -> None:
+    one = long_job(tmp_path)
+    short = job_of(one.words, changed(one, trainer={"max_time": "00:02:00"}))
+    long = job_of(one.words, changed(one, trainer={"max_time": "01:00:00"}))
+    found = Estimates({kind(one.config): Cost(0.5, 2.0, "records")}, startup=3.0, threads=1)
+    assert found.last_step(short) == 240  # of half a second
+    assert found.seconds(short) == pytest.approx(3 + 120 + (3 * 8 + 8) * 2.0)  # at 100, 200 and the end
+    assert found.last_step(long) == 1000
+    assert found.seconds(long) == found.seconds(one) == pytest.approx(3 + 500 + (10 * 8 + 8) * 2.0)
+    with_data(short)
+    assert Clock([short], found, 1).seconds({short.folder: 140}) == found.seconds(short)  # no pace yet
+    assert any(" 1,000 steps or 2 min " in line for line in in_words("1", [short], found, 1))
+
+
+def test_the_pace_tells_the_last_step_where_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = long_job(tmp_path)
+    one = job_of(one.words, changed(one, trainer={"max_time": "00:02:00"}))
+    clock = Clock([one], Estimates({}, 0.0, 1), 1)
+    now = [100.0]
+    monkeypatch.setattr("se3t.suite.progress.time.monotonic", lambda: now[0])
+    clock.begin(one)
+    now[0] += 30.0
+    clock.look(one, 50)  # 0.6 s a step
+    assert clock.last_step(one) == 200
+    assert clock.seconds({one.folder: 50}) == pytest.approx(90.0)
+
+
 class Seconds:
     """A clock that stands still but for what is said to take time."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from se3t.config import Config, DeepSetModel, LinearModel, OptimConfig, TrainerC
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit, NBodyTrajectories
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
-from se3t.training import run
+from se3t.training import module, run, stopwatch
 
 SIZES = {"train": 20, "valid": 6, "test": 6}
 
@@ -101,3 +103,33 @@ class FailingTask(NBodyTask):
 
 def failing_build(config: Config) -> tuple[Task, nn.Module]:
     return FailingTask(config.task, random_dataset()), build(config)[1]
+
+
+class _Ticks:
+    """A clock that goes on by so many seconds whenever it is read."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+
+    def perf_counter(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+def uneven_build(config: Config) -> tuple[Task, nn.Module]:
+    """For one of several processes: its clock runs at a pace of its own, and it notes the share of the time by which
+    each step takes its learning rate.
+    """
+    rank = os.environ.get("RANK")
+    if rank is not None:
+        vars(stopwatch)["time"] = _Ticks(1.0 + 4.0 * int(rank))
+        shares: list[float] = []
+        lr_factor = module.lr_factor
+
+        def noted(step: int, optim: OptimConfig, max_steps: int, time_share: float) -> float:
+            shares.append(time_share)
+            (Path(config.runs) / f"{rank}.json").write_text(json.dumps(shares))
+            return lr_factor(step, optim, max_steps, time_share)
+
+        vars(module)["lr_factor"] = noted
+    return build(config)

@@ -160,6 +160,18 @@ def test_an_unfinished_run_is_called_one(tmp_path: Path, run: Path) -> None:
     assert "torch " in card
 
 
+def test_a_time_that_limits_a_training_is_told(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    config = replace(config, trainer=replace(config.trainer, max_time="00:00:01", max_steps=10**6))
+    folder = finished_run(tmp_path / "run", config)
+    content = result(folder)
+    content["budget"] |= {"steps_done": 1234, "ended_by": "time"}
+    record.write_json(folder / "result.json", content, sealed=True)
+    assert "- steps: 1,234 in 1 s of training, batches of " in card_of(folder, tmp_path / "model")
+    (folder / "result.json").unlink()
+    assert " of 1,000,000 planned, in at most 1 s of training, batches of " in card_of(folder, tmp_path / "again")
+
+
 def test_a_result_of_other_weights_is_not_used(tmp_path: Path, run: Path) -> None:
     """As when a finished run is continued: its best weights are newer than its result."""
     content = ckpt.read_checkpoint(ckpt.locate(run)).content

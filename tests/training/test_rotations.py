@@ -36,6 +36,7 @@ POINT = {
     "num_points": int,
     "preset": str,
     "max_steps": int,
+    "steps_done": int,
     "rotation": str,
     "accuracy": float,
     "class_accuracy": float,

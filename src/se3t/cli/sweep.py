@@ -175,16 +175,18 @@ def _plan(spec: Specification, given: argparse.Namespace) -> int:
 
 
 def _sums(spec: Specification, record: SweepRecord) -> list[str]:
+    from se3t.reporting.spelling import steps_asked
+
     sweep, seeds = spec.sweep, f"{len(spec.sweep.seeds)} seeds" if len(spec.sweep.seeds) > 1 else "one seed"
-    steps = spec.settings["trainer"]["max_steps"]
+    steps = steps_asked(*(spec.settings["trainer"][name] for name in ("max_steps", "max_time")))
     if sweep.search == "grid":
         done = sum(run.state == "finished" for trial in record.trials for run in trial.runs)
-        size = f"{len(record.trials)} combinations x {seeds}, {steps:,} steps each; {done} of {spec.num_jobs} finished"
+        size = f"{len(record.trials)} combinations x {seeds}, {steps} each; {done} of {spec.num_jobs} finished"
         return [size]
     lines = [f"  {name}: {space}" for name, space in sweep.parameters.items()]
     pruning = "none is stopped early" if sweep.pruning.method == "none" else f"stopped early by {sweep.pruning.method}"
     done = len(record.trials) - record.count("running") - record.count("waiting")
-    return [*lines, f"{sweep.trials} trials x {seeds}, {steps:,} steps each at most ({pruning}); {done} have ended"]
+    return [*lines, f"{sweep.trials} trials x {seeds}, {steps} each at most ({pruning}); {done} have ended"]
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from se3t.config.fields import rotation_angle
+from se3t.config.fields import rotation_angle, seconds_of
 from se3t.config.models import (
     DeepSetModel,
     DGCNNModel,
@@ -218,6 +218,8 @@ def validate(config: Any, prefix: str = "") -> None:
             continue  # where the type allows it; OmegaConf saw to that
         elif "choices" in item.metadata and value not in item.metadata["choices"]:
             raise UserError(f"{key}={value}: unknown; {did_you_mean(str(value), item.metadata['choices'])}")
+        elif "is_time" in item.metadata:
+            seconds_of(value, key)
         elif "above" in item.metadata:
             _check_range(key, value, **item.metadata)
     if isinstance(config, TFNModel | SE3TransformerModel) and config.norm == "layer" and config.channels == 1:

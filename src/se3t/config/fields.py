@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import typing
 from dataclasses import field
 from typing import Any
@@ -23,6 +24,34 @@ def number(
 ) -> Any:
     """A finite number in a range; null passes where the field's type allows it."""
     return field(default=default, metadata={"at_least": at_least, "above": above, "at_most": at_most})
+
+
+def time_limit() -> Any:
+    """A field that takes a time as :func:`seconds_of` reads it, or null for no limit."""
+    return field(default=None, metadata={"is_time": True})
+
+
+_TIME = re.compile(r"(?:([0-9]{2}):)?([0-9]{2}):([0-5][0-9]):([0-5][0-9])")
+
+
+def seconds_of(time: str, name: str) -> int:
+    """The seconds of a time as it is typed, HH:MM:SS or DD:HH:MM:SS.
+
+    Args:
+        time: such as 00:10:00.
+        name: of the setting, for errors.
+
+    Raises:
+        UserError: for anything else, and for a time of nothing.
+    """
+    found = _TIME.fullmatch(time)
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if not total or (days and hours > 23):
+        # YAML reads 10:00:00 without quotation marks as the number 36000.
+        quoted = ', in a YAML file inside quotation marks: "10:00:00"' if time.isdecimal() else ""
+        raise UserError(f"{name}={time}: expected a time above zero as HH:MM:SS or DD:HH:MM:SS{quoted}")
+    return total
 
 
 def rotation_angle(text: str) -> float:

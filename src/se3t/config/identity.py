@@ -21,7 +21,13 @@ NO_INFLUENCE = (
 """Settings, or groups of them, that do not change what a run measures: how often it is saved, where things lie, what is
 shown."""
 
-ADDED = {"data.key": None, "task.velocity_weight": 1.0, "task.reflect": False, "model.parity": False}
+ADDED = {
+    "data.key": None,
+    "task.velocity_weight": 1.0,
+    "task.reflect": False,
+    "model.parity": False,
+    "trainer.max_time": None,
+}
 """Settings that older runs do not have, with the values that change nothing: those runs are the same runs."""
 
 

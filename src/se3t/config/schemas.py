@@ -6,11 +6,12 @@ error. Ranges and choices stand beside the field they limit and are checked by :
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from se3t.config.fields import choice, number
+from se3t.config.fields import choice, number, seconds_of, time_limit
 from se3t.config.models import (
     DeepSetModel,
     DGCNNModel,
@@ -208,6 +209,7 @@ class TrainerConfig:
     """Budget, devices and checkpoints."""
 
     max_steps: int = number(100_000, at_least=1)
+    max_time: str | None = time_limit()  # HH:MM:SS of training, evaluations not counted; ends it before max_steps
     batch_size: int = number(128, at_least=1)
     eval_batch_size: int = number(1000, at_least=1)
     eval_every: int = number(1000, at_least=1)  # steps between validations
@@ -221,6 +223,11 @@ class TrainerConfig:
     progress: bool = True
     threads: int | None = number(None, at_least=1)  # CPU threads of torch; null leaves torch's choice
     cuda_graph: bool = False  # replay captured steps on a GPU: faster for small batches
+
+    @property
+    def max_seconds(self) -> float:
+        """``max_time`` in seconds; infinite where there is none."""
+        return math.inf if self.max_time is None else float(seconds_of(self.max_time, "trainer.max_time"))
 
 
 @dataclass

@@ -18,6 +18,7 @@ _TWICE = {
     "preset": "preset",
     "model": "model.name",
     "budget.max_steps": "trainer.max_steps",
+    "budget.max_time": "trainer.max_time",
     "budget.batch_size": "trainer.batch_size",
 }
 """Fields of a result that its ``config`` has, too."""
@@ -27,6 +28,7 @@ _KINDS: Mapping[str, Callable[[Fields, str], Any]] = {
     "budget.max_steps": Fields.integer,
     "budget.steps_done": Fields.integer,
     "budget.seconds": Fields.amount,
+    "budget.training_seconds": Fields.amount,
     "data": Fields.mapping,
     "units": Fields.mapping,
     "versions": Fields.mapping,

@@ -15,7 +15,8 @@ from se3t.config.identity import ADDED, NO_INFLUENCE, flatten, without, without_
 from se3t.errors import UserError
 from se3t.reporting.checks import require_unchanged
 from se3t.reporting.fields import Fields, read_json
-from se3t.runs import ADVICE, RESULT
+from se3t.reporting.spelling import time_in_words
+from se3t.runs import ADVICE, RESULT, TIME
 
 __all__ = [
     "Fields",
@@ -54,6 +55,7 @@ class RunRecord:
         data: what two runs must share to be compared.
         metrics: what was measured, by name.
         ablation: what was taken out of the model, none for most.
+        ended_in: the time budget that has ended the training, in words; "" where something else has.
     """
 
     origin: str
@@ -70,6 +72,7 @@ class RunRecord:
     data: tuple[Any, ...]
     metrics: dict[str, float]
     ablation: str
+    ended_in: str
 
     def setting(self, name: str) -> Any:
         """A setting of the run as it was in effect; None where there is no such setting."""
@@ -124,6 +127,18 @@ def ablation_of(fields: Fields) -> str:
     return str(fields.mapping("config.model").get("ablation") or "none") if has_model else "none"
 
 
+def ended_in(fields: Fields) -> str:
+    """The time budget that has ended the training of a run, in words; "" where something else has.
+
+    Raises:
+        UserError: naming file and field, when it cannot be read.
+    """
+    budget = fields.content.get("budget")
+    if not isinstance(budget, Mapping) or budget.get("ended_by") != TIME:
+        return ""
+    return time_in_words(fields.text("budget.max_time"), f"{fields.origin}: field 'budget.max_time'")
+
+
 def common(fields: Fields) -> dict[str, Any]:
     """The arguments of a record that every experiment has: all but ``overridden``, ``data`` and ``metrics``.
 
@@ -145,6 +160,7 @@ def common(fields: Fields) -> dict[str, Any]:
         "batch_size": fields.integer("budget.batch_size"),
         "parameters": fields.integer("parameters"),
         "ablation": ablation_of(fields),
+        "ended_in": ended_in(fields),
     }
 
 

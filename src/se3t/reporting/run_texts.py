@@ -54,17 +54,13 @@ def _named(name: str, text: str) -> str:
 
 
 def _cells(run: Run, now: float) -> dict[str, str]:
-    done, asked = run.steps
-    step = MISSING if done is None or run.parameters == 0 else f"{done:,}"
-    if step != MISSING and asked not in (None, done):
-        step += f" of {asked:,}"
     texts = {
         "state": _state(run),
         "experiment": run.what or MISSING,
         "model": run.model or MISSING,
         "preset": run.preset or MISSING,
         "seed": MISSING if run.seed is None else str(run.seed),
-        "step": step,
+        "step": run.progress,
         "result": ", ".join(run.results) or MISSING,
         "age": age(now - run.changed),
         "folder": str(run.folder),
@@ -125,6 +121,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "steps_done": run.steps[0],
         "max_steps": run.steps[1],
+        "max_time": run.max_time,
+        "ended_by": run.ended_by,
         "parameters": run.parameters,
         "seconds": run.seconds,
         "changed": run.changed,

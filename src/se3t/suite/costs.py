@@ -75,6 +75,18 @@ class Estimates:
         """Seconds of each preparation of data that is still to be done."""
         return [seconds for store, seconds in self.preparation.items() if not store.exists()]
 
+    def last_step(self, job: Job, pace: float | None = None) -> int:
+        """The step that ends a job; where ``trainer.max_time`` will, by estimate.
+
+        Args:
+            job: any.
+            pace: seconds of a step where no cost is known.
+        """
+        cost = self.costs.get(kind(job.config))
+        step = pace if cost is None else cost.step
+        limit = job.config.trainer.max_seconds
+        return job.steps if not step or math.isinf(limit) else min(job.steps, max(1, int(limit / step)))
+
     def seconds(self, job: Job) -> float | None:
         """Seconds that are left of a job, its start included; None where not known."""
         if job.state == "finished":
@@ -82,10 +94,11 @@ class Estimates:
         cost = self.costs.get(kind(job.config))
         if cost is None:
             return self.startup if job.steps <= WORTH_MEASURING and self.startup else None
-        sizes, done = split_sizes(job.config.data), job.saved_step
-        evaluations = job.steps // job.config.trainer.eval_every - done // job.config.trainer.eval_every
+        sizes, done, every = split_sizes(job.config.data), job.saved_step, job.config.trainer.eval_every
+        last = max(self.last_step(job), done)
+        evaluations = last // every - done // every + (last < job.steps)  # one more at the end that time sets
         samples = evaluations * sizes.get("valid", 0) + sizes.get("test", 0)
-        return self.startup + cost.besides + (job.steps - done) * cost.step + samples * cost.sample
+        return self.startup + cost.besides + (last - done) * cost.step + samples * cost.sample
 
     def source(self, job: Job) -> Source | None:
         """Where the estimate of a job comes from."""

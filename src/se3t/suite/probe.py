@@ -112,6 +112,7 @@ def _trained(config: Config, task: Task, model: nn.Module, device: torch.device,
     trainer = replace(
         config.trainer,
         max_steps=2 * every,
+        max_time=None,
         eval_every=every,
         checkpoint_every=2 * every,
         num_equivariance_samples=0,

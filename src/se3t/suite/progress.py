@@ -90,6 +90,10 @@ class Clock:
         if step > first:
             self._pace[kind(job.config)] = (time.monotonic() - begun) / (step - first)
 
+    def last_step(self, job: Job) -> int:
+        """The step that ends a job, as far as that is known."""
+        return self.estimates.last_step(job, self._pace.get(kind(job.config)))
+
     def end(self, job: Job) -> None:
         """A job is no longer worked on."""
         self.left.pop(job.folder, None)
@@ -109,7 +113,7 @@ class Clock:
     def _seconds(self, job: Job, step: int | None) -> float | None:
         pace = self._pace.get(kind(job.config))
         if pace is not None:
-            return pace * (job.steps - (job.saved_step if step is None else step))
+            return pace * max(0, self.last_step(job) - (job.saved_step if step is None else step))
         return 0.0 if job.steps == 0 else self.estimates.seconds(job)
 
 
@@ -201,7 +205,7 @@ class Bars(Lines):
 
     def __init__(self, console: Console, jobs: Sequence[Job], clock: Clock, name: Name = title) -> None:
         super().__init__(console, jobs, clock, name)
-        self._sizes = {job.folder: max(1, job.steps) for job in jobs}
+        self._sizes = {job.folder: max(1, clock.last_step(job)) for job in jobs}
         self._done = {job.folder: min(job.saved_step, job.steps) for job in jobs}
         self._tasks: dict[Path, TaskID] = {}
         self._bars = Progress(*bar_columns(console), console=console)
@@ -219,7 +223,7 @@ class Bars(Lines):
         """Add its bar."""
         self.begin(job)
         if job.folder not in self._tasks:  # one that found another process at its run starts twice
-            self._tasks[job.folder] = self._bars.add_task(self.name(job), total=max(1, job.steps), note="starting")
+            self._tasks[job.folder] = self._bars.add_task(self.name(job), total=self._size(job), note="starting")
 
     def ended(self, ended: Ended) -> None:
         """Take its bar away; say why where it failed."""
@@ -238,9 +242,13 @@ class Bars(Lines):
         """Move its bar."""
         super().seen(job, reading)
         self._done[job.folder] = reading.step
-        done = f"{reading.step:,}/{job.steps:,}" if reading.step else "" if reading.note else "starting"
+        size = self._size(job)
+        done = f"{reading.step:,}/{size:,}" if reading.step else "" if reading.note else "starting"
         note = "  ".join(filter(None, (done, reading.note)))
-        self._bars.update(self._tasks[job.folder], completed=reading.step, note=note)
+        self._bars.update(self._tasks[job.folder], completed=reading.step, total=size, note=note)
+
+    def _size(self, job: Job) -> int:
+        return max(1, self.clock.last_step(job), self.steps.get(job.folder, 0))
 
     def tick(self, running: Sequence[Job]) -> None:
         """Move all bars."""

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from se3t.reporting.spelling import steps_asked
 from se3t.suite.costs import Estimates, makespan
 from se3t.suite.jobs import Failure, Job
 from se3t.suite.stores import obstacle, prepare_words
@@ -34,7 +35,7 @@ def _state(job: Job) -> str:
 
 
 def _steps(job: Job) -> str:
-    return f"{job.steps:,} steps" if job.steps else "no training"
+    return steps_asked(job.steps, job.config.trainer.max_time) if job.steps else "no training"
 
 
 def _time(job: Job, seconds: float | None) -> str:

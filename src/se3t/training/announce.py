@@ -10,6 +10,7 @@ from torch import nn
 from se3t.config import Config
 from se3t.nn.kernels import auto
 from se3t.precision import data_dtype
+from se3t.reporting.spelling import time_in_words
 from se3t.tasks.base import Task
 from se3t.training.checkpoint import Checkpoint
 
@@ -45,12 +46,13 @@ def in_three_lines(
     kernel = getattr(config.model, "kernel", None)
     if kernel == "auto":
         kernel = auto.in_words(device, data_dtype(budget.precision))
+    limit = "" if budget.max_time is None else f", at most {time_in_words(budget.max_time)} of training"
     data = [config.data.name, f"{sizes} samples", *([f"checksum {checksum}"] if checksum else [])]
     machine = [f"{processes}{device.type}{threads}", f"precision {budget.precision}"]
     machine += [f"kernel {kernel}"] if kernel else []
     return [
         f"{folder}: {config.experiment}, {config.model.name}, {parameters:,} parameters, {where}",
-        f"data {', '.join(data)}; {budget.max_steps:,} steps of batch {budget.batch_size}, evaluated every "
+        f"data {', '.join(data)}; {budget.max_steps:,} steps of batch {budget.batch_size}{limit}, evaluated every "
         f"{budget.eval_every:,}",
         f"{', '.join(machine)}; {loggers}",
     ]

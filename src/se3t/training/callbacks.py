@@ -1,5 +1,5 @@
-"""What happens between two training steps: watching the loss, averaging, evaluating, saving (:mod:`.saving`) — in this
-order.
+"""What happens between two training steps: looking at the time, watching the loss, averaging, evaluating, saving
+(:mod:`.saving`) — in this order.
 
 All of it hangs on ``on_train_batch_end``, and a checkpoint is written last: it then holds the state between step s and
 step s + 1, whatever else fell on step s, and continuing from it is continuing at the start of step s + 1.
@@ -34,6 +34,45 @@ LOG_EVERY = 50
 """Steps between two lines of the training loss."""
 
 
+class TimeLimit(Callback):
+    """Ends the training after the step that uses up ``trainer.max_time``, and tells the module how much of it is used.
+
+    The time is that of the host, so that no step waits for a GPU. Of several processes the first one's counts.
+
+    Args:
+        max_seconds: the limit.
+        state: where training seconds are counted.
+        stopwatch: counts them.
+    """
+
+    def __init__(self, max_seconds: float, state: ckpt.RunState, stopwatch: Stopwatch) -> None:
+        self.max_seconds, self.state, self.stopwatch = max_seconds, state, stopwatch
+        self._group: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on at the share that is used."""
+        if trainer.world_size > 1:
+            self._group = torch.distributed.new_group(backend="gloo")  # between CPUs, wherever the model is
+        self._tell(pl_module, self.state.training_seconds)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the step; stop when the time is up."""
+        self.stopwatch.lap(training=True)
+        seconds = self.state.training_seconds
+        if self._group is not None:
+            first = torch.tensor(seconds, dtype=torch.float64)
+            torch.distributed.broadcast(first, 0, group=self._group)
+            seconds = first.item()
+        self._tell(pl_module, seconds)
+        trainer.should_stop = trainer.should_stop or seconds >= self.max_seconds
+
+    def _tell(self, module: LightningModule, seconds: float) -> None:
+        assert isinstance(module, TrainingModule)
+        module.time_share = seconds / self.max_seconds
+
+
 class LossWatch(Callback):
     """Sums up the training loss, writes it to the record, and stops the run when it is not finite.
 
@@ -56,7 +95,8 @@ class LossWatch(Callback):
         self._pending.append(outputs["loss"].detach())
         step, budget = trainer.global_step, self.config.trainer
         logs = step % LOG_EVERY == 0
-        stops = step % budget.eval_every == 0 or step % budget.checkpoint_every == 0 or step == budget.max_steps
+        stops = step % budget.eval_every == 0 or step % budget.checkpoint_every == 0
+        stops = stops or step == budget.max_steps or trainer.should_stop
         if logs or stops or (trainer.world_size == 1 and pl_module.device.type == "cpu"):
             self._look(trainer, step)
         if stops:

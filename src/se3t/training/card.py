@@ -12,7 +12,8 @@ from se3t.data.molecules.graphs import spell_elements
 from se3t.data.qm9.splits import SPLIT_SIZES
 from se3t.reporting.properties import BASELINES, is_subset
 from se3t.reporting.published import printed_names
-from se3t.runs import DIGEST
+from se3t.reporting.spelling import time_in_words
+from se3t.runs import DIGEST, TIME
 from se3t.screen import markdown_text
 from se3t.training.predict import is_atomisation, what_it_is
 
@@ -180,10 +181,12 @@ def _training(model: Exported) -> Iterator[str]:
     if model.result is None:
         yield "- **this run had not finished** when it was exported"
         batches = f"batches of {trainer.batch_size:,}"
-        yield f"- steps: weights of step {model.step:,} of {trainer.max_steps:,} planned, {batches}"
+        limit = "" if trainer.max_time is None else f", in at most {time_in_words(trainer.max_time)} of training"
+        yield f"- steps: weights of step {model.step:,} of {trainer.max_steps:,} planned{limit}, {batches}"
     else:
         budget = model.result["budget"]
         early = ", stopped early" if budget.get("stopped_early") else ""
+        early = f" in {time_in_words(budget['max_time'])} of training" if budget.get("ended_by") == TIME else early
         batches = f"batches of {budget['batch_size']:,}"
         yield f"- steps: {budget['steps_done']:,}{early}, {batches}; weights of step {model.step:,}"
         yield f"- time: {budget['seconds']:,.0f} s, evaluations included"

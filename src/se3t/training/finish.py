@@ -19,6 +19,7 @@ from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.evaluation import evaluate_split, peak_memory_bytes
 from se3t.training.loggers import Write
+from se3t.training.stopwatch import ended_by
 
 _log = logging.getLogger(__name__)
 
@@ -183,10 +184,13 @@ def _result(
         "seed": config.seed,
         "budget": {
             "max_steps": config.trainer.max_steps,
+            "max_time": config.trainer.max_time,
             "batch_size": config.trainer.batch_size,
             "steps_done": step,
             "seconds": state.seconds,
+            "training_seconds": state.training_seconds,
             "stopped_early": state.stopped_early,
+            "ended_by": ended_by(state, step, config.trainer),
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": task.describe(),

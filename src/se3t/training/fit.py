@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import threading
 import warnings
@@ -25,7 +26,7 @@ from se3t.precision import LIGHTNING, data_dtype
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.callbacks import Evaluation, LossWatch, weight_averaging
+from se3t.training.callbacks import Evaluation, LossWatch, TimeLimit, weight_averaging
 from se3t.training.distributed import quiet_logger, started_by_torchrun
 from se3t.training.loggers import Write, fan_out
 from se3t.training.module import TrainingModule
@@ -44,7 +45,8 @@ def fit(
     writers: list[Write],
     keep: Callable[[str], object] = str,
 ) -> None:
-    """Train from a checkpoint, or from the start, to ``trainer.max_steps``; the last step leaves a checkpoint behind.
+    """Train from a checkpoint, or from the start, to ``trainer.max_steps`` or ``trainer.max_time``, whichever comes
+    first; the last step leaves a checkpoint behind.
 
     Args:
         config: the run.
@@ -121,7 +123,9 @@ def _callbacks(
     log, stopwatch = fan_out(writers), Stopwatch(state)
     checkpoints, decay = folder / record.CHECKPOINTS, config.trainer.ema_decay
     averaging = None if decay is None else weight_averaging(decay, device)
+    limit = config.trainer.max_seconds
     return [
+        *([] if math.isinf(limit) else [TimeLimit(limit, state, stopwatch)]),
         LossWatch(config, state, stopwatch, log, checkpoints),
         *([] if averaging is None else [averaging]),
         Evaluation(config, state, stopwatch, log, checkpoints, averaging),

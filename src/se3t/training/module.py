@@ -55,6 +55,7 @@ class TrainingModule(LightningModule):
         self.model, self.task, self.config, self.first_step = model, task, config, first_step
         captures = config.trainer.cuda_graph and config.trainer.devices == 1  # several must meet in the backward pass
         self.graphs = StepGraphs(self._loss, model.parameters()) if captures else None
+        self.time_share = 0.0  # of trainer.max_time, the same in all processes
 
     def __setattr__(self, name: str, value: Any) -> None:
         if (
@@ -92,7 +93,7 @@ class TrainingModule(LightningModule):
         optim = self.config.optim
         if optim.schedule == "constant" and self.trainer.global_step > optim.warmup_steps:
             return
-        lr = optim.lr * lr_factor(self.trainer.global_step, optim, self.config.trainer.max_steps)
+        lr = optim.lr * lr_factor(self.trainer.global_step, optim, self.config.trainer.max_steps, self.time_share)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = lr
 

@@ -50,16 +50,18 @@ class ProgressLine(Callback):
     ) -> None:
         self.config, self.state, self.headline, self.units, self.keep = config, state, headline, units or {}, keep
         self.title, self.max_steps = f"{config.experiment}/{config.model.name}", config.trainer.max_steps
+        self.max_seconds = config.trainer.max_seconds
         self.console = console or terminal(stderr=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._begin, self._drawn, self._told, self._loss = (0, 0.0), 0.0, 0.0, math.nan
+        self._trained = 0.0  # training seconds at the beginning
         self._previous: float | None = None  # end of the step before, None at the first one and after an evaluation
         self._steps, self._seconds, self._is_forecast = 0, 0.0, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar, in a terminal."""
-        self._begin = (trainer.global_step, time.perf_counter())
+        self._begin, self._trained = (trainer.global_step, time.perf_counter()), self.state.training_seconds
         self._told = time.perf_counter()
         if not (self.console.is_terminal and self.config.trainer.progress):
             return
@@ -76,7 +78,8 @@ class ProgressLine(Callback):
         now = time.perf_counter()
         if self._bar is not None and now - self._drawn > REFRESH_SECONDS:
             self._drawn = now
-            self._bar.update(self._task, completed=trainer.global_step, refresh=True)
+            step = trainer.global_step
+            self._bar.update(self._task, completed=step, total=self._end(step), refresh=True)
         if not self._is_forecast:
             self._forecast(trainer.global_step, now)
         if now - self._told > min(max(LINE_SECONDS, (now - self._begin[1]) / 10), MOST_SECONDS):
@@ -89,16 +92,28 @@ class ProgressLine(Callback):
         self._previous = now
         if self._steps and self._seconds > FIRST_SECONDS:
             self._is_forecast = True
-            log.info("%s", forecast(self.config, self.max_steps - step, self._seconds / self._steps))
+            log.info("%s", forecast(self.config, self._end(step) - step, self._seconds / self._steps))
+
+    def _end(self, step: int) -> int:
+        """The last step; where ``trainer.max_time`` will end the training, by the pace so far."""
+        steps, seconds = step - self._begin[0], self.state.training_seconds - self._trained
+        if math.isinf(self.max_seconds) or steps == 0 or seconds <= 0:
+            return self.max_steps
+        left = max(0.0, self.max_seconds - self.state.training_seconds)
+        return min(self.max_steps, step + int(left * steps / seconds))
+
+    def _place(self, step: int) -> str:
+        end = self._end(step)
+        return f"step {step}/{'' if end == self.max_steps else '~'}{end}"
 
     def _pace(self, step: int, now: float) -> str:
         """Loss, rate and what is left."""
         if self.state.loss_count:
             self._loss = self.state.loss_sum / self.state.loss_count
         rate = (step - self._begin[0]) / max(now - self._begin[1], 1e-9)
-        left = f"  {duration((self.max_steps - step) / rate)} left" if rate else ""
+        left = f"  {duration((self._end(step) - step) / rate)} left" if rate else ""
         loss = "" if math.isnan(self._loss) else f"loss {self._loss:.3g}  "
-        return f"step {step}/{self.max_steps}  {loss}{rate:.3g} steps/s{left}"
+        return f"{self._place(step)}  {loss}{rate:.3g} steps/s{left}"
 
     def _say(self, text: str) -> None:
         self._told = time.perf_counter()
@@ -116,12 +131,13 @@ class ProgressLine(Callback):
         note = describe(values, self.headline, self.units)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note, refresh=True)
-        self._say(f"step {step}/{self.max_steps}  {note}")
+        self._say(f"{self._place(step)}  {note}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar on the screen."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=trainer.global_step, refresh=True)
+            step = trainer.global_step
+            self._bar.update(self._task, completed=step, total=self._end(step), refresh=True)
         self.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

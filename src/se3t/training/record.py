@@ -40,6 +40,7 @@ from se3t.runs import LOCK as LOCK
 from se3t.runs import METRICS as METRICS
 from se3t.runs import PROVENANCE as PROVENANCE
 from se3t.runs import RESULT as RESULT
+from se3t.runs import TIME
 
 log = logging.getLogger(__name__)
 
@@ -324,6 +325,8 @@ def finished_result(folder: Path, config: Config, *, is_first: bool = True) -> d
         return result
     if wanted < done:
         raise too_few_steps(folder, wanted, done)
+    if budget.get("ended_by") == TIME:
+        return result
     _require_permission(folder, config, f"has finished {done} of {wanted} steps")
     return None
 

@@ -151,6 +151,7 @@ class _Run:
             "num_points": settings.num_points,
             "preset": self.config.preset,
             "max_steps": self.config.trainer.max_steps,
+            "steps_done": self.record.steps_done,
         }
 
     def _load(self, device: Any) -> tuple[ClassificationTask, nn.Module]:

@@ -37,6 +37,7 @@ from se3t.training.distributed import (
 from se3t.training.feed import StepFeed
 from se3t.training.finish import catch_up, finish, measure
 from se3t.training.loggers import Write, fan_out, loggers
+from se3t.training.stopwatch import ended_by
 
 Build: TypeAlias = Callable[[Config], tuple[Task, nn.Module]]
 """Makes task and model of a configuration; a function of a module, so that other processes can import it."""
@@ -92,6 +93,10 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
     bit for bit, as without the interruption. With a cosine schedule the learning rates depend on
     ``trainer.max_steps``, and another number of steps is another run, in a folder of its own.
 
+    ``trainer.max_time`` limits the time of training, all continuations together. How many steps that allows depends on
+    the machine and its load, and under a cosine schedule so do the learning rates: such a run cannot be repeated bit
+    for bit.
+
     Args:
         config: a configuration, or the settings of one.
         run_dir: folder of the run record; by default its place follows from the configuration.
@@ -146,7 +151,8 @@ def _how_to_continue(config: Config, folder: Path, build: Build) -> str:
         return "nothing was trained yet"
     own = "the same call and resume=true"
     command = shlex.join(["se3t", "train", f"resume={folder}"]) if build is build_parts else own
-    return f"{steps:,} of {config.trainer.max_steps:,} steps are saved; continue with: {command}"
+    limit = "" if config.trainer.max_time is None else f" (trainer.max_time={config.trainer.max_time})"
+    return f"{steps:,} of {config.trainer.max_steps:,} steps{limit} are saved; continue with: {command}"
 
 
 def _tell_of_others(config: Config, folder: Path) -> None:
@@ -231,7 +237,7 @@ def _require_continuable(config: Config, folder: Path, task: Task, resumed: ckpt
 def _steps_are_left(config: Config, model: nn.Module, resumed: ckpt.Checkpoint | None) -> bool:
     if next(model.parameters(), None) is None:
         return False
-    return resumed is None or not (resumed.step >= config.trainer.max_steps or resumed.state.stopped_early)
+    return resumed is None or ended_by(resumed.state, resumed.step, config.trainer) is None
 
 
 def _open_record(config: Config, folder: Path, resumed: ckpt.Checkpoint | None) -> None:

@@ -111,7 +111,7 @@ def load_rotations(path: Path) -> Rotations:
         data=name if up_axis == VERTICAL else f"{name}, {axis_in_words(up_axis)}",
         is_synthetic=is_synthetic,
         num_objects=max(point["size"] for point in points),
-        steps=tuple(sorted({point["max_steps"] for point in points if point["max_steps"] is not None})),
+        steps=tuple(sorted({point["steps_done"] for point in points if point["steps_done"] is not None})),
         lines=tuple(_lines(points, str(path))),
         checksum=str(fields.mapping("data").get("checksum") or "")[:8],
     )
@@ -169,6 +169,7 @@ def _point(fields: Fields, name: str) -> dict[str, Any]:
         "size": fields.integer(f"{name}.size"),
         "preset": optional.get("preset"),
         "max_steps": optional.get("max_steps"),
+        "steps_done": optional.get("steps_done", optional.get("max_steps")),  # earlier versions wrote the latter alone
     }
 
 

@@ -11,6 +11,7 @@ from se3t.errors import UserError
 from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.labels import spell
 from se3t.reporting.records import read_json
+from se3t.reporting.spelling import time_in_words
 from se3t.reporting.sweep_record import SweepRecord, Trial
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def _budget(record: SweepRecord, preset: str | None, budget: Mapping[str, Any]) 
     found = [f"preset {preset}"] if preset else []
     steps, batch = budget.get("max_steps"), budget.get("batch_size")
     if steps and "trainer.max_steps" not in record.parameters:
-        found.append(
-            f"{steps:,} steps" + (f" x {batch}" if batch and "trainer.batch_size" not in record.parameters else "")
-        )
+        size = f" x {batch}" if batch and "trainer.batch_size" not in record.parameters else ""
+        time = None if "trainer.max_time" in record.parameters else budget.get("max_time")
+        found.append(f"{steps:,} steps{size}" + (f" or {time_in_words(time)}" if time else ""))
     return [", ".join(found)] if found else []
 
 

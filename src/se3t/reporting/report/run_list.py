@@ -110,20 +110,13 @@ def _cells(run: Run, sweep: str | None) -> list[Markup]:
         _cell(run.system or str(run.folder), run.system),
         _cell(run.preset or MISSING, run.preset or ""),
         _cell(MISSING if run.seed is None else str(run.seed), run.seed, "number"),
-        _cell(_steps(run), done, "number"),
+        _cell(run.progress, done, "number"),
         _cell(_lines(run.results), run.headline[0][1] if run.headline else None, "number"),
         _cell(_lines(errors), max(run.errors.values(), default=None), "number"),
         _cell(MISSING if run.parameters is None else f"{run.parameters:,}", run.parameters, "number"),
         _cell(duration(run.seconds), run.seconds, "number"),
         _cell(element("span", run.state, class_=f"state {run.state}"), run.state),
     ]
-
-
-def _steps(run: Run) -> str:
-    done, asked = run.steps
-    if done is None or run.parameters == 0:
-        return MISSING
-    return f"{done:,}" if asked in (None, done) else f"{done:,} of {asked:,}"
 
 
 def _lines(texts: Sequence[str]) -> list[Any]:

@@ -10,13 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from se3t.config.fields import seconds_of
 from se3t.reporting.figures.curve_runs import NO_METRICS
 from se3t.reporting.published import Estimate, system_name
 from se3t.reporting.reading import require_whole
-from se3t.reporting.records import read_result
-from se3t.reporting.spelling import number
+from se3t.reporting.records import ended_in, read_result
+from se3t.reporting.spelling import MISSING, number, time_in_words
 from se3t.reporting.tables.ablations import ABLATIONS
-from se3t.runs import CONFIG, FAILURE, LOCK, METRICS, PROVENANCE, RESULT, read_config, read_json, read_metrics
+from se3t.runs import CONFIG, FAILURE, LOCK, METRICS, PROVENANCE, RESULT, TIME, read_config, read_json, read_metrics
 
 FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED = "finished", "running", "interrupted", "failed", "damaged"
 STATES = (FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED)
@@ -42,6 +43,8 @@ class Run:
         state: one of ``STATES``.
         problem: what is wrong with a damaged one, or why a failed one ended.
         steps: done, and asked for; None where unknown.
+        max_time: ``trainer.max_time``; "" for no limit.
+        ended_by: what has ended the training, as far as the record tells.
         seconds: of training and validation.
         split: what ``metrics`` were measured on; "valid" as long as test has not been measured.
         metrics: of the weights that validation chose; of an unfinished run the last ones there are.
@@ -60,6 +63,8 @@ class Run:
     preset: str | None = None
     seed: int | None = None
     steps: tuple[int | None, int | None] = (None, None)
+    max_time: str = ""
+    ended_by: str = ""
     parameters: int | None = None
     seconds: float | None = None
     split: str = ""
@@ -95,6 +100,17 @@ class Run:
             words = [*filter(None, (Path(_text(data.get("raw"))).stem, name)), *[unit] * (unit not in ("", "1"))]
             return f"molecules: {', '.join(words)}"
         return f"{self.experiment} {target}" if isinstance(target, str) else self.experiment
+
+    @property
+    def progress(self) -> str:
+        """The steps that were taken, and the budget where they are not all of it."""
+        done, asked = self.steps
+        if done is None or self.parameters == 0:
+            return MISSING
+        if self.ended_by == TIME:
+            return f"{done:,} in {time_in_words(self.max_time)}"
+        limit = f" or {time_in_words(self.max_time)}" if self.max_time and self.state != FINISHED else ""
+        return f"{done:,}" if asked in (None, done) else f"{done:,} of {asked:,}{limit}"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
@@ -171,6 +187,8 @@ def _finished(folder: Path) -> Run:
         preset=_text(content.get("preset")) or None,
         seed=_integer(content.get("seed")),
         steps=(_integer(budget.get("steps_done")), _integer(budget.get("max_steps"))),
+        max_time=_text(budget.get("max_time")),
+        ended_by=TIME if ended_in(fields) else _text(budget.get("ended_by")),
         parameters=_integer(content.get("parameters")),
         seconds=_number(budget.get("seconds")),
         split="test" if test else "valid",
@@ -202,6 +220,7 @@ def _unfinished(folder: Path) -> Run:
         problem,
         **settings,
         steps=(max((line["step"] for line in lines), default=0), asked),
+        max_time=_time(_mapping(config.get("trainer")).get("max_time")),
         seconds=last.get("seconds"),
         split="valid" if metrics else "",
         metrics=metrics,
@@ -287,6 +306,12 @@ def _number(value: Any) -> float | None:
 
 def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _time(value: Any) -> str:
+    if time := _text(value):
+        seconds_of(time, "trainer.max_time")  # what is damaged is told
+    return time
 
 
 def _numbers(value: Any) -> dict[str, float]:

@@ -235,8 +235,8 @@ def _settings(runs: Sequence[RunRecord]) -> tuple[Any, ...]:
     return (settings, runs[0].max_steps)
 
 
-def _budget(runs: Sequence[RunRecord]) -> tuple[int, int]:
-    return (runs[0].max_steps, runs[0].batch_size)
+def _budget(runs: Sequence[RunRecord]) -> tuple[Any, ...]:
+    return (runs[0].max_steps, runs[0].batch_size, runs[0].setting("trainer.max_time"))
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------

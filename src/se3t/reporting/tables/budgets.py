@@ -34,14 +34,20 @@ def cost(runs: Sequence[RunRecord], published: PublishedTable | None, *, tells_b
         tells_batch: whether a batch size that is not the paper's stands beside the steps.
     """
     parameters = span(run.parameters for run in runs)
-    steps = span(run.steps_done for run in runs)
-    if min(run.steps_done for run in runs) < runs[0].max_steps:
+    steps, time = span(run.steps_done for run in runs), _time(runs)
+    if not time and min(run.steps_done for run in runs) < runs[0].max_steps:
         steps += f" of {runs[0].max_steps:,}"
+    batch, mark = "", ""
     if published is not None:
         parameters += f" {OTHER_NETWORK}" if network(runs[0], published) else ""
-        steps += f" x {runs[0].batch_size}" if tells_batch and runs[0].batch_size != published.batch_size else ""
-        steps += f" {REDUCED}" if is_reduced(runs, published.samples) else ""
-    return [words(parameters), words(steps)]
+        batch = f" x {runs[0].batch_size}" if tells_batch and runs[0].batch_size != published.batch_size else ""
+        mark = f" {REDUCED}" if is_reduced(runs, published.samples) else ""
+    return [words(parameters), words(steps + batch + (f" in {time}" if time else "") + mark)]
+
+
+def _time(runs: Sequence[RunRecord]) -> str:
+    """The time budget that has ended some of the runs, in words; "" where there is none."""
+    return next((run.ended_in for run in runs if run.ended_in), "")
 
 
 def how_trained(runs: Sequence[RunRecord], published: PublishedTable | None) -> list[str]:
@@ -54,6 +60,9 @@ def how_trained(runs: Sequence[RunRecord], published: PublishedTable | None) -> 
 
 def notes(groups: Sequence[Sequence[RunRecord]], published: PublishedTable | None) -> Iterator[str]:
     """What the signs of ``cost`` mean, for the trained lines of a table."""
+    times = list(dict.fromkeys(filter(None, map(_time, groups))))
+    if times:
+        yield f"in {', '.join(times)}: as many steps as the time for training (trainer.max_time) allowed."
     if published is None or not groups:
         return
     if any(is_reduced(group, published.samples) for group in groups):
