@@ -18,7 +18,7 @@ from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.run import evaluate, train
 
-from .conftest import DEVICE, MARKS, ON_GPU
+from .conftest import DEVICE, MARKS, ON_GPU, needs_cuda
 
 pytest.importorskip("hydra", reason="hydra-core, which composes configurations, is not installed")
 from se3t.config.compose import compose
@@ -93,14 +93,17 @@ def test_the_smoke_preset_trains_goes_on_and_is_measured_on_the_cpu(
             assert found[name] == pytest.approx(value, **CLOSE), name
 
 
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("tf32", marks=needs_cuda)])
 @pytest.mark.parametrize("experiment", ["nbody", "qm9"])
-def test_bfloat16_trains_with_weights_in_float32(experiment: str, stores: dict[str, list[str]], tmp_path: Path) -> None:
+def test_reduced_precision_trains_with_weights_in_float32(
+    experiment: str, precision: str, stores: dict[str, list[str]], tmp_path: Path
+) -> None:
     exact, rough = (
         results_of(train(config_of(tmp_path, experiment, f"trainer.precision={word}", *stores[experiment])))
-        for word in ("32", "bf16")
+        for word in ("32", precision)
     )
-    assert rough["config"]["trainer"]["precision"] == "bf16"
-    assert rough["valid"]["loss"] == pytest.approx(exact["valid"]["loss"], rel=0.2)
+    assert rough["config"]["trainer"]["precision"] == precision
+    assert rough["valid"]["loss"] == pytest.approx(exact["valid"]["loss"], rel=0.2 if precision == "bf16" else 0.02)
     assert rough["valid"]["loss"] != exact["valid"]["loss"]
 
 
