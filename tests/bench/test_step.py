@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from se3t.bench import contenders, peer, step
+from se3t.bench import contenders, peer, single, step
 from se3t.bench.adapters import Adapter
 from se3t.bench.child import Peak, peak_memory_elsewhere
 from se3t.bench.contenders import E3NN, PEER, SEPARATE, Ours, UnusableError, collect, default_names, make
@@ -15,15 +15,18 @@ from se3t.bench.counting import weights_per_edge
 from se3t.bench.equality import Difference, DisagreementError
 from se3t.bench.machine import Peaks
 from se3t.bench.options import Options
+from se3t.bench.timing import Timed, Times
 from se3t.bench.workloads import Workload
 from se3t.errors import UserError
 from se3t.fiber import Features
 from se3t.nn import RadialNetwork
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import KERNELS, Sources, vectorised
+from se3t.signals import Interrupted
 
 QUICK = Options(quick=True, threads=1, repetitions=1)
 NBODY = Workload.of("nbody", 2)
+RIGHT = vectorised.messages
 SHOWN = [name for name in KERNELS if contenders.unavailable(name, "cpu") is None]
 needs_peer = pytest.mark.skipif(not peer.is_installed(), reason=f"{peer.PACKAGE} is not installed (extra: bench)")
 
@@ -66,6 +69,75 @@ def test_a_kernel_that_is_wrong_in_either_precision_is_not_timed(
         DisagreementError, match=rf"vectorised: its output in {str(dtype)[6:]} differs from the reference"
     ):
         make(NBODY, "vectorised")
+
+
+def wrong_in_float64(
+    sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto"
+) -> Features:
+    return {degree: 1.001 * value for degree, value in RIGHT(sources, radial, basis, memory).items()}
+
+
+def test_a_wrong_kernel_does_not_keep_the_others_from_being_timed_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectorised, "messages", wrong_in_float64)
+    report = step.run(QUICK, ["nbody"], ["edge_frame", "vectorised"], num_graphs=1)
+    assert [row["name"] for row in report.rows] == ["edge_frame"]
+    (line,) = report.failures
+    assert "nbody: vectorised: its output in float64 differs" in line
+    with pytest.raises(UserError, match="no contender is left; nbody: vectorised: its output"):
+        step.run(QUICK, ["nbody"], ["vectorised"], num_graphs=1)
+    layers = single.agreeing(single.Single(1, 8, 3, 2, 4), ["vectorised", "edge_frame"], lines := [])
+    assert layers[0] == ["edge_frame"]
+    assert "vectorised" in lines[0]
+
+
+def test_a_signal_leaves_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Options.time
+
+    def stopped(self: Options, work: dict[str, Timed], **limits: float) -> dict[str, Times]:
+        if len(seen) == 1:
+            raise Interrupted(15)
+        seen.append(work)
+        return right(self, work, **limits)
+
+    seen: list[object] = []
+    monkeypatch.setattr(Options, "time", stopped)
+    report = step.run(QUICK, ["nbody", "pointcloud"], ["edge_frame"], num_graphs=1)
+    assert [row["workload"] for row in report.rows] == ["nbody"]
+    assert report.failures == ["ended by SIGTERM before everything was measured"]
+    with pytest.raises(Interrupted):
+        step.run(QUICK, ["nbody"], ["edge_frame"], num_graphs=1)
+
+
+def test_every_contender_runs_in_every_precision_and_the_fastest_is_told_as_words_to_train_with() -> None:
+    report = step.run(QUICK, ["qm9"], ["edge_frame-low", "vectorised"], num_graphs=1, precisions=("32", "bf16", "32"))
+    names = ["edge_frame-low", "vectorised", "edge_frame-low bf16", "vectorised bf16"]
+    assert [row["name"] for row in report.rows] == names
+    assert all(row["per_ms"] == pytest.approx(1e-3 / row["step"]) for row in report.rows)
+    best = min(report.rows, key=lambda row: row["step"])
+    kernel, memory, precision = report.facts["fastest_settings"]["qm9"]
+    assert kernel == f"model.kernel={best['contender'].removesuffix('-low')}"
+    assert memory == f"model.memory={'low' if best['contender'].endswith('-low') else 'auto'}"
+    assert precision == f"trainer.precision={best['precision']}"
+    beside = [note for note in report.notes if "NVIDIA" in note]
+    assert [note.split(":")[0] for note in beside] == [
+        f"qm9, {word}" for word in (("float32", "bfloat16 autocast")[:: 1 if best["precision"] == "32" else -1])
+    ]
+
+
+def test_a_step_in_bfloat16_multiplies_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    (contender,), _ = collect(NBODY, ["vectorised"], [])
+    seen: list[torch.dtype] = []
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: seen.append((out := product(a, b)).dtype) or out)
+    for precision, dtype in (("32", torch.float32), ("bf16", torch.bfloat16)):
+        seen.clear()
+        contender.in_precision(precision).work.run(lambda: 0.0)
+        assert dtype in seen
+
+
+def test_tf32_is_refused_on_a_cpu() -> None:
+    with pytest.raises(UserError, match="precision=tf32: only NVIDIA GPUs have it"):
+        step.run(QUICK, ["nbody"], ["edge_frame"], precisions=("tf32",))
 
 
 def test_not_a_number_is_a_disagreement() -> None:

@@ -19,6 +19,7 @@ from se3t.bench.report import (
     ratios,
     series_by_name,
     spread_fields,
+    until_stopped,
 )
 from se3t.bench.single import Single, agreeing, usable
 
@@ -56,15 +57,16 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
     """
     chosen, notes = usable(names, options.device)
     rows: list[Row] = []
-    wrong: list[str] = []
+    failures: list[str] = []
     base = dataclasses.replace(BASE, seed=options.seed, device=options.device)
     with options.in_force():
         peaks = measure_peaks(options.device, options.quick)
         small = dataclasses.replace(base, num_graphs=1, channels=4)
-        chosen, found = agreeing(small, chosen, wrong)
-        for sweep in sweeps:
-            for single in _sizes(base, sweep, options.quick):
-                rows += _measure(options, sweep, single, chosen, peaks, notes)
+        chosen, found = agreeing(small, chosen, failures)
+        with until_stopped(rows, failures):
+            for sweep in sweeps:
+                for single in _sizes(base, sweep, options.quick):
+                    rows += _measure(options, sweep, single, chosen, peaks, notes)
         machine = describe(options.device)
     ratios(rows, "step", "case")
     return Report(
@@ -87,7 +89,7 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
         facts={"peak_flop_per_second": peaks.flop, "peak_bytes_per_second": peaks.bandwidth},
         panels=[_panel(rows, sweep) for sweep in sweeps],
         group="case",
-        wrong=wrong,
+        failures=failures,
     )
 
 

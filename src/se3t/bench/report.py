@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.files import write_atomically
+from se3t.signals import Interrupted
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -82,7 +84,8 @@ class Report:
         facts: results that belong to no single row, such as peaks or exponents.
         panels: the figure.
         group: field of the rows whose change starts a new section of the table.
-        wrong: kernels that were not timed because they compute something else than the reference, a sentence each.
+        failures: what was not measured: kernels that compute something else than the reference, and all that a signal
+            cut short; a sentence each.
     """
 
     benchmark: str
@@ -95,7 +98,7 @@ class Report:
     facts: Row = field(default_factory=dict)
     panels: Sequence[Panel] = ()
     group: str | None = None
-    wrong: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def to_rich(self) -> Group:
         """The table for a terminal, notes below it."""
@@ -113,8 +116,8 @@ class Report:
         for row, following in zip(self.rows, [*self.rows[1:], None], strict=True):
             ends = self.group is not None and following is not None and row[self.group] != following[self.group]
             table.add_row(*(shown(row.get(c.key), c.kind) for c in self.columns), end_section=ends)
-        wrong = [f"WRONG: {line}" for line in self.wrong]
-        return Group(Folded(table), *(Text(printable(line)) for line in [self._where(), *self.notes, *wrong] if line))
+        lines = [self._where(), *self.notes, *(f"FAILED: {line}" for line in self.failures)]
+        return Group(Folded(table), *(Text(printable(line)) for line in lines if line))
 
     def to_json(self) -> str:
         """Everything but the layout of table and figure; numbers that are not finite become null."""
@@ -126,7 +129,7 @@ class Report:
             "facts": self.facts,
             "rows": self.rows,
             "notes": self.notes,
-            "wrong": self.wrong,
+            "failures": self.failures,
         }
         return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
 
@@ -154,6 +157,22 @@ class Report:
         if not self.machine:
             return ""
         return f"{self.machine['device']}, {self.machine['threads']} threads, torch {self.machine['torch']}."
+
+
+@contextmanager
+def until_stopped(rows: Sequence[Row], failures: list[str]) -> Iterator[None]:
+    """Let a signal end the measuring, and not what was measured until then.
+
+    Args:
+        rows: of the report; where there is none yet, the signal ends the program.
+        failures: of the report, takes note of the signal.
+    """
+    try:
+        yield
+    except Interrupted as stop:
+        if not rows:
+            raise
+        failures.append(f"{stop} before everything was measured")
 
 
 def shown(value: Any, kind: str) -> str:

@@ -20,6 +20,7 @@ from se3t.bench.report import (
     ratios,
     series_by_name,
     spread_fields,
+    until_stopped,
 )
 from se3t.bench.single import Single, agreeing, usable
 from se3t.errors import UserError
@@ -66,13 +67,14 @@ def run(
     sizes = {sweep: cases(sweep, most, options) for sweep in sweeps}
     notes += _too_small(sizes, most, options)
     rows: list[Row] = []
-    wrong: list[str] = []
+    failures: list[str] = []
     with options.in_force():
         small = dataclasses.replace(_CLOUD, num_points=16, num_neighbors=5, device=options.device, seed=options.seed)
-        chosen, found = agreeing(small, chosen, wrong)
-        for sweep, own in sizes.items():
-            for single in own:
-                rows += _measure(options, sweep, single, chosen, notes)
+        chosen, found = agreeing(small, chosen, failures)
+        with until_stopped(rows, failures):
+            for sweep, own in sizes.items():
+                for single in own:
+                    rows += _measure(options, sweep, single, chosen, notes)
         machine = describe(options.device)
     ratios(rows, "step", "case")
     facts = {"fits": fits(rows), "largest_difference": found.value}
@@ -95,7 +97,7 @@ def run(
         facts=facts,
         panels=_panels(rows, sweeps),
         group="case",
-        wrong=wrong,
+        failures=failures,
     )
 
 

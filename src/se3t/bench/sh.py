@@ -14,7 +14,7 @@ from torch import Tensor
 from se3t.bench.equality import DisagreementError
 from se3t.bench.machine import describe
 from se3t.bench.options import Options
-from se3t.bench.report import RATIO, Column, Panel, Report, Row, Series, ratios, spread_fields
+from se3t.bench.report import RATIO, Column, Panel, Report, Row, Series, ratios, spread_fields, until_stopped
 from se3t.bench.timing import Call, Timed
 from se3t.errors import UserError, did_you_mean
 from se3t.so3 import spherical_harmonics
@@ -60,9 +60,11 @@ def run(
     count = num_vectors or (_QUICK_VECTORS if options.quick else NUM_VECTORS)
     vectors = torch.randn(count, 3, generator=torch.Generator().manual_seed(options.seed))
     rows: list[Row] = []
+    failures: list[str] = []
     with options.in_force():
-        for degree in degrees:
-            rows += _measure(options, degree, vectors, chosen, notes)
+        with until_stopped(rows, failures):
+            for degree in degrees:
+                rows += _measure(options, degree, vectors, chosen, notes)
         machine = describe(options.device)
     rows.sort(key=lambda row: (row["what"] != FORWARD, row["degree"]))
     ratios(rows, "time", "case")
@@ -83,6 +85,7 @@ def run(
         machine=machine,
         panels=[_panel(rows, what) for what in (FORWARD, BOTH)],
         group="case",
+        failures=failures,
     )
 
 

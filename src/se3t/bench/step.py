@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from se3t.bench.adapters import Adapter
-from se3t.bench.contenders import MEMORY, SEPARATE, Contender, collect
+from se3t.bench.contenders import E3NN, MEMORY, SEPARATE, Contender, Ours, collect
 from se3t.bench.counting import Work, step_work
 from se3t.bench.machine import Peaks, describe, measure_peaks
 from se3t.bench.options import Options
@@ -24,6 +24,7 @@ from se3t.bench.report import (
     ratios,
     series_by_name,
     spread_fields,
+    until_stopped,
 )
 from se3t.bench.timing import Times
 from se3t.bench.workloads import Workload
@@ -75,14 +76,15 @@ def run(
         require_device(precision, torch.device(options.device))
     rows: list[Row] = []
     notes: list[str] = []
-    wrong: list[str] = []
+    failures: list[str] = []
     with options.in_force():
         peaks = {precision: measure_peaks(options.device, options.quick, precision) for precision in precisions}
-        for workload in chosen:
-            found, missing = collect(workload, names, adapters, wrong)
-            notes += missing
-            found = list({one.title: one for p in precisions for c in found for one in [c.in_precision(p)]}.values())
-            rows += _measure(options, workload, found, adapters, peaks, notes)
+        with until_stopped(rows, failures):
+            for workload in chosen:
+                found, missing = collect(workload, names, adapters, failures)
+                notes += missing
+                variants = [contender.in_precision(word) for word in precisions for contender in found]
+                rows += _measure(options, workload, variants, adapters, peaks, notes)
         machine = describe(options.device)
     ratios(rows, "step", "workload")
     return Report(
@@ -101,9 +103,10 @@ def run(
             "peak_flop_per_second": peaks[precisions[0]].flop,
             "peak_bytes_per_second": peaks[precisions[0]].bandwidth,
             "product": peaks[precisions[0]].side,
+            "fastest_settings": {workload.name: _settings(rows, workload.name) for workload in chosen},
             "peak_flop_per_second_by_precision": {name: peak.flop for name, peak in peaks.items()},
         },
-        wrong=wrong,
+        failures=failures,
         panels=_panels(rows, chosen),
         group="workload",
     )
@@ -118,6 +121,7 @@ def _measure(
     notes: list[str],
 ) -> list[Row]:
     seconds = 30.0 * len(peaks)
+    found = list({contender.title: contender for contender in found}.values())  # a file's own step has one precision
     times = options.time({contender.title: contender.work for contender in found}, repetitions=11, seconds=seconds)
     work, rows = step_work(workload), []
     texts = {adapter.name: adapter.text for adapter in adapters}
@@ -170,7 +174,9 @@ def _notes(workloads: Sequence[Workload], rows: Sequence[Row], all_peaks: Mappin
         "a process of its own.",
     ]
     for workload in workloads:
-        work = next(row for row in rows if row["workload"] == workload.name)
+        work = next((row for row in rows if row["workload"] == workload.name), None)
+        if work is None:
+            continue
         notes.append(
             f"{workload.name}: {workload.title}; {workload.num_graphs} x {workload.num_points} points, "
             f"{workload.num_edges:,} edges, {workload.num_layers} layers, types 0–{workload.num_degrees - 1}, "
@@ -183,16 +189,28 @@ def _notes(workloads: Sequence[Workload], rows: Sequence[Row], all_peaks: Mappin
         f"{peaks.bandwidth / 1e9:,.1f} GB/s (copy). GFLOP/s and share of the tighter roof take the counted least work "
         "of this model, with bytes of float32, whatever a contender computes beyond it."
     )
-    return notes + [line for row in _fastest(rows) for line in _beside_nvidia(row)] + _remarks(rows)
+    return notes + [line for row in _fastest(rows, "qm9") for line in _beside_nvidia(row)] + _remarks(rows)
 
 
-def _fastest(rows: Sequence[Row]) -> list[Row]:
-    """Our fastest row of workload qm9 in each precision."""
-    own = [row for row in rows if row["workload"] == "qm9" and row["difference"] is not None]
+def _fastest(rows: Sequence[Row], workload: str) -> list[Row]:
+    """The fastest row of our kernels in each precision, the fastest of all first."""
     best: dict[str, Row] = {}
-    for row in sorted(own, key=lambda row: -row["step"]):
-        best[row["precision"]] = row
+    for row in sorted(rows, key=lambda row: row["step"]):
+        is_ours = row["difference"] is not None and not row["contender"].startswith(E3NN)
+        if is_ours and row["workload"] == workload and not row["contender"].endswith(SEPARATE):
+            best.setdefault(row["precision"], row)
     return list(best.values())
+
+
+def _settings(rows: Sequence[Row], workload: str) -> list[str]:
+    """What trains in the fastest way, as words of ``se3t train``."""
+    fastest = _fastest(rows, workload)[:1]
+    chosen = [(Ours.parse(row["contender"]), row["precision"]) for row in fastest]
+    return [
+        word
+        for ours, precision in chosen
+        for word in (f"model.kernel={ours.kernel}", f"model.memory={ours.memory}", f"trainer.precision={precision}")
+    ]
 
 
 def _beside_nvidia(row: Row) -> Iterator[str]:

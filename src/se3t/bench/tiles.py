@@ -13,7 +13,7 @@ from torch import Tensor
 
 from se3t.bench.machine import describe
 from se3t.bench.options import Options
-from se3t.bench.report import RATIO, Column, Report, Row
+from se3t.bench.report import RATIO, Column, Report, Row, until_stopped
 from se3t.bench.workloads import Workload, mean_square
 from se3t.errors import UserError
 from se3t.nn.kernels import tilings, triton_kernel
@@ -81,7 +81,14 @@ def run(
         for workload in options.workloads(workloads, num_graphs):
             for precision in precisions:
                 _observe(workload, precision, device, launches)
-        rows, found = _search(launches, options, deadline)
+        rows: list[Row] = []
+        failures: list[str] = []
+        found: dict[Case, Tiling] = {}
+        with until_stopped(rows, failures):
+            for row, case, tiling in _search(launches, options, deadline):
+                rows.append(row)
+                if row["tried"] > 1:
+                    found[case] = tiling
         machine = describe(options.device)
     path = tilings.write(tilings.name_of(device), found, {"torch": machine["torch"], "triton": _version()})
     return Report(
@@ -90,13 +97,14 @@ def run(
         columns=COLUMNS,
         rows=rows,
         notes=[
-            f"Written to {path}, which kernel triton reads on this kind of GPU ({tilings.FILE} names another file).",
             "ratio: best over default. Lines in the order of the time that they take in a step; sizes were changed one "
             "at a time, as long as there was time.",
+            f"Kernel triton reads {path} on this kind of GPU ({tilings.FILE} names another file).",
         ],
         settings={**options.record, "workloads": [*workloads], "precisions": [*precisions]},
         machine=machine,
         facts={"file": str(path)},
+        failures=failures,
     )
 
 
@@ -122,18 +130,14 @@ def _observe(workload: Workload, precision: str, device: torch.device, launches:
         triton_tiles.on_launch = None
 
 
-def _search(launches: dict[Case, Launch], options: Options, deadline: float) -> tuple[list[Row], dict[Case, Tiling]]:
+def _search(launches: dict[Case, Launch], options: Options, deadline: float) -> Iterator[tuple[Row, Case, Tiling]]:
     before = {case: _seconds(launch.repeat, tilings.default(case), options) for case, launch in launches.items()}
-    rows: list[Row] = []
-    found: dict[Case, Tiling] = {}
     for case in sorted(launches, key=lambda case: -before[case] * launches[case].count):
         best, seconds, tried = _descend(case, launches[case].repeat, before[case], options, deadline)
-        if tried > 1:
-            found[case] = best
         text = f"{best.columns} × {best.edges}, {best.warps}, {best.stages}"
         measured = {"before": before[case], "time": seconds, "ratio": seconds / before[case], "tried": tried}
-        rows.append({**asdict(case), **measured, "launches": launches[case].count, "tile": text, **asdict(best)})
-    return rows, found
+        row = {**asdict(case), **measured, "launches": launches[case].count, "tile": text, "tiling": asdict(best)}
+        yield row, case, best
 
 
 def _descend(

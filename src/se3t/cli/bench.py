@@ -24,7 +24,7 @@ def run(words: Sequence[str]) -> int:
     """Measure, print the table, write what is asked for.
 
     Returns:
-        0, or 1 when a kernel does not compute what the reference computes: the others were measured.
+        0, or 1 when not everything was measured: a kernel computes something else than the reference, or a signal came.
     """
     given = parse(words)
     keeps = keep_freed_memory()
@@ -56,7 +56,7 @@ def run(words: Sequence[str]) -> int:
     for file in (json_file, plot_file):
         if file is not None:
             show(f"written: {file}")
-    return 1 if report.wrong else 0
+    return 1 if report.failures else 0
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
