@@ -229,3 +229,33 @@ def test_doctor_knows_the_data_of_table_3_and_downloads_that_wait_to_be_continue
     assert "se3t data prepare qm9" not in answer.out
     assert "data/qm9/qm9.h5, 0.0 MiB (Table 3)" in answer.out
     assert f"{part}, 2.0 MiB of an interrupted download" in answer.out
+
+
+BARE = """
+import socket, sys
+for name in ("rdkit", "wandb", "pandas", "tensorboard", "e3nn", "triton"):
+    sys.modules[name] = None  # importing it fails
+
+def refuse(*arguments, **named):
+    raise OSError("this machine has no network")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+sys.argv = ["se3t", *sys.argv[1:]]
+from se3t.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_prepared_store_is_trained_on_where_the_other_packages_and_the_network_are_missing(
+    run: Run, tmp_path: Path
+) -> None:
+    qm9_zip(tmp_path / "qm9.zip", sorted([*TRAIN[:64], *VALID[:16]]))
+    assert run("data", "prepare", "qm9", "data.raw=qm9.zip", "data.workers=1").status == 0
+    (tmp_path / "qm9.zip").unlink()
+    words = "train experiment=qm9 task=homo preset=smoke data.num_train=null data.num_valid=null data.num_test=null"
+    words += " trainer.max_steps=2 trainer.eval_every=2 trainer.batch_size=8 model.num_layers=1 model.channels=8"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    command = [sys.executable, "-c", BARE, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("runs/qm9/se3_transformer/*/result.json"))) == 1
