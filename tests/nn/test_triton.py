@@ -22,45 +22,74 @@ from se3t.nn.kernels.triton_plan import Blocks, Plan, plan
 from .clouds import COINCIDENT, FIBER, basis_of, make_graph
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMITS = {"float64": 1e-11, "float32": 2e-6, "bfloat16": 1.5}
-"""By dtype; bfloat16 in multiples of the error of the kernel ``edge_frame`` under the same autocast."""
+LIMITS = {"float64": 1e-11, "float32": 2e-6, "bfloat16": 1.5, "float16": 1.5}
+"""By dtype; 16 bits in multiples of the error of the kernel ``edge_frame`` under the same autocast."""
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
 
 
-def output_of(module: str, **environment: str) -> str:
+def output_of(module: str, *words: str, **environment: str) -> str:
     paths = os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))
     own = {**os.environ, **environment, "PYTHONPATH": paths}
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-m", module, *words]
     done = subprocess.run(command, capture_output=True, text=True, env=own, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @cache
-def interpreted() -> dict[str, float]:
-    """All cases of triton_cases.py."""
-    found: dict[str, float] = json.loads(output_of("nn.triton_cases", TRITON_INTERPRET="1"))
+def interpreted(group: str) -> dict[str, float]:
+    """All cases of triton_cases.py, or those of a group of triton_shapes.py."""
+    words = ("nn.triton_cases",) if group == "basics" else ("nn.triton_shapes", group)
+    found: dict[str, float] = json.loads(output_of(*words, TRITON_INTERPRET="1"))
     return found
+
+
+def above_limit(group: str, dtype: str, least: int) -> dict[str, float]:
+    own = {case: value for case, value in interpreted(group).items() if case.startswith(dtype)}
+    assert len(own) >= least
+    return {case: value for case, value in own.items() if not value <= LIMITS[dtype]}
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [dtype for dtype in LIMITS if dtype != "float16"])
+def test_interpreted_kernel_equals_the_reference_with_all_gradients(dtype: str) -> None:
+    """Over fibers, sharing of trunks, pairs and single edges, coincident points and second derivatives."""
+    assert above_limit("basics", dtype, 6) == {}
 
 
 @needs_triton
 @pytest.mark.parametrize("dtype", LIMITS)
-def test_interpreted_kernel_equals_the_reference_with_all_gradients(dtype: str) -> None:
-    """Over fibers, sharing of trunks, pairs and single edges, coincident points and second derivatives."""
-    own = {case: value for case, value in interpreted().items() if case.startswith(dtype)}
-    assert len(own) >= 6
-    assert {case: value for case, value in own.items() if not value <= LIMITS[dtype]} == {}
+def test_interpreted_kernel_equals_the_reference_in_the_shapes_of_the_workloads(dtype: str) -> None:
+    """Channels, degrees, numbers of edges and hidden units, also those that fit no tile."""
+    assert above_limit("shapes", dtype, 8) == {}
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_interpreted_kernel_equals_the_reference_in_every_shape(dtype: str) -> None:
+    assert above_limit("all_shapes", dtype, 50) == {}
+
+
+@needs_triton
+def test_sums_of_16_bits_are_in_float32_and_may_leave_the_range_of_float16() -> None:
+    """The kernel sums what it rounds; a layer computes in float32 under float16 throughout."""
+    found = {case: value for case, value in interpreted("shapes").items() if case.startswith("large")}
+    assert found["large float16 layer"] < 1e-5
+    assert found["large float16 messages"] < 2e-3
+    assert found["large bfloat16 layer"] < 2e-2
+    assert found["large bfloat16 messages"] < 2e-2
 
 
 @needs_triton
 def test_interpreted_kernel_of_a_graph_without_edges_is_empty() -> None:
-    assert interpreted()["no edges"] == 0
+    assert interpreted("basics")["no edges"] == 0
 
 
 @needs_triton
 def test_interpreted_kernel_needs_no_value_to_find_coincident_points() -> None:
-    assert interpreted()["no values read"] < 1e-11
+    assert interpreted("basics")["no values read"] < 1e-11
 
 
 @needs_triton

@@ -32,11 +32,14 @@ FIBERS = {
 POSITIONS = {"generic": None, "axes": AXES, "coincident": COINCIDENT}
 SHARES = ("none", "full", "degree_out", "degree_in")
 UNUSED = {"allow_unused": True, "materialize_grads": True}
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32, "float16": torch.float32}
+"""Of weights and positions."""
+LOW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Of autocast."""
 
 
 def values_and_gradients(
-    kernel: Kernel, radial: RadialNetwork, graph: Graph, *, second: bool = False, autocast: bool = False
+    kernel: Kernel, radial: RadialNetwork, graph: Graph, *, second: bool = False, low: torch.dtype | None = None
 ) -> list[Tensor]:
     """Messages, and gradients to positions, features and parameters, in float64."""
     dtype = graph.positions.dtype
@@ -46,7 +49,7 @@ def values_and_gradients(
     features = dict(zip(graph.features, leaves[1:], strict=True))
     moved = replace(graph, positions=leaves[0], features=features)
     basis = basis_of(moved, 4, pair=True)
-    with torch.autocast(graph.device.type, torch.bfloat16, enabled=autocast):
+    with torch.autocast(graph.device.type, low, enabled=low is not None):
         out = kernel(Sources(features, basis.geometry.source), radial, basis)
     probe = torch.Generator().manual_seed(1)
     loss = torch.zeros((), dtype=dtype, device=graph.device)
@@ -72,8 +75,13 @@ def difference(received: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def radial_of(fibers: str, share: str, parity: bool = False) -> RadialNetwork:
+    """See :func:`moved_off`."""
+    return moved_off(RadialNetwork(*FIBERS[fibers], 2, share=share, parity=parity))
+
+
+def moved_off(radial: RadialNetwork) -> RadialNetwork:
     """In float64, every parameter moved off its initial value."""
-    radial = RadialNetwork(*FIBERS[fibers], 2, share=share, parity=parity).double()
+    radial = radial.double()
     with torch.no_grad():
         for parameter in radial.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -83,13 +91,13 @@ def radial_of(fibers: str, share: str, parity: bool = False) -> RadialNetwork:
 def deviation(
     kernel: Kernel, radial: RadialNetwork, graph: Graph, dtype: str, *, second: bool = False, device: str = "cpu"
 ) -> float:
-    """Of the kernel in the dtype under test from the reference in float64; bfloat16 from ``edge_frame`` at that."""
+    """Of the kernel in the dtype under test from the reference in float64; of 16 bits over that of ``edge_frame``."""
     expected = values_and_gradients(reference.messages, radial, graph, second=second)
     own = copy.deepcopy(radial).to(device, DTYPES[dtype]), graph.to(device, DTYPES[dtype])
-    low = dtype == "bfloat16"
-    found = difference(values_and_gradients(kernel, *own, second=second, autocast=low), expected)
-    if low:  # what rounding to 8 bits costs, by the other kernel
-        found /= difference(values_and_gradients(edge_frame.messages, *own, second=second, autocast=True), expected)
+    low = LOW.get(dtype)
+    found = difference(values_and_gradients(kernel, *own, second=second, low=low), expected)
+    if low is not None and found:  # what rounding to 8 or 11 bits costs, by the other kernel
+        found /= difference(values_and_gradients(edge_frame.messages, *own, second=second, low=low), expected)
     return found
 
 
@@ -134,7 +142,7 @@ def main() -> None:
     for fibers in FIBERS:
         for share in SHARES if fibers == "gaps" else ("none", "full"):
             positions = "coincident" if share in ("none", "degree_in") else "generic"
-            for dtype in DTYPES if fibers in ("several", "up", "wide") else ("float64",):
+            for dtype in ("float64", "float32", "bfloat16") if fibers in ("several", "up", "wide") else ("float64",):
                 case = f"{dtype} {fibers} {share} {positions}"
                 out[case] = compare(fibers, share, positions, dtype, symmetric=share != "full")
     out["float64 axes"] = compare("several", "full", "axes", "float64", symmetric=True)
