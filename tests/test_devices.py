@@ -313,7 +313,7 @@ def test_tables_of_the_triton_kernel_lie_where_its_tensors_do(
         monkeypatch.setattr(triton_tiles, name, launches)
     monkeypatch.setattr(triton_kernel, "unavailable", lambda *_: None)
     layer = EquivariantConv(FIBER, FIBER, 2, kernel="triton", share_radial=share).to(DEVICE)
-    monkeypatch.setattr(triton_kernel, "plan", planned_on_the_cpu_first)
+    monkeypatch.setattr(triton_tiles, "plan", planned_on_the_cpu_first)
     graph = find_pairs(make_graph(symmetric=True).to(DEVICE))
     applied(layer, graph)
     found.clear()
