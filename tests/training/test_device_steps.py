@@ -5,6 +5,7 @@ The lists of what the host reads are exact, so that nothing is added unseen.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,12 @@ from se3t.models import MODELS
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.nn.kernels.edge_frame import without_reading_values
 from se3t.tasks.base import Task
+from se3t.training import record
 from se3t.training.cuda_graph import StepGraphs
 from se3t.training.evaluation import evaluate_split
+from se3t.training.finish import finish
 from se3t.training.module import TrainingModule
+from se3t.training.predict import load_predictor
 
 from . import cloud_parts, molecule_parts, parts
 
@@ -214,3 +218,36 @@ def test_evaluation_runs_where_the_data_lie(case: str, found: list[str]) -> None
     (received, listed), (expected, other) = results
     assert listed == other
     assert received == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_batch_may_lie_elsewhere_than_the_data_it_was_taken_from(found: list[str]) -> None:
+    """As rotated samples do, which are made in double precision on the CPU."""
+    task, _ = placed("nbody, linear")
+    batch = task.batch("test", torch.arange(3))
+    expected = task.graph(batch)
+    graph = task.graph(batch.to(DEVICE, torch.float64)).check()
+    assert all(isinstance(value, Elsewhere) for value in (graph.edge_index, graph.batch, graph.positions))
+    assert torch.equal(here(graph.edge_index), expected.edge_index)
+    assert task.graph(batch).edge_index is expected.edge_index
+
+
+@pytest.mark.parametrize("case", ["nbody, deepset", "qm9, se3_transformer"])
+def test_what_is_measured_at_the_end_of_a_run_is_written_wherever_it_was(
+    case: str, found: list[str], tmp_path: Path
+) -> None:
+    config = CASES[case]
+    task, model = BUILD[config.experiment](config)
+    folder = tmp_path / "run"
+    record.write_config(folder / record.CONFIG, config)
+    record.add_provenance(folder / record.PROVENANCE, record.provenance())
+    finish(config, folder, task, model, DEVICE, lambda kind, step, values: None)
+    assert json.loads((folder / record.RESULT).read_text())["status"] == "finished"
+    assert next(folder.rglob("best.ckpt")).is_file()
+
+
+def test_molecules_are_predicted_where_the_model_is(found: list[str], tmp_path: Path) -> None:
+    folder = molecule_parts.finished_run(tmp_path / "run")
+    molecules = molecule_parts.molecules("test")
+    received, expected = (load_predictor(folder, device)(molecules) for device in (DEVICE, "cpu"))
+    assert type(received) is Tensor
+    torch.testing.assert_close(received, expected, rtol=1e-5, atol=1e-3)

@@ -127,7 +127,7 @@ class NBodyTask(Task):
         self._edges = fully_connected(torch.zeros(num_particles, dtype=torch.int64))
         self._exact = {name: _samples(split, self._edges) for name, split in dataset.splits.items()}
         self._data = self._exact
-        self._templates: dict[int, tuple[Tensor, Tensor, Pairing]] = {}
+        self._templates: dict[tuple[int, torch.device], tuple[Tensor, Tensor, Pairing]] = {}
         self._baselines: dict[str, dict[str, tuple[float, ...]]] = {}
         self.to("cpu", torch.get_default_dtype())
 
@@ -268,16 +268,16 @@ class NBodyTask(Task):
         return {0: charges, 1: vectors if self.inputs == "all" else vectors[:, 1:]}
 
     def _template(self, count: int, device: torch.device) -> tuple[Tensor, Tensor, Pairing]:
-        # Edges and cloud numbers of `count` clouds depend on nothing else: built once, then kept until the data move,
-        # because captured training steps read them where they lie.
-        if count not in self._templates:
+        # Edges and cloud numbers of `count` clouds depend on nothing else: built once on a device, then kept until the
+        # data move, because captured training steps read them where they lie.
+        if (count, device) not in self._templates:
             num_particles = next(iter(self._data.values())).vectors.shape[1]
             first = num_particles * torch.arange(count, device=device)
             edges = (self._edges.to(device)[:, None, :] + first[:, None]).flatten(1)  # [2, count * edge]
             cloud = torch.arange(count, device=device).repeat_interleave(num_particles)
             # q_i q_j is q_j q_i: every edge has its reverse, with the same scalar.
-            self._templates[count] = (edges, cloud, Pairing(reciprocal_order(edges, count * num_particles)))
-        return self._templates[count]
+            self._templates[count, device] = (edges, cloud, Pairing(reciprocal_order(edges, count * num_particles)))
+        return self._templates[count, device]
 
 
 def _samples(split: NBodySplit, edges: Int[Tensor, "2 edge"]) -> NBodyBatch:
