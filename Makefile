@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test slow coverage lint format bench tables figures report sweep doctor wheel clean distclean
+.PHONY: help install data train test slow coverage lint format gpu bench tables figures report sweep doctor wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -49,6 +49,9 @@ lint: $(STAMP)  ## ruff and mypy
 format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+gpu: $(STAMP)  ## everything to be known of a GPU, in 14 minutes; ARGS='--device cpu --minutes 5' without one
+	scripts/gpu_check.sh $(ARGS)
 
 bench: $(STAMP)  ## time and memory of one training step
 	$(BIN)/se3t bench step $(ARGS)

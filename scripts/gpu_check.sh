@@ -89,8 +89,9 @@ phase() { # phase <name> <seconds of whole> <function> <arguments …>: within i
   shift 2
   [[ ",$only," == *",$name,"* ]] || return 0
   local most=$(($(left) - 12)) # for summary, archive and a process that does not end at once
+  ((limit >= 5)) || limit=5
   ((limit <= most)) || limit=$most
-  if ((limit < 5)); then
+  if ((most < 5)); then
     say "== $name: not run, the time is up"
     record "$name" "not run" 0 0 ""
     ((++failures))

@@ -202,3 +202,96 @@ def test_table_1_from_data_to_report_and_again(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/result.json")}
     assert (tmp_path / "results" / "table_1.json").read_text() == table
+
+
+# --- the check of a GPU -----------------------------------------------------------------------------------------------
+
+PHASES = ("versions", "tests", "tiles", "qm9", "steps", "sh", "scaling", "train")
+
+
+def gpu_check(folder: Path, *words: str, python: str = "") -> subprocess.CompletedProcess[str]:
+    """With a Python that does what ``python`` says, a case of bash, in place of pytest and se3t."""
+    fake = folder / "python"
+    fake.write_text(
+        f"""#!/bin/bash
+all="$*"
+case "$all" in
+  {python}
+  *"-m se3t train "*)
+    folder="${{all##* runs=}}" && mkdir -p "${{folder%% *}}/a/checkpoints" && cd "${{folder%% *}}/a" || exit
+    touch config.yaml checkpoints/best.ckpt checkpoints/step-1.ckpt && echo "trained: $all" ;;
+  *--json*)
+    file="${{all##*--json }}"
+    echo '{{"facts": {{"fastest_settings": {{"qm9": ["model.kernel=triton"]}}}}}}' > "${{file%% *}}" ;;
+  *"-m pytest"* | *"-m se3t"*) echo "did: $all" ;;
+  *) exec {sys.executable} "$@" ;;
+esac
+"""
+    )
+    fake.chmod(0o755)
+    return run(SCRIPTS / "gpu_check.sh", "--python", fake, "--out", folder / "out", *words, folder=folder)
+
+
+def ended(folder: Path) -> dict[str, str]:
+    phases = json.loads((folder / "out/summary.json").read_text(encoding="utf-8"))["phases"]
+    return {phase["phase"]: phase["result"] for phase in phases}
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_check_of_a_gpu_runs_all_phases_and_leaves_few_files(tmp_path: Path, device: str) -> None:
+    (tmp_path / "data/qm9").mkdir(parents=True)
+    (tmp_path / "data/qm9/qm9.h5").touch()
+    done = gpu_check(tmp_path, "--device", device, "--data", str(tmp_path / "data"), "--minutes", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ended(tmp_path) == dict.fromkeys(PHASES, "ok")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names <= {"log.txt", "summary.json", "tiles.json", "run.tar.gz", *(f"{n}.json" for n in PHASES[3:7])}
+    assert (tmp_path / "out/log.txt").read_text(encoding="utf-8") in done.stdout
+    words = next(line for line in done.stdout.splitlines() if line.startswith("trained: "))
+    assert all(word in words for word in ("task=homo", "model.kernel=triton", "trainer.max_time=00:0"))
+    assert ("preset=fast" in words) == ("accelerator=gpu" in words) == (device == "cuda")
+    stored = subprocess.run(["tar", "tzf", tmp_path / "out/run.tar.gz"], capture_output=True, text=True, check=True)
+    files = {line for line in stored.stdout.split() if not line.endswith("/")}
+    assert files == {"runs/a/config.yaml", "runs/a/checkpoints/best.ckpt"}
+
+
+def test_a_phase_that_fails_or_takes_too_long_does_not_stop_the_next(tmp_path: Path) -> None:
+    behaviour = '*"-m pytest"*) echo "1 failed" && exit 1 ;; *"bench sh"*) sleep 60 ;;'
+    done = gpu_check(tmp_path, "--device", "cpu", "--minutes", "1", "--only", "tests,sh,scaling", python=behaviour)
+    assert done.returncode == 1
+    assert ended(tmp_path) == {"tests": "failed, status 1", "sh": "time limit", "scaling": "ok"}
+    assert "== tests: failed, status 1, " in done.stdout
+    assert "1 failed" in done.stdout
+    assert "2 phases failed" in done.stdout
+
+
+def test_without_prepared_molecules_it_trains_another_experiment_and_says_so(tmp_path: Path) -> None:
+    done = gpu_check(tmp_path, "--device", "cpu", "--only", "train", "--data", str(tmp_path / "none"), "--minutes", "1")
+    assert "none/qm9/qm9.h5: trains N-body instead" in done.stdout
+    assert "trained: -m se3t train experiment=nbody" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--devise", "cpu"], "--devise is unknown; expected --device, --minutes"),
+        (["--device", "tpu"], "--device tpu: expected cuda or cpu"),
+        (["--minutes", "0"], "--minutes 0: expected a whole number above 0"),
+        (["--minutes"], "--minutes needs a value"),
+        (["--only", "tests,bench"], "--only bench is unknown; expected versions, tests, tiles"),
+        (["--wheels", "nowhere"], "--wheels nowhere: holds no .whl"),
+        (["--python", "nowhere"], "--python nowhere: there is no such program"),
+    ],
+)
+def test_the_check_of_a_gpu_names_a_wrong_word(tmp_path: Path, words: list[str], message: str) -> None:
+    done = gpu_check(tmp_path, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_check_of_a_gpu_explains_itself(tmp_path: Path) -> None:
+    done = gpu_check(tmp_path, "--help")
+    assert done.returncode == 0
+    assert all(phase in done.stdout for phase in PHASES)
+    assert "scripts/gpu_check.sh --device cpu --minutes 5" in done.stdout
