@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 DEVICE = torch.device("meta")
+FIRST = torch.device("meta", 0)
+"""Where its tensors say they are: as on a GPU, the first of its kind."""
 READS = {
     "_local_scalar_dense",
     "item",
@@ -70,14 +72,14 @@ class DeviceMixing(RuntimeError):
 
 
 class Elsewhere(Tensor):
-    """A tensor on :data:`DEVICE`, with its values in ``inner``."""
+    """A tensor on :data:`FIRST`, with its values in ``inner``."""
 
     inner: Tensor
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> Elsewhere:
         layout = {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
-        made = Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, device=DEVICE, **layout)
+        made = Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, device=FIRST, **layout)
         made.inner = inner
         return made
 
@@ -104,12 +106,14 @@ class OtherDevice(ValueReads):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        wanted = kwargs.get("device")
+        is_wanted = wanted is not None and wanted.type == DEVICE.type
         tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
         there = [isinstance(value, Elsewhere) for value in tensors]
-        name, wanted = func.overloadpacket.__name__, kwargs.get("device")
-        if not any(there) and wanted != DEVICE:
+        name = func.overloadpacket.__name__
+        if not any(there) and not is_wanted:
             return func(*args, **kwargs)
-        is_there = wanted == DEVICE if wanted is not None else any(there)
+        is_there = is_wanted if wanted is not None else any(there)
         if name in COPIES:
             self._note_copy(name, tensors, is_there, kwargs)
             is_there = is_there if name == "_to_copy" else there[0]

@@ -14,6 +14,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from other_device import DEVICE, Elsewhere, here, other_device
@@ -24,11 +25,14 @@ from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.nn.kernels.edge_frame import without_reading_values
 from se3t.tasks.base import Task
 from se3t.training import record
+from se3t.training.callbacks import EMAWeights, LossWatch
+from se3t.training.checkpoint import RunState
 from se3t.training.cuda_graph import StepGraphs
 from se3t.training.evaluation import evaluate_split
 from se3t.training.finish import finish
 from se3t.training.module import TrainingModule
 from se3t.training.predict import load_predictor
+from se3t.training.stopwatch import Stopwatch
 
 from . import cloud_parts, molecule_parts, parts
 
@@ -194,6 +198,36 @@ def test_a_step_to_be_captured_reads_nothing(model: str, found: list[str], monke
         found.clear()
         module.training_step(index)
     assert found == []
+
+
+def test_what_follows_a_step_reads_nothing_unless_the_loss_is_logged(found: list[str], tmp_path: Path) -> None:
+    """Averages of the weights, and the watch on the loss."""
+    config = nbody(PLAIN["deepset"], eval_every=10**6, checkpoint_every=10**6)
+    task, model = parts.build(config)
+    module = TrainingModule(model, task, config).to(DEVICE)
+    averages, trainer = EMAWeights(0.9, DEVICE), MagicMock(spec=Trainer)
+    trainer.world_size, trainer.should_stop = 1, False
+    watch = LossWatch(config, RunState(), Stopwatch(RunState()), lambda *_: None, tmp_path)
+    averages.setup(trainer, module, "fit")
+    expected, outputs = [here(value) for value in module.parameters()], {"loss": torch.ones((), device=DEVICE)}
+    found.clear()
+    for step in range(1, 4):
+        trainer.global_step = step
+        with torch.no_grad():
+            for value in module.parameters():
+                value.add_(step)
+        for callback in (averages, watch):
+            callback.on_train_batch_end(trainer, module, outputs, None, step)
+    assert found == []
+    share = [0.0, 2 / 11, 3 / 12]  # of the old average
+    moved = 1.0
+    for number, total in ((1, 3), (2, 6)):
+        moved = share[number] * moved + (1 - share[number]) * total
+    averaged = averages._average_model
+    assert averaged is not None
+    assert int(averaged.n_averaged) == 3
+    for value, before in zip(averaged.module.parameters(), expected, strict=True):
+        torch.testing.assert_close(here(value), before + moved, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

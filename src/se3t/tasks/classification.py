@@ -105,7 +105,7 @@ class ClassificationTask(Task):
             self.fiber_in = Fiber("2x0" if config.height else "1x0")
             self.fiber_edge = Fiber("1x0+1x1" if config.height else "1x1")
         self.fiber_out = Fiber({0: len(data.classes)})
-        self._up = torch.zeros(3, dtype=torch.float64)
+        self._up = torch.zeros(3, dtype=torch.float64, device="cpu")
         self._up[data.up_axis] = 1
         self._index = {split: torch.from_numpy(members) for split, members in data.splits.items()}
         self._labels = torch.from_numpy(data.labels)

@@ -125,23 +125,43 @@ class LossWatch(Callback):
             self.state.loss_count += 1
 
 
-def weight_averaging(decay: float, device: torch.device) -> WeightAveraging:
+class EMAWeights(WeightAveraging):
     """Exponential moving average of the weights, updated after every step: Lightning's callback with torch's fused
-    update.
+    update. Its counter is on the CPU, as torch's own update reads it three times a step, and waits for a GPU.
 
     The weight of the old average is min(``decay``, (1 + n) / (10 + n)) after n updates, so that the initial weights
-    are soon forgotten, whatever ``decay`` is.
+    are soon forgotten, whatever ``decay`` is; the first update takes the weights as they are.
 
     Args:
         decay: largest weight of the old average.
         device: where the average is kept: with the model.
     """
 
-    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor | int) -> None:
-        count = int(num_averaged)
-        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, num_averaged)
+    def __init__(self, decay: float, device: torch.device) -> None:
+        super().__init__(device=device, use_buffers=False)
+        self.decay = decay
 
-    return WeightAveraging(device=device, use_buffers=False, multi_avg_fn=update)
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin with a copy of the model."""
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Update the average."""
+        average = self._average_model
+        if average is None or trainer.global_step <= self._latest_update_step:
+            return
+        count = int(average.n_averaged)
+        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        get_ema_multi_avg_fn(decay)(list(average.module.parameters()), list(pl_module.parameters()), count)
+        for own, current in zip(average.module.buffers(), pl_module.buffers(), strict=True):
+            own.copy_(current)
+        average.n_averaged += 1
+        self._latest_update_step = trainer.global_step
 
 
 class Evaluation(Callback):

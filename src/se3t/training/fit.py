@@ -26,7 +26,7 @@ from se3t.precision import LIGHTNING, data_dtype
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.callbacks import Evaluation, LossWatch, TimeLimit, weight_averaging
+from se3t.training.callbacks import EMAWeights, Evaluation, LossWatch, TimeLimit
 from se3t.training.distributed import quiet_logger, started_by_torchrun
 from se3t.training.loggers import Write, fan_out
 from se3t.training.module import TrainingModule
@@ -122,7 +122,7 @@ def _callbacks(
         shown.append(progress)
     log, stopwatch = fan_out(writers), Stopwatch(state)
     checkpoints, decay = folder / record.CHECKPOINTS, config.trainer.ema_decay
-    averaging = None if decay is None else weight_averaging(decay, device)
+    averaging = None if decay is None else EMAWeights(decay, device)
     limit = config.trainer.max_seconds
     return [
         *([] if math.isinf(limit) else [TimeLimit(limit, state, stopwatch)]),
