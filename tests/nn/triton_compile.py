@@ -25,13 +25,17 @@ CASES = (("bf16", "ieee"), ("fp32", "tf32"), ("fp32", "ieee"), ("fp64", "ieee"))
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 
 
-def compiled(kernel: Any, dtype: str, precision: str) -> tuple[int, bool]:
+WIDE = {"bf16": 256, "fp32": 128, "fp64": 128}
+"""Hidden units for which shared memory is looked at, too."""
+
+
+def compiled(kernel: Any, dtype: str, precision: str, units: int = 32) -> tuple[int, bool]:
     """Shared memory, and whether there are products of matrices; as launched for 64 columns of reciprocal pairs."""
     blocks = Blocks((32, 32), (64,), ((0,), (0,)))
-    case = triton_tiles._case(kernel.__name__[1:], blocks, 4, 32, DTYPES[dtype], precision)
+    case = triton_tiles._case(kernel.__name__[1:], blocks, 4, units, DTYPES[dtype], precision)
     tiling: Tiling = default(case)
     made = plan(blocks, tiling.columns, triton_tiles.DEPTHS, torch.device("cpu"))
-    constants = triton_tiles._constants(made, tiling, 4, 32, DTYPES[dtype], precision)
+    constants = triton_tiles._constants(made, tiling, 4, units, DTYPES[dtype], precision)
     options = {name: constants.pop(name) for name in ("num_warps", "num_stages", "enable_fp_fusion")}
     assert constants["SUM"] == (tl.float64 if dtype == "fp64" else tl.float32)
     signature = {}
@@ -57,6 +61,11 @@ def main() -> None:
     for dtype, precision in CASES:
         for kernel in (triton_tiles._contract, triton_tiles._hidden_gradients, triton_tiles._layer_gradients):
             out[f"{kernel.__name__} {dtype} {precision}"] = compiled(kernel, dtype, precision)
+    for dtype, units in WIDE.items():
+        for kernel in (triton_tiles._contract, triton_tiles._hidden_gradients):
+            precision = "tf32" if dtype == "fp32" else "ieee"
+            case = f"{kernel.__name__} {dtype} {precision} {units}"
+            out[case] = compiled(kernel, dtype, precision, units)
     sys.stdout.write(json.dumps(out))
 
 

@@ -26,6 +26,7 @@ COLUMNS = (64, 32, 16)
 """Columns of a tile; the matrix units take 16 at least."""
 _SHIPPED = Path(__file__).with_name("tiles")
 _POWERS = {"columns": COLUMNS, "edges": (16, 32, 64, 128, 256), "warps": (1, 2, 4, 8, 16), "stages": (1, 2, 3, 4, 5)}
+_BYTES = {"bfloat16": 2, "float16": 2, "float64": 8}
 _log = logging.getLogger(__name__)
 
 
@@ -66,12 +67,17 @@ class Tiling:
 
 
 def default(case: Case) -> Tiling:
-    """Sizes that do not spill in bfloat16 (compute capability 9.0); they were not timed."""
-    warps = 8 if case.columns == 64 else 4
+    """Sizes that do not spill in bfloat16 (compute capability 9.0); they were not timed.
+
+    Wide hidden layers have fewer stages and edges, so that the shared memory of a small GPU (99 KiB) is enough.
+    """
+    row = case.units * _BYTES.get(case.precision, 4)  # bytes of the hidden features of an edge
+    columns = case.columns if row <= 512 else min(case.columns, 32 if row <= 1024 else 16)
+    warps = 8 if columns == 64 else 4
     if case.kernel == "layer_gradients":
-        few = case.columns < 64 or case.precision in ("tf32", "float32", "float64")
-        return Tiling(case.columns, 16 if few else 32, warps, 2)
-    return Tiling(case.columns, 64, warps, 3)
+        few = columns < 64 or case.precision in ("tf32", "float32", "float64")
+        return Tiling(columns, 16 if few else 32, warps, 2)
+    return Tiling(columns, 64 if row <= 512 else 32, warps, 3 if row <= 256 else 2 if row <= 512 else 1)
 
 
 def tiling_of(case: Case, device: torch.device) -> Tiling:
