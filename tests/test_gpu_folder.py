@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from se3t.nn.kernels import triton_kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 CHOSEN = (
@@ -16,9 +17,13 @@ CHOSEN = (
 )
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
-def test_tests_for_a_gpu_pass_on_the_cpu() -> None:
+def test_tests_for_a_gpu_pass_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Interpreted where they are for Triton; all files of the folder are loaded."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        reason = triton_kernel.unavailable("cpu")
+    if reason is not None:
+        pytest.skip(reason)
     unset = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "TRITON_INTERPRET")
     kept = {name: value for name, value in os.environ.items() if name not in unset}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu", "tests/gpu", "-k", CHOSEN]

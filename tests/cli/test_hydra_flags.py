@@ -45,7 +45,7 @@ def test_info_of_hydra_answers(tmp_path: Path) -> None:
     ("line", "expected"),
     [
         ("se3t train model=s", {"model=schnet", "model=se3_transformer", "model=set_transformer", "model=spidercnn"}),
-        ("se3t train trainer.max", {"trainer.max_steps="}),
+        ("se3t train trainer.max", {"trainer.max_steps=", "trainer.max_time="}),
         ("se3t train seed=1 prese", {"preset="}),
         ("se3t eval check", {"checkpoint="}),
     ],

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
+
+from se3t.nn.kernels import triton_kernel
 
 ASKED = os.environ.get("SE3T_TEST_DEVICE")
 DEVICE = torch.device(ASKED or "cuda")
@@ -29,6 +32,14 @@ HARMLESS = (
 """Beginnings of warnings that are no fault of the package and can come on a GPU only."""
 MARKS = [pytest.mark.gpu, *(pytest.mark.filterwarnings(f"ignore:{words}") for words in HARMLESS)]
 needs_cuda = pytest.mark.skipif(not ON_GPU, reason="needs CUDA: SE3T_TEST_DEVICE=cpu")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Elsewhere ``edge_frame`` would be tested under the name of the other kernel."""
+    reason = None if ON_GPU else triton_kernel.unavailable(DEVICE)
+    here = [item for item in items if Path(__file__).parent in item.path.parents and "triton" in item.name]
+    for item in here if reason is not None else ():
+        item.add_marker(pytest.mark.skip(reason=f"kernel triton: {reason}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

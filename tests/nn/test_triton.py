@@ -28,6 +28,15 @@ LIMITS = {"float64": 1e-11, "float32": 2e-6, "bfloat16": 1.5, "float16": 1.5}
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
 
 
+@pytest.fixture
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        reason = triton_kernel.unavailable("cpu")
+    if reason is not None:
+        pytest.skip(reason)
+
+
 def output_of(module: str, *words: str, **environment: str) -> str:
     paths = os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))
     own = {**os.environ, **environment, "PYTHONPATH": paths}
@@ -51,28 +60,28 @@ def above_limit(group: str, dtype: str, least: int) -> dict[str, float]:
     return {case: value for case, value in own.items() if not value <= LIMITS[dtype]}
 
 
-@needs_triton
+@pytest.mark.usefixtures("interpreter")
 @pytest.mark.parametrize("dtype", [dtype for dtype in LIMITS if dtype != "float16"])
 def test_interpreted_kernel_equals_the_reference_with_all_gradients(dtype: str) -> None:
     """Over fibers, sharing of trunks, pairs and single edges, coincident points and second derivatives."""
     assert above_limit("basics", dtype, 6) == {}
 
 
-@needs_triton
+@pytest.mark.usefixtures("interpreter")
 @pytest.mark.parametrize("dtype", LIMITS)
 def test_interpreted_kernel_equals_the_reference_in_the_shapes_of_the_workloads(dtype: str) -> None:
     """Channels, degrees, numbers of edges and hidden units, also those that fit no tile."""
     assert above_limit("shapes", dtype, 8) == {}
 
 
-@needs_triton
+@pytest.mark.usefixtures("interpreter")
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", LIMITS)
 def test_interpreted_kernel_equals_the_reference_in_every_shape(dtype: str) -> None:
     assert above_limit("all_shapes", dtype, 50) == {}
 
 
-@needs_triton
+@pytest.mark.usefixtures("interpreter")
 def test_sums_of_16_bits_are_in_float32_and_may_leave_the_range_of_float16() -> None:
     """The kernel sums what it rounds; a layer computes in float32 under float16 throughout."""
     found = {case: value for case, value in interpreted("shapes").items() if case.startswith("large")}
@@ -82,12 +91,12 @@ def test_sums_of_16_bits_are_in_float32_and_may_leave_the_range_of_float16() -> 
     assert found["large bfloat16 messages"] < 2e-2
 
 
-@needs_triton
+@pytest.mark.usefixtures("interpreter")
 def test_interpreted_kernel_of_a_graph_without_edges_is_empty() -> None:
     assert interpreted("basics")["no edges"] == 0
 
 
-@needs_triton
+@pytest.mark.usefixtures("interpreter")
 def test_interpreted_kernel_needs_no_value_to_find_coincident_points() -> None:
     assert interpreted("basics")["no values read"] < 1e-11
 
@@ -120,6 +129,12 @@ def test_where_it_cannot_run_edge_frame_does_and_the_log_says_so_once(
     ]
     expected = edge_frame.messages(sources, layer.radial, basis)
     assert all(torch.equal(received[degree], expected[degree]) for degree in FIBER)
+
+
+def test_an_interpreter_that_does_not_work_is_a_reason() -> None:
+    assert triton_kernel._interpreter_fault("3.6.0", "2.4.9") is None
+    assert triton_kernel._interpreter_fault("3.7.1", "2.5.0") is None
+    assert "Triton 3.6.0 does not work with NumPy 2.5.2" in str(triton_kernel._interpreter_fault("3.6.0", "2.5.2"))
 
 
 def test_dtypes_of_16_bits_are_refused_with_a_reason() -> None:

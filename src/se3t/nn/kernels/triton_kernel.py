@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -59,11 +60,19 @@ def unavailable(device: torch.device | str, dtype: torch.dtype = torch.float32) 
     if find_spec("triton") is None:
         return "the package triton is not installed (pip install triton; there is none for macOS and Windows)"
     if os.environ.get("TRITON_INTERPRET") == "1":
-        return None
+        return _interpreter_fault(version("triton"), version("numpy"))
     if device.type != "cuda":
         return f"it needs a CUDA device, the tensors are on {device.type}"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return "it needs a GPU of compute capability 8.0 or later (Ampere)"
+    return None
+
+
+def _interpreter_fault(triton: str, numpy: str) -> str | None:
+    """Loops over tensors need a conversion that NumPy has given up, and Triton since 3.7 does without."""
+    ours, theirs = (tuple(map(int, text.split(".")[:2])) for text in (triton, numpy))
+    if ours < (3, 7) and theirs >= (2, 5):
+        return f"the interpreter of Triton {triton} does not work with NumPy {numpy}; it takes Triton 3.7 or NumPy 2.4"
     return None
 
 
