@@ -135,6 +135,30 @@ def test_a_step_in_bfloat16_multiplies_in_it(monkeypatch: pytest.MonkeyPatch) ->
         assert dtype in seen
 
 
+def test_what_knows_float32_alone_is_measured_in_it(tmp_path: Path) -> None:
+    (tmp_path / "idle.py").write_text("def build(workload):\n    return lambda: None, workload.title")
+    adapters = [Adapter.parse(str(tmp_path / "idle.py"))]
+    report = step.run(QUICK, ["nbody"], ["edge_frame", E3NN], adapters, num_graphs=1, precisions=("bf16",))
+    assert [(row["name"], row["precision"]) for row in report.rows] == [
+        ("edge_frame bf16", "bf16"),
+        (E3NN, "32"),
+        ("idle", "32"),
+    ]
+    assert report.failures == []
+
+
+def test_a_variant_that_fails_is_told_and_the_others_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("no such product\nand more")
+        return RIGHT(sources, radial, basis, memory)
+
+    monkeypatch.setattr(vectorised, "messages", fails)
+    report = step.run(QUICK, ["nbody"], ["edge_frame", "vectorised"], num_graphs=1, precisions=("32", "bf16"))
+    assert [row["name"] for row in report.rows] == ["edge_frame", "vectorised", "edge_frame bf16"]
+    assert report.failures == ["nbody: vectorised bf16 fails: no such product"]
+
+
 def test_tf32_is_refused_on_a_cpu() -> None:
     with pytest.raises(UserError, match="precision=tf32: only NVIDIA GPUs have it"):
         step.run(QUICK, ["nbody"], ["edge_frame"], precisions=("tf32",))

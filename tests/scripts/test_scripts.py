@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,91 +208,180 @@ def test_table_1_from_data_to_report_and_again(tmp_path: Path) -> None:
 # --- the check of a GPU -----------------------------------------------------------------------------------------------
 
 PHASES = ("versions", "tests", "tiles", "qm9", "steps", "sh", "scaling", "train")
+FAKE = """#!{python}
+import json, pathlib, signal, sys, time
 
-
-def gpu_check(folder: Path, *words: str, python: str = "") -> subprocess.CompletedProcess[str]:
-    """With a Python that does what ``python`` says, a case of bash, in place of pytest and se3t."""
-    fake = folder / "python"
-    fake.write_text(
-        f"""#!/bin/bash
-all="$*"
-case "$all" in
-  {python}
-  *"-m se3t train "*)
-    folder="${{all##* runs=}}" && mkdir -p "${{folder%% *}}/a/checkpoints" && cd "${{folder%% *}}/a" || exit
-    touch config.yaml checkpoints/best.ckpt checkpoints/step-1.ckpt && echo "trained: $all" ;;
-  *--json*)
-    file="${{all##*--json }}"
-    echo '{{"facts": {{"fastest_settings": {{"qm9": ["model.kernel=triton"]}}}}}}' > "${{file%% *}}" ;;
-  *"-m pytest"* | *"-m se3t"*) echo "did: $all" ;;
-  *) exec {sys.executable} "$@" ;;
-esac
+line = " ".join(sys.argv[1:])
+if "-m pip" in line:
+    sys.exit()
+{behaviour}
+print("did:", line, flush=True)
+for word in sys.argv:
+    if word.startswith("runs="):
+        folder = pathlib.Path(word.removeprefix("runs=")) / "qm9/model/0-a/checkpoints"
+        folder.mkdir(parents=True)
+        for file in (folder.parent / "config.yaml", folder / "best.ckpt", folder / "step-1.ckpt"):
+            file.write_bytes(b"x")
+if "--json" in sys.argv:
+    settings = {{"facts": {{"fastest_settings": {{"qm9": ["model.kernel=triton"]}}}}}}
+    pathlib.Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(settings))
 """
-    )
-    fake.chmod(0o755)
-    return run(SCRIPTS / "gpu_check.sh", "--python", fake, "--out", folder / "out", *words, folder=folder)
+LATE = """
+def late(number, frame):
+    time.sleep(1)
+    print("ended late", flush=True)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, late)
+if "bench sh" in line:
+    time.sleep(60)
+"""
 
 
-def ended(folder: Path) -> dict[str, str]:
-    phases = json.loads((folder / "out/summary.json").read_text(encoding="utf-8"))["phases"]
-    return {phase["phase"]: phase["result"] for phase in phases}
+class GpuCheck:
+    """scripts/gpu_check.py with a program of a few lines in place of Python."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        spec = importlib.util.spec_from_file_location("gpu_check", SCRIPTS / "gpu_check.py")
+        assert spec is not None
+        assert spec.loader is not None
+        self.module, self.folder, self.patch = importlib.util.module_from_spec(spec), folder, patch
+        patch.setitem(sys.modules, "gpu_check", self.module)
+        spec.loader.exec_module(self.module)
+
+    def __call__(self, *words: str, behaviour: str = "") -> int:
+        fake = self.folder / "python"
+        fake.write_text(FAKE.format(python=sys.executable, behaviour=behaviour))
+        fake.chmod(0o755)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+        with self.patch.context() as patch:
+            patch.setattr(sys, "executable", str(fake))
+            patch.setattr(sys, "argv", ["gpu_check.py", "--out", str(self.folder / "out"), *words])
+            try:
+                status: int = self.module.main()
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        return status
+
+    @property
+    def ended(self) -> dict[str, str]:
+        phases = json.loads((self.folder / "out/summary.json").read_text(encoding="utf-8"))["phases"]
+        return {phase["phase"]: phase["result"] for phase in phases}
+
+    @property
+    def files(self) -> set[str]:
+        return {path.name for path in (self.folder / "out").iterdir()}
+
+
+@pytest.fixture
+def gpu_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuCheck:
+    return GpuCheck(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_the_check_of_a_gpu_runs_all_phases_and_leaves_few_files(tmp_path: Path, device: str) -> None:
-    (tmp_path / "data/qm9").mkdir(parents=True)
-    (tmp_path / "data/qm9/qm9.h5").touch()
-    done = gpu_check(tmp_path, "--device", device, "--data", str(tmp_path / "data"), "--minutes", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert ended(tmp_path) == dict.fromkeys(PHASES, "ok")
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names <= {"log.txt", "summary.json", "tiles.json", "run.tar.gz", *(f"{n}.json" for n in PHASES[3:7])}
-    assert (tmp_path / "out/log.txt").read_text(encoding="utf-8") in done.stdout
-    words = next(line for line in done.stdout.splitlines() if line.startswith("trained: "))
-    assert all(word in words for word in ("task=homo", "model.kernel=triton", "trainer.max_time=00:0"))
+def test_the_check_of_a_gpu_runs_all_phases_and_leaves_few_files(
+    gpu_check: GpuCheck, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    data = gpu_check.folder / "da ta"
+    (data / "qm9").mkdir(parents=True)
+    (data / "qm9/qm9.h5").touch()
+    assert gpu_check("--device", device, "--data", str(data)) == 0
+    shown = capsys.readouterr().out
+    assert gpu_check.ended == dict.fromkeys(PHASES, "ok")
+    assert gpu_check.files == {"log.txt", "summary.json", "run.tar.gz", *(f"{name}.json" for name in PHASES[3:7])}
+    assert (gpu_check.folder / "out/log.txt").read_text(encoding="utf-8") == shown
+    words = next(line for line in shown.splitlines() if line.startswith("did: -m se3t train "))
+    assert all(word in words for word in ("task=homo", "model.kernel=triton", "trainer.max_time=00:0", f"root={data} "))
     assert ("preset=fast" in words) == ("accelerator=gpu" in words) == (device == "cuda")
-    stored = subprocess.run(["tar", "tzf", tmp_path / "out/run.tar.gz"], capture_output=True, text=True, check=True)
-    files = {line for line in stored.stdout.split() if not line.endswith("/")}
-    assert files == {"runs/a/config.yaml", "runs/a/checkpoints/best.ckpt"}
+    with tarfile.open(gpu_check.folder / "out/run.tar.gz") as archive:
+        folder = "runs/qm9/model/0-a"
+        assert archive.getnames() == [f"{folder}/checkpoints/best.ckpt", f"{folder}/config.yaml"]
 
 
-def test_a_phase_that_fails_or_takes_too_long_does_not_stop_the_next(tmp_path: Path) -> None:
-    behaviour = '*"-m pytest"*) echo "1 failed" && exit 1 ;; *"bench sh"*) sleep 60 ;;'
-    done = gpu_check(tmp_path, "--device", "cpu", "--minutes", "1", "--only", "tests,sh,scaling", python=behaviour)
-    assert done.returncode == 1
-    assert ended(tmp_path) == {"tests": "failed, status 1", "sh": "time limit", "scaling": "ok"}
-    assert "== tests: failed, status 1, " in done.stdout
-    assert "1 failed" in done.stdout
-    assert "2 phases failed" in done.stdout
+def test_a_phase_that_fails_or_takes_too_long_does_not_stop_the_next(
+    gpu_check: GpuCheck, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next one begins when the last process of the one before has ended."""
+    behaviour = f"""{LATE}
+if "-m pytest" in line:
+    print("1 failed" + 300 * "─")
+    sys.exit(1)
+"""
+    assert gpu_check("--device", "cpu", "--minutes", "1", "--only", "tests,sh,scaling", behaviour=behaviour) == 1
+    shown = capsys.readouterr().out
+    assert gpu_check.ended == {"tests": "failed, status 1", "sh": "time limit", "scaling": "ok"}
+    assert "== sh: time limit, " in shown
+    assert shown.index("ended late") < shown.index("== scaling")
+    assert "2 of 3 phases failed" in shown
+    assert not any(word in (gpu_check.folder / "out/log.txt").read_text(encoding="utf-8") for word in ("Traceback",))
 
 
-def test_without_prepared_molecules_it_trains_another_experiment_and_says_so(tmp_path: Path) -> None:
-    done = gpu_check(tmp_path, "--device", "cpu", "--only", "train", "--data", str(tmp_path / "none"), "--minutes", "1")
-    assert "none/qm9/qm9.h5: trains N-body instead" in done.stdout
-    assert "trained: -m se3t train experiment=nbody" in done.stdout
+def test_a_process_that_does_not_end_is_killed(gpu_check: GpuCheck, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_check.module, "GRACE", 0.5)
+    behaviour = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+    begun = time.monotonic()
+    assert gpu_check("--device", "cpu", "--minutes", "1", "--only", "sh", behaviour=behaviour) == 1
+    assert gpu_check.ended == {"sh": "time limit"}
+    assert time.monotonic() - begun < 30
+
+
+def test_phases_that_are_run_later_add_to_what_is_there(gpu_check: GpuCheck) -> None:
+    gpu_check("--device", "cpu", "--only", "tests,qm9")
+    assert gpu_check("--device", "cpu", "--only", "qm9, sh", behaviour='if "--workload" in line: sys.exit(4)') == 1
+    assert gpu_check.ended == {"tests": "ok", "qm9": "failed, status 4", "sh": "ok"}
+    assert gpu_check.files == {"log.txt", "summary.json", "sh.json"}  # qm9.json was of the earlier call
+
+
+def test_without_prepared_molecules_it_trains_another_experiment_and_says_so(
+    gpu_check: GpuCheck, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu_check("--device", "cpu", "--only", "train", "--data", "none") == 0
+    shown = capsys.readouterr().out
+    assert "none/qm9/qm9.h5: trains N-body in place of HOMO" in shown
+    assert "did: -m se3t train experiment=nbody" in shown
+
+
+def test_a_signal_ends_the_phase_at_work_and_keeps_what_there_is(tmp_path: Path) -> None:
+    """Of the real script, by its name in a folder of its own."""
+    words = [SCRIPTS / "gpu_check.sh", "--device", "cpu", "--only", "sh,scaling", "--out", tmp_path / "out"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    with subprocess.Popen(
+        [*map(str, words)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("== sh, at most ")
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.returncode == 143
+    assert "stopped by signal 15" in rest
+    assert "== scaling" not in rest
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--devise", "cpu"], "--devise is unknown; expected --device, --minutes"),
-        (["--device", "tpu"], "--device tpu: expected cuda or cpu"),
-        (["--minutes", "0"], "--minutes 0: expected a whole number above 0"),
-        (["--minutes"], "--minutes needs a value"),
-        (["--only", "tests,bench"], "--only bench is unknown; expected versions, tests, tiles"),
-        (["--wheels", "nowhere"], "--wheels nowhere: holds no .whl"),
-        (["--python", "nowhere"], "--python nowhere: there is no such program"),
+        (["--devise", "cpu"], "unrecognized arguments: --devise"),
+        (["--device", "tpu"], "invalid choice: 'tpu'"),
+        (["--minutes", "0"], "0: expected a whole number above 0"),
+        (["--only", "tests,bench"], "'bench' is unknown; expected versions, tests, tiles"),
+        (["--only", ""], "'' is unknown; expected versions, tests, tiles"),
+        (["--wheels", "nowhere"], "nowhere: holds no .whl"),
     ],
 )
-def test_the_check_of_a_gpu_names_a_wrong_word(tmp_path: Path, words: list[str], message: str) -> None:
-    done = gpu_check(tmp_path, *words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert not (tmp_path / "out").exists()
+def test_the_check_of_a_gpu_names_a_wrong_word(
+    gpu_check: GpuCheck, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        gpu_check(*words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (gpu_check.folder / "out").exists()
 
 
 def test_the_check_of_a_gpu_explains_itself(tmp_path: Path) -> None:
-    done = gpu_check(tmp_path, "--help")
+    done = run(SCRIPTS / "gpu_check.sh", "--help", folder=tmp_path, PYTHON=sys.executable)
     assert done.returncode == 0
     assert all(phase in done.stdout for phase in PHASES)
-    assert "scripts/gpu_check.sh --device cpu --minutes 5" in done.stdout
+    missing = run(SCRIPTS / "gpu_check.sh", folder=tmp_path, PYTHON="nowhere")
+    assert missing.returncode == 2
+    assert "PYTHON=nowhere: there is no such program" in missing.stderr

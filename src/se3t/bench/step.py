@@ -28,6 +28,7 @@ from se3t.bench.report import (
 )
 from se3t.bench.timing import Times
 from se3t.bench.workloads import Workload
+from se3t.errors import UserError
 from se3t.precision import require_device
 
 _REBUILD = "se3t.bench.contenders:rebuild"
@@ -83,9 +84,13 @@ def run(
             for workload in chosen:
                 found, missing = collect(workload, names, adapters, failures)
                 notes += missing
-                variants = [contender.in_precision(word) for word in precisions for contender in found]
+                variants = _variants(workload, found, precisions, failures)
+                for word in {variant.precision for variant in variants} - peaks.keys():
+                    peaks[word] = measure_peaks(options.device, options.quick, word)
                 rows += _measure(options, workload, variants, adapters, peaks, notes)
         machine = describe(options.device)
+    if not rows:
+        raise UserError(f"bench step: nothing could be measured: {'; '.join(failures)}")
     ratios(rows, "step", "workload")
     return Report(
         benchmark="step",
@@ -112,6 +117,23 @@ def run(
     )
 
 
+def _variants(
+    workload: Workload, found: Sequence[Contender], precisions: Sequence[str], failures: list[str]
+) -> list[Contender]:
+    """Every contender in every precision that it knows, but for those that do not get through a step."""
+    variants: dict[str, Contender] = {}
+    for variant in (contender.in_precision(word) for word in precisions for contender in found):
+        if variant.title in variants:
+            continue
+        try:
+            variant.work.run(lambda: 0.0)
+            variants[variant.title] = variant
+        except (RuntimeError, UserError) as error:  # out of memory, an operation that a precision lacks
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            failures.append(f"{workload.name}: {variant.title} fails: {reason}")
+    return [*variants.values()]
+
+
 def _measure(
     options: Options,
     workload: Workload,
@@ -120,8 +142,7 @@ def _measure(
     peaks: Mapping[str, Peaks],
     notes: list[str],
 ) -> list[Row]:
-    seconds = 30.0 * len(peaks)
-    found = list({contender.title: contender for contender in found}.values())  # a file's own step has one precision
+    seconds = 30.0 * len({contender.precision for contender in found})
     times = options.time({contender.title: contender.work for contender in found}, repetitions=11, seconds=seconds)
     work, rows = step_work(workload), []
     texts = {adapter.name: adapter.text for adapter in adapters}
@@ -242,7 +263,7 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
     if any(name.endswith(tuple(MEMORY)) for name in names):
         remarks.append("-low: radial weights are made a few edges at a time, and again for gradients; -speed: kept.")
     if any(name.startswith("e3nn") for name in names):
-        remarks.append("e3nn: the same model and weights, its convolutions as e3nn tensor products.")
+        remarks.append("e3nn: the same model and weights in float32, its convolutions as e3nn tensor products.")
     return remarks
 
 
