@@ -43,18 +43,22 @@ def require_device(precision: str, device: torch.device) -> None:
         UserError: for "tf32" anywhere but on a GPU.
     """
     if precision == "tf32" and device.type != "cuda":
-        raise UserError(f"precision=tf32: only NVIDIA GPUs have it, this is {device.type}; use precision=32")
+        raise UserError(f"precision tf32: only NVIDIA GPUs have it, this is {device.type}; use precision 32")
 
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Let products of single-precision matrices on a GPU round their factors to TF32 (10 bits), for "tf32" only."""
-    before = torch.get_float32_matmul_precision()
+    """Let single-precision products of matrices and convolutions of grids on a GPU round their factors to TF32 (10
+    bits), for "tf32" only; torch alone would round those of convolutions always.
+    """
+    before, cudnn_before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = cudnn_before
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def test_a_variant_that_fails_is_told_and_the_others_are_timed(monkeypatch: pyte
 
 
 def test_tf32_is_refused_on_a_cpu() -> None:
-    with pytest.raises(UserError, match="precision=tf32: only NVIDIA GPUs have it"):
+    with pytest.raises(UserError, match="precision tf32: only NVIDIA GPUs have it"):
         step.run(QUICK, ["nbody"], ["edge_frame"], precisions=("tf32",))
 
 

@@ -318,20 +318,26 @@ def test_other_precisions_train(tmp_path: Path, precision: str) -> None:
 
 
 def test_tf32_is_refused_without_a_gpu_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="precision=tf32: only NVIDIA GPUs have it, this is cpu; use precision=32"):
+    with pytest.raises(UserError, match="precision tf32: only NVIDIA GPUs have it, this is cpu; use precision 32"):
         train(small_config(tmp_path, precision="tf32", accelerator="cpu"), build=build)
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_trained_in_tf32_are_measured_in_32_on_a_cpu(finished: tuple[Config, Path], tmp_path: Path) -> None:
+def test_weights_trained_in_tf32_are_measured_in_32_on_a_cpu(
+    finished: tuple[Config, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     copy = tmp_path / "converted.ckpt"
     content = ckpt.read_checkpoint(finished[1] / record.CHECKPOINTS / ckpt.BEST).content
     trainer = {**content["config"]["trainer"], "precision": "tf32"}
     ckpt.write_checkpoint(copy, {**content, "config": {**content["config"], "trainer": trainer}})
-    found = evaluate(copy, build=build)
+    with caplog.at_level("WARNING"):
+        found = evaluate(copy, build=build)
     assert found["precision"] == "32"
+    assert [record.getMessage() for record in caplog.records] == [
+        "trained in precision tf32, which only NVIDIA GPUs have; measured in precision 32"
+    ]
     assert found["metrics"] == evaluate(finished[1], precision="32", build=build)["metrics"]
-    with pytest.raises(UserError, match="precision=tf32"):
+    with pytest.raises(UserError, match="precision tf32"):
         evaluate(copy, precision="tf32", build=build)
 
 

@@ -318,6 +318,7 @@ def evaluate(
         raise UserError(f"task.test_rotation: turns the objects of split=test alone, not those of split={split}")
     device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
     if config.trainer.precision == "tf32" and device.type == "cpu" and precision is None:
+        log.warning("trained in precision tf32, which only NVIDIA GPUs have; measured in precision 32")
         config = _with_overrides(config, trainer={"precision": "32"})
     require_device(config.trainer.precision, device)
     if build is build_parts:  # another function may take its data from anywhere
