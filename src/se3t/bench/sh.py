@@ -49,7 +49,8 @@ def run(
         num_vectors: vectors at a time; None: 100,000, or 2,000 in a quick run.
 
     Raises:
-        UserError: for an unknown implementation, or one that was named and is missing.
+        UserError: for an unknown implementation, or one that was named and is missing; without SciPy, which ours is
+            compared with too.
         DisagreementError: when ours is further than ``TOLERANCE`` from the values in double precision; another
             implementation is left out where it is.
     """
@@ -99,8 +100,8 @@ def scipy_harmonics(max_degree: int, vectors: Tensor) -> Tensor:
     Source: real part × √2 (−1)^m for m > 0, imaginary part for m < 0; (−1)^m undoes the Condon–Shortley phase.
     """
     import numpy as np
-    from scipy.special import sph_harm_y
 
+    sph_harm_y = _scipys_own()
     x, y, z = vectors.detach().cpu().numpy().T
     polar, azimuth = np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)
     columns = []
@@ -110,6 +111,17 @@ def scipy_harmonics(max_degree: int, vectors: Tensor) -> Tensor:
         columns += [value.imag for value in scaled[:0:-1]]
         columns += [values[0].real, *(value.real for value in scaled[1:])]
     return torch.from_numpy(np.stack(columns, axis=1))
+
+
+def _scipys_own() -> Callable[..., Any]:
+    try:
+        from scipy.special import sph_harm_y
+    except ImportError as error:
+        raise UserError(
+            "bench sh: the package scipy (1.15 or later) is missing, whose values all others are compared with; "
+            "install it: pip install 'scipy>=1.15'"
+        ) from error
+    return cast(Callable[..., Any], sph_harm_y)
 
 
 def _ours(max_degree: int) -> Evaluate:

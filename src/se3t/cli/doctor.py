@@ -24,7 +24,7 @@ _NVIDIA = Path("/proc/driver/nvidia/version")
 _TRAINS_WITHOUT = {
     "matplotlib": "no figures can be drawn",
     "rdkit": "molecules cannot be read from raw files; prepared data can be trained on",
-    "scipy": "molecules of your own cannot be prepared",
+    "scipy": "molecules of your own cannot be prepared, se3t bench sh has nothing to compare with",
     "wandb": "runs are recorded on disk only",
 }
 """Packages that training on prepared data does not import, and what is not possible without them."""
