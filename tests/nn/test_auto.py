@@ -37,13 +37,21 @@ def test_the_reason_for_the_next_best_is_told_once(
     assert auto.in_words(CPU) == "edge_frame; native is not used: there is no compiler"
 
 
-@pytest.mark.parametrize("device", ["cuda", "meta"])
+@pytest.mark.parametrize(
+    ("device", "reason", "advice"),
+    [
+        ("cuda", None, "; model.kernel=triton takes the Triton kernel"),
+        ("cuda", "it needs another GPU", ""),
+        ("meta", None, ""),
+    ],
+)
 def test_where_nothing_was_measured_torch_computes_and_no_warning_is_given(
-    device: str, caplog: pytest.LogCaptureFixture
+    device: str, reason: str | None, advice: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("se3t.nn.kernels.triton_kernel.unavailable", lambda device, dtype: reason)
     assert auto.choose(torch.device(device), torch.float32) == "edge_frame"
     assert not caplog.records
-    assert f"no kernel was measured on {device}" in auto.in_words(torch.device(device))
+    assert auto.in_words(torch.device(device)) == f"edge_frame (no kernel was timed on {device} yet{advice})"
 
 
 def test_rules_go_by_the_number_of_radial_weights(monkeypatch: pytest.MonkeyPatch) -> None:

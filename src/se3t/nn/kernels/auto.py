@@ -30,7 +30,7 @@ class Rule:
 
 
 RULES = {"cpu": (Rule("native"),), "cuda": ()}
-"""By device, ascending, as measured (``benchmarks/RESULTS.md``). On a GPU no kernel was measured yet."""
+"""By device, ascending, as measured (``benchmarks/RESULTS.md``). On a GPU no kernel was timed yet."""
 FALLBACK = "edge_frame"
 """Where there is no rule, or its kernel cannot run: torch's operations, which run everywhere."""
 _log = logging.getLogger(__name__)
@@ -63,7 +63,9 @@ def in_words(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     text = ", ".join([first.kernel, *(f"{rule.kernel} from {rule.least:,} radial weights on" for rule in rest)])
     rules = RULES.get(device.type, ())
     if not rules:
-        return f"{text}, which runs everywhere: no kernel was measured on {device.type}, which se3t bench step does"
+        runs = device.type == "cuda" and _reason(Rule("triton"), device, dtype) is None
+        advice = "; model.kernel=triton takes the Triton kernel" if runs else ""
+        return f"{text} (no kernel was timed on {device.type} yet{advice})"
     reasons = {rule.kernel: _reason(rule, device, dtype) for rule in rules}
     return "; ".join([text, *(f"{name} is not used: {reason}" for name, reason in reasons.items() if reason)])
 
