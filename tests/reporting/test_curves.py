@@ -40,6 +40,10 @@ def put(
     return folder
 
 
+def steps(asked: int, done: int) -> dict[str, int]:
+    return {"budget__max_steps": asked, "config__trainer__max_steps": asked, "budget__steps_done": done}
+
+
 def curves(*paths: Path, metric: str = "loss", **options: Any) -> Curves:
     return learning_curves(find_curve_runs(paths, metric, **options), metric)
 
@@ -81,7 +85,7 @@ def test_runs_with_different_settings_never_share_a_line(tmp_path: Path) -> None
     put(tmp_path / "a", result())
     put(tmp_path / "b", result(seed=1, config__model__channels=16))
     put(tmp_path / "c", result(config__model__ablation="attention"))
-    put(tmp_path / "d", result(seed=1, budget__max_steps=9, config__trainer__max_steps=9, config__model__channels=16))
+    put(tmp_path / "d", result(seed=1, config__model__channels=16, **steps(9, 9)))
     put(tmp_path / "e", result("deepset"))
     (panel,) = curves(tmp_path).panels
     assert [line.label for line in panel.lines] == [
@@ -92,6 +96,15 @@ def test_runs_with_different_settings_never_share_a_line(tmp_path: Path) -> None
         "SE(3)-Transformer, attention removed",
     ]
     assert all(line.seeds == 1 for line in panel.lines)
+
+
+def test_lines_are_told_apart_by_the_steps_that_were_done(tmp_path: Path) -> None:
+    time = {"budget__max_time": "00:10:00", "budget__ended_by": "time"}
+    put(tmp_path / "a", result("tfn", **steps(10_000_000, 12_345), **time))
+    put(tmp_path / "b", result("tfn", **steps(2_000, 900)))
+    put(tmp_path / "c", result("tfn", **steps(3_000, 3_000)))
+    labels = {line.label for line in curves(tmp_path).panels[0].lines}
+    assert labels == {"TFN, 12,345 steps in 10 min", "TFN, 900 of 2,000 steps", "TFN, 3,000 steps"}
 
 
 def test_runs_on_different_data_stand_in_panels_of_their_own(tmp_path: Path) -> None:

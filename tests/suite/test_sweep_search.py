@@ -174,6 +174,18 @@ def test_hyperband_stops_trials_too() -> None:
     assert execute(search(text, trials=7), FakeLauncher()).count("pruned") > 0
 
 
+@pytest.mark.parametrize("own", ["", "  trainer.max_time: ['00:01:00', '00:02:00']\n"])
+def test_hyperband_needs_to_know_the_steps_of_a_training(own: str) -> None:
+    Path("mine.yaml").write_text(FILE + own + "pruning: {method: hyperband}\n", encoding="utf-8")
+    words = [*WORDS, "sweep=mine.yaml", *([] if own else ["trainer.max_time=00:01:00"])]
+    with pytest.raises(
+        UserError, match=r"method=hyperband compares runs by the steps .* under trainer\.max_time; leave"
+    ):
+        specify(words)
+    Path("mine.yaml").write_text(FILE + own + "pruning: {method: median}\n", encoding="utf-8")
+    specify(words)
+
+
 def test_every_seed_of_a_trial_is_trained_and_only_the_first_is_watched() -> None:
     launcher = FakeLauncher()
     found = execute(search(trials=2, seeds=(0, 1)), launcher)

@@ -164,6 +164,7 @@ def _composed(sweep: spaces.Sweep, words: Sequence[str]) -> Specification:
 
     settings: Any = OmegaConf.to_container(compose("train", list(words)), resolve=True)
     _require_settings(sweep, settings)
+    _require_known_length(sweep, settings)
     settings.pop("seed")
     runs = Path(settings["runs"])
     return Specification(sweep, tuple(words), settings["experiment"], settings, runs)
@@ -185,6 +186,18 @@ def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
         others = sorted(choice for choice, schema in SCHEMAS.get(group, {}).items() if name in _names(schema))
         hint = f"; {' or '.join(f'{group}={other}' for other in others)} has it" if others else ""
         raise UserError(f"sweep={sweep.name}: {choice} has no setting {key}{hint}")
+
+
+def _require_known_length(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
+    """Hyperband places its rungs by the steps of a whole training."""
+    limit = "trainer.max_time"
+    if sweep.pruning.method == "hyperband" and (
+        limit in sweep.parameters or settings.get("trainer", {}).get("max_time") is not None
+    ):
+        raise UserError(
+            f"sweep={sweep.name}: pruning.method=hyperband compares runs by the steps of a whole training, which are "
+            f"unknown under {limit}; leave {limit} out and give trainer.max_steps, or prune by median"
+        )
 
 
 def _not_comparable(sweep: str, key: str) -> UserError:

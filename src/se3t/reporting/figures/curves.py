@@ -20,7 +20,7 @@ from se3t.reporting.properties import PropertyRecord
 from se3t.reporting.published import TABLES, load_published, system_name
 from se3t.reporting.records import RunRecord, group_by_settings
 from se3t.reporting.spelling import span
-from se3t.reporting.tables import simulations, table2, table3
+from se3t.reporting.tables import budgets, simulations, table2, table3
 from se3t.reporting.tables.ablations import ABLATIONS
 from se3t.reporting.tables.layout import is_reduced
 
@@ -170,15 +170,11 @@ def _apart(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
     """What tells the lines of one system apart; their steps and batch, which tables have a column for, at last."""
     always = ("task.augmentation",) if any(_is_augmented(run) for group in groups for run in group) else ()
     found = labels(groups, always)
-    for tell in (_steps_of, lambda run: f"batch {run.batch_size}"):
+    for tell in (lambda runs: budgets.steps(runs, " steps"), lambda runs: f"batch {runs[0].batch_size}"):
         counts = Counter(found)
-        words = [tell(group[0]) if counts[text] > 1 else "" for text, group in zip(found, groups, strict=True)]
+        words = [tell(group) if counts[text] > 1 else "" for text, group in zip(found, groups, strict=True)]
         found = [", ".join(filter(None, both)) for both in zip(found, words, strict=True)]
     return found
-
-
-def _steps_of(run: RunRecord) -> str:
-    return f"{run.max_steps:,} steps"
 
 
 def _is_augmented(run: RunRecord) -> bool:

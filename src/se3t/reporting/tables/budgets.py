@@ -34,15 +34,26 @@ def cost(runs: Sequence[RunRecord], published: PublishedTable | None, *, tells_b
         tells_batch: whether a batch size that is not the paper's stands beside the steps.
     """
     parameters = span(run.parameters for run in runs)
-    steps, time = span(run.steps_done for run in runs), _time(runs)
-    if not time and min(run.steps_done for run in runs) < runs[0].max_steps:
-        steps += f" of {runs[0].max_steps:,}"
     batch, mark = "", ""
     if published is not None:
         parameters += f" {OTHER_NETWORK}" if network(runs[0], published) else ""
         batch = f" x {runs[0].batch_size}" if tells_batch and runs[0].batch_size != published.batch_size else ""
         mark = f" {REDUCED}" if is_reduced(runs, published.samples) else ""
-    return [words(parameters), words(steps + batch + (f" in {time}" if time else "") + mark)]
+    return [words(parameters), words(steps(runs, batch) + mark)]
+
+
+def steps(runs: Sequence[RunRecord], what: str = "") -> str:
+    """How many steps were done: of how many, where there were to be more; in what time, where it has ended them.
+
+    Args:
+        runs: of one line.
+        what: stands behind the number.
+    """
+    done, time = span(run.steps_done for run in runs), _time(runs)
+    if time:
+        return f"{done}{what} in {time}"
+    asked = runs[0].max_steps
+    return done + (f" of {asked:,}" if min(run.steps_done for run in runs) < asked else "") + what
 
 
 def _time(runs: Sequence[RunRecord]) -> str:
