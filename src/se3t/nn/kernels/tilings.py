@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from se3t.errors import UserError
 from se3t.files import cache_folder, write_atomically
 
 FILE = "SE3T_TILES"
@@ -27,6 +28,7 @@ COLUMNS = (64, 32, 16)
 _SHIPPED = Path(__file__).with_name("tiles")
 _POWERS = {"columns": COLUMNS, "edges": (16, 32, 64, 128, 256), "warps": (1, 2, 4, 8, 16), "stages": (1, 2, 3, 4, 5)}
 _BYTES = {"bfloat16": 2, "float16": 2, "float64": 8}
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 _log = logging.getLogger(__name__)
 
 
@@ -108,15 +110,36 @@ def source_of(name: str) -> Path | None:
         return shipped if shipped.is_file() else None
 
 
+def file_to_write(name: str) -> Path:
+    """Where :func:`write` will write, for asking before anything is measured.
+
+    Raises:
+        UserError: ``SE3T_TILES=0``, no home, or the file is of another device.
+    """
+    if os.environ.get(FILE) == "0":
+        raise UserError(f"{FILE}=0: no file of tile sizes is read; unset it, or name the file to write")
+    try:
+        path = own_file(name)
+    except RuntimeError as error:
+        raise UserError(f"{FILE}: there is no home for a file of tile sizes ({error}); name a file") from error
+    try:
+        device, _ = _parsed(path)
+    except _UNREADABLE:  # none yet, or a damaged one
+        return path
+    if device != name:
+        raise UserError(f"{path}: holds tile sizes of {device}, not of {name}; name another file with {FILE}")
+    return path
+
+
 def write(name: str, tilings: Mapping[Case, Tiling], facts: Mapping[str, Any]) -> Path:
-    """Write measured sizes for :func:`tiling_of`, for processes that start later.
+    """Write measured sizes for :func:`tiling_of`, for processes that start later; those of other cases stay.
 
     Args:
         name: of the device, see :func:`name_of`.
         tilings: what was measured.
-        facts: what else the file is to tell.
+        facts: what else the file is to tell of this measurement, the last one.
     """
-    entries = [asdict(case) | {"tile": asdict(tiling)} for case, tiling in tilings.items()]
+    entries = [asdict(case) | {"tile": asdict(tiling)} for case, tiling in {**_read(name), **tilings}.items()]
     text = json.dumps({"device": name, **facts, "tilings": entries}, indent=1) + "\n"
     path = own_file(name)
     write_atomically(path, lambda file: file.write(text.encode()))
@@ -125,18 +148,27 @@ def write(name: str, tilings: Mapping[Case, Tiling], facts: Mapping[str, Any]) -
 
 @cache
 def _measured(name: str) -> dict[Case, Tiling]:
+    return _read(name)
+
+
+def _read(name: str) -> dict[Case, Tiling]:
     path = source_of(name)
     if path is None:
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["device"] != name:
-            _log.warning("%s: tile sizes of %s, not of %s: not used", path, content["device"], name)
-            return {}
-        return dict(map(_entry, content["tilings"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        device, found = _parsed(path)
+    except _UNREADABLE as error:
         _log.warning("%s: not a file of tile sizes (%r): not used; se3t bench tiles writes a new one", path, error)
         return {}
+    if device != name:
+        _log.warning("%s: tile sizes of %s, not of %s: not used", path, device, name)
+        return {}
+    return found
+
+
+def _parsed(path: Path) -> tuple[str, dict[Case, Tiling]]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return str(content["device"]), dict(map(_entry, content["tilings"]))
 
 
 def _entry(entry: Mapping[str, Any]) -> tuple[Case, Tiling]:

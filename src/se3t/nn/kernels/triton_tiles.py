@@ -28,8 +28,8 @@ DEPTHS = 4
 """Columns d that one program of :func:`layer_gradients` serves, so that it reads g once for all of them."""
 _PROGRAMS = 512  # enough to fill a GPU: a sum over edges is split until there are as many
 _SPLIT = 256  # edges of a part of a sum over edges are a multiple of this, which every tile divides
-on_launch: Callable[[Case, Callable[[Tiling], Tensor]], None] | None = None
-"""Told of every launch, and how to repeat it with other tile sizes: for ``se3t bench tiles``."""
+on_launch: Callable[[Case, Callable[[Tiling], Tensor]], Tensor] | None = None
+"""Given every launch, to be done with tile sizes of its choice, once or several times: for ``se3t bench tiles``."""
 
 
 @triton.jit
@@ -267,7 +267,7 @@ def contract(
     rows, _, edges = left.shape
     case = _case("contract", blocks, rows, hidden.shape[2], hidden.dtype, precision)
     if on_launch is not None and tiling is None:
-        on_launch(case, partial(contract, blocks, left, hidden, layer, precision))
+        return on_launch(case, partial(contract, blocks, left, hidden, layer, precision))
     own, tiling = _planned(blocks, case, tiling, left.device)
     out = left.new_empty(rows, own.width, edges, dtype=_sum_dtype(hidden))
     if edges:
@@ -316,7 +316,7 @@ def hidden_gradients(
     units = layer.shape[1] - 1
     case = _case("hidden_gradients", blocks, rows, units, layer.dtype, precision)
     if on_launch is not None and tiling is None:
-        on_launch(case, partial(hidden_gradients, blocks, left, right, layer, num_trunks, precision))
+        return on_launch(case, partial(hidden_gradients, blocks, left, right, layer, num_trunks, precision))
     own, tiling = _planned(blocks, case, tiling, left.device)
     slots = left.new_empty(len(own.slots), edges, units, dtype=_sum_dtype(layer))
     if edges:
@@ -358,7 +358,7 @@ def layer_gradients(
     units = hidden.shape[2]
     case = _case("layer_gradients", blocks, rows, units, hidden.dtype, precision)
     if on_launch is not None and tiling is None:
-        on_launch(case, partial(layer_gradients, blocks, left, right, hidden, precision))
+        return on_launch(case, partial(layer_gradients, blocks, left, right, hidden, precision))
     own, tiling = _planned(blocks, case, tiling, left.device)
     programs = own.blocks.shape[0] * own.blocks.shape[1]
     parts = triton.cdiv(edges, _SPLIT)
