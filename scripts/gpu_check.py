@@ -84,7 +84,7 @@ def phases(given: argparse.Namespace, work: Path) -> list[Phase]:
     quick = "--contenders auto edge_frame --repetitions 1 --no-memory"
     return [
         Phase("versions", 30, lambda limit: ["-m", "se3t", "doctor", "--root", str(given.data)]),
-        Phase("tests", 240 if on_gpu else 130, lambda limit: _tests(on_gpu), stop=signal.SIGINT),
+        Phase("tests", 240 if on_gpu else 160, lambda limit: _tests(on_gpu), stop=signal.SIGINT),
         bench(
             "tiles",
             120 if on_gpu else 60,

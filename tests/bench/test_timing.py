@@ -120,11 +120,12 @@ def test_spread_is_median_and_quartiles() -> None:
 
 
 @ON_LINUX
-def test_peak_memory_sees_what_is_freed_again() -> None:
-    peak = peak_memory_elsewhere(f"{__name__}:holding", {"count": 128_000_000}, device="cpu", threads=1)
+def test_peak_memory_sees_what_is_freed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SE3T_KEEP_MEMORY", "0")  # an aligned block that was kept does not always take the next one
+    peak = peak_memory_elsewhere(f"{__name__}:holding", {"count": 64_000_000}, device="cpu", threads=1)
     assert peak.bytes is not None
-    # 512 MB once, not twice; large against what the libraries of that process page in meanwhile, up to 250 MB.
-    assert 500e6 < peak.bytes < 900e6
+    # 256 MB once, not twice; large against what the libraries of that process page in meanwhile, some tens of MB.
+    assert 240e6 < peak.bytes < 400e6
 
 
 @pytest.mark.parametrize(
