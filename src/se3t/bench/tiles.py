@@ -81,7 +81,9 @@ def run(
     """
     reason = triton_kernel.unavailable(options.device)
     if reason is not None:
-        raise UserError(f"bench tiles: {reason}; with TRITON_INTERPRET=1 it can be tried out, slowly, on a CPU")
+        advice = "; with TRITON_INTERPRET=1 it can be tried out, slowly, on a CPU"
+        advice = "" if os.environ.get("TRITON_INTERPRET") == "1" else advice
+        raise UserError(f"bench tiles: {reason}{advice}")
     device = torch.device(options.device)
     for precision in precisions:
         require_device(precision, device)

@@ -60,7 +60,7 @@ def unavailable(device: torch.device | str, dtype: torch.dtype = torch.float32) 
     if find_spec("triton") is None:
         return "the package triton is not installed (pip install triton; there is none for macOS and Windows)"
     if os.environ.get("TRITON_INTERPRET") == "1":
-        return _interpreter_fault(version("triton"), version("numpy"))
+        return _interpreter_fault(_tiles().triton.__version__, version("numpy"))
     if device.type != "cuda":
         return f"it needs a CUDA device, the tensors are on {device.type}"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
