@@ -75,7 +75,7 @@ def phases(given: argparse.Namespace, work: Path) -> list[Phase]:
 
     def bench(name: str, seconds: float, gpu: str, cpu: str, what: str = "") -> Phase:
         def words(limit: float) -> list[str]:
-            own = (gpu if on_gpu else f"{cpu} --quick").format(half=max(1, int(limit / 2)))
+            own = (gpu if on_gpu else f"{cpu} --quick").format(most=max(1, int(0.8 * limit - 5)))
             file = [] if name == "tiles" else ["--json", str(out / f"{name}.json")]
             return ["-m", "se3t", "bench", what or name, "--device", given.device, *own.split(), *file]
 
@@ -87,9 +87,9 @@ def phases(given: argparse.Namespace, work: Path) -> list[Phase]:
         Phase("tests", 240 if on_gpu else 160, lambda limit: _tests(on_gpu), stop=signal.SIGINT),
         bench(
             "tiles",
-            120 if on_gpu else 60,
-            "--num-graphs 240 --precision bf16 tf32 --seconds {half}",
-            "--workload nbody --num-graphs 1 --seconds {half}",
+            150 if on_gpu else 60,
+            "--num-graphs 240 --precision bf16 tf32 --seconds {most}",
+            "--workload nbody --num-graphs 1 --seconds {most}",
         ),
         bench(
             "qm9",
