@@ -17,6 +17,12 @@ from types import ModuleType
 
 import pytest
 
+from se3t.bench.contenders import Ours
+from se3t.bench.workloads import get_workload
+from se3t.cli import bench
+from se3t.config import to_config
+from se3t.config.compose import compose
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 SE3T = Path(sys.executable).with_name("se3t")
@@ -296,6 +302,25 @@ def test_the_check_of_a_gpu_runs_all_phases_and_leaves_few_files(
     with tarfile.open(gpu_check.folder / "out/run.tar.gz") as archive:
         folder = "runs/qm9/model/0-a"
         assert archive.getnames() == [f"{folder}/checkpoints/best.ckpt", f"{folder}/config.yaml"]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_command_line_understands_what_the_check_of_a_gpu_types(gpu_check: GpuCheck, device: str) -> None:
+    (gpu_check.folder / "qm9").mkdir()
+    (gpu_check.folder / "qm9/qm9.h5").touch()
+    given = gpu_check.module.parse(["--device", device, "--data", str(gpu_check.folder)])
+    commands = [phase.words(300.0) for phase in gpu_check.module.phases(given, gpu_check.folder)]
+    benches = [words[3:] for words in commands if words[:3] == ["-m", "se3t", "bench"]]
+    assert [bench.parse(words).device for words in benches] == [device] * 5
+    for found in map(bench.parse, benches):
+        for name in getattr(found, "workload", []):
+            get_workload(name)
+        for name in getattr(found, "contenders", []) if found.what in ("step", "scaling") else []:
+            Ours.parse(name)
+    (words,) = [words[3:] for words in commands if words[:3] == ["-m", "se3t", "train"]]
+    config = to_config(compose("train", words))
+    assert (config.experiment, config.trainer.accelerator) == ("qm9", "gpu" if device == "cuda" else "cpu")
+    assert 60 < config.trainer.max_seconds < 300
 
 
 def test_a_phase_that_fails_or_takes_too_long_does_not_stop_the_next(
