@@ -327,7 +327,8 @@ def test_node_layer_runs_under_autocast(layer: nn.Module) -> None:
         rough = _with_gradients(layer, layer, features)
     for one, other in zip(rough, exact, strict=True):
         far = (one - other).abs() > 0.1 * (1 + other.abs().max())
-        assert far.double().mean() <= 0.2  # LayerNorm of nearly equal norms is as steep as one likes
+        # LayerNorm of nearly equal norms is as steep as one likes: one node of four may be far off.
+        assert far.double().mean() <= 0.25
 
 
 class _Operations(TorchDispatchMode):
