@@ -38,7 +38,7 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 WHOLE = {"cuda": 840.0, "cpu": 300.0}
 """Seconds that the limits of phases are given for."""
-KEPT = {"cuda": 240.0, "cpu": 60.0}
+KEPT = {"cuda": 240.0, "cpu": 40.0}
 """Seconds of these that other phases leave to the training."""
 GRACE = 8.0
 """Seconds that a phase may take to end when its time is up."""
@@ -87,7 +87,7 @@ def phases(given: argparse.Namespace, work: Path) -> list[Phase]:
         Phase("tests", 240 if on_gpu else 160, lambda limit: _tests(on_gpu), stop=signal.SIGINT),
         bench(
             "tiles",
-            150 if on_gpu else 60,
+            150 if on_gpu else 35,
             "--num-graphs 240 --precision bf16 tf32 --seconds {most}",
             "--workload nbody --num-graphs 1 --seconds {most}",
         ),
