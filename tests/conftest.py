@@ -55,3 +55,15 @@ def seeded() -> Iterator[None]:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(1234)
+
+
+@pytest.fixture
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips where Triton cannot interpret its kernels, which child processes are to do."""
+    from se3t.nn.kernels import triton_kernel
+
+    with monkeypatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        reason = triton_kernel.unavailable("cpu")
+    if reason is not None:
+        pytest.skip(reason)

@@ -9,21 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from se3t.nn.kernels import triton_kernel
-
 ROOT = Path(__file__).resolve().parents[1]
 CHOSEN = (
     "(gaps-degree_out and (triton or auto) and float64) or values_and_gradients_are_those_of_the_cpu and tfn-float32"
 )
 
 
-def test_tests_for_a_gpu_pass_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("interpreter")
+def test_tests_for_a_gpu_pass_on_the_cpu() -> None:
     """Interpreted where they are for Triton; all files of the folder are loaded."""
-    with monkeypatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        reason = triton_kernel.unavailable("cpu")
-    if reason is not None:
-        pytest.skip(reason)
     unset = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "TRITON_INTERPRET")
     kept = {name: value for name, value in os.environ.items() if name not in unset}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu", "tests/gpu", "-k", CHOSEN]

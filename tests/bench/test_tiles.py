@@ -101,6 +101,10 @@ def test_sizes_that_do_not_run_for_whatever_reason_are_passed_over(error: Except
     ((row, _, best),), failures = search({CASE: Launch(fails_in_narrow_tiles, 3, 1)})
     assert best == replace(BEST, columns=32)
     assert row["tried"] > 5
+    assert any(
+        f"columns=16, edges=64, warps=8, stages=3): {type(error).__name__}" in line for line in row["passed_over"]
+    )
+    assert any("edges=128" in line and line.endswith("computes something else") for line in row["passed_over"])
     assert failures == []
 
 

@@ -28,15 +28,6 @@ LIMITS = {"float64": 1e-11, "float32": 2e-6, "bfloat16": 1.5, "float16": 1.5}
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
 
 
-@pytest.fixture
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        reason = triton_kernel.unavailable("cpu")
-    if reason is not None:
-        pytest.skip(reason)
-
-
 def output_of(module: str, *words: str, **environment: str) -> str:
     paths = os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))
     own = {**os.environ, **environment, "PYTHONPATH": paths}

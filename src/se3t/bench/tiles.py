@@ -185,14 +185,21 @@ def _measure(
 ) -> tuple[Tiling, Row]:
     """The best sizes, and what was measured: the default ones where others are not faster when timed in turns."""
     default = tilings.default(case)
-    best, tried = _descend(case, _trial(case, repeat, options), before, options, deadline)
+    passed_over: list[str] = []
+    best, tried = _descend(case, _trial(case, repeat, options, passed_over), before, options, deadline)
     seconds = before
     if best != default:
         turns = [[_seconds(repeat, tiling, options) for tiling in (default, best)] for _ in range(_TURNS)]
         before, seconds = map(statistics.median, zip(*turns, strict=True))
         if not seconds < before:
             best, seconds = default, before
-    return best, {"before": before, "time": seconds, "ratio": seconds / before, "tried": tried}
+    return best, {
+        "before": before,
+        "time": seconds,
+        "ratio": seconds / before,
+        "tried": tried,
+        "passed_over": passed_over,
+    }
 
 
 def _descend(
@@ -222,19 +229,24 @@ def _neighbors(case: Case, tiling: Tiling, name: str) -> Iterator[Tiling]:
             yield replace(tiling, **changed)
 
 
-def _trial(case: Case, repeat: Callable[[Tiling], Tensor], options: Options) -> Callable[[Tiling], float]:
-    """Seconds with other sizes; infinite where they do not run, for whatever reason, or compute something else than
-    the default ones.
+def _trial(
+    case: Case, repeat: Callable[[Tiling], Tensor], options: Options, passed_over: list[str]
+) -> Callable[[Tiling], float]:
+    """Seconds with other sizes; infinite, with the reason in ``passed_over``, where they fail or compute something
+    else than the default ones.
     """
     expected = repeat(tilings.default(case))
     largest = _TOLERANCE[case.precision] * expected.norm()
 
     def trial(tiling: Tiling) -> float:
         try:
-            agrees = bool((repeat(tiling) - expected).norm() <= largest)
-            return _seconds(repeat, tiling, options) if agrees else math.inf
-        except Exception:  # of Triton, its compilers, the assembler or the driver: each has its own
-            return math.inf
+            if bool((repeat(tiling) - expected).norm() <= largest):
+                return _seconds(repeat, tiling, options)
+            reason = "computes something else"
+        except Exception as error:  # of Triton, its compilers, the assembler or the driver: each has its own
+            reason = _first_line(error)
+        passed_over.append(f"{tiling}: {reason}")
+        return math.inf
 
     return trial
 
