@@ -17,7 +17,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "se3t"
 
 # A part of the package (a file or folder of src/se3t) imports parts of earlier rows, never of its own or a later row.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "screen", "files", "allocator", "signals"),
+    ("errors",),
+    ("screen", "files", "allocator", "signals"),
     ("so3", "config"),
     ("runs",),
     ("reporting",),

@@ -7,11 +7,14 @@ import glob
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from se3t.errors import UserError
 
 CACHE = "SE3T_CACHE"
 """Environment variable: folder of what is kept between runs, by default ``se3t`` in the user's cache."""
@@ -32,6 +35,24 @@ def cache_folder() -> Path:
         RuntimeError: for a user without a home.
     """
     return Path(os.environ.get(CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se3t")
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before any work, that a file can be written; leaves nothing behind.
+
+    Raises:
+        UserError: when it is a folder, lies below something that is none, or its folder takes no files.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; expected the name of a file")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise UserError(f"{path}: cannot be written, {folder} is not a folder; name another file")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; name another file") from error
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
-from se3t.bench.report import Column, Panel, Report, Series, check_writable, ratios, series_by_name, shown
+from se3t.bench.report import Column, Panel, Report, Series, ratios, series_by_name, shown
 from se3t.errors import UserError
+from se3t.files import check_writable
 from se3t.screen import console
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -221,24 +220,6 @@ def series_by_name(rows: Sequence[Row], x: str, y: str, scale: float = 1.0) -> l
         low, high = ([scale * bound[end] for bound in bounds] for end in (0, 1))
         series.append(Series(name, [row[x] for row in own], [scale * row[y] for row in own], low, high))
     return series
-
-
-def check_writable(path: Path) -> None:
-    """Make sure, before any work, that a file can be written; leaves nothing behind.
-
-    Raises:
-        UserError: when it is a folder, lies below something that is none, or its folder takes no files.
-    """
-    try:
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder; expected the name of a file")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not folder.is_dir():
-            raise UserError(f"{path}: cannot be written, {folder} is not a folder; name another file")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}; name another file") from error
 
 
 def ratios(rows: Sequence[Row], key: str, group: str | None = None) -> None:

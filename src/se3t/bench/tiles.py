@@ -16,9 +16,10 @@ from torch import Tensor
 
 from se3t.bench.machine import describe
 from se3t.bench.options import Options
-from se3t.bench.report import RATIO, Column, Report, Row, check_writable, until_stopped
+from se3t.bench.report import RATIO, Column, Report, Row, until_stopped
 from se3t.bench.workloads import Workload, mean_square
 from se3t.errors import UserError
+from se3t.files import check_writable
 from se3t.nn.kernels import tilings, triton_kernel
 from se3t.nn.kernels.tilings import Case, Tiling
 from se3t.precision import forward_context, require_device

@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
 
         check_suffix(plot_file)  # before the work, not after it
     from se3t.bench.options import Options
-    from se3t.bench.report import check_writable
+    from se3t.files import check_writable
     from se3t.screen import console
 
     options = Options(

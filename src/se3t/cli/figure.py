@@ -234,7 +234,7 @@ def _target(out: Path, suffix: str) -> Path:
 
 def _require_writable(out: Path, *suffixes: str) -> None:
     """Look at the targets before the work, not after it."""
-    from se3t.bench.report import check_writable
+    from se3t.files import check_writable
     from se3t.reporting.figures.style import SUFFIXES
 
     if not out.name:

@@ -81,7 +81,7 @@ def run(words: Sequence[str]) -> int:
 
 def _require_targets(out: Path, runs: Sequence[Path]) -> None:
     """Look at what is given before the work, not after it."""
-    from se3t.bench.report import check_writable
+    from se3t.files import check_writable
 
     if not out.name:
         raise UserError("--out: is empty; expected the name of a file, such as report.html")
@@ -196,7 +196,7 @@ def _harmonics(path: Path, remarks: list[str]) -> Path | None:
 
 
 def _is_writable(path: Path) -> bool:
-    from se3t.bench.report import check_writable
+    from se3t.files import check_writable
 
     try:
         check_writable(path)

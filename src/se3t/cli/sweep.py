@@ -203,7 +203,7 @@ def _best(given: argparse.Namespace) -> int:
 
 
 def _plot(given: argparse.Namespace) -> int:
-    from se3t.bench.report import check_writable
+    from se3t.files import check_writable
     from se3t.reporting.figures.style import SUFFIXES, save
     from se3t.reporting.figures.sweep_plot import draw_sweep
     from se3t.reporting.sweep_record import find_sweep

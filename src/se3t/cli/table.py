@@ -101,7 +101,7 @@ def _asked(given: argparse.Namespace) -> _Asked:
 
 def _format(given: argparse.Namespace) -> str:
     """How to write, and whether that can be done where it is to be."""
-    from se3t.bench.report import check_writable
+    from se3t.files import check_writable
     from se3t.reporting.tables.formats import SUFFIXES
 
     if given.markdown and given.format not in (None, given.markdown):
