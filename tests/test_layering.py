@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models", "testing"),
     ("tasks", "compat"),
     ("training", "bench"),
+    ("deploy", "measure"),
     ("suite",),
     ("cli",),
     ("__main__",),

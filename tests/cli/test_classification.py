@@ -65,7 +65,7 @@ def test_turned_test_objects_are_measured_as_the_sweep_measures_them(run: Run, t
     assert "accuracy" in answer.out
     assert "synthetic shapes15" in " ".join(answer.out.split())
 
-    from se3t.training.rotations import rotation_sweep
+    from se3t.measure.rotations import rotation_sweep
     from se3t.training.run import evaluate
 
     points = json.loads(rotation_sweep([folder], ["0", "90"], tmp_path / "figure4.json", progress=False).read_text())

@@ -38,9 +38,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         out.write_text(json.dumps({"data": data, "points": points}), encoding="utf-8")
         return out
 
-    module = ModuleType("se3t.training.rotations")
+    module = ModuleType("se3t.measure.rotations")
     module.rotation_sweep = rotation_sweep  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "se3t.training.rotations", module)
+    monkeypatch.setitem(sys.modules, "se3t.measure.rotations", module)
     return found
 
 
@@ -54,9 +54,9 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> Calls:
         out.write_text(json.dumps(content()), encoding="utf-8")
         return out
 
-    module = ModuleType("se3t.training.trajectories")
+    module = ModuleType("se3t.measure.trajectories")
     module.trajectories, module.STEP = trajectories, 10.0  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "se3t.training.trajectories", module)
+    monkeypatch.setitem(sys.modules, "se3t.measure.trajectories", module)
     return found
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from se3t.training import predict as predict_module
-from se3t.training.predict import Predictor, load_predictor
+from se3t.deploy import predict as predict_module
+from se3t.deploy.predict import Predictor, load_predictor
 from training.molecule_parts import config_of, finished_run, molecule, molecules, sdf, xyz
 
 from .conftest import Run

@@ -40,9 +40,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         path.write_text(json.dumps({**content, "models": models}), encoding="utf-8")
         return path
 
-    module = ModuleType("se3t.training.trajectories")
+    module = ModuleType("se3t.measure.trajectories")
     module.trajectories = trajectories  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "se3t.training.trajectories", module)
+    monkeypatch.setitem(sys.modules, "se3t.measure.trajectories", module)
     return found
 
 
@@ -94,9 +94,9 @@ def test_data_that_are_gone_do_not_stop_the_page(run: Run, tmp_path: Path, monke
     def trajectories(runs: Sequence[Path], out: Path, **options: Any) -> Path:
         raise UserError("the data have another checksum; bring back those data")
 
-    module = ModuleType("se3t.training.trajectories")
+    module = ModuleType("se3t.measure.trajectories")
     module.trajectories = trajectories  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "se3t.training.trajectories", module)
+    monkeypatch.setitem(sys.modules, "se3t.measure.trajectories", module)
     _write_runs(tmp_path / "runs")
     answer = run("report")
     assert answer.status == 0
@@ -121,7 +121,7 @@ def test_a_run_that_fails_is_left_out_and_tried_again(
 ) -> None:
     from se3t.errors import UserError
 
-    module: Any = sys.modules["se3t.training.trajectories"]
+    module: Any = sys.modules["se3t.measure.trajectories"]
     working = module.trajectories
 
     def failing(runs: Sequence[Path], out: Path, on_failure: Callable[[UserError], None], **options: Any) -> Any:

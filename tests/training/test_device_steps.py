@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from other_device import DEVICE, Elsewhere, here, other_device
 from se3t.config import Config, QM9Data
 from se3t.config import models as settings
+from se3t.deploy.predict import load_predictor
 from se3t.models import MODELS
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.nn.kernels.edge_frame import without_reading_values
@@ -31,7 +32,6 @@ from se3t.training.cuda_graph import StepGraphs
 from se3t.training.evaluation import evaluate_split
 from se3t.training.finish import finish
 from se3t.training.module import TrainingModule
-from se3t.training.predict import load_predictor
 from se3t.training.stopwatch import Stopwatch
 
 from . import cloud_parts, molecule_parts, parts

@@ -17,13 +17,13 @@ import torch
 from se3t import runs
 from se3t.cli.main import main
 from se3t.config import Config, QM9Data
+from se3t.deploy.export import export
+from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
 from se3t.reporting.report.runs import DAMAGED, FAILED, read_run
 from se3t.tasks import require_no_download
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.export import export
-from se3t.training.predict import load_predictor
 from se3t.training.run import evaluate, train
 
 from .parts import build, small_config

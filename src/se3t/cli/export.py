@@ -27,7 +27,7 @@ def run(words: Sequence[str]) -> int:
     if (given.run is None) == (given.checkpoint is None):
         both = given.run is not None
         raise UserError(f"export: {'two models; give one' if both else 'the model is missing; add its run folder'}")
-    from se3t.training.export import FILES, export
+    from se3t.deploy.export import FILES, export
 
     model = export(given.run or given.checkpoint, given.to, given.force)
     show(f"{given.to}: {', '.join(FILES)}")

@@ -147,7 +147,7 @@ def _predict(given: argparse.Namespace) -> Path:
     from se3t.reporting.figures.trajectory_runs import find_trajectory_runs
 
     runs = find_trajectory_runs(given.runs or [_RUNS])
-    from se3t.training.trajectories import STEP, trajectories
+    from se3t.measure.trajectories import STEP, trajectories
 
     for folder in runs:
         show(f"shown: {folder}")
@@ -173,7 +173,7 @@ def _figure4(given: argparse.Namespace) -> list[Path]:
 
 def _measure_rotations(runs: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
     """Measure runs under rotations, into the JSON file beside the pictures."""
-    from se3t.training.rotations import rotation_sweep
+    from se3t.measure.rotations import rotation_sweep
 
     return rotation_sweep(runs, rotations, _target(out, ".json"), True)
 

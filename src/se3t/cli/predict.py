@@ -49,7 +49,7 @@ def run(words: Sequence[str]) -> int:
     if out is not None:
         _require_writable(out, given.files, given.force)
     from se3t.data.progress import progress_bar
-    from se3t.training import predict
+    from se3t.deploy import predict
 
     device = _device(given.device)
     predictors = [predict.load_predictor(path, device) for path in given.checkpoint]
@@ -122,7 +122,7 @@ def _writer(file: Any) -> Callable[[list[str]], object]:
 
 def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
     """What the numbers will be, and how far they can be trusted."""
-    from se3t.training.predict import columns_of, what_it_is
+    from se3t.deploy.predict import columns_of, what_it_is
 
     for name, predictor in zip(columns_of(predictors), predictors, strict=True):
         facts, error = predictor.facts, predictor.metrics.get("mae")

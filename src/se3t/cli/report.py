@@ -158,7 +158,7 @@ def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[
 
 
 def _measure(runs: Sequence[Path], path: Path, remarks: list[str]) -> None:
-    from se3t.training.trajectories import trajectories
+    from se3t.measure.trajectories import trajectories
 
     trajectories(runs, path, progress=True, on_failure=lambda failure: remarks.append(f"{_LEFT_OUT}: {failure}"))
 
@@ -171,7 +171,7 @@ def _figure4(path: Path, runs: Sequence[Run], remarks: list[str]) -> Path | None
         return None
     try:
         load_rotations(path)
-        from se3t.training.rotations import outdated
+        from se3t.measure.rotations import outdated
 
         reasons = outdated(path, [run.folder for run in runs])
     except UserError as error:

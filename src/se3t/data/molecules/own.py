@@ -204,7 +204,7 @@ def _labelled(source: _Source, labels: Labels) -> Iterator[_Labelled]:
 
 
 def _chunk(items: list[_Labelled]) -> list[Chunk]:
-    """Molecules under the rules of :func:`se3t.training.predict.predict`: no model learns from what it would refuse."""
+    """Molecules under the rules of :func:`se3t.deploy.predict.predict`: no model learns from what it would refuse."""
     entries = entries_of([item.record for item in items])
     outcomes = [
         Refusal(entry.identifier, entry.problem)

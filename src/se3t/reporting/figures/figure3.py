@@ -128,7 +128,7 @@ def _sides(axis: Point) -> tuple[Point, Point]:
 
 
 def load_trajectories(path: Path) -> Trajectories:
-    """Read what ``se3t.training.trajectories`` wrote.
+    """Read what ``se3t.measure.trajectories`` wrote.
 
     Raises:
         UserError: naming file and field, when the file cannot be read, is another one, or is damaged.

@@ -95,7 +95,7 @@ class Rotations:
 
 
 def load_rotations(path: Path) -> Rotations:
-    """Read what ``se3t.training.rotations`` wrote.
+    """Read what ``se3t.measure.rotations`` wrote.
 
     Raises:
         UserError: naming file and field, when the file cannot be read or is another one, and where two runs would have

@@ -16,14 +16,14 @@ from reporting.results import result
 from se3t.config import Config, NBodyData, NBodyTask, TFNModel
 from se3t.data.clouds.dataset import CloudData
 from se3t.errors import UserError
+from se3t.measure import rotations
 from se3t.reporting.figures.figure4 import load_rotations
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record, rotations
+from se3t.training import record
 from se3t.training.run import evaluate, train
-
-from .cloud_parts import COUNTS, SMALL, build, build_on, cloud_data, config_of, finished_run, plain_config
+from training.cloud_parts import COUNTS, SMALL, build, build_on, cloud_data, config_of, finished_run, plain_config
 
 POINT = {
     "run": str,

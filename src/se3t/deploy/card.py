@@ -10,12 +10,12 @@ from typing import Any
 from se3t.config import Config
 from se3t.data.molecules.graphs import spell_elements
 from se3t.data.qm9.splits import SPLIT_SIZES
+from se3t.deploy.predict import is_atomisation, what_it_is
 from se3t.reporting.properties import BASELINES, is_subset
 from se3t.reporting.published import printed_names
 from se3t.reporting.spelling import time_in_words
 from se3t.runs import DIGEST, TIME
 from se3t.screen import markdown_text
-from se3t.training.predict import is_atomisation, what_it_is
 
 _MISSING = "–"
 _SPLITS = {"train": "training", "valid": "validation", "test": "test"}
@@ -270,7 +270,7 @@ def _use(model: Exported) -> Iterator[str]:
     yield ""
     yield 'In Python, `torch.load("model.ckpt", weights_only=True)` gives its weights as plain tensors.'
     if model.is_property:
-        yield '`se3t.training.predict.load_predictor(".")` is the model, to be called with a list of molecules.'
+        yield '`se3t.deploy.predict.load_predictor(".")` is the model, to be called with a list of molecules.'
 
 
 def _versions(model: Exported) -> Iterator[str]:

@@ -12,18 +12,17 @@ import pytest
 import torch
 
 from se3t.config import LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData, SchNetModel
+from se3t.deploy import export as export_module
+from se3t.deploy.export import FILES, export
+from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
 from se3t.runs import seal
 from se3t.training import checkpoint as ckpt
-from se3t.training import export as export_module
 from se3t.training import record
-from se3t.training.export import FILES, export
 from se3t.training.finish import finish
-from se3t.training.predict import load_predictor
 from se3t.training.run import evaluate
-
-from . import cloud_parts, parts
-from .molecule_parts import build, config_of, finished_run, molecules
+from training import cloud_parts, parts
+from training.molecule_parts import build, config_of, finished_run, molecules
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ from torch import nn
 from se3t.config import Config, SE3TransformerModel, SetTransformerModel, to_config
 from se3t.data.nbody.dataset import NBodyDataset
 from se3t.errors import UserError
+from se3t.measure import trajectories
 from se3t.reporting.figures.figure3 import load_trajectories
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record, trajectories
+from se3t.training import record
 from se3t.training.run import train
-
-from .parts import SIZES, build, random_dataset, small_config
+from training.parts import SIZES, build, random_dataset, small_config
 
 MODELS = {
     "se3_transformer": SE3TransformerModel(num_layers=2, num_degrees=3, channels=4, num_heads=2),

@@ -11,13 +11,13 @@ from typing import Any
 from se3t import __version__
 from se3t.compat.converted import is_model
 from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData
+from se3t.deploy.card import Exported, model_card
 from se3t.errors import UserError
 from se3t.files import temporary_beside, write_atomically
 from se3t.reporting.reading import require_whole
 from se3t.reporting.records import read_result
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.card import Exported, model_card
 
 CARD = "README.md"
 FILES = (ckpt.EXPORTED, record.CONFIG, CARD)

@@ -23,14 +23,13 @@ from se3t.config import (
 )
 from se3t.data.molecules.inputs import Entry, read_molecules
 from se3t.data.molecules.molecule import Molecule
+from se3t.deploy import predict as predict_module
+from se3t.deploy.predict import Predictor, load_predictor, num_edges, predict, write_table
 from se3t.errors import UserError
 from se3t.so3 import random_rotation
 from se3t.training import checkpoint as ckpt
-from se3t.training import predict as predict_module
-from se3t.training.predict import Predictor, load_predictor, num_edges, predict, write_table
-
-from . import parts
-from .molecule_parts import SMILES, config_of, finished_run, molecule, molecules, sdf, task_of
+from training import parts
+from training.molecule_parts import SMILES, config_of, finished_run, molecule, molecules, sdf, task_of
 
 
 @pytest.fixture(scope="module")

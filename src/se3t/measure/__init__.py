@@ -1,0 +1,1 @@
+"""What trained models do with rotated inputs: the numbers of the figures."""
