@@ -10,6 +10,16 @@ class UserError(ValueError):
     """One clear sentence: the offending word, what was expected, what to do. ``se3t`` prints it without a traceback."""
 
 
+class BusyError(UserError):
+    """Another process holds what is asked for; the same command succeeds once it has ended.
+
+    Attributes:
+        status: exit status of a command that ends for it; no other error has the same.
+    """
+
+    status = 75  # EX_TEMPFAIL of <sysexits.h>
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A closing clause for an error about an unknown ``word``: the nearest choice, and all of them."""
     known = sorted(choices)

@@ -13,7 +13,7 @@ import pytest
 from reporting.results import property_result, result
 from se3t.runs import seal
 from se3t.suite import tables
-from se3t.suite.jobs import Failure
+from se3t.suite.pool import Failure
 from se3t.suite.tables import Finished, TableRequest
 
 from .conftest import Run

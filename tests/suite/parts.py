@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config import Config, DeepSetModel, NBodyData, OptimConfig, TrainerConfig
-from se3t.suite.jobs import Ended, Job, LocalHandle, Watch, job_of, run_jobs
-from se3t.suite.launch import spawn
+from se3t.suite.jobs import Job, job_of
+from se3t.suite.launch import LocalHandle, spawn
+from se3t.suite.pool import Ended, Watch, run_jobs
 
 STUB = Path(__file__).with_name("stub.py")
 

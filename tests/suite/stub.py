@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from se3t.cli.child import end_with_parent
+from se3t.errors import BusyError
 
 
 def main() -> int:
@@ -22,7 +23,7 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print(f"se3t: {folder}: another process is training this run; wait for it to end or stop it")
-        return 2
+        return BusyError.status
     write(folder / "config.yaml", json.dumps(settings))
     return train(folder, settings, seconds, trace)
 

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from tests.suite.parts import Diary, StubLauncher, make_job, prepare_slowly, with_data
 
+from se3t.errors import BusyError
 from se3t.signals import Interrupted
 from se3t.suite import pool
-from se3t.suite.jobs import Job, LocalHandle, LocalLauncher, Outcome, Pool, Watch, run_jobs
-from se3t.suite.launch import spawn
+from se3t.suite.jobs import Job
+from se3t.suite.launch import LocalHandle, LocalLauncher, spawn
+from se3t.suite.pool import Outcome, Pool, Watch, run_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -137,6 +139,25 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path) -> None
         time.sleep(0.01)
     assert diary.lines[:2] == ["blocked 0", "started 1"]
     assert sorted(diary.lines[2:]) == ["finished 0", "finished 1", "started 0"]
+
+
+@pytest.mark.parametrize(("status", "is_tried_again"), [(BusyError.status, True), (2, False)])
+def test_a_run_that_another_process_took_before_the_start_is_tried_again_by_its_exit_status_alone(
+    tmp_path: Path, status: int, is_tried_again: bool
+) -> None:
+    class Overtaken(StubLauncher):
+        def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> LocalHandle:
+            if self.handles:
+                return super().start(job, log, environment)
+            said = "" if is_tried_again else "print('se3t: another process is training this run'); "
+            self.handles.append(spawn([sys.executable, "-c", f"{said}exit({status})"], log, environment, "overtaken"))
+            return self.handles[-1]
+
+    (job,) = with_data(make_job(tmp_path))
+    launcher, diary = Overtaken(tmp_path / "trace"), Diary()
+    outcome = run_jobs([job], launcher, watch=diary)
+    assert (outcome.finished == [job.result], len(launcher.handles)) == (is_tried_again, 1 + is_tried_again)
+    assert diary.lines == (["started 0", "started 0", "finished 0"] if is_tried_again else ["started 0", "failed 0"])
 
 
 def test_a_signal_stops_all_that_runs_and_says_how_to_resume(tmp_path: Path) -> None:

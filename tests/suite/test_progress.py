@@ -10,7 +10,8 @@ from rich.console import Console
 from tests.suite.parts import make_job
 
 from se3t.suite.costs import Cost, Estimates, kind
-from se3t.suite.jobs import Ended, Job, job
+from se3t.suite.jobs import Job, job
+from se3t.suite.pool import Ended
 from se3t.suite.progress import Bars, Clock, Lines, Reading, duration, in_words, read, title, view
 from se3t.training import record
 

@@ -17,8 +17,9 @@ from se3t.config import Config, QM9Data, SE3TransformerModel, conf_dir
 from se3t.errors import UserError
 from se3t.reporting.published import load_published
 from se3t.suite import costs, pool, tables
-from se3t.suite.jobs import Job, LocalHandle, job
-from se3t.suite.pool import resources
+from se3t.suite.costs import resources
+from se3t.suite.jobs import Job, job
+from se3t.suite.launch import LocalHandle
 from se3t.suite.tables import TableRequest, jobs_of, plan, run
 from se3t.training import record
 
@@ -340,7 +341,7 @@ def test_a_finished_run_whose_starts_an_earlier_version_drew_once_is_refused() -
 
 
 def test_workers_and_threads_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("se3t.suite.pool.available_cores", lambda: 8)
+    monkeypatch.setattr("se3t.suite.costs.available_cores", lambda: 8)
     monkeypatch.setattr("se3t.suite.costs.has_gpu", lambda: False)
     jobs = jobs_of(request("1", "model=linear,deepset,tfn", BOTH, seeds=(0, 1, 2, 3)))
     assert resources(jobs, None) == (8, 1)

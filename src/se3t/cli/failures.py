@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from se3t.cli.memory import out_of_memory
-from se3t.errors import UserError
+from se3t.errors import BusyError, UserError
 from se3t.signals import Interrupted
 
 USER_ERROR = 2
@@ -39,7 +39,11 @@ def guarded(action: Callable[[], int]) -> int:
 
 
 def status(error: BaseException) -> int:
-    """Exit status for an error: 2 for what the user can mend in the command, 1 for the rest."""
+    """Exit status for an error: 2 for what the user can mend in the command, 75 for a run that another process is
+    training, 1 for the rest.
+    """
+    if isinstance(error, BusyError):
+        return error.status
     if not is_expected(error):
         return FAILURE
     composing = "hydra" in sys.modules and isinstance(error, _hydra_exception())

@@ -117,7 +117,7 @@ def _run(spec: Specification, given: argparse.Namespace) -> int:
 
 def _launcher(spec: Specification, given: argparse.Namespace) -> tuple[int, Any]:
     """How many trainings at a time, and where."""
-    from se3t.suite.pool import resources
+    from se3t.suite.costs import resources
     from se3t.suite.sweep import GROUP, first_job
 
     has_group = any(text.startswith(f"{GROUP}=") for text in spec.words)
@@ -138,7 +138,7 @@ def _launcher(spec: Specification, given: argparse.Namespace) -> tuple[int, Any]
 
 
 def _failures(record: SweepRecord) -> int:
-    from se3t.suite.sweep import words_of
+    from se3t.suite.trials import words_of
 
     failed = [trial for trial in record.trials if trial.state == "failed"]
     if not failed:
@@ -155,8 +155,9 @@ def _failures(record: SweepRecord) -> int:
 
 def _plan(spec: Specification, given: argparse.Namespace) -> int:
     from se3t.screen import console, say
-    from se3t.suite.pool import resources
-    from se3t.suite.sweep import first_job, plan, seconds_left, words_of
+    from se3t.suite.costs import resources
+    from se3t.suite.sweep import first_job, plan, seconds_left
+    from se3t.suite.trials import words_of
     from se3t.training.pace import duration
 
     record, lines = plan(spec), [f"sweep {spec.folder}"]

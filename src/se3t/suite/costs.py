@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
 from se3t.config import Config
+from se3t.data.molecules.parallel import available_cores
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.runs import read_config
@@ -167,6 +168,27 @@ def _kind(settings: Mapping[str, Any]) -> str:
 
 _TASK_IS_FREE = ("target", "column", "test_rotation")
 _TRAINER_COUNTS = ("batch_size", "devices", "accelerator", "precision", "cuda_graph", "num_equivariance_samples")
+
+
+# --- how many at a time -----------------------------------------------------------------------------------------------
+
+
+def resources(jobs: Sequence[Job], wanted: int | None) -> tuple[int, int | None]:
+    """Trainings at a time, and torch's threads in each, None on a GPU.
+
+    Both depend on all jobs and not on those that are left: a training that goes on with another number of threads
+    would end in other last digits.
+
+    Args:
+        jobs: all of a table or a sweep.
+        wanted: trainings at a time; None: as many as there are cores, one on a GPU.
+    """
+    cores, devices = available_cores(), max(job.config.trainer.devices for job in jobs)
+    if any(job.config.trainer.accelerator != "cpu" for job in jobs) and has_gpu():
+        return wanted or 1, None
+    workers = min(wanted or max(1, cores // devices), len(jobs))
+    given = {job.config.trainer.threads for job in jobs}
+    return workers, given.pop() if given != {None} else max(1, cores // workers)
 
 
 # --- from records -----------------------------------------------------------------------------------------------------

@@ -11,27 +11,8 @@ from typing import Literal, TypeAlias
 
 from se3t.config import Config, to_config
 from se3t.config.compose import compose
-from se3t.suite.launch import Handle, Launcher, LocalHandle, LocalLauncher
-from se3t.suite.pool import Ended, Failure, Outcome, Pool, Watch, run_jobs
 from se3t.suite.stores import store_path
 from se3t.training import record
-
-__all__ = [
-    "Ended",
-    "Failure",
-    "Handle",
-    "Job",
-    "Launcher",
-    "LocalHandle",
-    "LocalLauncher",
-    "Outcome",
-    "Pool",
-    "State",
-    "Watch",
-    "job",
-    "job_of",
-    "run_jobs",
-]
 
 State: TypeAlias = Literal["finished", "interrupted", "new"]
 

@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from se3t.suite.jobs import Job
+from se3t.suite.jobs import Job
 
 GRACE_SECONDS = 10.0
 """How long a process may take to stop before it is killed."""

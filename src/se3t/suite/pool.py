@@ -11,23 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from se3t.data.molecules.parallel import available_cores
-from se3t.errors import UserError
+from se3t.errors import BusyError, UserError
 from se3t.signals import advice, interrupted_by_signals, interruption, name_of
+from se3t.suite.jobs import Job
 from se3t.suite.launch import GRACE_SECONDS, Handle, Launcher, LocalLauncher, start_process, stop_all
 from se3t.suite.stores import prepare_words
 from se3t.training import record
-
-if TYPE_CHECKING:
-    from se3t.suite.jobs import Job
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 2 * GRACE_SECONDS
 """How long the end of all jobs may take after a signal."""
 LOGS = "logs"
-_BUSY = "another process is training this run"
 _MOST_READ = 65_536  # bytes of the end of a log
 
 Status: TypeAlias = Literal["finished", "failed", "stopped"]
@@ -188,7 +184,7 @@ class Pool:
         reason = "" if status == 0 else work.reason(status)
         if _is_finished(job):  # whatever happened after the result was written: another time it counts as finished too
             yield Ended(job, "finished", work.log)
-        elif _BUSY in reason:  # it was taken by another process between a look and the start
+        elif status == BusyError.status:  # it was taken by another process between a look and the start
             self._waiting.insert(0, job)
         else:
             yield Ended(job, "failed", work.log, reason or f"it ended without a result in {job.result}")
@@ -226,7 +222,7 @@ class Pool:
     def _is_blocked(self, job: Job) -> bool:
         try:
             record.require_free(job.folder)
-        except UserError:
+        except BusyError:
             if job.folder not in self._told:
                 self._told.add(job.folder)
                 self.watch.blocked(job)
@@ -303,29 +299,6 @@ def _is_finished(job: Job) -> bool:
         return job.state == "finished"
     except UserError:
         return False  # told when its turn comes
-
-
-# --- how many at a time -----------------------------------------------------------------------------------------------
-
-
-def resources(jobs: Sequence[Job], wanted: int | None) -> tuple[int, int | None]:
-    """Trainings at a time, and torch's threads in each, None on a GPU.
-
-    Both depend on all jobs and not on those that are left: a training that goes on with another number of threads
-    would end in other last digits.
-
-    Args:
-        jobs: all of a table or a sweep.
-        wanted: trainings at a time; None: as many as there are cores, one on a GPU.
-    """
-    from se3t.suite.costs import has_gpu  # which imports this module
-
-    cores, devices = available_cores(), max(job.config.trainer.devices for job in jobs)
-    if any(job.config.trainer.accelerator != "cpu" for job in jobs) and has_gpu():
-        return wanted or 1, None
-    workers = min(wanted or max(1, cores // devices), len(jobs))
-    given = {job.config.trainer.threads for job in jobs}
-    return workers, given.pop() if given != {None} else max(1, cores // workers)
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------

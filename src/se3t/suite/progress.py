@@ -16,7 +16,8 @@ from rich.progress import Progress, TaskID
 from se3t.config import NBodyData
 from se3t.screen import bar_columns, say
 from se3t.suite.costs import Estimates, kind, makespan
-from se3t.suite.jobs import Ended, Job, Watch
+from se3t.suite.jobs import Job
+from se3t.suite.pool import Ended, Watch
 from se3t.training import record
 from se3t.training.pace import duration
 

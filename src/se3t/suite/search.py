@@ -5,7 +5,7 @@ torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from se3t.suite.pool import Ended, Pool, Watch, log_of, stopped_by_signals
 from se3t.suite.spaces import Interval, Scalar
 from se3t.suite.specification import Parameters, Specification, rounded
 from se3t.suite.study import Proposal, Study
-from se3t.suite.sweep import Tell, blank_record, value_of, words_of
+from se3t.suite.trials import blank_record, value_of, words_of
 from se3t.training import record
 
 POLL_SECONDS = 0.3
+
+Tell = Callable[[str], object]
+"""Takes a line for the user."""
 
 
 @dataclass

@@ -4,7 +4,7 @@ no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,43 +12,24 @@ from typing import Any
 
 from rich.console import Console
 
-from se3t.errors import UserError
+from se3t.errors import BusyError, UserError
 from se3t.files import write_atomically
-from se3t.reporting.labels import spell
-from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, objective_of, read_record, write_record
+from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, read_record, write_record
 from se3t.screen import say
 from se3t.suite.costs import Estimates, estimate, makespan
 from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
 from se3t.suite.pool import Ended, Watch, log_of, run_jobs
 from se3t.suite.progress import Clock, view
-from se3t.suite.spaces import Interval, Objective, Space
-from se3t.suite.specification import Parameters, Specification
+from se3t.suite.search import Search, Tell
+from se3t.suite.spaces import Interval
+from se3t.suite.specification import Specification
+from se3t.suite.trials import blank_record, space_settings, value_of, words_of
 from se3t.training import record
 
 SPECIFICATION = "specification.yaml"
 GROUP = "logger.group"
 _UNUSED_SEED = 2**31 - 1  # of a training like those of a search, but new
-
-Tell = Callable[[str], object]
-"""Takes a line for the user."""
-
-
-def blank_record(spec: Specification) -> SweepRecord:
-    """A sweep without trials."""
-    sweep = spec.sweep
-    return SweepRecord(
-        title=spec.title,
-        description=sweep.description,
-        experiment=spec.experiment,
-        search=sweep.search,
-        metric=sweep.objective.metric,
-        direction=sweep.objective.direction,
-        parameters={name: _space(space) for name, space in sweep.parameters.items()},
-        seeds=list(sweep.seeds),
-        asked=sweep.trials,
-        words=list(spec.words),
-    )
 
 
 def plan(spec: Specification) -> SweepRecord:
@@ -152,8 +133,6 @@ def run(spec: Specification, launcher: Launcher, workers: int, watch: Watch, tel
         grid = Grid(spec)
         with kept(spec):
             return grid.run(launcher, workers, watch)
-    from se3t.suite.search import Search
-
     first_job(spec)
     with kept(spec):
         return Search(spec, launcher, workers, watch, tell).run()
@@ -164,13 +143,14 @@ def kept(spec: Specification) -> Iterator[None]:
     """The folder of a sweep, held against other processes, with the file that says what it is.
 
     Raises:
-        UserError: it cannot be written, or another process runs this sweep.
+        UserError: it cannot be written.
+        BusyError: another process runs this sweep.
     """
     record.require_writable(spec.folder)
     try:
         record.require_free(spec.folder)
-    except UserError as error:
-        raise UserError(f"{spec.folder}: another process runs this sweep; wait for it to end or stop it") from error
+    except BusyError as error:
+        raise BusyError(f"{spec.folder}: another process runs this sweep; wait for it to end or stop it") from error
     with record.exclusive(spec.folder):
         _write_specification(spec)
         yield
@@ -186,7 +166,7 @@ def _write_specification(spec: Specification) -> None:
         "search": sweep.search,
         "objective": {"metric": sweep.objective.metric, "direction": sweep.objective.direction},
         "parameters": {
-            name: list(space.values) if not isinstance(space, Interval) else _space(space)
+            name: list(space.values) if not isinstance(space, Interval) else space_settings(space)
             for name, space in sweep.parameters.items()
         },
         "seeds": list(sweep.seeds),
@@ -196,26 +176,6 @@ def _write_specification(spec: Specification) -> None:
     content |= {"defaults": list(spec.words), "experiments": {spec.experiment: {}}}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     write_atomically(spec.folder / SPECIFICATION, lambda file: file.write(text.encode()))
-
-
-def _space(space: Space) -> dict[str, Any]:
-    if not isinstance(space, Interval):
-        return {"values": list(space.values), "log": space.log}
-    return {"low": space.low, "high": space.high, "log": space.log} | ({"step": space.step} if space.step else {})
-
-
-def words_of(parameters: Parameters) -> str:
-    """Parameters in one line."""
-    return " ".join(f"{name}={spell(value)}" for name, value in parameters.items())
-
-
-def value_of(job: Job, objective: Objective) -> float:
-    """The objective of a finished job.
-
-    Raises:
-        UserError: when it has none.
-    """
-    return objective_of(record.read_result(job.folder), objective.metric, job.result)
 
 
 # --- grids ------------------------------------------------------------------------------------------------------------

@@ -16,9 +16,10 @@ from se3t.reporting.tables import ablations
 from se3t.reporting.tables.build import EXPERIMENTS, require_name, require_preset
 from se3t.reporting.tables.egnn import EGNN
 from se3t.screen import console, say
-from se3t.suite.costs import estimate
-from se3t.suite.jobs import Failure, Job, LocalLauncher, job_of, run_jobs
-from se3t.suite.pool import resources
+from se3t.suite.costs import estimate, resources
+from se3t.suite.jobs import Job, job_of
+from se3t.suite.launch import LocalLauncher
+from se3t.suite.pool import Failure, run_jobs
 from se3t.suite.progress import Clock, view
 from se3t.suite.wording import failures, in_words, obstacle_of, opening, trouble
 from se3t.training import record

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from se3t.reporting.spelling import steps_asked
 from se3t.suite.costs import Estimates, makespan
-from se3t.suite.jobs import Failure, Job
+from se3t.suite.jobs import Job
+from se3t.suite.pool import Failure
 from se3t.suite.stores import obstacle, prepare_words
 from se3t.training.pace import duration
 

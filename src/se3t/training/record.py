@@ -28,7 +28,7 @@ from se3t import runs
 from se3t.config import Config
 from se3t.config.identity import first_difference, settings_hash
 from se3t.config.schemas import redraws_starts
-from se3t.errors import UserError
+from se3t.errors import BusyError, UserError
 from se3t.files import write_atomically, writing
 from se3t.reporting.checks import require_kinds
 from se3t.reporting.fields import Fields
@@ -161,7 +161,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Hold the run folder: no second process may write there. The hold ends with the process, however that ends.
 
     Raises:
-        UserError: when another process holds the folder.
+        BusyError: when another process holds the folder.
     """
     import fcntl
 
@@ -174,7 +174,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(_in_progress(folder)) from error
+            raise BusyError(_in_progress(folder)) from error
         except OSError as error:  # some network file systems have no locks: then the user has to take care
             log.warning("%s: cannot be locked (%s); see that no other process trains this run", folder, error.strerror)
         yield
@@ -199,7 +199,7 @@ def require_free(folder: Path) -> None:
     """Refuse a run that another process is training; nothing is written.
 
     Raises:
-        UserError: when another process holds the folder.
+        BusyError: when another process holds the folder.
     """
     import fcntl
 
@@ -207,7 +207,7 @@ def require_free(folder: Path) -> None:
         with (folder / LOCK).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise UserError(_in_progress(folder)) from error
+        raise BusyError(_in_progress(folder)) from error
     except OSError:
         return  # no such run yet, or no locks here: what comes next says more
 
