@@ -14,7 +14,7 @@ from se3t.errors import UserError, did_you_mean
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph, fully_connected, knn_graph, sort_by_target
 from se3t.models.se3_transformer import SE3Transformer
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import at_least_float32
 
 NUM_CLASSES = 4  # of bonds: single, double, triple, aromatic
 
@@ -197,7 +197,7 @@ class Workload:
 
 def mean_square(output: Features) -> Float[Tensor, ""]:
     """Mean of the squares of all components of all degrees, in float32 at least: the loss of every workload."""
-    return torch.cat([accumulated(value).flatten() for value in output.values()]).square().mean()
+    return torch.cat([at_least_float32(value).flatten() for value in output.values()]).square().mean()
 
 
 def get_workload(name: str) -> Workload:

@@ -12,7 +12,7 @@ from torch.nn.functional import embedding_bag, leaky_relu, linear
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models.pointcloud import ClassifierHead, PointClassifier, PointNorm, SharedMLP, flat_index, nearest
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import at_least_float32
 
 SLOPE = 0.2  # of LeakyReLU below zero
 
@@ -100,7 +100,7 @@ class EdgeConv(nn.Module):
         sign, norm = self.norm.sign(), self.norm
         of_difference, of_centre = (sign[:, None] * self.linear.weight).chunk(2, dim=1)
         both = linear(values.flatten(0, 1), torch.cat((of_difference, of_centre - of_difference)))
-        neighbor, centre = accumulated(both).chunk(2, dim=-1)  # s b and s a: [graph * point, out]
+        neighbor, centre = at_least_float32(both).chunk(2, dim=-1)  # s b and s a: [graph * point, out]
         edges = flat_index(index, values.shape[1]).flatten(0, 1)  # [graph * point, k]
         if self.training:
             neighbor, centre, mean, variance = _statistics(neighbor, centre, edges)

@@ -14,7 +14,7 @@ from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
 from se3t.models.pointwise import require_scalars
-from se3t.nn.precision import accumulated, require_supported
+from se3t.nn.precision import at_least_float32, require_supported
 
 
 class MPNN(nn.Module):
@@ -109,9 +109,9 @@ class MPNN(nn.Module):
         require_supported(self, graph)
         self.fiber_in.check(graph.features, "MPNN: input features")
         matrices = self.edge_network(self._invariants(graph))  # [edge, channel * channel]
-        hidden = accumulated(self.embedding(graph.features[0].squeeze(-1)))  # [node, channel]
+        hidden = at_least_float32(self.embedding(graph.features[0].squeeze(-1)))  # [node, channel]
         for _ in range(self.num_layers):
-            hidden = accumulated(self.update(self.convolution(hidden, graph.edge_index, matrices), hidden))
+            hidden = at_least_float32(self.update(self.convolution(hidden, graph.edge_index, matrices), hidden))
         if self.set2set is not None:
             with torch.autocast(hidden.device.type, enabled=False):  # not every CPU has an LSTM in half precision
                 hidden = self.set2set(hidden, graph.batch, dim_size=graph.num_graphs)

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph, require_cloud_size
-from se3t.nn.precision import accumulated, require_supported
+from se3t.nn.precision import at_least_float32, require_supported
 
 POSITIONS = Fiber("1x1")
 """The input of a point-cloud classifier: the coordinates of each point, as one vector."""
@@ -168,7 +168,7 @@ def squared_distances(
 
     The first is exact to rounding of the distance; the second to rounding of the squared norms, and one matrix product.
     """
-    points, centres = accumulated(points), accumulated(centres)
+    points, centres = at_least_float32(points), at_least_float32(centres)
     with torch.autocast(points.device.type, enabled=False):
         if points.shape[-1] > 3:
             return torch.baddbmm(points.square().sum(dim=-1)[:, None], centres, points.mT, alpha=-2)
@@ -232,7 +232,7 @@ class SharedMLP(nn.Module):
         linear, norm = self.linears[-1], self.norms[-1]
         sign = norm.sign()
         bias = None if linear.bias is None else sign * linear.bias
-        product = accumulated(nn.functional.linear(values, sign[:, None] * linear.weight, bias))
+        product = at_least_float32(nn.functional.linear(values, sign[:, None] * linear.weight, bias))
         if self.training:
             largest, mean, variance = _Extremes.apply(product)
             norm.record(sign * mean, variance, product[..., 0].numel())

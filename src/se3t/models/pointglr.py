@@ -12,7 +12,7 @@ from se3t.fiber import Fiber
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.models.pointcloud import PointClassifier, SharedMLP, gather, nearest
 from se3t.models.pointnet2 import SetAbstraction
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import at_least_float32
 
 _SHARPNESS = 64.0  # of the scores of the local-to-global comparison
 _SIDE = 32  # of the square that is folded: 1,024 points
@@ -174,7 +174,7 @@ def chamfer_distance(
 @torch.no_grad()
 def estimated_normals(positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph point 3"]:
     """The direction in which the nearest 16 points, the point among them, spread least; its sign means nothing."""
-    neighbours = accumulated(gather(positions, nearest(positions, positions, _TO_NORMAL)))
+    neighbours = at_least_float32(gather(positions, nearest(positions, positions, _TO_NORMAL)))
     spread = neighbours - neighbours.mean(dim=2, keepdim=True)
     with torch.autocast(positions.device.type, enabled=False):
         return torch.linalg.eigh(spread.mT @ spread).eigenvectors[..., 0]  # ascending eigenvalues

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from se3t.fiber import Fiber
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.models.pointcloud import ClassifierHead, PointClassifier, SharedMLP
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import at_least_float32
 
 
 class PointNet(AuxiliaryLoss, PointClassifier):
@@ -99,6 +99,6 @@ class TNet(nn.Module):
 
 def orthogonality_penalty(matrix: Float[Tensor, "graph n n"]) -> Float[Tensor, ""]:
     """‖I − A Aᵀ‖², the sum of squares, mean over the graphs: 0 for rotations and reflections alone."""
-    matrix = accumulated(matrix)
+    matrix = at_least_float32(matrix)
     difference = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device) - matrix @ matrix.mT
     return difference.square().sum(dim=(-2, -1)).mean()

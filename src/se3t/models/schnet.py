@@ -12,7 +12,7 @@ from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
 from se3t.models.pointwise import require_scalars
 from se3t.nn.pool import Pooling
-from se3t.nn.precision import accumulated, require_supported
+from se3t.nn.precision import at_least_float32, require_supported
 
 
 class SchNet(nn.Module):
@@ -107,7 +107,7 @@ class SchNet(nn.Module):
         self.fiber_in.check(graph.features, "SchNet: input features")
         length = EdgeGeometry.of(graph).length.clamp(max=self.cutoff)  # [edge]
         smeared = self.gaussians(length)  # [edge, gaussian]
-        hidden = accumulated(self.embedding(graph.features[0].squeeze(-1)))  # [node, channel]
+        hidden = at_least_float32(self.embedding(graph.features[0].squeeze(-1)))  # [node, channel]
         for block in self.blocks:
             hidden = hidden + block(hidden, graph.edge_index, length, smeared)
         output: Features = {0: self.head(hidden)[..., None]}

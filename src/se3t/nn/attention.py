@@ -19,7 +19,7 @@ from se3t.nn.convolution import EquivariantConv
 from se3t.nn.kernels.auto import choose
 from se3t.nn.kernels.native.attention import Shape, attend
 from se3t.nn.linear import EquivariantLinear
-from se3t.nn.precision import accumulated, full_range
+from se3t.nn.precision import at_least_float32, full_range
 from se3t.nn.self_interaction import AttentiveSelfInteraction
 
 
@@ -123,7 +123,7 @@ class EdgeAttention(nn.Module):
 
     def _heads(self, features: Features, fiber: Fiber) -> Tensor:  # [point, head, feature], in float32 or better
         parts = [features[degree].unflatten(1, (self.num_heads, -1)).flatten(2) for degree in fiber]
-        return accumulated(torch.cat(parts, dim=2))
+        return at_least_float32(torch.cat(parts, dim=2))
 
     def __repr__(self) -> str:
         return f"EdgeAttention(heads={self.num_heads}, key={self.fiber_key!r}, value={self.fiber_value!r})"

@@ -11,7 +11,7 @@ from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import MEMORY, Sources, get_kernel
 from se3t.nn.linear import EquivariantLinear
-from se3t.nn.precision import accumulated, full_range
+from se3t.nn.precision import at_least_float32, full_range
 from se3t.nn.radial import RadialNetwork
 
 REDUCTIONS = ("sum", "mean", "none")
@@ -134,7 +134,7 @@ class EquivariantConv(nn.Module):
         if self.reduce == "none":
             return out
         place = (geometry.target, 0, geometry.num_nodes, self.reduce)
-        out = {degree: scatter(accumulated(value), *place) for degree, value in out.items()}
+        out = {degree: scatter(at_least_float32(value), *place) for degree, value in out.items()}
         return out if self.self_interaction is None else self._interact(self.self_interaction, features, out, geometry)
 
     def _interact(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from se3t.fiber import Features, Fiber
-from se3t.nn.precision import accumulated, full_range
+from se3t.nn.precision import at_least_float32, full_range
 from se3t.so3.safe import is_zero
 
 KINDS = ("layer", "bias", "tfn", "none")
@@ -95,7 +95,7 @@ class NormNonlinearity(nn.Module):
 
     def _scale(self, features: Features) -> Features:
         """All degrees side by side: what acts on norms alone is one operation for all of them."""
-        values = [accumulated(value) for value in features.values()]  # squares leave the range of float16
+        values = [at_least_float32(value) for value in features.values()]  # squares leave the range of float16
         norm, inverse = _NormAndInverse.apply(*values)
         if self.min_norm:
             norm = norm.clamp(min=self.min_norm)

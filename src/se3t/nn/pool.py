@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from se3t.fiber import Features
-from se3t.nn.precision import accumulated
+from se3t.nn.precision import at_least_float32
 
 
 def pool(features: Features, batch: Tensor, num_graphs: int, reduce: str = "mean") -> Features:
@@ -28,7 +28,9 @@ def pool(features: Features, batch: Tensor, num_graphs: int, reduce: str = "mean
     higher = [degree for degree in features if degree > 0]
     if reduce == "max" and higher:
         raise ValueError(f"max pooling of degree {higher[0]} is not equivariant: pool degree 0 only, or use mean")
-    return {degree: scatter(accumulated(value), batch, 0, num_graphs, reduce) for degree, value in features.items()}
+    return {
+        degree: scatter(at_least_float32(value), batch, 0, num_graphs, reduce) for degree, value in features.items()
+    }
 
 
 class Pooling(nn.Module):

@@ -17,7 +17,7 @@ Forward = TypeVar("Forward", bound=Callable[..., Any])
 _SUPPORTED = (torch.float32, torch.float64)
 
 
-def accumulated(value: Tensor) -> Tensor:
+def at_least_float32(value: Tensor) -> Tensor:
     """``value`` in float32 where it has fewer bits, else as it is: terms of a sum over edges or features."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
@@ -76,5 +76,5 @@ def _device_of(arguments: tuple[Any, ...]) -> str:
 
 def _wide(argument: Any) -> Any:
     if isinstance(argument, dict):
-        return {degree: accumulated(value) for degree, value in argument.items()}
+        return {degree: at_least_float32(value) for degree, value in argument.items()}
     return argument

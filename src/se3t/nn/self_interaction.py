@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from se3t.fiber import Features, Fiber
-from se3t.nn.precision import accumulated, full_range
+from se3t.nn.precision import at_least_float32, full_range
 
 _FEW_CHANNELS = 16  # a softmax over fewer numbers is several times faster along a dimension that is not the last
 
@@ -70,7 +70,7 @@ class AttentiveSelfInteraction(nn.Module):
         return {degree: self._weights(degree, features[degree]) @ features[degree] for degree in self.fiber_out}
 
     def _weights(self, degree: int, value: Tensor) -> Tensor:  # [node, w, u]
-        wide = accumulated(value)
+        wide = at_least_float32(value)
         with torch.autocast(value.device.type, enabled=False):  # products of features, before LayerNorm
             gram = wide @ wide.transpose(-1, -2)
         weights = self.mlp[str(degree)](gram.flatten(-2)).unflatten(-1, (self.fiber_out[degree], value.shape[-2]))
