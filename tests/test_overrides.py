@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from se3t.config import MoleculesData, NBodyData, to_config
 from se3t.config.compose import as_typed, compose, text_of
 from se3t.config.overrides import command, override, overrides
-from se3t.data.molecules.own import prepare_command
+from se3t.experiments.molecules import DATA
 from se3t.suite.specification import specify
 from se3t.suite.stores import prepare_words
 
@@ -60,7 +60,7 @@ def test_interpolations_are_for_command_lines_and_text_in_records(monkeypatch: p
 
 def test_printed_and_run_lines_name_folders_that_need_quotes() -> None:
     data = MoleculesData(raw="10 my mols (1)", root="it's, mine")
-    words = shlex.split(prepare_command(data, force=True))
+    words = shlex.split(DATA.prepare_command(data, force=True))
     assert words[:4] == ["se3t", "data", "prepare", "molecules"]
     assert prepare_words(data) == [word for word in words[1:] if word != "force=true"]
     config = to_config(compose("train", ["data=molecules", "experiment=qm9", *words[4:-1]]))

@@ -14,13 +14,13 @@ from se3t.data.clouds.dataset import (
     baseline_accuracies,
     from_store,
     load_clouds,
-    recorded_checksum,
     summary,
     variant_in_words,
 )
 from se3t.data.clouds.objects import CLASSES, normalise
 from se3t.data.store import Store
 from se3t.errors import UserError
+from se3t.experiments.scanobjectnn import SCANS
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def test_raw_files_become_labelled_objects(config: ScanObjectNNData) -> None:
     assert (data.kind, data.classes, data.synthetic, data.up_axis) == ("scanobjectnn", CLASSES, False, 1)
     assert data.variant == "main_split_nobg"
     assert data.official == {"train": 2309, "test": 581}
-    assert data.checksum == recorded_checksum(config)
+    assert data.checksum == SCANS.recorded_checksum(config)
 
 
 def test_nothing_is_recorded_before_anything_is_prepared(config: ScanObjectNNData) -> None:
-    assert recorded_checksum(config) is None
+    assert SCANS.recorded_checksum(config) is None
 
 
 def test_validation_is_one_of_four_training_objects_of_each_class(config: ScanObjectNNData) -> None:
@@ -67,17 +67,17 @@ def test_the_up_axis_is_what_the_user_says(config: ScanObjectNNData) -> None:
         config.up_axis = name
         data = load_clouds(config, progress=False)
         assert data.up_axis == index
-    assert data.checksum == recorded_checksum(config)  # it is no part of the store
+    assert data.checksum == SCANS.recorded_checksum(config)  # it is no part of the store
 
 
 def test_variants_in_words() -> None:
-    def words(kind: str, variant: str, background: bool) -> str:
-        return variant_in_words(kind, {"variant": variant, "background": background})
+    def words(synthetic: bool, variant: str, background: bool) -> str:
+        return variant_in_words({"synthetic": synthetic, "variant": variant, "background": background})
 
-    assert words("scanobjectnn", "obj", True) == "main_split"
-    assert words("scanobjectnn", "pb_t50_rs", False) == "main_split_nobg PB_T50_RS"
-    assert words("shapes15", "", False) == "object only"
-    assert words("shapes15", "", True) == "with background"
+    assert words(False, "obj", True) == "main_split"
+    assert words(False, "pb_t50_rs", False) == "main_split_nobg PB_T50_RS"
+    assert words(True, "", False) == "object only"
+    assert words(True, "", True) == "with background"
 
 
 @pytest.mark.parametrize(

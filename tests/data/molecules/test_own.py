@@ -15,7 +15,6 @@ from se3t.data.molecules.dataset import load_property
 from se3t.data.molecules.inputs import read_molecules
 from se3t.data.molecules.own import (
     molecule_groups,
-    prepare_command,
     prepare_molecules,
     random_split,
     read_molecules_store,
@@ -24,6 +23,7 @@ from se3t.data.molecules.own import (
 )
 from se3t.data.store import Store
 from se3t.errors import UserError
+from se3t.experiments.molecules import DATA
 
 from ..qm9.raw_files import SHAPES, WATER, Shape, mol_block
 
@@ -251,7 +251,7 @@ def test_a_damaged_store_or_one_of_another_version_is_an_error_until_forced(
 
 def test_the_command_repeats_what_determines_the_store() -> None:
     config = MoleculesData(raw="my folder", split_seed=3, graph="complete")
-    assert prepare_command(config) == "se3t data prepare molecules 'data.raw=my folder' data.split_seed=3"
+    assert DATA.prepare_command(config) == "se3t data prepare molecules 'data.raw=my folder' data.split_seed=3"
 
 
 def test_a_random_split_has_the_fractions_asked_for() -> None:

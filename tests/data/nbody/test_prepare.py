@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 
 from se3t.config import NBodyData
 from se3t.data.nbody import prepare
-from se3t.data.nbody.prepare import prepare_command, prepare_nbody, read_nbody_store, store_path
+from se3t.data.nbody.prepare import prepare_nbody, read_nbody_store, store_path
 from se3t.data.nbody.presets import PRESETS
 from se3t.errors import UserError
+from se3t.experiments.nbody import DATA
 
 
 @pytest.fixture
@@ -124,10 +125,11 @@ def test_a_root_that_is_a_file_is_named(tmp_path: Path, config: NBodyData) -> No
 
 
 def test_the_command_repeats_what_differs_from_the_default_and_quotes_it() -> None:
-    assert prepare_command(NBodyData()) == "se3t data prepare nbody"
+    assert DATA.prepare_command(NBodyData()) == "se3t data prepare nbody"
     config = OmegaConf.structured(NBodyData(preset="text", root="my data"))
     assert (
-        prepare_command(config, force=True) == "se3t data prepare nbody 'data.root=my data' data.preset=text force=true"
+        DATA.prepare_command(config, force=True)
+        == "se3t data prepare nbody 'data.root=my data' data.preset=text force=true"
     )
 
 

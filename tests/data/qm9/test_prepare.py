@@ -18,11 +18,12 @@ from omegaconf import OmegaConf
 from se3t.config import TARGETS, QM9Data
 from se3t.data import store as store_module
 from se3t.data.qm9 import prepare
-from se3t.data.qm9.prepare import prepare_command, prepare_qm9, raw_folder, read_qm9_store, store_path, summary
+from se3t.data.qm9.prepare import prepare_qm9, raw_folder, read_qm9_store, store_path, summary
 from se3t.data.qm9.splits import SPLIT_SIZES, official_splits
 from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.data.store import Store, read_checksum, write_store
 from se3t.errors import UserError
+from se3t.experiments.qm9 import DATA
 
 from .raw_files import csv_text, qm9_folder, qm9_tar, qm9_zip, sdf_text, shape, values, write_zip
 
@@ -291,10 +292,11 @@ def test_a_missing_store_names_the_command_that_makes_it(config: QM9Data) -> Non
 
 
 def test_the_command_repeats_what_was_given_and_quotes_it() -> None:
-    assert prepare_command(QM9Data()) == "se3t data prepare qm9"
+    assert DATA.prepare_command(QM9Data()) == "se3t data prepare qm9"
     config = OmegaConf.structured(QM9Data(root="my data", raw="qm9.zip"))
     assert (
-        prepare_command(config, force=True) == "se3t data prepare qm9 'data.root=my data' data.raw=qm9.zip force=true"
+        DATA.prepare_command(config, force=True)
+        == "se3t data prepare qm9 'data.root=my data' data.raw=qm9.zip force=true"
     )
 
 

@@ -16,10 +16,11 @@ from se3t.config import ScanObjectNNData
 from se3t.data.clouds.dataset import from_store
 from se3t.data.clouds.objects import CLASSES, TEST, TRAIN, UNITS, normalise
 from se3t.data.scanobjectnn import prepare
-from se3t.data.scanobjectnn.prepare import prepare_command, prepare_scanobjectnn, store_path
+from se3t.data.scanobjectnn.prepare import prepare_scanobjectnn, store_path
 from se3t.data.scanobjectnn.raw import file_name
 from se3t.data.store import Store, read_checksum
 from se3t.errors import UserError
+from se3t.experiments.scanobjectnn import SCANS
 
 from .raw_files import TEST_LABELS, TRAIN_LABELS, content, raw_folder, zipped
 
@@ -204,8 +205,8 @@ def test_without_data_the_way_to_them_is_told(tmp_path: Path) -> None:
 def test_the_command_repeats_what_was_asked_for(tmp_path: Path) -> None:
     config = ScanObjectNNData(root="my data", raw="x.zip", variant="pb_t25", background=True, up_axis="z")
     words = "'data.root=my data' data.background=true data.raw=x.zip data.variant=pb_t25"
-    assert prepare_command(config) == f"se3t data prepare scanobjectnn {words}"
-    assert prepare_command(ScanObjectNNData(), force=True) == "se3t data prepare scanobjectnn force=true"
+    assert SCANS.prepare_command(config) == f"se3t data prepare scanobjectnn {words}"
+    assert SCANS.prepare_command(ScanObjectNNData(), force=True) == "se3t data prepare scanobjectnn force=true"
 
 
 def test_other_raw_files_than_those_of_the_store_are_refused(config: ScanObjectNNData, tmp_path: Path) -> None:

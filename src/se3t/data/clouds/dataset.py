@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ import numpy as np
 from se3t.data.clouds.baselines import accuracies, majority, nearest_centroid
 from se3t.data.clouds.objects import TEST, TRAIN, stratified_split
 from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL
-from se3t.data.store import Store, read_checksum
+from se3t.data.store import Store
 from se3t.errors import UserError
+from se3t.experiments import dataset
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class CloudData:
     """Labelled objects.
 
     Attributes:
-        kind: of the store: "scanobjectnn" or "shapes15".
+        kind: of the store, the name of the data set.
         points: ``[object, point, 3]`` float32, each object centred and scaled to the unit sphere.
         labels: ``[object]`` int64, index into ``classes``.
         splits: numbers of the objects of "train", "valid" and "test", ascending.
@@ -45,37 +45,17 @@ class CloudData:
     official: Mapping[str, int]
 
 
-def prepare_clouds(config: Any, progress: bool = True, force: bool = False) -> tuple[Store, Path]:
-    """The store that a configuration names and its file; what is missing is prepared first.
-
-    Args:
-        config: a ``ScanObjectNNData`` or ``Shapes15Data``.
-        progress: show a progress bar while preparing.
-        force: prepare it even where it exists.
-
-    Raises:
-        UserError: the data cannot be had.
-    """
-    if config.name == "scanobjectnn":
-        from se3t.data.scanobjectnn import prepare as real
-
-        return real.prepare_scanobjectnn(config, progress=progress, force=force), real.store_path(config)
-    from se3t.data.shapes15 import prepare as synthetic
-
-    return synthetic.prepare_shapes15(config, progress=progress, force=force), synthetic.store_path(config)
-
-
 def load_clouds(config: Any, progress: bool = True) -> CloudData:
     """The data that a configuration names; what is missing is prepared first.
 
     Args:
-        config: a ``ScanObjectNNData`` or ``Shapes15Data``.
+        config: settings of a data set of point clouds.
         progress: show a progress bar while preparing.
 
     Raises:
         UserError: the data cannot be had, or no object is left to train, validate or test on.
     """
-    return from_store(config, prepare_clouds(config, progress)[0])
+    return from_store(config, dataset(config.name).prepare(config, progress=progress))
 
 
 def from_store(config: Any, store: Store) -> CloudData:
@@ -106,36 +86,19 @@ def from_store(config: Any, store: Store) -> CloudData:
         splits=splits,
         classes=tuple(settings["classes"]),
         up_axis="xyz".index(config.up_axis),
-        variant=variant_in_words(store.kind, settings),
+        variant=variant_in_words(settings),
         synthetic=bool(settings["synthetic"]),
         checksum=store.checksum,
-        official=OFFICIAL if store.kind == "scanobjectnn" and settings["variant"] == "obj" else {},
+        official=OFFICIAL if not settings["synthetic"] and settings["variant"] == "obj" else {},
     )
 
 
-def variant_in_words(kind: str, settings: Mapping[str, Any]) -> str:
+def variant_in_words(settings: Mapping[str, Any]) -> str:
     """Which objects a store holds, such as "main_split_nobg", "main_split PB_T50_RS" or "object only"."""
-    if kind != "scanobjectnn":
+    if settings["synthetic"]:
         return "with background" if settings["background"] else "object only"
     perturbed = "" if settings["variant"] == "obj" else f" {settings['variant'].upper()}"
     return FOLDERS[settings["background"]] + perturbed
-
-
-def recorded_checksum(config: Any) -> str | None:
-    """Checksum of the prepared data that a configuration names, without reading them; None where there are none yet.
-
-    Args:
-        config: a ``ScanObjectNNData`` or ``Shapes15Data``.
-    """
-    if config.name == "scanobjectnn":
-        from se3t.data.scanobjectnn import prepare as real
-
-        path, fix = real.store_path(config), real.prepare_command(config, force=True)
-    else:
-        from se3t.data.shapes15 import prepare as synthetic
-
-        path, fix = synthetic.store_path(config), synthetic.prepare_command(config, force=True)
-    return read_checksum(path, fix=fix) if path.exists() else None
 
 
 def baseline_accuracies(data: CloudData, split: str) -> dict[str, tuple[float, float]]:

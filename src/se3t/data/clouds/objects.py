@@ -112,3 +112,9 @@ def read_cloud_store(path: Path, kind: str, *, fix: str) -> Store:
     if missing := sorted(set(UNITS) - set(store.arrays)):
         raise UserError(f"{path}: has no array {missing[0]!r}, expected another layout; make it again with `{fix}`")
     return store
+
+
+def split_sizes(train: int, test: int, valid_fraction: float) -> dict[str, int]:
+    """Objects of each split, where validation is taken off those of training."""
+    valid = round(train * valid_fraction)
+    return {"train": train - valid, "valid": valid, "test": test}

@@ -10,8 +10,9 @@ import numpy as np
 
 from se3t.data.molecules.building import mean_error
 from se3t.data.molecules.molecule import SPLITS, take
-from se3t.data.store import Store, read_checksum
+from se3t.data.store import Store
 from se3t.errors import UserError, did_you_mean
+from se3t.experiments import qm9
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class PropertyData:
     """Molecules whose property is known.
 
     Attributes:
-        kind: of the store: "qm9" or "molecules".
+        kind: of the store, the name of the data set.
         arrays: flat arrays of these molecules, see :func:`se3t.data.molecules.molecule.pack`.
         values: ``[molecule]`` float64, in the unit of ``target``.
         splits: numbers of the molecules of each split, ascending.
@@ -63,25 +64,11 @@ def load_property(config: Any, task: Any, progress: bool = True) -> PropertyData
     Raises:
         UserError: the data cannot be had, the column does not exist, or no molecule is left to train or validate on.
     """
-    if config.name == "qm9":
+    if config.name == qm9.DATA.name:
         if task.column is not None:
             raise UserError("task.column: columns belong to data=molecules; QM9 has targets, such as task=homo")
         return _qm9(config, task.target, progress)
     return _own(config, task.column, progress)
-
-
-def recorded_checksum(config: Any) -> str | None:
-    """Checksum of the prepared data that a configuration names, without reading them; None where there are none yet.
-
-    Args:
-        config: a ``QM9Data`` or ``MoleculesData``.
-    """
-    if config.name == "qm9":
-        from se3t.data.qm9.prepare import prepare_command, store_path
-    else:
-        from se3t.data.molecules.own import prepare_command, store_path
-    path = store_path(config)
-    return read_checksum(path, fix=prepare_command(config, force=True)) if path.exists() else None
 
 
 def _qm9(config: Any, target: str, progress: bool) -> PropertyData:

@@ -6,14 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t.config import MoleculesData
-from se3t.config.overrides import prepare_line
 from se3t.data.molecules import inputs
 from se3t.data.molecules.building import (
     UNITS,
@@ -36,14 +34,13 @@ from se3t.data.molecules.tables import shown
 from se3t.data.progress import progress_bar
 from se3t.data.store import Store, make_folder
 from se3t.errors import UserError
+from se3t.experiments.molecules import DATA
 
-KIND = "molecules"
 _EXPECTED = (
     "a folder with one file of molecules (.sdf, .mol, .xyz or .smi, also with .gz) and at most one .csv file, or one "
     "such file; a .csv file with a column smiles may stand alone"
 )
 _SPLIT = ("valid_fraction", "test_fraction", "split_seed")
-_SETTINGS = ("root", "raw", "key", *_SPLIT)
 _RULES = 2  # how rows and splits are found; a store made by other rules is not found again
 _LISTED = 3  # names that a note gives
 _METHODS = {
@@ -61,13 +58,6 @@ def store_path(config: Any) -> Path:
         UserError: ``data.raw`` is not given, not found, or holds something else.
     """
     return _path(config, _Source.of(config))
-
-
-def prepare_command(config: Any, force: bool = False) -> str:
-    """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
-    default = {item.name: item.default for item in fields(MoleculesData)}
-    given = {name: getattr(config, name) for name in _SETTINGS if getattr(config, name) != default[name]}
-    return prepare_line("molecules", given, force)
 
 
 def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -> Store:
@@ -176,7 +166,7 @@ def _path(config: Any, source: _Source) -> Path:
         [_RULES, sorted(source.checksums.values()), config.key, _split_settings(config)], sort_keys=True
     )
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    return Path(config.root) / KIND / f"{source.name}-{digest}.h5"
+    return Path(config.root) / DATA.name / f"{source.name}-{digest}.h5"
 
 
 def _split_settings(config: Any) -> dict[str, Any]:
@@ -184,7 +174,7 @@ def _split_settings(config: Any) -> dict[str, Any]:
 
 
 def _read(config: Any, path: Path) -> Store:
-    return load(path, KIND, fix=prepare_command(config, force=path.exists()))
+    return load(path, DATA.name, fix=DATA.prepare_command(config, force=path.exists()))
 
 
 # --- the store ------------------------------------------------------------------------------------------------
@@ -244,7 +234,7 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
     origin = provenance(built, _METHODS[source.format].format(name))
     notes = [*labels.notes, *([_EMBEDDED] if source.format == "smiles" else []), *split_notes]
     origin |= {"name": source.name, "notes": notes, "skipped": labels.skipped}
-    return Store(KIND, {**built.arrays, "split": split}, settings, UNITS, origin)
+    return Store(DATA.name, {**built.arrays, "split": split}, settings, UNITS, origin)
 
 
 # --- splits ---------------------------------------------------------------------------------------------------

@@ -5,20 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t.config import NBodyData
-from se3t.config.overrides import prepare_line
 from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
 from se3t.data.nbody.simulator import simulate
 from se3t.data.store import Store, made_by, make_folder, read_store, write_store
 from se3t.errors import UserError
+from se3t.experiments.nbody import DATA
 
-KIND = "nbody"
 UNITS = {
     "positions": "simulation length",
     "velocities": "simulation length / simulation time",
@@ -37,15 +34,7 @@ FRAMES = "train/frames"
 def store_path(config: Any) -> Path:
     """File of the data set that ``config`` describes: <data.root>/nbody/<preset>-<digest of the settings>.h5."""
     settings = resolve(config)
-    return Path(config.root) / KIND / f"{settings.preset}-{settings.digest()}.h5"
-
-
-def prepare_command(config: Any, force: bool = False) -> str:
-    """The command line that prepares this data set; ``force`` adds the word that replaces a damaged file."""
-    default = NBodyData()
-    chosen = {field.name: getattr(config, field.name) for field in fields(default)}
-    changed = {name: value for name, value in chosen.items() if value != getattr(default, name)}
-    return prepare_line("nbody", changed, force)
+    return Path(config.root) / DATA.name / f"{settings.preset}-{settings.digest()}.h5"
 
 
 def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Path:
@@ -77,7 +66,9 @@ def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Pa
     if settings.redraws:
         units[FRAMES] = f"{UNITS['positions']}, {UNITS['velocities']}"
     provenance = _provenance(time.perf_counter() - begin)
-    write_store(path, Store(kind=KIND, arrays=arrays, settings=settings.as_dict(), units=units, provenance=provenance))
+    write_store(
+        path, Store(kind=DATA.name, arrays=arrays, settings=settings.as_dict(), units=units, provenance=provenance)
+    )
     return path
 
 
@@ -88,8 +79,8 @@ def read_nbody_store(config: Any) -> Store:
         UserError: it is missing, damaged, or was made from other settings; the message says which command makes it.
     """
     settings, path = resolve(config), store_path(config)
-    fix = prepare_command(config, force=path.exists())
-    store = read_store(path, KIND, fix=fix)
+    fix = DATA.prepare_command(config, force=path.exists())
+    store = read_store(path, DATA.name, fix=fix)
     expected = settings.as_dict()
     differing = sorted(name for name in expected if store.settings.get(name) != expected[name])
     required = {f"{split}/{name}" for split in SPLITS for name in UNITS} | ({FRAMES} if settings.redraws else set())

@@ -187,3 +187,13 @@ def _check_frames(settings: NBodySettings) -> None:
             f"trajectory has {have}; expected at most {settings.num_starts - 1}: lower it or data.horizon_frames, or "
             "raise data.num_steps"
         )
+
+
+def split_sizes(data: Any) -> dict[str, int]:
+    """Trajectories of each split of the data that settings describe."""
+    return {split: resolve(data).num_trajectories(split) for split in SPLITS}
+
+
+def cost_settings(data: Any) -> dict[str, int]:
+    """What the time of a training step depends on."""
+    return {"num_particles": resolve(data).num_particles}

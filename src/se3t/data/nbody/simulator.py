@@ -8,12 +8,13 @@ trajectory has the same bits whatever block it is computed in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from se3t.data.nbody.presets import NBodySettings
+from se3t.data.nbody.presets import NBodySettings, resolve
 from se3t.data.nbody.sampling import initial_states
 
 BLOCK_SIZE = (
@@ -254,3 +255,15 @@ class _Snapshot:
             self.velocities[..., due] = system.velocities[..., due]
             self.energy[due] = system.energy()[due]
             self.clipped[due] = system.clipped[due]
+
+
+def make_few(data: Any) -> int:
+    """Simulate some of the training trajectories that settings describe, to see how long it takes.
+
+    Returns:
+        How many.
+    """
+    settings = resolve(data)
+    few = min(settings.num_train, 500)
+    simulate(replace(settings, num_train=few), "train")
+    return few

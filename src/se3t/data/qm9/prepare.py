@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config import TARGETS
-from se3t.config.overrides import prepare_line
 from se3t.data.download import download
 from se3t.data.molecules.building import (
     UNITS,
@@ -31,8 +30,8 @@ from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_S
 from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
 from se3t.data.store import Store, make_folder
 from se3t.errors import UserError
+from se3t.experiments.qm9 import DATA
 
-KIND = "qm9"
 _LOG = logging.getLogger(__name__)
 _METHODS = {
     "sdf": "bonds of gdb9.sdf, aromatic ones perceived by RDKit",
@@ -42,19 +41,12 @@ _METHODS = {
 
 def store_path(config: Any) -> Path:
     """File of the prepared data: <data.root>/qm9/qm9.h5."""
-    return Path(config.root) / KIND / "qm9.h5"
+    return Path(config.root) / DATA.name / "qm9.h5"
 
 
 def raw_folder(config: Any) -> Path:
     """Where downloads go, and where a file that was fetched by hand is found: <data.root>/qm9/raw."""
-    return Path(config.root) / KIND / "raw"
-
-
-def prepare_command(config: Any, force: bool = False) -> str:
-    """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
-    given = {"root": None if config.root == "data" else config.root, "raw": config.raw}
-    given["uncharacterized"] = config.uncharacterized
-    return prepare_line("qm9", {name: value for name, value in given.items() if value is not None}, force)
+    return Path(config.root) / DATA.name / "raw"
 
 
 def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Store:
@@ -90,7 +82,7 @@ def read_qm9_store(config: Any) -> Store:
         UserError: it is missing, damaged or of another version; the message says which command makes it.
     """
     path = store_path(config)
-    return load(path, KIND, fix=prepare_command(config, force=path.exists()), columns=list(TARGETS))
+    return load(path, DATA.name, fix=DATA.prepare_command(config, force=path.exists()), columns=list(TARGETS))
 
 
 def summary(store: Store) -> dict[str, Any]:
@@ -230,7 +222,7 @@ def _require_same_inputs(config: Any, store: Store) -> None:
         made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
         raise UserError(
             f"{store_path(config)}: was made from {made_from}, and {differing} has another content; replace the store "
-            f"with `{prepare_command(config, force=True)}`, or keep both with another data.root=…"
+            f"with `{DATA.prepare_command(config, force=True)}`, or keep both with another data.root=…"
         )
 
 
@@ -252,4 +244,4 @@ def _make_store(inputs: _Inputs, workers: int | None, progress: bool) -> Store:
         "list_beside_raw": inputs.beside,
         "notes": inputs.notes(),
     }
-    return Store(KIND, {**built.arrays, "split": split}, inputs.settings, UNITS, origin)
+    return Store(DATA.name, {**built.arrays, "split": split}, inputs.settings, UNITS, origin)

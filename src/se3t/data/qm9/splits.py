@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,3 +60,9 @@ def official_splits() -> np.ndarray:
     splits[shuffled] = np.repeat(np.arange(3, dtype=np.uint8), list(SPLIT_SIZES.values()))
     splits.flags.writeable = False
     return splits
+
+
+def sizes_of(data: Any) -> dict[str, int]:
+    """Molecules of each split, at most, that settings ask for."""
+    asked = {split: getattr(data, f"num_{split}") for split in SPLIT_SIZES}
+    return {split: min(size, asked[split] or size) for split, size in SPLIT_SIZES.items()}

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t.config import ScanObjectNNData
-from se3t.config.overrides import prepare_line
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, chunks, normalise, read_cloud_store
 from se3t.data.progress import progress_bar
 from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL, SIDES, RawFiles, RawObjects, file_name, find_raw
 from se3t.data.store import Store, made_by, write_store
 from se3t.errors import UserError
+from se3t.experiments.scanobjectnn import SCANS
 
-KIND = "scanobjectnn"
 SITE = "https://hkust-vgd.github.io/scanobjectnn/"
 _LOG = logging.getLogger(__name__)
-_NAMES = ("root", "background", "raw", "variant")  # settings that choose a store
 
 
 def store_path(config: Any) -> Path:
     """File of the prepared data: <data.root>/scanobjectnn/<data.variant>.h5, or <data.variant>-background.h5."""
-    return Path(config.root) / KIND / f"{config.variant}{'-background' if config.background else ''}.h5"
+    return Path(config.root) / SCANS.name / f"{config.variant}{'-background' if config.background else ''}.h5"
 
 
 def raw_folder(config: Any) -> Path:
     """Where the downloaded files are looked for when ``data.raw`` is null: <data.root>/scanobjectnn/raw."""
-    return Path(config.root) / KIND / "raw"
-
-
-def prepare_command(config: Any, force: bool = False) -> str:
-    """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
-    defaults = {field.name: getattr(ScanObjectNNData(), field.name) for field in fields(ScanObjectNNData)}
-    given = {name: getattr(config, name) for name in _NAMES if getattr(config, name) != defaults[name]}
-    return prepare_line(KIND, given, force)
+    return Path(config.root) / SCANS.name / "raw"
 
 
 def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False) -> Store:
@@ -58,7 +47,7 @@ def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False
     """
     path = store_path(config)
     if path.exists() and not force:
-        store = read_cloud_store(path, KIND, fix=prepare_command(config, force=True))
+        store = read_cloud_store(path, SCANS.name, fix=SCANS.prepare_command(config, force=True))
         _require_same_inputs(config, store)
         return store
     store = _make_store(_find(config), config, progress)
@@ -66,6 +55,17 @@ def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False
     for line in (*store.provenance["notes"], f"store: {path}"):
         _LOG.info("%s", line)
     return store
+
+
+def obstacle(data: Any) -> str | None:
+    """Why the store cannot be made, as far as a look at the files tells; None where it is there, or they are."""
+    if store_path(data).exists():
+        return None
+    raw = raw_folder(data) if data.raw is None else Path(data.raw).expanduser()
+    if raw.exists() and (data.raw is not None or any(raw.iterdir())):
+        return None
+    where = f"in {raw}" if data.raw is None else f"at data.raw={data.raw}"
+    return f"there are no files of ScanObjectNN {where}, and they have to be downloaded by hand from {SITE}"
 
 
 # --- raw data -----------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def _find(config: Any) -> RawFiles:
     raise UserError(
         f"ScanObjectNN: no data in {folder}, and they cannot be fetched for you: accept the terms of use at {SITE} and "
         f"download h5_files.zip, of which {FOLDERS[config.background]}/{train} and {test} are needed; put the zip, or "
-        f"its folder h5_files, into {folder}, or name it: {prepare_command(config)} data.raw=<folder or zip>; "
+        f"its folder h5_files, into {folder}, or name it: {SCANS.prepare_command(config)} data.raw=<folder or zip>; "
         "data=shapes15 preset=quick is a synthetic stand-in that needs no download and takes minutes"
     )
 
@@ -97,7 +97,7 @@ def _require_same_inputs(config: Any, store: Store) -> None:
         made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
         raise UserError(
             f"{store_path(config)}: was made from {made_from}, and data.raw={config.raw} has another content; replace "
-            f"the store with `{prepare_command(config, force=True)}`, or keep both with another data.root=…"
+            f"the store with `{SCANS.prepare_command(config, force=True)}`, or keep both with another data.root=…"
         )
 
 
@@ -117,7 +117,7 @@ def _make_store(raw: RawFiles, config: Any, progress: bool) -> Store:
         "label": np.concatenate([side.labels for side in sides.values()]),
         "split": np.repeat(np.array([TRAIN, TEST], dtype=np.uint8), list(sizes.values())),
     }
-    return Store(KIND, arrays, _settings(raw, config), UNITS, _provenance(sizes, notes))
+    return Store(SCANS.name, arrays, _settings(raw, config), UNITS, _provenance(sizes, notes))
 
 
 def _settings(raw: RawFiles, config: Any) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from se3t.data.clouds.objects import CLASSES, NUM_POINTS
+from se3t.data.clouds.objects import CLASSES, NUM_POINTS, split_sizes
 from se3t.data.store import read_hdf5
 from se3t.errors import UserError
 
@@ -262,3 +262,8 @@ def _background(arrays: dict[str, np.ndarray], name: str) -> float | None:
     if mask.shape != expected:
         raise UserError(f"{name}: mask has shape {list(mask.shape)}, expected {list(expected)}, one value per point")
     return float((mask == _BACKGROUND).mean())
+
+
+def sizes_of(data: Any) -> dict[str, int]:
+    """Objects of each split of the published files, validation taken off those of training as settings say."""
+    return split_sizes(OFFICIAL["train"], OFFICIAL["test"], data.valid_fraction)

@@ -10,21 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from se3t.config import Shapes15Data
-from se3t.config.overrides import prepare_line
-from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, normalise, read_cloud_store
+from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, normalise, read_cloud_store, split_sizes
 from se3t.data.progress import progress_bar
 from se3t.data.shapes15.scan import Scan, scan
 from se3t.data.shapes15.shapes import draw_shape
 from se3t.data.shapes15.solids import Dice
 from se3t.data.store import Store, made_by, make_folder, write_store
 from se3t.errors import UserError
+from se3t.experiments.scanobjectnn import SHAPES
 
-KIND = "shapes15"
 GENERATOR_VERSION = 1
 """Raised whenever an object changes: results on different versions are not comparable."""
 
-_NAMES = ("root", "background", "num_train", "num_test", "data_seed")  # settings that choose a store
 _ORDER = 15  # beside the numbers of objects of a group of 15, marks the random numbers that order the group
 _GRID = 2.0**20
 _LOG = logging.getLogger(__name__)
@@ -33,14 +30,9 @@ _LOG = logging.getLogger(__name__)
 def store_path(config: Any) -> Path:
     """File of the prepared data, for example <data.root>/shapes15/objects-2250-600-seed0-background.h5."""
     words = ["objects", str(config.num_train), str(config.num_test), f"seed{config.data_seed}"]
-    return Path(config.root) / KIND / ("-".join([*words, *(["background"] if config.background else [])]) + ".h5")
-
-
-def prepare_command(config: Any, force: bool = False) -> str:
-    """The command line that prepares this data set; ``force`` adds the word that replaces a store."""
-    default = Shapes15Data()
-    given = {name: getattr(config, name) for name in _NAMES if getattr(config, name) != getattr(default, name)}
-    return prepare_line("shapes15", given, force)
+    return (
+        Path(config.root) / SHAPES.name / ("-".join([*words, *(["background"] if config.background else [])]) + ".h5")
+    )
 
 
 def prepare_shapes15(config: Any, progress: bool = True, force: bool = False) -> Store:
@@ -65,7 +57,7 @@ def prepare_shapes15(config: Any, progress: bool = True, force: bool = False) ->
     total = config.num_train + config.num_test
     with progress_bar(progress, f"synthetic shapes15: {total:,} scans", total) as advance:
         arrays = _make_arrays(config, advance)
-    store = Store(KIND, arrays, _settings(config), UNITS, _provenance(time.perf_counter() - begin))
+    store = Store(SHAPES.name, arrays, _settings(config), UNITS, _provenance(time.perf_counter() - begin))
     write_store(path, store)
     _LOG.info("store of synthetic shapes15: %s", path)
     return store
@@ -78,8 +70,8 @@ def read_shapes15_store(config: Any) -> Store:
         UserError: it is missing, damaged, or was made by another version or from other settings.
     """
     path = store_path(config)
-    fix = prepare_command(config, force=path.exists())
-    store = read_cloud_store(path, KIND, fix=fix)
+    fix = SHAPES.prepare_command(config, force=path.exists())
+    store = read_cloud_store(path, SHAPES.name, fix=fix)
     for name, value in _settings(config).items():
         if store.settings.get(name) != value:
             made = store.settings.get(name)
@@ -159,3 +151,19 @@ def _provenance(seconds: float) -> dict[str, Any]:
             "train includes the validation part, which is split off when the data are loaded",
         ],
     }
+
+
+def sizes_of(data: Any) -> dict[str, int]:
+    """Objects of each split that settings describe."""
+    return split_sizes(data.num_train, data.num_test, data.valid_fraction)
+
+
+def make_few(data: Any) -> int:
+    """Make one object of each class, to see how long it takes.
+
+    Returns:
+        How many.
+    """
+    for number in range(len(CLASSES)):
+        make_object(data.data_seed, 0, number, data.background)
+    return len(CLASSES)

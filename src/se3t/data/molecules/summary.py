@@ -1,0 +1,59 @@
+"""What ``se3t data prepare`` prints of molecules. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+from se3t.data.molecules import own
+from se3t.data.molecules.building import in_words
+from se3t.data.qm9 import prepare as qm9
+from se3t.data.store import Store
+
+
+def lines(facts: dict[str, Any]) -> Iterator[str | Table]:
+    """Sizes, statistics of every column, and how the bonds were found.
+
+    Args:
+        facts: the summary of a store, such as that of :func:`se3t.data.qm9.prepare.summary`.
+    """
+    yield _table(facts)
+    yield from in_words(facts)
+
+
+def _table(facts: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"{facts['title']}: {_sizes(facts)}",
+        caption="mean and standard deviation of train; mean absolute error of predicting that mean on valid and test; "
+        f"checksum {facts['checksum'][:12]}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for column in ("column", "unit", "mean", "std", "error valid", "error test"):
+        table.add_column(column, justify="left" if column in ("column", "unit") else "right")
+    for name, row in facts["columns"].items():
+        numbers = [row[key] for key in ("mean", "std", "mae_valid", "mae_test")]
+        table.add_row(name, row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers))
+    return table
+
+
+def _sizes(facts: dict[str, Any]) -> str:
+    official = facts["official"] or {}
+    parts = (
+        f"{count:,}" + (f" of {official[name]:,}" if official else "") + f" {name}"
+        for name, count in facts["sizes"].items()
+    )
+    return ", ".join(parts)
+
+
+def lines_of_qm9(data: Any, store: Store) -> Iterator[str | Table]:
+    """The same of a store of QM9."""
+    return lines(qm9.summary(store))
+
+
+def lines_of_own(data: Any, store: Store) -> Iterator[str | Table]:
+    """The same of a store of molecules of your own."""
+    return lines(own.summary(store))

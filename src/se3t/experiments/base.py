@@ -1,0 +1,197 @@
+"""What an experiment says of itself, and what everything else asks it for. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from se3t.config.overrides import prepare_line
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A function or class of another module, imported when it is first used.
+
+    Attributes:
+        target: ``"module:name"``.
+    """
+
+    target: str
+
+    def load(self) -> Any:
+        """The function or class itself."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return self.load()(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that a task measures.
+
+    Attributes:
+        name: of the field in run records.
+        label: short, for headings: "MSE x".
+        description: for readers who do not know it: "mean squared error of positions".
+        unit: as run records give it; "" where the data decide it.
+        factor: what the number is multiplied by where it is shown.
+        shown_unit: unit of the number that is shown; "" for none.
+    """
+
+    name: str
+    label: str
+    description: str
+    unit: str = "1"
+    factor: float = 1.0
+    shown_unit: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The label with the unit that is shown."""
+        return f"{self.label}, {self.shown_unit}" if self.shown_unit else self.label
+
+
+def _nothing(data: Any) -> None:
+    return None
+
+
+def _no_file(data: Any) -> Path:
+    return Path(os.devnull)  # which is always there
+
+
+def _prepare_nothing(data: Any, progress: bool = True, force: bool = False) -> None:
+    return None
+
+
+def _no_sizes(data: Any) -> dict[str, int]:
+    return {}
+
+
+def _no_lines(data: Any, prepared: Any) -> tuple[()]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """Data that a task learns from. Every function takes the settings of the data, an instance of ``schema``.
+
+    Attributes:
+        name: word of ``data=``.
+        label: its printed name.
+        schema: dataclass of its settings.
+        store_path: file of the prepared data, there or not; unless given, nothing is prepared: the task makes its data.
+        prepare: ``(data, progress=…, force=…)`` makes that file where it is missing.
+        summary: ``(data, prepared)``: lines and rich tables that ``se3t data prepare`` prints; ``prepared`` is what
+            ``prepare`` has returned.
+        store_settings: settings that the command to prepare them names where they are not the defaults; (): all.
+        split_sizes: samples of each split as far as settings and published sizes tell; a store may hold fewer.
+        obstacle: why the data cannot be prepared, as far as a look at the files tells; None: nothing is in the way.
+        has_checksum: whether the checksum of the prepared file (:mod:`se3t.data.store`) tells whether finished runs
+            still belong to it; else the settings alone determine the data.
+        is_downloaded: asked for settings whether preparing downloads files.
+        needs: what the command to prepare them lacks, such as ``data.raw=<what you downloaded>``.
+        stand_in: name of the data set to take instead where these data cannot be had; "" where there is none.
+        seed_hint: which setting a seed of the data is, in words: "the seed of the simulation is data.data_seed".
+        cost_settings: settings that the time of a training step depends on, by name.
+        make_few: makes some samples and returns how many, to measure how long preparing takes; None: not measurable.
+    """
+
+    name: str
+    label: str
+    schema: type
+    store_path: Callable[[Any], Path] = _no_file
+    prepare: Callable[..., Any] = _prepare_nothing
+    summary: Callable[[Any, Any], Iterable[Any]] = _no_lines
+    store_settings: tuple[str, ...] = ()
+    split_sizes: Callable[[Any], dict[str, int]] = _no_sizes
+    obstacle: Callable[[Any], str | None] = _nothing
+    has_checksum: bool = False
+    is_downloaded: Callable[[Any], bool | None] = _nothing
+    needs: str = ""
+    stand_in: str = ""
+    seed_hint: str = ""
+    cost_settings: Callable[[Any], Mapping[str, Any] | None] = _nothing
+    make_few: Callable[[Any], int] | None = None
+
+    def prepare_command(self, data: Any, force: bool = False) -> str:
+        """The command line that prepares these data; ``force`` adds the word that replaces a damaged file."""
+        default = self.schema()
+        names = self.store_settings or tuple(name for name in vars(default) if name != "name")
+        changed = {name: getattr(data, name) for name in names if getattr(data, name) != getattr(default, name)}
+        return prepare_line(self.name, changed, force)
+
+    def recorded_checksum(self, data: Any) -> str | None:
+        """Checksum of the data as they lie prepared; None where settings alone determine them, or there are none yet.
+
+        Raises:
+            UserError: for prepared data that are damaged.
+        """
+        if not self.has_checksum or not (path := self.store_path(data)).exists():
+            return None
+        checksum: str = Lazy("se3t.data.store:read_checksum")(path, fix=self.prepare_command(data, force=True))
+        return checksum
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """What is learned; several experiments may share it.
+
+    Attributes:
+        name: as in ``conf/task`` and run records.
+        implementation: the subclass of ``se3t.tasks.base.Task``.
+        schema: dataclass of its settings.
+        metrics: all that it measures, in the order in which they are printed.
+        headline: metrics that a run is judged by: learning curves and lists of runs show them.
+        progress: metrics that are shown while it is trained; the first one tells most.
+        baselines: predictions without a network, by name as people read it; relative errors refer to the first.
+        baseline_metrics: what the errors of these are, in their order.
+    """
+
+    name: str
+    implementation: Lazy
+    schema: type
+    metrics: tuple[Metric, ...]
+    headline: tuple[str, ...]
+    progress: tuple[str, ...]
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    baseline_metrics: tuple[str, ...] = ()
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name; one that is not declared is called by its name."""
+        return next((metric for metric in self.metrics if metric.name == name), Metric(name, name, name))
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of every metric, by name."""
+        return {metric.name: metric.unit for metric in self.metrics}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One experiment: what is learned, from which data, and how its results are read and shown.
+
+    Attributes:
+        name: word of ``experiment=``, and the first folder of its runs.
+        task: what is learned.
+        datasets: the data it can be trained on; the first is the default.
+        parse_record: makes a typed record of the fields of a ``result.json``.
+        paper_presets: presets with the networks and the budget of the paper; the first is the default budget.
+        tables: those that its runs fill.
+        describe: what tells trainings of the same system apart, from their configuration: the property that is learned,
+            data that are not the default; "" for nothing.
+    """
+
+    name: str
+    task: TaskSpec
+    datasets: tuple[DataSet, ...]
+    parse_record: Callable[[Any], Any]
+    paper_presets: tuple[str, ...] = ()
+    tables: tuple[Any, ...] = ()
+    describe: Callable[[Any], str] = lambda config: ""
