@@ -21,8 +21,8 @@ from se3t.config.compose import compose
 from se3t.config.identity import first_difference, setting, settings_hash
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
+from se3t.experiments import tasks
 from se3t.models import MODELS
-from se3t.tasks import TASKS
 
 _EXPERIMENTS = choices("experiment")
 _BUDGETS = [(experiment, preset) for experiment in _EXPERIMENTS for preset in choices(f"budget/{experiment}")]
@@ -44,7 +44,7 @@ def test_the_preset_of_the_egnn_benchmark_has_its_data_and_batch() -> None:
 
 def test_every_model_and_task_has_a_schema_a_file_and_an_implementation() -> None:
     assert set(SCHEMAS["model"]) == set(choices("model")) == set(MODELS)
-    assert set(SCHEMAS["task"]) == set(TASKS)
+    assert set(SCHEMAS["task"]) == set(tasks())
     assert set(choices("task")) == {"nbody", "classification", *TARGETS}
     assert set(choices("preset")) == {preset for _, preset in _BUDGETS}
     assert set(SCHEMAS["data"]) == set(choices("data"))

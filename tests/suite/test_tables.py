@@ -320,7 +320,7 @@ def test_a_run_record_that_contradicts_its_line_is_refused(stub: type[Launcher])
 
 
 def test_a_finished_run_on_data_that_have_changed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("se3t.tasks.recorded_checksum", lambda config: "new")
+    monkeypatch.setattr("se3t.experiments.DataSet.recorded_checksum", lambda *_: "new")
     first, *_ = jobs_of(request("3", "task=homo", "model=tfn"))
     assert isinstance(first.config.data, QM9Data)
     finish(first, data={"checksum": "old"})

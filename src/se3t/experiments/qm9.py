@@ -14,8 +14,13 @@ TASK = TaskSpec(
     metrics=(
         Metric("mae", "MAE", "mean absolute error", unit=""),
         Metric("relative_mae", "MAE / mean", "mean absolute error, relative to the mean predictor"),
-        Metric("loss", "loss", "loss", "standard deviation of the training values"),
-        Metric("equivariance_error", "Δ inv", "equivariance error (change when the input is rotated)"),
+        Metric("loss", "loss", "loss", "standard deviations of the target"),
+        Metric(
+            "equivariance_error",
+            "Δ inv",
+            "equivariance error (change when the input is rotated)",
+            "standard deviations of the target",
+        ),
     ),
     headline=("mae",),
     progress=("mae",),

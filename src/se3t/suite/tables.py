@@ -11,6 +11,7 @@ from se3t.config import Config, to_config
 from se3t.config.compose import compose
 from se3t.config.overrides import override
 from se3t.errors import UserError, did_you_mean
+from se3t.experiments import dataset
 from se3t.reporting.published import load_published
 from se3t.reporting.tables import ablations
 from se3t.reporting.tables.build import EXPERIMENTS, require_name, require_preset
@@ -244,13 +245,11 @@ def _composed(words: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
 
 def _require_same_data(jobs: Sequence[Job]) -> None:
     """Refuse finished runs on data that have changed since."""
-    from se3t.tasks import recorded_checksum
-
     checksums: dict[Path, str | None] = {}
     for job in jobs:
         if job.state == "finished":
             if job.store not in checksums:
-                checksums[job.store] = recorded_checksum(job.config)
+                checksums[job.store] = dataset(job.config.data.name).recorded_checksum(job.config.data)
             record.require_same_data(job.folder, record.read_json(job.result), checksums[job.store])
 
 

@@ -26,7 +26,6 @@ class Task(ABC):
 
     Attributes:
         name: word of the configuration that selects the task.
-        datasets: words of ``data=`` that the task works on.
         units: unit of every metric.
         headline: metrics that tell at a glance how good a model is.
         pooled: whether the prediction is one for each cloud, not one for each node.
@@ -39,7 +38,6 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    datasets: ClassVar[tuple[str, ...]]
     units: Mapping[str, str]
     headline: tuple[str, ...] = ()
     pooled: bool = False

@@ -6,8 +6,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +17,7 @@ from se3t.config import Config, rotation_angle, validate
 from se3t.data.clouds.dataset import CloudData, baseline_accuracies, load_clouds
 from se3t.data.clouds.draws import CloudDraws, random_rotations, turn
 from se3t.errors import UserError
+from se3t.experiments.scanobjectnn import TASK
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph, Pairing
 from se3t.neighbors import knn_graph
@@ -75,20 +75,9 @@ class ClassificationTask(Task):
     Source: Fuchs et al. 2020, Section 4.2 and appendix.
     """
 
-    name: ClassVar[str] = "classification"
-    datasets: ClassVar[tuple[str, ...]] = ("scanobjectnn", "shapes15")
-    units: Mapping[str, str] = MappingProxyType(
-        {
-            "loss": "nat",
-            "accuracy": "1",
-            "class_accuracy": "1, mean over the classes",
-            "equivariance_error": "1 (relative change of the logits)",
-            "rebuilt_error": "1, with neighbours found anew",
-            "flipped_edges": "1, share of neighbours that change then",
-            "changed_class": "1, share of objects",
-        }
-    )
-    headline = ("accuracy",)
+    name = TASK.name
+    units = TASK.units
+    headline = TASK.progress
     pooled = True
 
     def __init__(self, config: ClassificationTaskConfig, data: CloudData) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -18,14 +17,13 @@ from se3t.data.nbody.baselines import baselines, in_words, summary
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.data.nbody.starts import random_bits, random_signs, random_starts
 from se3t.errors import UserError
+from se3t.experiments.nbody import TASK
 from se3t.fiber import Features, Fiber, rotate_features
 from se3t.geometry import reciprocal_order
 from se3t.graph import Graph, Pairing
 from se3t.neighbors import fully_connected
 from se3t.tasks.base import Draw, Task, rotate_clouds
 
-SIMULATION_LENGTH = "simulation length²"
-SIMULATION_SPEED = "simulation length² / simulation time²"
 log = logging.getLogger(__name__)
 INPUTS = {"all": Fiber("1x0+2x1"), "velocity": Fiber("1x1"), "charge_velocity": Fiber("1x0+1x1")}
 """What the nodes may carry: charge, position and velocity; or, as in the authors' code, less."""
@@ -98,21 +96,10 @@ class NBodyTask(Task):
     Source: Fuchs et al. 2020, Section 4.1 and appendix.
     """
 
-    name: ClassVar[str] = "nbody"
-    datasets: ClassVar[tuple[str, ...]] = ("nbody",)
-    units: Mapping[str, str] = MappingProxyType(
-        {
-            "loss": "mean of mse_x and mse_v, weighted as in training",
-            "mse_x": SIMULATION_LENGTH,
-            "mse_v": SIMULATION_SPEED,
-            "relative_mse_x": "1",
-            "relative_mse_v": "1",
-            "equivariance_error_x": "1",
-            "equivariance_error_v": "1",
-        }
-    )
+    name = TASK.name
+    units = TASK.units
+    headline = TASK.progress
     fixed_shapes = True
-    headline = ("relative_mse_x", "relative_mse_v")
 
     def __init__(self, config: NBodyTaskConfig, dataset: NBodyDataset) -> None:
         self.config, self.dataset, self.horizon = config, dataset, dataset.horizon

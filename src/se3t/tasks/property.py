@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.data.molecules.dataset import PropertyData, baseline_errors, load_property
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, elements_of
 from se3t.errors import UserError
+from se3t.experiments import molecules, qm9
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 from se3t.tasks.base import Draw, Task, rotate_clouds
@@ -62,16 +63,15 @@ class PropertyTask(Task):
     Source: Fuchs et al. 2020, Section 4.3 and appendix.
     """
 
-    name: ClassVar[str] = "property"
-    datasets: ClassVar[tuple[str, ...]] = ("qm9", "molecules")
-    headline = ("mae",)
+    name = qm9.TASK.name
+    headline = qm9.TASK.progress
     pooled = True
 
     def __init__(
         self, config: PropertyTaskConfig, data: PropertyData, edges: str = "bonds", radius: float = 5.0
     ) -> None:
         self.config, self.data = config, data
-        elements = QM9_ELEMENTS if data.kind == "qm9" else elements_of(data.arrays)
+        elements = QM9_ELEMENTS if data.kind == qm9.DATA.name else elements_of(data.arrays)
         self.settings = GraphSettings(elements, edges, radius, config.inputs)
         self.fiber_in, self.fiber_out = self.settings.fiber_in, Fiber("1x0")
         self.num_edge_scalars = self.settings.num_edge_scalars
@@ -82,12 +82,7 @@ class PropertyTask(Task):
                 "to learn; choose another property, or more molecules"
             )
         self.mean, self.std = float(values.mean()), float(values.std())
-        self.units = {
-            "loss": "standard deviations of the target",
-            "mae": data.target.unit,
-            "relative_mae": "1",
-            "equivariance_error": "standard deviations of the target",
-        }
+        self.units = {**qm9.TASK.units, "mae": data.target.unit}
         self._graphs = MoleculeGraphs(data.arrays, self.settings)
         self._exact = torch.from_numpy(data.values)
         self._index = {split: torch.from_numpy(members) for split, members in data.splits.items()}
@@ -112,7 +107,7 @@ class PropertyTask(Task):
         """
         before, now = facts.get("checksum"), self.data.checksum
         if before not in (None, now):
-            if self.data.kind == "molecules":
+            if self.data.kind == molecules.DATA.name:
                 raise UserError(
                     f"data.raw: these weights were trained on data with checksum {before[:12]}…, and the data now have "
                     f"{now[:12]}…, with another random split that may hold training molecules; bring back those files"

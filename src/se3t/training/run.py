@@ -22,7 +22,7 @@ from se3t.models import build_model
 from se3t.nn.kernels.native import require
 from se3t.precision import data_dtype, default_dtype, matmul_precision, require_device
 from se3t.signals import advice, interrupted_by_signals, last_words
-from se3t.tasks import build_task, recorded_checksum, require_no_download
+from se3t.tasks import build_task, require_no_download
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -129,7 +129,7 @@ def _train(config: Config, folder: Path, build: Build) -> Path:
     finished = record.finished_result(folder, config, is_first=is_first)
     if finished is not None:
         if build is build_parts:  # another function may take its data from anywhere
-            record.require_same_data(folder, finished, recorded_checksum(config))
+            record.require_same_data(folder, finished, dataset(config.data.name).recorded_checksum(config.data))
         log.info("%s: finished before; nothing is trained again", folder)
         return folder / record.RESULT
     _require_computable(config)
