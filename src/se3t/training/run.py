@@ -17,6 +17,7 @@ from torch import nn
 from se3t.compat.converted import is_model, read_model
 from se3t.config import Config, to_config
 from se3t.errors import UserError, did_you_mean
+from se3t.experiments import dataset
 from se3t.files import WriteError
 from se3t.models import build_model
 from se3t.nn.kernels.native import require
