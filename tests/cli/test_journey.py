@@ -11,7 +11,7 @@ from se3t.cli.help import choices
 
 from .conftest import Run
 
-_WIDTH = {  # every model of conf/model, as small as it gets
+_WIDTH = {  # every model, as small as it gets
     "linear": [],
     "deepset": ["model.width=4"],
     "set_transformer": ["model.width=4", "model.num_layers=1", "model.num_heads=2"],

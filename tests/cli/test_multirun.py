@@ -123,7 +123,7 @@ def test_a_job_out_of_range_fails_alone(run: Run, train: Recorder) -> None:
 def test_a_time_is_taken_as_typed_alone_as_one_of_several_and_from_a_preset(
     run: Run, train: Recorder, tmp_path: Path
 ) -> None:
-    for folder, text in {"preset": "preset: brief", "budget/nbody": "trainer:\n  max_time: 00:10:00"}.items():
+    for folder, text in {"budget/nbody": "trainer:\n  max_time: 00:10:00"}.items():
         (tmp_path / "more" / folder).mkdir(parents=True)
         (tmp_path / "more" / folder / "brief.yaml").write_text(f"# @package _global_\n{text}\n")
     assert run("train", "trainer.max_time=00:10:00").status == 0
@@ -133,8 +133,19 @@ def test_a_time_is_taken_as_typed_alone_as_one_of_several_and_from_a_preset(
     assert times == ["00:10:00", "00:10:00", "01:00:00", "00:10:00"]
 
 
+def test_a_folder_with_a_file_of_its_own_for_the_preset_is_taken_as_well(
+    run: Run, train: Recorder, tmp_path: Path
+) -> None:
+    for folder, text in {"preset": "preset: word\nseed: 5", "budget/nbody": "trainer:\n  max_steps: 3"}.items():
+        (tmp_path / "more" / folder).mkdir(parents=True)
+        (tmp_path / "more" / folder / "word.yaml").write_text(f"# @package _global_\n{text}\n")
+    assert run("train", "--config-dir", str(tmp_path / "more"), "preset=word").status == 0
+    (config,) = train.configs
+    assert (config.preset, config.seed, config.trainer.max_steps) == ("word", 5, 3)
+
+
 def test_devices_of_a_preset_are_refused_as_well(run: Run, train: Recorder, tmp_path: Path) -> None:
-    for folder, text in {"preset": "preset: two", "budget/nbody": "trainer:\n  devices: 2"}.items():
+    for folder, text in {"budget/nbody": "trainer:\n  devices: 2"}.items():
         (tmp_path / "more" / folder).mkdir(parents=True)
         (tmp_path / "more" / folder / "two.yaml").write_text(f"# @package _global_\n{text}\n")
     answer = run("train", "--config-dir", str(tmp_path / "more"), "preset=two", "-m", "seed=1,2")

@@ -113,7 +113,7 @@ def run(
     neighbors: Sequence[int] = NEIGHBORS,
     num_graphs: int | None = None,
 ) -> Report:
-    """Check, time and weigh the models of the experiment as ``conf/tuned/scanobjectnn`` sets them.
+    """Check, time and weigh the models of the experiment as ``conf/recipe/scanobjectnn`` sets them.
 
     Args:
         options: how.
@@ -187,7 +187,7 @@ def _task(name: str, data: CloudData, **sizes: Any) -> ClassificationTask:
 def _model(name: str, task: ClassificationTask, seed: int, kernel: str = AUTO, memory: str = "auto") -> nn.Module:
     """The model of the experiment in float32 on the CPU; the same weights for every kernel."""
     model = CONTENDERS[name][0]
-    settings: Any = OmegaConf.load(conf_dir() / f"tuned/scanobjectnn/{model}.yaml")
+    settings: Any = OmegaConf.load(conf_dir() / f"recipe/scanobjectnn/{model}.yaml")
     config = SCHEMAS["model"][model](**settings.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -11,14 +11,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from se3t.cli.arguments import check_flags, split_flags
 from se3t.cli.completion import without_command
 from se3t.cli.failures import FAILURE, USER_ERROR, report, sentence, status
-from se3t.config import conf_dir, register_schemas
-from se3t.config.compose import as_typed, in_sentences
+from se3t.config import conf_dir
+from se3t.config.compose import as_typed, in_sentences, prepare_hydra
 from se3t.config.overrides import override
 from se3t.config.refusals import check_words
 from se3t.errors import UserError
@@ -85,7 +86,7 @@ class App:
         check_flags(self.command, flags)
         check_words(overrides, several=self.multirun)
         _check_devices(overrides, self.multirun)
-        register_schemas()
+        prepare_hydra([Path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")])
         with ExitStack() as stack:
             stack.enter_context(in_sentences())
             overrides += stack.enter_context(_sweep_folder(self.multirun, overrides))

@@ -9,9 +9,9 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from se3t.config.choices import choices, conf_dir, conf_file, conf_folders, extend
 from se3t.config.fields import rotation_angle, seconds_of
 from se3t.config.models import (
     DeepSetModel,
@@ -99,8 +99,10 @@ __all__ = [
     "TrainerConfig",
     "choices",
     "conf_dir",
+    "conf_file",
+    "conf_folders",
     "explain",
-    "register_schemas",
+    "extend",
     "rotation_angle",
     "setting_names",
     "text_settings",
@@ -108,35 +110,6 @@ __all__ = [
     "to_eval_config",
     "validate",
 ]
-
-
-def conf_dir() -> Path:
-    """Folder of the YAML files: inside the installed package, else beside the sources of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "conf", package.parents[1] / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise UserError(f"the configuration files are missing: no conf/train.yaml in {package}; install the package again")
-
-
-def choices(group: str) -> list[str]:
-    """The choices of a configuration group: its YAML files."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if group else []
-
-
-def register_schemas() -> None:
-    """Make the schemas known to Hydra, as the groups ``schema`` and ``schema/<group>``."""
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import MISSING, OmegaConf
-
-    store = ConfigStore.instance()
-    train = OmegaConf.structured(Config)
-    for group, schemas in SCHEMAS.items():
-        train[group] = MISSING  # the choice brings its own schema; that of the default must not mix with it
-        for name, schema in schemas.items():
-            store.store(group=f"schema/{group}", name=name, node=schema)
-    store.store(group="schema", name="train", node=train, package="_global_")
-    store.store(group="schema", name="eval", node=EvalConfig, package="_global_")
 
 
 def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
@@ -317,7 +290,7 @@ def setting_names() -> Iterator[str]:
 def text_settings() -> frozenset[str]:
     """The settings of ``se3t train`` and ``se3t eval`` that are any text, such as folders."""
     names = [name for name, is_text in [*_settings(), *_settings(EvalConfig, _EVAL_GROUPS)] if is_text]
-    return frozenset(name for name in names if not (conf_dir() / name).is_dir())
+    return frozenset(names) - {"experiment", "preset"}  # which choose files
 
 
 def _settings(

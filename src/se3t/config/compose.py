@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from se3t.config import conf_dir, register_schemas, text_settings
+from se3t.config import Config, EvalConfig, choices, conf_dir, conf_folders, text_settings
+from se3t.config.choices import schema_choices
 from se3t.config.overrides import override
 from se3t.config.refusals import check_words, translated
+from se3t.config.schemas import SCHEMAS
 
 _SETTING = re.compile(r"(\+{0,2})([\w.]+)=(.+)", re.DOTALL)
 
@@ -31,9 +35,50 @@ def compose(command: str, overrides: Sequence[str]) -> Any:
 
     words = as_typed(overrides)
     check_words(words)
-    register_schemas()
+    prepare_hydra()
     with in_sentences(), hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         return hydra.compose(command, words)
+
+
+def prepare_hydra(folders: Sequence[Path] = ()) -> None:
+    """Make known to Hydra what the files of ``conf`` build on, and where further files are: the schemas as the groups
+    ``schema`` and ``schema/<group>``, choices that need no file, the names of presets, folders of other packages.
+
+    Args:
+        folders: more folders with files, such as that of ``--config-dir``.
+    """
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+    from omegaconf import MISSING, OmegaConf
+
+    store = ConfigStore.instance()
+    train = OmegaConf.structured(Config)
+    for group, schemas in SCHEMAS.items():
+        train[group] = MISSING  # the choice brings its own schema; that of the default must not mix with it
+        for name, schema in schemas.items():
+            store.store(group=f"schema/{group}", name=name, node=schema)
+        for name, schema in schema_choices(group).items():
+            store.store(group=group, name=name, node=schema)
+    store.store(group="schema", name="train", node=train, package="_global_")
+    store.store(group="schema", name="eval", node=EvalConfig, package="_global_")
+    more = {path.stem for folder in folders for path in folder.glob("budget/*/*.yaml")}
+    with_file = {path.stem for folder in [*folders, *conf_folders()] for path in folder.glob("preset/*.yaml")}
+    for name in {*choices("preset"), *more} - with_file:
+        store.store(group="preset", name=name, node={"preset": name}, package="_global_")
+    Plugins.instance().register(_search_path_plugin())
+
+
+@cache
+def _search_path_plugin() -> Any:
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class ConfFolders(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in conf_folders()[1:]:
+                search_path.append("se3t", f"file://{folder.resolve()}")
+
+    return ConfFolders
 
 
 @contextmanager

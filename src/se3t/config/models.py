@@ -1,4 +1,4 @@
-"""Schemas of the models, one for each file of ``conf/model``. Imports no torch."""
+"""Schemas of the models, one for each choice of ``model=``. Imports no torch."""
 
 from __future__ import annotations
 

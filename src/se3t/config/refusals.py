@@ -13,7 +13,7 @@ from se3t.config import choices, explain, setting_names, text_settings
 from se3t.errors import UserError, did_you_mean
 
 _GROUPS = ("experiment", "data", "model", "task", "preset")
-_DERIVED = ("tuned", "budget", "schema")  # folders of conf that train.yaml chooses from
+_DERIVED = ("recipe", "budget", "schema", "tuned")  # folders of conf, now or earlier, that train.yaml chooses from
 
 
 def check_words(words: Sequence[str], *, several: bool = False) -> None:

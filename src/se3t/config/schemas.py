@@ -1,7 +1,7 @@
 """Schemas of every configuration group: plain dataclasses, checked by OmegaConf. Imports no torch.
 
-One YAML file in ``conf/<group>/`` per choice; each has a dataclass here, so that an unknown key or a wrong type is an
-error. Ranges and choices stand beside the field they limit and are checked by :func:`se3t.config.validate`.
+Each choice of data, task and model is a dataclass, so that an unknown key or a wrong type is an error; its defaults are
+those of the choice. Ranges and words stand beside the field they limit; :func:`se3t.config.validate` checks them.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class ClassificationTask:
 
 @dataclass
 class OptimConfig:
-    """Adam. The learning rate of a model in an experiment stands in ``conf/tuned/<experiment>/<model>.yaml``."""
+    """Adam. The learning rate of a model in an experiment stands in ``conf/recipe/<experiment>/<model>.yaml``."""
 
     name: str = choice("adam")
     lr: float = number(1e-3, above=0)

@@ -1,7 +1,7 @@
 """The models, by name. Each one takes a :class:`~se3t.graph.Graph` and returns features of its ``fiber_out``:
 one for each node, or with ``pooled`` one for each cloud.
 
-A new model is one file here, one schema in ``se3t.config``, one YAML in ``conf/model`` and one line in ``MODELS``.
+A new model is one file here, one schema in ``se3t.config`` and one line in ``MODELS``.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from se3t.config import SCHEMAS, NBodyData, OptimConfig, TrainerConfig, conf_dir, overrides
+from se3t.config import SCHEMAS, NBodyData, OptimConfig, TrainerConfig, conf_file, overrides
 from se3t.reporting.records import Record, RunRecord
 
 PAPER_PRESETS = {"nbody": ("paper",), "scanobjectnn": ("paper",), "qm9": ("released", "paper")}
@@ -147,15 +147,15 @@ def settings_of_preset(experiment: str, preset: str, model: str = "") -> dict[st
         defaults = {"model": SCHEMAS["model"][model](), "optim": OptimConfig(), "trainer": TrainerConfig()}
         for group, values in defaults.items():
             settings |= {f"{group}.{name}": value for name, value in asdict(values).items()}
-        settings |= _read(f"tuned/{experiment}/{model}")
+        settings |= _read(f"recipe/{experiment}/{model}")
     settings |= _read(f"budget/{experiment}/{preset}")
-    return settings | (_read(f"budget/model/{experiment}_{preset}_{model}") if model else {})
+    return settings | (_read(f"recipe/{experiment}/{preset}/{model}") if model else {})
 
 
 def _read(name: str) -> dict[str, Any]:
     """A file of ``conf`` and those that it says it builds on; {} where there is none."""
-    path = conf_dir() / f"{name}.yaml"
-    content: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    path = conf_file(f"{name}.yaml")
+    content: Any = OmegaConf.to_container(OmegaConf.load(path)) if path is not None else {}
     settings: dict[str, Any] = {}
     for base in content.pop("defaults", []):
         settings |= _read(base.partition("@")[0].strip("/")) if base != "_self_" else {}

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from se3t.config import SCHEMAS, Config, conf_dir, to_config
+from se3t.config import SCHEMAS, Config, choices, to_config
 from se3t.config.compose import compose
 from se3t.config.identity import ADDED, flatten, identity
 from se3t.config.overrides import overrides
@@ -112,8 +112,8 @@ class Specification:
 
 
 def is_group(key: str) -> bool:
-    """Whether a setting chooses a file of ``conf``, which brings further settings."""
-    return (conf_dir() / key).is_dir()
+    """Whether a setting is a choice that brings further settings."""
+    return bool(choices(key))
 
 
 def rounded(value: spaces.Scalar) -> spaces.Scalar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from se3t.config import Config, conf_dir
+from se3t.config import Config, choices, conf_file
 
 LONG_SECONDS = 3600.0
 _SHORT_SECONDS = 1200.0
@@ -45,11 +45,13 @@ def shorter_preset(config: Config, seconds_per_step: float) -> tuple[str, int] |
     there is none.
     """
     found: list[tuple[int, str]] = []
-    for path in (conf_dir() / "budget" / config.experiment).glob("*.yaml"):
+    for name in choices(f"budget/{config.experiment}"):
+        path = conf_file(f"budget/{config.experiment}/{name}.yaml")
+        assert path is not None
         budget = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         steps = None if "data" in budget else budget.get("trainer", {}).get("max_steps")
         if isinstance(steps, int) and steps < config.trainer.max_steps and steps * seconds_per_step <= _SHORT_SECONDS:
-            found.append((steps, path.stem))
+            found.append((steps, name))
     if not found:
         return None
     steps, name = max(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from se3t.config import conf_dir
+from se3t.config import choices
 from se3t.errors import UserError, did_you_mean
 from se3t.reporting.reading import LeftOut, Readable, readable
 from se3t.reporting.records import Fields, Result, ablation_of
@@ -68,12 +68,12 @@ def require_preset(preset: str, name: str | None = None, *, is_run: bool = False
         UserError: naming those that there are.
     """
     experiments = sum(EXPERIMENTS.values(), ()) if name is None else EXPERIMENTS[name][: 1 if is_run else None]
-    folders = [conf_dir() / "budget" / experiment for experiment in dict.fromkeys(experiments)]
+    presets = {experiment: choices(f"budget/{experiment}") for experiment in experiments}
     without = {egnn.EGNN.budget} if name == "1" else set()  # brings data of another table
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")} - without)
+    known = sorted({preset for names in presets.values() for preset in names} - without)
     if preset not in known:
         table = "" if name is None else f" of table {name}"
-        one = [folder.name for folder in folders if folder.is_dir()]
+        one = [experiment for experiment, names in presets.items() if names]
         who = f"experiment {one[0]!r}{table} has no such preset" if len(one) == 1 else f"no experiment{table} has it"
         raise UserError(f"--preset {preset}: {who}; {did_you_mean(preset, known)}")
 
