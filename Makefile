@@ -5,9 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 JOBS   ?= 2
+TYPED  := tests/so3 tests/nn tests/models tests/testing tests/tasks tests/test_fiber.py tests/test_geometry.py tests/test_graph.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install data train test slow coverage lint format gpu bench tables figures report sweep doctor wheel clean distclean
+.PHONY: help install data train test typed e2e slow coverage lint format gpu bench tables figures report sweep doctor wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -33,7 +34,13 @@ train: $(STAMP)  ## SE(3)-Transformer on the N-body task, minutes on two cores
 	$(BIN)/se3t train experiment=nbody preset=quick $(ARGS)
 
 test: $(STAMP)  ## all quick tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+typed: $(STAMP)  ## the tests of the library, with annotations of shapes and types executed
+	@SE3T_TYPED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(or $(ARGS),$(TYPED))
+
+e2e: $(STAMP)  ## the tests of a wheel, a browser, SLURM, two processes, worked pages
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m e2e $(ARGS)
 
 slow: $(STAMP)  ## the tests that take minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)

@@ -1,11 +1,12 @@
-"""Shared fixtures. Annotations of shapes are executed: the import hook comes before the first import of the package."""
+"""Shared fixtures. With SE3T_TYPED=1 (``make typed``) annotations of shapes are executed: the import hook comes before the
+first import of the package.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -23,15 +24,11 @@ import torch
 import torch_geometric  # noqa: F401
 from jaxtyping import install_import_hook
 
-HAS_CHECKER = find_spec("beartype") is not None
-if HAS_CHECKER:
+if os.environ.get("SE3T_TYPED"):
+    import beartype  # noqa: F401
+
     _hook = install_import_hook("se3t", "beartype.beartype")
     _hook.__enter__()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not HAS_CHECKER:
-        terminalreporter.write_line("beartype is not installed: annotations of shapes were not executed")
 
 
 @pytest.fixture(scope="session")

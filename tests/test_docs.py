@@ -134,6 +134,7 @@ def test_every_test_that_theory_names_is_a_link() -> None:
     assert len([text for text, _ in links(THEORY) if text.startswith("test_")]) > 50
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("number", range(len(re.findall(r"^```python$", THEORY.read_text("utf-8"), re.MULTILINE))))
 def test_code_of_theory_runs(number: int) -> None:
     blocks = [body for language, body in _FENCE.findall(THEORY.read_text(encoding="utf-8")) if language == "python"]
@@ -200,6 +201,7 @@ def run(root: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.e2e
 def test_the_added_model_trains_on_the_added_data(tmp_path: Path) -> None:
     """Both pages at once, in one training; each by itself is slow."""
     copy(tmp_path)

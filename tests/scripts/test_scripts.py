@@ -81,6 +81,7 @@ def test_an_unknown_golden_file_is_refused_with_the_known_ones(
 # --- SLURM ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_the_slurm_script_is_put_back_and_goes_on(tmp_path: Path) -> None:
     """SLURM's warning comes in the middle; the next turn continues the same run and finishes it."""
     commands = tmp_path / "commands"
@@ -162,6 +163,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("send", [os.kill, os.killpg])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_script_with_the_command_at_work(
@@ -193,6 +195,7 @@ def test_a_signal_ends_the_script_with_the_command_at_work(
     assert "==" not in said
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_table_1_from_data_to_report_and_again(tmp_path: Path) -> None:
     """Synthetic trajectories, a few steps: everything is there, and the second time nothing is trained."""

@@ -112,6 +112,7 @@ def test_what_a_job_does_is_the_line_of_a_training_that_can_go_on(slurm: Path) -
     assert (again.function.words, again.function.folder) == (training.words, training.folder)
 
 
+@pytest.mark.e2e
 def test_a_job_of_slurm_runs_and_its_status_comes_back(slurm: Path) -> None:
     launcher = Short(Path("jobs"), "slurm", SETTINGS)
     handle = launcher.start(job(WORDS), Path("logs/a.log"), {})
@@ -149,6 +150,7 @@ def test_a_job_that_ends_without_a_word_is_a_failure_with_a_reason(
     assert "se3t: job 101 has ended without a result" in Path("a.log").read_text()
 
 
+@pytest.mark.e2e
 def test_a_job_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     handle = Short(Path("jobs"), "local", {"cpus": "1"}).start(job(WORDS), Path("logs/a.log"), {"A": "b"})
@@ -157,6 +159,7 @@ def test_a_job_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: pytest
     handle.stop()
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_a_training_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -169,6 +172,7 @@ def test_a_training_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: p
     assert content["command"].startswith("se3t train experiment=nbody")
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_a_training_that_is_stopped_ends_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -185,6 +189,7 @@ def test_a_training_that_is_stopped_ends_without_a_word(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_a_job_that_is_preempted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -26,6 +26,7 @@ from se3t.training.run import train
 from .parts import build, failing_build, small_config
 
 
+@pytest.mark.e2e
 def test_two_processes_train_as_one_and_write_one_record(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_steps": 6, "eval_every": 3, "checkpoint_every": 3, "ema_decay": 0.9}
     alone = train(small_config(tmp_path, **settings), build=build).parent
@@ -80,6 +81,7 @@ def waiting(folder: Path) -> None:
     time.sleep(60)
 
 
+@pytest.mark.e2e
 def test_a_signal_ends_all_processes(tmp_path: Path) -> None:
     def work() -> None:
         with interrupted_by_signals():

@@ -255,6 +255,7 @@ def test_continuing_after_a_kill_and_another_interruption_changes_nothing(
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_two_processes_take_the_step_and_measure_the_errors_of_one(tmp_path: Path) -> None:
     def config(devices: int) -> Config:
         settings = small_config(tmp_path, devices=devices, max_steps=1, eval_every=1, precision="64")
