@@ -1,6 +1,4 @@
-"""Shared fixtures. With SE3T_TYPED=1 (``make typed``) annotations of shapes are executed: the import hook comes before the
-first import of the package.
-"""
+"""Shared fixtures. With SE3T_TYPED=1 (``make typed``) annotations of shapes are executed."""
 
 from __future__ import annotations
 
