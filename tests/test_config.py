@@ -18,11 +18,11 @@ from se3t import config as schemas
 from se3t.cli.help import choices
 from se3t.config import SCHEMAS, TARGETS, Config, EvalConfig, conf_dir, to_config, to_eval_config
 from se3t.config.compose import compose
-from se3t.config.identity import first_difference, setting, settings_hash
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.experiments import tasks
 from se3t.models import MODELS
+from se3t.runs import first_difference, setting, settings_hash
 
 _EXPERIMENTS = choices("experiment")
 _BUDGETS = [(experiment, preset) for experiment in _EXPERIMENTS for preset in choices(f"budget/{experiment}")]

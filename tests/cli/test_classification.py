@@ -12,8 +12,8 @@ import torch
 
 from se3t.config import Config
 from se3t.models import MODELS
+from se3t.runs import CHECKPOINTS, DETAILS, RESULT, read_json
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 
 from .conftest import Run
 
@@ -34,7 +34,7 @@ def trained(run: Run, tmp_path: Path, root: Path, model: str, *words: str) -> tu
     answer = run("train", *_DATA, *_ONE_STEP, f"data.root={root}", f"model={model}", *words)
     assert answer.status == 0, answer.err
     (folder,) = set(tmp_path.glob("runs/scanobjectnn/*/*")) - before
-    return folder, record.read_json(folder / record.RESULT)
+    return folder, read_json(folder / RESULT)
 
 
 @pytest.mark.parametrize("model", sorted(set(MODELS) - _ELSEWHERE))
@@ -43,7 +43,7 @@ def test_every_model_of_the_table_trains(run: Run, tmp_path: Path, root: Path, m
     assert (result["model"], result["budget"]["steps_done"], result["parameters"] > 0) == (model, 1, True)
     assert (result["data"]["kind"], result["data"]["synthetic"]) == ("shapes15", True)
     assert result["data"]["preset"].startswith("synthetic shapes15")
-    details = record.read_json(folder / record.DETAILS)
+    details = read_json(folder / DETAILS)
     assert len(details["label"]) == result["data"]["sizes"]["test"] == 15
     right = sum(one == two for one, two in zip(details["label"], details["predicted"], strict=True))
     assert right / 15 == result["test"]["accuracy"]
@@ -109,7 +109,7 @@ def test_rotations_that_cannot_be_measured_are_told_in_one_sentence(
 
 
 def test_other_experiments_have_no_test_rotation(run: Run, tmp_path: Path) -> None:
-    checkpoints = tmp_path / "run" / record.CHECKPOINTS
+    checkpoints = tmp_path / "run" / CHECKPOINTS
     checkpoints.mkdir(parents=True)
     best = {"step": 0, "metrics": {}, "state_dict": {"weight": torch.zeros(1)}, "facts": {}}
     ckpt.write_best(checkpoints, asdict(Config()), best)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from se3t.config import Config, DeepSetModel
-from se3t.training import record
+from se3t.runs import CONFIG, RunFolder
 
 from .conftest import Run
 
@@ -27,7 +27,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, 
 
     monkeypatch.setattr("se3t.training.run.train", train)
     monkeypatch.setattr("se3t.reporting.tables.build.render_tables", lambda results: [])
-    record.write_config(tmp_path / FOLDER / record.CONFIG, stored())
+    RunFolder(tmp_path / FOLDER).write_config(stored())
     return calls
 
 
@@ -71,7 +71,7 @@ def test_an_interpolation_in_a_stored_setting_is_not_resolved(
     run: Run, seen: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
-    path = tmp_path / FOLDER / record.CONFIG
+    path = tmp_path / FOLDER / CONFIG
     path.write_text(path.read_text().replace("project: se3t", "project: ${oc.env:SECRET}"))
     answer = run("train", f"resume={FOLDER}")
     assert (answer.status, answer.err.count("\n"), seen) == (2, 1, [])
@@ -86,7 +86,7 @@ def test_a_folder_without_settings_is_refused(
 ) -> None:
     (tmp_path / "empty").mkdir()
     if text is not None:
-        (tmp_path / "empty" / record.CONFIG).write_text(text)
+        (tmp_path / "empty" / CONFIG).write_text(text)
     answer = run("train", "resume=empty")
     assert (answer.status, answer.err.count("\n"), seen) == (2, 1, [])
     assert says in answer.err

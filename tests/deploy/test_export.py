@@ -16,9 +16,8 @@ from se3t.deploy import export as export_module
 from se3t.deploy.export import FILES, export
 from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
-from se3t.runs import seal
+from se3t.runs import CHECKPOINTS, seal, write_json
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.finish import finish
 from se3t.training.run import evaluate
 from training import cloud_parts, parts
@@ -165,7 +164,7 @@ def test_a_time_that_limits_a_training_is_told(tmp_path: Path) -> None:
     folder = finished_run(tmp_path / "run", config)
     content = result(folder)
     content["budget"] |= {"steps_done": 1234, "ended_by": "time"}
-    record.write_json(folder / "result.json", content, sealed=True)
+    write_json(folder / "result.json", content, sealed=True)
     assert "- steps: 1,234 in 1 s of training, batches of " in card_of(folder, tmp_path / "model")
     (folder / "result.json").unlink()
     assert " of 1,000,000 planned, in at most 1 s of training, batches of " in card_of(folder, tmp_path / "again")
@@ -258,7 +257,7 @@ def test_weights_that_validation_did_not_choose_are_refused(tmp_path: Path, run:
     ckpt.write_checkpoint(tmp_path / "model.pt", {"format": 1, "kind": "model", "model": {}})
     with pytest.raises(UserError, match=r"model.pt: a converted model"):
         export(tmp_path / "model.pt", tmp_path / "model")
-    with pytest.raises(UserError, match=record.CHECKPOINTS):
+    with pytest.raises(UserError, match=CHECKPOINTS):
         export(tmp_path, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

@@ -14,8 +14,8 @@ from data.molecules.parts import crowd, repulsion, split_words, write
 from data.scanobjectnn.raw_files import raw_folder
 from se3t.config import TARGETS, Config, to_config
 from se3t.nn.kernels import triton_kernel
+from se3t.runs import CHECKPOINTS, PROVENANCE, read_json
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.run import evaluate, train
 
 from .conftest import DEVICE, MARKS, ON_GPU, needs_cuda
@@ -56,11 +56,11 @@ def config_of(runs: Path, experiment: str, *words: str) -> Config:
 
 def results_of(path: Path) -> dict[str, Any]:
     """What was written, all of it finite."""
-    result = record.read_json(path)
+    result = read_json(path)
     for split in ("valid", "test"):
         assert result[split]
         assert all(isinstance(value, float) and math.isfinite(value) for value in result[split].values()), result[split]
-    newest = ckpt.newest_checkpoint(path.parent / record.CHECKPOINTS)
+    newest = ckpt.newest_checkpoint(path.parent / CHECKPOINTS)
     assert newest is not None
     for name, value in newest.content["state_dict"].items():
         assert value.isfinite().all(), name
@@ -69,7 +69,7 @@ def results_of(path: Path) -> dict[str, Any]:
 
 
 def provenance_of(path: Path) -> dict[str, Any]:
-    (*_, last) = record.read_json(path.parent / record.PROVENANCE)["sessions"]
+    (*_, last) = read_json(path.parent / PROVENANCE)["sessions"]
     return last
 
 

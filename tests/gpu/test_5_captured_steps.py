@@ -16,11 +16,11 @@ from se3t.geometry import EdgeGeometry, reciprocal_order
 from se3t.graph import fully_connected
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import EquivariantBasis
+from se3t.runs import read_json
 from se3t.so3 import safe_norm, safe_normalize
 from se3t.tasks.classification import ClassificationTask
 from se3t.tasks.nbody import NBodyTask
 from se3t.tasks.property import PropertyTask
-from se3t.training import record
 from se3t.training.cuda_graph import StepGraphs, unavailable
 from se3t.training.run import train
 from training.parts import build, small_config
@@ -140,7 +140,7 @@ def test_training_with_captured_steps_is_training_without(
     for cuda_graph in (False, True):
         config = small_config(tmp_path, accelerator="gpu" if ON_GPU else "cpu", cuda_graph=cuda_graph, max_steps=9)
         config.model = SE3TransformerModel(num_layers=2, num_degrees=3, channels=4, kernel=kernel)
-        losses.append(record.read_json(train(config, build=build))["valid"]["loss"])
+        losses.append(read_json(train(config, build=build))["valid"]["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
     told = [each.getMessage() for each in caplog.records if "CUDA graphs" in each.getMessage()]
     assert told == ([] if ON_GPU else [f"CUDA graphs are not used: {unavailable('cpu')}"])

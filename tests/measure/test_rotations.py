@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from se3t.data.clouds.dataset import CloudData
 from se3t.errors import UserError
 from se3t.measure import rotations
 from se3t.reporting.figures.figure4 import load_rotations
+from se3t.runs import CHECKPOINTS, RESULT, read_json, write_json
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.run import evaluate, train
 from training.cloud_parts import COUNTS, SMALL, build, build_on, cloud_data, config_of, finished_run, plain_config
 
@@ -109,10 +109,10 @@ def test_the_numbers_are_those_of_training_and_of_measuring_again(tmp_path: Path
         metrics = evaluate(folder, test_rotation=rotation, build=build)["metrics"]
         for name in ("accuracy", "class_accuracy"):
             assert found[rotation][name] == metrics[name]
-    assert found["45"]["accuracy"] == record.read_json(folder / record.RESULT)["test"]["accuracy"]
+    assert found["45"]["accuracy"] == read_json(folder / RESULT)["test"]["accuracy"]
     unturned = plain_run(tmp_path, "unturned")
     (point,) = sweep([unturned], ["0"], tmp_path / "other.json")["points"]
-    assert point["accuracy"] == record.read_json(unturned / record.RESULT)["test"]["accuracy"]
+    assert point["accuracy"] == read_json(unturned / RESULT)["test"]["accuracy"]
     assert measured.rotations == [*asked, "0"]
 
 
@@ -166,7 +166,7 @@ def test_other_weights_in_the_same_folder_are_measured_anew(tmp_path: Path, meas
     assert measured.rotations == ["0", "0"]
     assert [point["weights"] for point in after if point["run"] == str(folder)] == [after[-1]["weights"]]
     assert after[-1]["weights"] != before[0]["weights"]
-    assert after[-1]["accuracy"] == record.read_json(folder / record.RESULT)["test"]["accuracy"]
+    assert after[-1]["accuracy"] == read_json(folder / RESULT)["test"]["accuracy"]
 
 
 def test_points_of_other_weights_and_of_runs_that_are_gone_are_named(tmp_path: Path, measured: Measured) -> None:
@@ -174,7 +174,7 @@ def test_points_of_other_weights_and_of_runs_that_are_gone_are_named(tmp_path: P
     content = sweep([folder], ["0"], out)
     assert rotations.outdated(out, []) == []
     content["points"].append({**content["points"][0], "run": "gone", "seed": 5})
-    record.write_json(out, content)
+    write_json(out, content)
     assert rotations.outdated(out, [folder]) == ["gone is gone"]
     finished_run(folder, plain_config(tmp_path), noise=2.0)
     assert rotations.outdated(out, []) == [f"{folder} has other weights now", "gone is gone"]
@@ -272,11 +272,11 @@ def test_runs_without_classes_are_refused(tmp_path: Path, measured: Measured) ->
         task=NBodyTask(),
         model=TFNModel(num_layers=1, num_degrees=2, channels=2),
     )
-    best = tmp_path / "run" / record.CHECKPOINTS
+    best = tmp_path / "run" / CHECKPOINTS
     best.mkdir(parents=True)
-    ckpt.write_best(best, record.plain(config), {"step": 0, "metrics": {}, "state_dict": {}, "facts": {}})
+    ckpt.write_best(best, asdict(config), {"step": 0, "metrics": {}, "state_dict": {}, "facts": {}})
     budget = {"budget__max_steps": config.trainer.max_steps, "budget__batch_size": config.trainer.batch_size}
-    record.write_json(tmp_path / "run" / record.RESULT, {**result("tfn", **budget), "config": record.plain(config)})
+    write_json(tmp_path / "run" / RESULT, {**result("tfn", **budget), "config": asdict(config)})
     refused(
         [tmp_path / "run"],
         ["0"],

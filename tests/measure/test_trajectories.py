@@ -17,10 +17,10 @@ from se3t.data.nbody.dataset import NBodyDataset
 from se3t.errors import UserError
 from se3t.measure import trajectories
 from se3t.reporting.figures.figure3 import load_trajectories
+from se3t.runs import RESULT, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.run import train
 from training.parts import SIZES, build, random_dataset, small_config
 
@@ -85,7 +85,7 @@ def test_the_file_says_what_was_predicted_by_which_run(runs: dict[str, Path], tm
     )
     assert found["charges"] == split.charges[1].flatten().tolist()
     (model,) = found["models"]
-    result = record.read_json(runs["set_transformer"] / record.RESULT)
+    result = read_json(runs["set_transformer"] / RESULT)
     predictions = torch.tensor(model.pop("predictions"))
     assert predictions.shape == (4, 4, 3)
     mse = (predictions[0].double() - centred - split.target_positions[1]).square().mean()
@@ -111,7 +111,7 @@ def test_the_sample_is_the_one_in_the_middle_of_the_errors(runs: dict[str, Path]
     batch = task.batch("test", torch.tensor(samples))
     with torch.no_grad():
         errors = task.metrics(model.eval()(task.graph(batch)), batch)["mse_x"].tolist()
-    measured = record.read_json(folder / record.RESULT)["test"]["mse_x"]
+    measured = read_json(folder / RESULT)["test"]["mse_x"]
     assert sum(errors) / len(errors) == pytest.approx(measured, rel=1e-6)
     # That of the SE(3)-Transformer, wherever it stands.
     content = written([runs["set_transformer"], folder], tmp_path / "figure3.json", step=90.0)
@@ -167,7 +167,7 @@ def test_runs_without_weights_and_predictions_that_are_not_finite_are_refused(
 ) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
-    (bare / record.RESULT).write_bytes((runs["set_transformer"] / record.RESULT).read_bytes())
+    (bare / RESULT).write_bytes((runs["set_transformer"] / RESULT).read_bytes())
     with pytest.raises(UserError, match=r"bare: holds no checkpoints/best\.ckpt"):
         written([bare], tmp_path / "out.json")
 

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from se3t.config.identity import settings_hash
 from se3t.errors import UserError
-from se3t.reporting.fields import Fields
 from se3t.reporting.reading import require_whole
 from se3t.reporting.tables.build import named_tables, tables
+from se3t.runs import Fields, settings_hash
 
 from .results import property_result, result
 from .test_classification import cloud_result

@@ -14,10 +14,10 @@ from se3t.errors import UserError
 from se3t.reporting.nbody import parse_record
 from se3t.reporting.published import load_published
 from se3t.reporting.reading import readable
-from se3t.reporting.records import Fields
 from se3t.reporting.tables.build import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich
 from se3t.reporting.tables.layout import lines as printed_lines
 from se3t.reporting.tables.table1 import table1
+from se3t.runs import Fields
 
 from .results import lines, property_result, ratios, result
 

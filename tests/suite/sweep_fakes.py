@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,9 @@ from typing import Any
 import pytest
 
 from se3t.config import Config
-from se3t.runs import seal
+from se3t.runs import CONFIG, RESULT, RunFolder, seal
 from se3t.suite.jobs import Job
 from se3t.suite.specification import Specification, specify
-from se3t.training import record
 
 WORDS = ("experiment=nbody", "model=deepset", "preset=smoke", "trainer.max_steps=4", "trainer.eval_every=1")
 
@@ -37,9 +37,8 @@ class FakeHandle:
     def __init__(self, job: Job, log: Path, launcher: FakeLauncher) -> None:
         self.job, self.log, self.launcher, self.step, self.stopped = job, log, launcher, 0, False
         job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / record.CONFIG).touch()
-        path = job.folder / record.METRICS
-        self.step = len(record.Metrics(path).read())  # a training that was cut short goes on
+        (job.folder / CONFIG).touch()
+        self.step = len(RunFolder(job.folder).read_metrics())  # a training that was cut short goes on
 
     def poll(self) -> int | None:
         self.launcher.looks += 1
@@ -53,7 +52,7 @@ class FakeHandle:
         self.step += 1
         config = self.job.config
         loss = self.launcher.loss(config, self.step)
-        record.Metrics(self.job.folder / record.METRICS).append("valid", self.step, {"loss": loss})
+        RunFolder(self.job.folder).append_metrics("valid", self.step, {"loss": loss})
         if self.step < config.trainer.max_steps:
             return None
         self.launcher.finished.append(self.job)
@@ -106,11 +105,11 @@ def write_result(job: Job, valid: Mapping[str, Any]) -> None:
         "parameters": 17,
         "data": {"preset": "calibrated_random", "sizes": {"train": 32}},
         "valid": dict(valid),
-        "config": record.plain(job.config),
+        "config": asdict(job.config),
     }
     job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / record.CONFIG).touch()
-    (job.folder / record.RESULT).write_text(json.dumps(seal(content)), encoding="utf-8")
+    (job.folder / CONFIG).touch()
+    (job.folder / RESULT).write_text(json.dumps(seal(content)), encoding="utf-8")
 
 
 def prepare(job: Job) -> None:

@@ -14,13 +14,13 @@ import torch
 from tests.suite.parts import make_job, with_data
 
 from se3t.config import Config
+from se3t.runs import CHECKPOINTS, CONFIG, PROVENANCE, RunFolder
 from se3t.suite import costs, probe
 from se3t.suite.costs import Cost, Estimates, estimate, kind, makespan, recorded
 from se3t.suite.jobs import Job, job, job_of
 from se3t.suite.probe import measure
 from se3t.suite.progress import Clock
 from se3t.suite.wording import in_words
-from se3t.training import record
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +32,15 @@ def leave_record(one: Job, step_seconds: float, eval_seconds: float, evaluations
     """A run record as a training leaves it that is interrupted after some evaluations."""
     every = one.config.trainer.eval_every
     one.folder.mkdir(parents=True)
-    record.write_config(one.folder / record.CONFIG, one.config)
+    RunFolder(one.folder).write_config(one.config)
     here = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count()}
     here |= {"device": "cpu", "torch_threads": 1}
-    record.add_provenance(one.folder / record.PROVENANCE, {**here, **session})
-    metrics = record.Metrics(one.folder / record.METRICS)
+    RunFolder(one.folder).add_session({**here, **session})
+    folder = RunFolder(one.folder)
     for number in range(1, evaluations + 1):
         seconds = number * every * step_seconds + (number - 1) * eval_seconds
         values = {"steps_per_second": 1 / step_seconds, "seconds": seconds, "loss": 1.0}
-        metrics.append("valid", number * every, values)
+        folder.append_metrics("valid", number * every, values)
 
 
 def long_job(folder: Path, seed: int = 0, max_steps: int = 1000) -> Job:
@@ -98,7 +98,7 @@ def test_records_that_do_not_tell_their_device_count_where_the_settings_do(tmp_p
     one = job_of(one.words, changed(one, trainer={"accelerator": "cpu"}))
     for left in (one, other):
         leave_record(left, 0.5, 1.0)
-        provenance = left.folder / record.PROVENANCE
+        provenance = left.folder / PROVENANCE
         provenance.write_text(provenance.read_text().replace("device", "another_word"))
     assert recorded(one, threads=1) is not None
     assert recorded(other, threads=1) is None
@@ -107,16 +107,16 @@ def test_records_that_do_not_tell_their_device_count_where_the_settings_do(tmp_p
 def test_records_too_short_to_tell_and_damaged_ones_do_not_count(tmp_path: Path) -> None:
     leave_record(long_job(tmp_path, seed=0), 0.5, 1.0, evaluations=1)
     leave_record(long_job(tmp_path, seed=1), 0.5, 1.0)
-    (long_job(tmp_path, seed=1).folder / record.CONFIG).write_text("{")
+    (long_job(tmp_path, seed=1).folder / CONFIG).write_text("{")
     leave_record(long_job(tmp_path, seed=2), 0.5, 1.0)
-    (long_job(tmp_path, seed=2).folder / record.PROVENANCE).write_text('{"sessions": []}')
+    (long_job(tmp_path, seed=2).folder / PROVENANCE).write_text('{"sessions": []}')
     assert recorded(long_job(tmp_path, seed=3), threads=1) is None
 
 
 def test_only_what_is_left_of_an_interrupted_training_counts(tmp_path: Path) -> None:
     one = long_job(tmp_path)
-    (one.folder / record.CHECKPOINTS).mkdir(parents=True)
-    (one.folder / record.CHECKPOINTS / "step-0000000750.ckpt").touch()
+    (one.folder / CHECKPOINTS).mkdir(parents=True)
+    (one.folder / CHECKPOINTS / "step-0000000750.ckpt").touch()
     found = Estimates({kind(one.config): Cost(1.0, 0.0, "records")}, startup=0.0, threads=1)
     assert found.seconds(one) == pytest.approx(250)
 

@@ -10,8 +10,8 @@ import pytest
 from tests.suite.parts import make_job
 
 from se3t.errors import UserError
+from se3t.runs import CHECKPOINTS, RunFolder
 from se3t.suite.jobs import Job, job
-from se3t.training import record
 
 
 def finish(one: Job, steps: int | None = None, **changed: object) -> None:
@@ -19,7 +19,7 @@ def finish(one: Job, steps: int | None = None, **changed: object) -> None:
     done = one.config.trainer.max_steps if steps is None else steps
     content = {"config": asdict(one.config), "budget": {"max_steps": done, "steps_done": done}, "parameters": 1}
     one.result.write_text(json.dumps({**content, **changed}))
-    record.write_config(one.folder / record.CONFIG, one.config)
+    RunFolder(one.folder).write_config(one.config)
 
 
 def test_a_job_is_the_line_that_trains_it(tmp_path: Path) -> None:
@@ -27,14 +27,14 @@ def test_a_job_is_the_line_that_trains_it(tmp_path: Path) -> None:
     found = job(words)
     assert found.command == "se3t train " + " ".join(words)
     assert (found.config.seed, found.config.model.name, found.steps) == (3, "tfn", 4)
-    assert found.folder == record.run_dir(found.config)
+    assert found.folder == RunFolder.of(found.config).path
     assert found.folder.parent.parent.parent == tmp_path / "my-runs"
 
 
 def test_a_job_is_finished_only_where_its_result_covers_all_steps(tmp_path: Path) -> None:
     one = make_job(tmp_path)
     assert one.state == "new"
-    record.write_config(one.folder / record.CONFIG, one.config)
+    RunFolder(one.folder).write_config(one.config)
     assert one.state == "interrupted"
     finish(one, steps=3)
     assert one.state == "interrupted"
@@ -65,7 +65,7 @@ def test_a_finished_run_of_more_steps_is_refused(tmp_path: Path) -> None:
 def test_the_saved_step_is_that_of_the_newest_checkpoint(tmp_path: Path) -> None:
     one = make_job(tmp_path)
     assert one.saved_step == 0
-    (one.folder / record.CHECKPOINTS).mkdir(parents=True)
+    (one.folder / CHECKPOINTS).mkdir(parents=True)
     for name in (
         "step-0000000002.ckpt",
         "step-0000000010.ckpt",
@@ -73,7 +73,7 @@ def test_the_saved_step_is_that_of_the_newest_checkpoint(tmp_path: Path) -> None
         ".step-0000000012.ckpt.tmp",
         "step-x.ckpt",
     ):
-        (one.folder / record.CHECKPOINTS / name).touch()
+        (one.folder / CHECKPOINTS / name).touch()
     assert one.saved_step == 10
 
 
@@ -85,5 +85,5 @@ def test_settings_that_no_data_can_have_are_told_when_the_job_is_made(tmp_path: 
 def test_jobs_of_the_same_settings_share_their_folder(tmp_path: Path) -> None:
     one = make_job(tmp_path)
     more = replace(one.config, trainer=replace(one.config.trainer, threads=3), resume=True)
-    assert record.run_dir(more) == one.folder
+    assert RunFolder.of(more).path == one.folder
     assert make_job(tmp_path, seed=1).folder != one.folder

@@ -9,29 +9,29 @@ import pytest
 from rich.console import Console
 from tests.suite.parts import make_job
 
+from se3t.runs import CHECKPOINTS, METRICS, RunFolder
 from se3t.suite.costs import Cost, Estimates, kind
 from se3t.suite.jobs import Job, job
 from se3t.suite.pool import Ended
 from se3t.suite.progress import Bars, Clock, Lines, Reading, duration, in_words, read, title, view
-from se3t.training import record
 
 NOTHING = Estimates({}, 0.0, 1)
 
 
 def left(job: Job, step: int, loss: float) -> None:
     """What a training has written after some steps."""
-    (job.folder / record.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    record.Metrics(job.folder / record.METRICS).append("valid", step, {"loss": loss, "relative_mse_x": loss})
-    (job.folder / record.CHECKPOINTS / f"step-{step:010d}.ckpt").touch()
+    (job.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    RunFolder(job.folder).append_metrics("valid", step, {"loss": loss, "relative_mse_x": loss})
+    (job.folder / CHECKPOINTS / f"step-{step:010d}.ckpt").touch()
 
 
 def test_how_far_a_run_is_stands_in_its_metrics(tmp_path: Path) -> None:
     one = make_job(tmp_path, max_steps=400)
     assert read(one) == Reading(0, "")
     left(one, 100, 0.5)
-    metrics = record.Metrics(one.folder / record.METRICS)
-    metrics.append("train", 150, {"loss": 0.4, "lr": 1e-3})
-    with metrics.path.open("a") as file:
+    folder = RunFolder(one.folder)
+    folder.append_metrics("train", 150, {"loss": 0.4, "lr": 1e-3})
+    with folder.metrics.open("a") as file:
         file.write('{"kind": "train", "st')  # what a killed process leaves
     assert read(one) == Reading(150, "MSE x / Linear 0.5")
 
@@ -39,7 +39,7 @@ def test_how_far_a_run_is_stands_in_its_metrics(tmp_path: Path) -> None:
 def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
     one = make_job(tmp_path, max_steps=400)
     left(one, 100, 0.5)
-    with (one.folder / record.METRICS).open("ab") as file:
+    with (one.folder / METRICS).open("ab") as file:
         file.write(b'{"kind": "valid", "st\0\xff\n[1]\n{"kind": "valid"}\n{"step": "x"}\n')
     assert read(one) == Reading(100, "MSE x / Linear 0.5")
 
@@ -48,7 +48,7 @@ def test_the_end_of_long_metrics_is_enough(tmp_path: Path) -> None:
     one = make_job(tmp_path, max_steps=10**6)
     one.folder.mkdir(parents=True)
     lines = [f'{{"kind": "valid", "step": {step}, "loss": 0.25}}\n' for step in range(5000)]
-    (one.folder / record.METRICS).write_text("".join(lines))
+    (one.folder / METRICS).write_text("".join(lines))
     assert read(one) == Reading(4999, "loss 0.25")
 
 
@@ -105,22 +105,22 @@ def test_what_a_killed_process_has_left_past_its_checkpoint_does_not_count(
     monkeypatch.setattr("se3t.suite.progress.time.monotonic", lambda: now[0])
     one = make_job(tmp_path, max_steps=100)
     left(one, 50, 0.5)
-    metrics = record.Metrics(one.folder / record.METRICS)
-    metrics.append("train", 90, {"loss": 0.4})
+    folder = RunFolder(one.folder)
+    folder.append_metrics("train", 90, {"loss": 0.4})
     clock = Clock([one], NOTHING, 1)
     shown = Lines(Console(file=io.StringIO()), [one], clock)
     shown.started(one)
     shown.tick([one])
     assert shown.steps == {one.folder: 50}
     assert clock.seconds(shown.steps) is None
-    metrics.rewind(50)  # as the training does when it goes on
+    folder.rewind_metrics(50)  # as the training does when it goes on
     shown.tick([one])
-    metrics.append("train", 60, {"loss": 0.45})
+    folder.append_metrics("train", 60, {"loss": 0.45})
     now[0] += 20
     shown.tick([one])
     assert shown.steps == {one.folder: 60}
     assert clock.seconds(shown.steps) == pytest.approx(80)  # two seconds a step
-    metrics.append("train", 90, {"loss": 0.4})  # the same line again, and now it counts
+    folder.append_metrics("train", 90, {"loss": 0.4})  # the same line again, and now it counts
     shown.tick([one])
     assert shown.steps == {one.folder: 90}
 

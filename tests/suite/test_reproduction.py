@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
-from se3t.training import record
+from se3t.runs import PROVENANCE, RESULT, RunFolder, read_json
 
 LINE = (
     "table",
@@ -65,7 +65,7 @@ def killed(folder: Path, condition: Callable[[], bool]) -> None:
 
 def is_free(run: Path) -> bool:
     try:
-        record.require_free(run)
+        RunFolder(run).require_free()
     except UserError:
         return False
     return True
@@ -81,13 +81,13 @@ def saved(folder: Path) -> dict[Path, int]:
     found: dict[Path, int] = {}
     for path in folder.glob("runs/**/checkpoints/step-*.ckpt"):
         run, step = path.parent.parent, int(path.stem.removeprefix("step-"))
-        if not (run / record.RESULT).exists():
+        if not (run / RESULT).exists():
             found[run] = max(step, found.get(run, 0))
     return found
 
 
 def sessions(run: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = record.read_json(run / record.PROVENANCE)["sessions"]
+    found: list[dict[str, Any]] = read_json(run / PROVENANCE)["sessions"]
     return found
 
 

@@ -12,10 +12,10 @@ import pytest
 from se3t.config import Config
 from se3t.errors import UserError
 from se3t.reporting.sweep_record import SweepRecord, read_record
+from se3t.runs import RunFolder
 from se3t.suite.pool import Watch
 from se3t.suite.specification import Specification, specify
 from se3t.suite.sweep import kept, plan, run
-from se3t.training import record
 
 from .sweep_fakes import WORDS, FakeLauncher, prepare, quick_folder, specified, write_result
 
@@ -145,7 +145,7 @@ def test_a_metric_that_validation_lacks_is_named() -> None:
 
 def test_a_sweep_is_run_by_one_process_at_a_time() -> None:
     spec = grid()
-    with record.exclusive(spec.folder), pytest.raises(UserError, match="another process runs this sweep"):
+    with RunFolder(spec.folder).exclusive(), pytest.raises(UserError, match="another process runs this sweep"):
         execute(spec, FakeLauncher())
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
+from se3t.runs import PROVENANCE, RunFolder, read_json
 from se3t.suite.jobs import Job, job
 from se3t.suite.pool import run_jobs
 from se3t.suite.submitit_launcher import SubmititHandle, SubmititLauncher, Training, parameters
-from se3t.training import record
 
 pytest.importorskip("submitit")
 
@@ -166,7 +166,7 @@ def test_a_training_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: p
     outcome = run_jobs([job(WORDS)], SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}, words=("logger.group=g",)))
     assert outcome.failed == []
     (result,) = outcome.finished
-    content = record.read_json(result)
+    content = read_json(result)
     assert content["status"] == "finished"
     assert content["config"]["logger"]["group"] == "g"
     assert content["command"].startswith("se3t train experiment=nbody")
@@ -185,7 +185,7 @@ def test_a_training_that_is_stopped_ends_without_a_word(
         assert handle.poll() is None
     handle.stop()
     assert handle.poll() == -signal.SIGTERM
-    record.require_free(one.folder)  # nobody trains on
+    RunFolder(one.folder).require_free()  # nobody trains on
     assert capfd.readouterr().err == ""
 
 
@@ -203,7 +203,7 @@ def test_a_job_that_is_preempted_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     (task,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
     os.kill(int(task), signal.SIGUSR2)
     assert wait(handle, 300) == 0
-    sessions = json.loads((one.folder / record.PROVENANCE).read_text())["sessions"]
+    sessions = json.loads((one.folder / PROVENANCE).read_text())["sessions"]
     assert len(sessions) == 2
     assert sessions[1]["resumed_from_step"] >= 100
     assert one.state == "finished"

@@ -16,12 +16,12 @@ from tests.suite.parts import StubLauncher, with_data
 from se3t.config import Config, QM9Data, SE3TransformerModel, conf_dir
 from se3t.errors import UserError
 from se3t.reporting.published import load_published
+from se3t.runs import CHECKPOINTS, RunFolder
 from se3t.suite import costs, pool, tables
 from se3t.suite.costs import resources
 from se3t.suite.jobs import Job, job
 from se3t.suite.launch import LocalHandle
 from se3t.suite.tables import TableRequest, jobs_of, plan, run
-from se3t.training import record
 
 _composed: dict[tuple[str, ...], Config] = {}
 _compose = tables._composed
@@ -233,9 +233,9 @@ def test_a_measurement_that_fails_stops_no_training(
 def test_a_plan_says_what_is_finished_and_where_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     first, second, *_ = jobs_of(request("1", "data.preset=calibrated_random"))
     finish(first)
-    record.write_config(second.folder / record.CONFIG, second.config)
-    (second.folder / record.CHECKPOINTS).mkdir()
-    (second.folder / record.CHECKPOINTS / "step-0000000002.ckpt").touch()
+    RunFolder(second.folder).write_config(second.config)
+    (second.folder / CHECKPOINTS).mkdir()
+    (second.folder / CHECKPOINTS / "step-0000000002.ckpt").touch()
     assert plan(request("1", "data.preset=calibrated_random")) == [first.result]
     text = capsys.readouterr().out
     assert text.splitlines()[0].startswith("finished ")

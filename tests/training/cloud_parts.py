@@ -29,6 +29,7 @@ from se3t.data.clouds.objects import normalise
 from se3t.graph import Graph
 from se3t.models import build_model
 from se3t.precision import data_dtype, default_dtype
+from se3t.runs import RunFolder
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
@@ -202,7 +203,7 @@ def finished_run(folder: Path, config: Config, data: CloudData | None = None, no
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
-    record.write_config(folder / record.CONFIG, config)
-    record.add_provenance(folder / record.PROVENANCE, record.provenance())
+    RunFolder(folder).write_config(config)
+    RunFolder(folder).add_session(record.provenance())
     finish(config, folder, task, model, torch.device("cpu"), lambda kind, step, values: None)
     return folder

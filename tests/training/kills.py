@@ -25,9 +25,10 @@ from torch import nn
 
 from se3t.cli.failures import guarded
 from se3t.config import Config
+from se3t.runs import RunFolder
 from se3t.signals import SECONDS, interrupted_by_signals
 from se3t.tasks.base import Task
-from se3t.training import record, saving
+from se3t.training import saving
 from se3t.training.run import train
 
 from .parts import build, small_config
@@ -129,7 +130,7 @@ def run(kills: int, seed: int, folder: Path, say: Callable[[str], object] = prin
         config = settings(small_config(folder / "expected" / name))
         begin = time.monotonic()
         assert wait(start(config, make, long_step, folder / "expected.log"))[0] == 0
-        expected[name] = config, record.run_dir(config), time.monotonic() - begin
+        expected[name] = config, RunFolder.of(config).path, time.monotonic() - begin
     trial = 0
     while counts["signals"] < kills:
         name = list(KINDS)[trial % len(KINDS)]
@@ -142,7 +143,7 @@ def run(kills: int, seed: int, folder: Path, say: Callable[[str], object] = prin
             time.sleep(draw.uniform(0.0, seconds))
             os.kill(child, number)
             status, took = wait(child)
-            steps = sorted(path.name for path in record.run_dir(config).glob("checkpoints/step-*"))
+            steps = sorted(path.name for path in RunFolder.of(config).path.glob("checkpoints/step-*"))
             say(f"{name}: {number.name}: status {status} after {took:.2f} s; {', '.join(steps)}")
             if status == 0:  # it had finished before
                 counts["finished before"] += 1
@@ -153,7 +154,7 @@ def run(kills: int, seed: int, folder: Path, say: Callable[[str], object] = prin
             counts[number.name] += 1
             slowest = max(slowest, took)
         assert wait(start(config, make, long_step, folder / f"{trial}.log"))[0] == 0
-        assert_same_run(whole, record.run_dir(config))
+        assert_same_run(whole, RunFolder.of(config).path)
         counts["equal runs"] += 1
         trial += 1
     say(f"{dict(counts)}; slowest end {slowest:.2f} s")

@@ -18,6 +18,7 @@ from se3t.data.molecules.dataset import Property, PropertyData
 from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.molecule import Molecule, pack
 from se3t.data.qm9.targets import QM9_TARGETS
+from se3t.runs import RunFolder
 from se3t.tasks.base import Task
 from se3t.tasks.property import PropertyTask
 from se3t.training import record, run
@@ -117,7 +118,7 @@ def finished_run(folder: Path, config: Config | None = None) -> Path:
     """A run folder as training leaves it, with the weights of step 0."""
     config = config or config_of(folder.parent)
     task, model = build(config)
-    record.write_config(folder / record.CONFIG, config)
-    record.add_provenance(folder / record.PROVENANCE, record.provenance())
+    RunFolder(folder).write_config(config)
+    RunFolder(folder).add_session(record.provenance())
     finish(config, folder, task, model, torch.device("cpu"), lambda kind, step, values: None)
     return folder

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from se3t.runs import CHECKPOINTS
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 
 
 def content_of(run: Path) -> dict[str, Any]:
-    return ckpt.read_checkpoint(ckpt.step_path(run / record.CHECKPOINTS, 1)).content
+    return ckpt.read_checkpoint(ckpt.step_path(run / CHECKPOINTS, 1)).content
 
 
 def gradients(run: Path) -> list[torch.Tensor]:

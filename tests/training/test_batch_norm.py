@@ -27,10 +27,10 @@ from se3t.errors import UserError
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.models.pointglr import PointGLR
 from se3t.models.pointnet import PointNet
+from se3t.runs import CHECKPOINTS, RESULT, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.fit import has_unused_parameters
 from se3t.training.module import TrainingModule
 from se3t.training.run import evaluate, train
@@ -70,7 +70,7 @@ def test_weights_are_not_averaged_where_statistics_are_recorded(model: Any, tmp_
 @pytest.mark.parametrize("name", ["se3_transformer", "deepset"])
 def test_weights_are_averaged_where_none_are(name: str, tmp_path: Path) -> None:
     config = moving_config(tmp_path, name, {"max_steps": 2, "checkpoint_every": 1, "ema_decay": 0.9})
-    folder = train(config, build=build).parent / record.CHECKPOINTS
+    folder = train(config, build=build).parent / CHECKPOINTS
     first, second = (ckpt.read_checkpoint(ckpt.step_path(folder, step)).content for step in (1, 2))
     assert any(
         not torch.equal(value, second["current_model_state"][key]) for key, value in second["state_dict"].items()
@@ -89,7 +89,7 @@ def test_two_processes_measure_with_the_statistics_that_are_saved(
     launch_quickly(monkeypatch)
     budget = {"devices": 2, "max_steps": 3, "eval_every": 3, "checkpoint_every": 3}  # one evaluation, in training
     folder = train(moving_config(tmp_path, "pointnet2", budget), build=build).parent
-    result = record.read_json(folder / record.RESULT)
+    result = read_json(folder / RESULT)
     found = evaluate(folder, split="valid", build=build)
     assert found["step"] == result["best_step"] == 3
     assert found["metrics"].keys() == result["valid"].keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from se3t.errors import UserError
 from se3t.fiber import Features
 from se3t.graph import Graph
 from se3t.models.auxiliary import AuxiliaryLoss
+from se3t.runs import CHECKPOINTS, DETAILS, PROVENANCE, RESULT, RunFolder, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask, CloudBatch
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.feed import StepFeed
 from se3t.training.run import evaluate, train
 
@@ -48,11 +48,11 @@ ELSEWHERE = {"python"}  # random numbers that the checks of shapes draw
 
 
 def lines_of(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [line for line in record.Metrics(folder / record.METRICS).read() if line["kind"] == kind]
+    return [line for line in RunFolder(folder).read_metrics() if line["kind"] == kind]
 
 
 def details_of(folder: Path) -> dict[str, Any]:
-    return record.read_json(folder / record.DETAILS)
+    return read_json(folder / DETAILS)
 
 
 def assert_equal(left: Any, right: Any, where: str) -> None:
@@ -93,7 +93,7 @@ def test_every_evaluation_tells_accuracy_and_symmetry(finished: tuple[Config, Pa
 
 def test_the_result_names_the_data_and_what_is_reached_without_a_network(finished: tuple[Config, Path]) -> None:
     config, folder = finished
-    result = record.read_json(folder / record.RESULT)
+    result = read_json(folder / RESULT)
     data = cloud_data()
     assert result["data"]["sizes"] == COUNTS
     assert result["data"]["preset"] == "synthetic shapes15, boxes"
@@ -101,13 +101,13 @@ def test_the_result_names_the_data_and_what_is_reached_without_a_network(finishe
     assert result["data"]["classes"] == list(data.classes)
     expected = {name: list(pair) for name, pair in baseline_accuracies(data, "test").items()}
     assert (result["data"]["baselines"], result["data"]["baseline_split"]) == (expected, "test")
-    assert result["config"]["task"] == record.plain(config)["task"]
+    assert result["config"]["task"] == asdict(config)["task"]
     assert set(result["test"]) == set(result["valid"]) == set(result["units"])
 
 
 def test_details_are_every_test_object_and_give_the_accuracy_of_the_result(finished: tuple[Config, Path]) -> None:
     _, folder = finished
-    result, details, data = record.read_json(folder / record.RESULT), details_of(folder), cloud_data()
+    result, details, data = read_json(folder / RESULT), details_of(folder), cloud_data()
     assert (details["split"], details["classes"]) == ("test", list(data.classes))
     assert details["label"] == data.labels[data.splits["test"]].tolist()
     assert len(details["predicted"]) == len(details["label"]) == COUNTS["test"]
@@ -120,8 +120,8 @@ def test_details_are_every_test_object_and_give_the_accuracy_of_the_result(finis
 def test_facts_lie_with_the_weights_in_every_checkpoint(finished: tuple[Config, Path]) -> None:
     config, folder = finished
     facts = build(config)[0].facts()
-    best = ckpt.read_checkpoint(folder / record.CHECKPOINTS / ckpt.BEST)
-    newest = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
+    best = ckpt.read_checkpoint(folder / CHECKPOINTS / ckpt.BEST)
+    newest = ckpt.newest_checkpoint(folder / CHECKPOINTS)
     assert newest is not None
     assert best.content["facts"] == newest.content["facts"] == newest.content["run"]["best"]["facts"] == facts
     assert (facts["up_axis"], facts["synthetic"]) == ("y", True)
@@ -129,7 +129,7 @@ def test_facts_lie_with_the_weights_in_every_checkpoint(finished: tuple[Config, 
 
 def test_a_checkpoint_is_measured_as_in_training(finished: tuple[Config, Path]) -> None:
     _, folder = finished
-    result = record.read_json(folder / record.RESULT)
+    result = read_json(folder / RESULT)
     for split in ("valid", "test"):
         found = evaluate(folder, split=split, build=build)
         assert found["metrics"].keys() == result[split].keys()
@@ -139,10 +139,10 @@ def test_a_checkpoint_is_measured_as_in_training(finished: tuple[Config, Path]) 
 
 def test_measuring_leaves_details_as_they_are(finished: tuple[Config, Path]) -> None:
     _, folder = finished
-    before = (folder / record.DETAILS).read_bytes()
+    before = (folder / DETAILS).read_bytes()
     evaluate(folder, split="valid", build=build)
     evaluate(folder, test_rotation="90", build=build)
-    assert (folder / record.DETAILS).read_bytes() == before
+    assert (folder / DETAILS).read_bytes() == before
 
 
 # --- what a step sees -------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_a_term_that_a_model_has_for_training_alone_is_trained_and_not_measured(
     folder = train(config, build=lambda config: (build(config)[0], Penalised())).parent
     (gradient,) = gradients(folder)
     torch.testing.assert_close(gradient, torch.tensor([2000.0, 4000.0, 6000.0]), rtol=1e-3, atol=0)
-    assert record.read_json(folder / record.RESULT)["valid"]["loss"] < 10
+    assert read_json(folder / RESULT)["valid"]["loss"] < 10
 
 
 # --- resumed ----------------------------------------------------------------------------------------------------------
@@ -243,13 +243,13 @@ def test_continuing_after_a_kill_changes_nothing(
     torch.manual_seed(999)
     np.random.seed(999)
     folder = train(replace(config, resume=True), build=build).parent
-    sessions = record.read_json(folder / record.PROVENANCE)["sessions"]
+    sessions = read_json(folder / PROVENANCE)["sessions"]
     assert [one["resumed_from_step"] for one in sessions] == [None, 4]
     for read in (
-        lambda run: ckpt.newest_checkpoint(run / record.CHECKPOINTS).content,  # type: ignore[union-attr]
-        lambda run: ckpt.read_checkpoint(run / record.CHECKPOINTS / ckpt.BEST).content,
-        lambda run: record.Metrics(run / record.METRICS).read(),
-        lambda run: record.read_json(run / record.RESULT),
+        lambda run: ckpt.newest_checkpoint(run / CHECKPOINTS).content,  # type: ignore[union-attr]
+        lambda run: ckpt.read_checkpoint(run / CHECKPOINTS / ckpt.BEST).content,
+        lambda run: RunFolder(run).read_metrics(),
+        lambda run: read_json(run / RESULT),
         details_of,
     ):
         assert_equal(read(expected), read(folder), "run")
@@ -260,7 +260,7 @@ def test_a_run_with_a_step_schedule_may_be_continued_to_more_steps(tmp_path: Pat
     folder = train(short, build=build).parent
     assert train(replace(long, resume=True), build=build).parent == folder
     at_once = train(replace(long, runs=str(tmp_path / "b")), build=build).parent
-    contents = [ckpt.newest_checkpoint(run / record.CHECKPOINTS) for run in (folder, at_once)]
+    contents = [ckpt.newest_checkpoint(run / CHECKPOINTS) for run in (folder, at_once)]
     assert contents[0] is not None
     assert contents[1] is not None
     assert_equal(contents[0].content["state_dict"], contents[1].content["state_dict"], "weights")
@@ -296,10 +296,10 @@ def test_two_processes_take_the_step_and_measure_the_errors_of_one(
 def test_test_objects_are_turned_when_asked_for(tmp_path: Path) -> None:
     folder = finished_run(tmp_path / "run", plain_config(tmp_path, test_rotation="0"))
     results = {text: evaluate(folder, test_rotation=text, build=build)["metrics"] for text in ("0", "90", "so3")}
-    assert results["0"] == evaluate(folder, build=build)["metrics"] == record.read_json(folder / record.RESULT)["test"]
+    assert results["0"] == evaluate(folder, build=build)["metrics"] == read_json(folder / RESULT)["test"]
     assert len({found["loss"] for found in results.values()}) == 3
     turned = finished_run(tmp_path / "turned", plain_config(tmp_path, test_rotation="90"))
-    assert record.read_json(turned / record.RESULT)["test"] == results["90"]  # which is what training would have found
+    assert read_json(turned / RESULT)["test"] == results["90"]  # which is what training would have found
     assert evaluate(turned, test_rotation="0", build=build)["metrics"] == results["0"]
 
 

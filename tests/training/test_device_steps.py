@@ -24,6 +24,7 @@ from se3t.deploy.predict import load_predictor
 from se3t.models import MODELS
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.nn.kernels.edge_frame import without_reading_values
+from se3t.runs import RESULT, RunFolder
 from se3t.tasks.base import Task
 from se3t.training import record
 from se3t.training.callbacks import EMAWeights, LossWatch
@@ -272,10 +273,10 @@ def test_what_is_measured_at_the_end_of_a_run_is_written_wherever_it_was(
     config = CASES[case]
     task, model = BUILD[config.experiment](config)
     folder = tmp_path / "run"
-    record.write_config(folder / record.CONFIG, config)
-    record.add_provenance(folder / record.PROVENANCE, record.provenance())
+    RunFolder(folder).write_config(config)
+    RunFolder(folder).add_session(record.provenance())
     finish(config, folder, task, model, DEVICE, lambda kind, step, values: None)
-    assert json.loads((folder / record.RESULT).read_text())["status"] == "finished"
+    assert json.loads((folder / RESULT).read_text())["status"] == "finished"
     assert next(folder.rglob("best.ckpt")).is_file()
 
 

@@ -16,9 +16,9 @@ from torch import nn
 
 from se3t.config import Config
 from se3t.errors import UserError
+from se3t.runs import CHECKPOINTS, RESULT, RunFolder, read_json
 from se3t.signals import Interrupted, interrupted_by_signals
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.distributed import launch
 from se3t.training.fit import has_unused_parameters
 from se3t.training.run import train
@@ -33,18 +33,16 @@ def test_two_processes_train_as_one_and_write_one_record(tmp_path: Path) -> None
     config = small_config(tmp_path, devices=2, **settings)
     together = train(config, build=build).parent
     assert alone != together
-    left, right = (
-        ckpt.read_checkpoint(ckpt.step_path(run / record.CHECKPOINTS, 6)).content for run in (alone, together)
-    )
+    left, right = (ckpt.read_checkpoint(ckpt.step_path(run / CHECKPOINTS, 6)).content for run in (alone, together))
     for name, value in left["state_dict"].items():
         # The gradient is a mean of two means: equal but for rounding, which Adam's first steps amplify.
         assert torch.allclose(value, right["state_dict"][name], rtol=1e-3, atol=1e-4), name
     assert len(right["random"]) == 2
-    lines = [record.Metrics(run / record.METRICS).read() for run in (alone, together)]
+    lines = [RunFolder(run).read_metrics() for run in (alone, together)]
     assert [(line["kind"], line["step"]) for line in lines[0]] == [(line["kind"], line["step"]) for line in lines[1]]
     for first, second in zip(*lines, strict=True):
         assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
-    assert record.read_json(together / record.RESULT)["budget"]["steps_done"] == 6
+    assert read_json(together / RESULT)["budget"]["steps_done"] == 6
     assert not list(together.rglob("*.tmp"))
     with pytest.raises(UserError, match="resume=true"):
         train(replace(config, trainer=replace(config.trainer, max_steps=7)), build=build)
@@ -59,9 +57,7 @@ def test_two_processes_continue_as_if_never_interrupted(tmp_path: Path) -> None:
     for steps in (3, 6):
         config = replace(small_config(tmp_path / "b", **settings(steps)), preset="noisy", resume=True)
         halted = train(config, build=build).parent
-    left, right = (
-        ckpt.read_checkpoint(ckpt.step_path(run / record.CHECKPOINTS, 6)).content for run in (straight, halted)
-    )
+    left, right = (ckpt.read_checkpoint(ckpt.step_path(run / CHECKPOINTS, 6)).content for run in (straight, halted))
     for name, value in left["state_dict"].items():
         assert torch.equal(value, right["state_dict"][name]), name
     for own, other in zip(left["random"], right["random"], strict=True):
@@ -109,7 +105,7 @@ def test_the_console_log_of_several_processes_has_the_interruption(
         raise Interrupted(signal.SIGTERM)
 
     config = small_config(tmp_path, devices=2)
-    folder = record.run_dir(config)
+    folder = RunFolder.of(config).path
     folder.mkdir(parents=True)
     monkeypatch.setattr("se3t.training.run.launch", ended)
     with pytest.raises(Interrupted):
@@ -123,7 +119,7 @@ def test_left_over_ranks_are_ignored_with_a_note(
     for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "1")
     result = train(small_config(tmp_path, max_steps=2), build=build)
-    assert record.read_json(result)["status"] == "finished"
+    assert read_json(result)["status"] == "finished"
     assert "LOCAL_RANK, RANK, WORLD_SIZE in the environment: ignored" in caplog.text
     assert [os.environ[name] for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE")] == ["1"] * 3  # of the program that calls
 

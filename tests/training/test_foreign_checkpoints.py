@@ -7,7 +7,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from se3t.deploy.export import export
 from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
 from se3t.reporting.report.runs import DAMAGED, FAILED, read_run
+from se3t.runs import CONFIG, FAILURE, METRICS, RESULT, RunFolder
 from se3t.tasks import require_no_download
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.run import evaluate, train
 
 from .parts import build, small_config
@@ -132,7 +132,7 @@ def test_an_interpolation_in_the_settings_of_a_checkpoint_is_not_resolved(
 ) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
     path = tmp_path / "a.ckpt"
-    torch.save({**MINE, "config": {**record.plain(Config()), name: text}}, path)
+    torch.save({**MINE, "config": {**asdict(Config()), name: text}}, path)
     for read in READERS.values():
         with pytest.raises(UserError, match=rf"a\.ckpt: its setting {name} is .*; expected a plain value") as error:
             read(path)
@@ -160,11 +160,11 @@ def refused(folder: Path, told: str) -> None:
 
 
 def test_a_run_is_written_with_digests_that_hold(folder: Path) -> None:
-    result = record.read_result(folder)
+    result = RunFolder(folder).read_result()
     assert runs.require_sealed(result, "it")
     assert set(result[runs.DIGESTS]) == {"metrics.jsonl", "checkpoints/best.ckpt"}
-    lines = runs.read_metrics(folder / record.METRICS)
-    runs.require_file_unchanged(folder, record.METRICS, runs.digest_of_metrics(lines))
+    lines = runs.read_metrics(folder / METRICS)
+    runs.require_file_unchanged(folder, METRICS, runs.digest_of_metrics(lines))
     assert evaluate(folder, build=build)["metrics"] == result["test"]
 
 
@@ -181,15 +181,15 @@ def test_a_changed_checkpoint_is_refused_and_one_of_a_run_that_goes_on_is_not(fo
     weights = {name: value + 1e-3 for name, value in content["state_dict"].items()}
     ckpt.write_checkpoint(path, {**content, **({"facts": {"mean": 1.0}} if part == "facts" else {part: weights})})
     refused(folder, r"checkpoints/best\.ckpt: does not match the digest in .*result\.json")
-    text = (folder / record.CONFIG).read_text()
-    (folder / record.CONFIG).write_text(text.replace("max_steps: 12", "max_steps: 24"))
+    text = (folder / CONFIG).read_text()
+    (folder / CONFIG).write_text(text.replace("max_steps: 12", "max_steps: 24"))
     evaluate(folder, build=build)
 
 
 def test_a_changed_result_is_not_reported_as_the_finished_run(folders: tuple[Config, Path, Path], folder: Path) -> None:
-    content = json.loads((folder / record.RESULT).read_text())
+    content = json.loads((folder / RESULT).read_text())
     content["test"]["mse_x"] *= 0.5
-    (folder / record.RESULT).write_text(json.dumps(content))
+    (folder / RESULT).write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"result\.json: its content does not match its field 'digest'"):
         train(folders[0], folder, build=build)
     assert read_run(folder).state == DAMAGED
@@ -199,8 +199,8 @@ def test_a_changed_result_is_not_reported_as_the_finished_run(folders: tuple[Con
 def test_a_result_with_something_else_in_a_part_is_refused_by_field(
     name: str, folders: tuple[Config, Path, Path], folder: Path
 ) -> None:
-    content = json.loads((folder / record.RESULT).read_text()) | {name: [1]}
-    (folder / record.RESULT).write_text(json.dumps(runs.seal(content)))
+    content = json.loads((folder / RESULT).read_text()) | {name: [1]}
+    (folder / RESULT).write_text(json.dumps(runs.seal(content)))
     with pytest.raises(UserError, match=rf"result\.json: field '{name}' should be an object, got \[1\]"):
         train(folders[0], folder, build=build)
 
@@ -208,8 +208,8 @@ def test_a_result_with_something_else_in_a_part_is_refused_by_field(
 def test_damaged_measurements_are_named_when_a_run_is_continued(
     folders: tuple[Config, Path, Path], folder: Path
 ) -> None:
-    (folder / record.RESULT).unlink()
-    path = folder / record.METRICS
+    (folder / RESULT).unlink()
+    path = folder / METRICS
     path.write_text("{\n" + path.read_text())
     with pytest.raises(UserError, match=r"metrics\.jsonl: line 1 is not valid JSON"):
         train(replace(folders[0], resume=True), folder, build=build)
@@ -229,7 +229,7 @@ def test_why_a_run_failed_stands_in_its_folder_until_it_goes_on(
     run = read_run(folder)
     assert (run.state, run.problem, run.steps[0]) == (FAILED, "the training loss became nan", 10)
     train(replace(config, resume=True), folder, build=build)
-    assert not (folder / record.FAILURE).exists()
+    assert not (folder / FAILURE).exists()
 
 
 def test_nothing_is_downloaded_to_measure_a_model(tmp_path: Path) -> None:

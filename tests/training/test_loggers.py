@@ -11,7 +11,7 @@ import pytest
 
 from se3t.config import Config, LoggerConfig
 from se3t.errors import UserError
-from se3t.training import record
+from se3t.runs import RunFolder
 from se3t.training.loggers import RUN_ID, TENSORBOARD, fan_out, run_id, wandb_mode, wandb_run
 from se3t.training.run import train
 
@@ -142,7 +142,7 @@ def test_the_record_on_disk_does_not_depend_on_wandb(fake: FakeWandb, tmp_path: 
     from .parts import build
 
     folder = train(small_config(tmp_path), build=build).parent
-    lines = record.Metrics(folder / record.METRICS).read()
+    lines = RunFolder(folder).read_metrics()
     (run,) = fake.runs
     assert [line["step"] for line in lines] == [values["step"] for values in run.logged]
     assert all(values[f"{line['kind']}/loss"] == line["loss"] for line, values in zip(lines, run.logged, strict=True))
@@ -164,7 +164,7 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def recorded(folder: Path) -> list[tuple[str, int]]:
-    lines = record.Metrics(folder / record.METRICS).read()
+    lines = RunFolder(folder).read_metrics()
     return [(f"{line['kind']}/loss", line["step"]) for line in lines]
 
 
@@ -177,12 +177,12 @@ def test_tensorboard_has_every_point_once_however_often_a_run_is_continued(
 
     plain = small_config(tmp_path)
     config = replace(plain, logger=LoggerConfig(wandb="disabled", tensorboard=True))
-    assert record.run_dir(config) == record.run_dir(plain)
+    assert RunFolder.of(config).path == RunFolder.of(plain).path
     with monkeypatch.context() as patch:
         interrupt_after(7, patch)  # evaluated after 5, saved after 4
         with pytest.raises(Interrupted):
             train(config, build=build)
-    assert [step for step, _ in points(record.run_dir(config))["valid/loss"]] == [5]
+    assert [step for step, _ in points(RunFolder.of(config).path)["valid/loss"]] == [5]
     folder = train(replace(config, resume=True), build=build).parent
     found = points(folder)
     assert [("valid/loss", step) for step, _ in found["valid/loss"]] == recorded(folder)[:-1]

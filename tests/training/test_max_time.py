@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -15,8 +15,9 @@ from lightning.pytorch import Trainer
 
 from se3t.config import Config, OptimConfig
 from se3t.errors import UserError
+from se3t.runs import CHECKPOINTS, CONFIG, RunFolder, read_json, settings_hash
 from se3t.tasks.nbody import NBodyTask
-from se3t.training import callbacks, finish, progress, record
+from se3t.training import callbacks, finish, progress
 from se3t.training import checkpoint as ckpt
 from se3t.training.module import TrainingModule
 from se3t.training.run import train
@@ -57,7 +58,7 @@ def limited(runs: Path, max_time: str | None = "00:00:07", **trainer: Any) -> Co
 
 
 def budget_of(result: Path) -> dict[str, Any]:
-    found: dict[str, Any] = record.read_json(result)["budget"]
+    found: dict[str, Any] = read_json(result)["budget"]
     return found
 
 
@@ -66,7 +67,7 @@ def cosine(config: Config, warmup_steps: int = 0) -> Config:
 
 
 def rates(result: Path) -> list[float]:
-    return [line["lr"] for line in record.Metrics(result.with_name(record.METRICS)).read() if line["kind"] == "train"]
+    return [line["lr"] for line in RunFolder(result.parent).read_metrics() if line["kind"] == "train"]
 
 
 def half_cosine(share: float) -> float:
@@ -81,10 +82,10 @@ def test_training_ends_with_the_step_that_uses_up_the_time_and_that_step_is_save
     told = ("steps_done", "max_steps", "max_time", "training_seconds", "ended_by", "stopped_early")
     assert [budget[name] for name in told] == [7, 1000, "00:00:07", 7.0, "time", False]
     assert budget["seconds"] == 7 + 2 * 100  # two batches of the evaluation after step 5
-    lines = record.Metrics(result.with_name(record.METRICS)).read()
+    lines = RunFolder(result.parent).read_metrics()
     assert [line["step"] for line in lines if line["kind"] == "valid"] == [5, 7]
-    assert ckpt.newest_step(result.parent / record.CHECKPOINTS) == 7
-    last = ckpt.newest_checkpoint(result.parent / record.CHECKPOINTS)
+    assert ckpt.newest_step(result.parent / CHECKPOINTS) == 7
+    last = ckpt.newest_checkpoint(result.parent / CHECKPOINTS)
     assert last is not None
     assert last.state.training_seconds == 7.0
 
@@ -180,7 +181,7 @@ def test_a_limit_that_is_not_reached_changes_no_weight(tmp_path: Path) -> None:
     weights = []
     for max_time in (None, "99:00:00"):
         folder = train(limited(tmp_path, max_time, max_steps=12), build=build).parent
-        weights.append(ckpt.read_checkpoint(ckpt.step_path(folder / record.CHECKPOINTS, 12)).content["state_dict"])
+        weights.append(ckpt.read_checkpoint(ckpt.step_path(folder / CHECKPOINTS, 12)).content["state_dict"])
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
@@ -233,17 +234,17 @@ def test_what_is_saved_at_a_signal_is_told_with_the_limit(tmp_path: Path) -> Non
     from se3t.training.run import _how_to_continue
 
     config = limited(tmp_path)
-    folder = record.run_dir(config)
+    folder = RunFolder.of(config).path
     folder.mkdir(parents=True)
-    (folder / record.CONFIG).touch()
+    (folder / CONFIG).touch()
     told = "0 of 1,000 steps (trainer.max_time=00:00:07) are saved; continue with: "
     assert _how_to_continue(config, folder, build).startswith(told)
 
 
 def test_the_limit_tells_runs_apart_and_runs_from_before_it_are_the_same(tmp_path: Path) -> None:
     config = small_config(tmp_path)
-    before = record.plain(config)
+    before = asdict(config)
     del before["trainer"]["max_time"]
-    assert record.settings_hash(before) == record.config_hash(config)
-    hashes = {record.config_hash(limited(tmp_path, time)) for time in (None, "00:00:07", "00:00:08")}
+    assert settings_hash(before) == settings_hash(asdict(config))
+    hashes = {settings_hash(asdict(limited(tmp_path, time))) for time in (None, "00:00:07", "00:00:08")}
     assert len(hashes) == 3

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from se3t.config import Config
 from se3t.errors import UserError
+from se3t.runs import RunFolder
 from se3t.training import checkpoint as ckpt
-from se3t.training import fit, progress, record
+from se3t.training import fit, progress
 from se3t.training.console_log import console_log
 from se3t.training.pace import forecast
 from se3t.training.run import train
@@ -139,8 +140,8 @@ def test_the_console_log_has_all_parts_of_a_run_and_no_bar(tmp_path: Path, monke
 
 def test_a_console_log_that_cannot_be_written_is_not_in_the_way(tmp_path: Path) -> None:
     config = small_config(tmp_path)
-    record.run_dir(config).mkdir(parents=True)
-    (record.run_dir(config) / "console.log").symlink_to("/dev/full")
+    RunFolder.of(config).path.mkdir(parents=True)
+    (RunFolder.of(config).path / "console.log").symlink_to("/dev/full")
     assert train(config, build=build).exists()
 
 

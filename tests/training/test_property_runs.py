@@ -23,11 +23,10 @@ from se3t.errors import UserError
 from se3t.models import build_model
 from se3t.precision import data_dtype, default_dtype
 from se3t.reporting.properties import parse_record
-from se3t.reporting.records import Fields
+from se3t.runs import CHECKPOINTS, PROVENANCE, RESULT, Fields, RunFolder, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.property import PropertyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.run import evaluate, train
 
 from .steps import assert_same_step
@@ -69,7 +68,7 @@ def build(config: Config) -> tuple[Task, nn.Module]:
 
 
 def lines_of(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [line for line in record.Metrics(folder / record.METRICS).read() if line["kind"] == kind]
+    return [line for line in RunFolder(folder).read_metrics() if line["kind"] == kind]
 
 
 def assert_equal(left: Any, right: Any, where: str) -> None:
@@ -110,7 +109,7 @@ def test_every_evaluation_tells_the_epoch_and_the_error_in_its_unit(finished: tu
 
 def test_the_result_is_the_error_in_the_unit_of_the_property(finished: tuple[Config, Path]) -> None:
     _, folder = finished
-    result = record.read_json(folder / record.RESULT)
+    result = read_json(folder / RESULT)
     assert (result["units"]["mae"], result["data"]["unit"], result["data"]["graph"]) == ("meV", "meV", "bonds")
     assert result["test"]["mae"] == pytest.approx(result["test"]["loss"] * result["data"]["std"], rel=1e-9)
     assert result["test"]["relative_mae"] == pytest.approx(
@@ -128,9 +127,9 @@ def test_the_result_is_the_error_in_the_unit_of_the_property(finished: tuple[Con
 def test_facts_lie_with_the_weights_in_every_checkpoint(finished: tuple[Config, Path]) -> None:
     config, folder = finished
     facts = build(config)[0].facts()
-    best = ckpt.read_checkpoint(folder / record.CHECKPOINTS / ckpt.BEST)
+    best = ckpt.read_checkpoint(folder / CHECKPOINTS / ckpt.BEST)
     assert best.content["facts"] == facts
-    newest = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
+    newest = ckpt.newest_checkpoint(folder / CHECKPOINTS)
     assert newest is not None
     assert newest.content["facts"] == facts
     assert newest.content["run"]["best"]["facts"] == facts
@@ -139,7 +138,7 @@ def test_facts_lie_with_the_weights_in_every_checkpoint(finished: tuple[Config, 
 
 def test_a_checkpoint_is_measured_as_in_training(finished: tuple[Config, Path]) -> None:
     _, folder = finished
-    result = record.read_json(folder / record.RESULT)
+    result = read_json(folder / RESULT)
     for split in ("valid", "test"):
         found = evaluate(folder, split=split, build=build)
         for name, value in result[split].items():
@@ -173,7 +172,7 @@ def test_without_a_test_split_the_result_is_the_validation_error(
 ) -> None:
     config = replace(small_config(tmp_path, max_steps=3), preset="no test", model=DeepSetModel(width=4))
     path = train(config, build=build)
-    result = record.read_json(path)
+    result = read_json(path)
     assert result["test"] is None
     assert result["valid"]["mae"] > 0
     assert result["data"]["sizes"]["test"] == 0
@@ -241,13 +240,13 @@ def test_continuing_after_a_kill_and_another_interruption_changes_nothing(
             train(config, build=build)
     torch.manual_seed(999)
     folder = train(config, build=build).parent
-    sessions = record.read_json(folder / record.PROVENANCE)["sessions"]
+    sessions = read_json(folder / PROVENANCE)["sessions"]
     assert [one["resumed_from_step"] for one in sessions] == [None, 4, 6]
     for read in (
-        lambda run: ckpt.newest_checkpoint(run / record.CHECKPOINTS).content,  # type: ignore[union-attr]
-        lambda run: ckpt.read_checkpoint(run / record.CHECKPOINTS / ckpt.BEST).content,
-        lambda run: record.Metrics(run / record.METRICS).read(),
-        lambda run: record.read_json(run / record.RESULT),
+        lambda run: ckpt.newest_checkpoint(run / CHECKPOINTS).content,  # type: ignore[union-attr]
+        lambda run: ckpt.read_checkpoint(run / CHECKPOINTS / ckpt.BEST).content,
+        lambda run: RunFolder(run).read_metrics(),
+        lambda run: read_json(run / RESULT),
     ):
         assert_equal(read(expected), read(folder), "run")
 

@@ -4,24 +4,33 @@ import json
 import platform
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from se3t.config import Config, DeepSetModel, OptimConfig, TrainerConfig
-from se3t.config.identity import first_difference
 from se3t.errors import UserError
+from se3t.runs import (
+    CONFIG,
+    PROVENANCE,
+    RunFolder,
+    finished_result,
+    first_difference,
+    read_json,
+    settings_hash,
+    write_json,
+)
 from se3t.training import record
 from se3t.training.run import train
 
 
 def test_the_folder_of_a_run_follows_from_its_settings(tmp_path: Path) -> None:
     config = Config(runs=str(tmp_path), seed=7, model=DeepSetModel())
-    folder = record.run_dir(config)
+    folder = RunFolder.of(config).path
     assert folder.parent == tmp_path / "nbody" / "deepset"
-    assert folder.name == f"7-{record.config_hash(config)}"
-    assert folder == record.run_dir(Config(runs=str(tmp_path), seed=7, model=DeepSetModel()))
+    assert folder.name == f"7-{settings_hash(asdict(config))}"
+    assert folder == RunFolder.of(Config(runs=str(tmp_path), seed=7, model=DeepSetModel())).path
 
 
 def test_the_hash_ignores_length_place_and_display() -> None:
@@ -32,7 +41,7 @@ def test_the_hash_ignores_length_place_and_display() -> None:
         replace(config, logger=replace(config.logger, wandb="offline", tags=["a"])),
         replace(config, data=replace(config.data, root="/else")),
     ]
-    assert {record.config_hash(other) for other in same} == {record.config_hash(config)}
+    assert {settings_hash(asdict(other)) for other in same} == {settings_hash(asdict(config))}
 
 
 def test_the_hash_depends_on_everything_else() -> None:
@@ -45,13 +54,13 @@ def test_the_hash_depends_on_everything_else() -> None:
         replace(config, model=replace(config.model, num_heads=1)),
         replace(config, data=replace(config.data, preset="text")),
     ]
-    assert len({record.config_hash(other) for other in others}) == len(others)
+    assert len({settings_hash(asdict(other)) for other in others}) == len(others)
 
 
 def test_the_budget_tells_runs_apart_where_the_learning_rates_depend_on_it() -> None:
     def of(schedule: str, max_steps: int) -> str:
-        return record.config_hash(
-            Config(optim=OptimConfig(schedule=schedule), trainer=TrainerConfig(max_steps=max_steps))
+        return settings_hash(
+            asdict(Config(optim=OptimConfig(schedule=schedule), trainer=TrainerConfig(max_steps=max_steps)))
         )
 
     assert of("constant", 5) == of("constant", 6)
@@ -61,25 +70,25 @@ def test_the_budget_tells_runs_apart_where_the_learning_rates_depend_on_it() -> 
 def test_the_first_setting_that_differs_is_named() -> None:
     config = Config()
     other = replace(config, seed=3, optim=OptimConfig(lr=2e-3), resume=True)
-    assert first_difference(record.plain(config), record.plain(other)) == "optim.lr"
-    assert first_difference(record.plain(config), record.plain(config)) is None
+    assert first_difference(asdict(config), asdict(other)) == "optim.lr"
+    assert first_difference(asdict(config), asdict(config)) is None
 
 
 def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    record.write_atomically(path, lambda file: file.write(b"old"))
+    write_atomically(path, lambda file: file.write(b"old"))
 
     def fail(file: object) -> None:
         file.write(b"half of the ne")  # type: ignore[attr-defined]
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        record.write_atomically(path, fail)
+        write_atomically(path, fail)
     assert path.read_bytes() == b"old"
 
 
 def test_json_holds_null_for_a_number_that_is_not_finite(tmp_path: Path) -> None:
-    record.write_json(tmp_path / "a.json", {"x": [1.0, float("nan")], "y": float("inf"), "z": 2})
+    write_json(tmp_path / "a.json", {"x": [1.0, float("nan")], "y": float("inf"), "z": 2})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1.0, None], "y": None, "z": 2}
 
 
@@ -87,22 +96,22 @@ def test_json_holds_null_for_a_number_that_is_not_finite(tmp_path: Path) -> None
 def test_damaged_json_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(UserError, match=r"a\.json"):
-        record.read_json(tmp_path / "a.json")
+        read_json(tmp_path / "a.json")
 
 
 def test_rewinding_forgets_later_lines_the_end_and_a_half_line(tmp_path: Path) -> None:
-    metrics = record.Metrics(tmp_path / "metrics.jsonl")
-    assert metrics.read() == []
+    folder = RunFolder(tmp_path)
+    assert folder.read_metrics() == []
     for step in (1, 2, 3):
-        metrics.append("valid", step, {"loss": step / 2})
-    metrics.append("valid", 2, {"loss": 9.0, "final": True})
-    with metrics.path.open("a") as file:
+        folder.append_metrics("valid", step, {"loss": step / 2})
+    folder.append_metrics("valid", 2, {"loss": 9.0, "final": True})
+    with folder.metrics.open("a") as file:
         file.write('{"kind": "valid", "st')  # a process was killed here
-    assert len(metrics.read()) == 4
-    metrics.rewind(2)
-    assert [line["step"] for line in metrics.read()] == [1, 2]
-    metrics.append("valid", 3, {"loss": 1.5})
-    assert [line["step"] for line in metrics.read()] == [1, 2, 3]
+    assert len(folder.read_metrics()) == 4
+    folder.rewind_metrics(2)
+    assert [line["step"] for line in folder.read_metrics()] == [1, 2]
+    folder.append_metrics("valid", 3, {"loss": 1.5})
+    assert [line["step"] for line in folder.read_metrics()] == [1, 2, 3]
 
 
 def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
@@ -115,41 +124,41 @@ def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="another process"), record.exclusive(tmp_path):
+        with pytest.raises(UserError, match="another process"), RunFolder(tmp_path).exclusive():
             pass
-        (tmp_path / record.CONFIG).touch()  # a run in progress: to remove its folder would be bad advice
+        (tmp_path / CONFIG).touch()  # a run in progress: to remove its folder would be bad advice
         with pytest.raises(UserError, match="another process is training this run"):
             train(Config(), tmp_path)
         other.kill()
         other.wait()
-    record.require_free(tmp_path)
-    with record.exclusive(tmp_path):  # the hold ended with its process
+    RunFolder(tmp_path).require_free()
+    with RunFolder(tmp_path).exclusive():  # the hold ended with its process
         pass
 
 
 def test_only_the_first_process_asks_whether_a_folder_may_be_continued(tmp_path: Path) -> None:
-    (tmp_path / record.CONFIG).touch()  # by the first process, a moment ago
-    assert record.finished_result(tmp_path, Config(), is_first=False) is None
+    (tmp_path / CONFIG).touch()  # by the first process, a moment ago
+    assert finished_result(RunFolder(tmp_path), Config(), is_first=False) is None
     with pytest.raises(UserError, match="resume=true"):
-        record.finished_result(tmp_path, Config())
+        finished_result(RunFolder(tmp_path), Config())
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^runs: .*file is no folder.*set runs"):
-        record.require_writable(tmp_path / "file" / "deep" / "run")
-    with pytest.raises(UserError, match=r"^runs: .*set runs"), record.exclusive(tmp_path / "file" / "run"):
+        RunFolder(tmp_path / "file" / "deep" / "run").require_writable()
+    with pytest.raises(UserError, match=r"^runs: .*set runs"), RunFolder(tmp_path / "file" / "run").exclusive():
         pass
-    record.require_writable(tmp_path / "new" / "run")
+    RunFolder(tmp_path / "new" / "run").require_writable()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_every_session_of_a_run_keeps_its_provenance(tmp_path: Path) -> None:
-    path = tmp_path / record.PROVENANCE
-    record.write_json(path, {"command": "first"})
+    path = tmp_path / PROVENANCE
+    write_json(path, {"command": "first"})
     for command in ("second", "third"):
-        record.add_provenance(path, {"command": command})
-    sessions = record.read_json(path)["sessions"]
+        RunFolder(tmp_path).add_session({"command": command})
+    sessions = read_json(path)["sessions"]
     assert [session["command"] for session in sessions] == ["first", "second", "third"]
 
 
@@ -171,9 +180,9 @@ def test_the_record_needs_no_torch() -> None:
 
 @pytest.mark.parametrize("line", [b'{"kind": "train", "st', b"\0\0\0\0", b"[1]", b'{"kind": "train"}'])
 def test_a_damaged_line_of_the_metrics_is_named(line: bytes, tmp_path: Path) -> None:
-    metrics = record.Metrics(tmp_path / record.METRICS)
-    metrics.append("train", 1, {"loss": 0.5})
-    metrics.path.write_bytes(metrics.path.read_bytes() + line + b"\n")
-    metrics.append("train", 3, {"loss": 0.5})
+    folder = RunFolder(tmp_path)
+    folder.append_metrics("train", 1, {"loss": 0.5})
+    folder.metrics.write_bytes(folder.metrics.read_bytes() + line + b"\n")
+    folder.append_metrics("train", 3, {"loss": 0.5})
     with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is .*; remove that line"):
-        metrics.rewind(3)
+        folder.rewind_metrics(3)

@@ -21,9 +21,9 @@ from se3t.cli.failures import guarded
 from se3t.config import Config, OptimConfig, SE3TransformerModel
 from se3t.errors import UserError
 from se3t.files import WriteError
+from se3t.runs import CHECKPOINTS, METRICS, PROVENANCE, RESULT, RunFolder, read_json
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.feed import derived_seed
 from se3t.training.run import train
 
@@ -99,14 +99,14 @@ def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_same_run(left: Path, right: Path) -> None:
-    last = [ckpt.newest_checkpoint(folder / record.CHECKPOINTS) for folder in (left, right)]
+    last = [ckpt.newest_checkpoint(folder / CHECKPOINTS) for folder in (left, right)]
     assert last[0] is not None
     assert last[1] is not None
     assert_equal(last[0].content, last[1].content, "last")
     best = [ckpt.read_checkpoint(ckpt.locate(folder)) for folder in (left, right)]
     assert_equal(best[0].content, best[1].content, "best")
-    assert_equal(*(record.Metrics(folder / record.METRICS).read() for folder in (left, right)), "metrics")
-    assert_equal(*(record.read_json(folder / record.RESULT) for folder in (left, right)), "result")
+    assert_equal(*(RunFolder(folder).read_metrics() for folder in (left, right)), "metrics")
+    assert_equal(*(read_json(folder / RESULT) for folder in (left, right)), "result")
 
 
 def assert_equal(left: Any, right: Any, where: str) -> None:
@@ -159,7 +159,7 @@ def test_continuing_takes_back_best_weights_that_are_yet_to_come(
     uninterrupted: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = elsewhere(uninterrupted[0], tmp_path)
-    best = record.run_dir(config) / record.CHECKPOINTS / ckpt.BEST
+    best = RunFolder.of(config).path / CHECKPOINTS / ckpt.BEST
     steps = []
     for more, resume in ((11, False), (0, True)):  # evaluated after 5 and 10; the checkpoint of step 8 knows the first
         with monkeypatch.context() as patch:
@@ -199,7 +199,7 @@ def test_a_damaged_newest_checkpoint_changes_nothing(
         interrupt_after(11, patch)
         with pytest.raises(Interrupted):
             train(elsewhere(config, tmp_path), build=build)
-    newest = ckpt.step_path(record.run_dir(elsewhere(config, tmp_path)) / record.CHECKPOINTS, 8)
+    newest = ckpt.step_path(RunFolder.of(elsewhere(config, tmp_path)).path / CHECKPOINTS, 8)
     newest.write_bytes(newest.read_bytes()[:1000])
     result = train(replace(elsewhere(config, tmp_path), resume=True), build=build)
     assert_same_run(expected, result.parent)
@@ -258,7 +258,7 @@ def test_a_run_is_not_continued_on_other_data(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match=r"data with checksum c0ffee, and the data now have decaf"):
         train(config, build=other)
     folder = train(config, build=build).parent
-    assert [one["resumed_from_step"] for one in record.read_json(folder / record.PROVENANCE)["sessions"]] == [None, 8]
+    assert [one["resumed_from_step"] for one in read_json(folder / PROVENANCE)["sessions"]] == [None, 8]
 
 
 def test_continuing_an_equivariant_model_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +303,7 @@ def test_a_kill_in_the_middle_of_writing_a_checkpoint_changes_nothing(tmp_path: 
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed")], env=environment)
     assert killed.returncode == -signal.SIGKILL
     config = small_config(tmp_path / "killed")
-    checkpoints = record.run_dir(config) / record.CHECKPOINTS
+    checkpoints = RunFolder.of(config).path / CHECKPOINTS
     assert [path.name for path in checkpoints.glob("step-*")] == ["step-0000000004.ckpt"]
     assert list(checkpoints.glob(".*.tmp"))  # the half file is there, under another name
     result = train(replace(config, resume=True), build=build)
@@ -346,8 +346,8 @@ def test_a_full_disk_is_one_sentence_and_changes_nothing(
 
 def test_a_full_disk_at_the_metrics_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config(tmp_path)
-    (record.run_dir(config)).mkdir(parents=True)
-    (record.run_dir(config) / record.METRICS).symlink_to("/dev/full")
-    monkeypatch.setattr(record.Metrics, "rewind", lambda self, step: None)  # would put a file in its place
+    (RunFolder.of(config).path).mkdir(parents=True)
+    (RunFolder.of(config).path / METRICS).symlink_to("/dev/full")
+    monkeypatch.setattr(RunFolder, "rewind_metrics", lambda self, step: None)  # would put a file in its place
     with pytest.raises(WriteError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
         train(config, build=build)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from torch import nn
 from se3t.config import Config, OptimConfig, TFNModel
 from se3t.errors import UserError
 from se3t.reporting.nbody import parse_record
-from se3t.reporting.records import Fields
+from se3t.runs import CHECKPOINTS, CONFIG, RESULT, Fields, RunFolder, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import finish, record
+from se3t.training import finish
 from se3t.training.run import choose_device, evaluate, train
 
 from .parts import build, linear_config, small_config
@@ -53,10 +53,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, step: int, spoil: Callable[[torch.Te
 
 def test_the_record_is_complete_and_readable_by_the_tables(finished: tuple[Config, Path]) -> None:
     config, folder = finished
-    assert folder == record.run_dir(config)
+    assert folder == RunFolder.of(config).path
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {"config.yaml", "provenance.json", "metrics.jsonl", "result.json", "checkpoints", "console.log"}
-    result = record.read_json(folder / record.RESULT)
+    result = read_json(folder / RESULT)
     parsed = parse_record(Fields(result, "here"))
     assert (parsed.model, parsed.seed, parsed.steps_done, parsed.max_steps) == ("deepset", 0, 100, 100)
     assert parsed.data.checksum == "c0ffee"
@@ -67,7 +67,7 @@ def test_the_record_is_complete_and_readable_by_the_tables(finished: tuple[Confi
 
 def test_everything_is_logged_at_every_evaluation(finished: tuple[Config, Path]) -> None:
     _, folder = finished
-    lines = record.Metrics(folder / record.METRICS).read()
+    lines = RunFolder(folder).read_metrics()
     valid = [line for line in lines if line["kind"] == "valid"]
     assert [line["step"] for line in valid] == [25, 50, 75, 100]
     wanted = {f"{prefix}_{part}" for prefix in ("mse", "relative_mse", "equivariance_error") for part in "xv"} | {
@@ -79,7 +79,7 @@ def test_everything_is_logged_at_every_evaluation(finished: tuple[Config, Path])
 
 
 def test_training_lowers_the_loss(finished: tuple[Config, Path]) -> None:
-    lines = record.Metrics(finished[1] / record.METRICS).read()
+    lines = RunFolder(finished[1]).read_metrics()
     losses = [line["loss"] for line in lines if line["kind"] == "valid"]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -97,22 +97,22 @@ def test_test_is_measured_once_with_the_best_weights(tmp_path: Path, monkeypatch
     config = replace(small_config(tmp_path, eval_every=1, eval_batch_size=6), optim=OptimConfig(lr=0.1))
     folder = train(config, build=build).parent
     assert measured.count("test") == 1
-    lines = record.Metrics(folder / record.METRICS).read()
+    lines = RunFolder(folder).read_metrics()
     losses = {line["step"]: line["loss"] for line in lines if line["kind"] == "valid"}
-    result = record.read_json(folder / record.RESULT)
+    result = read_json(folder / RESULT)
     best_step = min(losses, key=lambda step: losses[step])
     assert result["best_step"] == best_step < 12
     assert result["valid"]["loss"] == losses[best_step]
     assert evaluate(folder, build=build)["metrics"] == result["test"]
-    last = evaluate(ckpt.step_path(folder / record.CHECKPOINTS, 12), split="valid", build=build)
+    last = evaluate(ckpt.step_path(folder / CHECKPOINTS, 12), split="valid", build=build)
     assert last["metrics"]["loss"] == pytest.approx(losses[12], rel=1e-6)
     assert last["step"] == 12
 
 
 def test_the_last_step_is_measured_even_off_the_schedule(tmp_path: Path) -> None:
     folder = train(small_config(tmp_path, eval_every=100), build=build).parent
-    (line,) = [line for line in record.Metrics(folder / record.METRICS).read() if line["kind"] == "valid"]
-    assert line["step"] == record.read_json(folder / record.RESULT)["best_step"] == 12
+    (line,) = [line for line in RunFolder(folder).read_metrics() if line["kind"] == "valid"]
+    assert line["step"] == read_json(folder / RESULT)["best_step"] == 12
 
 
 # --- the same line again ----------------------------------------------------------------------------------------------
@@ -124,8 +124,8 @@ def test_the_same_line_again_reports_the_finished_run(
     config, folder = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with caplog.at_level(logging.INFO):
-        assert train(config, build=build) == folder / record.RESULT
-        assert train(replace(config, resume=True), build=build) == folder / record.RESULT
+        assert train(config, build=build) == folder / RESULT
+        assert train(replace(config, resume=True), build=build) == folder / RESULT
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert "finished before" in caplog.text
 
@@ -205,9 +205,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     config = small_config(tmp_path)
     with pytest.raises(UserError, match=r"training loss became nan in step 7; the last good checkpoint is kept"):
         train(config, build=build)
-    folder = record.run_dir(config)
-    assert not (folder / record.RESULT).exists()
-    kept = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
+    folder = RunFolder.of(config).path
+    assert not (folder / RESULT).exists()
+    kept = ckpt.newest_checkpoint(folder / CHECKPOINTS)
     assert kept is not None
     assert kept.step == 4
     assert all(bool(value.isfinite().all()) for value in kept.content["state_dict"].values())
@@ -244,7 +244,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch
     config = small_config(tmp_path)
     with pytest.raises(UserError, match=r"weights '.*' are not finite after step 8"):
         train(config, build=build)
-    kept = ckpt.newest_checkpoint(record.run_dir(config) / record.CHECKPOINTS)
+    kept = ckpt.newest_checkpoint(RunFolder.of(config).path / CHECKPOINTS)
     assert kept is not None
     assert kept.step == 4
 
@@ -263,10 +263,10 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monk
 def test_the_checkpoint_of_another_run_is_refused(finished: tuple[Config, Path], tmp_path: Path) -> None:
     _, folder = finished
     config = replace(small_config(tmp_path, max_steps=200, eval_every=25), optim=OptimConfig(lr=0.5), resume=True)
-    checkpoints = record.run_dir(config) / record.CHECKPOINTS
+    checkpoints = RunFolder.of(config).path / CHECKPOINTS
     checkpoints.mkdir(parents=True)
     alien = ckpt.step_path(checkpoints, 100)
-    alien.write_bytes(ckpt.step_path(folder / record.CHECKPOINTS, 100).read_bytes())
+    alien.write_bytes(ckpt.step_path(folder / CHECKPOINTS, 100).read_bytes())
     with pytest.raises(UserError, match=r"another run, with optim\.lr=0\.01 where this one has optim\.lr=0\.5"):
         train(config, build=build)
 
@@ -290,23 +290,23 @@ def test_a_batch_that_cannot_be_divided_among_devices_starts_no_process(tmp_path
 def test_a_model_without_parameters_is_only_measured(tmp_path: Path) -> None:
     config = linear_config(tmp_path)
     folder = train(config, build=build).parent
-    result = record.read_json(folder / record.RESULT)
+    result = read_json(folder / RESULT)
     assert (result["parameters"], result["budget"]["steps_done"], result["best_step"]) == (0, 0, 0)
     assert result["test"]["relative_mse_x"] == pytest.approx(1, rel=1e-6)
     assert result["test"]["relative_mse_v"] == pytest.approx(1, rel=1e-6)
     assert result["test"]["equivariance_error_x"] < 1e-6
     assert result["test"]["equivariance_error_v"] == 0
     assert evaluate(folder, build=build)["metrics"] == result["test"]
-    before = (folder / record.RESULT).stat().st_mtime_ns
+    before = (folder / RESULT).stat().st_mtime_ns
     train(replace(config, trainer=replace(config.trainer, max_steps=99)), build=build)  # no steps, no difference
-    assert (folder / record.RESULT).stat().st_mtime_ns == before
+    assert (folder / RESULT).stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("precision", ["64", "bf16"])
 def test_other_precisions_train(tmp_path: Path, precision: str) -> None:
     config = replace(small_config(tmp_path, precision=precision), optim=OptimConfig(lr=1e-2, clip_norm=1.0))
     folder = train(config, build=build).parent
-    last = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
+    last = ckpt.newest_checkpoint(folder / CHECKPOINTS)
     assert last is not None
     dtypes = {value.dtype for value in last.content["state_dict"].values()}
     assert dtypes == {torch.float64 if precision == "64" else torch.float32}
@@ -327,7 +327,7 @@ def test_weights_trained_in_tf32_are_measured_in_32_on_a_cpu(
     finished: tuple[Config, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = tmp_path / "converted.ckpt"
-    content = ckpt.read_checkpoint(finished[1] / record.CHECKPOINTS / ckpt.BEST).content
+    content = ckpt.read_checkpoint(finished[1] / CHECKPOINTS / ckpt.BEST).content
     trainer = {**content["config"]["trainer"], "precision": "tf32"}
     ckpt.write_checkpoint(copy, {**content, "config": {**content["config"], "trainer": trainer}})
     with caplog.at_level("WARNING"):
@@ -363,8 +363,8 @@ def test_averaged_weights_are_the_recursion_of_all_weights(tmp_path: Path, decay
     raw = []
     for steps in (1, 2, 3, 4):  # the weights after every step, from runs without averaging
         plain = train(small_config(tmp_path / f"{steps}", max_steps=steps, eval_every=9), build=build).parent
-        raw.append(ckpt.read_checkpoint(ckpt.step_path(plain / record.CHECKPOINTS, steps)).content["state_dict"])
-    content = ckpt.read_checkpoint(ckpt.step_path(folder / record.CHECKPOINTS, 4)).content
+        raw.append(ckpt.read_checkpoint(ckpt.step_path(plain / CHECKPOINTS, steps)).content["state_dict"])
+    content = ckpt.read_checkpoint(ckpt.step_path(folder / CHECKPOINTS, 4)).content
     for name, value in content["state_dict"].items():
         expected = raw[0][name].double()
         for count, weights in enumerate(raw[1:], start=1):
@@ -377,30 +377,30 @@ def test_averaged_weights_are_the_recursion_of_all_weights(tmp_path: Path, decay
 def test_validation_and_the_best_checkpoint_use_the_averaged_weights(tmp_path: Path) -> None:
     config = small_config(tmp_path, max_steps=10, eval_every=10, checkpoint_every=10, ema_decay=0.9)
     folder = train(config, build=build).parent
-    last = ckpt.read_checkpoint(ckpt.step_path(folder / record.CHECKPOINTS, 10)).content
+    last = ckpt.read_checkpoint(ckpt.step_path(folder / CHECKPOINTS, 10)).content
     best = ckpt.read_checkpoint(ckpt.locate(folder)).content
     for name, value in best["state_dict"].items():
         assert torch.equal(value, last["state_dict"][name])
         assert torch.equal(best["current_model_state"][name], last["current_model_state"][name])
         assert not torch.equal(value, best["current_model_state"][name])
-    (line,) = [line for line in record.Metrics(folder / record.METRICS).read() if line["kind"] == "valid"]
+    (line,) = [line for line in RunFolder(folder).read_metrics() if line["kind"] == "valid"]
     assert evaluate(folder, split="valid", build=build)["metrics"]["loss"] == pytest.approx(line["loss"], rel=1e-6)
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
     config = small_config(tmp_path, max_steps=1000, eval_every=2, checkpoint_every=7, early_stopping=2)
     config = replace(config, optim=OptimConfig(lr=0.5))
-    result = record.read_json(train(config, build=build))
+    result = read_json(train(config, build=build))
     assert result["budget"]["stopped_early"]
     assert result["budget"]["steps_done"] == result["best_step"] + 4 < 1000
-    before = record.run_dir(config) / record.RESULT
+    before = RunFolder.of(config).path / RESULT
     assert train(replace(config, resume=True), build=build) == before  # it stays finished
 
 
 def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
     optim = OptimConfig(lr=0.02, schedule="cosine", warmup_steps=20, final_lr_ratio=0.0)
     config = replace(small_config(tmp_path, max_steps=100, eval_every=100), optim=optim)
-    lines = record.Metrics(train(config, build=build).parent / record.METRICS).read()
+    lines = RunFolder(train(config, build=build).parent).read_metrics()
     rates = [line["lr"] for line in lines if line["kind"] == "train"]
     # Steps 50 and 100 are the 49th and 99th counted from zero: t = 29/80 and 79/80.
     assert rates == pytest.approx([0.014164, 0.0000077], rel=1e-2)
@@ -454,7 +454,7 @@ def test_a_trained_network_is_equivariant_to_rounding(tmp_path: Path) -> None:
         small_config(tmp_path, max_steps=5, eval_every=5), model=TFNModel(num_layers=2, num_degrees=2, channels=2)
     )
     folder = train(config, build=build).parent
-    single = record.read_json(folder / record.RESULT)["test"]
+    single = read_json(folder / RESULT)["test"]
     double = evaluate(folder, precision="64", build=build)["metrics"]
     for name in ("equivariance_error_x", "equivariance_error_v"):
         assert single[name] < 1e-5
@@ -472,6 +472,6 @@ def test_the_configuration_of_a_run_can_be_read_back(finished: tuple[Config, Pat
     from se3t.config import to_config
 
     config, folder = finished
-    settings: Any = OmegaConf.to_container(OmegaConf.load(folder / record.CONFIG))
+    settings: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     assert to_config(settings) == config
-    assert json.loads((folder / record.RESULT).read_text())["config"] == record.plain(config)
+    assert json.loads((folder / RESULT).read_text())["config"] == asdict(config)

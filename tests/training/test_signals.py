@@ -15,10 +15,11 @@ import torch
 
 from se3t.cli.failures import guarded
 from se3t.config import Config
+from se3t.runs import CHECKPOINTS, RunFolder
 from se3t.signals import Interrupted
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import finish, record, saving
+from se3t.training import finish, saving
 from se3t.training.run import train
 
 from . import kills
@@ -58,7 +59,7 @@ def interrupt(config: Config, call: int, name: str, monkeypatch: pytest.MonkeyPa
 
 
 def saved_steps(config: Config) -> list[int]:
-    return [int(path.stem[5:]) for path in sorted(record.run_dir(config).glob("checkpoints/step-*"))]
+    return [int(path.stem[5:]) for path in sorted(RunFolder.of(config).path.glob("checkpoints/step-*"))]
 
 
 @pytest.mark.parametrize(("long_step", "saved"), [(9.0, [4, 7]), (0.0, [4, 6])])
@@ -92,7 +93,7 @@ def test_an_evaluation_that_was_interrupted_is_repeated(
 ) -> None:
     config, expected = replace(uninterrupted[0], runs=str(tmp_path)), uninterrupted[1]
     interrupt(config, call, "metrics", monkeypatch)
-    newest = ckpt.newest_checkpoint(record.run_dir(config) / record.CHECKPOINTS)
+    newest = ckpt.newest_checkpoint(RunFolder.of(config).path / CHECKPOINTS)
     assert newest is not None
     assert (newest.step, newest.state.evaluation_due) == (step, True)
     interrupt(replace(config, resume=True), 1, "metrics", monkeypatch)  # while it is repeated
@@ -131,7 +132,7 @@ def test_ctrl_c_saves_as_well(tmp_path: Path, monkeypatch: Any, capsys: pytest.C
         assert guarded(lambda: train(config, build=build) and 0) == 130
     told = "se3t: interrupted; 3 of 12 steps are saved; continue with: "
     assert told in capsys.readouterr().err
-    assert told in (record.run_dir(config) / "console.log").read_text().splitlines()[-1]
+    assert told in (RunFolder.of(config).path / "console.log").read_text().splitlines()[-1]
     assert saved_steps(config) == [3]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

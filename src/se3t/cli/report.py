@@ -115,7 +115,7 @@ def _newest(folder: Path, name: str, runs: Sequence[Run] = ()) -> Path:
 
 def _shows(path: Path, runs: Sequence[Run]) -> bool:
     """Whether a file of Figure 3 or 4 was measured from some of the runs."""
-    from se3t.reporting.fields import read_json
+    from se3t.runs import read_json
 
     try:
         content = read_json(path, "what se3t figure wrote")

@@ -176,7 +176,7 @@ def _plan(spec: Specification, given: argparse.Namespace) -> int:
 
 
 def _sums(spec: Specification, record: SweepRecord) -> list[str]:
-    from se3t.reporting.spelling import steps_asked
+    from se3t.config.fields import steps_asked
 
     sweep, seeds = spec.sweep, f"{len(spec.sweep.seeds)} seeds" if len(spec.sweep.seeds) > 1 else "one seed"
     steps = steps_asked(*(spec.settings["trainer"][name] for name in ("max_steps", "max_time")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ from se3t.allocator import keep_freed_memory
 from se3t.cli.hydra_app import App, messages
 from se3t.config import Config, stored, to_config
 from se3t.config.compose import as_typed, value_of
-from se3t.config.identity import first_difference
 from se3t.config.refusals import check_words
 from se3t.errors import UserError
-from se3t.runs import read_config
-from se3t.training import record
+from se3t.runs import CONFIG, first_difference, read_config
 
 
 def run(words: Sequence[str]) -> int:
@@ -72,12 +70,12 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
     Raises:
         UserError: when there is no run, or a word is of another kind.
     """
-    path = folder / record.CONFIG
+    path = folder / CONFIG
     if not path.exists():
         hint = "give the folder of a run, such as runs/nbody/se3_transformer/0-1a2b3c4d"
         raise UserError(f"resume={folder}: there is no {path}; {hint}")
     before = stored.stored_config(read_config(path), path)
-    settings = record.plain(before)
+    settings = asdict(before)
     for word in words:
         key, given, _ = word.partition("=")
         group, _, name = key.partition(".")
@@ -86,7 +84,7 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
         check_words(as_typed([word]))
         settings[group] = {**settings.get(group, {}), name: value_of(word)}
     config = replace(to_config(settings), resume=True)
-    if (other := first_difference(record.plain(config), record.plain(before))) is not None:
+    if (other := first_difference(asdict(config), asdict(before))) is not None:
         raise UserError(
             f"{other}: tells this run from others and stays as it is with resume={folder}; leave it out, or train "
             "another run without resume"

@@ -54,6 +54,28 @@ def seconds_of(time: str, name: str) -> int:
     return total
 
 
+def time_in_words(time: str, name: str = "trainer.max_time") -> str:
+    """A time such as 01:30:00 as "1 h 30 min".
+
+    Args:
+        time: as it was typed.
+        name: of the setting, for errors.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
+    seconds, parts = seconds_of(time, name), []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        parts += [f"{count} {unit}"] * (count > 0)
+    return " ".join(parts)
+
+
+def steps_asked(max_steps: int, max_time: str | None) -> str:
+    """The budget of a training: "1,000 steps", or "1,000 steps or 10 min"."""
+    return f"{max_steps:,} steps" + ("" if max_time is None else f" or {time_in_words(max_time)}")
+
+
 def rotation_angle(text: str) -> float:
     """The largest angle of test rotations in degrees; infinite for ``so3``, any rotation.
 

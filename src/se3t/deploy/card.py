@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from se3t.config import Config
+from se3t.config.fields import time_in_words
 from se3t.data.molecules.graphs import spell_elements
 from se3t.data.qm9.splits import SPLIT_SIZES
 from se3t.deploy.predict import is_atomisation, what_it_is
 from se3t.reporting.properties import BASELINES, is_subset
 from se3t.reporting.published import printed_names
-from se3t.reporting.spelling import time_in_words
 from se3t.runs import DIGEST, TIME
 from se3t.screen import markdown_text
 

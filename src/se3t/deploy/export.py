@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ from se3t.deploy.card import Exported, model_card
 from se3t.errors import UserError
 from se3t.files import temporary_beside, write_atomically
 from se3t.reporting.reading import require_whole
-from se3t.reporting.records import read_result
+from se3t.runs import CONFIG, PROVENANCE, RESULT, RunFolder, read_json, read_result
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 
 CARD = "README.md"
-FILES = (ckpt.EXPORTED, record.CONFIG, CARD)
+FILES = (ckpt.EXPORTED, CONFIG, CARD)
 _KEPT = ("step", "metrics", "state_dict", "facts")
 
 
@@ -54,7 +53,7 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
         )
     config = without_places(found.config)
     model = _exported(found, config)
-    content = {"format": ckpt.FORMAT, "kind": "exported", "config": record.plain(config)}
+    content = {"format": ckpt.FORMAT, "kind": "exported", "config": asdict(config)}
     content |= {name: found.content[name] for name in _KEPT if name in found.content}
     _write_folder(folder, content, config, model_card(model))
     return model
@@ -111,14 +110,14 @@ def _exported(found: ckpt.Checkpoint, config: Config) -> Exported:
 def _result_of(found: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mapping[str, str]]:
     """Result and versions of the run whose best checkpoint this is; no result where it belongs to other weights."""
     folder = found.path.absolute().parent.parent
-    if (folder / record.RESULT).is_file():
-        fields = read_result(folder / record.RESULT)
+    if (folder / RESULT).is_file():
+        fields = read_result(folder / RESULT)
         require_whole(fields)
         if fields.content.get("best_step") == found.step:
             return fields.content, fields.mapping("versions")
     sessions: list[Any] = []
-    if (folder / record.PROVENANCE).is_file():
-        sessions = record.read_json(folder / record.PROVENANCE).get("sessions", [])
+    if (folder / PROVENANCE).is_file():
+        sessions = read_json(folder / PROVENANCE).get("sessions", [])
     return None, sessions[-1]["versions"] if sessions else {}
 
 
@@ -126,7 +125,7 @@ def _write_folder(folder: Path, content: dict[str, Any], config: Config, card: s
     """Write under a temporary name, then rename."""
     with temporary_beside(folder) as temporary, temporary_beside(folder, "old") as former:
         ckpt.write_checkpoint(temporary / ckpt.EXPORTED, content)
-        record.write_config(temporary / record.CONFIG, config)
+        RunFolder(temporary).write_config(config)
         write_atomically(temporary / CARD, lambda file: file.write(card.encode()))
         try:
             if folder.exists():

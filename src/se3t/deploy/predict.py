@@ -24,6 +24,7 @@ from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import build_model
 from se3t.precision import default_dtype
+from se3t.runs import CHECKPOINTS
 from se3t.training import checkpoint as ckpt
 
 BATCH_SIZE = 128
@@ -293,7 +294,7 @@ def columns_of(predictors: Sequence[Predictor]) -> list[str]:
 def run_name(path: Path) -> str:
     """The folder of a run, where the checkpoint lies in one, or of the checkpoint."""
     folder = path.absolute().parent
-    return folder.parent.name if folder.name == ckpt.record.CHECKPOINTS else folder.name
+    return folder.parent.name if folder.name == CHECKPOINTS else folder.name
 
 
 def write_table(

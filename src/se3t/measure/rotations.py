@@ -17,9 +17,9 @@ from se3t.precision import data_dtype, forward_context
 from se3t.reporting.classification import parse_record
 from se3t.reporting.figures.figure4 import finished_run, line_of, require_one_setting
 from se3t.reporting.figures.rotation_runs import settings_hash
+from se3t.runs import write_json
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.evaluation import evaluate_split
 from se3t.training.run import build_parts, choose_device
 
@@ -75,7 +75,7 @@ def rotation_sweep(
                     known[key] = found.measure(rotation, accelerator)
                 advance(done := done + 1)
             content["points"] = list(known.values())
-            record.write_json(out, content)
+            write_json(out, content)
     return out
 
 

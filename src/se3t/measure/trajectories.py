@@ -17,10 +17,10 @@ from se3t.errors import UserError
 from se3t.precision import data_dtype, forward_context
 from se3t.reporting.figures.trajectory_runs import finished_run, labels, require_same_data
 from se3t.reporting.nbody import NBodyRecord
+from se3t.runs import write_json
 from se3t.so3 import rotation_about_axis
 from se3t.tasks.nbody import NBodyBatch, NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.run import build_parts, choose_device
 
 KIND = "figure3"
@@ -81,7 +81,7 @@ def trajectories(
         for model in failures.without(loaded, lambda run: _predict(run, names[run.folder], number, angles)):
             content["models"].append(model)
             advance(len(content["models"]))
-    record.write_json(out, content)
+    write_json(out, content)
     if on_failure is not None:
         for failure in failures.found:
             on_failure(failure)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from se3t.config import SCHEMAS, rotation_angle
 from se3t.errors import UserError
-from se3t.reporting.records import Fields, RunRecord, common, measured_split, overridden
 from se3t.reporting.tables.layout import OTHER_DATA, SUBSET, SYNTHETIC, VALIDATION
+from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
 SPLITS = ("train", "valid", "test")
 BASELINES = {"majority": "majority class", "nearest_centroid": "nearest centroid"}

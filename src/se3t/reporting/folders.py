@@ -6,8 +6,7 @@ from pathlib import Path
 
 from se3t.errors import UserError
 from se3t.reporting.reading import readable, require_whole, tell_left_out
-from se3t.reporting.records import Fields, find_results, read_result
-from se3t.runs import RESULT
+from se3t.runs import RESULT, Fields, find_results, read_result
 
 
 def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from se3t.config import SCHEMAS, NBodyData, OptimConfig, TrainerConfig, conf_file, overrides
-from se3t.reporting.records import Record, RunRecord
+from se3t.runs import Record, RunRecord
 
 PAPER_PRESETS = {"nbody": ("paper",), "scanobjectnn": ("paper",), "qm9": ("released", "paper")}
 """Presets with the networks and the budget of the paper, by experiment; the first is the default."""

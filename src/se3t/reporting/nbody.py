@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from se3t.config.schemas import redraws_starts
-from se3t.reporting.records import Fields, RunRecord, common, overridden
+from se3t.runs import Fields, RunRecord, common, overridden
 
 METRICS = ("mse_x", "mse_v", "relative_mse_x", "relative_mse_v", "equivariance_error_x", "equivariance_error_v")
 """Test metrics that a record of the N-body task holds."""

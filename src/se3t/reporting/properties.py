@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from se3t.reporting.published import Column
-from se3t.reporting.records import Fields, RunRecord, common, measured_split, overridden
 from se3t.reporting.tables.layout import OWN_DATA, SUBSET, VALIDATION
+from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
 SPLITS = ("train", "valid", "test")
 METRICS = ("mae", "equivariance_error")

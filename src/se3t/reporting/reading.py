@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from se3t.errors import UserError
 from se3t.reporting import classification, nbody, properties
-from se3t.reporting.checks import require_kinds, require_unchanged
-from se3t.reporting.records import Fields, Result, RunRecord, read_result
-from se3t.runs import digest_of
+from se3t.runs import Fields, Result, RunRecord, digest_of, read_result, require_kinds, require_unchanged
 
 log = logging.getLogger(__name__)
 

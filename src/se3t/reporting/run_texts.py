@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from se3t.config.identity import NO_INFLUENCE, flatten, without
 from se3t.reporting.labels import spell
 from se3t.reporting.report.runs import ON_VALIDATION, Run
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN
+from se3t.runs import NO_INFLUENCE, flatten, without
 from se3t.screen import csv_text, one_line
 
 _HEADS = ("state", "experiment", "model", "preset", "seed", "step", "result", "age", "folder")

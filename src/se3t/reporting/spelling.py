@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from se3t.config.fields import seconds_of
 from se3t.reporting.published import Estimate
 
 MISSING = "–"
@@ -77,25 +76,3 @@ def span(values: Iterable[int]) -> str:
     """A number, or the smallest and the largest of several."""
     found = sorted(set(values))
     return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} … {found[-1]:,}"
-
-
-def time_in_words(time: str, name: str = "trainer.max_time") -> str:
-    """A time such as 01:30:00 as "1 h 30 min".
-
-    Args:
-        time: as it was typed.
-        name: of the setting, for errors.
-
-    Raises:
-        UserError: when it cannot be read.
-    """
-    seconds, parts = seconds_of(time, name), []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, seconds = divmod(seconds, size)
-        parts += [f"{count} {unit}"] * (count > 0)
-    return " ".join(parts)
-
-
-def steps_asked(max_steps: int, max_time: str | None) -> str:
-    """The budget of a training: "1,000 steps", or "1,000 steps or 10 min"."""
-    return f"{max_steps:,} steps" + ("" if max_time is None else f" or {time_in_words(max_time)}")

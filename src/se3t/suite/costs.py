@@ -24,11 +24,10 @@ from se3t.config import Config
 from se3t.data.molecules.parallel import available_cores
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
-from se3t.runs import read_config
+from se3t.runs import CONFIG, METRICS, PROVENANCE, RESULT, RunFolder, read_config, read_json
 from se3t.suite.jobs import Job
 from se3t.suite.pool import ended_by
 from se3t.suite.stores import split_sizes
-from se3t.training import record
 
 Source: TypeAlias = Literal["records", "measured"]
 
@@ -202,7 +201,7 @@ def recorded(job: Job, threads: int | None) -> Cost | None:
         threads: of torch; runs with another number are passed over. None: as torch likes.
     """
     folder = Path(job.config.runs) / job.config.experiment / job.config.model.name
-    found = [cost for path in folder.glob(f"*/{record.METRICS}") if (cost := _cost_of(path, job, threads)) is not None]
+    found = [cost for path in folder.glob(f"*/{METRICS}") if (cost := _cost_of(path, job, threads)) is not None]
     if not found:
         return None
     steps, samples = zip(*found, strict=True)
@@ -213,9 +212,9 @@ def _cost_of(metrics: Path, job: Job, threads: int | None) -> tuple[float, float
     """Seconds of a step and of measuring a sample in one run; None where it tells nothing about the job."""
     try:
         settings = _settings_of(metrics.parent)
-        if _kind(settings) != kind(job.config) or not _made_alike(metrics.with_name(record.PROVENANCE), job, threads):
+        if _kind(settings) != kind(job.config) or not _made_alike(metrics.with_name(PROVENANCE), job, threads):
             return None
-        lines = [line for line in record.Metrics(metrics).read() if line["kind"] == "valid"]
+        lines = [line for line in RunFolder(metrics.parent).read_metrics() if line["kind"] == "valid"]
         if job.steps == 0:
             return 0.0, 0.0
         lines = [line for line in lines if not line.get("final", False)]
@@ -230,10 +229,10 @@ def _cost_of(metrics: Path, job: Job, threads: int | None) -> tuple[float, float
 
 
 def _settings_of(folder: Path) -> Mapping[str, Any]:
-    if (folder / record.RESULT).exists():
-        settings: Mapping[str, Any] = record.read_json(folder / record.RESULT)["config"]
+    if (folder / RESULT).exists():
+        settings: Mapping[str, Any] = read_json(folder / RESULT)["config"]
         return settings
-    return read_config(folder / record.CONFIG)
+    return read_config(folder / CONFIG)
 
 
 def _rest(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
@@ -245,7 +244,7 @@ def _rest(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
 
 def _made_alike(provenance: Path, job: Job, threads: int | None) -> bool:
     """Whether a run was made on a machine like this one, on the kind of device that the job will get."""
-    session = record.read_json(provenance)["sessions"][-1]
+    session = read_json(provenance)["sessions"][-1]
     here: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count()}
     if job.config.trainer.accelerator != "cpu":  # else both ran on a CPU: the setting is part of the kind
         if "device" not in session:

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 
 from se3t.config import Config, to_config
 from se3t.config.compose import compose
+from se3t.runs import CHECKPOINTS, CONFIG, RESULT, RunFolder, finished_result
 from se3t.suite.stores import store_path
-from se3t.training import record
 
 State: TypeAlias = Literal["finished", "interrupted", "new"]
 
@@ -44,7 +44,7 @@ class Job:
     @property
     def result(self) -> Path:
         """Its ``result.json``, there or not."""
-        return self.folder / record.RESULT
+        return self.folder / RESULT
 
     @property
     def state(self) -> State:
@@ -54,14 +54,14 @@ class Job:
             UserError: for a run record that this line neither reports nor may continue.
         """
         config = replace(self.config, resume=True)
-        if record.finished_result(self.folder, config) is not None:
+        if finished_result(RunFolder(self.folder), config) is not None:
             return "finished"
-        return "interrupted" if (self.folder / record.CONFIG).exists() else "new"
+        return "interrupted" if (self.folder / CONFIG).exists() else "new"
 
     @property
     def saved_step(self) -> int:
         """The step that an interrupted training goes on from; files of other names are passed over."""
-        names = [path.stem.removeprefix("step-") for path in (self.folder / record.CHECKPOINTS).glob("step-*.ckpt")]
+        names = [path.stem.removeprefix("step-") for path in (self.folder / CHECKPOINTS).glob("step-*.ckpt")]
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
     @cached_property
@@ -85,6 +85,6 @@ def job_of(words: Sequence[str], config: Config) -> Job:
     Raises:
         UserError: for settings of the data that are refused.
     """
-    found = Job(tuple(words), config, record.run_dir(config))
+    found = Job(tuple(words), config, RunFolder.of(config).path)
     store_path(config.data)  # looks at its settings
     return found

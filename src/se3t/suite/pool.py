@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from se3t.errors import BusyError, UserError
+from se3t.runs import RunFolder
 from se3t.signals import advice, interrupted_by_signals, interruption, name_of
 from se3t.suite.jobs import Job
 from se3t.suite.launch import GRACE_SECONDS, Handle, Launcher, LocalLauncher, start_process, stop_all
 from se3t.suite.stores import prepare_words
-from se3t.training import record
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 2 * GRACE_SECONDS
@@ -221,7 +221,7 @@ class Pool:
 
     def _is_blocked(self, job: Job) -> bool:
         try:
-            record.require_free(job.folder)
+            RunFolder(job.folder).require_free()
         except BusyError:
             if job.folder not in self._told:
                 self._told.add(job.folder)

@@ -33,12 +33,12 @@ from se3t.data.nbody.presets import SPLITS, resolve
 from se3t.data.nbody.simulator import simulate
 from se3t.data.shapes15.prepare import make_object
 from se3t.precision import data_dtype, forward_context
+from se3t.runs import CHECKPOINTS
 from se3t.suite.stores import split_sizes
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.tasks.nbody import NBodyTask
 from se3t.tasks.property import QM9_ELEMENTS, PropertyTask
-from se3t.training import record
 from se3t.training.evaluation import evaluate_split
 from se3t.training.fit import fit
 from se3t.training.module import TrainingModule
@@ -121,7 +121,7 @@ def _trained(config: Config, task: Task, model: nn.Module, device: torch.device,
         progress=False,
     )
     with tempfile.TemporaryDirectory(prefix="se3t-") as folder:
-        (Path(folder) / record.CHECKPOINTS).mkdir()
+        (Path(folder) / CHECKPOINTS).mkdir()
         fit(
             replace(config, trainer=trainer),
             Path(folder),

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from se3t.config import NBodyData
+from se3t.runs import METRICS
 from se3t.screen import bar_columns, say
 from se3t.suite.costs import Estimates, kind, makespan
 from se3t.suite.jobs import Job
 from se3t.suite.pool import Ended, Watch
-from se3t.training import record
 from se3t.training.pace import duration
 
 _MOST_READ = 65_536  # bytes of the end of metrics.jsonl
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
 
 def read(job: Job) -> Reading:
     """How far a run is, by the end of its ``metrics.jsonl`` and its checkpoints."""
-    lines = list(_newest_lines(job.folder / record.METRICS))
+    lines = list(_newest_lines(job.folder / METRICS))
     step = max([line["step"] for line in lines], default=0)
     valid = [line for line in lines if line.get("kind") == "valid"]
     return Reading(min(max(step, job.saved_step), job.steps), in_words(valid[-1]) if valid else "")

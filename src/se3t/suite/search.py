@@ -12,6 +12,7 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.reporting.sweep_record import Trial, TrialRun, read_record, write_record
+from se3t.runs import METRICS, RunFolder
 from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
 from se3t.suite.pool import Ended, Pool, Watch, log_of, stopped_by_signals
@@ -19,7 +20,6 @@ from se3t.suite.spaces import Interval, Scalar
 from se3t.suite.specification import Parameters, Specification, rounded
 from se3t.suite.study import Proposal, Study
 from se3t.suite.trials import blank_record, value_of, words_of
-from se3t.training import record
 
 POLL_SECONDS = 0.3
 
@@ -224,12 +224,12 @@ class Search:
         self._say(active.trial, f"stopped after step {step}, {self.record.metric} {value:.4g}")
 
     def _new_measurements(self, active: _Active) -> list[tuple[int, float]]:
-        path = active.job.folder / record.METRICS
+        path = active.job.folder / METRICS
         size = path.stat().st_size if path.exists() else -1
         if size == active.size:
             return []
         active.size = size
-        lines = [line for line in record.Metrics(path).read() if line["kind"] == "valid"]
+        lines = [line for line in RunFolder(active.job.folder).read_metrics() if line["kind"] == "valid"]
         found = [(line["step"], line.get(self.record.metric)) for line in lines if line["step"] not in active.reported]
         return [(step, float(value)) for step, value in found if isinstance(value, int | float)]
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from se3t.errors import BusyError, UserError
 from se3t.files import write_atomically
 from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, read_record, write_record
+from se3t.runs import RunFolder
 from se3t.screen import say
 from se3t.suite.costs import Estimates, estimate, makespan
 from se3t.suite.jobs import Job
@@ -25,7 +26,6 @@ from se3t.suite.search import Search, Tell
 from se3t.suite.spaces import Interval
 from se3t.suite.specification import Specification
 from se3t.suite.trials import blank_record, space_settings, value_of, words_of
-from se3t.training import record
 
 SPECIFICATION = "specification.yaml"
 GROUP = "logger.group"
@@ -146,12 +146,12 @@ def kept(spec: Specification) -> Iterator[None]:
         UserError: it cannot be written.
         BusyError: another process runs this sweep.
     """
-    record.require_writable(spec.folder)
+    RunFolder(spec.folder).require_writable()
     try:
-        record.require_free(spec.folder)
+        RunFolder(spec.folder).require_free()
     except BusyError as error:
         raise BusyError(f"{spec.folder}: another process runs this sweep; wait for it to end or stop it") from error
-    with record.exclusive(spec.folder):
+    with RunFolder(spec.folder).exclusive():
         _write_specification(spec)
         yield
 

@@ -16,6 +16,7 @@ from se3t.reporting.published import load_published
 from se3t.reporting.tables import ablations
 from se3t.reporting.tables.build import EXPERIMENTS, require_name, require_preset
 from se3t.reporting.tables.egnn import EGNN
+from se3t.runs import RunFolder, read_json, require_same_data
 from se3t.screen import console, say
 from se3t.suite.costs import estimate, resources
 from se3t.suite.jobs import Job, job_of
@@ -23,7 +24,6 @@ from se3t.suite.launch import LocalLauncher
 from se3t.suite.pool import Failure, run_jobs
 from se3t.suite.progress import Clock, view
 from se3t.suite.wording import failures, in_words, obstacle_of, opening, trouble
-from se3t.training import record
 
 DEFAULT_PRESET, DEFAULT_SEEDS = "reduced", (0, 1, 2)
 ABLATIONS = (
@@ -117,7 +117,7 @@ def run(request: TableRequest) -> Finished:
     workers, threads = resources(jobs, request.workers)
     todo = [job for job in jobs if job.state != "finished"]
     for job in todo:
-        record.require_writable(job.folder)
+        RunFolder(job.folder).require_writable()
     with screen.status("measuring training steps …"):
         estimates = estimate(todo, workers, threads, always=False)
     clock = Clock(todo, estimates, workers)
@@ -250,7 +250,7 @@ def _require_same_data(jobs: Sequence[Job]) -> None:
         if job.state == "finished":
             if job.store not in checksums:
                 checksums[job.store] = dataset(job.config.data.name).recorded_checksum(job.config.data)
-            record.require_same_data(job.folder, record.read_json(job.result), checksums[job.store])
+            require_same_data(RunFolder(job.folder), read_json(job.result), checksums[job.store])
 
 
 def _group(which: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 from se3t.reporting.labels import spell
 from se3t.reporting.sweep_record import SweepRecord, objective_of
+from se3t.runs import RunFolder
 from se3t.suite.jobs import Job
 from se3t.suite.spaces import Interval, Objective, Space
 from se3t.suite.specification import Parameters, Specification
-from se3t.training import record
 
 
 def blank_record(spec: Specification) -> SweepRecord:
@@ -47,4 +47,4 @@ def value_of(job: Job, objective: Objective) -> float:
     Raises:
         UserError: when it has none.
     """
-    return objective_of(record.read_result(job.folder), objective.metric, job.result)
+    return objective_of(RunFolder(job.folder).read_result(), objective.metric, job.result)

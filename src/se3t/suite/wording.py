@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from se3t.reporting.spelling import steps_asked
+from se3t.config.fields import steps_asked
 from se3t.suite.costs import Estimates, makespan
 from se3t.suite.jobs import Job
 from se3t.suite.pool import Failure

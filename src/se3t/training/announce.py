@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from se3t.config import Config
+from se3t.config.fields import time_in_words
 from se3t.nn.kernels import auto
 from se3t.precision import data_dtype
-from se3t.reporting.spelling import time_in_words
 from se3t.tasks.base import Task
 from se3t.training.checkpoint import Checkpoint
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from se3t.config import Config
 from se3t.precision import forward_context
 from se3t.signals import Interrupted
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.evaluation import evaluate_split, peak_memory_bytes
 from se3t.training.loggers import Write
 from se3t.training.module import TrainingModule
@@ -272,7 +272,7 @@ class Evaluation(Callback):
                 name: value.detach().cpu().clone() for name, value in module.state_dict().items()
             }
         if state.judge(best, self.config.trainer.early_stopping) and trainer.is_global_zero:
-            ckpt.write_best(self.folder, record.plain(self.config), best)
+            ckpt.write_best(self.folder, asdict(self.config), best)
         trainer.should_stop = trainer.should_stop or state.stopped_early
 
 

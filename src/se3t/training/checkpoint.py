@@ -23,12 +23,11 @@ from se3t import runs
 from se3t.compat.converted import is_model
 from se3t.compat.weights import read_file
 from se3t.config import Config
-from se3t.config.identity import first_difference, setting
 from se3t.config.stored import stored_config
 from se3t.errors import UserError
 from se3t.files import write_atomically
+from se3t.runs import CHECKPOINTS, first_difference, setting
 from se3t.tasks.base import Task
-from se3t.training import record
 
 log = logging.getLogger(__name__)
 
@@ -197,10 +196,10 @@ def load(checkpoint: Path) -> Checkpoint:
     """
     found = read_checkpoint(locate(checkpoint))
     folder = found.path.absolute().parent.parent
-    if found.path.absolute().parent.name == record.CHECKPOINTS and not is_model(found.content):
+    if found.path.absolute().parent.name == CHECKPOINTS and not is_model(found.content):
         runs.require_config(folder, found.settings, str(found.path), "it is one of another run; restore the file")
         if found.content.get("kind") == "best":
-            runs.require_file_unchanged(folder, f"{record.CHECKPOINTS}/{BEST}", digest_of_best(found.content))
+            runs.require_file_unchanged(folder, f"{CHECKPOINTS}/{BEST}", digest_of_best(found.content))
     return found
 
 
@@ -287,11 +286,11 @@ def locate(checkpoint: Path) -> Path:
     """
     if not checkpoint.is_dir():
         return checkpoint
-    for path in (checkpoint / record.CHECKPOINTS / BEST, checkpoint / BEST, checkpoint / EXPORTED):
+    for path in (checkpoint / CHECKPOINTS / BEST, checkpoint / BEST, checkpoint / EXPORTED):
         if path.is_file():
             return path
     raise UserError(
-        f"{checkpoint}: holds no {record.CHECKPOINTS}/{BEST}; give the folder of a run that was evaluated at least once"
+        f"{checkpoint}: holds no {CHECKPOINTS}/{BEST}; give the folder of a run that was evaluated at least once"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from se3t import runs
 from se3t.config import Config
 from se3t.precision import data_dtype, forward_context
+from se3t.runs import CHECKPOINTS, DETAILS, METRICS, RESULT, RunFolder, read_json, write_json
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -38,7 +40,7 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
     """
     task.to(device, data_dtype(config.trainer.precision))
     model.to(device)
-    last = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
+    last = ckpt.newest_checkpoint(folder / CHECKPOINTS)
     step, state = (0, ckpt.RunState()) if last is None else (last.step, last.state)
     best = state.best
     if last is None or step % config.trainer.eval_every:  # the schedule of evaluations has not covered the last step
@@ -51,7 +53,7 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
             raw = {} if last is None else _raw_weights(last.content)
             best = ckpt.best_of(task, step, metrics, weights) | raw
     assert best is not None
-    ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), best)
+    ckpt.write_best(folder / CHECKPOINTS, asdict(config), best)
     test: dict[str, float] | None = None
     keep: dict[str, list[Any]] = {}
     if task.size("test"):
@@ -60,17 +62,17 @@ def finish(config: Config, folder: Path, task: Task, model: nn.Module, device: t
     else:
         _log.warning("the data hold no test split: the result is the validation error of the chosen weights")
     if keep:
-        record.write_json(folder / record.DETAILS, {"split": "test", **task.facts(), **keep})
+        write_json(folder / DETAILS, {"split": "test", **task.facts(), **keep})
     result = _result(config, task, model, device, step, state, best, test)
-    record.write_json(folder / record.RESULT, {**result, runs.DIGESTS: _digests(folder, best, keep)}, sealed=True)
+    write_json(folder / RESULT, {**result, runs.DIGESTS: _digests(folder, best, keep)}, sealed=True)
 
 
 def _digests(folder: Path, best: Mapping[str, Any], keep: Mapping[str, Any]) -> dict[str, str]:
     """By name the digests of the files that figures are drawn from, for readers to compare."""
-    found = {record.METRICS: runs.digest_of_metrics(record.Metrics(folder / record.METRICS).read())}
+    found = {METRICS: runs.digest_of_metrics(RunFolder(folder).read_metrics())}
     if keep:
-        found[record.DETAILS] = runs.digest_of(record.read_json(folder / record.DETAILS))
-    return {**found, f"{record.CHECKPOINTS}/{ckpt.BEST}": ckpt.digest_of_best(best)}
+        found[DETAILS] = runs.digest_of(read_json(folder / DETAILS))
+    return {**found, f"{CHECKPOINTS}/{ckpt.BEST}": ckpt.digest_of_best(best)}
 
 
 def catch_up(
@@ -108,7 +110,7 @@ def catch_up(
         raise ckpt.not_finite(f"the validation loss became {metrics['loss']} after step {step}", resumed.path.parent)
     best = ckpt.best_of(task, step, metrics, dict(content["state_dict"]))
     if state.judge(best | _raw_weights(content), config.trainer.early_stopping) and state.best is not None:
-        ckpt.write_best(folder / record.CHECKPOINTS, record.plain(config), state.best)
+        ckpt.write_best(folder / CHECKPOINTS, asdict(config), state.best)
     state.evaluation_due = False
     content["run"] = dict(vars(state))
     ckpt.write_checkpoint(resumed.path, content)
@@ -202,6 +204,6 @@ def _result(
         "steps_per_second": _speed(step, state),
         "samples_per_second": _speed(step, state) * config.trainer.batch_size,
         "peak_memory_bytes": peak_memory_bytes(device),  # of the whole process, whatever it did before this run
-        "config": record.plain(config),
+        "config": asdict(config),
         "command": record.command_line(),
     }

@@ -23,9 +23,9 @@ from se3t import signals
 from se3t.config import Config
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.precision import LIGHTNING, data_dtype
+from se3t.runs import CHECKPOINTS
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.callbacks import EMAWeights, Evaluation, LossWatch, TimeLimit
 from se3t.training.distributed import quiet_logger, started_by_torchrun
 from se3t.training.loggers import Write, fan_out
@@ -121,7 +121,7 @@ def _callbacks(
         writers.append(progress.show)
         shown.append(progress)
     log, stopwatch = fan_out(writers), Stopwatch(state)
-    checkpoints, decay = folder / record.CHECKPOINTS, config.trainer.ema_decay
+    checkpoints, decay = folder / CHECKPOINTS, config.trainer.ema_decay
     averaging = None if decay is None else EMAWeights(decay, device)
     limit = config.trainer.max_seconds
     return [

@@ -12,13 +12,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from se3t.config import Config
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.training import record
+from se3t.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def tensorboard(folder: Path) -> Iterator[Write]:
         events.flush()
 
     try:
-        for line in record.Metrics(folder / record.METRICS).read():
+        for line in RunFolder(folder).read_metrics():
             write(line["kind"], line["step"], {name: line[name] for name in line.keys() - {"kind", "step"}})
         yield write
     finally:
@@ -144,7 +145,7 @@ def _start(config: Config, folder: Path, mode: Mode) -> Any:
         "name": f"{config.experiment}-{config.model.name}-{config.seed}",
         "id": run_id(folder),
         "dir": str(folder),
-        "config": record.plain(config),
+        "config": asdict(config),
     }
     options = wandb.Settings(init_timeout=INIT_TIMEOUT, silent=True, console="off")
     try:

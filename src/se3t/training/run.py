@@ -6,7 +6,7 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ from se3t.files import WriteError
 from se3t.models import build_model
 from se3t.nn.kernels.native import require
 from se3t.precision import data_dtype, default_dtype, matmul_precision, require_device
+from se3t.runs import CHECKPOINTS, CONFIG, RESULT, RunFolder, finished_result, require_same_data, too_few_steps
 from se3t.signals import advice, interrupted_by_signals, last_words
 from se3t.tasks import build_task, require_no_download
 from se3t.tasks.base import Task
@@ -113,7 +114,7 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
         Interrupted: at SIGINT, SIGTERM or SIGHUP, with what a run needs to go on saved.
     """
     config = config if isinstance(config, Config) else to_config(config)
-    folder = record.run_dir(config) if run_dir is None else Path(run_dir)
+    folder = RunFolder.of(config).path if run_dir is None else Path(run_dir)
     how = partial(_how_to_continue, config, folder, build)
     with interrupted_by_signals(), advice(how), own_ranks(config.trainer.devices):
         try:
@@ -125,17 +126,17 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
 def _train(config: Config, folder: Path, build: Build) -> Path:
     is_first = process_rank() == 0
     if is_first:
-        record.require_free(folder)
+        RunFolder(folder).require_free()
         _tell_of_others(config, folder)
-    finished = record.finished_result(folder, config, is_first=is_first)
+    finished = finished_result(RunFolder(folder), config, is_first=is_first)
     if finished is not None:
         if build is build_parts:  # another function may take its data from anywhere
-            record.require_same_data(folder, finished, dataset(config.data.name).recorded_checksum(config.data))
+            require_same_data(RunFolder(folder), finished, dataset(config.data.name).recorded_checksum(config.data))
         log.info("%s: finished before; nothing is trained again", folder)
-        return folder / record.RESULT
+        return folder / RESULT
     _require_computable(config)
     if is_first:
-        record.require_writable(folder)
+        RunFolder(folder).require_writable()
     if config.trainer.devices > 1 and not started_by_a_launcher():
         _check_devices(config)
         _require_averageable(config, build(config)[1])  # here first: bad input is told once, data are prepared once
@@ -143,12 +144,12 @@ def _train(config: Config, folder: Path, build: Build) -> Path:
             launch(run_process, (config, folder, build), config.trainer.devices)
     else:
         run_process(config, folder, build)
-    return folder / record.RESULT
+    return folder / RESULT
 
 
 def _how_to_continue(config: Config, folder: Path, build: Build) -> str:
-    steps = ckpt.newest_step(folder / record.CHECKPOINTS)
-    if not (folder / record.CONFIG).exists():
+    steps = ckpt.newest_step(folder / CHECKPOINTS)
+    if not (folder / CONFIG).exists():
         return "nothing was trained yet"
     own = "the same call and resume=true"
     command = shlex.join(["se3t", "train", f"resume={folder}"]) if build is build_parts else own
@@ -185,17 +186,17 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
             )
         _require_averageable(config, model)
         if is_first:
-            stack.enter_context(record.exclusive(folder))
-        resumed = ckpt.newest_checkpoint(folder / record.CHECKPOINTS)
+            stack.enter_context(RunFolder(folder).exclusive())
+        resumed = ckpt.newest_checkpoint(folder / CHECKPOINTS)
         if resumed is not None:
             _require_continuable(config, folder, task, resumed)
         writers: list[Write] = []
         if is_first:
             _open_record(config, folder, resumed)
             console.open(folder)
-            stack.enter_context(record.failures_noted(folder))
+            stack.enter_context(RunFolder(folder).failures_noted())
             others, words = stack.enter_context(loggers(config, folder))
-            writers = [record.Metrics(folder / record.METRICS).append, *others]
+            writers = [RunFolder(folder).append_metrics, *others]
             for line in in_three_lines(config, folder, task, model, device, resumed, words):
                 log.info("%s", line)
         resumed = catch_up(config, folder, task, model, device, resumed, fan_out(writers))
@@ -205,7 +206,7 @@ def run_process(config: Config, folder: Path, build: Build) -> None:
             fit(config, folder, task, model, device, resumed, writers, console.line)
         if writers:
             finish(config, folder, task, model, device, fan_out(writers))
-            console.line(f"finished: {folder / record.RESULT}")
+            console.line(f"finished: {folder / RESULT}")
 
 
 def _require_averageable(config: Config, model: nn.Module) -> None:
@@ -229,10 +230,10 @@ def _check_devices(config: Config) -> None:
 
 
 def _require_continuable(config: Config, folder: Path, task: Task, resumed: ckpt.Checkpoint) -> None:
-    ckpt.require_same_run(resumed, record.plain(config))
+    ckpt.require_same_run(resumed, asdict(config))
     ckpt.require_same_data(resumed, task.describe().get("checksum"))
     if resumed.step > config.trainer.max_steps and not resumed.state.stopped_early:
-        raise record.too_few_steps(folder, config.trainer.max_steps, resumed.step)
+        raise too_few_steps(RunFolder(folder), config.trainer.max_steps, resumed.step)
 
 
 def _steps_are_left(config: Config, model: nn.Module, resumed: ckpt.Checkpoint | None) -> bool:
@@ -242,21 +243,21 @@ def _steps_are_left(config: Config, model: nn.Module, resumed: ckpt.Checkpoint |
 
 
 def _open_record(config: Config, folder: Path, resumed: ckpt.Checkpoint | None) -> None:
-    checkpoints = folder / record.CHECKPOINTS
+    checkpoints = folder / CHECKPOINTS
     checkpoints.mkdir(exist_ok=True)
     ckpt.restore_best(checkpoints, resumed)
-    metrics = record.Metrics(folder / record.METRICS)
+    record_folder = RunFolder(folder)
     if resumed is None:
-        metrics.rewind(-1)
+        record_folder.rewind_metrics(-1)
     else:
-        metrics.rewind(resumed.step, repeats_evaluation=resumed.state.evaluation_due)
-    record.write_config(folder / record.CONFIG, config)
+        record_folder.rewind_metrics(resumed.step, repeats_evaluation=resumed.state.evaluation_due)
+    record_folder.write_config(config)
     facts = {
         "device": choose_device(config.trainer.accelerator).type,
         "torch_threads": torch.get_num_threads(),
         "resumed_from_step": None if resumed is None else resumed.step,
     }
-    record.add_provenance(folder / record.PROVENANCE, record.provenance(**facts))
+    record_folder.add_session(record.provenance(**facts))
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from se3t import signals
 from se3t.config import Config
 from se3t.signals import Interrupted
 from se3t.training import checkpoint as ckpt
-from se3t.training import record
 from se3t.training.feed import derived_seed
 from se3t.training.module import TrainingModule
 from se3t.training.stopwatch import Stopwatch
@@ -126,7 +126,7 @@ class Checkpointing(Callback):
             "format": ckpt.FORMAT,
             "kind": "step",
             "step": trainer.global_step,
-            "config": record.plain(self.config),
+            "config": asdict(self.config),
             "run": dict(vars(self.state)),
             "random": _random_states(trainer.world_size),
             "data_checksum": pl_module.task.describe().get("checksum"),

@@ -11,8 +11,7 @@ from se3t.reporting.classification import parse_record, rotation_in_words
 from se3t.reporting.figures.figure4 import finished_run, list_of
 from se3t.reporting.figures.style import NORMAL, SMALL, blank_figure, headline
 from se3t.reporting.published import system_name
-from se3t.reporting.records import Fields, read_json
-from se3t.runs import DETAILS, digest_of, require_file_unchanged
+from se3t.runs import DETAILS, Fields, digest_of, read_json, require_file_unchanged
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,17 @@ from se3t.errors import UserError, did_you_mean
 from se3t.reporting import classification
 from se3t.reporting.labels import spell
 from se3t.reporting.reading import PARSERS, readable, tell_left_out
-from se3t.reporting.records import Fields, RunRecord, find_results
-from se3t.runs import COSTS, METRICS, RESULT, digest_of_metrics, read_metrics, require_file_unchanged
+from se3t.runs import (
+    COSTS,
+    METRICS,
+    RESULT,
+    Fields,
+    RunRecord,
+    digest_of_metrics,
+    find_results,
+    read_metrics,
+    require_file_unchanged,
+)
 
 log = logging.getLogger(__name__)
 

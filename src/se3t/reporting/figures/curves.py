@@ -18,11 +18,11 @@ from se3t.reporting.labels import labels
 from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.properties import PropertyRecord
 from se3t.reporting.published import TABLES, load_published, system_name
-from se3t.reporting.records import RunRecord, group_by_settings
 from se3t.reporting.spelling import span
 from se3t.reporting.tables import budgets, simulations, table2, table3
 from se3t.reporting.tables.ablations import ABLATIONS
 from se3t.reporting.tables.layout import is_reduced
+from se3t.runs import RunRecord, group_by_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

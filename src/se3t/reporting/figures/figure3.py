@@ -15,8 +15,8 @@ from se3t.errors import UserError
 from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline, save_animation
 from se3t.reporting.labels import spell
 from se3t.reporting.published import Estimate, load_published
-from se3t.reporting.records import Fields, read_json
 from se3t.reporting.spelling import error, number, span
+from se3t.runs import Fields, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

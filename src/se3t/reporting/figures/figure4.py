@@ -14,8 +14,8 @@ from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, pa
 from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name
-from se3t.reporting.records import Fields, read_json
 from se3t.reporting.spelling import span
+from se3t.runs import Fields, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

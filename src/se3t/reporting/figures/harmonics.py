@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure, headline
-from se3t.reporting.records import Fields, read_json
+from se3t.runs import Fields, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

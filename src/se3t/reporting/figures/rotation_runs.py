@@ -14,7 +14,7 @@ from se3t.reporting.figures.figure4 import EXPECTED, EXPERIMENT, finished_run, l
 from se3t.reporting.folders import finished_below
 from se3t.reporting.labels import spell
 from se3t.reporting.published import system_name
-from se3t.reporting.records import Fields
+from se3t.runs import Fields
 
 DATA = ("scanobjectnn", "shapes15")
 """What Figure 4 can be on."""

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from se3t.config.fields import time_in_words
 from se3t.errors import UserError
 from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.labels import spell
-from se3t.reporting.records import read_json
-from se3t.reporting.spelling import time_in_words
 from se3t.reporting.sweep_record import SweepRecord, Trial
+from se3t.runs import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

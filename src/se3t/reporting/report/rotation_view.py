@@ -10,8 +10,8 @@ from typing import Any
 
 from se3t.reporting.figures.figure3 import Prediction, load_trajectories
 from se3t.reporting.published import printed_names
-from se3t.reporting.records import Fields, read_json
 from se3t.reporting.report.markup import Markup, element, embedded_json, join
+from se3t.runs import Fields, read_json
 
 _FIRST = "se3_transformer"
 """The model that the view opens on."""

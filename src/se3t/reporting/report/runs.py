@@ -10,14 +10,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from se3t.config.fields import seconds_of
+from se3t.config.fields import seconds_of, time_in_words
 from se3t.reporting.figures.curve_runs import NO_METRICS
 from se3t.reporting.published import Estimate, system_name
 from se3t.reporting.reading import require_whole
-from se3t.reporting.records import ended_in, read_result
-from se3t.reporting.spelling import MISSING, number, time_in_words
+from se3t.reporting.spelling import MISSING, number
 from se3t.reporting.tables.ablations import ABLATIONS
-from se3t.runs import CONFIG, FAILURE, LOCK, METRICS, PROVENANCE, RESULT, TIME, read_config, read_json, read_metrics
+from se3t.runs import (
+    CONFIG,
+    FAILURE,
+    LOCK,
+    METRICS,
+    PROVENANCE,
+    RESULT,
+    TIME,
+    ended_in,
+    read_config,
+    read_json,
+    read_metrics,
+    read_result,
+)
 
 FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED = "finished", "running", "interrupted", "failed", "damaged"
 STATES = (FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED)

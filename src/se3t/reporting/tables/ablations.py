@@ -13,7 +13,6 @@ from se3t.reporting.nbody import parse_record as parse_nbody
 from se3t.reporting.properties import PropertyRecord
 from se3t.reporting.properties import parse_record as parse_property
 from se3t.reporting.published import PublishedTable, load_published, printed_names
-from se3t.reporting.records import Fields, RunRecord, group_by_settings
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables import budgets, simulations, table1, table2, table3
 from se3t.reporting.tables.layout import (
@@ -31,6 +30,7 @@ from se3t.reporting.tables.layout import (
     seeds_of,
     spread_note,
 )
+from se3t.runs import Fields, RunRecord, group_by_settings
 
 FULL_MODEL = "se3_transformer"
 ABLATIONS = {

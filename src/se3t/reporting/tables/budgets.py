@@ -7,7 +7,6 @@ from typing import Any
 
 from se3t.reporting.labels import PAPER_PRESETS, settings_of_preset
 from se3t.reporting.published import PublishedTable
-from se3t.reporting.records import RunRecord
 from se3t.reporting.spelling import span
 from se3t.reporting.tables.layout import (
     DIFFERENT,
@@ -20,6 +19,7 @@ from se3t.reporting.tables.layout import (
     is_reduced,
     words,
 )
+from se3t.runs import RunRecord
 
 _SAME_NETWORK = ("name", "ablation", "kernel", "memory", "fuse_key_value")  # how it is computed; ablations have a table
 _NO_SIZE = ("num_heads", "channels_div", "num_inducing")  # less of these is not less of a network

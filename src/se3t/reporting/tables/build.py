@@ -8,11 +8,11 @@ from dataclasses import replace
 from se3t.config import choices
 from se3t.errors import UserError, did_you_mean
 from se3t.reporting.reading import LeftOut, Readable, readable
-from se3t.reporting.records import Fields, Result, ablation_of
 from se3t.reporting.tables import ablations, egnn, table1, table2, table3
 from se3t.reporting.tables.formats import to_markdown
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN, Block, ResultTable, Row, shortened
 from se3t.reporting.tables.terminal import to_rich
+from se3t.runs import Fields, Result, ablation_of
 from se3t.screen import Folded
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import Any
 
 from se3t.reporting import spelling
 from se3t.reporting.published import Estimate
-from se3t.reporting.records import RunRecord
 from se3t.reporting.spelling import MISSING, span
+from se3t.runs import RunRecord
 
 REDUCED, OTHER_NETWORK, OTHER, VALID = "†", "‡", "ˢ", "ᵛ"
 """Signs: of a budget, of a network, of numbers on other data than the paper's, and of numbers on validation."""

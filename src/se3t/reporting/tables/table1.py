@@ -19,7 +19,6 @@ from se3t.reporting.labels import (
 )
 from se3t.reporting.nbody import NBodyRecord, parse_record
 from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, printed_names
-from se3t.reporting.records import Fields, group_by_data, group_by_settings
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables import budgets
 from se3t.reporting.tables.layout import (
@@ -41,6 +40,7 @@ from se3t.reporting.tables.layout import (
     words,
 )
 from se3t.reporting.tables.simulations import data_name, describe, plainest, reading_of, title_of
+from se3t.runs import Fields, group_by_data, group_by_settings
 
 _RELATIVE = "rel."
 RELATIVE_NOTE = f"{_RELATIVE}: relative to constant velocity (Linear) on the same data."

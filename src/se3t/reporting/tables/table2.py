@@ -19,7 +19,6 @@ from se3t.reporting.classification import (
 )
 from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join
 from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, system_name
-from se3t.reporting.records import Fields, group_by_data, group_by_settings
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables import budgets
 from se3t.reporting.tables.layout import (
@@ -42,6 +41,7 @@ from se3t.reporting.tables.layout import (
     spread_note,
     words,
 )
+from se3t.runs import Fields, group_by_data, group_by_settings
 
 _PLACES = 1
 MEASURED = (

@@ -10,7 +10,6 @@ from se3t.errors import UserError, did_you_mean
 from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join
 from se3t.reporting.properties import BASELINES, Molecules, PropertyRecord, parse_record
 from se3t.reporting.published import Column, Estimate, PublishedModel, PublishedTable, load_published, printed_names
-from se3t.reporting.records import Fields, group_by_data, group_by_settings
 from se3t.reporting.tables import budgets
 from se3t.reporting.tables.layout import (
     COST,
@@ -32,6 +31,7 @@ from se3t.reporting.tables.layout import (
     spread_note,
     words,
 )
+from se3t.runs import Fields, group_by_data, group_by_settings
 
 _ALWAYS = ("preset", "data.graph", "data.radius")
 INVARIANCE = TableColumn("Δ_EQ", "equivariance_error", style="error")

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from se3t.errors import UserError
-from se3t.runs import ADVICE
-from se3t.runs import read_json as read_json
+from se3t.runs.names import ADVICE
 
 _TOO_LARGE = 1e300  # a whole number in JSON may be larger than any float
 
@@ -22,7 +21,7 @@ class Fields:
 
     Attributes:
         is_verified: whether the content is known to be as it was written; a file without a digest may be or not.
-        is_checked: whether :func:`se3t.reporting.checks.require_unchanged` has looked at it.
+        is_checked: whether :func:`se3t.runs.checks.require_unchanged` has looked at it.
     """
 
     def __init__(self, content: Mapping[str, Any], origin: str) -> None:

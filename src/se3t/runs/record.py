@@ -11,28 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from se3t.config.identity import ADDED, NO_INFLUENCE, flatten, without, without_added
+from se3t.config.fields import time_in_words
 from se3t.errors import UserError
-from se3t.reporting.checks import require_unchanged
-from se3t.reporting.fields import Fields, read_json
-from se3t.reporting.spelling import time_in_words
-from se3t.runs import ADVICE, RESULT, TIME
-
-__all__ = [
-    "Fields",
-    "Record",
-    "Result",
-    "RunRecord",
-    "ablation_of",
-    "common",
-    "find_results",
-    "group_by_data",
-    "group_by_settings",
-    "measured_split",
-    "overridden",
-    "read_json",
-    "read_result",
-]
+from se3t.runs.checks import require_unchanged
+from se3t.runs.fields import Fields
+from se3t.runs.files import read_json
+from se3t.runs.identity import ADDED, NO_INFLUENCE, flatten, without, without_added
+from se3t.runs.names import ADVICE, RESULT, TIME
 
 _IRRELEVANT = (*NO_INFLUENCE, "seed", "data.raw")  # runs that differ only here are repeats of one experiment
 _DEVICES = "trainer.devices"

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from se3t.config.identity import settings_hash
 from se3t.errors import UserError
-from se3t.reporting.fields import Fields
-from se3t.runs import ADVICE, require_config, require_sealed
+from se3t.runs.digests import require_sealed
+from se3t.runs.fields import Fields
+from se3t.runs.files import read_config, read_json
+from se3t.runs.identity import first_difference, setting, settings_hash
+from se3t.runs.names import ADVICE, CONFIG, DIGESTS, RESULT
 
 _TWICE = {
     "seed": "seed",
@@ -52,10 +54,10 @@ def require_unchanged(fields: Fields) -> None:
     fields.integer("seed")
     config = fields.mapping("config")
     fields.integer("config.seed")
-    for name, setting in _TWICE.items():
-        ours, theirs = _value(fields.content, name), _value(config, setting)
+    for name, twin in _TWICE.items():
+        ours, theirs = _value(fields.content, name), _value(config, twin)
         if _ABSENT not in (ours, theirs) and ours != theirs:
-            raise UserError(f"{fields.origin}: field {name!r} is {ours!r}, but 'config.{setting}' {theirs!r}; {ADVICE}")
+            raise UserError(f"{fields.origin}: field {name!r} is {ours!r}, but 'config.{twin}' {theirs!r}; {ADVICE}")
     path = Path(fields.origin)
     if path.is_file():
         require_config(path.parent, config, fields.origin)
@@ -97,3 +99,66 @@ def _require_name_of_folder(path: Path, config: Mapping[str, Any]) -> None:
             f"{path}: the settings in field 'config' have the hash {settings_hash(config)}, but its folder says "
             f"{found[2]}; {ADVICE}"
         )
+
+
+# --- files beside a result --------------------------------------------------------------------------------------------
+
+
+def require_file_unchanged(folder: Path, name: str, digest: str) -> None:
+    """Refuse a file of a finished run that is not as the run left it; of a run that is being continued, any will do.
+
+    Args:
+        folder: of the run.
+        name: of the file, a key of ``digests`` in the result.
+        digest: of what the file holds.
+
+    Raises:
+        UserError: naming the file.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return
+    content = read_json(path, "the result of a finished run")
+    digests = content.get(DIGESTS)
+    known = digests.get(name) if isinstance(digests, Mapping) else None
+    if known not in (None, digest) and not is_being_continued(folder, content):
+        raise UserError(f"{folder / name}: does not match the digest in {path}; {ADVICE}")
+
+
+def is_being_continued(folder: Path, result: Mapping[str, Any]) -> bool:
+    """Whether a finished run is being continued to more steps: ``config.yaml`` then has another number of them."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return False
+    budgets = [_steps(config) for config in (read_config(path), result.get("config"))]
+    return None not in budgets and budgets[0] != budgets[1]
+
+
+def _steps(config: Any) -> Any:
+    trainer = config.get("trainer") if isinstance(config, Mapping) else None
+    return trainer.get("max_steps") if isinstance(trainer, Mapping) else None
+
+
+def require_config(folder: Path, settings: Mapping[str, Any], what: str, advice: str = ADVICE) -> None:
+    """Refuse settings of another run than that of a folder, as far as ``config.yaml`` in it tells.
+
+    Settings that do not tell runs apart may differ: a run that is being continued has another ``trainer.max_steps``
+    there until it has finished again.
+
+    Args:
+        folder: of a run.
+        settings: to compare.
+        what: has these settings, for errors.
+        advice: what that means, and what to do about it.
+
+    Raises:
+        UserError: naming the first setting that differs.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        return
+    beside = read_config(path)
+    name = first_difference(settings, beside)
+    if name is not None:
+        ours, theirs = setting(settings, name), setting(beside, name)
+        raise UserError(f"{what}: field 'config.{name}' is {ours!r}, but {theirs!r} in {path}; {advice}")

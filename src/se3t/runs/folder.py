@@ -1,0 +1,268 @@
+"""The run folder: the names of its files, reading and writing them, who holds it, and the state of the run.
+
+``runs/<experiment>/<model>/<seed>-<hash of the settings>/`` holds ``config.yaml`` (the settings), ``provenance.json``
+(versions, command line), ``metrics.jsonl`` (one JSON object a line), ``console.log`` (what it said), ``result.json``
+(final metrics, only once the run has finished), ``details.json`` (what the task keeps of every sample) and
+``checkpoints/``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from se3t.config import Config
+from se3t.errors import BusyError, UserError
+from se3t.files import write_atomically, writing
+from se3t.runs import names
+from se3t.runs.checks import require_kinds
+from se3t.runs.digests import require_sealed
+from se3t.runs.fields import Fields
+from se3t.runs.files import finite, read_config, read_json, read_metrics, write_config, write_json
+from se3t.runs.identity import settings_hash
+
+log = logging.getLogger(__name__)
+
+_EXPECTED = "a file of a run record; remove it and run again"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: of the folder; it need not exist.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def of(cls, config: Config) -> RunFolder:
+        """The folder of the run that ``config`` describes; it depends on the settings alone."""
+        name = f"{config.seed}-{settings_hash(asdict(config))}"
+        return cls(Path(config.runs) / config.experiment / config.model.name / name)
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Path:
+        """The settings."""
+        return self.path / names.CONFIG
+
+    @property
+    def provenance(self) -> Path:
+        """Versions and command line, for each part of a training that was continued."""
+        return self.path / names.PROVENANCE
+
+    @property
+    def metrics(self) -> Path:
+        """What was measured, one JSON object a line with at least ``kind`` and ``step``."""
+        return self.path / names.METRICS
+
+    @property
+    def result(self) -> Path:
+        """The result of a finished run."""
+        return self.path / names.RESULT
+
+    @property
+    def details(self) -> Path:
+        """What the task keeps of every sample."""
+        return self.path / names.DETAILS
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / names.CHECKPOINTS
+
+    @property
+    def lock(self) -> Path:
+        """The file that the process that trains this run holds locked."""
+        return self.path / names.LOCK
+
+    @property
+    def failure(self) -> Path:
+        """Why the training failed."""
+        return self.path / names.FAILURE
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def read_config(self) -> dict[str, Any]:
+        """The settings.
+
+        Raises:
+            UserError: when they cannot be read.
+        """
+        return read_config(self.config)
+
+    def read_result(self) -> dict[str, Any]:
+        """The result of a finished run, which is as its run left it.
+
+        Raises:
+            UserError: when the file is damaged, or was changed after the run.
+        """
+        content = read_json(self.result, _EXPECTED)
+        require_sealed(content, str(self.result))
+        require_kinds(Fields(content, str(self.result)))
+        return content
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All complete lines of what was measured; none where there is no file.
+
+        Raises:
+            UserError: naming file and line, when one is damaged.
+        """
+        return read_metrics(self.metrics) if self.metrics.exists() else []
+
+    def read_sessions(self) -> list[Mapping[str, Any]]:
+        """Where each part of the training comes from; none where there is no file.
+
+        Raises:
+            UserError: when the file is damaged.
+        """
+        if not self.provenance.exists():
+            return []
+        content = read_json(self.provenance, _EXPECTED)
+        sessions = content.get("sessions", [content])  # a file of one session only, as older runs have it
+        return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def write_config(self, config: Config) -> None:
+        """Write the settings, atomically."""
+        write_config(self.config, config)
+
+    def append_metrics(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Add one line to what was measured; lines are only ever appended."""
+        line = json.dumps({"kind": kind, "step": step, **finite(values)})
+        with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def rewind_metrics(self, step: int, *, repeats_evaluation: bool = False) -> None:
+        """Forget what will be measured again: all after ``step``, and what belonged to the end of the run.
+
+        Args:
+            step: from which the run continues.
+            repeats_evaluation: whether the evaluation after this step will be repeated, too.
+        """
+        kept = [line for line in self.read_metrics() if line["step"] <= step and not line.get("final", False)]
+        if repeats_evaluation:
+            kept = [line for line in kept if (line["kind"], line["step"]) != ("valid", step)]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_atomically(self.metrics, lambda file: file.write(text.encode()))
+
+    def add_session(self, facts: Mapping[str, Any]) -> None:
+        """Add where this part of the training comes from: a run that is continued keeps that of its earlier parts."""
+        write_json(self.provenance, {"sessions": [*self.read_sessions(), facts]})
+
+    # --- who holds it -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the folder: no second process may write there. The hold ends with the process, however that ends.
+
+        Raises:
+            BusyError: when another process holds the folder.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock.touch()
+        except OSError as error:
+            raise self._not_writable(str(error.strerror)) from error
+        with self.lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise self._in_progress() from error
+            except OSError as error:  # some network file systems have no locks: then the user has to take care
+                log.warning("%s: cannot be locked (%s); make sure no other process trains it", self, error.strerror)
+            yield
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process is training this run now; False where there is no such run, or no locks."""
+        try:
+            with self.lock.open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def require_free(self) -> None:
+        """Refuse a run that another process is training; nothing is written.
+
+        Raises:
+            BusyError: when another process holds the folder.
+        """
+        if self.is_held:
+            raise self._in_progress()
+
+    def require_writable(self) -> None:
+        """Refuse a folder that cannot be made or written, before any work is done; nothing is written.
+
+        Raises:
+            UserError: naming ``runs`` and what is in the way.
+        """
+        path = self.path.absolute()
+        nearest = next(folder for folder in (path, *path.parents) if os.access(folder, os.F_OK))
+        if not nearest.is_dir():
+            raise self._not_writable(f"{nearest} is no folder")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise self._not_writable(f"{nearest} cannot be written")
+
+    def _in_progress(self) -> BusyError:
+        return BusyError(f"{self}: another process is training this run; wait for it to end or stop it")
+
+    def _not_writable(self, reason: str) -> UserError:
+        return UserError(
+            f"runs: the run folder {self} cannot be made ({reason}); set runs to a folder that can be written"
+        )
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this is the folder of a training: an exported model has a ``config.yaml``, too."""
+        return any(path.exists() for path in (self.result, self.provenance, self.metrics, self.lock))
+
+    @property
+    def last_change(self) -> float:
+        """When something was last measured, in seconds since 1970; 0 where nothing is there."""
+        times = [path.stat().st_mtime for path in (self.result, self.metrics, self.config) if path.exists()]
+        return max(times, default=0.0)
+
+    def unfinished_state(self) -> tuple[str, str]:
+        """The state of a run without a result, and why it failed.
+
+        Raises:
+            UserError: when the note of a failure is damaged.
+        """
+        if self.is_held:
+            return names.RUNNING, ""
+        if not self.failure.exists():
+            return names.INTERRUPTED, ""
+        reason = read_json(self.failure).get("reason")
+        return names.FAILED, reason if isinstance(reason, str) else ""
+
+    @contextmanager
+    def failures_noted(self) -> Iterator[None]:
+        """Note why a training failed; the note goes when the run is continued. An interruption is no failure."""
+        self.failure.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:  # of whatever kind: it is raised again
+            reason = " ".join(str(error).split()) if isinstance(error, UserError) else repr(error)
+            with suppress(OSError):  # such as a full disk: the error that is on its way says more
+                write_json(self.failure, {"reason": reason})
+            raise

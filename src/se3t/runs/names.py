@@ -1,0 +1,30 @@
+"""Names: the files of a run folder, and the words that its record uses."""
+
+from __future__ import annotations
+
+CONFIG, PROVENANCE, METRICS, RESULT, DETAILS, CHECKPOINTS = (
+    "config.yaml",
+    "provenance.json",
+    "metrics.jsonl",
+    "result.json",
+    "details.json",
+    "checkpoints",
+)
+LOCK, FAILURE = ".lock", "failure.json"
+BEST = "best.ckpt"
+
+DIGEST, DIGESTS = "digest", "digests"
+"""Fields of ``result.json``: the digest of all its other fields, and by name those of the files beside it."""
+
+COSTS = ("seconds", "steps_per_second", "peak_memory_bytes")
+"""What a line of ``metrics.jsonl`` says of the machine: two equal trainings differ here, so no digest covers it."""
+
+STEPS, TIME, EARLY_STOPPING = "steps", "time", "early stopping"
+"""What may have ended a training: values of ``budget.ended_by`` in ``result.json``."""
+
+FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED = "finished", "running", "interrupted", "failed", "damaged"
+STATES = (FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED)
+"""States of a run."""
+
+ADVICE = "the record was changed after its run; restore the file, or remove its folder and run again"
+"""What to do about a record that disagrees with itself."""
