@@ -18,9 +18,8 @@ import pytest
 from se3t.config import to_config
 from se3t.config.compose import compose
 from se3t.reporting.sweep_record import read_record
-from se3t.runs import seal
+from se3t.runs import RunFolder, seal
 from se3t.suite.jobs import job
-from se3t.training.record import run_dir
 from suite.sweep_fakes import WORDS, FakeLauncher, prepare
 
 from .conftest import Run
@@ -57,7 +56,7 @@ def reproduced(out: str) -> list[Path]:
     words = [word for word in shlex.split(line)[2:] if word != "-m"]
     (seeds,) = [word.removeprefix("seed=") for word in words if word.startswith("seed=")]
     words = [word for word in words if not word.startswith("seed=")]
-    return [run_dir(to_config(compose("train", [*words, f"seed={seed}"]))) for seed in seeds.split(",")]
+    return [RunFolder.of(to_config(compose("train", [*words, f"seed={seed}"]))).path for seed in seeds.split(",")]
 
 
 def test_a_grid_ends_with_its_best_and_the_command_that_trains_it(run: Run, launchers: list[FakeLauncher]) -> None:

@@ -28,6 +28,7 @@ from se3t.reporting.report.rotation_view import load_view
 from se3t.reporting.report.run_list import duration
 from se3t.reporting.report.runs import Run, find_runs
 from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, trials_among, write_record
+from se3t.runs import RunFolder
 
 from .results import result
 
@@ -167,10 +168,9 @@ def test_runs_are_found_in_whatever_state(tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_process_holds_is_running(tmp_path: Path) -> None:
-    from se3t.training.record import exclusive
 
     folder = write_unfinished(tmp_path / "a")
-    with exclusive(folder):
+    with RunFolder(folder).exclusive():
         assert [run.state for run in find_runs([tmp_path])] == ["running"]
     assert [run.state for run in find_runs([tmp_path])] == ["interrupted"]
 

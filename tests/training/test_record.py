@@ -11,6 +11,7 @@ import pytest
 
 from se3t.config import Config, DeepSetModel, OptimConfig, TrainerConfig
 from se3t.errors import UserError
+from se3t.files import write_atomically
 from se3t.runs import (
     CONFIG,
     PROVENANCE,
@@ -116,8 +117,8 @@ def test_rewinding_forgets_later_lines_the_end_and_a_half_line(tmp_path: Path) -
 
 def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
     hold = (
-        "import sys; from pathlib import Path; from se3t.training.record import exclusive\n"
-        "with exclusive(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from se3t.runs import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).exclusive(): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -174,7 +175,7 @@ def test_provenance_names_no_host_and_no_folder(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_record_needs_no_torch() -> None:
-    code = "import sys, se3t.training.record, se3t.training.schedule; sys.exit('torch' in sys.modules)"
+    code = "import sys, se3t.runs, se3t.training.record, se3t.training.schedule; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
