@@ -22,6 +22,7 @@ from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.experiments import tasks
 from se3t.models import MODELS
+from se3t.reporting.published import PUBLISHED_NUMBERS
 from se3t.runs import first_difference, setting, settings_hash
 
 _EXPERIMENTS = choices("experiment")
@@ -34,7 +35,7 @@ def test_schemas_import_no_torch_and_no_hydra() -> None:
 
 
 def test_the_preset_of_the_egnn_benchmark_has_its_data_and_batch() -> None:
-    published = yaml.safe_load((conf_dir() / "paper" / "egnn.yaml").read_text())["budget"]
+    published = yaml.safe_load((PUBLISHED_NUMBERS / "egnn.yaml").read_text())["budget"]
     config = to_config(compose("train", ["experiment=nbody", "preset=egnn"]))
     assert (config.data.preset, config.trainer.batch_size) == ("egnn", published["batch_size"])
 
@@ -200,7 +201,7 @@ def test_learning_rates_follow_the_model_and_the_command_line_wins() -> None:
 
 
 def test_the_default_budget_is_that_of_the_paper() -> None:
-    published = yaml.safe_load((conf_dir() / "paper" / "table1.yaml").read_text())["budget"]
+    published = yaml.safe_load((PUBLISHED_NUMBERS / "table1.yaml").read_text())["budget"]
     trainer = to_config(compose("train", [])).trainer
     assert {"max_steps": trainer.max_steps, "batch_size": trainer.batch_size} == published
 

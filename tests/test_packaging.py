@@ -57,6 +57,8 @@ def test_wheel_holds_configuration_types_and_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     configuration = {path.relative_to(_ROOT).as_posix() for path in (_ROOT / "conf").rglob("*.yaml")}
     assert {f"se3t/{name}" for name in configuration} <= set(names)
+    numbers = {f"se3t/reporting/published_numbers/{name}.yaml" for name in ("table1", "table2", "table3", "egnn")}
+    assert numbers <= set(names)
     assert {"se3t/py.typed", "se3t/data/qm9/uncharacterized.txt"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests", "data", "runs")) for name in names)

@@ -1,4 +1,4 @@
-"""The numbers of the paper, read from ``conf/paper``: written nowhere else."""
+"""The numbers of the paper, read from ``published_numbers``: written nowhere else."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from se3t.config import conf_dir
 from se3t.errors import UserError
 
 TABLES = ("table1", "table2", "table3", "egnn")
+PUBLISHED_NUMBERS = Path(__file__).parent / "published_numbers"
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class PublishedTable:
 
 @cache
 def load_published(name: str = "table1", folder: Path | None = None) -> PublishedTable:
-    """Read ``<folder>/<name>.yaml``; the folder is ``conf/paper`` unless told.
+    """Read ``<folder>/<name>.yaml``; the folder is ``published_numbers`` unless told.
 
     Raises:
         UserError: when the file is missing.
     """
-    path = (conf_dir() / "paper" if folder is None else folder) / f"{name}.yaml"
+    path = (folder or PUBLISHED_NUMBERS) / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"published numbers: {path} does not exist; reinstall se3t, or run from a complete checkout")
     content: Any = OmegaConf.to_container(OmegaConf.load(path))

@@ -66,7 +66,7 @@ class Kind:
 
     Attributes:
         name: of the table.
-        published: its file in ``conf/paper``.
+        published: its file of published numbers.
         measured: its columns of numbers.
         relative_note: what its relative numbers are.
         data: preset of the data of an empty table.
