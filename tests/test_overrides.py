@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from se3t.config import MoleculesData, NBodyData, to_config
 from se3t.config.compose import as_typed, compose, text_of
 from se3t.config.overrides import command, override, overrides
+from se3t.experiments import nbody
 from se3t.experiments.molecules import DATA
 from se3t.suite.specification import specify
-from se3t.suite.stores import prepare_words
 
 TEXTS = [
     *["10 my mols (1)", "", "null", "True", "1e3", "0007", "1_2", "2.", ".5", "~/x", "+x", "++x", "-x", "a=b", "a,b"],
@@ -62,10 +62,10 @@ def test_printed_and_run_lines_name_folders_that_need_quotes() -> None:
     data = MoleculesData(raw="10 my mols (1)", root="it's, mine")
     words = shlex.split(DATA.prepare_command(data, force=True))
     assert words[:4] == ["se3t", "data", "prepare", "molecules"]
-    assert prepare_words(data) == [word for word in words[1:] if word != "force=true"]
+    assert shlex.split(DATA.prepare_command(data)) == words[:-1]
     config = to_config(compose("train", ["data=molecules", "experiment=qm9", *words[4:-1]]))
     assert (config.data.raw, config.data.root) == (data.raw, data.root)
-    assert prepare_words(NBodyData(root="a b")) == ["data", "prepare", "nbody", "data.root=a b"]
+    assert nbody.DATA.prepare_command(NBodyData(root="a b")) == "se3t data prepare nbody 'data.root=a b'"
 
 
 def test_trials_of_a_sweep_find_a_folder_whose_name_needs_quotes() -> None:

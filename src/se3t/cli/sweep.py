@@ -98,10 +98,10 @@ def run(words: Sequence[str]) -> int:
 
 def _run(spec: Specification, given: argparse.Namespace) -> int:
     from se3t.screen import console, say
-    from se3t.suite.stores import obstacle
     from se3t.suite.sweep import first_job, run, watch_of
 
-    if (reason := obstacle(first_job(spec).config.data)) is not None:
+    job = first_job(spec)
+    if (reason := job.data.obstacle(job.config.data)) is not None:
         raise UserError(reason)
     workers, launcher = _launcher(spec, given)
     screen = console(stderr=True)

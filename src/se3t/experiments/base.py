@@ -70,6 +70,10 @@ def _prepare_nothing(data: Any, progress: bool = True, force: bool = False) -> N
     return None
 
 
+def _no_settings(data: Any) -> dict[str, Any]:
+    return {}
+
+
 def _no_sizes(data: Any) -> dict[str, int]:
     return {}
 
@@ -97,9 +101,9 @@ class DataSet:
             still belong to it; else the settings alone determine the data.
         is_downloaded: asked for settings whether preparing downloads files.
         needs: what the command to prepare them lacks, such as ``data.raw=<what you downloaded>``.
-        stand_in: name of the data set to take instead where these data cannot be had; "" where there is none.
+        remedy: what to do about the obstacle, to go on its sentence.
         seed_hint: which setting a seed of the data is, in words: "the seed of the simulation is data.data_seed".
-        cost_settings: settings that the time of a training step depends on, by name.
+        cost_settings: what the time of a training step depends on, by name.
         make_few: makes some samples and returns how many, to measure how long preparing takes; None: not measurable.
     """
 
@@ -115,9 +119,9 @@ class DataSet:
     has_checksum: bool = False
     is_downloaded: Callable[[Any], bool | None] = _nothing
     needs: str = ""
-    stand_in: str = ""
+    remedy: str = ""
     seed_hint: str = ""
-    cost_settings: Callable[[Any], Mapping[str, Any] | None] = _nothing
+    cost_settings: Callable[[Any], Mapping[str, Any]] = _no_settings
     make_few: Callable[[Any], int] | None = None
 
     def prepare_command(self, data: Any, force: bool = False) -> str:
@@ -152,6 +156,8 @@ class TaskSpec:
         progress: metrics that are shown while it is trained; the first one tells most.
         baselines: predictions without a network, by name as people read it; relative errors refer to the first.
         baseline_metrics: what the errors of these are, in their order.
+        random: makes the task on random samples of the sizes of real ones, from a configuration, so that the time of a
+            training can be told before the data are there; None: it cannot be told.
     """
 
     name: str
@@ -162,6 +168,7 @@ class TaskSpec:
     progress: tuple[str, ...]
     baselines: Mapping[str, str] = field(default_factory=dict)
     baseline_metrics: tuple[str, ...] = ()
+    random: Callable[[Any], Any] | None = None
 
     def metric(self, name: str) -> Metric:
         """The metric of that name; one that is not declared is called by its name."""

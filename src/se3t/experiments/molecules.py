@@ -16,7 +16,7 @@ DATA = DataSet(
     store_settings=("root", "raw", "key", "valid_fraction", "test_fraction", "split_seed"),
     has_checksum=True,
     seed_hint="the seed of the random split is data.split_seed",
-    cost_settings=lambda data: {"graph": data.graph, "radius": data.radius},
+    cost_settings=lambda data: {"data": data.name, "graph": data.graph, "radius": data.radius},
 )
 
 EXPERIMENT = Experiment(

@@ -25,6 +25,7 @@ TASK = TaskSpec(
     progress=("relative_mse_x", "relative_mse_v"),
     baselines={"constant_velocity": "constant velocity"},
     baseline_metrics=("mse_x", "mse_v"),
+    random=Lazy("se3t.suite.random_data:charges"),
 )
 
 DATA = DataSet(

@@ -26,6 +26,7 @@ TASK = TaskSpec(
     progress=("mae",),
     baselines={"mean": "mean predictor", "composition": "linear in composition"},
     baseline_metrics=("mae",),
+    random=Lazy("se3t.suite.random_data:molecules"),
 )
 
 
@@ -45,7 +46,7 @@ DATA = DataSet(
     has_checksum=True,
     split_sizes=Lazy("se3t.data.qm9.splits:sizes_of"),
     is_downloaded=lambda data: data.raw is None,
-    cost_settings=lambda data: {"graph": data.graph, "radius": data.radius},
+    cost_settings=lambda data: {"data": data.name, "graph": data.graph, "radius": data.radius},
 )
 
 EXPERIMENT = Experiment(

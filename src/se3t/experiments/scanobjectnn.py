@@ -10,13 +10,13 @@ TASK = TaskSpec(
     implementation=Lazy("se3t.tasks.classification:ClassificationTask"),
     schema=ClassificationTask,
     metrics=(
-        Metric("accuracy", "accuracy", "accuracy (share of objects)", factor=100, shown_unit="%"),
+        Metric("accuracy", "accuracy", "accuracy (share of objects)", factor=100.0, shown_unit="%"),
         Metric(
             "class_accuracy",
             "class mean",
             "accuracy, mean over the classes",
             "1, mean over the classes",
-            factor=100,
+            factor=100.0,
             shown_unit="%",
         ),
         Metric("loss", "loss", "loss", "nat"),
@@ -49,6 +49,7 @@ TASK = TaskSpec(
     progress=("accuracy",),
     baselines={"majority": "majority class", "nearest_centroid": "nearest centroid"},
     baseline_metrics=("accuracy", "class_accuracy"),
+    random=Lazy("se3t.suite.random_data:clouds"),
 )
 
 SCANS = DataSet(
@@ -63,7 +64,7 @@ SCANS = DataSet(
     split_sizes=Lazy("se3t.data.scanobjectnn.raw:sizes_of"),
     obstacle=Lazy("se3t.data.scanobjectnn.prepare:obstacle"),
     needs="data.raw=<what you downloaded>",
-    stand_in="shapes15",
+    remedy="then name them with data.raw=<folder or zip>, or take the synthetic stand-in with data=shapes15",
     seed_hint="the seed of the validation part is data.split_seed",
 )
 

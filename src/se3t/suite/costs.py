@@ -22,12 +22,11 @@ from typing import Any, Literal, TypeAlias
 
 from se3t.config import Config
 from se3t.data.molecules.parallel import available_cores
-from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
+from se3t.experiments import dataset
 from se3t.runs import CONFIG, METRICS, PROVENANCE, RESULT, RunFolder, read_config, read_json
 from se3t.suite.jobs import Job
 from se3t.suite.pool import ended_by
-from se3t.suite.stores import split_sizes
 
 Source: TypeAlias = Literal["records", "measured"]
 
@@ -35,8 +34,6 @@ MEASURE_SECONDS = 1.0
 """For training steps of each kind of training that is measured."""
 WORTH_MEASURING = 50
 """Shorter trainings take as long as a measurement, or as the start of a process."""
-_MADE_HERE = ("nbody", "shapes15")
-"""Data whose preparation takes a time that can be measured: others are downloaded, or there already."""
 _START_OF_DATA = 0.6  # of the start of a training: no Lightning is loaded
 _LEAST_STEPS = 50  # of a record: shorter ones have measured how a process warms up
 
@@ -94,7 +91,7 @@ class Estimates:
         cost = self.costs.get(kind(job.config))
         if cost is None:
             return self.startup if job.steps <= WORTH_MEASURING and self.startup else None
-        sizes, done, every = split_sizes(job.config.data), job.saved_step, job.config.trainer.eval_every
+        sizes, done, every = job.data.split_sizes(job.config.data), job.saved_step, job.config.trainer.eval_every
         last = max(self.last_step(job), done)
         evaluations = last // every - done // every + (last < job.steps)  # one more at the end that time sets
         samples = evaluations * sizes.get("valid", 0) + sizes.get("test", 0)
@@ -122,7 +119,7 @@ def estimate(jobs: Sequence[Job], workers: int, threads: int | None, *, always: 
     missing = {key: wanted[key].config for key in dict.fromkeys(kind(job.config) for job in long) if key not in known}
     if not missing and not (always and todo):
         return Estimates(known, 0.0, threads)
-    stores = {job.store: job.config for job in todo if job.config.data.name in _MADE_HERE and not job.store.exists()}
+    stores = {job.store: job.config for job in todo if job.data.make_few is not None and not job.store.exists()}
     startup, measured, made, trouble = _measured(list(missing.values()), list(stores.values()), workers, threads)
     new = {key: cost for key, cost in zip(missing, measured, strict=True) if cost is not None}
     preparation = {store: _START_OF_DATA * startup + one for store, one in zip(stores, made, strict=False)}
@@ -153,12 +150,7 @@ def kind(config: Config) -> str:
 
 def _kind(settings: Mapping[str, Any]) -> str:
     data = SimpleNamespace(**settings["data"])
-    if data.name == "nbody":
-        shape: dict[str, Any] = {"num_particles": resolve(data).num_particles}
-    elif data.name in ("qm9", "molecules"):
-        shape = {"graph": data.graph, "radius": data.radius, "kind": data.name}
-    else:
-        shape = {}
+    shape = dataset(data.name).cost_settings(data)
     task = {name: value for name, value in settings["task"].items() if name not in _TASK_IS_FREE}
     trainer = {name: settings["trainer"][name] for name in _TRAINER_COUNTS}
     found = [settings["experiment"], settings["model"], task, trainer, shape, settings["optim"]["clip_norm"] is None]
@@ -221,7 +213,8 @@ def _cost_of(metrics: Path, job: Job, threads: int | None) -> tuple[float, float
         if len(lines) < 2 or lines[-1]["step"] < min(_LEAST_STEPS, job.steps):
             return None
         steps = [1 / line["steps_per_second"] for line in lines[1:]]
-        size = split_sizes(SimpleNamespace(**settings["data"])).get("valid") or math.inf
+        data = SimpleNamespace(**settings["data"])
+        size = dataset(data.name).split_sizes(data).get("valid") or math.inf
         rests = [_rest(*pair) / size for pair in pairwise(lines)]
     except (UserError, OSError, LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError):
         return None  # a record of another version, or a damaged one: whoever reads it for its own sake says so

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 
 from se3t.config import Config, to_config
 from se3t.config.compose import compose
+from se3t.experiments import DataSet, TaskSpec, dataset, task
 from se3t.runs import CHECKPOINTS, CONFIG, RESULT, RunFolder, finished_result
-from se3t.suite.stores import store_path
 
 State: TypeAlias = Literal["finished", "interrupted", "new"]
 
@@ -64,10 +64,20 @@ class Job:
         names = [path.stem.removeprefix("step-") for path in (self.folder / CHECKPOINTS).glob("step-*.ckpt")]
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
+    @property
+    def data(self) -> DataSet:
+        """What is said of its data."""
+        return dataset(self.config.data.name)
+
+    @property
+    def task(self) -> TaskSpec:
+        """What is said of its task."""
+        return task(self.config.task.name)
+
     @cached_property
     def store(self) -> Path:
         """File of its prepared data, there or not."""
-        return store_path(self.config.data)
+        return self.data.store_path(self.config.data)
 
 
 def job(words: Sequence[str]) -> Job:
@@ -86,5 +96,5 @@ def job_of(words: Sequence[str], config: Config) -> Job:
         UserError: for settings of the data that are refused.
     """
     found = Job(tuple(words), config, RunFolder.of(config).path)
-    store_path(config.data)  # looks at its settings
+    dataset(config.data.name).store_path(config.data)  # looks at its settings
     return found

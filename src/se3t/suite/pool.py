@@ -5,6 +5,7 @@ end and stops no other. Imports no torch.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from se3t.runs import RunFolder
 from se3t.signals import advice, interrupted_by_signals, interruption, name_of
 from se3t.suite.jobs import Job
 from se3t.suite.launch import GRACE_SECONDS, Handle, Launcher, LocalLauncher, start_process, stop_all
-from se3t.suite.stores import prepare_words
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 2 * GRACE_SECONDS
@@ -237,7 +237,7 @@ class Pool:
         if job.store not in self._preparing:
             log = Path(job.config.runs) / LOGS / f"data-{job.config.data.name}-{job.store.stem}.log"
             begin = log.stat().st_size if log.exists() else 0
-            words = [*prepare_words(job.config.data), "trainer.progress=false"]
+            words = [*shlex.split(job.data.prepare_command(job.config.data))[1:], "trainer.progress=false"]
             self._preparing[job.store] = _Work(start_process(words, log, self.environment), log, begin)
             self.watch.preparing(job.store)
         return None

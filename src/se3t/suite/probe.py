@@ -16,38 +16,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from se3t.allocator import keep_freed_memory
-from se3t.bench.synthetic import ball, molecules
 from se3t.config import Config, to_config
 from se3t.config.compose import compose
-from se3t.data.clouds.dataset import CloudData
-from se3t.data.clouds.objects import CLASSES, NUM_POINTS
-from se3t.data.molecules.dataset import Property, PropertyData
-from se3t.data.molecules.molecule import BOND_CLASSES
-from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
-from se3t.data.nbody.presets import SPLITS, resolve
-from se3t.data.nbody.simulator import simulate
-from se3t.data.shapes15.prepare import make_object
+from se3t.errors import UserError
+from se3t.experiments import dataset
+from se3t.experiments import task as declared_task
 from se3t.precision import data_dtype, forward_context
 from se3t.runs import CHECKPOINTS
-from se3t.suite.stores import split_sizes
 from se3t.tasks.base import Task
-from se3t.tasks.classification import ClassificationTask
-from se3t.tasks.nbody import NBodyTask
-from se3t.tasks.property import QM9_ELEMENTS, PropertyTask
 from se3t.training.evaluation import evaluate_split
 from se3t.training.fit import fit
 from se3t.training.module import TrainingModule
 from se3t.training.run import choose_device, model_for
 
-NUM_MEASURED = {"nbody": 128, "property": 16, "classification": 4}
-"""By task, samples of the split that is measured: enough for what a call costs not to matter."""
 _LONG = 1.0  # seconds of a quarter of a batch, from which on no whole one is tried
-NUM_ATOMS, NUM_BONDS = 18, 19  # of a molecule of QM9 on average, rounded up
 
 
 def measure(config: Config, seconds: float) -> dict[str, float]:
@@ -65,6 +51,19 @@ def measure(config: Config, seconds: float) -> dict[str, float]:
     if any(True for _ in model.parameters()):
         step, besides = _step_seconds(config, task, model, device, seconds)
     return {"step": step, "sample": _sample_seconds(config, task, model, device), "besides": besides}
+
+
+def random_task(config: Config) -> Task:
+    """The task of a configuration on random samples that have the sizes of real ones.
+
+    Raises:
+        UserError: for a task that has none.
+    """
+    make = declared_task(config.task.name).random
+    if make is None:
+        raise UserError(f"task {config.task.name} has no random samples to measure on")
+    task: Task = make(config)
+    return task
 
 
 def _measure_or_not(config: Config, seconds: float) -> dict[str, float] | None:
@@ -138,17 +137,11 @@ def preparation(config: Config) -> float:
     """Seconds of preparing the data of a configuration that are made here, from a few samples; the start of a process
     does not count.
     """
-    data = config.data
-    total = sum(split_sizes(data).values())
+    data = dataset(config.data.name)
+    assert data.make_few is not None
+    total = sum(data.split_sizes(config.data).values())
     begin = time.perf_counter()
-    if data.name == "nbody":
-        settings = resolve(data)
-        few = min(settings.num_train, 500)
-        simulate(replace(settings, num_train=few), "train")
-    else:
-        few = 15  # one of each class
-        for number in range(few):
-            make_object(data.data_seed, 0, number, data.background)
+    few = data.make_few(config.data)
     return (time.perf_counter() - begin) * total / few
 
 
@@ -172,66 +165,6 @@ def _sample_seconds(config: Config, task: Task, model: nn.Module, device: torch.
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-# --- random data ------------------------------------------------------------------------------------------------------
-
-
-def random_task(config: Config) -> Task:
-    """The task of a configuration on random samples, a batch of them in training, that have the sizes of real ones."""
-    sizes = {"train": config.trainer.batch_size, "valid": NUM_MEASURED[config.task.name], "test": 2}
-    return {"nbody": _charges, "property": _molecules, "classification": _clouds}[config.task.name](config, sizes)
-
-
-def _charges(config: Config, sizes: dict[str, int]) -> Task:
-    count = resolve(config.data).num_particles
-
-    def split(size: int) -> NBodySplit:
-        vectors = torch.randn(4, size, count, 3, dtype=torch.float64)
-        charges = torch.randint(0, 2, (size, count, 1)).double() * 2 - 1
-        return NBodySplit(vectors[0], vectors[1], charges, vectors[2], vectors[3], horizon=1.0)
-
-    return NBodyTask(config.task, NBodyDataset({name: split(sizes[name]) for name in SPLITS}, 1.0, "random"))
-
-
-def _molecules(config: Config, sizes: dict[str, int]) -> Task:
-    total = sum(sizes.values())
-    positions, bonds = molecules(total, NUM_ATOMS, NUM_BONDS, torch.Generator().manual_seed(0))
-    random = np.random.RandomState(0)
-    arrays: dict[str, np.ndarray] = {
-        "num_atoms": np.full(total, NUM_ATOMS, dtype=np.uint16),
-        "num_bonds": np.full(total, NUM_BONDS, dtype=np.uint16),
-        "numbers": random.choice(QM9_ELEMENTS, len(positions)).astype(np.uint8),
-        "positions": positions.numpy().astype(np.float32),
-        "bonds": (bonds.T % NUM_ATOMS).numpy().astype(np.uint16),
-        "bond_classes": random.randint(len(BOND_CLASSES), size=bonds.shape[1]).astype(np.uint8),
-    }
-    values, target = random.normal(size=total), Property("random", "random", "")
-    data = PropertyData("qm9", arrays, values, _numbers(sizes), target, "random", {})
-    return PropertyTask(config.task, data, config.data.graph, config.data.radius)
-
-
-def _clouds(config: Config, sizes: dict[str, int]) -> Task:
-    total = sum(sizes.values())
-    points = ball(total * NUM_POINTS, torch.Generator().manual_seed(0)).reshape(total, NUM_POINTS, 3)
-    data = CloudData(
-        kind="shapes15",
-        points=points.numpy().astype(np.float32),
-        labels=np.arange(total) % len(CLASSES),
-        splits=_numbers(sizes),
-        classes=CLASSES,
-        up_axis=1,
-        variant="random",
-        synthetic=True,
-        checksum="random",
-        official={},
-    )
-    return ClassificationTask(config.task, data)
-
-
-def _numbers(sizes: dict[str, int]) -> dict[str, np.ndarray]:
-    ends = np.cumsum(list(sizes.values()))
-    return {name: np.arange(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
 
 
 def main() -> int:

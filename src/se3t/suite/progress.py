@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from se3t.config import NBodyData
+from se3t.experiments import TaskSpec, experiment
 from se3t.runs import METRICS
 from se3t.screen import bar_columns, say
 from se3t.suite.costs import Estimates, kind, makespan
@@ -22,8 +22,6 @@ from se3t.suite.pool import Ended, Watch
 from se3t.training.pace import duration
 
 _MOST_READ = 65_536  # bytes of the end of metrics.jsonl
-_NUMBERS = {"relative_mse_x": "MSE x / Linear", "accuracy": "accuracy", "mae": "MAE", "loss": "loss"}
-"""Of the validation, the first that is there is shown."""
 
 
 Name: TypeAlias = Callable[[Job], str]
@@ -42,14 +40,15 @@ def read(job: Job) -> Reading:
     lines = list(_newest_lines(job.folder / METRICS))
     step = max([line["step"] for line in lines], default=0)
     valid = [line for line in lines if line.get("kind") == "valid"]
-    return Reading(min(max(step, job.saved_step), job.steps), in_words(valid[-1]) if valid else "")
+    return Reading(min(max(step, job.saved_step), job.steps), headline(job.task, valid[-1]) if valid else "")
 
 
-def in_words(values: Mapping[str, Any]) -> str:
+def headline(task: TaskSpec, values: Mapping[str, Any]) -> str:
     """The number of a validation that tells most, such as "accuracy 61.2 %"."""
-    for name, label in _NUMBERS.items():
-        if isinstance(value := values.get(name), int | float):
-            return f"{label} {100 * value:.1f} %" if name == "accuracy" else f"{label} {value:.3g}"
+    for metric in map(task.metric, (*task.progress, "loss")):
+        if isinstance(value := values.get(metric.name), int | float):
+            shown = f"{metric.factor * value:.1f} {metric.shown_unit}" if metric.shown_unit else f"{value:.3g}"
+            return f"{metric.label} {shown}"
     return ""
 
 
@@ -59,11 +58,8 @@ def title(job: Job) -> str:
     words = [_system(config.model.name, getattr(config.task, "height", False))]
     if getattr(config.model, "ablation", "none") != "none":
         words.append(f"without {config.model.ablation}")
-    if config.experiment == "qm9":
-        words.append(config.task.column or config.task.target)
-    elif config.experiment == "nbody" and config.data.preset != NBodyData().preset:
-        words.append(config.data.preset)
-    return f"{' '.join(words)}, seed {config.seed}"
+    words.append(experiment(config.experiment).describe(config))
+    return f"{' '.join(filter(None, words))}, seed {config.seed}"
 
 
 class Clock:

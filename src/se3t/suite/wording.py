@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from se3t.config.fields import steps_asked
 from se3t.suite.costs import Estimates, makespan
 from se3t.suite.jobs import Job
 from se3t.suite.pool import Failure
-from se3t.suite.stores import obstacle, prepare_words
 from se3t.training.pace import duration
 
 
@@ -81,10 +79,10 @@ def trouble(estimates: Estimates) -> Iterator[str]:
 def _data_notes(which: str, todo: Sequence[Job], estimates: Estimates) -> Iterator[str]:
     missing = {job.store: job for job in todo if not job.store.exists()}
     for job in missing.values():
-        if obstacle(job.config.data) is None:
+        if job.data.obstacle(job.config.data) is None:
             seconds = estimates.preparation.get(job.store)
             part = "not part of the time" if seconds is None else f"about {duration(seconds)} of the time"
-            yield f"first, and {part}: {shlex.join(['se3t', *prepare_words(job.config.data)])}"
+            yield f"first, and {part}: {job.data.prepare_command(job.config.data)}"
     if (reason := obstacle_of(which, todo)) is not None:
         yield f"not yet possible: {reason}"
 
@@ -92,11 +90,8 @@ def _data_notes(which: str, todo: Sequence[Job], estimates: Estimates) -> Iterat
 def obstacle_of(which: str, jobs: Sequence[Job]) -> str | None:
     """Why the data of some training cannot be had, and what else can be done; None where nothing is in the way."""
     for job in jobs:
-        if job.state != "finished" and (reason := obstacle(job.config.data)) is not None:
-            return (
-                f"table {which}: {reason}; then name them with data.raw=<folder or zip>, or take the synthetic "
-                "stand-in with data=shapes15"
-            )
+        if job.state != "finished" and (reason := job.data.obstacle(job.config.data)) is not None:
+            return f"table {which}: {reason}; {job.data.remedy}"
     return None
 
 
