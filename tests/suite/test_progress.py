@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 from tests.suite.parts import make_job
 
+from se3t.experiments import task
 from se3t.runs import CHECKPOINTS, METRICS, RunFolder
 from se3t.suite.costs import Cost, Estimates, kind
 from se3t.suite.jobs import Job, job
 from se3t.suite.pool import Ended
-from se3t.suite.progress import Bars, Clock, Lines, Reading, duration, in_words, read, title, view
+from se3t.suite.progress import Bars, Clock, Lines, Reading, duration, headline, read, title, view
 
 NOTHING = Estimates({}, 0.0, 1)
 
@@ -53,9 +54,9 @@ def test_the_end_of_long_metrics_is_enough(tmp_path: Path) -> None:
 
 
 def test_the_number_that_tells_most_is_shown() -> None:
-    assert in_words({"loss": 1.0, "accuracy": 0.6123}) == "accuracy 61.2 %"
-    assert in_words({"loss": 1.0, "mae": 53.84}) == "MAE 53.8"
-    assert in_words({"mae": None}) == ""
+    assert headline(task("classification"), {"loss": 1.0, "accuracy": 0.6123}) == "accuracy 61.2 %"
+    assert headline(task("property"), {"loss": 1.0, "mae": 53.84}) == "MAE 53.8"
+    assert headline(task("property"), {"mae": None}) == ""
 
 
 def test_trainings_are_called_as_in_the_paper() -> None:
