@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import re
+import shlex
 import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from se3t import __version__
 from se3t.cli.options import Parser
-from se3t.config import SCHEMAS, conf_dir
+from se3t.config import conf_dir
+from se3t.errors import UserError
+from se3t.experiments import DataSet, experiments
 from se3t.screen import show
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -163,23 +166,28 @@ def cuda_state(built_for: str | None, available: bool, driver: str | None) -> st
 
 
 def _data(root: Path) -> Iterator[str]:
-    tables = {}
-    for table, name in {"Table 1": "nbody", "Table 2": "scanobjectnn", "Table 3": "qm9"}.items():
-        module = importlib.import_module(f"se3t.data.{name}.prepare")
-        tables[module.store_path(SCHEMAS["data"][name](root=str(root)))] = (table, name)
-    for path, (table, name) in tables.items():
+    known = dict(_default_data(root))
+    for path, (name, data) in sorted(known.items(), key=lambda entry: entry[1][0]):
         if not path.exists():
-            how = "" if name == "scanobjectnn" else "training prepares it, or: "
-            needs = " data.raw=<what you downloaded>" if name == "scanobjectnn" else ""
-            yield f"{table}: not prepared ({path}); {how}se3t data prepare {name} data.root={root}{needs}"
+            how = "" if data.needs else "training prepares it, or: "
+            words = shlex.join([f"data.root={root}"]) + (f" {data.needs}" if data.needs else "")
+            yield f"{name}: not prepared ({path}); {how}se3t data prepare {data.name} {words}"
     stores = sorted(root.rglob("*.h5")) if root.is_dir() else []
     for path in stores:
-        note = f" ({tables[path][0]})" if path in tables else ""
+        note = f" ({known[path][0]})" if path in known else ""
         yield f"{path}, {path.stat().st_size / 2**20:.1f} MiB{note}"
     for part in sorted(root.rglob("*.part")) if root.is_dir() else []:
         yield f"{part}, {part.stat().st_size / 2**20:.1f} MiB of an interrupted download; preparing continues it"
     if not stores:
         yield f"no store in {root.resolve()}"
+
+
+def _default_data(root: Path) -> Iterator[tuple[Path, tuple[str, DataSet]]]:
+    """By file the data that each experiment is trained on unless told; none for those that are your own."""
+    for entry in experiments().values():
+        data = entry.datasets[0]
+        with suppress(UserError):  # own data are where a setting says
+            yield data.store_path(data.schema(root=str(root))), (entry.title, data)
 
 
 def wandb_state() -> str:

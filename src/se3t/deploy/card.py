@@ -12,38 +12,14 @@ from se3t.config.fields import time_in_words
 from se3t.data.molecules.graphs import spell_elements
 from se3t.data.qm9.splits import SPLIT_SIZES
 from se3t.deploy.predict import is_atomisation, what_it_is
-from se3t.reporting.properties import BASELINES, is_subset
+from se3t.experiments import TaskSpec, dataset, molecules, qm9, task
+from se3t.reporting.properties import is_subset
 from se3t.reporting.published import printed_names
 from se3t.runs import DIGEST, TIME
 from se3t.screen import markdown_text
 
 _MISSING = "–"
 _SPLITS = {"train": "training", "valid": "validation", "test": "test"}
-_WORDS = {
-    "mae": "mean absolute error",
-    "relative_mae": "mean absolute error, relative to the mean predictor",
-    "accuracy": "accuracy (share of objects)",
-    "class_accuracy": "accuracy, mean over the classes",
-    "loss": "loss",
-    "equivariance_error": "equivariance error (change when the input is rotated)",
-    "rebuilt_error": "equivariance error, neighbours searched again",
-    "flipped_edges": "share of neighbours that change when the input is rotated",
-    "changed_class": "share of objects whose class changes when the input is rotated",
-    "mse_x": "mean squared error of positions",
-    "mse_v": "mean squared error of velocities",
-    "relative_mse_x": "mean squared error of positions, relative to constant velocity",
-    "relative_mse_v": "mean squared error of velocities, relative to constant velocity",
-    "equivariance_error_x": "equivariance error of positions",
-    "equivariance_error_v": "equivariance error of velocities",
-}
-"""Metrics in words; a metric without an entry has its own name."""
-_BASELINE_METRICS = {
-    "property": ("mae",),
-    "nbody": ("mse_x", "mse_v"),
-    "classification": ("accuracy", "class_accuracy"),
-}
-_REFERENCES = {"property": "mean", "nbody": "constant_velocity", "classification": "majority"}
-"""By task, the prediction without a network that relative errors refer to."""
 _READS_BONDS = ("se3_transformer", "tfn", "mpnn")
 _PAPER = (
     "F. B. Fuchs, D. E. Worrall, V. Fischer, M. Welling: SE(3)-Transformers: 3D Roto-Translation Equivariant Attention "
@@ -82,6 +58,11 @@ class Exported:
     parameters: int | None
 
     @property
+    def task(self) -> TaskSpec:
+        """What is said of its task."""
+        return task(self.config.task.name)
+
+    @property
     def is_property(self) -> bool:
         """Whether it predicts a property of molecules."""
         return bool(self.config.task.name == "property")
@@ -94,7 +75,7 @@ class Exported:
     @property
     def is_qm9(self) -> bool:
         """Whether its molecules are those of QM9."""
-        return self.facts.get("kind") == "qm9"
+        return self.facts.get("kind") == qm9.DATA.name
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -151,8 +132,7 @@ def _summary(model: Exported) -> Iterator[str]:
 
 
 def _data(model: Exported) -> Iterator[str]:
-    names = {"qm9": "QM9", "molecules": "own molecules", "scanobjectnn": "ScanObjectNN", "shapes15": "shapes15"}
-    name = names.get(model.facts.get("kind", ""), model.config.data.name)
+    name = dataset(model.config.data.name).label
     if model.is_classification:
         name = f"{'synthetic ' if model.facts['synthetic'] else ''}{name}, {model.facts['variant']}"
     sizes = model.data.get("sizes") or ({"train": model.facts["num_train"]} if "num_train" in model.facts else {})
@@ -202,11 +182,13 @@ def _training(model: Exported) -> Iterator[str]:
 def _errors(model: Exported) -> Iterator[str]:
     measured = {"valid": model.valid, "test": {} if model.result is None else model.result["test"] or {}}
     units = {"mae": model.facts.get("unit", "")} if model.result is None else model.result["units"]
-    order = [name for name in _WORDS if name in model.valid] + [name for name in model.valid if name not in _WORDS]
+    declared = [metric.name for metric in model.task.metrics]
+    order = sorted(model.valid, key=lambda name: declared.index(name) if name in declared else len(declared))
     rows: list[tuple[str, ...]] = []
     for name in order:
         unit = "" if units.get(name) in (None, "1") else markdown_text(units[name])
-        rows.append((_WORDS.get(name, name), *(_number(measured[split].get(name)) for split in measured), unit))
+        numbers = (_number(measured[split].get(name)) for split in measured)
+        rows.append((model.task.metric(name).description, *numbers, unit))
         for label, values in _baselines(model, name, measured):
             rows.append((f"… {label}, without a network", *(_number(values.get(split)) for split in measured), unit))
     yield from _table(("", "validation", "test", "unit"), rows)
@@ -222,18 +204,18 @@ def _baselines(
     model: Exported, metric: str, measured: Mapping[str, Mapping[str, float]]
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """What predictions without a network reach in one metric: their name, and the error by split as far as known."""
-    task = model.config.task.name
-    if metric not in _BASELINE_METRICS.get(task, ()):
+    task = model.task
+    if metric not in task.baseline_metrics:
         return
-    place, relative = _BASELINE_METRICS[task].index(metric), f"relative_{metric}"
-    found: dict[str, dict[str, float]] = {_REFERENCES[task]: {}}
+    place, relative, reference = task.baseline_metrics.index(metric), f"relative_{metric}", next(iter(task.baselines))
+    found: dict[str, dict[str, float]] = {reference: {}}
     for name, errors in model.data.get("baselines", {}).items():
         found[name] = {model.data.get("baseline_split", "test"): errors[place]}
     for split, values in measured.items():  # a relative error tells the one that it refers to
         if values.get(relative):
-            found[_REFERENCES[task]].setdefault(split, values[metric] / values[relative])
+            found[reference].setdefault(split, values[metric] / values[relative])
     for name, by_split in found.items():
-        yield BASELINES.get(name, name.replace("_", " ")), by_split
+        yield task.baselines.get(name, name.replace("_", " ")), by_split
 
 
 def _limits(model: Exported) -> Iterator[str]:
@@ -264,7 +246,7 @@ def _use(model: Exported) -> Iterator[str]:
     yield "```bash"
     if model.is_property:
         yield "se3t predict --checkpoint . molecules.sdf        # or .xyz, or a SMILES a line in .smi"
-    own = " data.raw=<the molecules it was trained on>" if model.facts.get("kind") == "molecules" else ""
+    own = " data.raw=<the molecules it was trained on>" if model.facts.get("kind") == molecules.DATA.name else ""
     yield f"se3t eval checkpoint=.{own} data.root=<folder of the prepared data>"
     yield "```"
     yield ""

@@ -189,6 +189,7 @@ class Experiment:
         task: what is learned.
         datasets: the data it can be trained on; the first is the default.
         parse_record: makes a typed record of the fields of a ``result.json``.
+        title: what its results are called: "Table 1".
         paper_presets: presets with the networks and the budget of the paper; the first is the default budget.
         tables: those that its runs fill.
         describe: what tells trainings of the same system apart, from their configuration: the property that is learned,
@@ -199,6 +200,7 @@ class Experiment:
     task: TaskSpec
     datasets: tuple[DataSet, ...]
     parse_record: Callable[[Any], Any]
+    title: str
     paper_presets: tuple[str, ...] = ()
     tables: tuple[Any, ...] = ()
     describe: Callable[[Any], str] = lambda config: ""

@@ -24,6 +24,7 @@ EXPERIMENT = Experiment(
     task=TASK,
     datasets=(DATA,),
     parse_record=Lazy("se3t.reporting.properties:parse_record"),
+    title="Own molecules",
     paper_presets=("released", "paper"),
     describe=describe,
 )

@@ -23,7 +23,11 @@ TASK = TaskSpec(
     ),
     headline=("mse_x", "mse_v"),
     progress=("relative_mse_x", "relative_mse_v"),
-    baselines={"constant_velocity": "constant velocity"},
+    baselines={
+        "constant_velocity": "constant velocity",
+        "constant_position": "constant position",
+        "least_squares": "least squares",
+    },
     baseline_metrics=("mse_x", "mse_v"),
     random=Lazy("se3t.suite.random_data:charges"),
 )
@@ -46,6 +50,7 @@ EXPERIMENT = Experiment(
     task=TASK,
     datasets=(DATA,),
     parse_record=Lazy("se3t.reporting.nbody:parse_record"),
+    title="Table 1",
     paper_presets=("paper",),
     describe=lambda config: "" if config.data.preset == NBodyData().preset else str(config.data.preset),
 )

@@ -54,6 +54,7 @@ EXPERIMENT = Experiment(
     task=TASK,
     datasets=(DATA,),
     parse_record=Lazy("se3t.reporting.properties:parse_record"),
+    title="Table 3",
     paper_presets=("released", "paper"),
     describe=describe,
 )

@@ -87,5 +87,6 @@ EXPERIMENT = Experiment(
     task=TASK,
     datasets=(SCANS, SHAPES),
     parse_record=Lazy("se3t.reporting.classification:parse_record"),
+    title="Table 2",
     paper_presets=("paper",),
 )
