@@ -156,9 +156,10 @@ def _report(summary: Any, predictors: Sequence[Any], where: str, screen: TextIO)
 
 def _about_embedding(count: int, predictors: Sequence[Any]) -> str:
     from se3t.data.molecules.conversion import rdkit_version
+    from se3t.experiments.qm9 import DATA
 
-    level = "B3LYP" if any(predictor.facts["kind"] == "qm9" for predictor in predictors) else ""
-    training = f", and the models were trained on {level} geometries: expect larger errors" if level else ""
+    is_qm9 = any(predictor.facts["kind"] == DATA.name for predictor in predictors)
+    training = ", and the models were trained on B3LYP geometries: expect larger errors" if is_qm9 else ""
     return (
         f"  {count:,} from SMILES: RDKit {rdkit_version()} made their geometries (ETKDG, relaxed by a force field)"
         f"{training}"

@@ -19,7 +19,7 @@ from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
 from se3t.data.molecules.inputs import Entry
 from se3t.data.molecules.molecule import Molecule, kind_of, pack
-from se3t.data.qm9.targets import QM9_TARGETS
+from se3t.data.qm9.targets import target_of
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import build_model
@@ -94,14 +94,14 @@ class Predictor:
 
 def is_atomisation(facts: Mapping[str, Any]) -> bool:
     """Whether the property is the energy of a molecule less that of its single atoms."""
-    target = QM9_TARGETS.get(facts["target"]) if facts["kind"] == "qm9" else None
+    target = target_of(facts["kind"], facts["target"])
     return target is not None and target.is_atomisation
 
 
 def what_it_is(facts: Mapping[str, Any]) -> str:
     """The property in words, and its unit."""
-    name = facts["target"]
-    words = QM9_TARGETS[name].label if facts["kind"] == "qm9" else f"column {name!r} of the training table"
+    target = target_of(facts["kind"], facts["target"])
+    words = f"column {facts['target']!r} of the training table" if target is None else target.label
     less = ", less the energies of the single atoms: negative for bound molecules" if is_atomisation(facts) else ""
     return f"{words}{less}, in {facts['unit'] or 'the unit of the table'}"
 

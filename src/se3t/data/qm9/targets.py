@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from se3t.config import TARGETS
+from se3t.experiments.qm9 import DATA
 
 HARTREE_TO_MEV = 27211.386245988
 """One hartree in meV. Source: CODATA 2018."""
@@ -99,3 +100,8 @@ def in_table_units(target: Target, values: np.ndarray, arrays: Mapping[str, np.n
         unknown = sorted(set(arrays["numbers"].tolist()) - set(references))
         raise KeyError(f"no energy of a single atom of atomic number {unknown[0]}")
     return target.factor * (values - atoms)
+
+
+def target_of(kind: str, name: str) -> Target | None:
+    """The property of QM9 that the data set and the name of a model's target mean; None for data other than QM9."""
+    return QM9_TARGETS[name] if kind == DATA.name else None
