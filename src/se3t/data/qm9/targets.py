@@ -104,4 +104,4 @@ def in_table_units(target: Target, values: np.ndarray, arrays: Mapping[str, np.n
 
 def target_of(kind: str, name: str) -> Target | None:
     """The property of QM9 that the data set and the name of a model's target mean; None for data other than QM9."""
-    return QM9_TARGETS[name] if kind == DATA.name else None
+    return QM9_TARGETS.get(name) if kind == DATA.name else None

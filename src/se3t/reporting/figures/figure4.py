@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
+from se3t.experiments import scanobjectnn
 from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, parse_rotation
 from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.folders import finished_fields
@@ -20,7 +21,7 @@ from se3t.runs import Fields, read_json
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXPERIMENT = "scanobjectnn"
+EXPERIMENT = scanobjectnn.EXPERIMENT.name
 EXPECTED = f"expected the folder of a finished run; make one: se3t train experiment={EXPERIMENT}"
 NUM_CLASSES = 15
 """Of all data of this experiment."""

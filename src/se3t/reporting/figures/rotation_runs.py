@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from se3t.errors import UserError
+from se3t.experiments import scanobjectnn
 from se3t.reporting.classification import ClassificationRecord, Clouds, parse_record
 from se3t.reporting.figures.figure4 import EXPECTED, EXPERIMENT, finished_run, line_of, not_apart
 from se3t.reporting.folders import finished_below
@@ -16,7 +17,7 @@ from se3t.reporting.labels import spell
 from se3t.reporting.published import system_name
 from se3t.runs import Fields
 
-DATA = ("scanobjectnn", "shapes15")
+DATA = tuple(data.name for data in scanobjectnn.EXPERIMENT.datasets)
 """What Figure 4 can be on."""
 
 _DEVICES = "trainer.devices"

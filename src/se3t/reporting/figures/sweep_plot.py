@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.config.fields import time_in_words
 from se3t.errors import UserError
+from se3t.experiments import nbody
 from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.labels import spell
 from se3t.reporting.sweep_record import SweepRecord, Trial
@@ -39,7 +40,7 @@ def facts(record: SweepRecord) -> list[str]:
         return [words]
     result = read_json(path, "the result.json of a finished run")
     data, budget = _part(result, "data"), _part(result, "budget")
-    kind = "simulated, " if record.experiment == "nbody" else ""
+    kind = "simulated, " if record.experiment == nbody.EXPERIMENT.name else ""
     lines = [f"data: {kind}{data.get('preset') or '?'}"]
     if (size := _part(data, "sizes").get("train")) and "preset" not in record.parameters:
         lines[0] += f", {size:,} training samples"

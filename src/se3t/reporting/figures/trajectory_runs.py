@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 from se3t.config import NBodyData
 from se3t.errors import UserError
+from se3t.experiments import nbody
 from se3t.reporting.folders import finished_below, finished_fields
 from se3t.reporting.nbody import NBodyRecord, Simulation, parse_record
 from se3t.reporting.published import system_name
 from se3t.reporting.tables.ablations import ABLATIONS
 
-EXPERIMENT = "nbody"
+EXPERIMENT = nbody.EXPERIMENT.name
 SYSTEMS = ("set_transformer", "se3_transformer")
 """What the paper's figure shows, in its order."""
 
