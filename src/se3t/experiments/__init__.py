@@ -6,8 +6,10 @@ import importlib
 import pkgutil
 from functools import cache
 
+from se3t.config import extend
 from se3t.errors import UserError, did_you_mean
 from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
+from se3t.experiments.installed import installed_experiments, installed_models
 
 __all__ = [
     "DataSet",
@@ -24,10 +26,24 @@ __all__ = [
 
 @cache
 def experiments() -> dict[str, Experiment]:
-    """All experiments by name."""
+    """All experiments by name: those that a file here declares as ``EXPERIMENT``, then those of installed packages.
+
+    Their settings and files of ``conf`` become known to the configuration, and so do models of installed packages.
+
+    Raises:
+        UserError: for a name that is taken, or a folder that is not there.
+    """
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
     declared = [found for module in modules if isinstance(found := vars(module).get("EXPERIMENT"), Experiment)]
-    return {found.name: found for found in declared}
+    by_name: dict[str, Experiment] = {}
+    for found in (*declared, *installed_experiments()):
+        if by_name.setdefault(found.name, found) is not found:
+            raise UserError(f"experiment={found.name}: another experiment has this name; choose another name")
+        data = {data.name: data.schema for data in found.datasets}
+        extend(found.conf, {"data": data, "task": {found.task.name: found.task.schema}})
+    for schema in installed_models():
+        extend(schemas={"model": {schema().name: schema}})
+    return by_name
 
 
 def experiment(name: str) -> Experiment:

@@ -188,19 +188,22 @@ class Experiment:
         name: word of ``experiment=``, and the first folder of its runs.
         task: what is learned.
         datasets: the data it can be trained on; the first is the default.
-        parse_record: makes a typed record of the fields of a ``result.json``.
         title: what its results are called: "Table 1".
+        parse_record: makes a typed record of the fields of a ``result.json``; unless given, with all metrics that the
+            task declares, on data told apart by ``preset`` and ``checksum``.
         paper_presets: presets with the networks and the budget of the paper; the first is the default budget.
         tables: those that its runs fill.
         describe: what tells trainings of the same system apart, from their configuration: the property that is learned,
             data that are not the default; "" for nothing.
+        conf: folder of its YAML files, laid out as ``conf``, where it is not that of this package.
     """
 
     name: str
     task: TaskSpec
     datasets: tuple[DataSet, ...]
-    parse_record: Callable[[Any], Any]
     title: str
+    parse_record: Callable[[Any], Any] = Lazy("se3t.reporting.plain:parse_record")
     paper_presets: tuple[str, ...] = ()
     tables: tuple[Any, ...] = ()
     describe: Callable[[Any], str] = lambda config: ""
+    conf: Path | None = None

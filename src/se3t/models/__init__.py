@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from se3t.config import SCHEMAS
 from se3t.errors import UserError, did_you_mean
 from se3t.fiber import Fiber
 
@@ -31,7 +32,8 @@ MODELS: dict[str, str] = {
     "modified_fisher": "se3t.models.modified_fisher:ModifiedFisherNet",
     "pointglr": "se3t.models.pointglr:PointGLR",
 }
-"""Name of a model -> ``'module:Class'``; a module is imported when its model is asked for."""
+"""Name of a model -> ``'module:Class'``; a module is imported when its model is asked for. The schema of a model of
+another package says the same in its attribute ``implementation``."""
 
 
 def model_class(name: str) -> type[nn.Module]:
@@ -40,9 +42,10 @@ def model_class(name: str) -> type[nn.Module]:
     Raises:
         UserError: for a name that is not in ``MODELS``.
     """
-    if name not in MODELS:
+    target = MODELS.get(name) or getattr(SCHEMAS["model"].get(name), "implementation", None)
+    if target is None:
         raise UserError(f"model: no model is called {name!r}; {did_you_mean(name, MODELS)}")
-    module, _, attribute = MODELS[name].partition(":")
+    module, _, attribute = target.partition(":")
     found: type[nn.Module] = getattr(importlib.import_module(module), attribute)
     return found
 

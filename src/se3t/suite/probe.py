@@ -23,7 +23,7 @@ from se3t.allocator import keep_freed_memory
 from se3t.config import Config, to_config
 from se3t.config.compose import compose
 from se3t.errors import UserError
-from se3t.experiments import dataset
+from se3t.experiments import dataset, experiments
 from se3t.experiments import task as declared_task
 from se3t.precision import data_dtype, forward_context
 from se3t.runs import CHECKPOINTS
@@ -169,6 +169,7 @@ def _wait(device: torch.device) -> None:
 
 def main() -> int:
     """Measure the configurations under ``configs``; ``startup``: seconds from ``started`` until the first of them."""
+    experiments()  # makes known what other packages add
     task = json.load(sys.stdin)
     keep_freed_memory()
     if task["threads"] is not None:
