@@ -79,12 +79,12 @@ def harmonics_parser() -> Parser:
 
 def curves_parser() -> Parser:
     """Flags of ``se3t figure curves``."""
-    from se3t.reporting.figures.curve_runs import EXPERIMENTS
+    from se3t.experiments import experiments
 
     own = _parser("figure curves", _USAGE_CURVES, "curves")
     own.add_argument("runs", type=Path, nargs="*")
     own.add_argument("--metric", default="loss", metavar="NAME")
-    own.add_argument("--experiment", choices=EXPERIMENTS)
+    own.add_argument("--experiment", choices=experiments())
     own.add_argument("--preset", metavar="NAME")
     return own
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from se3t.errors import UserError
-from se3t.reporting import classification, nbody, properties
-from se3t.runs import Fields, Result, RunRecord, digest_of, read_result, require_kinds, require_unchanged
+from se3t.experiments import experiments
+from se3t.runs import Fields, Result, digest_of, read_result, require_kinds, require_unchanged
 
 log = logging.getLogger(__name__)
-
-PARSERS: Mapping[str, Callable[[Fields], RunRecord]] = {
-    "nbody": nbody.parse_record,
-    "scanobjectnn": classification.parse_record,
-    "qm9": properties.parse_record,
-    "molecules": properties.parse_record,
-}
-"""By experiment what reads its records."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ def readable(results: Iterable[Result]) -> Readable:
         except UserError as error:
             reasons.append(error)
             experiment = fields.content.get("experiment")
-            is_known = fields.is_checked and isinstance(experiment, str) and experiment in PARSERS
+            is_known = fields.is_checked and isinstance(experiment, str) and experiment in experiments()
             known = experiment if is_known else None
             left_out.append(LeftOut(fields.origin, str(error), known))
     if reasons and not runs:
@@ -95,9 +87,9 @@ def require_whole(fields: Fields) -> None:
         raise UserError(f"{fields.origin}: the run is not finished, its field 'status' is {status!r}; run it again")
     require_unchanged(fields)
     require_kinds(fields)
-    parse = PARSERS.get(fields.text("experiment"))
-    if parse is not None:
-        parse(fields)
+    experiment = experiments().get(fields.text("experiment"))
+    if experiment is not None:
+        experiment.parse_record(fields)
 
 
 def tell_left_out(found: Readable) -> None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from se3t.config import Config
 from se3t.errors import UserError, did_you_mean
+from se3t.experiments import experiments
 from se3t.reporting import classification
 from se3t.reporting.labels import spell
-from se3t.reporting.reading import PARSERS, readable, tell_left_out
+from se3t.reporting.reading import readable, tell_left_out
 from se3t.runs import (
     COSTS,
     METRICS,
@@ -27,7 +29,6 @@ from se3t.runs import (
 
 log = logging.getLogger(__name__)
 
-EXPERIMENTS = ("nbody", "qm9", "scanobjectnn")
 NO_METRICS = ("step", "epoch", *COSTS)
 """What a line of measurements holds besides metrics."""
 
@@ -129,7 +130,7 @@ def _finished(paths: Sequence[Path], experiment: str | None) -> list[Fields]:
             )
     if not found:
         of = f" of experiment {experiment}" if experiment else ""
-        make = f"se3t train experiment={experiment or EXPERIMENTS[0]}"
+        make = f"se3t train experiment={experiment or Config().experiment}"
         raise UserError(f"{_names(paths)}: no finished run{of} there; {_EXPECTED}, make one: {make}")
     return found
 
@@ -139,11 +140,10 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _experiment(fields: Fields) -> str:
-    """The experiment of a run; own molecules are trained like QM9."""
     name = fields.text("experiment")
-    if name not in PARSERS:
-        raise UserError(f"{fields.origin}: is of experiment {name!r}, which has no curves; leave it out")
-    return "qm9" if name == "molecules" else name
+    if name not in experiments():
+        raise UserError(f"{fields.origin}: is of experiment {name!r}, which is not known; leave it out")
+    return name
 
 
 def _metrics(lines: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -168,7 +168,7 @@ def _run(fields: Fields, lines: Sequence[Mapping[str, Any]], metric: str) -> Run
     best, units = fields.content.get("best_step"), fields.content.get("units")
     unit = units.get(metric) if isinstance(units, Mapping) else None
     return Run(
-        record=PARSERS[fields.text("experiment")](fields),
+        record=experiments()[fields.text("experiment")].parse_record(fields),
         best_step=best if _is_number(best) else None,
         unit=unit if isinstance(unit, str) else "",
         valid=valid,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from se3t.errors import UserError
+from se3t.experiments import experiments
 from se3t.reporting.figures.curve_runs import METRICS, find_curve_runs
 from se3t.reporting.figures.curve_runs import Run as CurveRun
 from se3t.reporting.figures.curves import MAX_LINES, draw_curves, learning_curves, num_lines
@@ -24,9 +25,6 @@ from se3t.reporting.report.runs import FINISHED, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_CURVES = {"nbody": ("mse_x", "mse_v"), "scanobjectnn": ("accuracy",), "qm9": ("mae",), "molecules": ("mae",)}
-"""By experiment the metrics whose learning curves are drawn."""
 
 _MOST = 4  # models of the printed Figure 3; the three-dimensional view has all of them
 
@@ -98,12 +96,12 @@ def _curves(runs: Sequence[Run]) -> Iterable[Markup]:
     """Learning curves, a figure for each data set and metric."""
     groups: dict[tuple[str, str, str], list[Path]] = {}
     for run in runs:
-        if run.state == FINISHED and run.experiment in _CURVES and (run.folder / METRICS).is_file():
+        if run.state == FINISHED and run.experiment in experiments() and (run.folder / METRICS).is_file():
             groups.setdefault((run.experiment, run.what, str(run.data.get("checksum"))), []).append(run.folder)
     if not groups:
         yield _not_there("Learning curves need a finished run.", "se3t train experiment=nbody preset=quick")
     for (experiment, what, checksum), folders in sorted(groups.items()):
-        for metric in _CURVES[experiment]:
+        for metric in experiments()[experiment].task.headline:
             yield from _learning_curves(f"{what} on the data with checksum {checksum[:8]}", folders, metric)
 
 

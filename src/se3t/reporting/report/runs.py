@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config.fields import seconds_of, time_in_words
+from se3t.experiments import Metric, experiments, molecules
 from se3t.reporting.figures.curve_runs import NO_METRICS
 from se3t.reporting.published import Estimate, system_name
 from se3t.reporting.reading import require_whole
@@ -37,14 +38,6 @@ VALIDATION = "ᵛ"
 """Sign of a number that was measured on validation."""
 ON_VALIDATION = f"{VALIDATION} on validation: of an unfinished run the last there is, or of data without a test split."
 ERROR = "equivariance_error"
-
-_HEADLINES: dict[str, dict[str, tuple[str, float]]] = {
-    "nbody": {"mse_x": ("MSE x", 1), "mse_v": ("MSE v", 1)},
-    "scanobjectnn": {"accuracy": ("accuracy, %", 100)},
-    "qm9": {"mae": ("MAE", 1)},
-    "molecules": {"mae": ("MAE", 1)},
-}
-"""By experiment the metrics that a run is judged by: what they are called, and what they are multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,7 @@ class Run:
     def what(self) -> str:
         """The experiment, with the property that is learned where there are several; own molecules by file and unit."""
         target = _mapping(self.config.get("task")).get("target")
-        if (data := _mapping(self.config.get("data"))).get("name") == "molecules":
+        if (data := _mapping(self.config.get("data"))).get("name") == molecules.DATA.name:
             unit = _text(self.data.get("unit"))
             name = _text(self.data.get("label")) or _text(_mapping(self.config.get("task")).get("column"))
             words = [*filter(None, (Path(_text(data.get("raw"))).stem, name)), *[unit] * (unit not in ("", "1"))]
@@ -125,18 +118,26 @@ class Run:
         return f"{done:,}" if asked in (None, done) else f"{done:,} of {asked:,}{limit}"
 
     @property
-    def headline(self) -> list[tuple[str, float]]:
-        """What the run is judged by: names and numbers."""
-        names = _HEADLINES.get(self.experiment, {})
-        return [(label, factor * self.metrics[name]) for name, (label, factor) in names.items() if name in self.metrics]
+    def headline(self) -> list[tuple[Metric, float]]:
+        """What the run is judged by, as it is shown."""
+        if self.experiment not in experiments():
+            return []
+        task = experiments()[self.experiment].task
+        return [
+            (metric, metric.factor * self.metrics[metric.name])
+            for metric in map(task.metric, task.headline)
+            if metric.name in self.metrics
+        ]
 
     @property
     def results(self) -> list[str]:
-        """What the run is judged by, each in words: name, number with the sign of validation, unit."""
+        """What the run is judged by: name, number with the sign of validation, and the unit that the data decide."""
         mark = VALIDATION if self.split == "valid" else ""
-        unit = self.units.get("mae", "") if self.experiment in ("qm9", "molecules") else ""
-        texts = [f"{label} {number(Estimate(value), mark=mark)}" for label, value in self.headline]
-        return [f"{text} {unit}" if unit else text for text in texts]
+        found = []
+        for metric, value in self.headline:
+            unit = "" if metric.unit else self.units.get(metric.name, "")
+            found.append(f"{metric.heading} {number(Estimate(value), mark=mark)} {unit}".rstrip())
+        return found
 
     @property
     def errors(self) -> dict[str, float]:
