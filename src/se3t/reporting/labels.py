@@ -11,10 +11,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from se3t.config import SCHEMAS, NBodyData, OptimConfig, TrainerConfig, conf_file, overrides
+from se3t.experiments import experiment as declared
 from se3t.runs import Record, RunRecord
-
-PAPER_PRESETS = {"nbody": ("paper",), "scanobjectnn": ("paper",), "qm9": ("released", "paper")}
-"""Presets with the networks and the budget of the paper, by experiment; the first is the default."""
 
 _MAX_NAMES = 3
 # The column of steps tells these already.
@@ -113,8 +111,8 @@ def run_all(table: str, settings: Sequence[str], joins: str = "") -> str:
 
 
 def default_preset(experiment: str) -> str:
-    """The budget of a training that names none."""
-    return PAPER_PRESETS.get(experiment, PAPER_PRESETS["qm9"])[0]
+    """The budget of a training that names none; "" where none is that of the paper."""
+    return next(iter(declared(experiment).paper_presets), "")
 
 
 def preset_words(experiment: str, preset: str | None) -> list[str]:

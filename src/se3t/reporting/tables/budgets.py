@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from se3t.reporting.labels import PAPER_PRESETS, settings_of_preset
+from se3t.experiments import experiment
+from se3t.reporting.labels import settings_of_preset
 from se3t.reporting.published import PublishedTable
 from se3t.reporting.spelling import span
 from se3t.reporting.tables.layout import (
@@ -84,7 +85,7 @@ def notes(groups: Sequence[Sequence[RunRecord]], published: PublishedTable | Non
     names: dict[str, list[str]] = {}
     for group in groups:
         names.setdefault(network(group[0], published), []).extend(_differences(group[0], published))
-    presets = " or ".join(PAPER_PRESETS.get(groups[0][0].experiment, ()))
+    presets = " or ".join(experiment(groups[0][0].experiment).paper_presets)
     papers = "the published one" if published.networks else f"that of preset {presets}"
     for word in (word for word in (SMALLER, DIFFERENT) if word in names):
         yield f"{OTHER_NETWORK} {word} than {papers}: {', '.join(dict.fromkeys(names[word]))}."
@@ -103,7 +104,7 @@ def _differences(run: RunRecord, published: PublishedTable) -> dict[str, tuple[A
     several the nearest one.
     """
     found = []
-    presets = PAPER_PRESETS.get(run.experiment, ())
+    presets = experiment(run.experiment).paper_presets
     networks = [settings_of_preset(run.experiment, preset, run.model) for preset in presets]
     for expected in [published.networks.get(run.model, {})] if published.networks else networks:
         pairs = {
