@@ -148,20 +148,22 @@ def test_no_page_shows_python_that_nothing_runs() -> None:
 # --- worked examples --------------------------------------------------------------------------------------------------
 
 
-def steps(page: str) -> Iterator[tuple[str, str]]:
-    """(path, content or diff) of all files that a page makes or changes."""
+def steps(page: str) -> Iterator[tuple[str, str, str]]:
+    """(path, new or change, content or diff) of all files that a page makes or changes."""
     path = kind = ""
     for step in _STEP.finditer(page):
         if step["path"]:
             path, kind = step["path"], step["kind"]
         elif path and (kind == "new" or step["language"] == "diff"):
-            yield path, step["body"]
+            yield path, kind, step["body"]
             path = "" if kind == "new" else path  # several places of one file may change
 
 
 def changed(text: str, diff: str, path: str) -> str:
     lines = [line or " " for line in diff.splitlines()]
     before, after = ("\n".join(line[1:] for line in lines if line[0] in marks) for marks in (" -", " +"))
+    if after in text:  # whoever runs this has followed the page
+        return text
     assert text.count(before) == 1, f"{path} has {text.count(before)} places such as\n{before}"
     return text.replace(before, after)
 
@@ -173,16 +175,16 @@ def copy(root: Path) -> None:
 
 
 def apply(name: str, root: Path) -> list[Path]:
-    """Do what a page says in a copy of the repository; the files that are new."""
+    """Do what a page says in a copy of the repository, as far as nobody has; the files that it adds."""
     new = []
-    for path, body in steps((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")):
+    for path, kind, body in steps((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")):
         file = root / path
-        if file.exists():
+        if kind == "change":
             file.write_text(changed(file.read_text(encoding="utf-8"), body, path), encoding="utf-8")
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(body, encoding="utf-8")
-            new.append(file)
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(body, encoding="utf-8")
+        new.append(file)
     return new
 
 
