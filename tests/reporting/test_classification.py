@@ -12,8 +12,8 @@ from rich.console import Console
 
 from se3t.config import rotation_angle, setting_names
 from se3t.errors import UserError
+from se3t.experiments.scanobjectnn import parse_rotation
 from se3t.models import MODELS
-from se3t.reporting.classification import parse_rotation
 from se3t.reporting.published import load_published, printed_names
 from se3t.reporting.tables.build import ResultTable, tables, to_markdown, to_rich
 from se3t.runs import Fields

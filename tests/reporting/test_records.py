@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
+from se3t.experiments.nbody import NBodyRecord
 from se3t.reporting import nbody, properties
 from se3t.reporting.labels import labels
-from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.reading import readable
 from se3t.runs import Result, find_results, group_by_data, group_by_settings
 

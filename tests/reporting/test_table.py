@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from se3t.errors import UserError
-from se3t.reporting.nbody import parse_record
+from se3t.experiments.nbody import parse_record
 from se3t.reporting.published import load_published
 from se3t.reporting.reading import readable
 from se3t.reporting.tables.build import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich

@@ -20,9 +20,9 @@ from se3t.config import TARGETS, Config, DeepSetModel, OptimConfig, QM9Data, SE3
 from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.data.qm9.prepare import store_path
 from se3t.errors import UserError
+from se3t.experiments.qm9 import parse_record
 from se3t.models import build_model
 from se3t.precision import data_dtype, default_dtype
-from se3t.reporting.properties import parse_record
 from se3t.runs import CHECKPOINTS, PROVENANCE, RESULT, Fields, RunFolder, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.property import PropertyTask

@@ -18,7 +18,7 @@ from torch import nn
 
 from se3t.config import Config, OptimConfig, TFNModel
 from se3t.errors import UserError
-from se3t.reporting.nbody import parse_record
+from se3t.experiments.nbody import parse_record
 from se3t.runs import CHECKPOINTS, CONFIG, RESULT, Fields, RunFolder, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask

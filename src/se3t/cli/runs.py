@@ -104,7 +104,7 @@ def _states(text: str | None) -> list[str]:
 def _with_settings(runs: Sequence[Run], words: Sequence[str]) -> list[Run]:
     """The runs that have all of some settings, which are written as for ``se3t train``."""
     from se3t.config import setting_names
-    from se3t.reporting.labels import spell
+    from se3t.config.overrides import spell
     from se3t.runs import flatten
 
     flat = [{name: spell(value) for name, value in flatten(run.config)} for run in runs]

@@ -261,7 +261,7 @@ def _table(record: SweepRecord, trials: Sequence[Trial]) -> Folded:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from se3t.reporting.labels import spell
+    from se3t.config.overrides import spell
     from se3t.screen import Folded
 
     table = Table(box=SIMPLE_HEAD)

@@ -63,3 +63,8 @@ def _quoted(text: str) -> str:
         rf"(\\*)({mark}|\Z)", lambda found: found[1] * 2 + found[2].replace(mark, f"\\{mark}"), literal(text)
     )
     return f"{mark}{escaped}{mark}"
+
+
+def spell(value: Any) -> str:
+    """A value as a command line spells it, for readers: without the quotation marks that :func:`override` may need."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -13,7 +13,7 @@ from se3t.data.molecules.graphs import spell_elements
 from se3t.data.qm9.splits import SPLIT_SIZES
 from se3t.deploy.predict import is_atomisation, what_it_is
 from se3t.experiments import TaskSpec, dataset, molecules, qm9, task
-from se3t.reporting.properties import is_subset
+from se3t.experiments.qm9 import is_subset
 from se3t.reporting.published import printed_names
 from se3t.runs import DIGEST, TIME
 from se3t.screen import markdown_text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config.overrides import prepare_line
+from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,19 @@ class Lazy:
         return self.load()(*args, **kwargs)
 
 
+SUBSET, SYNTHETIC, OTHER_DATA, VALIDATION = "subset", "synthetic", "other data", "validation"
+OWN_DATA = "own data"
+"""What numbers are measured on, where it is not what the published ones are: words of tables."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: what is printed above it, and their unit."""
+
+    label: str
+    unit: str
+
+
 @dataclass(frozen=True)
 class Metric:
     """One number that a task measures.
@@ -43,6 +58,8 @@ class Metric:
         unit: as run records give it; "" where the data decide it.
         factor: what the number is multiplied by where it is shown.
         shown_unit: unit of the number that is shown; "" for none.
+        at_most: the largest that the number can be; the smallest is 0.
+        is_always_there: whether every run measures it, so that a record without it is refused.
     """
 
     name: str
@@ -51,6 +68,8 @@ class Metric:
     unit: str = "1"
     factor: float = 1.0
     shown_unit: str = ""
+    at_most: float = math.inf
+    is_always_there: bool = True
 
     @property
     def heading(self) -> str:
@@ -174,6 +193,15 @@ class TaskSpec:
         """The metric of that name; one that is not declared is called by its name."""
         return next((metric for metric in self.metrics if metric.name == name), Metric(name, name, name))
 
+    def read(self, fields: Fields, split: str) -> dict[str, float]:
+        """The metrics that every run measures, as they are shown, from the record of a run.
+
+        Raises:
+            UserError: naming file and field, when one is missing, of the wrong type, or out of range.
+        """
+        names = [metric for metric in self.metrics if metric.is_always_there]
+        return {m.name: m.factor * fields.amount(f"{split}.{m.name}", m.at_most) for m in names}
+
     @property
     def units(self) -> dict[str, str]:
         """Unit of every metric, by name."""
@@ -202,8 +230,20 @@ class Experiment:
     task: TaskSpec
     datasets: tuple[DataSet, ...]
     title: str
-    parse_record: Callable[[Any], Any] = Lazy("se3t.reporting.plain:parse_record")
+    parse_record: Callable[[Fields], RunRecord] | None = None
     paper_presets: tuple[str, ...] = ()
     tables: tuple[Any, ...] = ()
     describe: Callable[[Any], str] = lambda config: ""
     conf: Path | None = None
+
+    def read(self, fields: Fields) -> RunRecord:
+        """Check the content of one ``result.json`` and keep what tables and figures need.
+
+        Raises:
+            UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
+        """
+        if self.parse_record is not None:
+            return self.parse_record(fields)
+        data = (fields.text("data.preset"), fields.text("data.checksum"))
+        metrics = self.task.read(fields, measured_split(fields))
+        return RunRecord(**common(fields), overridden=overridden(fields, ("name", "root")), data=data, metrics=metrics)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from se3t.config.schemas import MoleculesData
 from se3t.experiments.base import DataSet, Experiment, Lazy
-from se3t.experiments.qm9 import TASK, describe
+from se3t.experiments.qm9 import TASK, describe, parse_record
 
 DATA = DataSet(
     name="molecules",
@@ -23,7 +23,7 @@ EXPERIMENT = Experiment(
     name="molecules",
     task=TASK,
     datasets=(DATA,),
-    parse_record=Lazy("se3t.reporting.properties:parse_record"),
+    parse_record=parse_record,
     title="Own molecules",
     paper_presets=("released", "paper"),
     describe=describe,

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from se3t.config.schemas import NBodyData, NBodyTask
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from se3t.config.overrides import spell
+from se3t.config.schemas import NBodyData, NBodyTask, redraws_starts
 from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
+from se3t.runs import Fields, RunRecord, common, overridden
 
 _LENGTH, _SPEED = "simulation length²", "simulation length² / simulation time²"
 _LINEAR = "relative to constant velocity"
@@ -13,7 +20,7 @@ TASK = TaskSpec(
     implementation=Lazy("se3t.tasks.nbody:NBodyTask"),
     schema=NBodyTask,
     metrics=(
-        Metric("loss", "loss", "loss", "mean of mse_x and mse_v, weighted as in training"),
+        Metric("loss", "loss", "loss", "mean of mse_x and mse_v, weighted as in training", is_always_there=False),
         Metric("mse_x", "MSE x", "mean squared error of positions", _LENGTH),
         Metric("mse_v", "MSE v", "mean squared error of velocities", _SPEED),
         Metric("relative_mse_x", "MSE x / Linear", f"mean squared error of positions, {_LINEAR}"),
@@ -45,11 +52,102 @@ DATA = DataSet(
     make_few=Lazy("se3t.data.nbody.simulator:make_few"),
 )
 
+_SPLITS = ("train", "valid", "test")
+_NOT_DATA_KNOBS = ("name", "root", "preset")
+_AMOUNTS = ("num_train", "num_valid", "num_test", "data_seed")
+"""Settings that draw more, fewer or other trajectories of the same simulation."""
+
+
+class Simulation(NamedTuple):
+    """Data of the N-body experiment: preset, horizon (time of the simulation), checksum and sizes of the splits, as far
+    as a record tells them.
+    """
+
+    preset: str
+    horizon: float
+    checksum: str
+    sizes: tuple[int, ...] = ()
+
+    def name(self, overridden: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """The data in words, with the settings in which they differ from their preset."""
+        with_settings = f" with settings overridden ({spelled(overridden)})" if overridden else ""
+        return f"preset {self.preset}{with_settings}, horizon {self.horizon:g}, checksum {self.checksum[:8]}"
+
+    def lacks(self, sizes: Mapping[str, int]) -> list[str]:
+        """Which splits have fewer trajectories than ``sizes``, in words."""
+        own = dict(zip(_SPLITS, self.sizes, strict=False))
+        return [f"{own[name]:,} of {whole:,} {name}" for name, whole in sizes.items() if own.get(name, whole) < whole]
+
+    def exceeds(self, sizes: Mapping[str, int]) -> list[str]:
+        """Which splits have more trajectories than ``sizes``, in words."""
+        own = dict(zip(_SPLITS, self.sizes, strict=False))
+        more = {name: whole for name, whole in sizes.items() if own.get(name, whole) > whole}
+        return [f"{own[name]:,} in place of {whole:,} {name}" for name, whole in more.items()]
+
+
+def spelled(settings: Mapping[str, Any]) -> str:
+    """Settings as a command line spells them, with commas."""
+    return ", ".join(f"{name}={spell(value)}" for name, value in settings.items())
+
+
+@dataclass(frozen=True)
+class NBodyRecord(RunRecord):
+    """A finished run of the N-body experiment.
+
+    Attributes:
+        linear: test MSE of x and of v of the constant-velocity baseline on the same data.
+        distinct_samples: (trajectory, start) pairs that training can see; None: an earlier version wrote the record,
+            whose random starts were drawn once.
+    """
+
+    data: Simulation
+    linear: tuple[float, float]
+    distinct_samples: int | None = None
+
+    @property
+    def data_name(self) -> str:
+        """Its data in words, with the settings in which they differ from their preset."""
+        return f"simulated N-body data, {self.data.name(self.overridden)}"
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Settings of the simulation that are not those of its preset."""
+        return {name: value for name, value in self.overridden.items() if name not in _AMOUNTS}
+
+
+def parse_record(fields: Fields) -> NBodyRecord:
+    """Check the content of one ``result.json`` and keep what Table 1 needs.
+
+    Raises:
+        UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
+    """
+    data = fields.mapping("data")  # of older records: without sizes or number of samples
+    given = overridden(fields, _NOT_DATA_KNOBS)
+    if "distinct_samples" not in data and redraws_starts(fields.mapping("config").get("data") or {}):
+        given["start"] = "random_once"
+    return NBodyRecord(
+        **common(fields),
+        overridden={name: value for name, value in given.items() if (name, value) != ("data_seed", 0)},
+        data=Simulation(
+            fields.text("data.preset"),
+            fields.amount("data.horizon"),
+            fields.text("data.checksum"),
+            tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS) if "sizes" in data else (),
+        ),
+        linear=(
+            fields.amount("data.baselines.constant_velocity.0"),
+            fields.amount("data.baselines.constant_velocity.1"),
+        ),
+        distinct_samples=fields.integer("data.distinct_samples") if "distinct_samples" in data else None,
+        metrics=TASK.read(fields, "test"),
+    )
+
+
 EXPERIMENT = Experiment(
     name="nbody",
     task=TASK,
     datasets=(DATA,),
-    parse_record=Lazy("se3t.reporting.nbody:parse_record"),
+    parse_record=parse_record,
     title="Table 1",
     paper_presets=("paper",),
     describe=lambda config: "" if config.data.preset == NBodyData().preset else str(config.data.preset),

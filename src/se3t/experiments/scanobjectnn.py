@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+from se3t.config import SCHEMAS, rotation_angle
 from se3t.config.schemas import ClassificationTask, ScanObjectNNData, Shapes15Data
-from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
+from se3t.errors import UserError
+from se3t.experiments.base import (
+    OTHER_DATA,
+    SUBSET,
+    SYNTHETIC,
+    VALIDATION,
+    DataSet,
+    Experiment,
+    Lazy,
+    Metric,
+    TaskSpec,
+)
+from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
 TASK = TaskSpec(
     name="classification",
     implementation=Lazy("se3t.tasks.classification:ClassificationTask"),
     schema=ClassificationTask,
     metrics=(
-        Metric("accuracy", "accuracy", "accuracy (share of objects)", factor=100.0, shown_unit="%"),
+        Metric("accuracy", "accuracy", "accuracy (share of objects)", factor=100.0, at_most=1.0, shown_unit="%"),
         Metric(
             "class_accuracy",
             "class mean",
             "accuracy, mean over the classes",
             "1, mean over the classes",
             factor=100.0,
+            at_most=1.0,
             shown_unit="%",
         ),
-        Metric("loss", "loss", "loss", "nat"),
+        Metric("loss", "loss", "loss", "nat", is_always_there=False),
         Metric(
             "equivariance_error",
             "Δ inv",
@@ -31,18 +49,21 @@ TASK = TaskSpec(
             "Δ inv, rebuilt",
             "equivariance error, neighbours searched again",
             "1, with neighbours found anew",
+            is_always_there=False,
         ),
         Metric(
             "flipped_edges",
             "flipped edges",
             "share of neighbours that change when the input is rotated",
             "1, share of neighbours that change then",
+            is_always_there=False,
         ),
         Metric(
             "changed_class",
             "changed class",
             "share of objects whose class changes when the input is rotated",
             "1, share of objects",
+            is_always_there=False,
         ),
     ),
     headline=("accuracy",),
@@ -82,11 +103,195 @@ SHAPES = DataSet(
     make_few=Lazy("se3t.data.shapes15.prepare:make_few"),
 )
 
+_SPLITS = ("train", "valid", "test")
+PUBLISHED_ON = "main_split_nobg"
+VERTICAL = "y"
+"""The coordinate that is the height of all of these data."""
+
+SHAPES = "synthetic shapes15"
+"""What every table and figure calls the generated data."""
+
+
+class Clouds(NamedTuple):
+    """Data of a classification, and what is measured on them.
+
+    ``rotation``: the largest angle of the test rotations in degrees, infinite for all of SO(3). ``up_axis``: the
+    coordinate taken for the height. ``official``: objects of the published files in training (validation included) and
+    test, as far as known. ``measured_on``: the split of the numbers.
+    """
+
+    kind: str
+    variant: str
+    checksum: str
+    rotation: float
+    up_axis: str
+    sizes: tuple[int, ...]
+    split_seed: int
+    official: tuple[int, ...]
+    is_synthetic: bool
+    measured_on: str
+
+    @property
+    def name(self) -> str:
+        """The data in words."""
+        return data_name(self.variant, self.is_synthetic)
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether objects of the published files are missing."""
+        train, valid, test = self.sizes
+        return any(size < whole for size, whole in zip((train + valid, test), self.official, strict=False))
+
+    @property
+    def how(self) -> list[str]:
+        """What the numbers are measured on, where it is not what the published ones are, in the words of tables."""
+        found = [SYNTHETIC] if self.is_synthetic else [SUBSET] if self.is_subset else []
+        is_variant = not self.is_synthetic and self.variant != PUBLISHED_ON
+        is_other = is_variant or self.up_axis != VERTICAL or self.rotation > 0
+        return [*found, *[OTHER_DATA] * is_other, *[VALIDATION] * (self.measured_on == "valid")]
+
+    @property
+    def differences(self) -> list[str]:
+        """Why the numbers cannot be compared with the published ones; nothing where they can."""
+        found = []
+        if self.is_synthetic:
+            found.append(SHAPES)
+        elif self.variant != PUBLISHED_ON:
+            found.append(self.name)
+        elif self.is_subset:
+            found.append(f"a part of {PUBLISHED_ON}")
+        found += [axis_in_words(self.up_axis)] if self.up_axis != VERTICAL else []
+        return [*found, *([rotation_in_words(self.rotation)] if self.rotation else [])]
+
+
+def data_name(variant: str, is_synthetic: bool) -> str:
+    """Data in words: "ScanObjectNN main_split_nobg", or that they are synthetic."""
+    return f"{SHAPES}, {variant}" if is_synthetic else f"ScanObjectNN {variant}"
+
+
+def axis_in_words(up_axis: str) -> str:
+    """A wrong vertical."""
+    return f"{up_axis} taken for the vertical"
+
+
+def rotation_in_words(rotation: float) -> str:
+    """A test rotation, given by its largest angle in degrees; infinite: SO(3)."""
+    if math.isinf(rotation):
+        return "test rotation from all of SO(3)"
+    return f"test rotation up to {rotation:g}° about a horizontal axis"
+
+
+@dataclass(frozen=True)
+class ClassificationRecord(RunRecord):
+    """A finished run that learned classes.
+
+    Attributes:
+        height: whether heights were part of the input ("+z").
+        num_points: of a cloud.
+        augmentation: random rotations in training: none, vertical or so3.
+        baselines: accuracy and class-mean accuracy in % of predictions without a network, by the names of
+            the task.
+        baseline_split: what those were measured on.
+    """
+
+    data: Clouds
+    height: bool
+    num_points: int
+    augmentation: str
+    baselines: dict[str, tuple[float, float]]
+    baseline_split: str
+
+    @property
+    def system(self) -> tuple[str, str, bool]:
+        """Model, ablation, and whether heights were part of its input."""
+        return self.model, self.ablation, self.height
+
+    @property
+    def data_name(self) -> str:
+        """Its data in words, with how they differ from the paper's."""
+        others = (what for what in self.data.differences if what not in self.data.name)
+        return ", ".join([self.data.name, *others, f"checksum {self.data.checksum[:8]}"])
+
+    @property
+    def always_named(self) -> tuple[str, ...]:
+        """The augmentation, where there is one."""
+        return () if self.augmentation == "none" else ("task.augmentation",)
+
+    @property
+    def as_trained(self) -> ClassificationRecord:
+        """The record as if test objects had not been rotated."""
+        return replace(self, data=self.data._replace(rotation=0.0))
+
+
+def parse_record(fields: Fields) -> ClassificationRecord:
+    """Check the content of one ``result.json`` and keep what Table 2 needs; accuracies become %.
+
+    Raises:
+        UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
+    """
+    split = measured_split(fields)
+    shared = common(fields)
+    shared["settings"].pop("task.test_rotation", None)  # one of the data: 90 and 90.0 are the same
+    return ClassificationRecord(
+        **shared,
+        overridden=_other_than_default(fields),
+        data=_clouds(fields, split),
+        metrics=TASK.read(fields, split),
+        height=fields.flag("config.task.height"),
+        num_points=fields.integer("config.task.num_points"),
+        augmentation=fields.text("config.task.augmentation"),
+        baselines={
+            name: (
+                100 * fields.amount(f"data.baselines.{name}.0", 1.0),
+                100 * fields.amount(f"data.baselines.{name}.1", 1.0),
+            )
+            for name in TASK.baselines
+        },
+        baseline_split=fields.text("data.baseline_split"),
+    )
+
+
+def _clouds(fields: Fields, split: str) -> Clouds:
+    official = fields.mapping("data.official")
+    return Clouds(
+        kind=fields.text("data.kind"),
+        variant=fields.text("data.variant"),
+        checksum=fields.text("data.checksum"),
+        rotation=parse_rotation(fields, "config.task.test_rotation"),
+        up_axis=fields.text("data.up_axis"),
+        sizes=tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS),
+        split_seed=fields.integer("config.data.split_seed"),
+        official=tuple(fields.integer(f"data.official.{name}") for name in ("train", "test")) if official else (),
+        is_synthetic=fields.flag("data.synthetic"),
+        measured_on=split,
+    )
+
+
+def parse_rotation(fields: Fields, name: str) -> float:
+    """The largest angle of a test rotation in degrees, infinite for SO(3).
+
+    Raises:
+        UserError: naming file and field, when it is neither.
+    """
+    text = fields.text(name)
+    try:
+        return rotation_angle(text)
+    except UserError as error:
+        raise UserError(f"{fields.origin}: field {name!r} should be 0 … 180 or so3, got {text!r}") from error
+
+
+def _other_than_default(fields: Fields) -> dict[str, Any]:
+    kind = fields.text("data.kind")
+    default = asdict(SCHEMAS["data"][kind]()) if kind in SCHEMAS["data"] else {}
+    given = overridden(fields, ("name", "root", "raw"))
+    return {name: value for name, value in given.items() if default.get(name) != value}
+
+
 EXPERIMENT = Experiment(
     name="scanobjectnn",
     task=TASK,
     datasets=(SCANS, SHAPES),
-    parse_record=Lazy("se3t.reporting.classification:parse_record"),
+    parse_record=parse_record,
     title="Table 2",
     paper_presets=("paper",),
 )

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from se3t.config import Config, rotation_angle
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
+from se3t.experiments.scanobjectnn import parse_record
 from se3t.precision import data_dtype, forward_context
-from se3t.reporting.classification import parse_record
 from se3t.reporting.figures.figure4 import finished_run, line_of, require_one_setting
 from se3t.reporting.figures.rotation_runs import settings_hash
 from se3t.runs import write_json

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from se3t.config import Config
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
+from se3t.experiments.nbody import NBodyRecord
 from se3t.precision import data_dtype, forward_context
 from se3t.reporting.figures.trajectory_runs import finished_run, labels, require_same_data
-from se3t.reporting.nbody import NBodyRecord
 from se3t.runs import write_json
 from se3t.so3 import rotation_about_axis
 from se3t.tasks.nbody import NBodyBatch, NBodyTask

@@ -41,7 +41,7 @@ def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) ->
         settings = group[0].settings
         others = [name for name in always if name not in differing and settings.get(name) is not None]
         names = [*(name for name in others if _applies(name, settings)), *differing]
-        words = [f"{_short(name, names)}={spell(group[0].setting(name))}" for name in names]
+        words = [f"{_short(name, names)}={overrides.spell(group[0].setting(name))}" for name in names]
         found.append(", ".join([*words, f"run {folder}"] if by_folder else words))
     return found
 
@@ -57,8 +57,8 @@ def _differing(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
         name
         for name in known
         if name not in _SHOWN
-        and len({spell(group[0].setting(name)) for group in groups}) > 1
-        and all(len({spell(run.setting(name)) for run in group}) == 1 for group in groups)
+        and len({overrides.spell(group[0].setting(name)) for group in groups}) > 1
+        and all(len({overrides.spell(run.setting(name)) for run in group}) == 1 for group in groups)
     ]
     return [name for name in names if not ("preset" in names and _follows_preset(name, [group[0] for group in groups]))]
 
@@ -71,23 +71,18 @@ def _follows_preset(name: str, runs: Sequence[RunRecord]) -> bool:
         return True
     if name == "optim.lr" or not name.startswith(("trainer.", "optim.")):
         return False
-    pairs = {(run.preset, spell(run.setting(name))) for run in runs}
+    pairs = {(run.preset, overrides.spell(run.setting(name))) for run in runs}
     return len(pairs) == len({preset for preset, _ in pairs})
 
 
 def _is_as_preset(name: str, run: RunRecord) -> bool:
     expected = settings_of_preset(run.experiment, run.preset or "", run.model)
-    return name in expected and spell(expected[name]) == spell(run.setting(name))
+    return name in expected and overrides.spell(expected[name]) == overrides.spell(run.setting(name))
 
 
 def _short(name: str, names: Sequence[str]) -> str:
     last = name.rpartition(".")[2]
     return last if [other.rpartition(".")[2] for other in names].count(last) == 1 else name
-
-
-def spell(value: Any) -> str:
-    """A value as the command line spells it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def command(experiment: str, words: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from se3t.errors import UserError
+from se3t.experiments.base import Column
 
 TABLES = ("table1", "table2", "table3", "egnn")
 PUBLISHED_NUMBERS = Path(__file__).parent / "published_numbers"
@@ -23,14 +24,6 @@ class Estimate:
     value: float
     std: float | None = None
     places: int | None = None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers: what is printed above it, and their unit."""
-
-    label: str
-    unit: str
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def require_whole(fields: Fields) -> None:
     require_kinds(fields)
     experiment = experiments().get(fields.text("experiment"))
     if experiment is not None:
-        experiment.parse_record(fields)
+        experiment.read(fields)
 
 
 def tell_left_out(found: Readable) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from se3t.reporting.labels import spell
+from se3t.config.overrides import spell
 from se3t.reporting.report.runs import ON_VALIDATION, Run
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from se3t.config.fields import time_in_words
 from se3t.errors import UserError
@@ -62,6 +62,31 @@ class RunRecord:
     def setting(self, name: str) -> Any:
         """A setting of the run as it was in effect; None where there is no such setting."""
         return self.settings.get(name, ADDED.get(name))
+
+    @property
+    def system(self) -> tuple[str, str, bool]:
+        """What was trained: model, ablation, and whether heights were part of its input."""
+        return self.model, self.ablation, False
+
+    @property
+    def data_name(self) -> str:
+        """Its data in words."""
+        return ", ".join(map(str, self.data))
+
+    @property
+    def part(self) -> str:
+        """What beside the data decides what its metrics mean, such as the property that it learned; "" for nothing."""
+        return ""
+
+    @property
+    def always_named(self) -> tuple[str, ...]:
+        """Settings that a line of a figure names even where all lines have them."""
+        return ()
+
+    @property
+    def as_trained(self) -> Self:
+        """The record without what was chosen after the training, such as how test objects were rotated."""
+        return self
 
     @property
     def repeat(self) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from se3t.reporting.labels import spell
+from se3t.config.overrides import spell
 from se3t.reporting.sweep_record import SweepRecord, objective_of
 from se3t.runs import RunFolder
 from se3t.suite.jobs import Job

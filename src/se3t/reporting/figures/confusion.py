@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from se3t.errors import UserError
-from se3t.reporting.classification import parse_record, rotation_in_words
+from se3t.experiments.scanobjectnn import parse_record, rotation_in_words
 from se3t.reporting.figures.figure4 import finished_run, list_of
 from se3t.reporting.figures.style import NORMAL, SMALL, blank_figure, headline
 from se3t.reporting.published import system_name

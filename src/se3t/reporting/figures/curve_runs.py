@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config import Config
+from se3t.config.overrides import spell
 from se3t.errors import UserError, did_you_mean
 from se3t.experiments import experiments
-from se3t.reporting import classification
-from se3t.reporting.labels import spell
 from se3t.reporting.reading import readable, tell_left_out
 from se3t.runs import (
     COSTS,
@@ -168,7 +167,7 @@ def _run(fields: Fields, lines: Sequence[Mapping[str, Any]], metric: str) -> Run
     best, units = fields.content.get("best_step"), fields.content.get("units")
     unit = units.get(metric) if isinstance(units, Mapping) else None
     return Run(
-        record=experiments()[fields.text("experiment")].parse_record(fields),
+        record=experiments()[fields.text("experiment")].read(fields),
         best_step=best if _is_number(best) else None,
         unit=unit if isinstance(unit, str) else "",
         valid=valid,
@@ -178,14 +177,10 @@ def _run(fields: Fields, lines: Sequence[Mapping[str, Any]], metric: str) -> Run
 
 def _unturned(runs: Sequence[Run]) -> list[Run]:
     """How test objects were turned says nothing about a training: of runs that differ by that alone one is left."""
-    kept, rotations = [], dict[str, float]()
+    kept, seen = [], dict[str, Any]()
     for run in runs:
-        record = run.record
-        if not isinstance(record, classification.ClassificationRecord):
-            kept.append(run)
-            continue
-        data = record.data._replace(rotation=0.0)
-        key = json.dumps([data, record.seed, record.settings], sort_keys=True, default=str)
-        if record.data.rotation == rotations.setdefault(key, record.data.rotation):
-            kept.append(replace(run, record=replace(record, data=data)))
+        record = run.record.as_trained
+        key = json.dumps([record.data, record.seed, record.settings], sort_keys=True, default=str)
+        if run.record.data == seen.setdefault(key, run.record.data):
+            kept.append(replace(run, record=record))
     return kept

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
-from se3t.reporting.classification import ClassificationRecord
 from se3t.reporting.figures.curve_runs import Run, Series
 from se3t.reporting.figures.style import COLOURS, DASHES, MARKERS, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.labels import labels
-from se3t.reporting.nbody import NBodyRecord
-from se3t.reporting.properties import PropertyRecord
 from se3t.reporting.published import TABLES, load_published, system_name
 from se3t.reporting.spelling import span
-from se3t.reporting.tables import budgets, simulations, table2, table3
+from se3t.reporting.tables import budgets
 from se3t.reporting.tables.ablations import ABLATIONS
 from se3t.reporting.tables.layout import is_reduced
 from se3t.runs import RunRecord, group_by_settings
@@ -114,9 +111,9 @@ def num_lines(runs: Sequence[Run]) -> int:
 def _panels(runs: Sequence[Run]) -> tuple[Panel, ...]:
     by_data: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        by_data.setdefault((run.record.data, *_part(run.record)), []).append(run)
+        by_data.setdefault((run.record.data, run.record.part), []).append(run)
     groups = [by_data[key] for key in sorted(by_data, key=str)]
-    return tuple(Panel(_data_in_words(group[0].record), tuple(_lines(group))) for group in groups)
+    return tuple(Panel(group[0].record.data_name, tuple(_lines(group))) for group in groups)
 
 
 def _count(panels: Sequence[Panel]) -> int:
@@ -126,27 +123,18 @@ def _count(panels: Sequence[Panel]) -> int:
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def _part(record: RunRecord) -> tuple[str, ...]:
-    """What beside the data decides what a loss means."""
-    return (record.target,) if isinstance(record, PropertyRecord) else ()
-
-
 def _lines(runs: Sequence[Run]) -> Iterable[Line]:
     """The lines of one panel, in the order of the paper's tables."""
     own = {run.record.origin: run for run in runs}
     systems: dict[tuple[str, str, bool], list[RunRecord]] = {}
     for run in runs:
-        systems.setdefault(_system(run.record), []).append(run.record)
+        systems.setdefault(run.record.system, []).append(run.record)
     for system in sorted(systems, key=_place):
         groups = group_by_settings(systems[system])
         for group, words in zip(groups, _apart(groups), strict=True):
             remark = "" if any(record.parameters for record in group) else "not trained"
             label = ", ".join(filter(None, (_name(system), words, remark)))
             yield _line(label, system, [own[record.origin] for record in group])
-
-
-def _system(record: RunRecord) -> tuple[str, str, bool]:
-    return record.model, record.ablation, isinstance(record, ClassificationRecord) and record.height
 
 
 def _name(system: tuple[str, str, bool]) -> str:
@@ -168,17 +156,13 @@ def _place(system: tuple[str, str, bool]) -> tuple[Any, ...]:
 
 def _apart(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
     """What tells the lines of one system apart; their steps and batch, which tables have a column for, at last."""
-    always = ("task.augmentation",) if any(_is_augmented(run) for group in groups for run in group) else ()
+    always = tuple(dict.fromkeys(name for group in groups for run in group for name in run.always_named))
     found = labels(groups, always)
     for tell in (lambda runs: budgets.steps(runs, " steps"), lambda runs: f"batch {runs[0].batch_size}"):
         counts = Counter(found)
         words = [tell(group) if counts[text] > 1 else "" for text, group in zip(found, groups, strict=True)]
         found = [", ".join(filter(None, both)) for both in zip(found, words, strict=True)]
     return found
-
-
-def _is_augmented(run: RunRecord) -> bool:
-    return isinstance(run, ClassificationRecord) and run.augmentation != "none"
 
 
 def _line(label: str, system: tuple[str, str, bool], runs: Sequence[Run]) -> Line:
@@ -206,15 +190,6 @@ def _common(series: Sequence[Series]) -> list[int]:
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
-
-
-def _data_in_words(record: RunRecord) -> str:
-    if isinstance(record, NBodyRecord):
-        return f"simulated N-body data, {simulations.data_name(record.data, record.overridden)}"
-    if isinstance(record, ClassificationRecord):
-        return table2.data_name(record.data)
-    assert isinstance(record, PropertyRecord)
-    return f"{record.column.label}, {table3.data_name(record.data)}"
 
 
 def _budget(records: Sequence[RunRecord]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.experiments import scanobjectnn
-from se3t.reporting.classification import VERTICAL, axis_in_words, data_name, parse_rotation
+from se3t.experiments.scanobjectnn import VERTICAL, axis_in_words, data_name, parse_rotation
 from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure, headline
 from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from se3t.config.overrides import spell
 from se3t.errors import UserError
 from se3t.experiments import scanobjectnn
-from se3t.reporting.classification import ClassificationRecord, Clouds, parse_record
+from se3t.experiments.scanobjectnn import ClassificationRecord, Clouds, parse_record
 from se3t.reporting.figures.figure4 import EXPECTED, EXPERIMENT, finished_run, line_of, not_apart
 from se3t.reporting.folders import finished_below
-from se3t.reporting.labels import spell
 from se3t.reporting.published import system_name
 from se3t.runs import Fields
 

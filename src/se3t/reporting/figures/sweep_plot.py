@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.config.fields import time_in_words
+from se3t.config.overrides import spell
 from se3t.errors import UserError
 from se3t.experiments import nbody
 from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline
-from se3t.reporting.labels import spell
 from se3t.reporting.sweep_record import SweepRecord, Trial
 from se3t.runs import read_json
 

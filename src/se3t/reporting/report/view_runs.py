@@ -9,9 +9,9 @@ from pathlib import Path
 
 from se3t import __version__
 from se3t.errors import UserError
+from se3t.experiments.nbody import NBodyRecord
 from se3t.files import write_atomically
 from se3t.reporting.figures.trajectory_runs import EXPERIMENT, finished_run, one_of_each
-from se3t.reporting.nbody import NBodyRecord
 from se3t.reporting.published import load_published
 from se3t.reporting.report.runs import FINISHED, RESULT, Run
 from se3t.runs import read_json

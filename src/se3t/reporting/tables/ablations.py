@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from se3t.reporting.classification import parse_record as parse_clouds
+from se3t.experiments.base import OWN_DATA
+from se3t.experiments.nbody import parse_record as parse_nbody
+from se3t.experiments.qm9 import PropertyRecord
+from se3t.experiments.qm9 import parse_record as parse_property
+from se3t.experiments.scanobjectnn import parse_record as parse_clouds
 from se3t.reporting.labels import ALWAYS_NAMED, command, labels, preset_words, run_all
-from se3t.reporting.nbody import parse_record as parse_nbody
-from se3t.reporting.properties import PropertyRecord
-from se3t.reporting.properties import parse_record as parse_property
 from se3t.reporting.published import PublishedTable, load_published, printed_names
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables import budgets, simulations, table1, table2, table3
 from se3t.reporting.tables.layout import (
     COST,
-    OWN_DATA,
     Block,
     Cell,
     DataFacts,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from se3t.experiments.base import OTHER_DATA, SUBSET, SYNTHETIC, VALIDATION
 from se3t.reporting import spelling
 from se3t.reporting.published import Estimate
 from se3t.reporting.spelling import MISSING, span
@@ -20,8 +21,6 @@ NOT_RUN = "not run"
 NOT_COMPARABLE = "not comparable with the published numbers"
 
 FULL, REDUCED_BUDGET, NO_TRAINING = "full budget", "reduced budget", "no training"
-SUBSET, SYNTHETIC, OTHER_DATA, VALIDATION = "subset", "synthetic", "other data", "validation"
-OWN_DATA = "own data"
 SMALLER, DIFFERENT = "smaller network", "other network"
 PUBLISHED_ONLY = "published only"
 """How a number was obtained: words of CSV and JSON, where every number has them."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from se3t.reporting.labels import spell
-from se3t.reporting.nbody import NBodyRecord, Simulation
+from se3t.experiments.base import OTHER_DATA, SUBSET
+from se3t.experiments.nbody import NBodyRecord, spelled
 from se3t.reporting.published import PublishedTable
-from se3t.reporting.tables.layout import NOT_COMPARABLE, OTHER, OTHER_DATA, SUBSET, DataFacts
+from se3t.reporting.tables.layout import NOT_COMPARABLE, OTHER, DataFacts
 
 
 def describe(records: Sequence[NBodyRecord], published: PublishedTable, relative_note: str) -> DataFacts:
@@ -20,12 +19,12 @@ def describe(records: Sequence[NBodyRecord], published: PublishedTable, relative
         relative_note: what relative numbers of the table are.
     """
     record, reading = plainest(records), reading_of(records, published)
-    data, changes = record.data, _spelled(record.changes)
+    data, changes = record.data, spelled(record.changes)
     what = f"preset {data.preset}" + (f" with {changes}" if changes else "") + f", horizon {data.horizon:g}"
     is_subset, is_other = bool(data.lacks(published.sizes)), reading is None or bool(data.exceeds(published.sizes))
     return DataFacts(
         title=title_of(published, what, reading),
-        name=data_name(data, record.overridden),
+        name=data.name(record.overridden),
         notes=(*_data_notes(record, published, reading), relative_note),
         how=(*[SUBSET] * is_subset, *[OTHER_DATA] * is_other),
     )
@@ -50,24 +49,14 @@ def title_of(published: PublishedTable, what: str, reading: str | None) -> str:
     return f"{simulation}: {published.readings[reading].partition(' of ')[0]} ({what})"
 
 
-def _spelled(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={spell(value)}" for name, value in settings.items())
-
-
-def data_name(data: Simulation, changed: Mapping[str, Any] | None = None) -> str:
-    """Data in words, with the settings in which they differ from their preset."""
-    preset = f"preset {data.preset}" + (f" with settings overridden ({_spelled(changed)})" if changed else "")
-    return f"{preset}, horizon {data.horizon:g}, checksum {data.checksum[:8]}"
-
-
 def _data_notes(record: NBodyRecord, published: PublishedTable, reading: str | None) -> Iterable[str]:
     data = record.data
     samples = "" if record.distinct_samples is None else f"; {record.distinct_samples:,} distinct training samples"
-    yield f"Simulated data: {data_name(data, record.overridden)}{samples}. Errors on test, in units of the simulation."
+    yield f"Simulated data: {data.name(record.overridden)}{samples}. Errors on test, in units of the simulation."
     if reading is not None:
         yield f"This is the {published.readings[reading]}."
     else:
-        what = f"other data than preset {data.preset} ({_spelled(record.changes)})" if record.changes else "other data"
+        what = f"other data than preset {data.preset} ({spelled(record.changes)})" if record.changes else "other data"
         yield f"{OTHER} {what}, no reading of the paper: {NOT_COMPARABLE}."
     for which, sizes in (("fewer", data.lacks(published.sizes)), ("more", data.exceeds(published.sizes))):
         if sizes:

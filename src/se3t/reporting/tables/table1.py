@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from se3t.config import NBodyData
 from se3t.errors import UserError
+from se3t.experiments.nbody import NBodyRecord, parse_record
 from se3t.reporting.labels import (
     ALWAYS_NAMED,
     command,
@@ -17,7 +18,6 @@ from se3t.reporting.labels import (
     settings_of_preset,
     settings_to_join,
 )
-from se3t.reporting.nbody import NBodyRecord, parse_record
 from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, printed_names
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables import budgets
@@ -39,7 +39,7 @@ from se3t.reporting.tables.layout import (
     spread_note,
     words,
 )
-from se3t.reporting.tables.simulations import data_name, describe, plainest, reading_of, title_of
+from se3t.reporting.tables.simulations import describe, plainest, reading_of, title_of
 from se3t.runs import Fields, group_by_data, group_by_settings
 
 _RELATIVE = "rel."
@@ -198,7 +198,7 @@ def _require_same_data(records: list[NBodyRecord], experiment: str) -> None:
         )
     groups = group_by_data(records)
     if len(groups) > 1:
-        names = "; ".join(data_name(group[0].data) for group in groups.values())
+        names = "; ".join(group[0].data.name() for group in groups.values())
         raise UserError(f"table: runs on different data cannot share a table, got {names}; choose the results of one")
 
 

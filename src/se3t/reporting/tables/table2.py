@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from se3t.reporting.classification import (
-    BASELINES,
+from se3t.experiments.scanobjectnn import (
     PUBLISHED_ON,
     SHAPES,
+    TASK,
     VERTICAL,
     ClassificationRecord,
     Clouds,
@@ -83,14 +83,7 @@ def table2(records: Sequence[ClassificationRecord]) -> ResultTable:
 def describe(records: Sequence[ClassificationRecord], published: PublishedTable) -> DataFacts:
     """What is to be said of the data of some records, which all have the same."""
     data = records[0].data
-    return DataFacts(_title(data, published), data_name(data), tuple(_data_notes(data)), tuple(data.how))
-
-
-def data_name(data: Clouds) -> str:
-    """Data in words, with how they differ from the paper's."""
-    return ", ".join(
-        [data.name, *(what for what in data.differences if what not in data.name), f"checksum {data.checksum[:8]}"]
-    )
+    return DataFacts(_title(data, published), records[0].data_name, tuple(_data_notes(data)), tuple(data.how))
 
 
 def empty_table(preset: str | None) -> ResultTable:
@@ -139,7 +132,7 @@ def _baselines(record: ClassificationRecord) -> Block:
     """What needs no training; the same for all runs on the same data."""
     how = [NO_TRAINING, *record.data._replace(measured_on=record.baseline_split).how]
     rows = []
-    for name, label in BASELINES.items():
+    for name, label in TASK.baselines.items():
         cells = [Cell(Estimate(value), mark=signs(how)) for value in record.baselines[name]]
         padding = [NO_CELL] * (len(COLUMNS) - len(cells))
         rows.append(Row("baseline", label, (*cells, *padding), label, how=tuple(how)))

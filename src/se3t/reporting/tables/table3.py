@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from se3t.config.schemas import TARGETS
 from se3t.errors import UserError, did_you_mean
+from se3t.experiments.base import Column
+from se3t.experiments.qm9 import TASK, Molecules, PropertyRecord, parse_record
 from se3t.reporting.labels import command, labels, preset_words, run_all, settings_to_join
-from se3t.reporting.properties import BASELINES, Molecules, PropertyRecord, parse_record
-from se3t.reporting.published import Column, Estimate, PublishedModel, PublishedTable, load_published, printed_names
+from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, printed_names
 from se3t.reporting.tables import budgets
 from se3t.reporting.tables.layout import (
     COST,
@@ -95,8 +96,8 @@ def table3(records: Sequence[PropertyRecord], always: Sequence[str] = ()) -> Res
 def describe(records: Sequence[PropertyRecord], _: PublishedTable | None = None) -> DataFacts:
     """What is to be said of the data of some records, which all have the same."""
     data = records[0].data
-    title = f"{_kind(data)}: {NOT_COMPARABLE}" if data.is_subset else _kind(data)
-    return DataFacts(title, data_name(data), tuple(_data_notes(data)), tuple(data.how))
+    title = f"{data.title}: {NOT_COMPARABLE}" if data.is_subset else data.title
+    return DataFacts(title, data.name, tuple(_data_notes(data)), tuple(data.how))
 
 
 def words_to_join(records: Sequence[PropertyRecord]) -> list[str]:
@@ -167,15 +168,6 @@ def _no_cost(columns: dict[str, Column]) -> list[Cell]:
     return [NO_CELL] * (len(_headers(columns)) - len(columns))
 
 
-def _kind(data: Molecules) -> str:
-    return "Own molecules" if data.kind != "qm9" else "QM9 subset" if data.is_subset else "QM9"
-
-
-def data_name(data: Molecules) -> str:
-    """Data in words."""
-    return f"{_kind(data)}, checksum {data.checksum[:8]}"
-
-
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
@@ -184,7 +176,7 @@ def _baselines(records: Sequence[PropertyRecord], columns: dict[str, Column]) ->
     first = {target: next((run for run in records if run.target == target), None) for target in columns}
     how = [NO_TRAINING, *records[0].data._replace(measured_on=records[0].baseline_split).how]
     rows = []
-    for name, label in BASELINES.items():
+    for name, label in TASK.baselines.items():
         cells = [
             NO_CELL if record is None else Cell(Estimate(record.baselines[name]), mark=signs(how))
             for record in first.values()
@@ -298,13 +290,13 @@ def _data_notes(data: Molecules) -> Iterable[str]:
     if data.is_subset:
         whole = [f"{size:,}" for size in data.official]
         yield (
-            f"{OTHER} {_kind(data)}: {train} of {whole[0]} training molecules, {valid} of {whole[1]} of validation, "
+            f"{OTHER} {data.title}: {train} of {whole[0]} training molecules, {valid} of {whole[1]} of validation, "
             f"{test} of {whole[2]} of test; checksum {data.checksum[:8]}. {NOT_COMPARABLE.capitalize()}."
         )
     else:
         total = f", of {sum(data.official):,}" if data.official else ""
         sizes = f"{train} molecules train, {valid} validate, {test} test{total}"
-        yield f"{_kind(data)}: {sizes}; checksum {data.checksum[:8]}."
+        yield f"{data.title}: {sizes}; checksum {data.checksum[:8]}."
     if data.measured_on == "valid":
         yield (
             f"{VALID} mean absolute errors on validation, which also chose the weights: there is no molecule of the "
