@@ -89,7 +89,7 @@ SCANS = DataSet(
     seed_hint="the seed of the validation part is data.split_seed",
 )
 
-SHAPES = DataSet(
+SHAPES15 = DataSet(
     name="shapes15",
     label="shapes15",
     schema=Shapes15Data,
@@ -290,7 +290,7 @@ def _other_than_default(fields: Fields) -> dict[str, Any]:
 EXPERIMENT = Experiment(
     name="scanobjectnn",
     task=TASK,
-    datasets=(SCANS, SHAPES),
+    datasets=(SCANS, SHAPES15),
     parse_record=parse_record,
     title="Table 2",
     paper_presets=("paper",),

@@ -18,7 +18,7 @@ from se3t.data.molecules.molecule import BOND_CLASSES
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.data.nbody.presets import SPLITS, resolve
 from se3t.experiments.qm9 import DATA as QM9
-from se3t.experiments.scanobjectnn import SHAPES
+from se3t.experiments.scanobjectnn import SHAPES15
 from se3t.tasks.classification import ClassificationTask
 from se3t.tasks.nbody import NBodyTask
 from se3t.tasks.property import QM9_ELEMENTS, PropertyTask
@@ -63,7 +63,7 @@ def clouds(config: Config) -> ClassificationTask:
     total = sum(sizes.values())
     points = ball(total * NUM_POINTS, torch.Generator().manual_seed(0)).reshape(total, NUM_POINTS, 3)
     data = CloudData(
-        kind=SHAPES.name,
+        kind=SHAPES15.name,
         points=points.numpy().astype(np.float32),
         labels=np.arange(total) % len(CLASSES),
         splits=_members(sizes),

@@ -12,14 +12,14 @@ from se3t.cli.main import main
 from se3t.config import Shapes15Data
 from se3t.data.clouds.dataset import load_clouds
 from se3t.data.clouds.objects import CLASSES
-from se3t.experiments.scanobjectnn import SHAPES
+from se3t.experiments.scanobjectnn import SHAPES15
 
 
 def test_synthetic_objects_have_the_schema_of_the_real_ones(tmp_path: Path) -> None:
     config = Shapes15Data(root=str(tmp_path), num_train=30, num_test=15)
-    assert SHAPES.recorded_checksum(config) is None
+    assert SHAPES15.recorded_checksum(config) is None
     data = load_clouds(config, progress=False)
-    assert data.checksum == SHAPES.recorded_checksum(config)
+    assert data.checksum == SHAPES15.recorded_checksum(config)
     assert (data.kind, data.synthetic, data.classes, data.up_axis) == ("shapes15", True, CLASSES, 1)
     assert (data.variant, data.official) == ("object only", {})
     assert data.points.shape == (45, 2048, 3)

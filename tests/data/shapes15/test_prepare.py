@@ -22,7 +22,7 @@ from se3t.data.shapes15.prepare import (
 from se3t.data.shapes15.shapes import KINDS
 from se3t.data.store import Store
 from se3t.errors import UserError
-from se3t.experiments.scanobjectnn import SHAPES
+from se3t.experiments.scanobjectnn import SHAPES15
 
 
 def small(root: Path, **changes: object) -> Shapes15Data:
@@ -177,10 +177,10 @@ def test_the_file_is_named_by_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_the_command_repeats_what_differs_from_the_default_and_quotes_it() -> None:
-    assert SHAPES.prepare_command(Shapes15Data()) == "se3t data prepare shapes15"
+    assert SHAPES15.prepare_command(Shapes15Data()) == "se3t data prepare shapes15"
     config = OmegaConf.structured(Shapes15Data(root="my data", background=True, data_seed=4, valid_fraction=0.2))
     assert (
-        SHAPES.prepare_command(config, force=True)
+        SHAPES15.prepare_command(config, force=True)
         == "se3t data prepare shapes15 'data.root=my data' data.background=true data.data_seed=4 force=true"
     )
 

@@ -17,7 +17,7 @@ from se3t.data.shapes15.shapes import draw_shape
 from se3t.data.shapes15.solids import Dice
 from se3t.data.store import Store, made_by, make_folder, write_store
 from se3t.errors import UserError
-from se3t.experiments.scanobjectnn import SHAPES
+from se3t.experiments.scanobjectnn import SHAPES15
 
 GENERATOR_VERSION = 1
 """Raised whenever an object changes: results on different versions are not comparable."""
@@ -31,7 +31,7 @@ def store_path(config: Any) -> Path:
     """File of the prepared data, for example <data.root>/shapes15/objects-2250-600-seed0-background.h5."""
     words = ["objects", str(config.num_train), str(config.num_test), f"seed{config.data_seed}"]
     return (
-        Path(config.root) / SHAPES.name / ("-".join([*words, *(["background"] if config.background else [])]) + ".h5")
+        Path(config.root) / SHAPES15.name / ("-".join([*words, *(["background"] if config.background else [])]) + ".h5")
     )
 
 
@@ -57,7 +57,7 @@ def prepare_shapes15(config: Any, progress: bool = True, force: bool = False) ->
     total = config.num_train + config.num_test
     with progress_bar(progress, f"synthetic shapes15: {total:,} scans", total) as advance:
         arrays = _make_arrays(config, advance)
-    store = Store(SHAPES.name, arrays, _settings(config), UNITS, _provenance(time.perf_counter() - begin))
+    store = Store(SHAPES15.name, arrays, _settings(config), UNITS, _provenance(time.perf_counter() - begin))
     write_store(path, store)
     _LOG.info("store of synthetic shapes15: %s", path)
     return store
@@ -70,8 +70,8 @@ def read_shapes15_store(config: Any) -> Store:
         UserError: it is missing, damaged, or was made by another version or from other settings.
     """
     path = store_path(config)
-    fix = SHAPES.prepare_command(config, force=path.exists())
-    store = read_cloud_store(path, SHAPES.name, fix=fix)
+    fix = SHAPES15.prepare_command(config, force=path.exists())
+    store = read_cloud_store(path, SHAPES15.name, fix=fix)
     for name, value in _settings(config).items():
         if store.settings.get(name) != value:
             made = store.settings.get(name)
