@@ -96,12 +96,11 @@ def test_lists_of_settings_keep_their_order() -> None:
 )
 def test_text_means_what_was_typed(word: str, text: str) -> None:
     assert text_of(word) == text
-    (read,) = as_typed([word])
-    assert as_typed([read]) == [read]
+    assert as_typed(read := as_typed(word)) == read
 
 
 @pytest.mark.parametrize(
     "word", ["data.raw=null", "runs=a,b", "runs=${seed}", "data.raw=", "seed=1e3", "seed=[1", "~runs"]
 )
 def test_what_hydra_offers_stays(word: str) -> None:
-    assert as_typed([word]) == [word]
+    assert as_typed(word) == word

@@ -36,6 +36,7 @@ def test_bash_completes_commands_groups_and_settings(tmp_path: Path) -> None:
         "se3t ": " ".join(COMMANDS),
         "se3t data p": "prepare",
         "se3t train model=s": "model=schnet model=se3_transformer model=set_transformer model=spidercnn",
+        "se3t train runs=train mod": "model. model=",
         "se3t eval check": "checkpoint=",
     }
     questions = "\n".join(f'ask "{line}"' for line in answers)

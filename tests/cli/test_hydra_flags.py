@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ import yaml
 
 from se3t.cli.hydra_app import _tolerant_help
 from se3t.cli.main import main
+from se3t.config import to_config
+from se3t.config.compose import compose
 
 from .conftest import Run
 
@@ -25,6 +26,70 @@ def test_cfg_job_prints_the_configuration_and_runs_nothing(run: Run) -> None:
     assert config["model"]["name"] == "tfn"
     assert config["trainer"]["max_steps"] == 7
     assert "hydra" not in config
+
+
+def values_and_origins(text: str) -> dict[str, tuple[str, str]]:
+    """Value and comment of each setting, as printed, by dotted name."""
+    found, group = {}, ""
+    for line in text.splitlines():
+        name, _, rest = line.strip().partition(":")
+        value, _, origin = rest.partition("  # ")
+        group = group if line.startswith(" ") else f"{name}."
+        found[f"{group}{name}" if line.startswith(" ") else name] = (value.strip(), origin)
+    return found
+
+
+def test_every_value_of_cfg_job_says_where_it_comes_from(run: Run) -> None:
+    words = ["experiment=qm9", "task=gap", "seed=1", "optim.weight_decay=0.1", "logger.tags=[a,b]"]
+    answer = run("train", *words, "--cfg", "job")
+    assert to_config(yaml.safe_load(answer.out)) == to_config(compose("train", words))
+    found = values_and_origins(answer.out)
+    expected = {
+        "experiment": ("qm9", "command line"),
+        "preset": ("released", "experiment/qm9.yaml"),
+        "seed": ("1", "command line"),
+        "data.name": ("qm9", "experiment/qm9.yaml"),
+        "data.graph": ("bonds", "default"),
+        "task.target": ("gap", "command line"),
+        "model.name": ("se3_transformer", "experiment/qm9.yaml"),
+        "model.channels": ("32", "recipe/qm9/se3_transformer.yaml"),
+        "model.skip": ("cat", "default"),
+        "optim.lr": ("0.001", "budget/qm9/released.yaml"),
+        "optim.weight_decay": ("0.1", "command line"),
+        "optim.clip_norm": ("null", "default"),
+        "logger.tags": ("", "command line"),
+    }
+    assert {name: found[name] for name in expected} == expected
+    groups = {name for name, (value, origin) in found.items() if not value and not origin}
+    assert groups == {"data", "task", "model", "optim", "trainer", "logger", "logger.- a", "logger.- b"}
+
+
+def test_origins_follow_a_folder_of_the_user_and_the_settings_of_one_preset_and_model(run: Run, tmp_path: Path) -> None:
+    for name, text in {
+        "budget/nbody/mine": "trainer:\n  max_steps: 5",
+        "recipe/nbody/mine/tfn": "model:\n  channels: 6",
+    }.items():
+        path = tmp_path / "more" / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"# @package _global_\n{text}\n")
+    more = str(tmp_path / "more")
+    found = values_and_origins(run("train", "model=tfn", "preset=mine", "--config-dir", more, "--cfg", "job").out)
+    assert found["trainer.max_steps"] == ("5", f"{more}/budget/nbody/mine.yaml")
+    assert found["model.channels"] == ("6", f"{more}/recipe/nbody/mine/tfn.yaml")
+    assert found["optim.lr"] == ("0.006", "recipe/nbody/tfn.yaml")
+    assert found["data.name"] == ("nbody", "experiment/nbody.yaml")
+    assert found["model.name"] == ("tfn", "command line")
+
+
+def test_cfg_of_all_and_of_one_package_can_be_read(run: Run) -> None:
+    settings = yaml.safe_load(run("train", "--cfg", "all", "seed=2").out)
+    assert (settings["seed"], settings["hydra"]["run"]["dir"]) == (2, ".")
+    answer = run("eval", "checkpoint=a # b", "--cfg", "job")
+    assert yaml.safe_load(answer.out)["checkpoint"] == "a # b"
+    long = " ".join(["a long text"] * 20)  # YAML folds it
+    answer = run("train", f"logger.group={long}", "--cfg", "job", "-p", "logger")
+    assert yaml.safe_load(answer.out)["group"] == long
+    assert "  # command line" in answer.out
 
 
 def test_cfg_of_one_package(run: Run) -> None:
@@ -44,19 +109,19 @@ def test_info_of_hydra_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("se3t train model=s", {"model=schnet", "model=se3_transformer", "model=set_transformer", "model=spidercnn"}),
-        ("se3t train trainer.max", {"trainer.max_steps=", "trainer.max_time="}),
-        ("se3t train seed=1 prese", {"preset="}),
-        ("se3t eval check", {"checkpoint="}),
+        ("train model=s", {"model=schnet", "model=se3_transformer", "model=set_transformer", "model=spidercnn"}),
+        ("train trainer.max", {"trainer.max_steps=", "trainer.max_time="}),
+        ("train seed=1 prese", {"preset="}),
+        ("eval check", {"checkpoint="}),
     ],
 )
-def test_completion_sees_the_line_without_the_command(
+def test_hydra_completes_the_settings_of_a_command(
     run: Run, monkeypatch: pytest.MonkeyPatch, line: str, expected: set[str]
 ) -> None:
-    monkeypatch.setenv("COMP_LINE", line)
-    answer = run(line.split()[1], "-sc", "query=bash")
+    command, _, settings = line.partition(" ")
+    monkeypatch.setenv("COMP_LINE", f"se3t {settings}")  # as the script of se3t completion asks
+    answer = run(command, "-sc", "query=bash")
     assert set(answer.out.split()) == expected
-    assert os.environ["COMP_LINE"] == line
 
 
 def test_a_help_text_that_is_no_text_passes_the_check_of_python_3_14(monkeypatch: pytest.MonkeyPatch) -> None:

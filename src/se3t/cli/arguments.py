@@ -69,13 +69,16 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
-def check_flags(command: str, flags: Sequence[str]) -> None:
+def check_flags(command: str, given: Mapping[str, str]) -> None:
     """Refuse flags that Hydra would refuse in its own words, and files and folders that are not there.
+
+    Args:
+        command: train or eval.
+        given: the flags, spelled out, with their values.
 
     Raises:
         UserError: naming the flag.
     """
-    given = dict(flag.partition("=")[::2] for flag in flags)
     modes = [name for name in ("--run", "--multirun", "--cfg", "--info", "--shell-completion") if name in given]
     if len(modes) > 1:
         raise UserError(f"{modes[0]} and {modes[1]} do not go together; give one of them")

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from se3t.errors import UserError, did_you_mean
 
-# The first word after se3t is a command; for train and eval Hydra knows the rest. It does not know commands, so that
-# without_command takes them out of the line before Hydra reads it.
+# The first word after se3t is a command; for train and eval Hydra completes the rest. It knows no commands, so that the
+# line that it reads has none.
 _SCRIPT = """\
 _se3t_complete() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" command="${{COMP_WORDS[1]}}"
     if [ "$COMP_CWORD" -eq 1 ]; then
         COMPREPLY=($(compgen -W "{commands}" -- "$word"))
     elif [ "$command" = train ] || [ "$command" = eval ]; then
-        local choices
-        choices=$(COMP_LINE="${{COMP_LINE:0:COMP_POINT}}" se3t "$command" -sc query=bash 2>/dev/null)
+        local choices line="${{COMP_LINE:0:COMP_POINT}}"
+        choices=$(COMP_LINE="se3t${{line#*$command}}" se3t "$command" -sc query=bash 2>/dev/null)
         COMPREPLY=($(compgen -o nospace -o default -W "$choices" -- "$word"))
     elif [ "$command" = data ] && [ "$COMP_CWORD" -eq 2 ]; then
         COMPREPLY=($(compgen -W "prepare" -- "$word"))
@@ -49,10 +49,3 @@ def run(words: Sequence[str]) -> int:
     """``se3t --completion [bash | zsh]``."""
     print(script(words[0] if words else "bash"), end="")
     return 0
-
-
-def without_command(line: str) -> str:
-    """Take the command out of the line that a shell asks about: Hydra expects ``se3t key=value``."""
-    program, _, rest = line.lstrip().partition(" ")
-    command, _, overrides = rest.lstrip().partition(" ")
-    return f"{program} {overrides}" if command in ("train", "eval") else line

@@ -31,7 +31,7 @@ def guarded(action: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
-    except _catchable() as error:
+    except Exception as error:
         if os.environ.get("SE3T_DEBUG") == "1" or not is_expected(error):
             raise
         _tell(f"se3t: {sentence(error)}")
@@ -44,10 +44,7 @@ def status(error: BaseException) -> int:
     """
     if isinstance(error, BusyError):
         return error.status
-    if not is_expected(error):
-        return FAILURE
-    composing = "hydra" in sys.modules and isinstance(error, _hydra_exception())
-    return FAILURE if isinstance(error, OSError) and not composing else USER_ERROR
+    return FAILURE if isinstance(error, OSError) or not is_expected(error) else USER_ERROR
 
 
 def report(error: BaseException, title: str) -> None:
@@ -65,30 +62,7 @@ def _tell(text: str) -> None:
 
 def is_expected(error: BaseException) -> bool:
     """Whether a user, a configuration or the machine can cause such an error."""
-    return isinstance(error, expected_errors()) or out_of_memory(error) is not None
-
-
-def _catchable() -> tuple[type[Exception], ...]:
-    return (*expected_errors(), MemoryError, RuntimeError, OverflowError, TypeError)  # the last four may be of memory
-
-
-def expected_errors() -> tuple[type[Exception], ...]:
-    """Classes of errors that a user, a configuration or the machine can cause; Hydra's only where it was imported."""
-    errors: list[type[Exception]] = [ValueError, OSError]
-    if "omegaconf" in sys.modules:
-        from omegaconf.errors import OmegaConfBaseException
-
-        errors.append(OmegaConfBaseException)
-    if "hydra" in sys.modules:
-        errors.append(_hydra_exception())
-    return tuple(errors)
-
-
-def _hydra_exception() -> type[Exception]:
-    from hydra.errors import HydraException
-
-    error: type[Exception] = HydraException
-    return error
+    return isinstance(error, ValueError | OSError) or out_of_memory(error) is not None
 
 
 def sentence(error: BaseException) -> str:
@@ -96,17 +70,8 @@ def sentence(error: BaseException) -> str:
     if not is_expected(error):
         return f"{type(error).__name__}: {error}"
     if not isinstance(error, UserError):
-        error = out_of_memory(error) or _explained(error)
+        error = out_of_memory(error) or error
     lines = [line.rstrip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if isinstance(error, ValueError) and not isinstance(error, UserError) and len(lines) <= _MAX_LINES:
         lines[-1] += " (SE3T_DEBUG=1 shows where)"  # of a library, or of a part that knows nothing of the command
     return "\n".join(lines if len(lines) <= _MAX_LINES else [*lines[: _MAX_LINES - 1], "… (SE3T_DEBUG=1 shows all)"])
-
-
-def _explained(error: BaseException) -> BaseException:
-    """Hydra's and OmegaConf's errors in the words of this program; others as they are."""
-    if "hydra" not in sys.modules or not isinstance(error, Exception):
-        return error
-    from se3t.config.refusals import translated
-
-    return translated(error)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import logging
 import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from se3t.cli.arguments import check_flags, split_flags
-from se3t.cli.completion import without_command
 from se3t.cli.failures import FAILURE, USER_ERROR, report, sentence, status
 from se3t.config import conf_dir
-from se3t.config.compose import as_typed, in_sentences, prepare_hydra
+from se3t.config.compose import checked, prepare_hydra
+from se3t.config.explain import in_sentences, translated
+from se3t.config.origins import Origins, annotated
 from se3t.config.overrides import override
-from se3t.config.refusals import check_words
 from se3t.errors import UserError
 from se3t.screen import show
 from se3t.signals import Interrupted
@@ -34,21 +35,11 @@ _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 @dataclass
 class Job:
-    """One job: its overrides, and what came of it. As a context it keeps its error for later, and other jobs go on."""
+    """One job: its overrides, and what came of it."""
 
     overrides: list[str]
     result: Any = None
     error: Exception | None = None
-
-    def __enter__(self) -> Job:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, Exception):
-            self.error = error
-        return isinstance(error, Exception)
 
 
 @dataclass
@@ -78,30 +69,39 @@ class App:
         Raises:
             Exception: that of the job, when there is one job only.
         """
-        import hydra
-
         flags, overrides = split_flags(self.words)
-        self.multirun = "--multirun" in flags
-        overrides = as_typed(overrides)
-        check_flags(self.command, flags)
-        check_words(overrides, several=self.multirun)
-        _check_devices(overrides, self.multirun)
-        prepare_hydra([Path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")])
-        with ExitStack() as stack:
-            stack.enter_context(in_sentences())
-            overrides += stack.enter_context(_sweep_folder(self.multirun, overrides))
-            stack.enter_context(environment("HYDRA_FULL_ERROR", "1"))  # errors as they are, not printed by Hydra
-            if "--shell-completion" in flags:
-                stack.enter_context(environment("COMP_LINE", without_command(os.environ.get("COMP_LINE", ""))))
-            stack.enter_context(_tolerant_help())
-            stack.enter_context(messages())
-            stack.enter_context(replaced(sys, "argv", [sys.argv[0], *flags, *overrides]))
+        given = dict(flag.partition("=")[::2] for flag in flags)
+        self.multirun = "--multirun" in given
+        check_flags(self.command, given)
+        overrides = checked(overrides, several=self.multirun)
+        if self.multirun and not _chooses_launcher(overrides):
+            _check_devices(overrides)
+        prepare_hydra([Path(given["--config-dir"])] if "--config-dir" in given else [])
+        with in_sentences(), messages(), _sweep_folder(self.multirun, overrides) as folder:
             try:
-                hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.command)(self._job)()
+                if "--cfg" in given:
+                    self._print_settings(flags, overrides, given.get("--package", ""))
+                else:
+                    self._hydra([*flags, *overrides, *folder])
             except Interrupted as stop:
                 stop.advice = self._unfinished(overrides) if self.multirun and self.jobs else stop.advice
                 raise
         return self._report()
+
+    def _hydra(self, words: Sequence[str]) -> None:
+        """Hydra with the words of its command line, which it reads from ``sys.argv``."""
+        import hydra
+
+        main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.command)(self._job)
+        # Hydra passes errors on as they are, in place of printing them, where this variable asks for it.
+        with _environment("HYDRA_FULL_ERROR", "1"), _tolerant_help(), _replaced(sys, "argv", [sys.argv[0], *words]):
+            main()
+
+    def _print_settings(self, flags: Sequence[str], overrides: Sequence[str], package: str) -> None:
+        origins = Origins(overrides)
+        with redirect_stdout(io.StringIO()) as printed, origins.recorded():
+            self._hydra([*flags, *overrides])
+        print(annotated(printed.getvalue(), origins.by_setting(), package.removeprefix("_global_")), end="")
 
     def _job(self, config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
@@ -112,74 +112,80 @@ class App:
         self.multirun = self.multirun or parallel
         # Only jobs in this process can be collected; other launchers bring results and errors home themselves.
         if parallel and settings.launcher._target_ != _BASIC_LAUNCHER:
-            return self._work(config, in_process_multirun=False)
-        typed: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
-        job = Job(typed)
+            return self._work(config)
+        overrides: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
+        job = Job(overrides)
         self.jobs.append(job)
         if parallel:
             show(f"job {len(self.jobs)}: {' '.join(job.overrides)}", flush=True)
-        with job:
-            job.result = self._work(config, in_process_multirun=parallel)
-        if parallel and job.error is not None:
-            report(job.error, f"job {len(self.jobs)} failed")
+        try:
+            if parallel and self.command == "train" and OmegaConf.select(config, "trainer.devices") != 1:
+                raise _refuse_devices(f"trainer.devices={config.trainer.devices}")
+            job.result = self._work(config)
+        except Exception as error:
+            job.error = translated(error)  # kept for later: other jobs go on
+            if parallel:
+                report(job.error, f"job {len(self.jobs)} failed")
         return job.result
 
-    def _work(self, config: Any, in_process_multirun: bool) -> Any:
-        from omegaconf import OmegaConf
-
-        if in_process_multirun and self.command == "train" and OmegaConf.select(config, "trainer.devices") != 1:
-            raise _refuse_devices(f"trainer.devices={config.trainer.devices}")
+    def _work(self, config: Any) -> Any:
         # The run record quotes sys.argv, and Lightning starts further processes from it: it must be the line as typed.
-        with replaced(sys, "argv", [sys.argv[0], self.command, *self.words]):
+        with _replaced(sys, "argv", [sys.argv[0], self.command, *self.words]):
             return self.work(config)
 
     def _report(self) -> int:
-        failed = [job for job in self.jobs if job.error is not None]
-        if not failed:
+        errors = [(job, job.error) for job in self.jobs if job.error is not None]
+        if not errors:
             return 0
         if not self.multirun:
-            assert failed[0].error is not None
-            raise failed[0].error
-        show(f"se3t: {len(failed)} of {len(self.jobs)} jobs failed", file=sys.stderr)
-        for message, names in self._by_message(failed).items():
-            show(f"  {', '.join(names)}: {message}", file=sys.stderr)
-        return (
-            USER_ERROR if all(job.error is not None and status(job.error) == USER_ERROR for job in failed) else FAILURE
-        )
+            raise errors[0][1]
+        show(f"se3t: {len(errors)} of {len(self.jobs)} jobs failed", file=sys.stderr)
+        names = _differences([job.overrides for job in self.jobs])
+        by_message: dict[str, list[str]] = {}
+        for job, error in errors:
+            by_message.setdefault(sentence(error), []).append(names[self.jobs.index(job)])
+        for message, failed in by_message.items():
+            show(f"  {', '.join(failed)}: {message}", file=sys.stderr)
+        return USER_ERROR if all(status(error) == USER_ERROR for _, error in errors) else FAILURE
 
     def _unfinished(self, overrides: Sequence[str]) -> str:
-        """Which jobs of a multirun a signal has left, and the command that goes on with them."""
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
-        (names,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)
-        common = set.intersection(*(set(name) for name in names)) if len(names) > 1 else set()
-        groups: dict[str, list[str]] = {}
-        for number, name in enumerate(names):
+        """Which jobs of a multirun a signal has left, and the command that continues them."""
+        by_state: dict[str, list[str]] = {}
+        for number, name in enumerate(_differences(_combinations(overrides))):
             job = self.jobs[number] if number < len(self.jobs) else None
-            state = "not started" if job is None else "interrupted"
-            state = state if job is None or job.result is None else "finished"
-            state = state if job is None or job.error is None else "failed"
-            groups.setdefault(state, []).append(" ".join(word for word in name if word not in common))
-        told = "; ".join(f"{state}: {', '.join(found)}" for state, found in groups.items())
+            if job is None:
+                state = "not started"
+            else:
+                state = "failed" if job.error else "interrupted" if job.result is None else "finished"
+            by_state.setdefault(state, []).append(name)
+        states = "; ".join(f"{state}: {', '.join(names)}" for state, names in by_state.items())
         words = [*self.words, *([] if "resume=true" in self.words else ["resume=true"])]
-        return f"{told}; continue with: {shlex.join(['se3t', self.command, *words])}"
-
-    def _by_message(self, failed: Sequence[Job]) -> dict[str, list[str]]:
-        """Names of failed jobs, the overrides in which jobs differ, by the error they ended with."""
-        common = set.intersection(*(set(job.overrides) for job in self.jobs)) if len(self.jobs) > 1 else set()
-        names: dict[str, list[str]] = {}
-        for job in failed:
-            name = " ".join(word for word in job.overrides if word not in common)
-            names.setdefault(sentence(job.error) if job.error else "", []).append(name)
-        return names
+        return f"{states}; continue with: {shlex.join(['se3t', self.command, *words])}"
 
 
-def _check_devices(overrides: Sequence[str], multirun: bool) -> None:
+def _combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job of a multirun, as Hydra's own sweeper makes them."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    choices = []
+    for parsed in OverridesParser.create().parse_overrides(list(overrides)):
+        key = parsed.get_key_element()
+        values = parsed.sweep_string_iterator() if parsed.is_sweep_override() else [parsed.get_value_element_as_str()]
+        choices.append([f"{key}={value}" for value in values])
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def _differences(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """A name for each job: the overrides that not all of them share."""
+    common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return [" ".join(word for word in job if word not in common) for job in jobs]
+
+
+def _check_devices(overrides: Sequence[str]) -> None:
     """Refuse what would fail in every job."""
     for word in overrides:
         key, _, value = word.lstrip("+").partition("=")
-        if multirun and not _chooses_launcher(overrides) and key == "trainer.devices" and value != "1":
+        if key == "trainer.devices" and value != "1":
             raise _refuse_devices(word)
 
 
@@ -195,7 +201,7 @@ def _refuse_devices(word: str) -> UserError:
 
 
 @contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Give an attribute another value for a while."""
     before = getattr(owner, name)
     setattr(owner, name, value)
@@ -217,7 +223,7 @@ def _sweep_folder(multirun: bool, overrides: Sequence[str]) -> Iterator[list[str
 
 
 @contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
+def _environment(name: str, value: str) -> Iterator[None]:
     """Give a variable of the environment another value for a while."""
     before = os.environ.get(name)
     os.environ[name] = value
@@ -257,5 +263,5 @@ def _tolerant_help() -> Iterator[None]:
         if action.help is None or isinstance(action.help, str):
             check(parser, action)
 
-    with replaced(argparse.ArgumentParser, "_check_help", check_text_only):
+    with _replaced(argparse.ArgumentParser, "_check_help", check_text_only):
         yield

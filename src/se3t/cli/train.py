@@ -10,8 +10,7 @@ from typing import Any
 from se3t.allocator import keep_freed_memory
 from se3t.cli.hydra_app import App, messages
 from se3t.config import Config, stored, to_config
-from se3t.config.compose import as_typed, value_of
-from se3t.config.refusals import check_words
+from se3t.config.compose import checked, value_of
 from se3t.errors import UserError
 from se3t.runs import CONFIG, first_difference, read_config
 
@@ -81,7 +80,7 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
         group, _, name = key.partition(".")
         if word.startswith("-") or not given or not name or "." in name:
             raise UserError(f"{word}: does not go with resume={folder}, which has settings of its own; leave it out")
-        check_words(as_typed([word]))
+        checked([word])
         settings[group] = {**settings.get(group, {}), name: value_of(word)}
     config = replace(to_config(settings), resume=True)
     if (other := first_difference(asdict(config), asdict(before))) is not None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from se3t.config import Config, EvalConfig, choices, conf_dir, conf_folders, text_settings
-from se3t.config.choices import schema_choices
+from se3t.config.choices import choices, conf_dir, conf_folders, schema_choices
+from se3t.config.explain import in_sentences
 from se3t.config.overrides import override
-from se3t.config.refusals import check_words, translated
-from se3t.config.schemas import SCHEMAS
+from se3t.config.refusals import check_overrides
+from se3t.config.schemas import SCHEMAS, Config, EvalConfig
+from se3t.config.settings import text_settings
 
 _SETTING = re.compile(r"(\+{0,2})([\w.]+)=(.+)", re.DOTALL)
 
@@ -23,21 +23,20 @@ def compose(command: str, overrides: Sequence[str]) -> Any:
 
     Args:
         command: train or eval, the name of a file of ``conf``.
-        overrides: words such as ``experiment=nbody``.
+        overrides: such as ``experiment=nbody``.
 
     Returns:
         Nested settings; :func:`se3t.config.to_config` makes a configuration of those of train.
 
     Raises:
-        UserError: for words that fit nothing.
+        UserError: for overrides that fit nothing.
     """
     import hydra
 
-    words = as_typed(overrides)
-    check_words(words)
+    read = checked(overrides)
     prepare_hydra()
     with in_sentences(), hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return hydra.compose(command, words)
+        return hydra.compose(command, read)
 
 
 def prepare_hydra(folders: Sequence[Path] = ()) -> None:
@@ -81,24 +80,19 @@ def _search_path_plugin() -> Any:
     return ConfFolders
 
 
-@contextmanager
-def in_sentences() -> Iterator[None]:
-    """Errors of Hydra and OmegaConf become sentences of this program."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+def checked(overrides: Sequence[str], *, several: bool = False) -> list[str]:
+    """Overrides as Hydra is to read them, see :func:`as_typed`.
 
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise translated(error) from error
+    Args:
+        overrides: as typed.
+        several: whether ``a,b`` are values of several jobs.
 
-
-def as_typed(words: Sequence[str]) -> list[str]:
-    """The words, of which those that set a text mean what was typed: ``data.raw=my data (1)`` is
-    that folder, ``task.column=1_2`` no number. What Hydra offers for text stays: quotation marks, ``a,b`` for several
-    jobs, ``null`` and ``${…}``.
+    Raises:
+        UserError: for overrides that fit nothing.
     """
-    return [_as_typed(word) for word in words]
+    read = [as_typed(word) for word in overrides]
+    check_overrides(read, several=several)
+    return read
 
 
 def text_of(word: str) -> str:
@@ -107,22 +101,25 @@ def text_of(word: str) -> str:
 
 
 def value_of(word: str) -> Any:
-    """The value of a word ``key=value``, of a kind that :func:`check_words` lets through."""
+    """The value of a word ``key=value``, of a kind that :func:`checked` lets through."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return OverridesParser.create().parse_override(_as_typed(word)).value()
+    return OverridesParser.create().parse_override(as_typed(word)).value()
 
 
-def _as_typed(word: str) -> str:
+def as_typed(word: str) -> str:
+    """An override that sets a text means what was typed: ``data.raw=a (1)`` is that folder, ``task.column=1_2`` is
+    not a number. What Hydra offers for text stays: quotation marks, ``a,b`` for several jobs, ``null`` and ``${…}``.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob, Sweep
     from hydra.errors import HydraException
 
-    found = _SETTING.fullmatch(word)
-    if found is None or found[2] not in text_settings():
+    match = _SETTING.fullmatch(word)
+    if match is None or match[2] not in text_settings():
         return word
     try:
         value = OverridesParser.create().parse_override(word).value()
     except HydraException:
         value = 0  # no text either
-    return word if value is None or isinstance(value, str | Sweep | Glob) else found[1] + override(found[2], found[3])
+    return word if value is None or isinstance(value, str | Sweep | Glob) else match[1] + override(match[2], match[3])

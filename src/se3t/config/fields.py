@@ -31,6 +31,11 @@ def time_limit() -> Any:
     return field(default=None, metadata={"is_time": True})
 
 
+def by_name(*schemas: Any) -> dict[str, type]:
+    """Schemas by their ``name``, which is a field of each."""
+    return {schema().name: schema for schema in schemas}
+
+
 _TIME = re.compile(r"(?:([0-9]{2}):)?([0-9]{2}):([0-5][0-9]):([0-5][0-9])")
 
 

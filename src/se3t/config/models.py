@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from se3t.config.fields import choice, number
+from se3t.config.fields import by_name, choice, number
 
 
 @dataclass
@@ -169,3 +169,22 @@ class PointGLRModel:
 
     name: str = "pointglr"
     dropout: float = number(0.5, at_least=0, at_most=0.95)
+
+
+MODELS = by_name(
+    LinearModel,
+    DeepSetModel,
+    TFNModel,
+    SetTransformerModel,
+    SE3TransformerModel,
+    SchNetModel,
+    MPNNModel,
+    PointNetModel,
+    PointNet2Model,
+    DGCNNModel,
+    PointCNNModel,
+    SpiderCNNModel,
+    ModifiedFisherModel,
+    PointGLRModel,
+)
+"""The schemas of all models by name."""

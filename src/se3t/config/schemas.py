@@ -11,23 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from se3t.config.fields import choice, number, seconds_of, time_limit
-from se3t.config.models import (
-    DeepSetModel,
-    DGCNNModel,
-    LinearModel,
-    ModifiedFisherModel,
-    MPNNModel,
-    PointCNNModel,
-    PointGLRModel,
-    PointNet2Model,
-    PointNetModel,
-    SchNetModel,
-    SE3TransformerModel,
-    SetTransformerModel,
-    SpiderCNNModel,
-    TFNModel,
-)
+from se3t.config.fields import by_name, choice, number, seconds_of, time_limit
+from se3t.config.models import MODELS, SE3TransformerModel
 
 ACCELERATORS = ("auto", "cpu", "gpu")
 PRECISIONS = ("32", "64", "tf32", "bf16")
@@ -299,29 +284,8 @@ class EvalConfig:
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "data": {
-        "nbody": NBodyData,
-        "qm9": QM9Data,
-        "molecules": MoleculesData,
-        "scanobjectnn": ScanObjectNNData,
-        "shapes15": Shapes15Data,
-    },
-    "task": {"nbody": NBodyTask, "property": PropertyTask, "classification": ClassificationTask},
-    "model": {
-        "linear": LinearModel,
-        "deepset": DeepSetModel,
-        "tfn": TFNModel,
-        "set_transformer": SetTransformerModel,
-        "se3_transformer": SE3TransformerModel,
-        "schnet": SchNetModel,
-        "mpnn": MPNNModel,
-        "pointnet": PointNetModel,
-        "pointnet2": PointNet2Model,
-        "dgcnn": DGCNNModel,
-        "pointcnn": PointCNNModel,
-        "spidercnn": SpiderCNNModel,
-        "modified_fisher": ModifiedFisherModel,
-        "pointglr": PointGLRModel,
-    },
+    "data": by_name(NBodyData, QM9Data, MoleculesData, ScanObjectNNData, Shapes15Data),
+    "task": by_name(NBodyTask, PropertyTask, ClassificationTask),
+    "model": MODELS,
 }
 """Schemas of the groups that offer a choice, by group and by the ``name`` of the choice."""

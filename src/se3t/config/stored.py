@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from se3t.config import Config, to_config
+from se3t.config.schemas import Config
+from se3t.config.settings import flatten
+from se3t.config.validation import to_config
 from se3t.errors import UserError
-
-_INTERPOLATION = "${"
 
 
 def stored_config(settings: Any, origin: object) -> Config:
@@ -24,8 +24,8 @@ def stored_config(settings: Any, origin: object) -> Config:
     """
     if not isinstance(settings, Mapping):
         raise UserError(f"{origin}: its settings are a {type(settings).__name__}; expected settings by name")
-    for name, value in _texts(settings):
-        if _INTERPOLATION in value:
+    for name, value in flatten(settings):
+        if "${" in f"{name}{value}":
             raise UserError(
                 f"{origin}: its setting {name} is {value!r}; expected a plain value, as an interpolation is not "
                 "resolved; use a file that se3t wrote"
@@ -34,17 +34,3 @@ def stored_config(settings: Any, origin: object) -> Config:
         return to_config(settings)
     except UserError as error:
         raise UserError(f"{origin}: its settings are of another version of se3t: {error}") from error
-
-
-def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """All texts in nested settings, the names included, with their dotted names."""
-    if isinstance(value, str):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            path = f"{name}.{key}" if name else str(key)
-            yield path, str(key)
-            yield from _texts(inner, path)
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            yield from _texts(inner, f"{name}.{index}")

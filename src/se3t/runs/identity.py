@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from se3t.config.settings import flatten
 
 NO_INFLUENCE = (
     "resume",
@@ -65,15 +67,6 @@ def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str 
 def setting(settings: Mapping[str, Any], name: str) -> Any:
     """A setting that tells runs apart by its dotted name, as it was in effect; None where there is no such setting."""
     return identity(settings).get(name, ADDED.get(name))
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings by dotted name."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def without(flat: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

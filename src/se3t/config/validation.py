@@ -1,0 +1,119 @@
+"""From settings to a checked configuration. Imports neither torch nor hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from se3t.config.explain import explain
+from se3t.config.fields import rotation_angle, seconds_of
+from se3t.config.models import SE3TransformerModel, SetTransformerModel, TFNModel
+from se3t.config.overrides import literal
+from se3t.config.schemas import SCHEMAS, ClassificationTask, Config, EvalConfig
+from se3t.errors import UserError, did_you_mean
+
+if typing.TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
+    """The validated configuration that ``settings`` describe: what Hydra composed, or the ``config.yaml`` of a run.
+
+    Interpolations such as ``${oc.env:HOME}`` are resolved in what Hydra composed. In plain settings, as of a run record
+    or a checkpoint, they are text like any other.
+
+    Raises:
+        UserError: for an unknown key, a wrong type, an unknown choice or a number out of range.
+    """
+    return typing.cast(Config, _checked(Config, settings))
+
+
+def to_eval_config(settings: Mapping[str, Any] | DictConfig) -> EvalConfig:
+    """The same as :func:`to_config` for ``se3t eval``."""
+    return typing.cast(EvalConfig, _checked(EvalConfig, settings))
+
+
+def _checked(schema: type, settings: Any) -> Any:
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain: Any = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
+        base = OmegaConf.structured(schema)
+        for group in SCHEMAS if schema is Config else ():
+            base[group] = OmegaConf.structured(_chosen_schema(group, plain.get(group, {})))
+        config = OmegaConf.to_object(OmegaConf.merge(base, _literal(plain)))
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    validate(config)
+    return config
+
+
+def _literal(settings: Any) -> Any:
+    """Settings in which ``${`` means nothing."""
+    if isinstance(settings, Mapping):
+        return {key: _literal(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [_literal(value) for value in settings]
+    return literal(settings) if isinstance(settings, str) else settings
+
+
+def _chosen_schema(group: str, part: Any) -> type:
+    name = part.get("name") if isinstance(part, Mapping) else part
+    if name is None:
+        name = getattr(Config(), group).name
+    if name not in SCHEMAS[group]:
+        raise UserError(f"{group}={name}: unknown; {did_you_mean(str(name), SCHEMAS[group])}")
+    return SCHEMAS[group][name]
+
+
+def validate(config: Any, prefix: str = "") -> None:
+    """Check every number and word of a configuration against the limits beside its field.
+
+    Raises:
+        UserError: naming the first setting that is out of range, what was expected and the value received.
+    """
+    for item in dataclasses.fields(config):
+        value, key = getattr(config, item.name), f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(value):
+            validate(value, f"{key}.")
+        elif value is None:
+            continue  # where the type allows it; OmegaConf saw to that
+        elif "choices" in item.metadata and value not in item.metadata["choices"]:
+            raise UserError(f"{key}={value}: unknown; {did_you_mean(str(value), item.metadata['choices'])}")
+        elif "is_time" in item.metadata:
+            seconds_of(value, key)
+        elif "above" in item.metadata:
+            _check_range(key, value, **item.metadata)
+    if isinstance(config, TFNModel | SE3TransformerModel) and config.norm == "layer" and config.channels == 1:
+        raise UserError(f"{prefix}norm=layer: LayerNorm needs {prefix}channels=2 or more; or use {prefix}norm=bias")
+    if isinstance(config, SE3TransformerModel) and config.parity and config.ablation == "equivariance":
+        raise UserError(f"{prefix}parity=true: with {prefix}ablation=equivariance there is no symmetry; leave one out")
+    if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
+        raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
+    if isinstance(config, ClassificationTask):
+        _check_classification(config, prefix)
+
+
+def _check_classification(task: ClassificationTask, prefix: str) -> None:
+    rotation_angle(task.test_rotation)
+    if task.inputs == "edges" and task.num_neighbors >= task.num_points:
+        raise UserError(
+            f"{prefix}num_neighbors={task.num_neighbors}: a point of {prefix}num_points={task.num_points} has "
+            f"{task.num_points - 1} others; ask for as many or fewer"
+        )
+    if task.height and task.inputs == "positions":
+        raise UserError(
+            f"{prefix}height: belongs to {prefix}inputs=edges; models that read positions see the height anyway"
+        )
+
+
+def _check_range(key: str, value: int | float, at_least: int | float, above: int | float, at_most: int | float) -> None:
+    if at_least <= value <= at_most and value > above and math.isfinite(value):
+        return
+    limits = {f"{at_least} or more": at_least, f"above {above}": above, f"at most {at_most}": at_most}
+    expected = " and ".join(text for text, limit in limits.items() if math.isfinite(limit))
+    raise UserError(f"{key}={value} is out of range: it must be {expected}")
