@@ -53,28 +53,28 @@ class Metric:
 
     Attributes:
         name: of the field in run records.
-        label: short, for headings: "MSE x".
         description: for readers who do not know it: "mean squared error of positions".
         unit: as run records give it; "" where the data decide it.
+        label: short, for headings: "MSE x"; the name unless given.
         factor: what the number is multiplied by where it is shown.
         shown_unit: unit of the number that is shown; "" for none.
         at_most: the largest that the number can be; the smallest is 0.
-        is_always_there: whether every run measures it, so that a record without it is refused.
+        optional: whether a record may lack it.
     """
 
     name: str
-    label: str
     description: str
     unit: str = "1"
+    label: str = ""
     factor: float = 1.0
     shown_unit: str = ""
     at_most: float = math.inf
-    is_always_there: bool = True
+    optional: bool = False
 
     @property
     def heading(self) -> str:
-        """The label with the unit that is shown."""
-        return f"{self.label}, {self.shown_unit}" if self.shown_unit else self.label
+        """Label, or name, with the unit that is shown."""
+        return ", ".join(filter(None, (self.label or self.name, self.shown_unit)))
 
 
 def _nothing(data: Any) -> None:
@@ -191,7 +191,7 @@ class TaskSpec:
 
     def metric(self, name: str) -> Metric:
         """The metric of that name; one that is not declared is called by its name."""
-        return next((metric for metric in self.metrics if metric.name == name), Metric(name, name, name))
+        return next((metric for metric in self.metrics if metric.name == name), Metric(name, name))
 
     def read(self, fields: Fields, split: str) -> dict[str, float]:
         """The metrics that every run measures, as they are shown, from the record of a run.
@@ -199,7 +199,7 @@ class TaskSpec:
         Raises:
             UserError: naming file and field, when one is missing, of the wrong type, or out of range.
         """
-        names = [metric for metric in self.metrics if metric.is_always_there]
+        names = [metric for metric in self.metrics if not metric.optional]
         return {m.name: m.factor * fields.amount(f"{split}.{m.name}", m.at_most) for m in names}
 
     @property

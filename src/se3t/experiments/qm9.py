@@ -20,22 +20,17 @@ from se3t.experiments.base import (
 )
 from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
+_DEVIATIONS = "standard deviations of the target"
+
 TASK = TaskSpec(
     name="property",
     implementation=Lazy("se3t.tasks.property:PropertyTask"),
     schema=PropertyTask,
     metrics=(
-        Metric("mae", "MAE", "mean absolute error", unit=""),
-        Metric(
-            "relative_mae", "MAE / mean", "mean absolute error, relative to the mean predictor", is_always_there=False
-        ),
-        Metric("loss", "loss", "loss", "standard deviations of the target", is_always_there=False),
-        Metric(
-            "equivariance_error",
-            "Δ inv",
-            "equivariance error (change when the input is rotated)",
-            "standard deviations of the target",
-        ),
+        Metric("mae", "mean absolute error", unit="", label="MAE"),
+        Metric("relative_mae", "mean absolute error, relative to the mean predictor", optional=True),
+        Metric("loss", "loss", _DEVIATIONS, optional=True),
+        Metric("equivariance_error", "equivariance error (change when the input is rotated)", _DEVIATIONS),
     ),
     headline=("mae",),
     progress=("mae",),

@@ -22,48 +22,35 @@ from se3t.experiments.base import (
 )
 from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
+_PERCENT: dict[str, Any] = {"factor": 100.0, "shown_unit": "%", "at_most": 1.0}
+
 TASK = TaskSpec(
     name="classification",
     implementation=Lazy("se3t.tasks.classification:ClassificationTask"),
     schema=ClassificationTask,
     metrics=(
-        Metric("accuracy", "accuracy", "accuracy (share of objects)", factor=100.0, at_most=1.0, shown_unit="%"),
-        Metric(
-            "class_accuracy",
-            "class mean",
-            "accuracy, mean over the classes",
-            "1, mean over the classes",
-            factor=100.0,
-            at_most=1.0,
-            shown_unit="%",
-        ),
-        Metric("loss", "loss", "loss", "nat", is_always_there=False),
+        Metric("accuracy", "accuracy (share of objects)", **_PERCENT),
+        Metric("class_accuracy", "accuracy, mean over the classes", "1, mean over the classes", **_PERCENT),
+        Metric("loss", "loss", "nat", optional=True),
         Metric(
             "equivariance_error",
-            "Δ inv",
             "equivariance error (change when the input is rotated)",
             "1 (relative change of the logits)",
         ),
         Metric(
-            "rebuilt_error",
-            "Δ inv, rebuilt",
-            "equivariance error, neighbours searched again",
-            "1, with neighbours found anew",
-            is_always_there=False,
+            "rebuilt_error", "equivariance error, neighbours searched again", "1, with new neighbours", optional=True
         ),
         Metric(
             "flipped_edges",
-            "flipped edges",
             "share of neighbours that change when the input is rotated",
-            "1, share of neighbours that change then",
-            is_always_there=False,
+            "1, share of neighbours",
+            optional=True,
         ),
         Metric(
             "changed_class",
-            "changed class",
             "share of objects whose class changes when the input is rotated",
             "1, share of objects",
-            is_always_there=False,
+            optional=True,
         ),
     ),
     headline=("accuracy",),

@@ -48,7 +48,7 @@ def headline(task: TaskSpec, values: Mapping[str, Any]) -> str:
     for metric in map(task.metric, (*task.progress, "loss")):
         if isinstance(value := values.get(metric.name), int | float):
             shown = f"{metric.factor * value:.1f} {metric.shown_unit}" if metric.shown_unit else f"{value:.3g}"
-            return f"{metric.label} {shown}"
+            return f"{metric.label or metric.name} {shown}"
     return ""
 
 

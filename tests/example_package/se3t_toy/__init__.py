@@ -34,7 +34,7 @@ EXPERIMENT = Experiment(
         name="toy",
         implementation=Lazy("se3t_toy.task:ToyTask"),
         schema=ToyTask,
-        metrics=(Metric("loss", "loss", "loss"), Metric("mse", "MSE", "mean squared error", "length²")),
+        metrics=(Metric("loss", "loss"), Metric("mse", "mean squared error", "length²", "MSE")),
         headline=("mse",),
         progress=("mse",),
     ),
