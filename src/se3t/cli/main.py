@@ -13,7 +13,6 @@ from se3t import __version__
 from se3t.cli.failures import guarded
 from se3t.cli.help import COMMANDS, command_help, main_help
 from se3t.errors import UserError, did_you_mean
-from se3t.experiments import experiments
 from se3t.signals import SECONDS, interrupted_by_signals, interruption
 
 
@@ -66,6 +65,8 @@ def _dispatch(words: list[str]) -> int:
     if any(word in ("-h", "--help") for word in rest):
         print(command_help(command))
         return 0
+    from se3t.experiments import experiments
+
     experiments()  # makes known what other packages add: experiments and models with their settings
     module, _, function = COMMANDS[command].target.partition(":")
     status: int = getattr(importlib.import_module(module), function)(rest)
