@@ -30,6 +30,8 @@ def run(words: Sequence[str]) -> int:
     force = [word.lower() for word in overrides if word.startswith("force=")]
     config = _compose(names[0], [word for word in overrides if not word.startswith("force=")])
     data = dataset(config.data.name)
+    if not data.is_prepared:
+        raise UserError(f"data prepare {data.name}: there is nothing to prepare; a training makes these data itself")
     prepared = data.prepare(config.data, progress=config.trainer.progress, force=force[-1:] == ["force=true"])
     for line in data.summary(config.data, prepared):
         show(line) if isinstance(line, str) else console().print(Folded(line))

@@ -109,7 +109,8 @@ def _summary(model: Exported) -> Iterator[str]:
     elif model.is_classification:
         yield f"The class of a scanned object, one of {len(model.facts['classes'])}, from coordinates of its points."
     else:
-        yield f"Trained by `se3t train experiment={model.config.experiment}`: predicts where particles move."
+        predicts = f": predicts {model.task.predicts}" if model.task.predicts else ""
+        yield f"Trained by `se3t train experiment={model.config.experiment}`{predicts}."
     yield ""
     settings = {name: value for name, value in vars(model.config.model).items() if name not in ("name", "kernel")}
     rows: list[tuple[str, str]] = [("experiment", model.config.experiment)]
@@ -225,7 +226,7 @@ def _limits(model: Exported) -> Iterator[str]:
             yield "- trained on synthetic scans: nothing is known about real ones"
         return
     if not model.is_property:
-        yield "- meant for data simulated as those above; other numbers of particles or force laws were not tested"
+        yield from (f"- {sentence}" for sentence in model.task.limits)
         return
     yield f"- only molecules of {spell_elements(model.facts['elements_seen'])}; `se3t predict` refuses others"
     yield f"- nothing is known about molecules of more than {model.facts['max_atoms']} atoms; they get a warning"

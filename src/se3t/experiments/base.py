@@ -143,6 +143,11 @@ class DataSet:
     cost_settings: Callable[[Any], Mapping[str, Any]] = _no_settings
     make_few: Callable[[Any], int] | None = None
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether there is anything to prepare."""
+        return self.store_path is not _no_file
+
     def prepare_command(self, data: Any, force: bool = False) -> str:
         """The command line that prepares these data; ``force`` adds the word that replaces a damaged file."""
         default = self.schema()
@@ -173,6 +178,8 @@ class TaskSpec:
         metrics: all that it measures, in the order in which they are printed.
         headline: metrics that a run is judged by: learning curves and lists of runs show them.
         progress: metrics that are shown while it is trained; the first one tells most.
+        predicts: what it predicts, for its model card: "where particles move".
+        limits: what else a model card says of it, in sentences.
         baselines: predictions without a network, by name as people read it; relative errors refer to the first.
         baseline_metrics: what the errors of these are, in their order.
         random: makes the task on random samples of the sizes of real ones, from a configuration, so that the time of a
@@ -185,6 +192,8 @@ class TaskSpec:
     metrics: tuple[Metric, ...]
     headline: tuple[str, ...]
     progress: tuple[str, ...]
+    predicts: str = ""
+    limits: tuple[str, ...] = ()
     baselines: Mapping[str, str] = field(default_factory=dict)
     baseline_metrics: tuple[str, ...] = ()
     random: Callable[[Any], Any] | None = None

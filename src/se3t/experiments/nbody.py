@@ -35,6 +35,8 @@ TASK = TaskSpec(
         "constant_position": "constant position",
         "least_squares": "least squares",
     },
+    predicts="where particles move",
+    limits=("meant for data simulated as those above; other numbers of particles or force laws were not tested",),
     baseline_metrics=("mse_x", "mse_v"),
     random=Lazy("se3t.suite.random_data:charges"),
 )
