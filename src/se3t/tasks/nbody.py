@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from se3t.config import Config
 from se3t.config import NBodyTask as NBodyTaskConfig
-from se3t.data.nbody.baselines import baselines, in_words, summary
+from se3t.data.nbody.baselines import baselines, summary, summary_lines
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
 from se3t.data.nbody.starts import random_bits, random_signs, random_starts
 from se3t.errors import UserError
@@ -131,7 +131,7 @@ class NBodyTask(Task):
         are_new = not store_path(config.data).exists()
         prepare_nbody(config.data, progress=config.trainer.progress)
         dataset = load_nbody(config.data)
-        for line in in_words(summary(dataset)) if are_new else ():
+        for line in summary_lines(summary(dataset)) if are_new else ():
             log.info("%s", line)
         return cls(config.task, dataset)
 

@@ -15,8 +15,8 @@ from se3t.data.molecules.building import (
     build,
     chunk_from_blocks,
     chunk_of,
-    in_words,
     load,
+    provenance_lines,
     trivial_errors,
 )
 from se3t.data.molecules.molecule import Molecule, Refusal
@@ -110,12 +110,12 @@ def test_the_trivial_error_is_that_of_the_known_training_mean() -> None:
 def test_many_refusals_are_shortened() -> None:
     refused = [{"mol_id": number, "identifier": "", "reason": "why"} for number in range(1, 9)]
     facts = {"notes": ["a note"], "methods": {"by hand": 1200, "sanitised": 3}, "refused": refused}
-    lines = list(in_words(facts))
+    lines = list(provenance_lines(facts))
     assert lines[:4] == ["a note", "bonds: 1,200 by hand, 3 sanitised", "refused: 8", "  molecule 1: why"]
     assert len(lines) == 9
     assert lines[-1] == "  and 3 more, listed in the provenance of the store"
     few = [{"mol_id": 4, "identifier": "four", "reason": "why"}]
-    assert list(in_words({**facts, "refused": few}))[2:] == ["refused: 1", "  molecule 4 (four): why"]
+    assert list(provenance_lines({**facts, "refused": few}))[2:] == ["refused: 1", "  molecule 4 (four): why"]
 
 
 @pytest.mark.parametrize(("provenance", "warned"), [({}, True), ({"bonds_version": BONDS_VERSION}, False)])

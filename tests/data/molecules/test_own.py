@@ -10,7 +10,7 @@ import pytest
 from se3t.config import MoleculesData, PropertyTask
 from se3t.data import store as store_module
 from se3t.data.molecules import own
-from se3t.data.molecules.building import in_words
+from se3t.data.molecules.building import provenance_lines
 from se3t.data.molecules.dataset import load_property
 from se3t.data.molecules.inputs import read_molecules
 from se3t.data.molecules.own import (
@@ -324,7 +324,7 @@ def test_warnings_of_molecules_are_counted_by_kind(config: MoleculesData, folder
     warnings = {"stereo not specified": 2, "isotopes": 1, "separate parts": 1}
     facts = summary(prepared(config))
     assert facts["warnings"] == warnings
-    assert "warnings: stereo not specified (2), isotopes (1), separate parts (1)" in list(in_words(facts))
+    assert "warnings: stereo not specified (2), isotopes (1), separate parts (1)" in list(provenance_lines(facts))
 
 
 def test_a_column_without_a_name_is_no_property(config: MoleculesData, folder: Path) -> None:

@@ -213,7 +213,7 @@ def trivial_errors(values: np.ndarray, known: np.ndarray, split: np.ndarray) -> 
     return {"mean": mean, "std": std, "mae_valid": mean_error(train, valid), "mae_test": mean_error(train, test)}
 
 
-def in_words(facts: Mapping[str, Any]) -> Iterator[str]:
+def provenance_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """What else to know of a store, a line each: notes, how bonds were found, warnings, the first refused molecules.
 
     Args:
@@ -240,7 +240,7 @@ def in_words(facts: Mapping[str, Any]) -> Iterator[str]:
 def save(path: Path, store: Store) -> Store:
     """Write a new store, say in the log what it is made of, and return it."""
     write_store(path, store)
-    for line in (*in_words(store.provenance), f"store: {path}"):
+    for line in (*provenance_lines(store.provenance), f"store: {path}"):
         _LOG.info("%s", line)
     return store
 

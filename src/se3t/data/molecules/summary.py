@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from se3t.data.molecules import own
-from se3t.data.molecules.building import in_words
+from se3t.data.molecules.building import provenance_lines
 from se3t.data.qm9 import prepare as qm9
 from se3t.data.store import Store
 
@@ -21,7 +21,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str | Table]:
         facts: the summary of a store, such as that of :func:`se3t.data.qm9.prepare.summary`.
     """
     yield _table(facts)
-    yield from in_words(facts)
+    yield from provenance_lines(facts)
 
 
 def _table(facts: dict[str, Any]) -> Table:

@@ -87,7 +87,7 @@ def summary(dataset: NBodyDataset) -> dict[str, Any]:
     }
 
 
-def in_words(facts: Mapping[str, Any]) -> list[str]:
+def summary_lines(facts: Mapping[str, Any]) -> list[str]:
     """A few plain lines that say what :func:`summary` found."""
     sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
     drift, clip = facts["energy_drift"], facts["force_clip"]
