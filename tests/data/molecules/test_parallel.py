@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,38 @@ def test_an_error_that_cannot_travel_is_told_in_words() -> None:
 def test_a_killed_worker_is_one_sentence() -> None:
     with pytest.raises(UserError, match=r"^a worker process ended .*\(signal 9\).*; try again with data\.workers=1$"):
         list(map_chunks(die, range(20), workers=2, chunk_size=2))
+
+
+class SlowToArrive:
+    """A result that takes a while on its way: its worker is killed once half of it has arrived."""
+
+    def __reduce__(self) -> tuple[type, tuple[bytes]]:
+        threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+        return bytes, (bytes(100_000_000),)
+
+
+def send_slowly(numbers: list[int]) -> list[object]:
+    return [SlowToArrive()]
+
+
+def test_a_worker_that_is_killed_while_its_result_is_on_its_way_is_no_wait_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receive, num_slow = Connection._recv, 0  # type: ignore[attr-defined]
+
+    def read(file: int, size: int) -> bytes:
+        nonlocal num_slow
+        if size > 1_000_000:
+            num_slow += 1
+            time.sleep(0.05)
+        return os.read(file, min(size, 1_000_000))
+
+    monkeypatch.setattr(Connection, "_recv", lambda pipe, size: receive(pipe, size, read))
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=r"a worker process ended .*\(signal 9\)"):
+        list(map_chunks(send_slowly, range(4), workers=2, chunk_size=1))
+    assert time.monotonic() - begin < 20
+    assert num_slow > 5
 
 
 def test_workers_end_with_their_results_an_error_or_a_closed_iterator() -> None:

@@ -1,7 +1,8 @@
 """Work on chunks of a stream in several processes, results in order. Imports neither torch nor numpy.
 
-Each worker is a fresh interpreter ("spawn") with a pipe of its own and one chunk at a time, so little waits in memory,
-a dead worker is noticed at once, and the end of the parent, however it comes, ends the workers.
+Each worker is a fresh interpreter ("spawn") with one chunk at a time, so that little waits in memory, and ends with its
+parent. ``concurrent.futures.ProcessPoolExecutor`` is no substitute: its workers share one pipe for their results, and
+wait forever for the rest of a result whose worker was killed; they outlive a parent that is killed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from multiprocessing import connection, resource_tracker
-from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -54,15 +56,19 @@ def map_chunks(
         raise ValueError(f"chunk_size is {chunk_size}, expected at least 1")
     chunks = _chunked(iter(items), chunk_size)
     first = list(islice(chunks, 2))
-    chunks = chain(first, chunks)
     count = available_cores() if workers is None else workers
     if count <= 1 or len(first) < 2:
-        for chunk in chunks:
+        for chunk in chain(first, chunks):
             yield from function(chunk)
         return
-    with _started(function, count) as pool:
-        for results in _in_order(pool, chunks):
-            yield from results
+    with _started(function, count) as submit:
+        futures: deque[Future[list[R]]] = deque()
+        for chunk in chain(first, chunks):
+            futures.append(submit(chunk))
+            while futures and (len(futures) >= _AHEAD * count or futures[0].done()):
+                yield from futures.popleft().result()
+        while futures:
+            yield from futures.popleft().result()
 
 
 def available_cores() -> int:
@@ -72,93 +78,68 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-class _Pool:
-    """Workers by their pipe, and which of them are idle."""
-
-    def __init__(self) -> None:
-        self.workers: dict[connection.Connection, BaseProcess] = {}
-        self.idle: list[connection.Connection] = []
-
-    def __len__(self) -> int:
-        return len(self.workers)
-
-    def end(self) -> None:
-        for process in self.workers.values():
-            process.kill()
-        for pipe, process in self.workers.items():
-            process.join()
-            pipe.close()
-
-
 def _chunked(items: Iterator[T], size: int) -> Iterator[list[T]]:
     while chunk := list(islice(items, size)):
         yield chunk
 
 
-def _in_order(pool: _Pool, chunks: Iterator[list[T]]) -> Iterator[list[Any]]:
-    waiting: deque[int] = deque()  # numbers of the chunks that were sent and not yielded, oldest first
-    at_work: dict[connection.Connection, int] = {}
-    done: dict[int, list[Any] | Exception] = {}
-    sent, spare = 0, next(chunks, None)
-    while waiting or spare is not None:
-        while spare is not None and pool.idle and len(waiting) < _AHEAD * len(pool):
-            pipe = pool.idle.pop()
-            _send(pool, pipe, spare)
-            at_work[pipe] = sent
-            waiting.append(sent)
-            sent, spare = sent + 1, next(chunks, None)  # read while the worker is busy
-        ready = connection.wait(list(at_work), timeout=0 if waiting[0] in done else None)
-        for pipe in (pipe for pipe in list(at_work) if pipe in ready):
-            done[at_work.pop(pipe)] = _receive(pool, pipe)
-            pool.idle.append(pipe)
-        if waiting[0] in done:
-            outcome = done.pop(waiting.popleft())
-            if isinstance(outcome, Exception):  # in its turn, so that it is the same one each time
-                raise outcome
-            yield outcome
-
-
-def _send(pool: _Pool, pipe: connection.Connection, chunk: list[Any]) -> None:
-    try:
-        pipe.send(chunk)
-    except OSError as error:  # the other end is closed
-        raise _death(pool.workers[pipe]) from error
-
-
-def _receive(pool: _Pool, pipe: connection.Connection) -> list[Any] | Exception:
-    try:
-        outcome: list[Any] | Exception = pipe.recv()
-    except (EOFError, OSError) as error:
-        raise _death(pool.workers[pipe]) from error
-    return outcome
-
-
-def _death(process: BaseProcess) -> UserError:
-    process.join(timeout=5)
-    code = process.exitcode
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
-    return UserError(
-        f"a worker process ended before its work was done ({how}), most often because memory ran out; expected it "
-        "to run to the end; try again with data.workers=1"
-    )
-
-
 @contextmanager
-def _started(function: Callable[[list[T]], list[R]], count: int) -> Iterator[_Pool]:
-    context = multiprocessing.get_context("spawn")
-    pool = _Pool()
+def _started(function: Callable[[list[T]], list[R]], count: int) -> Iterator[Callable[[list[T]], Future[list[R]]]]:
+    """Start workers, each with a thread of this process that waits for it; yields what hands them a chunk."""
+    workers: list[_Worker] = []
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+
+    def call(chunk: list[T]) -> list[R]:
+        worker = idle.get()  # never waits: there are as many threads as workers
+        try:
+            return worker.call(chunk)
+        finally:
+            idle.put(worker)
+
+    threads = ThreadPoolExecutor(count)
     try:
         with _interrupts_deferred(), _main_hidden(function):
             for _ in range(count):
-                here, there = context.Pipe()
-                process = context.Process(target=_work, args=(function, there), daemon=True)
-                process.start()
-                there.close()  # the worker's copy is now the only one: its death is the end of the pipe
-                pool.workers[here] = process
-        pool.idle = list(pool.workers)
-        yield pool
+                workers.append(_Worker(function))
+                idle.put(workers[-1])
+        yield lambda chunk: threads.submit(call, chunk)
     finally:
-        pool.end()
+        for worker in workers:
+            worker.process.kill()
+        threads.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.process.join()
+            worker.pipe.close()
+
+
+class _Worker:
+    """A process with a pipe of its own, so that its death, in the middle of a result too, is the end of the pipe."""
+
+    def __init__(self, function: Callable[[list[Any]], list[Any]]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, there = context.Pipe()
+        self.process = context.Process(target=_work, args=(function, there), daemon=True)
+        self.process.start()
+        there.close()
+
+    def call(self, chunk: list[Any]) -> list[Any]:
+        try:
+            self.pipe.send(chunk)
+            outcome: list[Any] | Exception = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._death() from error
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _death(self) -> UserError:
+        self.process.join(timeout=5)
+        code = self.process.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+        return UserError(
+            f"a worker process ended before its work was done ({how}), most often because memory ran out; expected it "
+            "to run to the end; try again with data.workers=1"
+        )
 
 
 @contextmanager
