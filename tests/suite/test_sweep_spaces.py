@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from se3t.config import conf_dir
+from se3t.config import choices, conf_dir
 from se3t.errors import UserError
 from se3t.suite import spaces
 from se3t.suite.spaces import Interval, Objective, Pruning, Values
@@ -16,7 +16,7 @@ from se3t.suite.specification import Specification, specify
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 READY = [
-    (name, experiment) for name in spaces.names() for experiment in spaces.experiments(name) or EXPERIMENTS
+    (name, experiment) for name in choices("sweep") for experiment in spaces.read(name).experiments or EXPERIMENTS
 ]  # every ready sweep with every experiment that it is for
 
 
@@ -39,7 +39,7 @@ def corners(spec: Specification) -> list[dict[str, Any]]:
 
 def test_the_ablations_of_the_paper_are_ready() -> None:
     assert {"lr", "lr_channels", "degree", "heads", "attention", "ablation", "self_interaction", "points"} <= set(
-        spaces.names()
+        choices("sweep")
     )
 
 
@@ -91,8 +91,8 @@ experiments: {nbody: {trials: 9}}
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("parameters: {optim.lr: [1]}\nserch: grid", "serch: no such field; did you mean 'search'?"),
-        ("parameters: {optim.lr: [1]}\nsearch: gird", "search: gird: unknown; did you mean 'grid'?"),
+        ("parameters: {optim.lr: [1]}\nserch: grid", "serch: no such setting; did you mean 'search'?"),
+        ("parameters: {optim.lr: [1]}\nsearch: gird", "search=gird: unknown; did you mean 'grid'?"),
         ("search: grid", "parameters: is empty"),
         ("parameters: {optim.lr: 3}", "parameters.optim.lr: expected a list of values"),
         ("parameters: {optim.lr: []}", "parameters.optim.lr: expected a list"),
@@ -100,21 +100,36 @@ experiments: {nbody: {trials: 9}}
         ("parameters: {optim.lr: {low: 1, high: 2}}", "a grid needs a list of values"),
         ("search: tpe\nparameters: {optim.lr: {low: 2, high: 1}}", "low (2) must be below high (1)"),
         ("search: tpe\nparameters: {optim.lr: {low: 0, high: 1, log: true}}", "log needs low above 0"),
-        ("search: tpe\nparameters: {optim.lr: {low: a, high: 1}}", "parameters.optim.lr.low: expected a number"),
+        (
+            "search: tpe\nparameters: {optim.lr: {low: a, high: 1}}",
+            "optim.lr.low=a: wrong type; expected a whole number or",
+        ),
         ("search: tpe\nparameters: {optim.lr: {low: 1, hgih: 2}}", "did you mean 'high'?"),
         ("search: tpe\nparameters: {a: {low: 8, high: 9, step: 0}}", "a.step: must be above 0"),
         ("search: tpe\nparameters: {a: {low: 8, high: 30, step: 8}}", "a.step: steps of 8 from 8 do not end at 30"),
-        ("search: tpe\nparameters: {a: {low: 1, high: 2, log: 'no'}}", "a.log: expected true or false, got 'no'"),
+        (
+            "search: tpe\nparameters: {a: {low: 1, high: 2, log: maybe}}",
+            "a.log=maybe: wrong type; expected true or",
+        ),
         ("parameters: {optim.lr: [1]}\nobjective: test/loss", "selects on validation"),
-        ("parameters: {optim.lr: [1]}\nobjective: {metric: loss, direction: up}", "objective.direction: up: unknown"),
+        ("parameters: {optim.lr: [1]}\nobjective: {metric: loss, direction: up}", "objective.direction=up: unknown"),
         ("parameters: {optim.lr: [1]}\nseeds: [0, 0]", "seeds: expected different whole numbers"),
         ("parameters: {optim.lr: [1]}\ntrials: 3", "trials: belongs to search: tpe"),
-        ("search: tpe\ntrials: 0\nparameters: {optim.lr: [1]}", "trials: expected a whole number, 1 or more"),
+        ("search: tpe\ntrials: 0\nparameters: {optim.lr: [1]}", "trials=0 is out of range: it must be 1 or more"),
         ("search: tpe\npruning: hyper\nparameters: {optim.lr: [1]}", "did you mean 'hyperband'?"),
-        ("parameters: {optim.lr: [1]}\ndefaults: preset=quick", "defaults: expected a list of words"),
+        ("parameters: {optim.lr: [1]}\ndefaults: preset=quick", "defaults=preset=quick: wrong type; expected a list"),
+        (
+            "parameters: {optim.lr: [1]}\ndefaults: [quick]",
+            "defaults: expected a list of words such as",
+        ),
         ("parameters: {optim.lr: [1]}\nexperiments: {qm9: {}}", "it is for experiment=qm9"),
         ("parameters: [a", "line 2: is not valid YAML"),
-        ("a", "expected names with values"),
+        ("[a]", "expected names with values"),
+        ("3", "cannot be read (Invalid loaded object type: int)"),
+        ("parameters: {optim.lr: [1]}\nobjective: [loss]", "objective: expected names with values"),
+        ("parameters: {optim.lr: [1]}\nexperiments: {nbody: {sreach: tpe}}", "experiments.nbody.sreach: no such"),
+        ("search: tpe\nparameters: {a: {low: 1}}", "a.high=None: wrong type; expected a whole number or a number"),
+        ("search: tpe\nparameters: {a: {low: 1, high: .inf}}", "a: expected finite numbers, got low 1 and high inf"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_in_one_sentence(tmp_path: Path, text: str, named: str) -> None:

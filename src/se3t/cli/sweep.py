@@ -296,9 +296,9 @@ def _runs(words: Sequence[str]) -> Path:
 
 
 def _ready() -> list[str]:
-    from se3t.suite import spaces
+    from se3t.config import choices
 
-    return spaces.names()
+    return choices("sweep")
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -28,15 +28,16 @@ def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
     Raises:
         UserError: for an unknown key, a wrong type, an unknown choice or a number out of range.
     """
-    return typing.cast(Config, _checked(Config, settings))
+    return typing.cast(Config, checked(Config, settings))
 
 
 def to_eval_config(settings: Mapping[str, Any] | DictConfig) -> EvalConfig:
     """The same as :func:`to_config` for ``se3t eval``."""
-    return typing.cast(EvalConfig, _checked(EvalConfig, settings))
+    return typing.cast(EvalConfig, checked(EvalConfig, settings))
 
 
-def _checked(schema: type, settings: Any) -> Any:
+def checked(schema: type, settings: Any) -> Any:
+    """The object of a schema that settings describe; see :func:`to_config`."""
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

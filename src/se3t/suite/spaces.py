@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from se3t.config import conf_dir
+from se3t.config.choices import choices, conf_file
+from se3t.config.fields import choice, number
+from se3t.config.validation import checked
 from se3t.errors import UserError, did_you_mean
 
-SEARCHES = ("grid", "tpe")
-DIRECTIONS = ("minimize", "maximize")
-PRUNING = ("none", "median", "hyperband")
+T = TypeVar("T")
 Scalar: TypeAlias = str | int | float | bool | None
 
 
@@ -54,7 +54,7 @@ class Interval:
     @property
     def whole(self) -> bool:
         """Whether only whole numbers are meant."""
-        return all(isinstance(value, int) for value in (self.low, self.high) if value is not None)
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
     def __contains__(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
@@ -73,15 +73,15 @@ class Interval:
 Space: TypeAlias = Values | Interval
 
 
-@dataclass(frozen=True)
+@dataclass
 class Objective:
     """A metric of validation, at the step whose weights validation chose; never one of test."""
 
     metric: str = "loss"
-    direction: str = "minimize"
+    direction: str = choice("minimize", "maximize")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pruning:
     """When a run that does badly is stopped, of ``search: tpe``.
 
@@ -92,42 +92,58 @@ class Pruning:
         reduction: of hyperband: one of so many trials goes on at every rung.
     """
 
-    method: str = "none"
-    startup_trials: int = 5
-    warmup_evaluations: int = 2
-    reduction: int = 3
+    method: str = choice("none", "median", "hyperband")
+    startup_trials: int = number(5, at_least=0)
+    warmup_evaluations: int = number(2, at_least=0)
+    reduction: int = number(3, at_least=2)
+
+
+@dataclass
+class SweepFile:
+    """A file of ``conf/sweep`` as it is written.
+
+    Attributes:
+        description: a sentence.
+        search: grid or tpe.
+        parameters: of each setting by its dotted name a list of values, or an interval.
+        objective: what counts; a metric alone stands for it with its usual direction.
+        seeds: every combination is trained with each of them.
+        trials: how many combinations TPE tries.
+        pruning: of TPE; a method alone stands for it with its defaults.
+        defaults: words that the command line may replace.
+        experiments: those that the sweep is meant for, each with fields that take the place of those above; null: any.
+    """
+
+    description: str = ""
+    search: str = choice("grid", "tpe")
+    parameters: dict[str, Any] = field(default_factory=dict)
+    objective: Objective = field(default_factory=Objective)
+    seeds: Any = 0
+    trials: int = number(20, at_least=1)
+    pruning: Pruning = field(default_factory=Pruning)
+    defaults: list[str] = field(default_factory=list)
+    experiments: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A file of ``conf/sweep`` as one experiment sees it.
-
-    Attributes:
-        name: of the file.
-        description: a sentence.
-        search: grid or tpe.
-        parameters: space of each setting by its dotted name.
-        objective: what counts.
-        seeds: every combination is trained with each of them.
-        trials: how many combinations TPE tries.
-        pruning: of TPE.
-        defaults: words that the command line may replace.
-    """
+    """What one experiment makes of a :class:`SweepFile`, whose name it has, or of a command line."""
 
     name: str
     description: str = ""
     search: str = "grid"
     parameters: Mapping[str, Space] = field(default_factory=dict)
-    objective: Objective = Objective()
+    objective: Objective = field(default_factory=Objective)
     seeds: tuple[int, ...] = (0,)
     trials: int = 20
-    pruning: Pruning = Pruning()
+    pruning: Pruning = field(default_factory=Pruning)
     defaults: tuple[str, ...] = ()
 
 
-def names() -> list[str]:
-    """The sweeps that are ready to use."""
-    return sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
+def read(name: str) -> SweepFile:
+    """A file of a sweep; see :func:`load`."""
+    path, content = _content(name)
+    return _checked(SweepFile, content, f"{path}: ")
 
 
 def load(name: str, experiment: str) -> Sweep:
@@ -140,41 +156,25 @@ def load(name: str, experiment: str) -> Sweep:
     Raises:
         UserError: naming file and field, when the file cannot be used, or is meant for other experiments.
     """
-    path, content = _read(name)
-    meant = content.pop("experiments", None)
+    path, content = _content(name)
+    meant = _checked(SweepFile, content, f"{path}: ").experiments
     if meant is not None:
-        own = _mapping(path, "experiments", meant)
-        if experiment not in own:
-            hint = ", ".join(f"experiment={word}" for word in own)
+        if experiment not in meant:
+            hint = ", ".join(f"experiment={word}" for word in meant)
             raise UserError(f"sweep={name}: is not meant for experiment={experiment}; it is for {hint}")
-        section = _mapping(path, f"experiments.{experiment}", own[experiment] or {})
-        _require_known(path, section, (*_FIELDS, "experiments"), f"experiments.{experiment}.")
-        parameters = {**_parameters_of(path, content), **_parameters_of(path, section)}
+        section = _spelled_out(path, meant[experiment] or {}, f"experiments.{experiment}")
+        _checked(SweepFile, section, f"{path}: experiments.{experiment}.")
+        parameters = {**content.get("parameters", {}), **section.get("parameters", {})}
         content = {**content, **section, "parameters": parameters}
     return _sweep(path, content)
 
 
-def experiments(name: str) -> list[str] | None:
-    """The experiments that a ready sweep is meant for; None: any."""
-    meant = _read(name)[1].get("experiments")
-    return None if meant is None else sorted(meant)
-
-
-def search(name: str) -> str:
-    """How a ready sweep searches."""
-    return str(_read(name)[1].get("search", "grid"))
-
-
-def describe(name: str) -> str:
-    """What a ready sweep says of itself."""
-    return str(_read(name)[1].get("description", ""))
-
-
 def values_of_words(texts: Sequence[str]) -> Values:
     """Values as the command line spells them: numbers, true, false and null are what they look like."""
-    import yaml
+    from omegaconf import OmegaConf
 
-    return Values(tuple(_number(yaml.safe_load(text)) if text else text for text in texts))
+    parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"{n}={text}" for n, text in enumerate(texts)]))
+    return Values(tuple(value if text else text for text, value in zip(texts, parsed.values(), strict=True)))
 
 
 def seeds_of(value: Any, field: str) -> tuple[int, ...]:
@@ -199,122 +199,49 @@ def seeds_of(value: Any, field: str) -> tuple[int, ...]:
 
 # --- reading a file ---------------------------------------------------------------------------------------------------
 
-_FIELDS = tuple(item.name for item in fields(Sweep) if item.name != "name")
 
-
-def _read(name: str) -> tuple[Path, dict[str, Any]]:
+def _content(name: str) -> tuple[Path, dict[str, Any]]:
+    """Path and content of a file, with what is said in one word spelled out."""
     import yaml
+    from omegaconf import OmegaConf
 
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        path = conf_dir() / "sweep" / f"{name}.yaml"
-        if name not in names():
-            raise UserError(f"sweep={name}: unknown; {did_you_mean(name, names())}; or the path of a YAML file")
+        ready = conf_file(f"sweep/{name}.yaml")
+        if ready is None:
+            known = choices("sweep")
+            raise UserError(f"sweep={name}: unknown; {did_you_mean(name, known)}; or the path of a YAML file")
+        path = ready
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path, _spelled_out(path, OmegaConf.to_container(OmegaConf.load(path)))
     except OSError as error:
-        raise UserError(f"sweep={name}: cannot be read ({error.strerror}); expected a YAML file of a sweep") from error
+        reason = error.strerror or error
+        raise UserError(f"sweep={name}: cannot be read ({reason}); expected a YAML file of a sweep") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
         raise UserError(f"{path}{place}: is not valid YAML ({first}); expected the fields of a sweep") from error
-    content = _mapping(path, "", content)
-    _require_known(path, content, (*_FIELDS, "experiments"))
-    return path, content
 
 
-def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
-    search = _choice(path, "search", content.get("search", "grid"), SEARCHES)
-    found = Sweep(
-        name=path.stem,
-        description=str(content.get("description", "")),
-        search=search,
-        parameters=_spaces(path, _parameters_of(path, content), search),
-        objective=_objective(path, content.get("objective", {})),
-        seeds=seeds_of(content.get("seeds", [0]), f"{path}: seeds"),
-        trials=_count(path, "trials", content.get("trials", Sweep.trials)),
-        pruning=_pruning(path, content.get("pruning", {})),
-        defaults=_words(path, content.get("defaults", [])),
-    )
-    if search == "grid":
-        for name in ("trials", "pruning"):
-            if name in content:
-                raise UserError(f"{path}: {name}: belongs to search: tpe; a grid tries everything")
-    return found
-
-
-def _parameters_of(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(_mapping(path, "parameters", content.get("parameters") or {}))
-
-
-def _spaces(path: Path, content: Mapping[str, Any], search: str) -> dict[str, Space]:
-    if not content:
-        raise UserError(f"{path}: parameters: is empty; expected settings with their values, such as optim.lr: [1e-3]")
-    spaces = {str(name): _space(path, f"parameters.{name}", value) for name, value in content.items()}
-    for name, space in spaces.items():
-        if search == "grid" and isinstance(space, Interval):
-            raise UserError(f"{path}: parameters.{name}: a grid needs a list of values; or use search: tpe")
-    return spaces
-
-
-def _space(path: Path, key: str, value: Any) -> Space:
-    if isinstance(value, list):
-        values = tuple(map(_number, value))
-        if not values or any(isinstance(item, list | dict) for item in values):
-            raise UserError(f"{path}: {key}: expected a list of plain values, such as [1, 2, 4], got {value}")
-        if len({_spell(item) for item in values}) < len(values):
-            raise UserError(f"{path}: {key}: the same value stands there twice: {value}")
-        return Values(values)
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: {key}: expected a list of values, or low and high, got {value}")
-    _require_known(path, value, ("low", "high", "log", "step"), f"{key}.")
-    low, high, step = (_number(value.get(name)) for name in ("low", "high", "step"))
-    ends = {"low": low, "high": high} | ({"step": step} if "step" in value else {})
-    for name, number in ends.items():
-        if not isinstance(number, int | float) or isinstance(number, bool) or not math.isfinite(number):
-            raise UserError(f"{path}: {key}.{name}: expected a number, got {value.get(name)}")
-    if not isinstance(log := value.get("log", False), bool):
-        raise UserError(f"{path}: {key}.log: expected true or false, got {log!r}")
-    found = Interval(low, high, log, step)
-    _check_interval(path, key, found)
-    return found
-
-
-def _check_interval(path: Path, key: str, found: Interval) -> None:
-    if found.low >= found.high:
-        raise UserError(f"{path}: {key}: low ({found.low}) must be below high ({found.high})")
-    if found.log and found.low <= 0:
-        raise UserError(f"{path}: {key}: log needs low above 0, got {found.low}")
-    if found.step is not None and (found.log or found.step <= 0 or (found.whole and not isinstance(found.step, int))):
-        raise UserError(f"{path}: {key}.step: must be above 0, whole where low and high are, and goes without log")
-    if found.high not in found:
-        raise UserError(f"{path}: {key}.step: steps of {found.step} from {found.low} do not end at {found.high}")
-
-
-def _objective(path: Path, value: Any) -> Objective:
-    content = {"metric": value} if isinstance(value, str) else _mapping(path, "objective", value)
-    _require_known(path, content, ("metric", "direction"), "objective.")
-    metric = str(content.get("metric", Objective.metric))
-    if metric.partition("/")[0] == "test" or metric.startswith("test_"):
-        raise UserError(f"{path}: objective.metric: {metric} is of test; a sweep selects on validation, such as loss")
-    usual = "maximize" if "accuracy" in metric else "minimize"
-    return Objective(metric, _choice(path, "objective.direction", content.get("direction", usual), DIRECTIONS))
-
-
-def _pruning(path: Path, value: Any) -> Pruning:
-    content = {"method": value} if isinstance(value, str) else _mapping(path, "pruning", value)
-    _require_known(path, content, [item.name for item in fields(Pruning)], "pruning.")
-    method = _choice(path, "pruning.method", content.get("method", "median" if content else "none"), PRUNING)
-    least = {"startup_trials": 0, "warmup_evaluations": 0, "reduction": 2}
-    counts = {name: _count(path, f"pruning.{name}", content[name], least[name]) for name in least if name in content}
-    return Pruning(method, **counts)
-
-
-def _words(path: Path, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(word, str) and "=" in word for word in value):
-        raise UserError(f"{path}: defaults: expected a list of words such as [preset=reduced], got {value}")
-    return tuple(value)
+def _spelled_out(path: Path, content: Any, section: str = "") -> dict[str, Any]:
+    """Fields with what one word may stand for: a metric for an objective, a method for the pruning."""
+    where = f"{section}." if section else ""
+    fields = _mapping(path, section, content)
+    for name, word in (("objective", "metric"), ("pruning", "method")):
+        if isinstance(fields.get(name), str):
+            fields[name] = {word: fields[name]}
+    for name in ("parameters", "objective", "pruning", "experiments"):
+        if fields.get(name) is None:
+            fields.pop(name, None)
+        else:
+            fields[name] = _mapping(path, f"{where}{name}", fields[name])
+    if "objective" in fields:
+        usual = "maximize" if "accuracy" in str(fields["objective"].get("metric")) else "minimize"
+        fields["objective"].setdefault("direction", usual)
+    if fields.get("pruning"):
+        fields["pruning"].setdefault("method", "median")
+    return fields
 
 
 def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
@@ -324,32 +251,67 @@ def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
     return {str(name): item for name, item in value.items()}
 
 
-def _require_known(path: Path, content: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> None:
-    for name in content:
-        if name not in known:
-            raise UserError(f"{path}: {prefix}{name}: no such field; {did_you_mean(name, known)}")
-
-
-def _choice(path: Path, key: str, value: Any, known: Sequence[str]) -> str:
-    if value not in known:
-        raise UserError(f"{path}: {key}: {value}: unknown; {did_you_mean(str(value), known)}")
-    return str(value)
-
-
-def _count(path: Path, key: str, value: Any, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{path}: {key}: expected a whole number, {least} or more, got {value}")
-    return value
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 takes 1e-3 for a word."""
-    if not isinstance(value, str):
-        return value
+def _checked(schema: type[T], content: Mapping[str, Any], where: str) -> T:
     try:
-        return float(value)
-    except ValueError:
-        return value
+        return checked(schema, content)
+    except UserError as error:
+        raise UserError(f"{where}{error}") from error
+
+
+def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
+    file = _checked(SweepFile, content, f"{path}: ")
+    metric = file.objective.metric
+    if not file.parameters:
+        raise UserError(f"{path}: parameters: is empty; expected settings with their values, such as optim.lr: [1e-3]")
+    if metric.partition("/")[0] == "test" or metric.startswith("test_"):
+        raise UserError(f"{path}: objective.metric: {metric} is of test; a sweep selects on validation, such as loss")
+    if not all(isinstance(word, str) and "=" in word for word in file.defaults):
+        raise UserError(f"{path}: defaults: expected a list of words such as [preset=reduced], got {file.defaults}")
+    parameters = {name: _space(path, f"parameters.{name}", value) for name, value in file.parameters.items()}
+    if file.search == "grid":
+        for name in [name for name, space in parameters.items() if isinstance(space, Interval)]:
+            raise UserError(f"{path}: parameters.{name}: a grid needs a list of values; or use search: tpe")
+        for name in [name for name in ("trials", "pruning") if name in content]:
+            raise UserError(f"{path}: {name}: belongs to search: tpe; a grid tries everything")
+    return Sweep(
+        name=path.stem,
+        description=file.description,
+        search=file.search,
+        parameters=parameters,
+        objective=file.objective,
+        seeds=seeds_of(file.seeds, f"{path}: seeds"),
+        trials=file.trials,
+        pruning=file.pruning,
+        defaults=tuple(file.defaults),
+    )
+
+
+def _space(path: Path, key: str, value: Any) -> Space:
+    if isinstance(value, dict):
+        return _interval(value, f"{path}: {key}")
+    if not isinstance(value, list):
+        raise UserError(f"{path}: {key}: expected a list of values, or low and high, got {value}")
+    if not value or any(isinstance(item, list | dict) for item in value):
+        raise UserError(f"{path}: {key}: expected a list of plain values, such as [1, 2, 4], got {value}")
+    if len(set(map(_spell, value))) < len(value):
+        raise UserError(f"{path}: {key}: the same value stands there twice: {value}")
+    return Values(tuple(value))
+
+
+def _interval(value: Mapping[str, Any], where: str) -> Interval:
+    found = _checked(Interval, {**value, "low": value.get("low"), "high": value.get("high")}, f"{where}.")
+    ends = (found.low, found.high)
+    if found.low >= found.high:
+        raise UserError(f"{where}: low ({found.low}) must be below high ({found.high})")
+    if not all(map(math.isfinite, ends)):
+        raise UserError(f"{where}: expected finite numbers, got low {found.low} and high {found.high}")
+    if found.log and found.low <= 0:
+        raise UserError(f"{where}: log needs low above 0, got {found.low}")
+    if found.step is not None and (found.log or found.step <= 0 or (found.whole and not isinstance(found.step, int))):
+        raise UserError(f"{where}.step: must be above 0, whole where low and high are, and goes without log")
+    if found.high not in found:
+        raise UserError(f"{where}.step: steps of {found.step} from {found.low} do not end at {found.high}")
+    return found
 
 
 def _spell(value: Scalar) -> str:

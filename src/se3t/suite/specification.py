@@ -146,7 +146,7 @@ def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: in
     }
     own_seeds = spaces.seeds_of(given.pop("seed"), "seed") if "seed" in given else None
     if name is None and not own:
-        raise UserError(f"sweep: what varies is missing; add sweep=<name> ({', '.join(spaces.names())}) or key=a,b,c")
+        raise UserError(f"sweep: what varies is missing; add sweep=<name> ({', '.join(choices('sweep'))}) or key=a,b,c")
     if trials is not None and sweep.search == "grid":
         raise UserError(f"--trials {trials}: sweep={sweep.name} is a grid, which tries everything; leave it out")
     sweep = replace(

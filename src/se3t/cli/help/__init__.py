@@ -86,9 +86,9 @@ def ready_sweeps() -> str:
     from se3t.suite import spaces
 
     lines = []
-    for name in spaces.names():
-        meant = spaces.experiments(name)
-        search = spaces.search(name)
-        where = "" if meant is None or len(meant) > 2 else f" ({', '.join(meant)})"
-        lines.append(f"  {name:<17} {search:<5} {spaces.describe(name)}{where}")
+    for name in choices("sweep"):
+        sweep = spaces.read(name)
+        meant = list(sweep.experiments or [])
+        where = f" ({', '.join(sorted(meant))})" if 0 < len(meant) < 3 else ""
+        lines.append(f"  {name:<17} {sweep.search:<5} {sweep.description}{where}")
     return "\n".join(lines)
