@@ -77,7 +77,8 @@ def phases(given: argparse.Namespace, work: Path) -> list[Phase]:
         def words(limit: float) -> list[str]:
             own = (gpu if on_gpu else f"{cpu} --quick").format(most=max(1, int(0.8 * limit - 5)))
             file = [] if name == "tiles" else ["--json", str(out / f"{name}.json")]
-            return ["-m", "se3t", "bench", what or name, "--device", given.device, *own.split(), *file]
+            command = ["benchmarks", "step"] if what == "step" else ["se3t", "bench", name]
+            return ["-m", *command, "--device", given.device, *own.split(), *file]
 
         return Phase(name, seconds, words, f"{name}.json")
 

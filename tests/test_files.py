@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -9,7 +10,8 @@ from typing import IO
 
 import pytest
 
-from se3t.files import temporary_beside, write_atomically
+from se3t.errors import UserError
+from se3t.files import check_writable, temporary_beside, write_atomically
 
 
 def names(folder: Path) -> set[str]:
@@ -68,3 +70,32 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
         write_atomically(pipe, lambda file: file.write(b"rows"))
         assert read.result(timeout=10) == b"rows"
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("folder", "folder: is a folder"),
+        ("file/below/a.json", "file is not a folder; name another file"),
+        ("n" * 300, "cannot be written: File name too long"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=message):
+        check_writable(tmp_path / name)
+
+
+def test_a_folder_that_takes_no_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"a\.json: cannot be written: Permission denied; name another file"):
+        check_writable(tmp_path / "a.json")
+
+
+def test_asking_whether_a_file_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new/folder/a.json")
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The authors' SE(3)-Transformer (``equivariant_attention``) as a contender: ``se3t bench step --adapter FILE``.
+"""The authors' SE(3)-Transformer (``equivariant_attention``) as a contender: ``python -m benchmarks step --adapter …``.
 
 Its code is not part of this project: put a checkout on PYTHONPATH, see ``README.md`` beside this file. Where DGL cannot
 be imported, its calls go to ``dgl_stand_in.py``. The model is put together from their layers as their experiments do.

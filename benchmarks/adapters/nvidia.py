@@ -1,4 +1,4 @@
-"""NVIDIA's SE(3)-Transformer (package ``se3_transformer``) as a contender: ``se3t bench step --adapter FILE``.
+"""NVIDIA's SE(3)-Transformer (package ``se3_transformer``) as a contender: ``python -m benchmarks step --adapter …``.
 
 Its code is not part of this project: put a checkout on PYTHONPATH, see ``README.md`` beside this file. Where DGL cannot
 be imported, its calls go to ``dgl_stand_in.py``. Options choose among its forms: ``FILE:variant=low_memory``.

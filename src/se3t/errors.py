@@ -27,3 +27,21 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     near = near or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}known: {', '.join(known)}"
+
+
+def require_known(kind: str, names: Iterable[str], choices: Iterable[str]) -> list[str]:
+    """The names, each once.
+
+    Args:
+        kind: what they name, for the error.
+        names: to check.
+        choices: that exist.
+
+    Raises:
+        UserError: for a name that is not among the choices.
+    """
+    known = list(choices)
+    for name in names:
+        if name not in known:
+            raise UserError(f"{kind} {name!r} is not known; {did_you_mean(name, known)}")
+    return list(dict.fromkeys(names))

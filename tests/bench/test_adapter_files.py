@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from se3t.bench.adapters import Adapter
-from se3t.bench.contenders import UnusableError, collect, make_adapted, rebuild
+from benchmarks.adapter import Adapter, rebuild
+from benchmarks.step import collect
 from se3t.bench.workloads import Workload
 from se3t.errors import UserError
 
@@ -32,7 +32,7 @@ def write(folder: Path, text: str) -> str:
 
 def test_an_adapter_sees_the_workload_its_options_and_the_files_beside_it(tmp_path: Path) -> None:
     adapter = Adapter.parse(f"{write(tmp_path, GOOD)}:times=3")
-    contender = make_adapted(WORKLOAD, adapter)
+    contender = adapter.make(WORKLOAD)
     assert contender.name == "peer_file-3"
     assert contender.description.startswith("peer_file-3: counts nbody times 3;")
     assert contender.difference is None
@@ -61,7 +61,7 @@ def test_an_adapter_comes_back_from_its_text_in_another_process(tmp_path: Path) 
 )
 def test_what_is_wrong_with_an_adapter_is_one_sentence_with_its_name(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        make_adapted(WORKLOAD, Adapter.parse(write(tmp_path, text)))
+        Adapter.parse(write(tmp_path, text)).make(WORKLOAD)
     assert "\n" not in str(caught.value)
 
 
@@ -70,7 +70,7 @@ def test_what_is_wrong_with_an_adapter_is_one_sentence_with_its_name(tmp_path: P
 )
 def test_a_step_that_fails_names_the_file(tmp_path: Path, step: str, message: str) -> None:
     path = write(tmp_path, f"from sys import exit\ndef build(workload):\n    return lambda: {step}, 'fails'")
-    contender = make_adapted(WORKLOAD, Adapter.parse(path))
+    contender = Adapter.parse(path).make(WORKLOAD)
     with pytest.raises(UserError, match=rf"peer_file\.py: its step fails: {message}"):
         contender.work.run(lambda: 0.0)
 
@@ -83,8 +83,8 @@ def test_what_a_file_does_to_torch_as_a_whole_does_not_last(tmp_path: Path, endi
         "import torch\ntorch.set_grad_enabled(False)\ndef build(workload):\n"
         f"    torch.set_default_dtype(torch.float64)\n    torch.set_num_threads({before + 1})\n    {ending}",
     )
-    with nullcontext() if "return" in ending else pytest.raises(UnusableError):
-        make_adapted(WORKLOAD, Adapter.parse(path))
+    with nullcontext() if "return" in ending else pytest.raises(NotImplementedError):
+        Adapter.parse(path).make(WORKLOAD)
     assert (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()) == (
         True,
         torch.float32,
@@ -98,13 +98,14 @@ def test_two_contenders_of_one_name_are_refused(tmp_path: Path) -> None:
     adapter = Adapter.parse(str(path))
     for names, adapters in ((["edge_frame"], [adapter]), (["native"], [adapter, adapter]), ([], [adapter])):
         with pytest.raises(UserError, match="contender 'edge_frame' is named twice; give each adapter file"):
-            collect(WORKLOAD, names, adapters)
+            collect(WORKLOAD, names, [], adapters)
 
 
 def test_an_adapter_may_leave_a_workload_out(tmp_path: Path) -> None:
     path = write(tmp_path, "def build(workload):\n    raise NotImplementedError('no molecules')")
-    with pytest.raises(UnusableError, match="does not offer workload 'nbody': no molecules"):
-        make_adapted(WORKLOAD, Adapter.parse(path))
+    contenders, notes = collect(WORKLOAD, ["edge_frame"], [], [Adapter.parse(path)])
+    assert [contender.name for contender in contenders] == ["edge_frame"]
+    assert notes == ["nbody: peer_file is left out: no molecules."]
 
 
 @pytest.mark.parametrize(

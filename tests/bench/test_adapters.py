@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from se3t.bench.adapters import Adapter
+from benchmarks.adapter import Adapter
 from se3t.bench.workloads import WORKLOADS, Workload
 from se3t.compat import authors, nvidia
 from se3t.errors import UserError

@@ -1,4 +1,4 @@
-"""``se3t bench clouds``, and the store of synthetic scans in ``se3t bench data``."""
+"""``python -m benchmarks clouds``, and the store of synthetic scans in ``se3t bench data``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from se3t.bench import clouds, data
+from benchmarks import clouds
+from se3t.bench import data
 from se3t.bench.child import Peak, peak_memory_elsewhere
 from se3t.bench.equality import Difference, DisagreementError
 from se3t.bench.options import Options
@@ -43,12 +44,12 @@ def test_points_of_a_box_lie_on_its_six_faces() -> None:
 
 @pytest.mark.parametrize("name", clouds.CONTENDERS)
 def test_every_model_computes_what_the_reference_kernel_computes(name: str) -> None:
-    found = clouds.difference(name, seed=3).check(name)
+    found = clouds.difference_of(name, seed=3).check(name)
     assert max(found.value, found.gradient) <= 1e-12
 
 
 def test_a_model_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clouds, "difference", lambda *_: Difference(1e-3, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(clouds, "difference_of", lambda *_: Difference(1e-3, 0.0, 0.0, 0.0))
     monkeypatch.setattr(Options, "time", lambda *_, **__: pytest.fail("it was timed"))
     with pytest.raises(DisagreementError, match="tfn: its output in float64 differs"):
         clouds.run(QUICK, ["tfn"])
@@ -124,7 +125,7 @@ def test_report_says_that_clouds_are_synthetic_and_what_was_checked(report: Repo
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether models compute the same is another test's matter."""
-    monkeypatch.setattr(clouds, "difference", lambda *_: Difference(0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(clouds, "difference_of", lambda *_: Difference(0.0, 0.0, 0.0, 0.0))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -137,7 +138,7 @@ def test_peak_memory_is_measured_in_another_process(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Options, "weigh", weigh)
     (row,) = clouds.run(dataclasses.replace(QUICK, quick=False), ["tfn"], [3], num_graphs=1).rows
-    assert asked == [("se3t.bench.clouds:rebuild", "tfn")]
+    assert asked == [("benchmarks.clouds:rebuild", "tfn")]
     assert row["peak_memory"] > 0
 
 
@@ -145,7 +146,7 @@ def test_peak_memory_is_measured_in_another_process(monkeypatch: pytest.MonkeyPa
 def test_peak_memory_that_is_missing_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Options, "weigh", lambda *_: Peak(None, "ended by SIGKILL"))
     found = clouds.run(dataclasses.replace(QUICK, quick=False), ["tfn"], [3], num_graphs=1)
-    assert "k = 3: peak memory of tfn is missing: its process ended by SIGKILL." in found.notes
+    assert "k = 3, tfn: peak memory is missing: its process ended by SIGKILL." in found.notes
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import roofs
+from benchmarks import sh as peers_sh
 from data.molecules.parts import crowd, write
-from se3t.bench import data, machine, memory, sh
+from se3t.bench import data, memory, sh
 from se3t.bench.child import Peak
 from se3t.bench.equality import DisagreementError
 from se3t.bench.options import Options
@@ -31,8 +33,8 @@ def test_scipys_harmonics_are_brought_to_our_order_and_signs(degree: int) -> Non
 
 
 def test_every_implementation_stands_beside_its_error() -> None:
-    report = sh.run(QUICK, max_degree=2, num_vectors=100)
-    present = [name for name, (module, _, _) in sh.IMPLEMENTATIONS.items() if importlib.util.find_spec(module)]
+    report = peers_sh.run(QUICK, max_degree=2, num_vectors=100)
+    present = [name for name in peers_sh.IMPLEMENTATIONS if importlib.util.find_spec(name)]
     forward = [row for row in report.rows if row["what"] == sh.FORWARD]
     assert [(row["degree"], row["name"]) for row in forward] == [(J, name) for J in range(3) for name in present]
     assert all(0 <= row["difference"] < 1e-5 for row in report.rows)
@@ -41,9 +43,9 @@ def test_every_implementation_stands_beside_its_error() -> None:
 
 
 def test_an_implementation_of_another_convention_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sh, "spherical_harmonics", lambda J, vectors: spherical_harmonics(J, vectors.roll(1, -1)))
+    turned = sh.Implementation(lambda J: lambda vectors: spherical_harmonics(J, vectors.roll(1, -1)))
     with pytest.raises(DisagreementError, match="se3t, J ≤ 1: differs by"):
-        sh.run(QUICK, ["se3t"], max_degree=1, num_vectors=10)
+        sh.run(QUICK, max_degree=1, num_vectors=10, implementations={"se3t": turned})
 
 
 @pytest.mark.parametrize("what", [sh.FORWARD, sh.BOTH])
@@ -62,8 +64,8 @@ def test_another_implementation_is_left_out_where_it_loses_its_digits(
     def make(degree: int) -> sh.Evaluate:
         return lambda vectors: (Worse.apply if degree == 2 else torch.clone)(spherical_harmonics(degree, vectors))
 
-    monkeypatch.setattr(sh, "IMPLEMENTATIONS", {**sh.IMPLEMENTATIONS, "e3nn": ("torch", make, False)})
-    report = sh.run(QUICK, ["se3t", "e3nn"], max_degree=3, num_vectors=10)
+    both = {"se3t": sh.IMPLEMENTATIONS["se3t"], "e3nn": sh.Implementation(make)}
+    report = sh.run(QUICK, max_degree=3, num_vectors=10, implementations=both)
     found = {
         degree: {row["what"] for row in report.rows if row["name"] == "e3nn" and row["degree"] == degree}
         for degree in range(4)
@@ -80,12 +82,12 @@ def test_scipy_alone_has_no_gradients_to_time() -> None:
 
 def test_a_missing_package_is_left_out_with_a_line_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sphericart" else find(name))
-    report = sh.run(QUICK, max_degree=0, num_vectors=10)
+    monkeypatch.setattr(peers_sh, "find_spec", lambda name: None if name == "sphericart" else find(name))
+    report = peers_sh.run(QUICK, max_degree=0, num_vectors=10)
     assert "sphericart" not in {row["name"] for row in report.rows}
     assert any("sphericart is left out: the package sphericart-torch is missing" in note for note in report.notes)
     with pytest.raises(UserError, match="sphericart needs the package sphericart-torch"):
-        sh.run(QUICK, ["sphericart"])
+        peers_sh.run(QUICK, ["sphericart"])
 
 
 @pytest.mark.parametrize("names", [["se3t"], []])
@@ -162,14 +164,9 @@ def test_what_holds_gigabytes_is_weighed_where_it_is_named_alone(monkeypatch: py
     assert len(memory.run(QUICK, ["qm9_complete"], ["vectorised"], num_graphs=32).rows) == 1
 
 
-def test_memory_of_the_peer_is_not_asked_for_here() -> None:
-    with pytest.raises(UserError, match="contender 'peer' takes part in bench step only"):
-        memory.run(QUICK, ["nbody"], ["peer"])
-
-
 def test_roofs_are_those_of_a_product_and_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_fastest", lambda work, device: 0.5)
-    peaks = machine.measure_peaks("cpu", quick=True)
+    monkeypatch.setattr(roofs, "_fastest", lambda work, device: 0.5)
+    peaks = roofs.measure_peaks("cpu", quick=True)
     assert peaks.flop == 2 * peaks.side**3 / 0.5
     assert peaks.bandwidth == 2 * 2**26 / 0.5
     assert peaks.roof(flop=int(peaks.flop), num_bytes=0) == pytest.approx(1)

@@ -9,38 +9,41 @@ from itertools import pairwise
 import pytest
 import torch
 
-from se3t.bench import layer, scaling
-from se3t.bench.counting import Work
-from se3t.bench.machine import Peaks
+from benchmarks import layer
+from benchmarks.counting import Work
+from benchmarks.layer import Convolution, work_of
+from benchmarks.roofs import Peaks
+from se3t.bench import scaling
 from se3t.bench.options import Options
-from se3t.bench.single import Single, rebuild, usable
+from se3t.bench.single import Single, usable
 from se3t.errors import UserError
 from se3t.nn import EquivariantConv, SE3AttentionBlock
 from se3t.nn.kernels import vectorised
 
 QUICK = Options(quick=True, threads=1, repetitions=1)
-SMALL = Single(num_graphs=2, num_points=8, num_neighbors=3, num_degrees=2, channels=4)
+SIZES = {"num_graphs": 2, "num_points": 8, "num_neighbors": 3, "num_degrees": 2, "channels": 4}
+SMALL = Single(**SIZES)
 
 
-@pytest.mark.parametrize("attention", [False, True])
-def test_a_layer_gives_gradients_to_its_parameters_and_its_input(attention: bool) -> None:
-    single = dataclasses.replace(SMALL, attention=attention)
-    step = rebuild(dataclasses.asdict(single), "edge_frame")
-    assert any(isinstance(part, SE3AttentionBlock if attention else EquivariantConv) for part in step.module.modules())
+@pytest.mark.parametrize(("single", "kind"), [(SMALL, SE3AttentionBlock), (Convolution(**SIZES), EquivariantConv)])
+def test_a_layer_gives_gradients_to_its_parameters_and_its_input(single: Single, kind: type) -> None:
+    step = single.step("edge_frame")
+    assert any(isinstance(part, kind) for part in step.module.modules())
     step.loss().backward()
     assert all(parameter.grad is not None for parameter in step.module.parameters())
     assert single.graph().check().edge_index.shape == (2, single.num_edges)
 
 
 @pytest.mark.parametrize("name", ["edge_frame", "vectorised", "edge_frame-low", "e3nn"])
-@pytest.mark.parametrize("attention", [False, True])
-def test_a_layer_with_any_kernel_equals_the_reference(name: str, attention: bool) -> None:
-    difference = dataclasses.replace(SMALL, attention=attention).difference(name).check(name)
+@pytest.mark.parametrize("single", [SMALL, Convolution(**SIZES)])
+@pytest.mark.usefixtures("e3nn")
+def test_a_layer_with_any_kernel_equals_the_reference(name: str, single: Single) -> None:
+    difference = single.difference(name).check(name)
     assert max(difference.value, difference.gradient) <= 1e-12
 
 
 def test_counted_work_of_a_layer_is_linear_in_its_clouds_but_for_the_parameters() -> None:
-    one, two, three = (dataclasses.replace(SMALL, num_graphs=count).work() for count in (1, 2, 3))
+    one, two, three = (work_of(dataclasses.replace(Convolution(**SIZES), num_graphs=count)) for count in (1, 2, 3))
     assert Work(three.flop - two.flop, three.bytes - two.bytes) == Work(two.flop - one.flop, two.bytes - one.bytes)
 
 
@@ -64,7 +67,7 @@ def test_an_unknown_kernel_is_refused_before_any_work(run: object) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("peer", "contender 'peer' takes part in bench step only"),
+        ("peer", "contender 'peer' is not known"),
         ("edge_frame-separate", "the ending -separate is for bench step and bench memory only"),
         ("native-low", "only edge_frame and auto have the endings"),
     ],

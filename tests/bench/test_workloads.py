@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from se3t.bench.workloads import WORKLOADS, Workload, get_workload, mean_square
+from se3t.bench.workloads import WORKLOADS, Workload, mean_square
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
@@ -48,7 +48,7 @@ def test_a_model_gives_the_output_that_is_stated_and_trains_all_its_parameters()
 
 
 def test_the_same_seed_gives_every_kernel_the_same_weights() -> None:
-    workload = get_workload("nbody")
+    workload = WORKLOADS["nbody"]
     first, second = workload.model("vectorised", memory="low").state_dict(), workload.model("reference").state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
@@ -63,14 +63,14 @@ def test_another_seed_gives_other_positions_and_weights(name: str) -> None:
 
 
 def test_the_batch_is_the_same_in_both_precisions_up_to_rounding() -> None:
-    workload = get_workload("qm9_complete").resized(2)
+    workload = WORKLOADS["qm9_complete"].resized(2)
     single, double = workload.graph(), workload.graph(torch.float64)
     torch.testing.assert_close(single.positions, double.positions.float(), rtol=0, atol=0)
     assert torch.equal(single.edge_index, double.edge_index)
 
 
 def test_molecules_are_connected_have_two_rings_and_bonds_of_about_an_angstrom() -> None:
-    workload = get_workload("qm9").resized(3)
+    workload = WORKLOADS["qm9"].resized(3)
     graph = workload.graph(torch.float64)
     length = (graph.positions[graph.source] - graph.positions[graph.target]).norm(dim=1)
     tree = length[(length > 1.1 - 1e-9) & (length < 1.5 + 1e-9)]
@@ -83,7 +83,7 @@ def test_molecules_are_connected_have_two_rings_and_bonds_of_about_an_angstrom()
 
 
 def test_all_pairs_of_a_molecule_carry_the_classes_of_its_bonds() -> None:
-    bonds, pairs = (get_workload(name).resized(2).graph() for name in ("qm9", "qm9_complete"))
+    bonds, pairs = (WORKLOADS[name].resized(2).graph() for name in ("qm9", "qm9_complete"))
     number = {(int(a), int(b)): row for a, b, row in zip(*bonds.edge_index, bonds.edge_scalars, strict=True)}
     for source, target, row in zip(*pairs.edge_index, pairs.edge_scalars, strict=True):
         expected = number.pop((int(source), int(target)), torch.zeros(4))
@@ -97,7 +97,7 @@ def test_both_directions_of_a_bond_or_pair_share_their_invariants(name: str, rep
 
 
 def test_points_lie_in_the_unit_ball_and_hear_forty_neighbours() -> None:
-    graph = get_workload("pointcloud").resized(1).graph()
+    graph = WORKLOADS["pointcloud"].resized(1).graph()
     assert float(graph.positions.norm(dim=1).max()) <= 1
     assert set(torch.bincount(graph.target).tolist()) == {40}
 

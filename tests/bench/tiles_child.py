@@ -19,7 +19,7 @@ from se3t.nn.kernels.tilings import Tiling
 from se3t.precision import forward_context
 
 CPU = torch.device("cpu")
-SMALL = replace(workloads.get_workload("nbody"), name="small", num_layers=1, num_degrees=2, num_graphs=2)
+SMALL = replace(workloads.WORKLOADS["nbody"], name="small", num_layers=1, num_degrees=2, num_graphs=2)
 
 
 def step(workload: Workload) -> tuple[list[torch.Tensor], list[int]]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import FLAGS
+from benchmarks.__main__ import WHAT as ALL
 from se3t.cli import bench
 from se3t.cli.bench import WHAT, parse, parser
 from se3t.cli.help import help_text
@@ -19,8 +21,8 @@ HELP = help_text("bench")
 EXAMPLES = re.findall(r"^  se3t bench (.*)$", HELP, re.MULTILINE)
 
 
-def test_table_json_and_plot_are_written_where_asked(run: Run, tmp_path: Path) -> None:
-    words = "bench sh --quick --contenders se3t scipy --max-degree 1 --num-vectors 50 --json out/a.json --plot a.png"
+def test_table_and_json_are_written_where_asked(run: Run, tmp_path: Path) -> None:
+    words = "bench sh --quick --contenders se3t scipy --max-degree 1 --num-vectors 50 --json out/a.json"
     answer = run(*words.split())
     assert (answer.status, answer.err) == (0, "")
     assert all(word in answer.out for word in ("Spherical harmonics", "scipy", "ratio", "written: out/a.json"))
@@ -28,7 +30,6 @@ def test_table_json_and_plot_are_written_where_asked(run: Run, tmp_path: Path) -
     assert content["benchmark"] == "sh"
     assert content["settings"]["quick"] is True
     assert len(content["rows"]) == 2 * 2 + 2
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_files_without_a_name_go_where_results_are_kept(run: Run, tmp_path: Path) -> None:
@@ -41,12 +42,23 @@ def test_nothing_is_written_unless_asked(run: Run) -> None:
     assert run("bench", "sh", "--quick", "--contenders", "se3t", "--max-degree", "0", "--num-vectors", "5").files == []
 
 
-def test_a_step_is_measured_with_an_adapter(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "idle.py").write_text("def build(workload):\n    return lambda: None, workload.title")
-    words = "bench step --quick --repetitions 1 --num-graphs 1 --contenders edge_frame --adapter idle.py --threads 1"
-    answer = run(*words.split())
-    assert answer.status == 0
-    assert all(word in answer.out for word in ("edge_frame", "idle: charged particles", "of roof", "GFLOP"))
+@pytest.mark.parametrize(
+    "words",
+    [
+        "layer --sweep degrees",
+        "clouds",
+        "step --adapter other.py",
+        "step --plot step.png",
+        "step --contenders edge_frame e3nn",
+        "step --contenders peer",
+        "sh --contenders se3t sphericart",
+    ],
+)
+def test_comparisons_with_others_are_answered_with_their_command(run: Run, words: str) -> None:
+    answer = run("bench", *words.split())
+    assert answer.status == 2
+    assert f"from a checkout of the repository: python -m benchmarks {words}" in answer.err
+    assert parse(words.split(), ALL, FLAGS).what == words.split()[0]
 
 
 @pytest.mark.parametrize(
@@ -58,20 +70,16 @@ def test_a_step_is_measured_with_an_adapter(run: Run, tmp_path: Path) -> None:
         ("step --contenders edgeframe", "contender 'edgeframe' is not known; did you mean 'edge_frame'?"),
         ("step --repetition 3", "--repetition is unknown; did you mean '--repetitions'?"),
         ("step --repetitions none", "got 'none', expected a whole number of at least 1"),
-        ("layer --sweep chanels", "sweep 'chanels' is not known; did you mean 'channels'?"),
-        ("scaling --adapter x.py", "bench scaling: --adapter is unknown"),
+        ("scaling --stores x", "bench scaling: --stores is unknown"),
+        ("scaling --sweep pints", "sweep 'pints' is not known; did you mean 'points'?"),
         ("sh --contenders scify", "implementation 'scify' is not known; did you mean 'scipy'?"),
         ("data --stores nbdy", "store 'nbdy' is not known; did you mean 'nbody'?"),
         ("memory --contenders nativ", "contender 'nativ' is not known"),
         ("step --device gpu", "device 'gpu': expected cpu or cuda"),
-        ("step --plot figure.gif", "figure.gif: cannot draw .gif"),
         ("step --seed 9223372036854775808", "seed=9223372036854775808: expected a whole number between"),
         ("step --json ..", "..: is a folder; expected the name of a file"),
         ("scaling --max-edges 9", "max_edges=9: expected at least 1000"),
-        ("layer --contenders peer", "contender 'peer' takes part in bench step only"),
         ("memory --contenders native-low", "contender 'native-low': only edge_frame and auto have the endings"),
-        ("step --adapter nowhere.py", "adapter nowhere.py: no such file"),
-        ("clouds --neighbors 128", "neighbors=128: a point of 128 has 1 to 127 neighbours"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(run: Run, words: str, message: str) -> None:
@@ -82,15 +90,14 @@ def test_what_is_wrong_is_one_sentence(run: Run, words: str, message: str) -> No
     assert answer.files == []
 
 
-@pytest.mark.parametrize("flag", ["--json", "--plot"])
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(
-    run: Run, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "note").touch()
-    monkeypatch.setattr(bench, "_RUN", {"sh": lambda options, given: pytest.fail("it was measured")})
-    answer = run("bench", "sh", flag, "note/a.png")
+    monkeypatch.setattr(bench, "measure", lambda *arguments: pytest.fail("it was measured"))
+    answer = run("bench", "sh", "--json", "note/a.json")
     assert (answer.status, answer.files) == (2, ["note"])
-    assert "note/a.png: cannot be written" in answer.err
+    assert "note/a.json: cannot be written" in answer.err
 
 
 @pytest.mark.parametrize("line", EXAMPLES)

@@ -72,7 +72,7 @@ _LINES = [
     ("predict molecules.sdf", "the model is missing", "--checkpoint runs/"),
     ("predict nowhere.sdf --checkpoint runs/a", "nowhere.sdf", "expected a file with molecules"),
     ("bench step --workload nothing", "'nothing'", "known: nbody"),
-    ("bench step --plot page.docx", "page.docx", "known: .pdf"),
+    ("bench step --plot page.docx", "--plot", "python -m benchmarks step --plot page.docx"),
     ("convert --from nowhere a.pt --to b.pt", "'nowhere'", "authors"),
     ("check-golden nowhere.pt", "nowhere.pt", "no such file"),
     ("doctor nowhere", "nowhere", "se3t doctor"),

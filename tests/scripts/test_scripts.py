@@ -17,8 +17,9 @@ from types import ModuleType
 
 import pytest
 
+from benchmarks.__main__ import COMMAND, FLAGS, WHAT
 from se3t.bench.contenders import Ours
-from se3t.bench.workloads import get_workload
+from se3t.bench.workloads import WORKLOADS
 from se3t.cli import bench
 from se3t.config import to_config
 from se3t.config.compose import compose
@@ -313,12 +314,12 @@ def test_the_command_line_understands_what_the_check_of_a_gpu_types(gpu_check: G
     (gpu_check.folder / "qm9/qm9.h5").touch()
     given = gpu_check.module.parse(["--device", device, "--data", str(gpu_check.folder)])
     commands = [phase.words(300.0) for phase in gpu_check.module.phases(given, gpu_check.folder)]
-    benches = [words[3:] for words in commands if words[:3] == ["-m", "se3t", "bench"]]
-    assert [bench.parse(words).device for words in benches] == [device] * 5
-    for found in map(bench.parse, benches):
-        for name in getattr(found, "workload", []):
-            get_workload(name)
-        for name in getattr(found, "contenders", []) if found.what in ("step", "scaling") else []:
+    benches = [bench.parse(words[3:]) for words in commands if words[:3] == ["-m", "se3t", "bench"]]
+    benches += [bench.parse(words[2:], WHAT, FLAGS, COMMAND) for words in commands if words[:2] == ["-m", "benchmarks"]]
+    assert [given.device for given in benches] == [device] * 5
+    for given in benches:
+        assert set(getattr(given, "workloads", ())) <= set(WORKLOADS)
+        for name in getattr(given, "names", ()) if given.what in ("step", "scaling") else ():
             Ours.parse(name)
     (words,) = [words[3:] for words in commands if words[:3] == ["-m", "se3t", "train"]]
     config = to_config(compose("train", words))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from se3t.nn.kernels import KERNELS
+
 _MARK = "peak bytes:"
 
 
@@ -41,6 +43,7 @@ def peak_memory_elsewhere(
         rounds: how often the work is done.
     """
     task = {"maker": maker, "arguments": dict(arguments), "device": device, "threads": threads, "rounds": rounds}
+    task["kernels"] = KERNELS  # those that the caller has added, too
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "se3t.bench.child", json.dumps(task)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -48,22 +51,23 @@ def peak_memory_elsewhere(
         if line.startswith(_MARK):
             return Peak(int(line.removeprefix(_MARK)))
     if done.returncode < 0:
-        word = signal.Signals(-done.returncode).name
-        return Peak(None, f"ended by {word}{', most likely out of memory' if word == 'SIGKILL' else ''}")
+        name = signal.Signals(-done.returncode).name
+        return Peak(None, f"ended by {name}{', most likely out of memory' if name == 'SIGKILL' else ''}")
     return Peak(None, (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1])
 
 
-def main(words: list[str]) -> int:
-    """Do what the one word, a JSON object, says; print the peak as the last line."""
+def main(arguments: list[str]) -> int:
+    """Do the task of the only argument, a JSON object; print the peak as the last line."""
     import torch
 
     from se3t.allocator import keep_freed_memory
     from se3t.bench.timing import peak_memory
 
     keep_freed_memory()
-    task = json.loads(words[0])
+    task = json.loads(arguments[0])
     if task["threads"] is not None:
         torch.set_num_threads(task["threads"])
+    KERNELS.update(task["kernels"])
     module, _, function = task["maker"].partition(":")
     work = getattr(import_module(module), function)(**task["arguments"])
     sys.stdout.write(f"{_MARK} {peak_memory(work, task['device'], task['rounds'])}\n")

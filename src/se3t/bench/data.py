@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from se3t.bench.machine import describe
 from se3t.bench.options import Options
-from se3t.bench.report import Column, Panel, Report, Row, Series, ratios, spread_fields
+from se3t.bench.report import RATIO, Column, Report, Row, ratios
 from se3t.bench.synthetic import molecules
 from se3t.bench.timing import Call
 from se3t.config import ClassificationTask as ClassificationTaskConfig
@@ -24,7 +22,7 @@ from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.config.schemas import GRAPHS
 from se3t.data.molecules.dataset import Property, PropertyData
 from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, pack
-from se3t.errors import UserError, did_you_mean
+from se3t.errors import require_known
 from se3t.graph import Graph, batch_graphs
 from se3t.tasks.base import Task
 
@@ -41,7 +39,7 @@ COLUMNS = (
     Column("batch_quartiles", "quartiles", "range"),
     Column("per_second", "batches / s", "count"),
     Column("samples_per_second", "samples / s", "count"),
-    Column("ratio", "ratio", "ratio"),
+    RATIO,
 )
 
 
@@ -73,23 +71,14 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
     Raises:
         UserError: for an unknown store, or a damaged one.
     """
-    for name in stores:
-        if name not in STORES:
-            raise UserError(f"store {name!r} is not known; {did_you_mean(name, STORES)}")
     rows: list[Row] = []
     notes: dict[str, str] = {}
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-bench-"))
-            for name in stores or STORES:
-                for source in STORES[name](root, folder, options):
-                    notes[name] = f"{name}: {source.note}"
-                    rows += _measure(options, source)
-        machine = describe("cpu")
-    finally:
-        torch.set_num_threads(before)
+    on_one_core = dataclasses.replace(options, device="cpu", threads=1)
+    with on_one_core.in_force() as machine, tempfile.TemporaryDirectory(prefix="se3t-bench-") as folder:
+        for name in require_known("store", stores, STORES) or STORES:
+            for source in STORES[name](root, folder, options):
+                notes[name] = f"{name}: {source.note}"
+                rows += _measure(options, source)
     ratios(rows, "batch", "case")
     return Report(
         benchmark="data",
@@ -104,7 +93,6 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
         ],
         settings={**options.record, "root": root},
         machine=machine,
-        panels=[_panel(rows)],
         group="case",
     )
 
@@ -124,8 +112,7 @@ def _measure(options: Options, source: Source) -> list[Row]:
         }
         done = {_FLAT: len(chosen), _SINGLE: 2}
         for name, times in options.time(work, repetitions=9, seconds=10.0).items():
-            fields = spread_fields("batch", times)
-            median = fields["batch"] / done[name]
+            median = times.total.median / done[name]
             rows.append(
                 {
                     "case": f"{store} {count}",
@@ -133,7 +120,7 @@ def _measure(options: Options, source: Source) -> list[Row]:
                     "batch_size": count,
                     "name": name,
                     "batch": median,
-                    "batch_quartiles": [bound / done[name] for bound in fields["batch_quartiles"]],
+                    "batch_quartiles": [times.total.low / done[name], times.total.high / done[name]],
                     "per_second": 1 / median,
                     "samples_per_second": count / median,
                 }
@@ -253,15 +240,3 @@ STORES: Mapping[str, Callable[[str, str, Options], Iterator[Source]]] = {
     "shapes15": _shapes15,
 }
 """By name: what makes tasks from the folder of prepared data, or from new data, in a temporary folder or in memory."""
-
-
-def _panel(rows: Sequence[Row]) -> Panel:
-    series = [
-        Series(
-            f"{store}, {name}",
-            [row["batch_size"] for row in rows if (row["store"], row["name"]) == (store, name)],
-            [row["per_second"] for row in rows if (row["store"], row["name"]) == (store, name)],
-        )
-        for store, name in dict.fromkeys((row["store"], row["name"]) for row in rows)
-    ]
-    return Panel("one core", "samples in a batch", "batches / s", series, log_x=True, log_y=True)

@@ -1,4 +1,4 @@
-"""What all benchmarks can be told."""
+"""Options of all benchmarks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from se3t.bench.child import Peak, peak_memory_elsewhere
-from se3t.bench.machine import require_device
+from se3t.bench.machine import describe, require_device
 from se3t.bench.timing import Timed, Times, time_all
 from se3t.bench.workloads import Workload
 from se3t.errors import UserError
 
 _QUICK_GRAPHS = 2
-_SEEDS = 2**63  # a signed word of 64 bits
+_SEEDS = 2**63  # a signed 64-bit integer
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Options:
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        threads: of torch on the CPU; None: as many as torch likes.
-        repetitions: timed rounds; None: what the benchmark finds right.
-        seconds: for all timed together, see :func:`se3t.bench.timing.time_all`; None: what the benchmark finds right.
-        memory: whether peak memory is measured, each in a process of its own.
+        threads: of torch on the CPU; None: torch's default.
+        repetitions: timed rounds; None: the benchmark's default.
+        seconds: for all timed together, see :func:`se3t.bench.timing.time_all`; None: the benchmark's default.
+        memory: whether peak memory is measured, each contender in a process of its own.
         quick: smaller and fewer, for a look.
         seed: of everything random.
     """
@@ -55,11 +55,6 @@ class Options:
         """As plain values."""
         return asdict(self)
 
-    @property
-    def with_memory(self) -> bool:
-        """Whether peak memory is measured: not in a quick run."""
-        return self.memory and not self.quick
-
     def workloads(self, names: Sequence[str], num_graphs: int | None = None) -> list[Workload]:
         """Workloads by name, each once, with the device and the seed.
 
@@ -74,12 +69,12 @@ class Options:
         return [Workload.of(name, count, device=self.device, seed=self.seed) for name in dict.fromkeys(names)]
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """Sets the number of threads, and the old one again afterwards."""
+    def in_force(self) -> Iterator[dict[str, Any]]:
+        """Sets the number of threads, and restores it afterwards; gives the description of the machine."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)
         try:
-            yield
+            yield describe(self.device)
         finally:
             torch.set_num_threads(before)
 
@@ -96,10 +91,25 @@ class Options:
         limit = self.seconds or (5.0 if self.quick else seconds)
         return time_all(work, repetitions=rounds, warmup=warmup, device=self.device, seconds=limit)
 
-    def peak(self, maker: str, arguments: Mapping[str, Any], rounds: int = 3) -> Peak:
-        """Peak memory, see :func:`se3t.bench.child.peak_memory_elsewhere`; nothing where it is not wanted."""
-        return self.weigh(maker, arguments, rounds) if self.with_memory else Peak(None)
+    def peak_memory(
+        self, maker: str, arguments: Mapping[str, Any], what: str, notes: list[str], rounds: int = 3
+    ) -> dict[str, int | None]:
+        """Field ``peak_memory`` of a row, measured by :meth:`weigh`; no field in a quick run or where it is not wanted.
+
+        Args:
+            maker: see :func:`se3t.bench.child.peak_memory_elsewhere`.
+            arguments: of the maker.
+            what: is measured, for the note.
+            notes: takes the reason where the process failed.
+            rounds: how often the work is done.
+        """
+        if self.quick or not self.memory:
+            return {}
+        peak = self.weigh(maker, arguments, rounds)
+        if peak.reason:
+            notes.append(f"{what}: peak memory is missing: its process {peak.reason}.")
+        return {"peak_memory": peak.bytes}
 
     def weigh(self, maker: str, arguments: Mapping[str, Any], rounds: int = 3) -> Peak:
-        """Peak memory, wanted or not."""
+        """Peak memory in another process, in a quick run too."""
         return peak_memory_elsewhere(maker, arguments, device=self.device, threads=self.threads, rounds=rounds)

@@ -1,4 +1,4 @@
-"""What every benchmark returns: rows of plain values, and how they are printed, written and drawn."""
+"""What every benchmark returns: rows of plain values, and how they are printed and written."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.signals import Interrupted
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+    from se3t.bench.timing import Times
 
 Row = dict[str, Any]
 MISSING = "–"
@@ -42,30 +43,6 @@ TIME = (Column("step", "step ms", "ms"), Column("step_quartiles", "quartiles", "
 PARTS = (Column("forward", "forward", "ms"), Column("backward", "backw.", "ms"))
 RATIO = Column("ratio", "ratio", "ratio")
 PEAK_MEMORY = Column("peak_memory", "MiB", "MiB")
-ROOF = (Column("gflops", "GFLOP/s", "number"), Column("share_of_roof", "of roof", "share"))
-
-
-@dataclass(frozen=True)
-class Series:
-    """A line, or a set of bars where ``x`` are words; ``low`` and ``high`` are quartiles."""
-
-    name: str
-    x: Sequence[Any]
-    y: Sequence[float]
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes of the figure."""
-
-    title: str
-    x_label: str
-    y_label: str
-    series: Sequence[Series]
-    log_x: bool = False
-    log_y: bool = False
 
 
 @dataclass
@@ -75,13 +52,12 @@ class Report:
     Attributes:
         benchmark: word on the command line.
         title: of the table.
-        columns: what is printed of the rows.
+        columns: what is printed of the rows; one that no row has a field for is left out.
         rows: one for each thing measured: plain values, seconds and bytes.
         notes: what a reader must know, a sentence each.
         settings: what was asked for.
         machine: where it ran, see :func:`se3t.bench.machine.describe`.
         facts: results that belong to no single row, such as peaks or exponents.
-        panels: the figure.
         group: field of the rows whose change starts a new section of the table.
         failures: what was not measured: kernels that compute something else than the reference, and all that a signal
             cut short; a sentence each.
@@ -95,12 +71,11 @@ class Report:
     settings: Row = field(default_factory=dict)
     machine: Row = field(default_factory=dict)
     facts: Row = field(default_factory=dict)
-    panels: Sequence[Panel] = ()
     group: str | None = None
     failures: list[str] = field(default_factory=list)
 
     def to_rich(self) -> Group:
-        """The table for a terminal, notes below it."""
+        """The table for a terminal, with the notes below it."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Group
         from rich.table import Table
@@ -109,12 +84,13 @@ class Report:
         from se3t.screen import Folded, printable
 
         table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in self.columns:
+        columns = [column for column in self.columns if any(column.key in row for row in self.rows)]
+        for column in columns:
             is_text = column.kind == "text"
             table.add_column(column.title, justify="left" if is_text else "right", no_wrap=not is_text)
         for row, following in zip(self.rows, [*self.rows[1:], None], strict=True):
             ends = self.group is not None and following is not None and row[self.group] != following[self.group]
-            table.add_row(*(shown(row.get(c.key), c.kind) for c in self.columns), end_section=ends)
+            table.add_row(*(shown(row.get(c.key), c.kind) for c in columns), end_section=ends)
         lines = [self._where(), *self.notes, *(f"FAILED: {line}" for line in self.failures)]
         return Group(Folded(table), *(Text(printable(line)) for line in lines if line))
 
@@ -132,25 +108,9 @@ class Report:
         }
         return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
 
-    def save(self, json_file: Path | None, plot_file: Path | None) -> None:
-        """Write what is asked for.
-
-        Args:
-            json_file: file of :meth:`to_json`, or None.
-            plot_file: figure, PNG, PDF or SVG by its ending, or None.
-
-        Raises:
-            UserError: when there is nothing to draw.
-        """
-        if json_file is not None:
-            text = self.to_json() + "\n"
-            write_atomically(json_file, lambda file: file.write(text.encode()))
-        if plot_file is not None:
-            from se3t.bench.plots import save_plot
-
-            if not any(series.y for panel in self.panels for series in panel.series):
-                raise UserError(f"{plot_file}: nothing was measured that can be drawn")
-            save_plot(self, plot_file)
+    def save(self, file: Path) -> None:
+        """Write :meth:`to_json` to a file."""
+        write_atomically(file, lambda stream: stream.write(f"{self.to_json()}\n".encode()))
 
     def _where(self) -> str:
         if not self.machine:
@@ -199,27 +159,16 @@ def shown(value: Any, kind: str) -> str:
     return text
 
 
-def spread_fields(name: str, times: Any) -> Row:
-    """Fields of a row for a :class:`se3t.bench.timing.Times`: ``name`` (median) and ``name_quartiles``, in seconds."""
-    return {name: times.total.median, f"{name}_quartiles": [times.total.low, times.total.high]}
-
-
-def series_by_name(rows: Sequence[Row], x: str, y: str, scale: float = 1.0) -> list[Series]:
-    """A line for every ``name`` of the rows, with quartiles where the rows have those of ``y``.
+def time_fields(times: Times, name: str = "step") -> Row:
+    """Fields of a row, in seconds: ``name`` (median), ``name_quartiles``, forward and backward of a step, and rounds.
 
     Args:
-        rows: those without a value are passed over.
-        x: field that is the abscissa.
-        y: field that is the ordinate.
-        scale: factor of the ordinate.
+        times: what was measured.
+        name: of the whole.
     """
-    series = []
-    for name in dict.fromkeys(row["name"] for row in rows):
-        own = [row for row in rows if row["name"] == name and row.get(y) is not None]
-        bounds = [row[f"{y}_quartiles"] for row in own if f"{y}_quartiles" in row]
-        low, high = ([scale * bound[end] for bound in bounds] for end in (0, 1))
-        series.append(Series(name, [row[x] for row in own], [scale * row[y] for row in own], low, high))
-    return series
+    parts = zip(("forward", "backward"), (part.median for part in times.parts), strict=False)
+    whole = {name: times.total.median, f"{name}_quartiles": [times.total.low, times.total.high]}
+    return {**whole, **dict(parts), "rounds": times.rounds}
 
 
 def ratios(rows: Sequence[Row], key: str, group: str | None = None) -> None:

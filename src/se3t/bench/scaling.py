@@ -7,30 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from se3t.bench.machine import describe
 from se3t.bench.options import Options
-from se3t.bench.report import (
-    PEAK_MEMORY,
-    RATIO,
-    TIME,
-    Column,
-    Panel,
-    Report,
-    Row,
-    ratios,
-    series_by_name,
-    spread_fields,
-    until_stopped,
-)
+from se3t.bench.report import PEAK_MEMORY, RATIO, TIME, Column, Report, Row, ratios, time_fields, until_stopped
 from se3t.bench.single import Single, agreeing, usable
-from se3t.errors import UserError
+from se3t.errors import UserError, require_known
 
 SWEEPS = ("points", "neighbors", "degree")
 FIRST_EDGES, MOST_EDGES = 1_000, 1_000_000
 BAR = 1.1  # largest exponent of time in edges
 _QUICK_EDGES, _QUICK_DEGREE = 10_000, 3
-_CLOUD = Single(num_graphs=1, num_points=50, num_neighbors=20, num_degrees=3, channels=5, attention=True)
-_W3 = Single(num_graphs=10, num_points=128, num_neighbors=40, num_degrees=3, channels=5, attention=True)
+_CLOUD = Single(num_graphs=1, num_points=50, num_neighbors=20, num_degrees=3, channels=5)
+_W3 = Single(num_graphs=10, num_points=128, num_neighbors=40, num_degrees=3, channels=5)
 _NEIGHBORS, _MAX_DEGREE = (5, 10, 20, 40, 80), 6
 _STEADY = 20_000  # edges from which on what does not depend on them no longer matters
 _REBUILD = "se3t.bench.single:rebuild"
@@ -62,30 +49,31 @@ def run(
     Raises:
         UserError: for an unknown name, a kernel that was named and cannot run here, or when no case has so few edges.
     """
+    sweeps = require_known("sweep", sweeps, SWEEPS)
     chosen, notes = usable(names, options.device)
     most = max_edges or (_QUICK_EDGES if options.quick else MOST_EDGES)
     sizes = {sweep: cases(sweep, most, options) for sweep in sweeps}
     notes += _too_small(sizes, most, options)
     rows: list[Row] = []
     failures: list[str] = []
-    with options.in_force():
+    with options.in_force() as machine:
         small = dataclasses.replace(_CLOUD, num_points=16, num_neighbors=5, device=options.device, seed=options.seed)
-        chosen, found = agreeing(small, chosen, failures)
+        chosen, difference = agreeing(small, chosen, failures)
         with until_stopped(rows, failures):
             for sweep, own in sizes.items():
                 for single in own:
                     rows += _measure(options, sweep, single, chosen, notes)
-        machine = describe(options.device)
     ratios(rows, "step", "case")
-    facts = {"fits": fits(rows), "largest_difference": found.value}
+    facts = {"fits": fits(rows), "largest_difference": difference.value}
     return Report(
         benchmark="scaling",
         title="One attention layer with its basis, forward and backward, float32, on synthetic clouds",
-        columns=[column for column in COLUMNS if options.with_memory or column.key != "peak_memory"],
+        columns=COLUMNS,
         rows=rows,
         notes=[
             f"5 channels, one head, keys and values in one convolution, radial networks 32 wide. Equal outputs and "
-            f"gradients: within {found.value:.0e} of the reference kernel in float64, {found.single:.0e} in float32.",
+            f"gradients: within {difference.value:.0e} of the reference kernel in float64, {difference.single:.0e} in "
+            "float32.",
             "points: more and more clouds of 50 points with 20 neighbours each; neighbors and degree: clouds of 128 "
             "points, as many as the point-cloud workload has (quick: one). ratio: over the first kernel at the same "
             "size; MiB: peak of a step, each in a process of its own.",
@@ -95,7 +83,6 @@ def run(
         settings={**options.record, "sweeps": list(sweeps), "max_edges": most},
         machine=machine,
         facts=facts,
-        panels=_panels(rows, sweeps),
         group="case",
         failures=failures,
     )
@@ -169,38 +156,31 @@ def _slope(rows: Sequence[Row]) -> float | None:
 
 
 def _measure(options: Options, sweep: str, single: Single, names: Sequence[str], notes: list[str]) -> list[Row]:
-    left_out = [name for name in names if single.keeps_too_much(name)]
-    if left_out:
-        notes.append(f"{', '.join(left_out)}: left out where more than a GiB of radial weights would be held.")
-    steps = {name: single.step(name) for name in names if name not in left_out}
-    times = options.time(steps, repetitions=7, seconds=20.0)
-    rows = []
-    for name, own in times.items():
-        peak = options.peak(_REBUILD, {"single": dataclasses.asdict(single), "name": name}, rounds=2)
-        if peak.reason:
-            notes.append(f"{name}, {single.num_edges:,} edges: peak memory is missing: its process {peak.reason}.")
-        rows.append(
-            {
-                "case": f"{sweep} {single.num_edges} {single.num_degrees}",
-                "sweep": sweep,
-                "num_nodes": single.sizes.nodes,
-                "num_neighbors": single.num_neighbors,
-                "max_degree": single.num_degrees - 1,
-                "num_edges": single.num_edges,
-                "name": name,
-                **spread_fields("step", own),
-                "per_edge": 1e6 * own.total.median / single.num_edges,
-                "peak_memory": peak.bytes,
-                "rounds": own.rounds,
-            }
-        )
-    return rows
+    times = options.time(single.steps(names, notes), repetitions=7, seconds=20.0)
+    plain = dataclasses.asdict(single)
+    return [
+        {
+            "case": f"{sweep} {single.num_edges} {single.num_degrees}",
+            "sweep": sweep,
+            "num_nodes": single.num_graphs * single.num_points,
+            "num_neighbors": single.num_neighbors,
+            "max_degree": single.num_degrees - 1,
+            "num_edges": single.num_edges,
+            "name": name,
+            **time_fields(own),
+            "per_edge": 1e6 * own.total.median / single.num_edges,
+            **options.peak_memory(
+                _REBUILD, {"single": plain, "name": name}, f"{name}, {single.num_edges:,} edges", notes, rounds=2
+            ),
+        }
+        for name, own in times.items()
+    ]
 
 
-def _fit_notes(found: dict[str, Row]) -> list[str]:
+def _fit_notes(all_fits: dict[str, Row]) -> list[str]:
     notes = []
-    for name, fit in found.items():
-        words = [
+    for name, fit in all_fits.items():
+        powers = [
             f"{fit[key]:.2f} {what}"
             for key, what in (
                 ("exponent", "over all edges"),
@@ -209,18 +189,7 @@ def _fit_notes(found: dict[str, Row]) -> list[str]:
             )
             if fit[key] is not None
         ]
-        if words:
+        if powers:
             memory = "" if fit["bytes_per_edge"] is None else f"; {fit['bytes_per_edge']:,.0f} bytes for one more edge"
-            notes.append(f"{name}: time grows with edges to the power {', '.join(words)} (bar: {BAR}){memory}.")
+            notes.append(f"{name}: time grows with edges to the power {', '.join(powers)} (bar: {BAR}){memory}.")
     return notes
-
-
-def _panels(rows: Sequence[Row], sweeps: Sequence[str]) -> list[Panel]:
-    times = [_panel(rows, sweep, "step", 1e3, "ms") for sweep in sweeps]
-    return [*times, *(_panel(rows, sweep, "peak_memory", 2.0**-20, "MiB") for sweep in sweeps)]
-
-
-def _panel(rows: Sequence[Row], sweep: str, y: str, scale: float, y_label: str) -> Panel:
-    x, x_label = ("max_degree", "largest type") if sweep == "degree" else ("num_edges", "edges")
-    series = series_by_name([row for row in rows if row["sweep"] == sweep], x, y, scale)
-    return Panel(f"over {sweep}", x_label, y_label, series, log_x=sweep != "degree", log_y=True)

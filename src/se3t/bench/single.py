@@ -1,4 +1,4 @@
-"""A single layer on synthetic clouds, with its basis: what ``se3t bench layer`` and ``se3t bench scaling`` time."""
+"""A single layer on synthetic clouds, with its basis."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from se3t.bench.contenders import AUTO, E3NN, MOST_KEPT, REFERENCE, SEPARATE, Ours, kernel_names, refusal, unavailable
-from se3t.bench.counting import Sizes, Work, layer_work, weights_per_edge
+from se3t.bench.contenders import (
+    AUTO,
+    MOST_KEPT,
+    REFERENCE,
+    SEPARATE,
+    Ours,
+    is_foreign,
+    kernel_names,
+    require_usable,
+    unavailable,
+)
 from se3t.bench.equality import Difference, DisagreementError, Reference
 from se3t.bench.timing import Step
-from se3t.bench.twin import with_tensor_products
-from se3t.bench.workloads import Workload, mean_square
+from se3t.bench.workloads import Workload, mean_square, weights_per_edge
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
-from se3t.nn import EquivariantBasis, EquivariantConv, SE3AttentionBlock
+from se3t.nn import EquivariantBasis, SE3AttentionBlock
 
 
 @dataclass(frozen=True)
 class Single:
-    """Sizes of one layer on clouds of points in the unit ball.
+    """An attention block with one head on clouds of points in the unit ball.
 
     Attributes:
         num_graphs: clouds.
@@ -34,8 +42,6 @@ class Single:
         num_neighbors: edges that come into each point.
         num_degrees: input and output have types 0 … num_degrees − 1.
         channels: of each type.
-        attention: an attention block with one head; otherwise the convolution to keys and values that is part of it,
-            with twice the channels as output.
         seed: of everything.
         device: where.
     """
@@ -45,7 +51,6 @@ class Single:
     num_neighbors: int
     num_degrees: int
     channels: int
-    attention: bool = False
     seed: int = 0
     device: str = "cpu"
 
@@ -59,20 +64,11 @@ class Single:
         """Directed edges of all clouds."""
         return self.num_graphs * self.num_points * self.num_neighbors
 
-    @property
-    def sizes(self) -> Sizes:
-        """For counting; neighbours are not mutual, so that no two edges share their invariants."""
-        return Sizes(self.num_graphs * self.num_points, self.num_edges, self.num_edges, self.num_graphs)
-
-    def work(self) -> Work:
-        """Least work of a step; the input has a gradient."""
-        return layer_work(self._layer(REFERENCE, "auto"), self.sizes)
-
     def keeps_too_much(self, name: str) -> bool:
         """Whether a kernel would hold more than ``MOST_KEPT`` bytes of radial weights."""
         if not Ours.parse(name).keeps_weights:
             return False
-        return 4 * self.num_edges * weights_per_edge(self._layer(REFERENCE, "auto")) > MOST_KEPT
+        return 4 * self.num_edges * weights_per_edge(self.layer(REFERENCE, "auto")) > MOST_KEPT
 
     def graph(self, dtype: torch.dtype = torch.float32) -> Graph:
         """The clouds, with normal features."""
@@ -85,38 +81,34 @@ class Single:
         }
         return dataclasses.replace(graph, features={l: value.to(graph.positions) for l, value in features.items()})
 
+    def layer(self, kernel: str, memory: str) -> nn.Module:
+        """The layer, in float32 on the CPU; the same weights for every kernel."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return SE3AttentionBlock(self.fiber, self.fiber, share_radial="full", kernel=kernel, memory=memory)
+
     def module(self, name: str, memory: str | None = None) -> nn.Module:
-        """The layer as a function of the graph, in float32 on the CPU, with a kernel of :class:`Ours`."""
+        """The layer as a function of the graph, with a kernel of :class:`Ours`; ``memory`` in place of its own."""
         ours = Ours.parse(name)
-        kernel = REFERENCE if ours.kernel == E3NN else ours.kernel
-        layer = self._layer(kernel, memory or ours.memory)
-        whole: nn.Module = _OnGraph(with_tensor_products(layer) if ours.kernel == E3NN else layer, self)
-        return whole
+        return _OnGraph(self.layer(ours.kernel, memory or ours.memory), self)
 
     def step(self, name: str) -> Step:
         """Basis, forward, mean square, backward to parameters and input."""
         module, graph = self.module(name).to(self.device), self.graph()
         return Step(module, lambda: mean_square(module(graph)))
 
+    def steps(self, names: Sequence[str], notes: list[str]) -> dict[str, Step]:
+        """The steps of the kernels that do not hold too much; ``notes`` takes a line on the others."""
+        left_out = [name for name in names if self.keeps_too_much(name)]
+        if left_out:
+            notes.append(f"{', '.join(left_out)}: left out where more than a GiB of radial weights would be held.")
+        return {name: self.step(name) for name in names if name not in left_out}
+
     def difference(self, name: str) -> Difference:
         """Differences from the reference kernel, in all modes of memory that a size may bring about."""
         oracle = Reference.of(self.graph, partial(self.module, REFERENCE))
         modes = Ours.parse(name).modes
         return Difference.largest([oracle.difference(self.graph, partial(self.module, name, mode)) for mode in modes])
-
-    def _layer(self, kernel: str, memory: str) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            if self.attention:
-                return SE3AttentionBlock(self.fiber, self.fiber, share_radial="full", kernel=kernel, memory=memory)
-            return EquivariantConv(
-                self.fiber,
-                self.fiber + self.fiber,
-                reduce="none",
-                share_radial="full",
-                kernel=kernel,
-                memory=memory,
-            )
 
 
 class _OnGraph(nn.Module):
@@ -139,45 +131,45 @@ def rebuild(single: dict[str, Any], name: str) -> Step:
     return Single(**single).step(name)
 
 
-def agreeing(small: Single, names: Sequence[str], wrong: list[str]) -> tuple[list[str], Difference]:
+def agreeing(small: Single, names: Sequence[str], failures: list[str]) -> tuple[list[str], Difference]:
     """The kernels that compute what the reference kernel computes, and the largest difference among them.
 
     Args:
         small: a size at which the reference is quick.
         names: kernels.
-        wrong: takes what is said of the others.
+        failures: takes what is said of the others.
 
     Raises:
         UserError: when none does.
     """
-    found: dict[str, Difference] = {}
+    differences: dict[str, Difference] = {}
     for name in names:
         try:
-            found[name] = small.difference(name).check(name)
+            differences[name] = small.difference(name).check(name)
         except DisagreementError as error:
-            wrong.append(str(error))
-    if not found:
-        raise UserError(f"no kernel is left to measure: {'; '.join(wrong)}")
-    return [*found], Difference.largest([*found.values()])
+            failures.append(str(error))
+    if not differences:
+        raise UserError(f"no kernel is left to measure: {'; '.join(failures)}")
+    return [*differences], Difference.largest([*differences.values()])
 
 
 def usable(names: Sequence[str], device: str) -> tuple[list[str], list[str]]:
-    """Kernels to measure, and why others are missing.
+    """Kernels to measure, and notes on why others are missing.
 
     Args:
-        names: what was asked for; empty: all but the reference and ``auto``.
+        names: what was asked for; empty: all of ours but the reference and ``auto``.
         device: where.
 
     Raises:
         UserError: for an unknown name, one that has no meaning for a layer, or one that was asked for and cannot run.
     """
-    wanted = list(names) or [name for name in kernel_names() if name not in (REFERENCE, AUTO)]
-    for name in wanted:
+    for name in names:
         if name.endswith(SEPARATE):
             raise UserError(f"contender {name!r}: the ending {SEPARATE} is for bench step and bench memory only")
-    reasons = {Ours.parse(name).name: unavailable(name, device) for name in wanted}
-    bad = [refusal(name, reason) for name, reason in reasons.items() if reason is not None]
-    if bad and (names or len(bad) == len(wanted)):
-        raise bad[0]
+    require_usable(names, device)
+    if names:
+        return list(dict.fromkeys(names)), []
+    wanted = [name for name in kernel_names() if name not in (REFERENCE, AUTO) and not is_foreign(name)]
+    reasons = {name: unavailable(name, device) for name in wanted}
     notes = [f"{name} is left out: {reason}." for name, reason in reasons.items() if reason is not None]
     return [name for name, reason in reasons.items() if reason is None], notes

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from se3t.bench.machine import describe
 from se3t.bench.options import Options
 from se3t.bench.report import RATIO, Column, Report, Row, until_stopped
 from se3t.bench.workloads import Workload, mean_square
@@ -80,22 +79,12 @@ def run(
     Raises:
         UserError: where the kernel cannot run or the file cannot be written, or for unknown names.
     """
-    reason = triton_kernel.unavailable(options.device)
-    if reason is not None:
-        advice = "; with TRITON_INTERPRET=1 it can be tried out, slowly, on a CPU"
-        advice = "" if os.environ.get("TRITON_INTERPRET") == "1" else advice
-        raise UserError(f"bench tiles: {reason}{advice}")
-    device = torch.device(options.device)
-    for precision in precisions:
-        require_device(precision, device)
-    path = tilings.file_to_write(tilings.name_of(device))
-    check_writable(path)
+    device, path = _require_usable(options, precisions)
     deadline = time.perf_counter() + (options.seconds or (_QUICK_SECONDS if options.quick else _SECONDS))
     rows: list[Row] = []
     failures: list[str] = []
-    found: dict[Case, Tiling] = {}
-    with options.in_force():
-        machine = describe(options.device)  # first: an error of a kernel can leave CUDA unusable
+    tiles: dict[Case, Tiling] = {}
+    with options.in_force() as machine:  # described first: an error of a kernel can leave CUDA unusable
         launches: dict[Case, Launch] = {}
         for workload in options.workloads(workloads, num_graphs):
             for precision in precisions:
@@ -105,25 +94,47 @@ def run(
                 for row, case, tiling in _search(launches, options, deadline, failures):
                     rows.append(row)
                     if row["tried"] > 1:
-                        found[case] = tiling
+                        tiles[case] = tiling
         finally:
-            if found:
-                tilings.write(tilings.name_of(device), found, {"torch": machine["torch"], "triton": _version()})
+            if tiles:
+                tilings.write(tilings.name_of(device), tiles, {"torch": machine["torch"], "triton": _version()})
     return Report(
         benchmark="tiles",
         title="Tile sizes of the Triton kernel on the largest launches of a training step",
         columns=COLUMNS,
         rows=rows,
-        notes=[
-            "ratio: best over default, timed once more in turns. Lines in the order of the time that they take in a "
-            f"step; sizes were changed one at a time, as long as there was time, where it saved {100 * _GAIN:.0f} %.",
-            _where(path) if found else "No other sizes were tried: no file was written.",
-        ],
+        notes=_notes(path if tiles else None),
         settings={**options.record, "workloads": [*workloads], "precisions": [*precisions]},
         machine=machine,
-        facts={"file": str(path) if found else None},
+        facts={"file": str(path) if tiles else None},
         failures=failures,
     )
+
+
+def _require_usable(options: Options, precisions: Sequence[str]) -> tuple[torch.device, Path]:
+    """The device and the file to write, before any work.
+
+    Raises:
+        UserError: where the kernel cannot run or the file cannot be written.
+    """
+    device = torch.device(options.device)
+    reason = triton_kernel.unavailable(device)
+    if reason is not None:
+        advice = "; with TRITON_INTERPRET=1 it can be tried out, slowly, on a CPU"
+        raise UserError(f"bench tiles: {reason}{'' if os.environ.get('TRITON_INTERPRET') == '1' else advice}")
+    for precision in precisions:
+        require_device(precision, device)
+    path = tilings.file_to_write(tilings.name_of(device))
+    check_writable(path)
+    return device, path
+
+
+def _notes(path: Path | None) -> list[str]:
+    return [
+        "ratio: best over default, timed once more in turns. Lines in the order of the time that they take in a "
+        f"step; sizes were changed one at a time, as long as there was time, where it saved {100 * _GAIN:.0f} %.",
+        "No other sizes were tried: no file was written." if path is None else _where(path),
+    ]
 
 
 def _where(path: Path) -> str:

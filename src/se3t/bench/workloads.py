@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from se3t.bench.synthetic import ball, molecules
-from se3t.errors import UserError, did_you_mean
+from se3t.errors import UserError, require_known
 from se3t.fiber import Features, Fiber
+from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph, fully_connected, knn_graph, sort_by_target
 from se3t.models.se3_transformer import SE3Transformer
+from se3t.nn import EquivariantConv
 from se3t.nn.precision import at_least_float32
 
 NUM_CLASSES = 4  # of bonds: single, double, triple, aromatic
@@ -105,10 +107,11 @@ class Workload:
         Raises:
             UserError: for an unknown name, or sizes that the workload cannot have.
         """
-        workload = get_workload(name)
-        for word, value, least in (("num_graphs", num_graphs, 1), ("num_points", num_points, 4)):
+        require_known("workload", [name], WORKLOADS)
+        workload = WORKLOADS[name]
+        for size, value, least in (("num_graphs", num_graphs, 1), ("num_points", num_points, 4)):
             if value is not None and value < least:
-                raise UserError(f"{word}={value}: expected at least {least}")
+                raise UserError(f"{size}={value}: expected at least {least}")
         resized = workload.resized(num_graphs or workload.num_graphs, num_points)
         return dataclasses.replace(resized, device=device, seed=seed)
 
@@ -127,6 +130,20 @@ class Workload:
             "knn": self.num_points * min(self.num_neighbors or 0, self.num_points - 1),
         }
         return self.num_graphs * per_graph[self.edges]
+
+    @property
+    def num_unique_edges(self) -> int:
+        """Edges of a batch that differ in their invariants: one of each reciprocal pair where all are paired."""
+        graph = self.resized(1).graph(device="cpu")
+        return self.num_edges // EdgeGeometry.of(graph, pair=True, relative_position=self.relative_position).repeat
+
+    def kept_bytes(self, separate: bool = False) -> int:
+        """Size of the radial weights of all edges and layers, which some kernels hold at the same time.
+
+        Args:
+            separate: see :meth:`model`.
+        """
+        return 4 * self.num_unique_edges * weights_per_edge(self.model("reference", separate=separate))
 
     def resized(self, num_graphs: int, num_points: int | None = None) -> Workload:
         """The same model on another number of graphs and points; molecules keep their number of rings."""
@@ -149,20 +166,14 @@ class Workload:
         make = {"nbody": _charges, "qm9": _molecules, "pointcloud": _points}[self._kind]
         return make(self, batch, generator).to(dtype).to(self.device if device is None else device)
 
-    def model(
-        self,
-        kernel: str = "auto",
-        memory: str = "auto",
-        share_radial: str = "full",
-        fuse_key_value: bool = True,
-    ) -> SE3Transformer:
+    def model(self, kernel: str = "auto", memory: str = "auto", separate: bool = False) -> SE3Transformer:
         """The model in float32 on the CPU; the same weights for every kernel and memory mode.
 
         Args:
             kernel: see :class:`EquivariantConv`.
             memory: see :class:`EquivariantConv`.
-            share_radial: see :class:`RadialNetwork`.
-            fuse_key_value: see :class:`SE3AttentionBlock`.
+            separate: whether keys and values have convolutions of their own, and each pair of degrees its own radial
+                network, as in the paper.
         """
         convolution = self.fiber_last is not None
         with torch.random.fork_rng(devices=[]):
@@ -181,9 +192,9 @@ class Workload:
                 num_heads=self.num_heads,
                 channels_div=self.channels_div,
                 self_interaction=self.self_interaction,
-                fuse_key_value=fuse_key_value,
+                fuse_key_value=not separate,
                 radial_hidden=self.radial_hidden,
-                share_radial=share_radial,
+                share_radial="none" if separate else "full",
                 kernel=kernel,
                 memory=memory,
             )
@@ -200,15 +211,9 @@ def mean_square(output: Features) -> Float[Tensor, ""]:
     return torch.cat([at_least_float32(value).flatten() for value in output.values()]).square().mean()
 
 
-def get_workload(name: str) -> Workload:
-    """The workload of that name.
-
-    Raises:
-        UserError: when there is none.
-    """
-    if name not in WORKLOADS:
-        raise UserError(f"workload {name!r} is not known; {did_you_mean(name, WORKLOADS)}")
-    return WORKLOADS[name]
+def weights_per_edge(model: nn.Module) -> int:
+    """Radial weights of an edge, over all layers: paths × channels in × channels out."""
+    return sum(part.radial.weights_per_edge for part in model.modules() if isinstance(part, EquivariantConv))
 
 
 def _charges(workload: Workload, batch: Tensor, generator: torch.Generator) -> Graph:

@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from se3t.allocator import keep_freed_memory
 from se3t.cli.options import Parser, positive
 from se3t.errors import UserError, did_you_mean
+from se3t.files import check_writable
 from se3t.screen import show
 
 if TYPE_CHECKING:
-    from se3t.bench.options import Options
     from se3t.bench.report import Report
 
 RESULTS = Path("benchmarks/results")
-_CHOICES = {"layer": ("channels", "degrees", "edges"), "scaling": ("points", "neighbors", "degree")}
+WHAT = {name: f"se3t.bench.{name}" for name in ("step", "scaling", "memory", "data", "sh", "tiles")}
+"""By benchmark: the module whose ``run`` measures."""
+
+Flags = Mapping[str, tuple[str, dict[str, Any]]]
+FLAGS: Flags = {
+    "--contenders": ("step scaling memory sh", {"dest": "names", "nargs": "+", "metavar": "NAME"}),
+    "--workload": ("step memory tiles", {"dest": "workloads", "nargs": "+", "metavar": "NAME"}),
+    "--precision": ("step tiles", {"dest": "precisions", "nargs": "+", "choices": ("32", "tf32", "bf16")}),
+    "--num-graphs": ("step memory tiles", {"type": positive, "metavar": "N"}),
+    "--sweep": ("scaling", {"dest": "sweeps", "nargs": "+", "metavar": "NAME"}),
+    "--max-edges": ("scaling", {"type": positive, "metavar": "N"}),
+    "--stores": ("data", {"nargs": "+", "metavar": "NAME"}),
+    "--root": ("data", {"metavar": "FOLDER"}),
+    "--max-degree": ("sh", {"type": int, "metavar": "J"}),
+    "--num-vectors": ("sh", {"type": positive, "metavar": "N"}),
+}
+"""By flag: the benchmarks that have it, and how it is read; its ``dest`` is the argument of their ``run``."""
+_COMMON: Mapping[str, dict[str, Any]] = {
+    "--quick": {"action": "store_true"},
+    "--device": {},
+    "--threads": {"type": positive, "metavar": "N"},
+    "--repetitions": {"type": positive, "metavar": "N"},
+    "--seconds": {"type": float, "metavar": "S"},
+    "--seed": {"type": int, "metavar": "N"},
+    "--no-memory": {"dest": "memory", "action": "store_false"},
+}
+"""By flag: how it is read; its ``dest`` is a field of :class:`se3t.bench.options.Options`."""
+_MOVED = ("layer", "clouds", "--adapter", "--plot", "peer", "e3nn", "e3nn-separate", "sphericart")
 
 
 def run(words: Sequence[str]) -> int:
@@ -26,175 +55,89 @@ def run(words: Sequence[str]) -> int:
     Returns:
         0, or 1 when not everything was measured: a kernel computes something else than the reference, or a signal came.
     """
+    for word in words:
+        if word.partition("=")[0] in _MOVED:
+            raise UserError(
+                f"bench: {word} is a comparison with others and not installed with se3t; from a checkout of the "
+                f"repository: python -m benchmarks {shlex.join(words)}"
+            )
     given = parse(words)
-    keeps = keep_freed_memory()
-    json_file, plot_file = _file(given, "json", ".json"), _file(given, "plot", ".png")
-    if plot_file is not None:
-        from se3t.bench.plots import check_suffix
-
-        check_suffix(plot_file)  # before the work, not after it
-    from se3t.bench.options import Options
-    from se3t.files import check_writable
-    from se3t.screen import console
-
-    options = Options(
-        device=given.device,
-        threads=given.threads,
-        repetitions=given.repetitions,
-        seconds=given.seconds,
-        memory=getattr(given, "memory", True),
-        quick=given.quick,
-        seed=given.seed,
-    )
-    for file in (json_file, plot_file):
-        if file is not None:
-            check_writable(file)
-    report = _RUN[given.what](options, given)
-    report.machine["keeps_freed_memory"] = keeps
-    console().print(report.to_rich())
-    report.save(json_file, plot_file)
-    for file in (json_file, plot_file):
-        if file is not None:
-            show(f"written: {file}")
+    json_file = file_of(given, "json", ".json")
+    report = measure(given, WHAT[given.what])
+    if json_file is not None:
+        report.save(json_file)
+        show(f"written: {json_file}")
     return 1 if report.failures else 0
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Read the words after ``se3t bench``.
+def measure(given: argparse.Namespace, module: str) -> Report:
+    """Run a benchmark and print its table.
+
+    Args:
+        given: see :func:`parse`.
+        module: whose ``run`` measures.
+    """
+    from se3t.bench.options import Options
+    from se3t.screen import console
+
+    keeps = keep_freed_memory()
+    fields = Options.__dataclass_fields__
+    arguments = {name: value for name, value in vars(given).items() if name not in ("what", "json", "plot")}
+    options = Options(**{name: arguments.pop(name) for name in fields if name in arguments})
+    report: Report = import_module(module).run(options, **arguments)
+    report.machine["keeps_freed_memory"] = keeps
+    console().print(report.to_rich())
+    return report
+
+
+def parse(
+    words: Sequence[str], what: Mapping[str, str] = WHAT, flags: Flags = FLAGS, command: str = "bench"
+) -> argparse.Namespace:
+    """Read the words of a benchmark; what was not given is not there.
+
+    Args:
+        words: name of the benchmark and its flags.
+        what: benchmarks that exist.
+        flags: beside the common ones.
+        command: before the words.
 
     Raises:
         UserError: for a benchmark or flag that does not exist, or a value of another kind.
     """
-    what = words[0] if words else ""
-    if what not in _RUN:
-        missing = "what to measure is missing" if not words else f"{what!r} is unknown"
-        raise UserError(f"bench: {missing}; {did_you_mean(what, _RUN)}")
-    own = parser(what)
-    given, unknown = own.parse_known_args(list(words[1:]))
+    name = words[0] if words else ""
+    if name not in what:
+        missing = "what to measure is missing" if not words else f"{name!r} is unknown"
+        raise UserError(f"{command}: {missing}; {did_you_mean(name, what)}")
+    own = parser(name, flags, command)
+    given, unknown = own.parse_known_args(list(words[1:]), argparse.Namespace(what=name))
     if unknown:
-        flags = [flag for action in own._actions for flag in action.option_strings]
-        raise UserError(f"bench {what}: {unknown[0]} is unknown; {did_you_mean(unknown[0], flags)}")
-    given.what = what
+        known = [flag for action in own._actions for flag in action.option_strings]
+        raise UserError(f"{command} {name}: {unknown[0]} is unknown; {did_you_mean(unknown[0], known)}")
     return given
 
 
-def parser(what: str) -> Parser:
+def parser(what: str, flags: Flags = FLAGS, command: str = "bench") -> Parser:
     """The flags of one benchmark."""
-    own = Parser(f"bench {what}", f"bench {what} [flags], see se3t bench --help")
-    own.add_argument("--quick", action="store_true")
-    own.add_argument("--device", default="cpu")
-    for flag in ("--threads", "--repetitions"):
-        own.add_argument(flag, type=positive, metavar="N")
-    own.add_argument("--seconds", type=float, metavar="S")
-    own.add_argument("--seed", type=int, default=0, metavar="N")
-    for flag in ("--json", "--plot"):
-        own.add_argument(flag, nargs="?", const="", metavar="FILE")
-    if what not in ("data", "tiles"):
-        own.add_argument("--contenders", nargs="+", default=[], metavar="NAME")
-    if what in ("step", "memory", "tiles"):
-        own.add_argument("--workload", nargs="+", default=["qm9" if what == "tiles" else "nbody"], metavar="NAME")
-    if what in ("step", "tiles"):
-        default = ["bf16"] if what == "tiles" else ["32"]
-        own.add_argument("--precision", nargs="+", choices=("32", "tf32", "bf16"), default=default)
-    if what in ("step", "memory", "tiles", "clouds"):
-        own.add_argument("--num-graphs", type=positive, metavar="N")
-    if what in ("step", "scaling", "clouds"):
-        own.add_argument("--no-memory", dest="memory", action="store_false")
-    if what in _CHOICES:
-        own.add_argument("--sweep", nargs="+", default=[*_CHOICES[what]], metavar="NAME")
-    _add_special(own, what)
+    own = Parser(f"{command} {what}", f"{command} {what} [flags], see se3t bench --help")
+    for flag, how in _COMMON.items():
+        own.add_argument(flag, default=argparse.SUPPRESS, **how)
+    for flag, (benchmarks, how) in flags.items():
+        if what in benchmarks.split():
+            own.add_argument(flag, default=argparse.SUPPRESS, **how)
+    own.add_argument("--json", nargs="?", const="", metavar="FILE")
     return own
 
 
-def _add_special(own: Parser, what: str) -> None:
-    if what == "step":
-        own.add_argument("--adapter", nargs="+", action="extend", default=[], metavar="FILE")
-    elif what == "scaling":
-        own.add_argument("--max-edges", type=positive, metavar="N")
-    elif what == "data":
-        own.add_argument("--stores", nargs="+", default=[], metavar="NAME")
-        own.add_argument("--root", default="data", metavar="FOLDER")
-    elif what == "clouds":
-        own.add_argument("--neighbors", nargs="+", type=positive, default=[10, 40], metavar="K")
-    elif what == "sh":
-        own.add_argument("--max-degree", type=int, metavar="J")
-        own.add_argument("--num-vectors", type=positive, metavar="N")
+def file_of(given: argparse.Namespace, flag: str, suffix: str) -> Path | None:
+    """The file that a flag names, where results are kept unless it says more; it can be written.
 
-
-def _file(given: argparse.Namespace, name: str, suffix: str) -> Path | None:
-    text = getattr(given, name)
+    Raises:
+        UserError: when it cannot.
+    """
+    text = getattr(given, flag, None)
     if text is None:
         return None
-    return Path(text) if text else RESULTS / f"{given.what}-{given.device.partition(':')[0]}{suffix}"
-
-
-def _sweeps(given: argparse.Namespace) -> list[str]:
-    for word in given.sweep:
-        if word not in _CHOICES[given.what]:
-            raise UserError(
-                f"bench {given.what}: sweep {word!r} is not known; {did_you_mean(word, _CHOICES[given.what])}"
-            )
-    return list(dict.fromkeys(given.sweep))
-
-
-def _step(options: Options, given: argparse.Namespace) -> Report:
-    from se3t.bench import step
-    from se3t.bench.adapters import Adapter
-
-    adapters = [Adapter.parse(text) for text in given.adapter]
-    return step.run(options, given.workload, given.contenders, adapters, given.num_graphs, given.precision)
-
-
-def _layer(options: Options, given: argparse.Namespace) -> Report:
-    from se3t.bench import layer
-
-    return layer.run(options, given.contenders, _sweeps(given))
-
-
-def _scaling(options: Options, given: argparse.Namespace) -> Report:
-    from se3t.bench import scaling
-
-    return scaling.run(options, given.contenders, _sweeps(given), given.max_edges)
-
-
-def _memory(options: Options, given: argparse.Namespace) -> Report:
-    from se3t.bench import memory
-
-    return memory.run(options, given.workload, given.contenders, given.num_graphs)
-
-
-def _data(options: Options, given: argparse.Namespace) -> Report:
-    from se3t.bench import data
-
-    return data.run(options, given.stores, given.root)
-
-
-def _clouds(options: Options, given: argparse.Namespace) -> Report:
-    from se3t.bench import clouds
-
-    return clouds.run(options, given.contenders, given.neighbors, given.num_graphs)
-
-
-def _sh(options: Options, given: argparse.Namespace) -> Report:
-    from se3t.bench import sh
-
-    return sh.run(options, given.contenders, given.max_degree, given.num_vectors)
-
-
-def _tiles(options: Options, given: argparse.Namespace) -> Report:
-    from se3t.bench import tiles
-
-    return tiles.run(options, given.workload, given.precision, given.num_graphs)
-
-
-_RUN: dict[str, Callable[[Options, argparse.Namespace], Report]] = {
-    "step": _step,
-    "layer": _layer,
-    "scaling": _scaling,
-    "memory": _memory,
-    "data": _data,
-    "clouds": _clouds,
-    "sh": _sh,
-    "tiles": _tiles,
-}
-WHAT = tuple(_RUN)
+    device = getattr(given, "device", "cpu").partition(":")[0]
+    file = Path(text) if text else RESULTS / f"{given.what}-{device}{suffix}"
+    check_writable(file)
+    return file

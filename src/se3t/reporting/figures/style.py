@@ -44,6 +44,28 @@ def blank_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def colour(number: int) -> str:
+    """The colour of a line, by its number; after the last comes the first."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker(number: int) -> str:
+    """The marker of a line, by its number."""
+    return MARKERS[number % len(MARKERS)]
+
+
+def grid(axis: Any, which: str = "both") -> None:
+    """Small numbers at the ticks, and thin lines behind what is drawn.
+
+    Args:
+        axis: matplotlib's axes.
+        which: x, y or both.
+    """
+    axis.tick_params(labelsize=SMALL)
+    axis.grid(axis=which, linewidth=0.4, alpha=0.6)
+    axis.set_axisbelow(True)
+
+
 def headline(figure: Figure, title: str, notes: Sequence[str]) -> Text:
     """A short title, and small below it what was measured how: data, budget, checksum. The figure grows by their room.
 
@@ -89,11 +111,16 @@ def save(figure: Figure, out: Path) -> list[Path]:
     """
     paths = [out.with_name(out.name + suffix) for suffix in SUFFIXES]
     for path in paths:
-        options: dict[str, Any] = {"format": path.suffix[1:], "dpi": _DPI}
-        if path.suffix == ".pdf":
-            options["metadata"] = {"CreationDate": None}  # the same figure is the same file
-        write_atomically(path, partial(figure.savefig, **options))
+        write(figure, path)
     return paths
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, PDF or SVG, by the ending of the file."""
+    options: dict[str, Any] = {"format": path.suffix[1:].lower(), "dpi": _DPI}
+    if options["format"] == "pdf":
+        options["metadata"] = {"CreationDate": None}  # the same figure is the same file
+    write_atomically(path, partial(figure.savefig, **options))
 
 
 def save_animation(

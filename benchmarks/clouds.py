@@ -1,4 +1,4 @@
-"""``se3t bench clouds``: a training step of the ScanObjectNN models, its data included."""
+"""``python -m benchmarks clouds``: a training step of the ScanObjectNN models, its data included."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from torch import nn
 
 from se3t.bench.contenders import AUTO, MEMORY, REFERENCE
 from se3t.bench.equality import Difference, Reference
-from se3t.bench.machine import describe
 from se3t.bench.options import Options
-from se3t.bench.report import PARTS, PEAK_MEMORY, RATIO, TIME, Column, Panel, Report, Row, ratios, spread_fields
-from se3t.bench.report import series_by_name as series
+from se3t.bench.report import PARTS, PEAK_MEMORY, RATIO, TIME, Column, Report, Row, ratios, time_fields
 from se3t.bench.timing import Times
 from se3t.config import SCHEMAS, conf_dir
 from se3t.config import ClassificationTask as TaskConfig
 from se3t.data.clouds.dataset import CloudData
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, normalise
-from se3t.errors import UserError, did_you_mean
+from se3t.errors import UserError, require_known
 from se3t.models import build_model
 from se3t.tasks.classification import ClassificationTask
 
@@ -35,7 +33,7 @@ NUM_GRAPHS, SAMPLED = 10, 128
 _QUICK_GRAPHS = 2
 _BATCHES = 4  # of different objects, in turns
 _SMALL = {"num_points": 18, "num_neighbors": 10}  # where the reference kernel is quick
-_REBUILD = "se3t.bench.clouds:rebuild"
+_REBUILD = "benchmarks.clouds:rebuild"
 COLUMNS = (
     Column("case", "neighbours"),
     Column("name", "model"),
@@ -125,39 +123,34 @@ def run(
         DisagreementError: when a model with the fastest kernel does not compute what it computes with the reference.
         UserError: for an unknown name, or more neighbours than there are.
     """
-    chosen = list(dict.fromkeys(names)) or [*CONTENDERS]
-    for name in chosen:
-        if name not in CONTENDERS:
-            raise UserError(f"contender {name!r} is not known; {did_you_mean(name, CONTENDERS)}")
+    chosen = require_known("contender", names, CONTENDERS) or [*CONTENDERS]
     for number in neighbors:
         if not 0 < number < SAMPLED:
             raise UserError(f"neighbors={number}: a point of {SAMPLED} has 1 to {SAMPLED - 1} neighbours")
     count = num_graphs or (_QUICK_GRAPHS if options.quick else NUM_GRAPHS)
     rows: list[Row] = []
     notes: list[str] = []
-    with options.in_force():
-        differences = {name: difference(name, options.seed, options.device).check(name) for name in chosen}
+    with options.in_force() as machine:
+        differences = {name: difference_of(name, options.seed, options.device).check(name) for name in chosen}
         for number in dict.fromkeys(neighbors):
             rows += _measure(options, chosen, number, count, notes)
-        machine = describe(options.device)
     for row in rows:
-        found = differences[row["name"]]
-        row.update(difference=found.value, difference_single=found.single)
+        difference = differences[row["name"]]
+        row.update(difference=difference.value, difference_single=difference.single)
     ratios(rows, "step", "case")
     return Report(
         benchmark="clouds",
         title=f"Training step on {count} synthetic clouds of {SAMPLED} points, data included, float32",
-        columns=[column for column in COLUMNS if options.with_memory or column.key != "peak_memory"],
+        columns=COLUMNS,
         rows=rows,
         notes=[*_notes(rows), *notes],
         settings={**options.record, "num_graphs": count, "num_points": SAMPLED, "neighbors": list(neighbors)},
         machine=machine,
-        panels=_panels(rows),
         group="case",
     )
 
 
-def difference(name: str, seed: int = 0, device: str = "cpu") -> Difference:
+def difference_of(name: str, seed: int = 0, device: str = "cpu") -> Difference:
     """How far a model with the fastest kernel is from the reference kernel, in both of its memory modes.
 
     Args:
@@ -215,15 +208,13 @@ def _measure(options: Options, names: Sequence[str], neighbors: int, count: int,
     work = {name: rebuild(**arguments) for name, arguments in given.items()}
     rows = []
     for name, times in options.time(dict(work), repetitions=11, seconds=60.0).items():
-        peak = options.peak(_REBUILD, given[name])
-        if peak.reason:
-            notes.append(f"k = {neighbors}: peak memory of {name} is missing: its process {peak.reason}.")
         parameters = sum(value.numel() for value in work[name].model.parameters())
         edges = count * SAMPLED * neighbors
         rows.append(
             {"case": f"k = {neighbors}", "name": name, "num_neighbors": neighbors, "num_edges": edges}
             | _times(times)
-            | {"parameters": parameters, "peak_memory": peak.bytes}
+            | {"parameters": parameters}
+            | options.peak_memory(_REBUILD, given[name], f"k = {neighbors}, {name}", notes)
         )
     return rows
 
@@ -231,7 +222,7 @@ def _measure(options: Options, names: Sequence[str], neighbors: int, count: int,
 def _times(times: Times) -> Row:
     parts = dict(zip(("sample", "join", "forward", "backward"), (one.median for one in times.parts), strict=True))
     share = (parts["sample"] + parts["join"]) / sum(parts.values())
-    return {**spread_fields("step", times), **parts, "rounds": times.rounds, "share_of_data": share}
+    return {**time_fields(times), **parts, "share_of_data": share}
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -246,12 +237,4 @@ def _notes(rows: Sequence[Row]) -> list[str]:
         f"{100 * most['share_of_data']:.2g} % ({most['name']}, {most['case']}). ratio: over the section's first line.",
         "Checked on a smaller batch before timing, outputs and gradients: kernel auto equals the reference kernel, "
         f"outputs within {value:.0e} in float64 and {single:.0e} in float32.",
-    ]
-
-
-def _panels(rows: Sequence[Row]) -> list[Panel]:
-    return [
-        Panel("training step", "", "ms", series(rows, "case", "step", 1e3)),
-        Panel("sampling and kNN", "", "% of the step", series(rows, "case", "share_of_data", 100.0)),
-        Panel("peak memory", "", "MiB", series(rows, "case", "peak_memory", 2.0**-20)),
     ]

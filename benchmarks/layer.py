@@ -1,27 +1,40 @@
-"""``se3t bench layer``: one convolution that makes keys and values, by kernel, over channels, degrees and edges."""
+"""``python -m benchmarks layer``: one convolution to keys and values, by kernel, over channels, degrees and edges."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from se3t.bench.machine import Peaks, describe, measure_peaks
+import torch
+from torch import nn
+
+from benchmarks.counting import Sizes, Work, layer_work
+from benchmarks.roofs import ROOF, Peaks, measure_peaks, share_of_roof
+from se3t.bench.contenders import REFERENCE
 from se3t.bench.options import Options
-from se3t.bench.report import (
-    PARTS,
-    RATIO,
-    ROOF,
-    TIME,
-    Column,
-    Panel,
-    Report,
-    Row,
-    ratios,
-    series_by_name,
-    spread_fields,
-    until_stopped,
-)
+from se3t.bench.report import PARTS, RATIO, TIME, Column, Report, Row, ratios, time_fields, until_stopped
 from se3t.bench.single import Single, agreeing, usable
+from se3t.errors import require_known
+from se3t.nn import EquivariantConv
+
+
+class Convolution(Single):
+    """The convolution to keys and values that is part of an attention block, with twice the channels as output."""
+
+    def layer(self, kernel: str, memory: str) -> nn.Module:
+        """The layer, in float32 on the CPU; the same weights for every kernel."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return EquivariantConv(
+                self.fiber, self.fiber + self.fiber, reduce="none", share_radial="full", kernel=kernel, memory=memory
+            )
+
+
+def work_of(single: Single) -> Work:
+    """Least work of a step; the input has a gradient, and no two edges share their invariants."""
+    sizes = Sizes(single.num_graphs * single.num_points, single.num_edges, single.num_edges, single.num_graphs)
+    return layer_work(single.layer(REFERENCE, "auto"), sizes)
+
 
 # What is varied: field of Single, and its values. Edges grow with the number of clouds, 320 edges each.
 SWEEPS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -29,7 +42,7 @@ SWEEPS: dict[str, tuple[str, tuple[int, ...]]] = {
     "degrees": ("num_degrees", (1, 2, 3, 4, 5)),
     "edges": ("num_graphs", (1, 4, 16, 64)),
 }
-BASE = Single(num_graphs=4, num_points=32, num_neighbors=10, num_degrees=4, channels=16)
+BASE = Convolution(num_graphs=4, num_points=32, num_neighbors=10, num_degrees=4, channels=16)
 _QUICK_VALUES = 3
 COLUMNS = (
     Column("sweep", "over"),
@@ -55,19 +68,19 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
     Raises:
         UserError: for an unknown name, or a kernel that was named and cannot run here.
     """
+    sweeps = require_known("sweep", sweeps, SWEEPS)
     chosen, notes = usable(names, options.device)
     rows: list[Row] = []
     failures: list[str] = []
     base = dataclasses.replace(BASE, seed=options.seed, device=options.device)
-    with options.in_force():
+    with options.in_force() as machine:
         peaks = measure_peaks(options.device, options.quick)
         small = dataclasses.replace(base, num_graphs=1, channels=4)
-        chosen, found = agreeing(small, chosen, failures)
+        chosen, difference = agreeing(small, chosen, failures)
         with until_stopped(rows, failures):
             for sweep in sweeps:
                 for single in _sizes(base, sweep, options.quick):
                     rows += _measure(options, sweep, single, chosen, peaks, notes)
-        machine = describe(options.device)
     ratios(rows, "step", "case")
     return Report(
         benchmark="layer",
@@ -78,8 +91,8 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
             f"Synthetic clouds of {base.num_points} points with {base.num_neighbors} neighbours each; radial networks "
             "32 wide, one for all pairs of degrees; input and output have types 0 … degrees − 1, the output twice the "
             "channels. ratio: over the first kernel at the same sizes.",
-            f"Equal outputs and gradients: within {found.value:.0e} of the reference kernel in float64, "
-            f"{found.single:.0e} in float32.",
+            f"Equal outputs and gradients: within {difference.value:.0e} of the reference kernel in float64, "
+            f"{difference.single:.0e} in float32.",
             f"Roofs in this run: {peaks.flop / 1e9:,.0f} GFLOP/s, {peaks.bandwidth / 1e9:,.1f} GB/s; counted is the "
             "least work, weights first in the frame of the edge.",
             *dict.fromkeys(notes),
@@ -87,7 +100,6 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
         settings={**options.record, "sweeps": list(sweeps)},
         machine=machine,
         facts={"peak_flop_per_second": peaks.flop, "peak_bytes_per_second": peaks.bandwidth},
-        panels=[_panel(rows, sweep) for sweep in sweeps],
         group="case",
         failures=failures,
     )
@@ -103,11 +115,8 @@ def _sizes(base: Single, sweep: str, quick: bool) -> Iterator[Single]:
 def _measure(
     options: Options, sweep: str, single: Single, names: Sequence[str], peaks: Peaks, notes: list[str]
 ) -> list[Row]:
-    work = single.work()
+    work = work_of(single)
     where = f"{single.num_edges:,} edges, {single.channels} channels, {single.num_degrees} degrees"
-    left_out = [name for name in names if single.keeps_too_much(name)]
-    notes += [f"{name} is left out at {where}: more than a GiB of radial weights." for name in left_out]
-    steps = {name: single.step(name) for name in names if name not in left_out}
     return [
         {
             "case": f"{sweep}: {where}",
@@ -116,20 +125,10 @@ def _measure(
             "num_degrees": single.num_degrees,
             "num_edges": single.num_edges,
             "name": name,
-            **spread_fields("step", times),
-            "forward": times.parts[0].median,
-            "backward": times.parts[1].median,
-            "rounds": times.rounds,
+            **time_fields(times),
             "least_flop": work.flop,
             "least_bytes": work.bytes,
-            "gflops": work.flop / times.total.median / 1e9,
-            "share_of_roof": peaks.roof(work.flop, work.bytes) / times.total.median,
+            **share_of_roof(work, times.total.median, peaks),
         }
-        for name, times in options.time(steps, repetitions=9, seconds=20.0).items()
+        for name, times in options.time(single.steps(names, notes), repetitions=9, seconds=20.0).items()
     ]
-
-
-def _panel(rows: Sequence[Row], sweep: str) -> Panel:
-    field = {"channels": "channels", "degrees": "num_degrees", "edges": "num_edges"}[sweep]
-    series = series_by_name([row for row in rows if row["sweep"] == sweep], field, "step", 1e3)
-    return Panel(f"over {sweep}", sweep, "ms", series, log_x=sweep != "degrees", log_y=True)

@@ -18,7 +18,6 @@ from torch import nn
 
 from se3t.bench.workloads import Workload
 from se3t.fiber import Fiber
-from se3t.geometry import EdgeGeometry
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import EquivariantConv, EquivariantLinear, Readout
 from se3t.nn.attention import EdgeAttention, SE3AttentionBlock
@@ -39,11 +38,8 @@ class Sizes:
     @classmethod
     def of(cls, workload: Workload) -> Sizes:
         """Those of a workload's batch."""
-        one = workload.resized(1)
-        graph = one.graph(device="cpu")
-        repeat = EdgeGeometry.of(graph, pair=True, relative_position=workload.relative_position).repeat
-        edges = workload.num_edges
-        return cls(workload.num_graphs * workload.num_points, edges, edges // repeat, workload.num_graphs)
+        nodes = workload.num_graphs * workload.num_points
+        return cls(nodes, workload.num_edges, workload.num_unique_edges, workload.num_graphs)
 
 
 @dataclass(frozen=True)
@@ -71,24 +67,6 @@ def model_work(model: SE3Transformer, sizes: Sizes) -> Work:
     """
     layers = [layer_work(layer, sizes, is_first=number == 0) for number, layer in enumerate(model.layers)]
     return sum([*layers, layer_work(model.readout, sizes)], Work())
-
-
-def kept_bytes(workload: Workload, unique: int, share_radial: str = "full", fuse_key_value: bool = True) -> int:
-    """Size of the radial weights of all edges and layers, which a kernel that keeps them holds at the same time.
-
-    Args:
-        workload: whose layers.
-        unique: edges that differ in their invariants.
-        share_radial: see :class:`RadialNetwork`.
-        fuse_key_value: see :class:`SE3AttentionBlock`.
-    """
-    return _ITEM * unique * weights_per_edge(workload.model("reference", "auto", share_radial, fuse_key_value))
-
-
-def weights_per_edge(model: nn.Module) -> int:
-    """Numbers that the radial networks make for an edge, over all layers: paths × channels in × channels out."""
-    convolutions = [part for part in model.modules() if isinstance(part, EquivariantConv)]
-    return sum(part.radial.weights_per_edge for part in convolutions)
 
 
 def layer_work(layer: nn.Module, sizes: Sizes, *, is_first: bool = False) -> Work:

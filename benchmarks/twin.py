@@ -1,4 +1,4 @@
-"""The same model with its convolutions as tensor products of e3nn: what a user of e3nn would write.
+"""Kernel ``e3nn``: the convolutions of the same model as tensor products of e3nn, as a user of e3nn would write them.
 
 The radial networks, attention and everything between the convolutions are ours, so that values equal ours: only the
 messages W^{lk}(x_j − x_i) f_j^k are computed by ``e3nn.o3.TensorProduct`` with one weight for every edge, path and pair
@@ -10,39 +10,41 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from se3t.fiber import Features, Fiber
-from se3t.nn import EquivariantConv, RadialNetwork
+from se3t.nn import RadialNetwork
 from se3t.nn.basis import EquivariantBasis, path_degrees
-from se3t.nn.kernels import Sources
+from se3t.nn.kernels import KERNELS, Sources
 from se3t.nn.radial import affine
 from se3t.so3 import e3nn_sign
 
-PACKAGE = "e3nn"
+E3NN = "e3nn"
 
 
-def is_installed() -> bool:
-    """Whether the package can be imported."""
-    return importlib.util.find_spec(PACKAGE) is not None
+def register() -> None:
+    """Offer it as kernel ``e3nn`` of this process."""
+    KERNELS[E3NN] = __name__
 
 
-def with_tensor_products(model: nn.Module) -> nn.Module:
-    """Replace the kernel of every convolution of a model, in place; its parameters stay as they are.
+def unavailable(device: torch.device) -> str | None:
+    """Why the kernel cannot run; None where it can."""
+    missing = importlib.util.find_spec(E3NN) is None
+    return f"it needs the package {E3NN}; install it: pip install 'se3t[bench]'" if missing else None
 
-    Args:
-        model: any model of this library.
-    """
-    for part in model.modules():
-        if isinstance(part, EquivariantConv):
-            part.kernel = TensorProductKernel(part.radial)
-    return model
+
+def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
+    """Messages of all edges, see :mod:`se3t.nn.kernels`; ``memory`` has no effect."""
+    if radial not in _MADE:
+        _MADE[radial] = TensorProductKernel(radial)
+    return _MADE[radial](sources, radial, basis)
 
 
 class TensorProductKernel:
-    """A kernel, see :mod:`se3t.nn.kernels`, for the fibers of one radial network.
+    """Messages for the fibers of one radial network.
 
     Args:
         radial: the network whose output the paths are weighted with.
@@ -54,10 +56,7 @@ class TensorProductKernel:
         self.largest = self.fiber_in.max_degree + self.fiber_out.max_degree
         self._products: dict[tuple[torch.dtype, torch.device], Any] = {}
 
-    def __call__(
-        self, sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto"
-    ) -> Features:
-        """Messages of all edges; ``memory`` has no effect."""
+    def __call__(self, sources: Sources, radial: RadialNetwork, basis: EquivariantBasis) -> Features:
         features = sources.gathered()
         flat = torch.cat([features[degree].flatten(1) for degree in self.fiber_in], dim=1)
         harmonics = basis.harmonics[:, : (self.largest + 1) ** 2]
@@ -112,6 +111,9 @@ class TensorProductKernel:
                 ).to(like.device)
             finally:
                 torch.set_default_dtype(default)
+
+
+_MADE: WeakKeyDictionary[RadialNetwork, TensorProductKernel] = WeakKeyDictionary()
 
 
 def _paths(degree_out: int, degree_in: int) -> list[tuple[int, int]]:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from se3t.bench.timing import Call
+from se3t.bench.contenders import Contender
+from se3t.bench.timing import Call, Timed
 from se3t.bench.workloads import Workload
 from se3t.errors import UserError
 
@@ -57,6 +59,22 @@ class Adapter:
     def name(self) -> str:
         """Name of the contender: that of the file, and the values of its options."""
         return "-".join([self.path.stem, *self.options.values()])
+
+    def make(self, workload: Workload) -> Contender:
+        """The contender.
+
+        Raises:
+            NotImplementedError: when the file says that it does not offer this workload.
+            UserError: when the file fails.
+        """
+        work, description = self.build(workload)
+        return Contender(
+            name=self.name,
+            work=work,
+            maker=f"{__name__}:rebuild",
+            arguments={"spec": workload.spec, "adapter": self.text},
+            description=f"{self.name}: {description}; its outputs are not compared.",
+        )
 
     def build(self, workload: Workload) -> tuple[Call, str]:
         """The training step on a workload, and what it is, in words.
@@ -108,6 +126,11 @@ class Adapter:
     def _failure(self, what: str, error: BaseException) -> UserError:
         first = (str(error).strip().splitlines() or [""])[0]
         return UserError(f"adapter {self.path}: {what}: {type(error).__name__}: {first}")
+
+
+def rebuild(spec: dict[str, Any], adapter: str) -> Timed:
+    """The step from plain values: for a process of its own."""
+    return Adapter.parse(adapter).make(Workload.of(**spec)).work
 
 
 @contextmanager

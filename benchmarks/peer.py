@@ -17,16 +17,56 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from se3t.bench.contenders import Contender, UnusableError
+from se3t.bench.timing import Step, Timed
 from se3t.bench.workloads import Workload
 from se3t.graph import Graph
 
+PEER = "peer"
 PACKAGE = "se3-transformer-pytorch"
 _MODULE = "se3_transformer_pytorch"
+
+
+_DESCRIPTION = (
+    "peer: se3-transformer-pytorch. Equal: data, a basis in every step, layers with kernels (its attention stands "
+    "between two convolutions), degrees, channels, heads, key and value channels, width of the radial networks "
+    "(rebuilt from 128). Not equal: a feed-forward part in each block, no attentive self-interaction, softmax for each "
+    "degree apart, GELU for ReLU, a radial network for each pair of degrees, for keys and for values (ours with the "
+    "ending -separate). It is another model: of its output the shape is checked, not the values."
+)
 
 
 def is_installed() -> bool:
     """Whether the package can be imported."""
     return importlib.util.find_spec(_MODULE) is not None
+
+
+def make(workload: Workload) -> Contender:
+    """The contender.
+
+    Raises:
+        NotImplementedError: for a workload that it is not set up for.
+        UnusableError: where the package is missing.
+    """
+    if not is_installed():
+        raise UnusableError(
+            f"contender {PEER!r} cannot run here: it needs the package {PACKAGE}; install it: pip install 'se3t[bench]'"
+        )
+    model, loss = build_peer(workload)
+    return Contender(
+        name=PEER,
+        work=Step(model, loss),
+        maker=f"{__name__}:rebuild",
+        arguments={"spec": workload.spec},
+        description=_DESCRIPTION,
+        parameters=sum(value.numel() for value in model.parameters()),
+        weights_per_edge=weights_per_edge(model),
+    )
+
+
+def rebuild(spec: dict[str, Any]) -> Timed:
+    """The step from plain values: for a process of its own."""
+    return make(Workload.of(**spec)).work
 
 
 def build_peer(workload: Workload) -> tuple[nn.Module, Callable[[], Tensor]]:
@@ -104,9 +144,9 @@ def _dense(graph: Graph) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
 def _check_shape(output: dict[str, Tensor], workload: Workload) -> None:
     for degree, channels in workload.fiber_out.items():
         expected = (workload.num_graphs, workload.num_points, channels, 2 * degree + 1)
-        found = tuple(output[str(degree)].shape)
-        if found != expected:
-            raise ValueError(f"{PACKAGE}: output of degree {degree} has shape {found}, expected {expected}")
+        shape = tuple(output[str(degree)].shape)
+        if shape != expected:
+            raise ValueError(f"{PACKAGE}: output of degree {degree} has shape {shape}, expected {expected}")
 
 
 def _mean_square(output: dict[str, Tensor]) -> Tensor:
