@@ -237,7 +237,7 @@ def test_what_would_hold_gigabytes_is_left_out_unless_it_was_named() -> None:
     assert sum("MiB of radial weights" in note for note in notes) >= 3
 
 
-@pytest.mark.parametrize("name", ["vectorized", "edge_frame-slow", "edgeframe", "per"])
+@pytest.mark.parametrize("name", ["vectorized", "edge_frame-slow", "edgeframe", "nativ"])
 def test_an_unknown_contender_suggests_the_nearest(name: str) -> None:
     with pytest.raises(UserError, match=rf"contender '{name}' is not known; did you mean"):
         make(NBODY, name)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from se3t.bench import tiles
+from se3t.bench import options, tiles
 from se3t.bench.options import Options
 from se3t.bench.report import Report
 from se3t.bench.tiles import Launch
@@ -217,7 +217,7 @@ def test_what_was_found_before_a_signal_is_written(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("timed")
 def test_what_was_found_is_written_also_where_cuda_is_unusable_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    describe, is_broken = tiles.describe, list[bool]()
+    describe, is_broken = options.describe, list[bool]()
 
     def breaks(tiling: Tiling) -> Tensor:
         is_broken.append(True)
@@ -227,7 +227,7 @@ def test_what_was_found_is_written_also_where_cuda_is_unusable_afterwards(monkey
         assert not is_broken
         return describe(device)
 
-    monkeypatch.setattr(tiles, "describe", described)
+    monkeypatch.setattr(options, "describe", described)
     report = run(monkeypatch, {CASE: Launch(repeat, 3, 9), SMALL: Launch(breaks, 3, 1)})
     assert len(report.failures) == 1
     assert tilings._read("interpreter") == {CASE: BEST}
