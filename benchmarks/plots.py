@@ -9,7 +9,17 @@ from typing import Any
 
 from se3t.bench.report import Report, Row
 from se3t.errors import UserError, did_you_mean
-from se3t.reporting.figures.style import COLOURS, SMALL, blank_figure, colour, grid, headline, marker, write
+from se3t.reporting.figures.style import (
+    COLOURS,
+    blank_figure,
+    colour_of,
+    grid,
+    headline,
+    legend_below,
+    marker_of,
+    styled,
+    write,
+)
 
 SUFFIXES = (".png", ".pdf", ".svg")
 _HATCHES = ("", "//", "..")  # of the first bars, as many as there are colours, the next ones …
@@ -116,16 +126,22 @@ def _clouds(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _sh(rows: Sequence[Row]) -> list[Panel]:
-    passes = dict.fromkeys(row["what"] for row in rows)
-    panels = []
-    for number, what in enumerate(passes):
-        own = [dict(row) for row in rows if row["what"] == what]
-        for row in own if number == 0 else ():
-            worst = max(other["difference"] for other in own if other["name"].partition(" (")[0] == row["name"])
-            row["name"] += f" (differs by {worst:.0e})"
-        series = series_by_name(own, "degree", "per_second")
-        panels.append(Panel(what, "degrees 0 … J", "10⁶ vectors / s", series, log_y=True))
-    return panels
+    passes = list(dict.fromkeys(row["what"] for row in rows))
+    worst: dict[str, float] = {}
+    for row in rows:
+        if row["what"] == passes[0]:
+            worst[row["name"]] = max(row["difference"], worst.get(row["name"], 0.0))
+    named = [{**row, "name": f"{row['name']} (differs by {worst.get(row['name'], 0.0):.0e})"} for row in rows]
+    return [
+        Panel(
+            what,
+            "degrees 0 … J",
+            "10⁶ vectors / s",
+            series_by_name([row for row in named if row["what"] == what], "degree", "per_second"),
+            log_y=True,
+        )
+        for what in passes
+    ]
 
 
 PANELS: Mapping[str, Callable[[Sequence[Row]], list[Panel]]] = {
@@ -171,6 +187,7 @@ def save_plot(report: Report, path: Path) -> None:
     draw(path, report.title, str(report.machine.get("device", "")), panels)
 
 
+@styled
 def draw(path: Path, title: str, machine: str, panels: Sequence[Panel]) -> None:
     """Draw panels, one beside another, and write them.
 
@@ -180,16 +197,18 @@ def draw(path: Path, title: str, machine: str, panels: Sequence[Panel]) -> None:
         machine: that was measured.
         panels: at least one.
     """
-    columns = min(_PER_ROW, len(panels))
+    columns = 2 if len(panels) == 4 else min(_PER_ROW, len(panels))
     rows = -(-len(panels) // columns)
-    figure = blank_figure(0.6 + 3.0 * columns, 0.6 + 2.6 * rows)
-    headline(figure, title, [machine])
-    axes = figure.subplots(rows, columns, squeeze=False).flat
     names = list(dict.fromkeys(_kind(series) for panel in panels for series in panel.series))
+    in_legend = 2 * columns
+    figure = blank_figure(0.4 + 2.6 * columns, 0.3 + 2.1 * rows + 0.15 * -(-len(names) // in_legend))
+    headline(figure, title, [machine])
+    axes = [*figure.subplots(rows, columns, squeeze=False).flat]
     for axis, panel in zip(axes, panels, strict=False):
         draw_panel(axis, panel, names)
-    for axis in list(axes)[len(panels) :]:
-        axis.set_visible(False)
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    legend_below(figure, axes[: len(panels)], columns=in_legend)
     write(figure, path)
 
 
@@ -208,17 +227,16 @@ def draw_panel(axis: Any, panel: Panel, names: list[str]) -> None:
         if is_bars:
             _bars(axis, drawn, place, number)
         else:
-            style = {"color": colour(number), "marker": marker(number), "markersize": 4, "linewidth": 1.2}
-            axis.errorbar(series.x, series.y, yerr=_errors(series), label=series.name, capsize=2, **style)
-    axis.set_title(panel.title, fontsize=SMALL + 1)
-    axis.set_xlabel(panel.x_label, fontsize=SMALL)
-    axis.set_ylabel(panel.y_label, fontsize=SMALL)
+            style = {"color": colour_of(number), "marker": marker_of(number)}
+            axis.errorbar(series.x, series.y, yerr=_errors(series), label=series.name, **style)
+    axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     if panel.log_x and not is_bars:
         axis.set_xscale("log")
+    elif not is_bars:
+        axis.xaxis.get_major_locator().set_params(integer=True)
     if panel.log_y:
         axis.set_yscale("log")
-    grid(axis)
-    axis.legend(fontsize=SMALL, frameon=False)
+    grid(axis, "y" if is_bars else "both")
 
 
 def _kind(series: Series) -> str:
@@ -237,10 +255,9 @@ def _bars(axis: Any, drawn: list[Series], place: int, number: int) -> None:
         width,
         yerr=_errors(series),
         label=series.name,
-        color=colour(number),
+        color=colour_of(number),
         hatch=_HATCHES[number // len(COLOURS) % len(_HATCHES)],
         edgecolor="white",
-        capsize=2,
         error_kw={"linewidth": 0.8},
     )
     axis.set_xticks(range(len(places)), places)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.__main__ import COMMAND, FLAGS, WHAT
 from se3t.cli import bench, check_golden, convert, export, figure, predict, report, sweep, table
 from se3t.cli.arguments import split_flags
 from se3t.cli.help import COMMANDS, choices, help_text
@@ -42,6 +43,8 @@ def test_every_command_that_is_shown_is_understood(line: str) -> None:
         assert re.search(rf"^{words[1]}:", (_ROOT / "Makefile").read_text(), re.MULTILINE)
     elif words[0] == "se3t":
         _check(words[1], words[2:])
+    elif words[:3] == ["python", "-m", "benchmarks"]:
+        bench.parse(words[3:], WHAT, FLAGS, COMMAND)
     else:
         assert os.access(_ROOT / words[0], os.X_OK), f"{words[0]} is not a script of this repository"
 

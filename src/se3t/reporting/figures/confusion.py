@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import parse_record, rotation_in_words
 from se3t.reporting.figures.figure4 import finished_run, list_of
-from se3t.reporting.figures.style import NORMAL, SMALL, blank_figure, headline
+from se3t.reporting.figures.style import SMALL, blank_figure, headline, styled
 from se3t.reporting.published import system_name
 from se3t.runs import DETAILS, Fields, digest_of, read_json, require_file_unchanged
 
@@ -69,9 +69,10 @@ def _labels(fields: Fields, name: str, count: int) -> list[int]:
     return values
 
 
+@styled
 def draw_confusion(confusion: Confusion) -> Figure:
     """Shares of each row as colours, numbers of objects as text where there are any."""
-    figure = blank_figure(4.6, 4.7)
+    figure = blank_figure(4.6, 4.0)
     axis = figure.subplots()
     totals = [max(1, sum(row)) for row in confusion.counts]  # of a class without an object all shares are 0
     shares = [[count / total for count in row] for row, total in zip(confusion.counts, totals, strict=True)]
@@ -80,15 +81,16 @@ def draw_confusion(confusion: Confusion) -> Figure:
         for column, count in enumerate(counts):
             if count:
                 colour = "white" if shares[row][column] > 0.5 else "black"
-                axis.text(column, row, f"{count}", color=colour, ha="center", va="center", fontsize=SMALL)
+                axis.text(column, row, f"{count}", color=colour, ha="center", va="center")
     places = range(len(confusion.classes))
-    axis.set_xticks(places, confusion.classes, rotation=90, fontsize=SMALL)
-    axis.set_yticks(places, confusion.classes, fontsize=SMALL)
-    axis.set_xlabel("predicted class", fontsize=NORMAL)
-    axis.set_ylabel("true class", fontsize=NORMAL)
+    axis.set_xticks(places, confusion.classes, rotation=90)
+    axis.set_yticks(places, confusion.classes)
+    axis.tick_params(labelsize=SMALL)
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
     total = sum(map(sum, confusion.counts))
     headline(figure, confusion.title, [f"accuracy {confusion.accuracy:.1f} % of {total:,} objects", *confusion.notes])
     bar = figure.colorbar(image, ax=axis, shrink=0.6)
     bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label("share of the true class", fontsize=SMALL)
+    bar.set_label("share of the true class")
     return figure

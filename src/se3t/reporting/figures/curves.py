@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.reporting.figures.curve_runs import Run, Series
-from se3t.reporting.figures.style import COLOURS, DASHES, MARKERS, SMALL, WIDTH, blank_figure, headline
+from se3t.reporting.figures.style import (
+    DASHES,
+    MUTED,
+    WIDTH,
+    band,
+    blank_figure,
+    colour_of,
+    grid,
+    headline,
+    legend_below,
+    legend_columns,
+    marker_of,
+    styled,
+)
 from se3t.reporting.labels import labels
 from se3t.reporting.published import TABLES, load_published, system_name
 from se3t.reporting.spelling import span
@@ -26,12 +39,11 @@ if TYPE_CHECKING:
 
 MAX_PANELS, MAX_LINES = 4, 16
 _LETTERS = 50  # of a line of a title
-_LONG = 24  # letters, from which on two labels of the legend are too wide for the figure
 _HEIGHT, _LINE = 2.0, 0.14  # inches
 _MARKED = 6  # markers on a line, about
 _DECADES = 0.7  # of a metric, from which on its axis is logarithmic
 _CHOSEN = "chosen weights"
-_UNTRAINED = {"color": "0.3", "linestyle": (0, (4, 2))}
+_UNTRAINED = {"color": MUTED, "linestyle": (0, (4, 2))}
 _SHARES = ("accuracy",)  # names of metrics from 0 to 1
 
 
@@ -208,23 +220,20 @@ def _budget(records: Sequence[RunRecord]) -> tuple[str, ...]:
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 
+@styled
 def draw_curves(curves: Curves) -> Figure:
     """A panel for each data set: means on validation with a band of one standard deviation, training losses thin."""
     lines = [line for panel in curves.panels for line in panel.lines]
     styles = _styles(lines)
-    columns = 1 if max(map(len, styles)) > _LONG else 2
+    columns = legend_columns(styles)
     rows = math.ceil((len(styles) + 1) / columns)
     figure = blank_figure(WIDTH, 0.5 + _HEIGHT * len(curves.panels) + _LINE * rows)
     headline(figure, f"{curves.metric} on validation", _notes(curves))
     axes = figure.subplots(len(curves.panels), 1, squeeze=False)[:, 0]
-    handles: dict[str, Any] = {}
     for axis, panel in zip(axes, curves.panels, strict=True):
         _draw_panel(axis, panel, curves, styles)
-        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    axes[-1].set_xlabel("training steps", fontsize=SMALL)
-    handles = {label: handles[label] for label in (*styles, _CHOSEN) if label in handles}
-    options: dict[str, Any] = {"ncols": columns, "fontsize": SMALL, "frameon": False}
-    figure.legend(handles.values(), handles, loc="outside lower center", **options)
+    axes[-1].set_xlabel("training steps")
+    legend_below(figure, axes, [*styles, _CHOSEN], columns)
     return figure
 
 
@@ -250,9 +259,9 @@ def _styles(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
             continue
         model = line.system[0]
         styles[line.label] = {
-            "color": COLOURS[models.index(model) % len(COLOURS)],
+            "color": colour_of(models.index(model)),
             "linestyle": DASHES[counts[model] % len(DASHES)],
-            "marker": MARKERS[number % len(MARKERS)],
+            "marker": marker_of(number),
         }
         counts[model] += 1
     return styles
@@ -262,16 +271,14 @@ def _draw_panel(axis: Any, panel: Panel, curves: Curves, styles: Mapping[str, di
     for line in panel.lines:
         _draw_line(axis, line, styles[line.label])
     if len(curves.panels) > 1:
-        axis.set_title("\n".join(textwrap.wrap(panel.data, _LETTERS)), fontsize=SMALL)
+        axis.set_title("\n".join(textwrap.wrap(panel.data, _LETTERS)))
     unit = f"\n{curves.unit}" if curves.unit not in ("", "1") else ""
-    axis.set_ylabel(f"{curves.metric}{unit}", fontsize=SMALL)
-    axis.tick_params(labelsize=SMALL)
+    axis.set_ylabel(f"{curves.metric}{unit}")
     if _is_logarithmic(curves.metric, panel):
         _logarithmic(axis)
     axis.set_xlim(left=0)
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.grid(linewidth=0.4, alpha=0.6)
-    axis.set_axisbelow(True)
+    grid(axis)
 
 
 def _draw_line(axis: Any, line: Line, style: Mapping[str, Any]) -> None:
@@ -282,11 +289,9 @@ def _draw_line(axis: Any, line: Line, style: Mapping[str, Any]) -> None:
         axis.plot(*_pairs(line.train), color=style["color"], linewidth=0.4, alpha=0.55, zorder=1)
     steps, means = _pairs(line.mean)
     every = max(1, len(steps) // _MARKED)
-    axis.plot(steps, means, label=line.label, linewidth=1.1, markersize=3, markevery=every, zorder=3, **style)
+    axis.plot(steps, means, label=line.label, markersize=3, markevery=every, zorder=3, **style)
     if line.spread:
-        low = [mean - line.spread[step] for step, mean in line.mean.items()]
-        high = [mean + line.spread[step] for step, mean in line.mean.items()]
-        axis.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
+        band(axis, line.mean, line.spread, style["color"])
     if line.best:
         star = {"marker": "*", "markersize": 7, "markeredgecolor": "black", "markeredgewidth": 0.5}
         axis.plot(*zip(*line.best, strict=True), color=style["color"], linestyle="none", zorder=4, **star)
@@ -314,4 +319,3 @@ def _logarithmic(axis: Any) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-    axis.tick_params(which="both", labelsize=SMALL)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.config.overrides import spell
 from se3t.errors import UserError
-from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline, save_animation
+from se3t.reporting.figures.style import INK, WIDTH, blank_figure, colour_of, grid, headline, save_animation, styled
 from se3t.reporting.published import Estimate, load_published
 from se3t.reporting.spelling import error, number, span
 from se3t.runs import Fields, read_json
@@ -204,6 +204,7 @@ def _sample_in_words(fields: Fields) -> str:
 # --- its picture ------------------------------------------------------------------------------------------------------
 
 
+@styled
 def draw_figure3(found: Trajectories) -> Figure:
     """For each model the trajectory and its prediction, and the predictions for all rotations of the input."""
     columns = min(2, len(found.models))
@@ -241,7 +242,7 @@ def _budget(found: Trajectories) -> list[str]:
 def _draw_trajectory(axis: Any, found: Trajectories, model: Prediction) -> None:
     apart = len({other.steps for other in found.models if other.steps}) > 1
     steps = f", {model.steps:,} steps" if apart and model.steps else ""
-    axis.set_title(f"{model.label}\nMSE x {number(Estimate(model.mse_x))}{steps}", fontsize=SMALL)
+    axis.set_title(f"{model.label}\nMSE x {number(Estimate(model.mse_x))}{steps}")
     for place, colour in enumerate(_colours(found)):
         start, truth = found.flat(found.positions[place]), found.flat(found.target[place])
         predicted = found.flat(model.positions[0][place])
@@ -254,7 +255,7 @@ def _draw_trajectory(axis: Any, found: Trajectories, model: Prediction) -> None:
 
 
 def _draw_rotations(axis: Any, found: Trajectories, model: Prediction) -> None:
-    axis.set_title(f"input turned in steps of {found.angles[1]:g}°\n{_off(found, model)}", fontsize=SMALL)
+    axis.set_title(f"input turned in steps of {found.angles[1]:g}°\n{_off(found, model)}")
     for place, colour in enumerate(_colours(found)):
         _draw_circle(axis, found, model, place, colour)
         points = [found.flat(positions[place]) for positions in model.positions]
@@ -286,7 +287,7 @@ def _mark_charge(axis: Any, point: Sequence[float], charge: float, colour: str) 
 
 
 def _colours(found: Trajectories) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(len(found.charges))]
+    return [colour_of(place) for place in range(len(found.charges))]
 
 
 def _region(found: Trajectories) -> tuple[tuple[float, float], float]:
@@ -309,14 +310,12 @@ def _frame(axis: Any, found: Trajectories, centre: tuple[float, float], half: fl
     names = ("x", "y") if tuple(found.axis) == (0, 0, 1) else ("across the axis", "across both")
     for side, middle, name in zip("xy", centre, names, strict=True):
         axis.set(**{f"{side}label": name})
-        getattr(axis, f"{side}axis").label.set(fontsize=SMALL)
         getattr(axis, f"{side}axis").labelpad = 1
         axis.set(**{f"{side}lim": (middle - half, middle + half)})
         getattr(axis, f"{side}axis").set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axis.set_aspect("equal")
-    axis.tick_params(labelsize=SMALL, pad=2, length=2)
-    axis.grid(linewidth=0.3, alpha=0.5)
-    axis.set_axisbelow(True)
+    axis.tick_params(pad=2, length=2)
+    grid(axis)
 
 
 def _legend(figure: Figure, horizon: float, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -325,22 +324,16 @@ def _legend(figure: Figure, horizon: float, lines: Sequence[Mapping[str, Any]]) 
 
     times = {"input": "input, t = 0", "truth": f"truth, t = {horizon:g}", "prediction": f"prediction, t = {horizon:g}"}
     handles: list[Any] = [
-        Line2D([], [], color="0.2", linestyle="none", label=times[name], **style) for name, style in _KINDS.items()
+        Line2D([], [], color=INK, linestyle="none", label=times[name], **style) for name, style in _KINDS.items()
     ]
-    handles += [Line2D([], [], color="0.2", **style) for style in lines]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=2,
-        fontsize=SMALL,
-        frameon=False,
-        handlelength=1.6,
-    )
+    handles += [Line2D([], [], color=INK, **style) for style in lines]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=1.6)
 
 
 # --- its animation ----------------------------------------------------------------------------------------------------
 
 
+@styled
 def animate_figure3(found: Trajectories, path: Path) -> Path:
     """The input turned once about the axis, with the truth and what each model predicts, as GIF.
 
@@ -358,7 +351,7 @@ def animate_figure3(found: Trajectories, path: Path) -> Path:
     title = headline(figure, _frame_title(found, -1), _notes(found))
     moving = []
     for axis, model in zip(grid.flat, found.models, strict=False):
-        axis.set_title(f"{model.label}\n{_off(found, model)}", fontsize=SMALL)
+        axis.set_title(f"{model.label}\n{_off(found, model)}")
         _frame(axis, found, (0.0, 0.0), _extent(found))
         moving.append((model, _moving_parts(axis, found, model)))
     for axis in grid.flat[len(found.models) :]:

@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Any
 from se3t.errors import UserError
 from se3t.experiments import scanobjectnn
 from se3t.experiments.scanobjectnn import VERTICAL, axis_in_words, data_name, parse_rotation
-from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure, headline
+from se3t.reporting.figures.style import (
+    COLOURS,
+    FAINT,
+    MUTED,
+    WIDTH,
+    band,
+    blank_figure,
+    colour_of,
+    grid,
+    headline,
+    legend_below,
+    legend_columns,
+    marker_of,
+    styled,
+)
 from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name
 from se3t.reporting.spelling import span
@@ -28,7 +42,6 @@ NUM_CLASSES = 15
 
 _TICKS = range(0, 181, 30)
 _SO3, _SPREAD = 210, 18  # where it stands on the axis of angles, and over what its markers are spread
-_LONG = 22  # letters, from which on two labels of the legend are too wide for the figure
 _FIRST = (("se3_transformer", True), ("se3_transformer", False), ("tfn", False), ("tfn", True))
 _NOTICE = {"ha": "center", "va": "center", "bbox": {"facecolor": "white", "edgecolor": "none"}}
 _AUGMENTATIONS = {"so3": "SO(3)"}
@@ -216,29 +229,18 @@ def _accuracies(points: Sequence[Mapping[str, Any]], origin: str) -> dict[float,
 # --- Figure 4: its picture --------------------------------------------------------------------------------------------
 
 
+@styled
 def draw_figure4(found: Rotations) -> Figure:
     """Test accuracy against the largest test rotation: (a) trained without, (b) with rotation augmentation."""
     names = list(dict.fromkeys(map(found.label, found.lines)))
-    columns = 1 if max(map(len, names)) > _LONG else 2
+    columns = legend_columns(names)
     figure = blank_figure(WIDTH, 4.4 + 0.15 * math.ceil(len(names) / columns))
     headline(figure, "Figure 4: accuracy of rotated objects", _notes(found))
     panels = figure.subplots(2, 1, sharex=True)
     _draw_panel(panels[0], found, is_augmented=False)
     _draw_panel(panels[1], found, is_augmented=True)
-    panels[1].set_xlabel("largest test rotation about a horizontal axis, degrees", fontsize=SMALL)
-    handles: dict[str, Any] = {}
-    for axis in panels:
-        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    handles = {name: handles[name] for name in (*names, "chance")}
-    figure.legend(
-        handles.values(),
-        handles,
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=SMALL,
-        frameon=False,
-        handlelength=3,
-    )
+    panels[1].set_xlabel("largest test rotation about a horizontal axis, degrees")
+    legend_below(figure, panels, [*names, "chance"], columns, handlelength=3)
     return figure
 
 
@@ -251,10 +253,10 @@ def _draw_panel(axis: Any, found: Rotations, *, is_augmented: bool) -> None:
         _draw_line(axis, line, place, found.label(line), styles[found.label(line)])
     title = "(b) with rotation augmentation" if is_augmented else "(a) without rotation augmentation"
     title += f" ({kinds[0]})" if is_augmented and len(kinds) == 1 else ""
-    axis.set_title(title, fontsize=NORMAL, loc="left")
-    axis.axhline(100 / NUM_CLASSES, color="0.4", linestyle=":", linewidth=1, label="chance")
+    axis.set_title(title, loc="left")
+    axis.axhline(100 / NUM_CLASSES, color=MUTED, linestyle=":", linewidth=1, label="chance")
     if not lines:
-        axis.text(0.5, 0.5, _how_to_fill(found, is_augmented), transform=axis.transAxes, fontsize=SMALL, **_NOTICE)
+        axis.text(0.5, 0.5, _how_to_fill(found, is_augmented), transform=axis.transAxes, **_NOTICE)
     _scales(axis, any(math.inf in line.accuracies for line in found.lines))
 
 
@@ -280,10 +282,10 @@ def _styles(found: Rotations) -> dict[str, dict[str, Any]]:
     systems = {found.label(line): line.system for line in found.lines}
     styles: dict[str, dict[str, Any]] = {}
     for number, (label, (model, height)) in enumerate(systems.items()):
-        colour = COLOURS[models.index(model) % len(COLOURS)]
+        colour = colour_of(models.index(model))
         solid = "-" if models.index(model) < len(COLOURS) else "-."
         dashes = {"linestyle": "--" if height else solid, "markerfacecolor": "white" if height else colour}
-        styles[label] = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 4, **dashes}
+        styles[label] = {"color": colour, "marker": marker_of(number), **dashes}
     return styles
 
 
@@ -294,13 +296,11 @@ def _draw_line(axis: Any, line: Line, place: float, label: str, style: Mapping[s
         angle: statistics.stdev(seeds.values()) if len(seeds) > 1 else 0.0 for angle, seeds in line.accuracies.items()
     }
     angles = [angle for angle in means if math.isfinite(angle)]
-    axis.plot(angles, [means[angle] for angle in angles], label=label, linewidth=1.2, zorder=3, **style)
+    axis.plot(angles, [means[angle] for angle in angles], label=label, zorder=3, **style)
     if any(spreads[angle] for angle in angles):
-        low = [means[angle] - spreads[angle] for angle in angles]
-        high = [means[angle] + spreads[angle] for angle in angles]
-        axis.fill_between(angles, low, high, color=style["color"], alpha=0.18, linewidth=0)
+        band(axis, {angle: means[angle] for angle in angles}, spreads, style["color"])
     if math.inf in means:
-        bar = {**style, "linestyle": "none", "capsize": 2, "elinewidth": 1}
+        bar = {**style, "linestyle": "none", "elinewidth": 1}
         axis.errorbar([place], [means[math.inf]], yerr=spreads[math.inf] or None, zorder=3, **bar)
 
 
@@ -308,12 +308,10 @@ def _scales(axis: Any, has_so3: bool) -> None:
     places = [*_TICKS, *([_SO3] if has_so3 else [])]
     axis.set_xticks(places, [*map(str, _TICKS), *(["SO(3)"] if has_so3 else [])])
     axis.set(xlim=(-6, places[-1] + (_SPREAD / 2 + 3 if has_so3 else 6)), ylim=(0, 100))
-    axis.set_ylabel("test accuracy, %", fontsize=SMALL)
-    axis.tick_params(labelsize=SMALL)
+    axis.set_ylabel("test accuracy, %")
     if has_so3:
-        axis.axvline((_TICKS[-1] + _SO3) / 2, color="0.7", linewidth=0.6)
-    axis.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axis.set_axisbelow(True)
+        axis.axvline((_TICKS[-1] + _SO3) / 2, color=FAINT, linewidth=0.6)
+    grid(axis, "y")
 
 
 def _how_to_fill(found: Rotations, is_augmented: bool) -> str:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.reporting.figures.style import COLOURS, MARKERS, NORMAL, SMALL, WIDTH, blank_figure, headline
+from se3t.reporting.figures.style import (
+    MUTED,
+    WIDTH,
+    blank_figure,
+    colour_of,
+    grid,
+    headline,
+    legend_below,
+    marker_of,
+    styled,
+)
 from se3t.runs import Fields, read_json
 
 if TYPE_CHECKING:
@@ -140,6 +150,7 @@ def _lines(report: Fields, device: str) -> list[Line]:
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 
+@styled
 def draw_harmonics(found: Harmonics) -> Figure:
     """Vectors a second by degree, forward and with gradients, and the largest relative difference."""
     figure = blank_figure(WIDTH, 5.0 + 0.14 * math.ceil((len(found.lines) + 1) / 2))
@@ -147,16 +158,15 @@ def draw_harmonics(found: Harmonics) -> Figure:
     panels = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1, 0.8))
     for panel, what, letter in zip(panels, PASSES, "ab", strict=False):
         _draw(panel, found, [(line, line.per_second.get(what, {})) for line in found.lines])
-        panel.set_title(f"({letter}) {what}", fontsize=NORMAL, loc="left")
-        panel.set_ylabel("vectors a second", fontsize=SMALL)
+        panel.set_title(f"({letter}) {what}", loc="left")
+        panel.set_ylabel("vectors a second")
     _draw(panels[2], found, [(line, _largest(line)) for line in found.lines])
-    panels[2].axhline(2.0**-24, color="0.4", linestyle=":", linewidth=0.8, label="rounding, 2⁻²⁴")
-    panels[2].set_title("(c) largest relative difference", fontsize=NORMAL, loc="left")
-    panels[2].set_ylabel("values, gradients", fontsize=SMALL)
-    panels[2].set_xlabel("all degrees 0 … J", fontsize=SMALL)
+    panels[2].axhline(2.0**-24, color=MUTED, linestyle=":", linewidth=0.8, label="rounding, 2⁻²⁴")
+    panels[2].set_title("(c) largest relative difference", loc="left")
+    panels[2].set_ylabel("values, gradients")
+    panels[2].set_xlabel("all degrees 0 … J")
     panels[2].xaxis.get_major_locator().set_params(integer=True)
-    handles, names = panels[2].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    legend_below(figure, panels[2:])
     return figure
 
 
@@ -177,17 +187,15 @@ def _draw(axis: Any, found: Harmonics, series: Sequence[tuple[Line, Mapping[int,
     names = list(dict.fromkeys(line.name for line in found.lines))
     for line, values in series:
         number = names.index(line.name)
-        colour = COLOURS[number % len(COLOURS)]
+        colour = colour_of(number)
         is_gpu = line.device != _CPU
         style = {"linestyle": "--" if is_gpu else "-", "markerfacecolor": "white" if is_gpu else colour}
-        marker = MARKERS[number % len(MARKERS)]
-        points = (list(values), list(values.values()))
-        axis.plot(*points, color=colour, marker=marker, markersize=4, linewidth=1.2, label=line.label, **style)
+        axis.plot(
+            list(values), list(values.values()), color=colour, marker=marker_of(number), label=line.label, **style
+        )
     axis.set_yscale("log")
     shown = [value for _, values in series for value in values.values()]
     if shown:  # whole powers of ten, or too few of them would be on the axis
         low, high = math.log10(min(shown)), math.log10(max(shown))
         axis.set_ylim(10.0 ** math.floor(low - 0.05), 10.0 ** math.ceil(high + 0.05))
-    axis.tick_params(labelsize=SMALL)
-    axis.grid(linewidth=0.4, alpha=0.6)
-    axis.set_axisbelow(True)
+    grid(axis)

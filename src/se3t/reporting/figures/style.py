@@ -1,11 +1,11 @@
-"""What all pictures share: colours, sizes of letters, and how they are written. Matplotlib is imported when drawing."""
+"""One style for all pictures: colours, text sizes, lines, file formats. Matplotlib is imported when drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from se3t.files import write_atomically
 
@@ -27,11 +27,43 @@ WIDTH = 3.4
 TINY, SMALL, NORMAL = 6, 7, 8
 """Sizes of letters in points."""
 
+INK, MUTED, FAINT = "0.2", "0.4", "0.7"
+"""Greys: of symbols that stand for all colours, of reference lines and notes, of what parts a panel."""
+
+STYLE: Mapping[str, Any] = {
+    "font.size": SMALL,
+    "axes.titlesize": SMALL,
+    "axes.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "errorbar.capsize": 2,
+}
+"""Settings of matplotlib in which every picture is drawn."""
+
 NOTES = "notes"
 _LETTERS, _LEADING, _PAD = 132, 1.25, 0.05  # letters of a point in an inch, lines in heights of a letter, inches
 
-_DPI = 300
+DPI = 300
 _GIF_COLOURS = 96
+_LONG = 22  # letters, from which on two labels of a legend are too wide for a column
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function draw in ``STYLE``."""
+
+    @wraps(draw)
+    def in_style(*args: _P.args, **options: _P.kwargs) -> _R:
+        import matplotlib
+
+        settings: Any = dict(STYLE)
+        with matplotlib.rc_context(settings):
+            return draw(*args, **options)
+
+    return in_style
 
 
 def blank_figure(width: float, height: float) -> Figure:
@@ -44,12 +76,12 @@ def blank_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def colour(number: int) -> str:
+def colour_of(number: int) -> str:
     """The colour of a line, by its number; after the last comes the first."""
     return COLOURS[number % len(COLOURS)]
 
 
-def marker(number: int) -> str:
+def marker_of(number: int) -> str:
     """The marker of a line, by its number."""
     return MARKERS[number % len(MARKERS)]
 
@@ -61,9 +93,40 @@ def grid(axis: Any, which: str = "both") -> None:
         axis: matplotlib's axes.
         which: x, y or both.
     """
-    axis.tick_params(labelsize=SMALL)
+    axis.tick_params(which="both", labelsize=SMALL)
     axis.grid(axis=which, linewidth=0.4, alpha=0.6)
     axis.set_axisbelow(True)
+
+
+def band(axis: Any, mean: Mapping[Any, float], spread: Mapping[Any, float], colour: str) -> None:
+    """A band of one standard deviation about the means, by abscissa."""
+    low, high = ([mean[x] + sign * spread[x] for x in mean] for sign in (-1, 1))
+    axis.fill_between(list(mean), low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
+
+
+def legend_columns(names: Iterable[str]) -> int:
+    """How many columns the legend of a figure as wide as a column has: two, where the names are short."""
+    return 1 if max(map(len, names)) > _LONG else 2
+
+
+def legend_below(
+    figure: Figure, axes: Iterable[Any], names: Sequence[str] | None = None, columns: int = 2, **options: Any
+) -> None:
+    """One legend for all panels, below them.
+
+    Args:
+        figure: that has room for it.
+        axes: whose labels it shows, each once.
+        names: the labels in their order; None: as they come.
+        columns: of the legend.
+        options: of matplotlib's legend.
+    """
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if names is not None:
+        handles = {name: handles[name] for name in names if name in handles}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, **options)
 
 
 def headline(figure: Figure, title: str, notes: Sequence[str]) -> Text:
@@ -90,7 +153,7 @@ def headline(figure: Figure, title: str, notes: Sequence[str]) -> Text:
     engine.set(rect=(0, 0, 1, height / (height + room)))  # type: ignore[call-arg]
     top: dict[str, Any] = {"ha": "center", "va": "top", "in_layout": False}
     text = figure.suptitle("\n".join(heads), fontsize=NORMAL, y=1 - _PAD / (height + room), **top)
-    figure.text(0.5, 1 - first / (height + room), "\n".join(lines), fontsize=TINY, color="0.35", gid=NOTES, **top)
+    figure.text(0.5, 1 - first / (height + room), "\n".join(lines), fontsize=TINY, color=MUTED, gid=NOTES, **top)
     return text
 
 
@@ -117,10 +180,27 @@ def save(figure: Figure, out: Path) -> list[Path]:
 
 def write(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, PDF or SVG, by the ending of the file."""
-    options: dict[str, Any] = {"format": path.suffix[1:].lower(), "dpi": _DPI}
-    if options["format"] == "pdf":
-        options["metadata"] = {"CreationDate": None}  # the same figure is the same file
-    write_atomically(path, partial(figure.savefig, **options))
+    content = rendered(figure, path.suffix[1:].lower())
+    write_atomically(path, lambda file: file.write(content))
+
+
+def rendered(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
+    """A figure as file content; the same figure is the same content.
+
+    Args:
+        figure: what was drawn.
+        kind: png, pdf or svg.
+        dpi: dots per inch, of png and of what is not drawn with lines.
+    """
+    import io
+
+    import matplotlib
+
+    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "se3t"}):
+        figure.savefig(file, format=kind, dpi=dpi, metadata=dates.get(kind))
+    return file.getvalue()
 
 
 def save_animation(

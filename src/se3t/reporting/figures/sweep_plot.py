@@ -11,7 +11,17 @@ from se3t.config.fields import time_in_words
 from se3t.config.overrides import spell
 from se3t.errors import UserError
 from se3t.experiments import nbody
-from se3t.reporting.figures.style import COLOURS, SMALL, WIDTH, blank_figure, headline
+from se3t.reporting.figures.style import (
+    COLOURS,
+    FAINT,
+    SMALL,
+    WIDTH,
+    blank_figure,
+    grid,
+    headline,
+    legend_below,
+    styled,
+)
 from se3t.reporting.sweep_record import SweepRecord, Trial
 from se3t.runs import read_json
 
@@ -65,6 +75,7 @@ def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
+@styled
 def draw_sweep(record: SweepRecord) -> Figure:
     """One panel for each parameter, one below another.
 
@@ -87,11 +98,9 @@ def draw_sweep(record: SweepRecord) -> Figure:
         _scale(axis, record, name)
     if drawn is not None:
         bar = figure.colorbar(drawn, ax=list(panels), pad=0.02, aspect=30)
-        bar.set_label("trial", fontsize=SMALL)
+        bar.set_label("trial")
         bar.ax.tick_params(labelsize=SMALL)
-    handles, labels = panels[0].get_legend_handles_labels()
-    columns = 1 if record.search == "grid" else 2
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)
+    legend_below(figure, panels[:1], columns=1 if record.search == "grid" else 2)
     return figure
 
 
@@ -103,10 +112,10 @@ def _draw_grid(axis: Any, record: SweepRecord, name: str) -> None:
         values.setdefault(places[spell(trial.parameters[name])], []).extend(trial.values)
     values = {place: found for place, found in sorted(values.items()) if found}
     dots = [(place, value) for place, found in values.items() for value in found]
-    axis.plot(*zip(*dots, strict=True), "o", color="0.6", markersize=2.5, label="one run", zorder=2)
+    axis.plot(*zip(*dots, strict=True), "o", color=FAINT, markersize=2.5, label="one run", zorder=2)
     means = [statistics.fmean(found) for found in values.values()]
     spreads = [statistics.stdev(found) if len(found) > 1 else 0.0 for found in values.values()]
-    style = {"color": _POINT, "marker": "s", "markersize": 4, "linewidth": 1.2, "capsize": 2.5, "elinewidth": 1}
+    style = {"color": _POINT, "marker": "s", "elinewidth": 1}
     line = {"linestyle": "-" if _is_numeric(record, name) else "none"}
     axis.errorbar(list(values), means, yerr=spreads, label=_mean(record), zorder=3, **style, **line)
     _mark_best(axis, record, places, name)
@@ -184,12 +193,10 @@ def _value(trial: Trial) -> float | None:
 
 def _scale(axis: Any, record: SweepRecord, name: str) -> None:
     places, space = _places(record, name), record.parameters[name]
-    axis.set_xlabel(name, fontsize=SMALL)
-    axis.set_ylabel(f"validation {record.metric}", fontsize=SMALL)
-    axis.tick_params(labelsize=SMALL)
-    axis.grid(axis="y", linewidth=0.4, alpha=0.6)
+    axis.set_xlabel(name)
+    axis.set_ylabel(f"validation {record.metric}")
+    grid(axis, "y")
     axis.margins(0.06, 0.12)  # room for the circle around the best
-    axis.set_axisbelow(True)
     if space.get("log"):
         axis.set_xscale("log")
     if step := space.get("step"):
@@ -224,7 +231,7 @@ def _limit(axis: Any, values: Sequence[float], direction: str) -> None:
     axis.set_ylim(min(inside) - margin, max(inside) + margin)
     outside = len(values) - len(inside)
     text = f"{outside} off the scale, {'up' if sign > 0 else 'down'} to {worst:.3g}"
-    axis.set_title(text, loc="right", fontsize=SMALL)
+    axis.set_title(text, loc="right")
 
 
 def _places(record: SweepRecord, name: str) -> dict[str, float]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from se3t.reporting.figures.style import rendered
 from se3t.reporting.report.markup import Markup, element, picture
 
 if TYPE_CHECKING:
@@ -33,17 +33,8 @@ def figure_element(draw: Callable[[], Figure], description: str, caption: str) -
 
 def _image(figure: Figure, description: str) -> Markup:
     """As drawing where that is small, else as PNG."""
-    import matplotlib
-
     width, height = (round(_PIXELS_PER_INCH * 1.5 * inches) for inches in figure.get_size_inches())
-    with matplotlib.rc_context({"svg.hashsalt": "se3t"}):  # the same figure is the same text
-        content = _written(figure, "svg")
+    content = rendered(figure, "svg")
     if len(content) <= _LARGEST_DRAWING:
         return picture(content, "image/svg+xml", description, width, height)
-    return picture(_written(figure, "png"), "image/png", description, width, height)
-
-
-def _written(figure: Figure, kind: str) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=_DPI, metadata={"Date": None} if kind == "svg" else {})
-    return file.getvalue()
+    return picture(rendered(figure, "png", _DPI), "image/png", description, width, height)
