@@ -11,6 +11,8 @@ from benchmarks.step import collect
 from se3t.bench.workloads import Workload
 from se3t.errors import UserError
 
+pytestmark = pytest.mark.e2e  # comparisons with other codes
+
 GOOD = """
 from helper import WORD
 def build(workload, times="1"):

@@ -23,6 +23,8 @@ from se3t.compat import authors, nvidia
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 
+pytestmark = pytest.mark.e2e  # comparisons with other codes
+
 FOLDER = Path(__file__).parents[2] / "benchmarks/adapters"
 HAS_DGL = importlib.util.find_spec("dgl") is not None  # asked before the stand-in answers to that name
 PACKAGES = {"nvidia": "se3_transformer", "authors": "equivariant_attention"}

@@ -22,6 +22,8 @@ from se3t.fiber import Fiber
 from se3t.graph import Graph
 from se3t.tasks.classification import CloudBatch
 
+pytestmark = pytest.mark.e2e  # comparisons with other codes
+
 QUICK = Options(quick=True, threads=1, repetitions=1)
 NAMES = ["se3_transformer+z", "tfn"]
 

@@ -14,6 +14,8 @@ from benchmarks.__main__ import COMMAND, FLAGS, WHAT, main
 from se3t.cli import bench
 from se3t.nn.kernels import KERNELS
 
+pytestmark = pytest.mark.e2e  # comparisons with other codes
+
 README = (Path(__file__).resolve().parents[2] / "benchmarks/README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^python -m benchmarks (\w.*)$", README, re.MULTILINE)
 Run = Callable[[str], tuple[int, str, str]]

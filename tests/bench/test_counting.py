@@ -9,6 +9,8 @@ from se3t.bench.workloads import WORKLOADS, weights_per_edge
 from se3t.fiber import Fiber
 from se3t.nn import EquivariantConv, SE3AttentionBlock
 
+pytestmark = pytest.mark.e2e  # comparisons with other codes
+
 SIZES = Sizes(nodes=3, edges=4, unique=2, graphs=1)
 
 

@@ -32,6 +32,7 @@ def test_scipys_harmonics_are_brought_to_our_order_and_signs(degree: int) -> Non
     torch.testing.assert_close(found, spherical_harmonics(degree, vectors), rtol=0, atol=1e-13)
 
 
+@pytest.mark.e2e
 def test_every_implementation_stands_beside_its_error() -> None:
     report = peers_sh.run(QUICK, max_degree=2, num_vectors=100)
     present = [name for name in peers_sh.IMPLEMENTATIONS if importlib.util.find_spec(name)]
@@ -48,6 +49,7 @@ def test_an_implementation_of_another_convention_is_not_timed(monkeypatch: pytes
         sh.run(QUICK, max_degree=1, num_vectors=10, implementations={"se3t": turned})
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("what", [sh.FORWARD, sh.BOTH])
 def test_another_implementation_is_left_out_where_it_loses_its_digits(
     what: str, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,8 @@ from se3t.bench.options import Options
 from se3t.bench.workloads import Workload, weights_per_edge
 from se3t.errors import UserError
 
+pytestmark = pytest.mark.e2e  # comparisons with other codes
+
 QUICK = Options(quick=True, threads=1, repetitions=1)
 NBODY = Workload.of("nbody", 2)
 needs_peer = pytest.mark.skipif(not peer.is_installed(), reason=f"{peer.PACKAGE} is not installed (extra: bench)")

@@ -12,6 +12,8 @@ from benchmarks.plots import PANELS, Panel, Series, draw, draw_panel, save_plot,
 from se3t.bench.report import Report
 from se3t.errors import UserError
 
+pytestmark = pytest.mark.e2e  # comparisons with other codes
+
 ROWS = [
     {"workload": "a", "name": "first", "step": 0.002, "step_quartiles": [0.001, 0.003], "peak_memory": 2**21},
     {"workload": "a", "name": "[second]", "step": 0.004, "step_quartiles": [0.004, 0.004], "peak_memory": None},

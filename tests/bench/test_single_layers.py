@@ -20,6 +20,8 @@ from se3t.errors import UserError
 from se3t.nn import EquivariantConv, SE3AttentionBlock
 from se3t.nn.kernels import vectorised
 
+pytestmark = pytest.mark.e2e  # comparisons with other codes
+
 QUICK = Options(quick=True, threads=1, repetitions=1)
 SIZES = {"num_graphs": 2, "num_points": 8, "num_neighbors": 3, "num_degrees": 2, "channels": 4}
 SMALL = Single(**SIZES)

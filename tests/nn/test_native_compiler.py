@@ -203,6 +203,7 @@ def test_flags_that_a_compiler_does_not_know_are_left_out(monkeypatch: pytest.Mo
     assert unavailable(CPU) is None
 
 
+@pytest.mark.e2e
 @needs_compiler
 def test_processes_may_compile_at_the_same_time(tmp_path: Path) -> None:
     code = (
@@ -216,6 +217,7 @@ def test_processes_may_compile_at_the_same_time(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ["gcc", "clang"])
 def test_each_compiler_makes_code_that_computes_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which(name) is None:

@@ -92,6 +92,7 @@ def test_interpreted_kernel_needs_no_value_to_find_coincident_points() -> None:
     assert interpreted("basics")["no values read"] < 1e-11
 
 
+@pytest.mark.e2e
 @needs_triton
 def test_every_kernel_compiles_for_the_matrix_units_of_a_gpu_without_one(tmp_path: Path) -> None:
     """Forward and backward, in the sizes that occur: shared memory of an Ampere consumer card must do."""
