@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.suite.parts import job
 
 from se3t.config import to_config
 from se3t.config.compose import compose
 from se3t.reporting.sweep_record import read_record
 from se3t.runs import RunFolder, seal
-from se3t.suite.jobs import job
 from suite.sweep_fakes import WORDS, FakeLauncher, prepare
 
 from .conftest import Run
@@ -192,7 +192,7 @@ def test_ready_sweeps_are_listed(run: Run) -> None:
         (["sweep=lr", "--job", "2"], "--job"),
         (["sweep=lr", "--jobs", "none"], "expected a whole number of at least 1"),
         (["sweep=lr", "--trials", "3"], "is a grid, which tries everything"),
-        (["sweep=lr", "--seeds", "a"], "sweep: --seeds: expected different whole numbers"),
+        (["sweep=lr", "--seeds", "a"], "--seeds: got 'a', expected a whole number"),
         (["sweep=lr", "--launcher", "slrum"], "slrum"),
         (["sweep=lr", "slurm.partition=x"], "slurm.partition: belongs to --launcher slurm"),
         (["sweep=lr", "--launcher", "submitit", "slurm.partiton=x"], "did you mean 'partition'?"),

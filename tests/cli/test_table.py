@@ -13,8 +13,8 @@ import pytest
 from reporting.results import property_result, result
 from se3t.runs import seal
 from se3t.suite import tables
-from se3t.suite.pool import Failure
-from se3t.suite.tables import Finished, TableRequest
+from se3t.suite.pool import Ended, Outcome
+from se3t.suite.tables import TableRequest
 
 from .conftest import Run
 
@@ -58,9 +58,9 @@ def test_a_folder_without_runs_names_both_experiments(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--target"], "--target: a value is missing"),
-        (["--target="], "--target: a value is missing"),
-        (["--target", "--markdown"], "--target: a value is missing"),
+        (["--target"], "--target: expected one argument"),
+        (["--target="], "--target: is empty"),
+        (["--target", "--markdown"], "--target: expected one argument"),
         (["--target", "lumo"], "no finished run with target lumo"),
     ],
 )
@@ -135,7 +135,7 @@ class Suite:
     """What the trainings were asked for, and what they answer."""
 
     requests: list[TableRequest] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[Ended] = field(default_factory=list)
     is_idle: bool = False
 
 
@@ -144,17 +144,16 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
     """Stands in for the trainings: notes what was asked for, and finishes one run, unless it is idle."""
     found = Suite()
 
-    def finish(request: TableRequest) -> Finished:
+    def finish(request: TableRequest) -> Outcome:
         found.requests.append(request)
         path = request.runs / "trained" / "result.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(seal(result("tfn", 1, preset=request.preset or tables.DEFAULT_PRESET))))
-        return Finished([] if found.is_idle else [path], found.failed)
+        return Outcome([] if found.is_idle else [path], found.failed)
 
-    def plan(request: TableRequest) -> Finished:
+    def plan(request: TableRequest) -> None:
         found.requests.append(request)
         print("the plan")
-        return Finished([])
 
     monkeypatch.setattr(tables, "run", finish)
     monkeypatch.setattr(tables, "plan", plan)
@@ -201,7 +200,7 @@ def test_a_plan_is_told_and_no_table(run: Run, suite: Suite) -> None:
 
 
 def test_what_failed_makes_the_command_fail_after_the_table(run: Run, suite: Suite) -> None:
-    suite.failed.append(Failure(None, Path("log"), "it diverged"))  # type: ignore[arg-type]
+    suite.failed.append(Ended(None, "failed", Path("log"), "it diverged"))  # type: ignore[arg-type]
     answer = run("table", "ablations", "--run")
     assert answer.status == 1
     assert "Attention removed" in answer.out
@@ -235,9 +234,9 @@ def test_a_target_of_the_output_is_looked_at_before_the_trainings(run: Run, suit
         (["1", "nowhere"], "nowhere: does not exist; expected a folder of runs"),
         (["runs/nowhere"], "runs/nowhere: does not exist"),
         (["1", "--format", "yaml"], "invalid choice: 'yaml'"),
-        (["1", "--format"], "--format: a value is missing"),
+        (["1", "--format"], "--format: expected one argument"),
         (["1", "--out", "table.doc"], "--out table.doc: its ending says no format"),
-        (["1", "--out="], "--out: a value is missing"),
+        (["1", "--out="], "--out: is empty"),
         (["1", "--markdown", "--format", "csv"], "--markdown: cannot be combined with --format csv"),
         (["1", "--preset", "fast"], "--preset fast: experiment 'nbody' of table 1 has no such preset; known: paper"),
         (["1", "--run", "--preset", "fast"], "--preset fast: experiment 'nbody' of table 1 has no such preset"),
@@ -249,9 +248,9 @@ def test_a_target_of_the_output_is_looked_at_before_the_trainings(run: Run, suit
         (["1", "--seeds", "0"], "--seeds: goes with --run or --plan"),
         (["1", "--jobs", "2"], "--jobs: goes with --run or --plan"),
         (["1", "seed=3"], "seed=3: a setting goes with --run or --plan"),
-        (["1", "--run", "--seeds", "a,b"], "--seeds: got 'a,b', expected whole numbers"),
+        (["1", "--run", "--seeds", "a,b"], "--seeds: got 'a', expected a whole number"),
         (["1", "--run", "--seeds", "-1"], "--seeds"),
-        (["1", "--run", "--jobs", "0"], "--jobs: got '0', expected how many trainings"),
+        (["1", "--run", "--jobs", "0"], "--jobs: got '0', expected a whole number"),
         (["--run"], "--run: of which table; expected se3t table 1 --run"),
         (["1", "--run", "--plan"], "not allowed with argument"),
         (["1", "--plan", "--format", "csv"], "--plan: tells what would be run and writes no table"),

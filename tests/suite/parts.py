@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from se3t.config import Config, DeepSetModel, NBodyData, OptimConfig, TrainerConfig
+from se3t.config import Config, DeepSetModel, NBodyData, OptimConfig, TrainerConfig, to_config
+from se3t.config.compose import compose
 from se3t.suite.jobs import Job, job_of
 from se3t.suite.launch import LocalHandle, spawn
 from se3t.suite.pool import Ended, Watch, run_jobs
+
+
+def job(words: Sequence[str]) -> Job:
+    """The job of the words behind ``se3t train``."""
+    return job_of(words, to_config(compose("train", words)))
+
 
 STUB = Path(__file__).with_name("stub.py")
 

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.suite.parts import make_job, with_data
+from tests.suite.parts import job, make_job, with_data
 
 from se3t.config import Config
 from se3t.runs import CHECKPOINTS, CONFIG, PROVENANCE, RunFolder
 from se3t.suite import costs, probe
 from se3t.suite.costs import Cost, Estimates, estimate, kind, makespan, recorded
-from se3t.suite.jobs import Job, job, job_of
+from se3t.suite.jobs import Job, job_of
 from se3t.suite.probe import measure
 from se3t.suite.progress import Clock
 from se3t.suite.wording import in_words

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from tests.suite.parts import make_job
+from tests.suite.parts import job, make_job
 
 from se3t.errors import UserError
 from se3t.runs import CHECKPOINTS, RunFolder
-from se3t.suite.jobs import Job, job
+from se3t.suite.jobs import Job
 
 
 def finish(one: Job, steps: int | None = None, **changed: object) -> None:

@@ -30,7 +30,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "POLL_SECONDS", 0.01)
 
 
-def names(failed: Sequence[pool.Failure]) -> list[int]:
+def names(failed: Sequence[pool.Ended]) -> list[int]:
     return [failure.job.config.seed for failure in failed]
 
 
@@ -39,7 +39,7 @@ def test_nothing_finished_is_repeated(tmp_path: Path) -> None:
     first = run_jobs(jobs[:2], StubLauncher(trace), workers=2)
     before = trace.read_text()
     second = run_jobs(jobs, StubLauncher(trace), workers=2)
-    assert (first.num_before, second.num_before) == (0, 2)
+    assert first.finished == [job.result for job in jobs[:2]]
     assert second.finished == [job.result for job in jobs]
     assert trace.read_text().removeprefix(before).split("\n")[0] == f"{jobs[2].folder.name} from 0"
     assert trace.read_text().count("finished") == 3

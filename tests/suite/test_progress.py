@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.suite.parts import make_job
+from tests.suite.parts import job, make_job
 
 from se3t.experiments import task
 from se3t.runs import CHECKPOINTS, METRICS, RunFolder
 from se3t.suite.costs import Cost, Estimates, kind
-from se3t.suite.jobs import Job, job
+from se3t.suite.jobs import Job
 from se3t.suite.pool import Ended
 from se3t.suite.progress import Bars, Clock, Lines, Reading, duration, headline, read, title, view
 

@@ -53,7 +53,7 @@ def test_every_combination_of_a_ready_sweep_is_a_training_of_its_own(name: str, 
 
 
 def test_a_short_cut_to_a_configuration_is_what_the_line_composes() -> None:
-    from se3t.suite.jobs import job
+    from tests.suite.parts import job
 
     spec = specify(["experiment=qm9", "sweep=lr_channels", "preset=smoke"])
     for parameters in corners(spec):

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.suite.parts import job
 
 from se3t.errors import UserError
 from se3t.runs import PROVENANCE, RunFolder, read_json
-from se3t.suite.jobs import Job, job
+from se3t.suite.jobs import Job
 from se3t.suite.pool import run_jobs
 from se3t.suite.submitit_launcher import SubmititHandle, SubmititLauncher, Training, parameters
 
@@ -69,6 +70,12 @@ class Short(SubmititLauncher):
         return training
 
 
+def script(launcher: SubmititLauncher, job: Job) -> str:
+    """What is given to sbatch."""
+    executor = launcher._executor(launcher.folder, job)
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "script"))
+
+
 def wait(handle: SubmititHandle, seconds: float = 60) -> int:
     deadline = time.monotonic() + seconds
     while (status := handle.poll()) is None:
@@ -79,7 +86,7 @@ def wait(handle: SubmititHandle, seconds: float = 60) -> int:
 
 def test_the_script_for_sbatch_says_what_was_asked_for(slurm: Path) -> None:
     launcher = SubmititLauncher(Path("jobs"), "slurm", SETTINGS, "se3t-lr-1a2b3c4d", ("logger.group=lr-1a2b3c4d",))
-    lines = launcher.script(job([*WORDS, "seed=7"])).splitlines()
+    lines = script(launcher, job([*WORDS, "seed=7"])).splitlines()
     for line in (
         "#SBATCH --partition=gpu",
         "#SBATCH --time=2160",

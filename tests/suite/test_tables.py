@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.suite.parts import StubLauncher, with_data
+from tests.suite.parts import StubLauncher, job, with_data
 
 from se3t.config import Config, QM9Data, SE3TransformerModel, conf_dir
 from se3t.errors import UserError
@@ -19,9 +20,11 @@ from se3t.reporting.published import load_published
 from se3t.runs import CHECKPOINTS, RunFolder
 from se3t.suite import costs, pool, tables
 from se3t.suite.costs import resources
-from se3t.suite.jobs import Job, job
+from se3t.suite.jobs import Job
 from se3t.suite.launch import LocalHandle
 from se3t.suite.tables import TableRequest, jobs_of, plan, run
+
+probe = costs._probe
 
 _composed: dict[tuple[str, ...], Config] = {}
 _compose = tables._composed
@@ -201,7 +204,7 @@ def test_what_is_refused_is_told_before_anything_starts(asked: TableRequest, mes
 
 
 def test_a_plan_is_complete_and_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan(request("1", "model=tfn,linear", BOTH, preset="reduced")) == []
+    plan(request("1", "model=tfn,linear", BOTH, preset="reduced"))
     text = capsys.readouterr().out
     lines = [line for line in text.splitlines() if line.startswith("new")]
     assert len(lines) == 8
@@ -218,16 +221,15 @@ def test_a_plan_is_complete_and_writes_nothing(place: Path, capsys: pytest.Captu
 def test_a_measurement_that_fails_stops_no_training(
     stub: type[Launcher], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def failing(configs: Sequence[object], data: Sequence[object], threads: int | None) -> dict[str, object]:
-        raise UserError("ended by SIGKILL")
-
-    monkeypatch.setattr(costs, "_probe", failing)
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr(costs, "_probe", probe)
+    monkeypatch.setattr(costs, "_COMMAND", [sys.executable, "-c", killed])
     asked = request("ablations", "model=tfn", "trainer.max_steps=60")
     jobs = with_data(*jobs_of(asked))
-    assert run(asked) == [one.result for one in jobs]
+    assert run(asked).finished == [one.result for one in jobs]
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "ablations: 1 trainings, 1 new; 1 at a time"
-    assert told[1] == "some times are not known, their measurement failed: ended by SIGKILL"
+    assert told[1] == "some times are not known, their measurement failed: ended by SIGKILL, perhaps out of memory"
 
 
 def test_a_plan_says_what_is_finished_and_where_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,7 +238,7 @@ def test_a_plan_says_what_is_finished_and_where_others_go_on(capsys: pytest.Capt
     RunFolder(second.folder).write_config(second.config)
     (second.folder / CHECKPOINTS).mkdir()
     (second.folder / CHECKPOINTS / "step-0000000002.ckpt").touch()
-    assert plan(request("1", "data.preset=calibrated_random")) == [first.result]
+    plan(request("1", "data.preset=calibrated_random"))
     text = capsys.readouterr().out
     assert text.splitlines()[0].startswith("finished ")
     assert text.splitlines()[1].startswith("interrupted at step 2  ")
@@ -284,7 +286,7 @@ def test_a_run_trains_what_is_missing_lists_failures_and_a_second_one_repeats_no
     jobs = with_data(*jobs_of(asked))
     finish(jobs[0])
     found = run(asked)
-    assert found == [one.result for one in jobs if one.config.model.name != "deepset"]
+    assert found.finished == [one.result for one in jobs if one.config.model.name != "deepset"]
     assert [failure.job.config.model.name for failure in found.failed] == ["deepset"]
     told = capsys.readouterr().err
     assert told.startswith("table 1: 5 trainings, 1 finished, 4 new; 2 at a time\n")
@@ -295,7 +297,7 @@ def test_a_run_trains_what_is_missing_lists_failures_and_a_second_one_repeats_no
     assert "    the training loss became nan in step 1; lower optim.lr (log: runs/logs/nbody-deepset-0-" in told
     trace = Path("trace").read_text()
     again = run(asked)
-    assert (again, len(again.failed)) == (found, 1)
+    assert (again.finished, len(again.failed)) == (found.finished, 1)
     new = Path("trace").read_text().removeprefix(trace)
     assert new.splitlines() == [f"{jobs[1].folder.name} from 0"]
     assert [words for _, words in stub.made] == [("logger.group=table1",)] * 2
@@ -306,7 +308,7 @@ def test_where_all_is_finished_nothing_starts(stub: type[Launcher], capsys: pyte
     jobs = jobs_of(asked)
     for one in jobs:
         finish(one)
-    assert run(asked) == [one.result for one in jobs]
+    assert run(asked).finished == [one.result for one in jobs]
     assert capsys.readouterr().err == "ablations: 2 trainings, 2 finished; nothing is left to do\n"
     assert not Path("trace").exists()
 

@@ -167,15 +167,11 @@ def _figure4(given: argparse.Namespace) -> list[Path]:
     from se3t.reporting.figures.rotation_runs import find_runs
 
     runs = find_runs(given.runs or [_RUNS], given.on)
-    data = _measure_rotations(runs, [*(given.angles or _ANGLES), *["so3"] * given.so3], given.out)
-    return [data, *save(draw_figure4(load_rotations(data)), given.out)]
-
-
-def _measure_rotations(runs: Sequence[Path], rotations: Sequence[str], out: Path) -> Path:
-    """Measure runs under rotations, into the JSON file beside the pictures."""
     from se3t.measure.rotations import rotation_sweep
 
-    return rotation_sweep(runs, rotations, _target(out, ".json"), True)
+    rotations = [*(given.angles or _ANGLES), *["so3"] * given.so3]
+    data = rotation_sweep(runs, rotations, _target(given.out, ".json"), True)
+    return [data, *save(draw_figure4(load_rotations(data)), given.out)]
 
 
 def _confusion(given: argparse.Namespace) -> list[Path]:

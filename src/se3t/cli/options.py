@@ -40,3 +40,8 @@ def positive(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
     return int(text)
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Seeds with commas between them, each once, as the type of an argument."""
+    return tuple(dict.fromkeys(map(from_zero, text.split(","))))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.cli.help import ready_sweeps
-from se3t.cli.options import Parser, positive
-from se3t.config import overrides
+from se3t.cli.options import Parser, positive, seeds
+from se3t.config import choices, overrides
 from se3t.errors import UserError
 from se3t.screen import show
 
@@ -34,7 +34,7 @@ def parser() -> Parser:
     """Flags of ``se3t sweep``."""
     own = Parser("sweep", _USAGE)
     own.add_argument("words", nargs="*")
-    own.add_argument("--seeds")
+    own.add_argument("--seeds", type=seeds, metavar="A,B,…")
     own.add_argument("--trials", type=positive)
     own.add_argument("--jobs", type=positive)
     own.add_argument("--launcher", choices=LAUNCHERS, default="local")
@@ -60,10 +60,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     for flag, modes_of_it in (("top", ["--best"]), ("out", ["--plot"])):
         if getattr(given, flag) is not None and modes != modes_of_it:
             raise UserError(f"sweep: --{flag} belongs to {modes_of_it[0]}")
-    given.seeds = _seeds(given.seeds) if given.seeds is not None else None
     for word in given.words:
         if "=" not in word:
-            hint = f"; for the sweep of that name write sweep={word}" if word in _ready() else ""
+            hint = f"; for the sweep of that name write sweep={word}" if word in choices("sweep") else ""
             raise UserError(f"sweep: {word}: cannot be read as a setting; write key=value, such as sweep=lr{hint}")
     given.slurm = {
         key.removeprefix(_SLURM): value
@@ -293,15 +292,3 @@ def _runs(words: Sequence[str]) -> Path:
     from se3t.config.compose import text_of
 
     return Path(text_of(words[-1])) if words else Path("runs")
-
-
-def _ready() -> list[str]:
-    from se3t.config import choices
-
-    return choices("sweep")
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    from se3t.suite import spaces
-
-    return spaces.seeds_of(text, "sweep: --seeds")

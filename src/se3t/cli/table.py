@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from se3t.cli.options import Parser
+from se3t.cli.options import Parser, positive, seeds
 from se3t.errors import UserError, did_you_mean
 from se3t.screen import show
 
@@ -45,14 +45,14 @@ def parser() -> Parser:
     task = own.add_mutually_exclusive_group()
     task.add_argument("--run", action="store_true")
     task.add_argument("--plan", action="store_true")
-    own.add_argument("--seeds", type=_seeds, metavar="A,B,…")
-    own.add_argument("--jobs", type=_jobs, metavar="N")
+    own.add_argument("--seeds", type=seeds, metavar="A,B,…")
+    own.add_argument("--jobs", type=positive, metavar="N")
     return own
 
 
 def run(words: Sequence[str]) -> int:
     """Print one table of the paper, or all that the run records fill; with ``--run`` train what is missing first."""
-    given = parser().parse_intermixed_args(_with_values(words))
+    given = parser().parse_intermixed_args(list(words))
     asked = _asked(given)
     if given.run or given.plan:
         return _train(given, asked)
@@ -94,6 +94,8 @@ def _asked(given: argparse.Namespace) -> _Asked:
             )
         else:
             raise UserError(f"{word}: does not exist; expected a folder of runs or a result.json")
+    if given.target == "":
+        raise UserError("--target: is empty; expected the name of a property, such as --target homo")
     if given.preset is not None:
         require_preset(given.preset, which, is_run=given.run or given.plan)
     return _Asked(which, tuple(paths), tuple(settings), _format(given), given.out)
@@ -207,9 +209,10 @@ def _train(given: argparse.Namespace, asked: _Asked) -> int:
     if given.plan:
         suite.plan(request)
         return 0
-    finished = suite.run(request)
-    _write(_tables(asked.which, finished, given.target, given.preset or suite.default_preset(asked.which)), asked)
-    return 1 if finished.failed else 0
+    outcome = suite.run(request)
+    preset = given.preset or suite.default_preset(asked.which)
+    _write(_tables(asked.which, outcome.finished, given.target, preset), asked)
+    return 1 if outcome.failed else 0
 
 
 def _folder_of_runs(asked: _Asked) -> Path:
@@ -220,34 +223,3 @@ def _folder_of_runs(asked: _Asked) -> Path:
     if len(found) > 1 or any(path.is_file() for path in found):
         raise UserError(f"{found[-1]}: --run and --plan take one folder of runs, which the records are written to")
     return found[0] if found else _RUNS
-
-
-# --- words ------------------------------------------------------------------------------------------------------------
-
-
-def _with_values(words: Sequence[str]) -> list[str]:
-    """The words, when no flag stands where the value of another one should."""
-    names = {"--target": "the name of a property, such as --target homo", "--preset": "such as --preset reduced"}
-    names |= {"--format": "such as --format csv", "--out": "the name of a file"}
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        flag, has_value, value = word.partition("=")
-        value = value if has_value else following
-        if flag in names and (not value or value.startswith("--")):
-            raise UserError(f"{flag}: a value is missing; expected {names[flag]}")
-    return list(words)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(dict.fromkeys(int(word) for word in text.split(",")))
-    except ValueError:
-        seeds = (-1,)
-    if min(seeds) < 0:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected whole numbers from 0 on, such as 0,1,2")
-    return seeds
-
-
-def _jobs(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected how many trainings at a time, such as 2")
-    return int(text)

@@ -35,6 +35,7 @@ MEASURE_SECONDS = 1.0
 WORTH_MEASURING = 50
 """Shorter trainings take as long as a measurement, or as the start of a process."""
 _START_OF_DATA = 0.6  # of the start of a training: no Lightning is loaded
+_COMMAND = [sys.executable, "-m", "se3t.suite.probe"]
 _LEAST_STEPS = 50  # of a record: shorter ones have measured how a process warms up
 
 
@@ -259,7 +260,7 @@ def _measured(
     shares = [list(configs[number::count]) for number in range(count)]
     with ThreadPoolExecutor(count) as pool:
         stores: list[Sequence[Config]] = [data, *[()] * (count - 1)]
-        answers = list(pool.map(lambda share, own: _probe_or_not(share, own, threads), shares, stores))
+        answers = list(pool.map(lambda share, own: _probe(share, own, threads), shares, stores))
     starts = [answer["startup"] for answer in answers if "trouble" not in answer]
     found = [answers[number % count]["costs"][number // count] for number in range(len(configs))]
     costs = [None if one is None else Cost(source="measured", **one) for one in found]
@@ -267,34 +268,27 @@ def _measured(
     return statistics.median(starts) if starts else 0.0, costs, answers[0].get("preparation", []), trouble
 
 
-def _probe_or_not(configs: Sequence[Config], data: Sequence[Config], threads: int | None) -> dict[str, Any]:
-    """A process that fails, out of memory for example, leaves times unknown: an estimate is a courtesy."""
-    try:
-        return _probe(configs, data, threads)
-    except (UserError, OSError, ValueError) as error:
-        return {"costs": [None for _ in configs], "trouble": str(error)}
-
-
 def _probe(configs: Sequence[Config], data: Sequence[Config], threads: int | None) -> dict[str, Any]:
-    task = {
+    """What :mod:`se3t.suite.probe` answers. A process that fails, out of memory for example, leaves times unknown: an
+    estimate is a courtesy.
+    """
+    request = {
         "configs": [asdict(config) for config in configs],
         "data": [asdict(config) for config in data],
         "threads": threads,
         "seconds": MEASURE_SECONDS,
         "started": time.time(),
     }
-    limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [sys.executable, "-m", "se3t.suite.probe"],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **limit},
-    )
-    if done.returncode < 0:
-        raise UserError(ended_by(-done.returncode))
-    if done.returncode != 0:
-        raise UserError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    try:
+        done = subprocess.run(
+            _COMMAND, input=json.dumps(request), capture_output=True, text=True, check=False, env=environment
+        )
+        if done.returncode == 0:
+            answer: dict[str, Any] = json.loads(done.stdout)
+            return answer
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        trouble = ended_by(-done.returncode) if done.returncode < 0 else lines[-1]
+    except (OSError, ValueError) as error:
+        trouble = str(error)
+    return {"costs": [None for _ in configs], "trouble": trouble}

@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from se3t.config import Config, to_config
-from se3t.config.compose import compose
+from se3t.config import Config
 from se3t.experiments import DataSet, TaskSpec, dataset, task
 from se3t.runs import CHECKPOINTS, CONFIG, RESULT, RunFolder, finished_result
 
@@ -78,15 +77,6 @@ class Job:
     def store(self) -> Path:
         """File of its prepared data, there or not."""
         return self.data.store_path(self.config.data)
-
-
-def job(words: Sequence[str]) -> Job:
-    """The job of the words behind ``se3t train``.
-
-    Raises:
-        UserError: for settings that are refused.
-    """
-    return job_of(words, to_config(compose("train", words)))
 
 
 def job_of(words: Sequence[str], config: Config) -> Job:

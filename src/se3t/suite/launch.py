@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,10 +130,3 @@ def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str], t
             start_new_session=True,
         )
     return LocalHandle(process)
-
-
-def stop_all(handles: Sequence[Handle]) -> None:
-    """Stop several, all at once: none waits for the grace of another."""
-    if handles:
-        with ThreadPoolExecutor(len(handles)) as threads:
-            list(threads.map(lambda handle: handle.stop(), handles))

@@ -8,6 +8,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -18,7 +19,7 @@ from se3t.errors import BusyError, UserError
 from se3t.runs import RunFolder
 from se3t.signals import advice, interrupted_by_signals, interruption, name_of
 from se3t.suite.jobs import Job
-from se3t.suite.launch import GRACE_SECONDS, Handle, Launcher, LocalLauncher, start_process, stop_all
+from se3t.suite.launch import GRACE_SECONDS, Handle, Launcher, LocalLauncher, start_process
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 2 * GRACE_SECONDS
@@ -38,27 +39,17 @@ class Ended(NamedTuple):
     reason: str = ""
 
 
-class Failure(NamedTuple):
-    """A job that failed, its log, and the last sentence there."""
-
-    job: Job
-    log: Path
-    reason: str
-
-
 @dataclass
 class Outcome:
     """What came of many jobs.
 
     Attributes:
         finished: ``result.json`` of each that is finished, in the order of the jobs.
-        failed: the others.
-        num_before: how many were finished before.
+        failed: how the others ended.
     """
 
     finished: list[Path] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    num_before: int = 0
+    failed: list[Ended] = field(default_factory=list)
 
 
 class Watch:
@@ -165,7 +156,9 @@ class Pool:
         """End everything. What was saved stays, and the same jobs go on from there another time."""
         works = [*(work for _, work in self._running.values()), *self._preparing.values()]
         self._waiting, self._running, self._preparing = [], {}, {}
-        stop_all([work.handle for work in works])
+        if works:
+            with ThreadPoolExecutor(len(works)) as threads:  # none waits for the grace of another
+                list(threads.map(lambda work: work.handle.stop(), works))
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -271,9 +264,8 @@ def run_jobs(
         Interrupted: at Ctrl-C, SIGTERM or SIGHUP, after all processes have ended.
     """
     unique = list({job.folder: job for job in reversed(jobs)}.values())[::-1]
-    before = [job for job in unique if _is_finished(job)]
-    outcome = Outcome(num_before=len(before))
-    done = {job.folder for job in before}
+    done = {job.folder for job in unique if _is_finished(job)}
+    outcome = Outcome()
     with stopped_by_signals(), watch or Watch() as told:
         pool = Pool(launcher or LocalLauncher(), workers, told, environment)
         for job in unique:
@@ -285,7 +277,7 @@ def run_jobs(
                     if ended.status == "finished":
                         done.add(ended.job.folder)
                     else:
-                        outcome.failed.append(Failure(ended.job, ended.log, ended.reason))
+                        outcome.failed.append(ended)
                 if not pool.is_idle:
                     time.sleep(POLL_SECONDS)
         finally:

@@ -187,7 +187,7 @@ class Search:
             active.run.value = value_of(active.job, self.spec.sweep.objective)
         except UserError as error:
             active.run.state, active.run.reason = "failed", str(error)
-            self._end(active)
+            self.active.remove(active)
             self._fail(active.trial, str(error), again=True)
             return
         active.run.state = "finished"
@@ -195,7 +195,7 @@ class Search:
         if active.index < len(active.jobs):
             self._submit(active)
             return
-        self._end(active)
+        self.active.remove(active)
         active.trial.state = "finished"
         assert active.trial.value is not None
         self._write()  # before the database: what is finished there has its details here
@@ -217,7 +217,7 @@ class Search:
 
     def _prune(self, active: _Active) -> None:
         step, value = active.trial.history[-1]
-        self._end(active)
+        self.active.remove(active)
         active.trial.state = active.run.state = "pruned"
         self._write()
         self.study.prune(active.trial.number)
@@ -232,9 +232,6 @@ class Search:
         lines = [line for line in RunFolder(active.job.folder).read_metrics() if line["kind"] == "valid"]
         found = [(line["step"], line.get(self.record.metric)) for line in lines if line["step"] not in active.reported]
         return [(step, float(value)) for step, value in found if isinstance(value, int | float)]
-
-    def _end(self, active: _Active) -> None:
-        self.active.remove(active)
 
     def _fail(self, trial: Trial, reason: str, *, again: bool) -> None:
         trial.state, trial.reason = "failed", reason

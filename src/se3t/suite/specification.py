@@ -183,7 +183,8 @@ def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
         if isinstance(settings.get(group), Mapping) and name in settings[group]:
             raise UserError(f"sweep={sweep.name}: {key} does not tell runs apart, so it cannot be a parameter")
         choice = _chosen(group, settings)
-        others = sorted(choice for choice, schema in SCHEMAS.get(group, {}).items() if name in _names(schema))
+        schemas = SCHEMAS.get(group, {}).items()
+        others = sorted(choice for choice, schema in schemas if name in (item.name for item in fields(schema)))
         hint = f"; {' or '.join(f'{group}={other}' for other in others)} has it" if others else ""
         raise UserError(f"sweep={sweep.name}: {choice} has no setting {key}{hint}")
 
@@ -210,10 +211,6 @@ def _chosen(group: str, settings: Mapping[str, Any]) -> str:
     if group in SCHEMAS and isinstance(part, Mapping):
         return f"{group}={part.get('name')}"
     return f"experiment={settings.get('experiment')}"
-
-
-def _names(schema: type) -> list[str]:
-    return [item.name for item in fields(schema)]
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -152,7 +152,8 @@ class Study:
     def _taken_up(self, frozen: Any) -> Proposal:
         self._study.sampler = self._sampler(frozen.number)
         trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
-        _suggest_all(trial, self._space)  # those that are known already stay
+        for name, distribution in self._space.items():
+            trial._suggest(name, distribution)  # a value that is known already stays
         self._live[frozen.number] = trial
         return Proposal(frozen.number, dict(trial.params), history=dict(frozen.intermediate_values))
 
@@ -211,16 +212,6 @@ def _distributions(optuna: Any, parameters: Mapping[str, Space]) -> dict[str, An
                 float(space.low), float(space.high), log=space.log, step=space.step
             )
     return found
-
-
-def _suggest_all(trial: Any, space: Mapping[str, Any]) -> None:
-    for name, distribution in space.items():
-        kind = type(distribution).__name__
-        if kind == "CategoricalDistribution":
-            trial.suggest_categorical(name, distribution.choices)
-            continue
-        suggest = trial.suggest_int if kind == "IntDistribution" else trial.suggest_float
-        suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def _pruner(optuna: Any, sweep: Sweep, eval_every: int, max_steps: int) -> Any:

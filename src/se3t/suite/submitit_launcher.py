@@ -173,11 +173,6 @@ class SubmititLauncher:
         self._remember({**known, str(job.folder): [str(own), submitted.job_id]})
         return SubmititHandle(submitted, log, self.cluster == "local")
 
-    def script(self, job: Job) -> str:
-        """What would be given to sbatch for a job."""
-        executor = self._executor(self.folder, job)
-        return str(executor._make_submission_file_text(executor._submitit_command_str, "script"))
-
     def _training(self, job: Job, log: Path, environment: Mapping[str, str]) -> Training:
         own = [f"trainer.threads={self.threads}"] if self.threads and job.config.trainer.threads is None else []
         limit = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,20 +160,15 @@ def _write_specification(spec: Specification) -> None:
     """What was asked for, in the form of a file of ``conf/sweep``."""
     import yaml
 
-    sweep, pruning = spec.sweep, spec.sweep.pruning
-    content: dict[str, Any] = {
-        "description": sweep.description,
-        "search": sweep.search,
-        "objective": {"metric": sweep.objective.metric, "direction": sweep.objective.direction},
-        "parameters": {
-            name: list(space.values) if not isinstance(space, Interval) else space_settings(space)
-            for name, space in sweep.parameters.items()
-        },
-        "seeds": list(sweep.seeds),
+    sweep = spec.sweep
+    parameters = {
+        name: space_settings(space) if isinstance(space, Interval) else list(space.values)
+        for name, space in sweep.parameters.items()
     }
-    if sweep.search == "tpe":
-        content |= {"trials": sweep.trials, "pruning": dict(vars(pruning))}
-    content |= {"defaults": list(spec.words), "experiments": {spec.experiment: {}}}
+    content = asdict(sweep) | {"parameters": parameters, "defaults": list(spec.words)}
+    for name in ("name", *(("trials", "pruning") if sweep.search == "grid" else ())):
+        del content[name]
+    content["experiments"] = {spec.experiment: {}}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     write_atomically(spec.folder / SPECIFICATION, lambda file: file.write(text.encode()))
 

@@ -21,7 +21,7 @@ from se3t.screen import console, say
 from se3t.suite.costs import estimate, resources
 from se3t.suite.jobs import Job, job_of
 from se3t.suite.launch import LocalLauncher
-from se3t.suite.pool import Failure, run_jobs
+from se3t.suite.pool import Outcome, run_jobs
 from se3t.suite.progress import Clock, view
 from se3t.suite.wording import failures, in_words, obstacle_of, opening, trouble
 
@@ -80,15 +80,7 @@ def default_preset(which: str) -> str:
     return (EGNN.budget if which == EGNN.name else None) or DEFAULT_PRESET
 
 
-class Finished(list[Path]):
-    """``result.json`` of each finished training, in the order of the table; ``failed``: others that were tried."""
-
-    def __init__(self, results: Sequence[Path], failed: Sequence[Failure] = ()) -> None:
-        super().__init__(results)
-        self.failed = list(failed)
-
-
-def plan(request: TableRequest) -> Finished:
+def plan(request: TableRequest) -> None:
     """Print what is to be trained, how far it is, and what it costs; nothing is written and nothing trained.
 
     Raises:
@@ -100,10 +92,9 @@ def plan(request: TableRequest) -> Finished:
         estimates = estimate(jobs, workers, threads)
     for line in in_words(request.which, jobs, estimates, workers):
         say(out, line)
-    return Finished([job.result for job in jobs if job.state == "finished"])
 
 
-def run(request: TableRequest) -> Finished:
+def run(request: TableRequest) -> Outcome:
     """Train what is missing, with one view of all; what fails is listed at the end.
 
     Raises:
@@ -124,13 +115,13 @@ def run(request: TableRequest) -> Finished:
     for line in (opening(request.which, jobs, todo, clock.seconds({}), workers), *trouble(estimates)):
         say(screen, line)
     if not todo:
-        return Finished([job.result for job in jobs])
+        return Outcome([job.result for job in jobs])
     group = any(word.startswith("logger.group=") for word in request.words)
     launcher = LocalLauncher(threads, () if group else (f"logger.group={_group(request.which)}",))
     outcome = run_jobs(jobs, launcher, workers, view(screen, todo, clock))
     for line in failures(outcome.failed, len(todo)):
         say(screen, line)
-    return Finished(outcome.finished, outcome.failed)
+    return outcome
 
 
 # --- which trainings --------------------------------------------------------------------------------------------------

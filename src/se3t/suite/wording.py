@@ -8,7 +8,7 @@ from pathlib import Path
 from se3t.config.fields import steps_asked
 from se3t.suite.costs import Estimates, makespan
 from se3t.suite.jobs import Job
-from se3t.suite.pool import Failure
+from se3t.suite.pool import Ended
 from se3t.training.pace import duration
 
 
@@ -101,7 +101,7 @@ def opening(which: str, jobs: Sequence[Job], todo: Sequence[Job], seconds: float
     return count(which, jobs, todo) + (f"; {workers} at a time{left}" if todo else "")
 
 
-def failures(failed: Sequence[Failure], total: int) -> Iterator[str]:
+def failures(failed: Sequence[Ended], total: int) -> Iterator[str]:
     """What failed and why, line by line; trainings that failed for the same reason together."""
     if failed:
         yield f"{len(failed)} of {total} trainings failed; rerun the command to try them again:"
