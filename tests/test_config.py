@@ -18,6 +18,7 @@ from se3t import config as schemas
 from se3t.cli.help import choices
 from se3t.config import SCHEMAS, TARGETS, Config, EvalConfig, conf_dir, to_config, to_eval_config
 from se3t.config.compose import compose
+from se3t.config.settings import flatten
 from se3t.data.nbody.presets import resolve
 from se3t.errors import UserError
 from se3t.experiments import tasks
@@ -166,12 +167,28 @@ def test_eval_has_settings_of_its_own() -> None:
 # --- committed configurations ---------------------------------------------------------------------------------
 
 
+def files_of(name: str) -> dict[str, Any]:
+    """What a file of conf sets, with what it builds on, by dotted name."""
+    path = conf_dir() / f"{name}.yaml"
+    content = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    bases = [base.partition("@")[0].strip("/") for base in content.pop("defaults", []) if base != "_self_"]
+    return {key: value for base in bases for key, value in files_of(base).items()} | dict(flatten(content))
+
+
 @pytest.mark.parametrize(("experiment", "preset"), _BUDGETS)
-def test_every_committed_configuration_composes_and_is_valid(experiment: str, preset: str) -> None:
+def test_every_configuration_is_its_schemas_then_recipe_then_budget_then_recipe_of_the_preset(
+    experiment: str, preset: str
+) -> None:
     for model in SCHEMAS["model"]:
         config = to_config(compose("train", [f"experiment={experiment}", f"preset={preset}", f"model={model}"]))
         assert (config.experiment, config.preset) == (experiment, preset)
         assert type(config.model) is SCHEMAS["model"][model]
+        parts = {name: type(getattr(config, name))() for name in ("data", "task", "model")}
+        names = f"recipe/{experiment}/{model}", f"budget/{experiment}/{preset}", f"recipe/{experiment}/{preset}/{model}"
+        expected = dict(flatten(asdict(Config(experiment, preset, **parts))))
+        for name in names:
+            expected |= files_of(name)
+        assert dict(flatten(asdict(config))) == expected
         if experiment == "nbody":
             resolve(config.data)
 

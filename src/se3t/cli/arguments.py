@@ -12,38 +12,28 @@ from se3t.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of Hydra: whether a value follows it, and which ones there are."""
+    """A flag of Hydra: its short form, whether a value follows it, and which ones there are."""
 
+    short: str = ""
     takes: str = "nothing"  # nothing | value | optional
     choices: tuple[str, ...] = ()
 
 
-_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 FLAGS: dict[str, Flag] = {
-    "--multirun": Flag(),
-    "--run": Flag(),
+    "--multirun": Flag("-m"),
+    "--run": Flag("-r"),
     "--resolve": Flag(),
     "--hydra-help": Flag(),
-    "--shell-completion": Flag(),
-    "--cfg": Flag("value", ("job", "hydra", "all")),
-    "--info": Flag("optional", _INFO),
-    "--package": Flag("value"),
-    "--config-dir": Flag("value"),
-    "--config-path": Flag("value"),
-    "--config-name": Flag("value"),
-    "--experimental-rerun": Flag("value"),
+    "--shell-completion": Flag("-sc"),
+    "--cfg": Flag("-c", "value", ("job", "hydra", "all")),
+    "--info": Flag("-i", "optional", ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
+    "--package": Flag("-p", "value"),
+    "--config-dir": Flag("-cd", "value"),
+    "--config-path": Flag("-cp", "value"),
+    "--config-name": Flag("-cn", "value"),
+    "--experimental-rerun": Flag("", "value"),
 }
-_SHORT = {
-    "-m": "--multirun",
-    "-r": "--run",
-    "-sc": "--shell-completion",
-    "-c": "--cfg",
-    "-i": "--info",
-    "-p": "--package",
-    "-cd": "--config-dir",
-    "-cp": "--config-path",
-    "-cn": "--config-name",
-}
+_SHORT = {flag.short: name for name, flag in FLAGS.items() if flag.short}
 
 
 def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
