@@ -169,7 +169,7 @@ def changed(text: str, diff: str, path: str) -> str:
 
 
 def copy(root: Path) -> None:
-    for folder in ("src", "conf", "tests"):
+    for folder in ("src", "conf", "docs", "tests"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "golden"))
     shutil.copy(ROOT / "pyproject.toml", root)
 

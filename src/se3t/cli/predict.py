@@ -51,7 +51,7 @@ def run(words: Sequence[str]) -> int:
     _describe(predictors, screen)
     count = count_records(given.files)
     rows = predict.predict(predictors, read_molecules(given.files), given.batch_size or predict.BATCH_SIZE)
-    with progress_bar(count >= _LONG and sys.stderr.isatty(), "molecules", count) as tell:
+    with progress_bar(count >= _LONG and sys.stderr.isatty(), "predictions", count) as tell:
         summary = _write(out, lambda write: predict.write_table(write, predictors, rows, tell))
     _report(summary, predictors, "standard output" if out is None else str(out), screen)
     return 0 if summary.counts["predicted"] else _NONE_PREDICTED

@@ -43,7 +43,7 @@ class Store:
     """Content of a store.
 
     Attributes:
-        kind: which experiment's data, for example "nbody".
+        kind: name of the data set.
         arrays: flat arrays by name ("train/positions").
         settings: everything that determines the arrays, as plain values.
         units: unit of every array, by name.
