@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from se3t.reporting.published import Estimate
+from se3t.experiments.table import MISSING, Estimate
 from se3t.reporting.report.markup import Markup, element, join
 from se3t.reporting.report.runs import DAMAGED, FAILED, FINISHED, ON_VALIDATION, STATES, Run
-from se3t.reporting.spelling import MISSING, error
+from se3t.reporting.spelling import error
 
 _COLUMNS = (
     ("experiment", "text"),
