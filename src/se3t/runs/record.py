@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
 from se3t.config.fields import time_in_words
+from se3t.config.overrides import override_key, spell
+from se3t.config.presets import settings_of_preset
 from se3t.errors import UserError
 from se3t.runs.checks import require_unchanged
 from se3t.runs.fields import Fields
 from se3t.runs.files import read_json
-from se3t.runs.identity import ADDED, NO_INFLUENCE, flatten, without, without_added
-from se3t.runs.names import ADVICE, RESULT, TIME
+from se3t.runs.identity import ADDED, line_settings
+from se3t.runs.names import ADVICE, OVERRIDES, RESULT, TIME
 
-_IRRELEVANT = (*NO_INFLUENCE, "seed", "data.raw")  # runs that differ only here are repeats of one experiment
 _DEVICES = "trainer.devices"
-_ABLATION = "model.ablation"
 
 Result: TypeAlias = Path | str | Mapping[str, Any]
 """A result: its file, or its content."""
@@ -41,6 +41,8 @@ class RunRecord:
         metrics: what was measured, by name.
         ablation: what was taken out of the model, none for most.
         ended_in: the time budget that has ended the training, in words; "" where something else has.
+        overrides: the overrides of its command line as typed; None where the record does not tell: it was written
+            before there was this field, or by Python code.
     """
 
     origin: str
@@ -58,6 +60,7 @@ class RunRecord:
     metrics: dict[str, float]
     ablation: str
     ended_in: str
+    overrides: tuple[str, ...] | None
 
     def setting(self, name: str) -> Any:
         """A setting of the run as it was in effect; None where there is no such setting."""
@@ -97,6 +100,20 @@ class RunRecord:
     def as_trained(self) -> Self:
         """The record without what was chosen after the training, such as how test objects were rotated."""
         return self
+
+    def is_overridden(self, name: str) -> bool:
+        """Whether a setting was typed; where the record does not tell, whether it is not what preset and model have
+        today.
+        """
+        if self.overrides is not None:
+            return name in map(override_key, self.overrides)
+        expected = settings_of_preset(self.experiment, self.preset or "", self.model)
+        return name not in expected or spell(expected[name]) != spell(self.setting(name))
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The settings that tell lines of a table apart: on several devices a run is a repeat like any other."""
+        return {name: value for name, value in self.settings.items() if name != _DEVICES}
 
     @property
     def repeat(self) -> tuple[Any, ...]:
@@ -167,21 +184,28 @@ def common(fields: Fields) -> dict[str, Any]:
             changed after its run.
     """
     require_unchanged(fields)
-    config = fields.mapping("config")
     return {
         "origin": fields.origin,
         "experiment": fields.text("experiment"),
         "model": fields.text("model"),
         "seed": fields.integer("seed"),
         "preset": fields.optional_text("preset"),
-        "settings": _settings(config),
+        "settings": line_settings(fields.mapping("config")),
         "max_steps": fields.integer("budget.max_steps"),
         "steps_done": fields.integer("budget.steps_done"),
         "batch_size": fields.integer("budget.batch_size"),
         "parameters": fields.integer("parameters"),
         "ablation": ablation_of(fields),
         "ended_in": ended_in(fields),
+        "overrides": _overrides(fields),
     }
+
+
+def _overrides(fields: Fields) -> tuple[str, ...] | None:
+    given = fields.content.get(OVERRIDES)
+    if not (given is None or (isinstance(given, list) and all(isinstance(word, str) for word in given))):
+        raise UserError(f"{fields.origin}: field {OVERRIDES!r} should be a list of texts, got {given!r}; {ADVICE}")
+    return None if given is None else tuple(given)
 
 
 def overridden(fields: Fields, without: Iterable[str]) -> dict[str, Any]:
@@ -209,8 +233,7 @@ def group_by_settings(records: Iterable[Record]) -> list[list[Record]]:
     """
     groups: dict[tuple[str, int, str], list[Record]] = {}
     for record in records:
-        settings = {name: value for name, value in record.settings.items() if name != _DEVICES}
-        groups.setdefault((record.model, record.max_steps, _canonical(settings)), []).append(record)
+        groups.setdefault((record.model, record.max_steps, _canonical(record.line)), []).append(record)
     return [group for _, runs in sorted(groups.items()) for group in _repeats_apart(runs)]
 
 
@@ -227,13 +250,6 @@ def _repeats_apart(runs: list[Record]) -> list[list[Record]]:
             )
         repeats[run.repeat] = run
     return [[repeats[key] for key in sorted(repeats)] for _, repeats in sorted(groups.items())]
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    settings = without_added(without(dict(flatten(config)), _IRRELEVANT))
-    if settings.get(_ABLATION) in ("none", None):
-        settings.pop(_ABLATION, None)  # as in records from before there was such a setting
-    return settings
 
 
 def _canonical(settings: Any) -> str:

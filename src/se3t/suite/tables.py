@@ -11,8 +11,7 @@ from se3t.config import Config, to_config
 from se3t.config.compose import compose
 from se3t.config.overrides import override
 from se3t.errors import UserError, did_you_mean
-from se3t.experiments import dataset
-from se3t.experiments import tables
+from se3t.experiments import dataset, tables
 from se3t.experiments.table import TableSpec
 from se3t.reporting.published import load_published
 from se3t.reporting.tables import ablations

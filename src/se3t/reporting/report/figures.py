@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from se3t.config.overrides import spell
 from se3t.errors import UserError
 from se3t.experiments import experiments
 from se3t.reporting.figures.curve_runs import METRICS, find_curve_runs
@@ -18,11 +17,11 @@ from se3t.reporting.figures.figure3 import Trajectories, draw_figure3, load_traj
 from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
 from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics
 from se3t.reporting.figures.trajectory_runs import SYSTEMS
-from se3t.reporting.labels import settings_of_preset
 from se3t.reporting.published import printed_names
 from se3t.reporting.report.markup import Markup, element
 from se3t.reporting.report.pictures import figure_element
-from se3t.reporting.report.runs import FINISHED, Run
+from se3t.reporting.report.runs import Run
+from se3t.runs import FINISHED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,11 +141,8 @@ def _by_preset(runs: Sequence[CurveRun]) -> list[tuple[str, list[CurveRun], int]
 
 
 def _is_as_preset(run: CurveRun) -> bool:
-    record = run.record
-    expected = settings_of_preset(record.experiment, record.preset or "", record.model)
-    return all(
-        spell(record.settings[name]) == spell(value) for name, value in expected.items() if name in record.settings
-    )
+    names = [name for name in run.record.settings if name.startswith(("model.", "optim.", "trainer."))]
+    return not any(run.record.is_overridden(name) for name in names)
 
 
 def _not_there(reason: str, command: str) -> Markup:

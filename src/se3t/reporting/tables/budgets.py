@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from se3t.config.presets import settings_of_preset
 from se3t.experiments import experiment
 from se3t.experiments.table import PublishedTable
-from se3t.reporting.labels import settings_of_preset
 from se3t.reporting.spelling import span
 from se3t.reporting.tables.layout import (
     DIFFERENT,

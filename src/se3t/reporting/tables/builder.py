@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from se3t.config import NBodyData
+from se3t.config.presets import settings_of_preset
 from se3t.experiments import tables as declared
 from se3t.experiments.table import (
     MISSING,
@@ -26,7 +27,6 @@ from se3t.reporting.labels import (
     labels,
     preset_words,
     run_all,
-    settings_of_preset,
     settings_to_join,
 )
 from se3t.reporting.published import load_published, system_name
