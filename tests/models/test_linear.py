@@ -57,6 +57,6 @@ def test_linear_has_no_value_for_a_whole_cloud():
     assert isinstance(model, Linear)
     assert model.horizon == 0.7
     with pytest.raises(
-        UserError, match=r"model=linear gives one prediction for each point, .* one for each cloud: choose another"
+        UserError, match=r"gives one prediction for each point, .* one for each cloud: choose another"
     ):
         build_model(config, fiber_in=FIBER_IN, fiber_out=FIBER_OUT, num_edge_scalars=1, pooled=True)
