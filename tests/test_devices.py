@@ -307,11 +307,11 @@ def test_tables_of_the_triton_kernel_lie_where_its_tensors_do(
     share: str, found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After plans for the same layer were made on the CPU."""
-    from se3t.nn.kernels import triton_tiles
+    from se3t.nn.kernels import triton_programs, triton_tiles
 
     launches = Launches()
-    for name in ("_contract", "_hidden_gradients", "_layer_gradients"):
-        monkeypatch.setattr(triton_tiles, name, launches)
+    for name in ("contract", "hidden_gradients", "layer_gradients"):
+        monkeypatch.setattr(triton_programs, name, launches)
     monkeypatch.setattr(triton_kernel, "unavailable", lambda *_: None)
     layer = make_conv(FIBER, FIBER, 2, kernel="triton", share_radial=share).to(DEVICE)
     monkeypatch.setattr(triton_tiles, "plan", planned_on_the_cpu_first)

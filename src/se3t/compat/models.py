@@ -16,8 +16,8 @@ from se3t.models.se3_transformer import SE3Transformer
 from se3t.models.tfn import TFN
 from se3t.nn import NormNonlinearity, Readout
 
-_MODEL = ("fiber_in", "fiber_hidden", "fiber_out", "fiber_last", "fiber_edge", "relative_position", "norm")
-_MODEL += ("norm_options", "pooling", "head")
+_FIBERS = ("fiber_in", "fiber_hidden", "fiber_out", "fiber_last", "fiber_edge")
+_MODEL = (*_FIBERS, "relative_position", "norm", "norm_options", "pooling", "head")
 _BLOCK = ("num_heads", "channels_div", "fiber_value", "self_interaction", "skip", "fuse_key_value")
 
 
