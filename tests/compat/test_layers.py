@@ -19,7 +19,7 @@ def test_self_interaction_per_edge_is_part_of_every_message(reduce: str, fiber_o
     positions = torch.randn(9, 3, dtype=torch.float64)
     positions[0] = 100.0
     graph = make_graph(FIBER, positions, radius=3.0)
-    layer = EquivariantConv(FIBER, fiber_out, 2, reduce=reduce, self_interaction="per_edge", bias=True).double()
+    layer = make_conv(FIBER, fiber_out, 2, reduce=reduce, self_interaction="per_edge", bias=True).double()
     messages = make_conv(FIBER, fiber_out, 2, reduce="none").double()
     messages.load_state_dict({k: v for k, v in layer.state_dict().items() if not k.startswith("self")})
     basis = basis_of(graph, 4)
@@ -70,7 +70,7 @@ def test_kernel_of_scalars_may_go_without_its_constant(kernel: str, share: str) 
     for constant in (True, False):
         torch.manual_seed(1)
         layers.append(
-            EquivariantConv(
+            make_conv(
                 FIBER, FIBER, 2, reduce="none", kernel=kernel, share_radial=share, scalar_constant=constant
             ).double()
         )
@@ -90,7 +90,7 @@ def test_kernel_of_scalars_may_go_without_its_constant(kernel: str, share: str) 
 def test_shared_edge_features_are_those_of_the_degrees_of_the_nodes() -> None:
     fiber, fiber_edge = Fiber("3x0+2x2"), Fiber("2x0+1x1+1x2")
     graph = make_graph(fiber, fiber_edge=fiber_edge)
-    layer = EquivariantConv(
+    layer = make_conv(
         fiber, FIBER, 2, fiber_edge=fiber_edge, edge_mode="cat_shared", reduce="none", kernel="vectorised"
     ).double()
     assert layer.radial.fiber_in == Fiber("5x0+3x2")
@@ -128,9 +128,7 @@ def test_edge_features_by_add_enter_the_first_channels() -> None:
 
 @pytest.mark.parametrize(("layer_norm", "bias"), [(True, True), (False, True), (True, False), (False, False)])
 def test_radial_options_decide_the_parameters(layer_norm: bool, bias: bool) -> None:
-    layer = EquivariantConv(
-        FIBER, FIBER, 2, radial_layer_norm=layer_norm, radial_bias=bias, kernel="edge_frame"
-    ).double()
+    layer = make_conv(FIBER, FIBER, 2, radial_layer_norm=layer_norm, radial_bias=bias, kernel="edge_frame").double()
     names = {name.split(".")[-1] for name, _ in layer.radial.trunk.named_parameters()}
     assert ("gain" in names) == layer_norm
     assert bool(layer.radial.bias) == bias

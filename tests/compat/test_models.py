@@ -115,7 +115,7 @@ def test_a_convolution_as_last_layer_takes_over_what_it_has() -> None:
 
 def test_a_model_is_made_from_plain_arguments() -> None:
     """As a file holds them: fibers as words, also those of single layers."""
-    arguments = {**SMALL, "fiber_out": "1x1", "layer_options": [{"fiber_value": "2x0+2x5"}, {"fiber_value": "3x1"}]}
+    arguments = {**SMALL, "fiber_out": "1x1", "layer_options": [{"fiber_value": "2x0+1x1+2x5"}, {"fiber_value": "3x1"}]}
     model = model_from_arguments("se3_transformer", arguments)
     assert isinstance(model, SE3Transformer)
     assert model.fiber_hidden == Fiber("4x0+2x1")
@@ -142,5 +142,5 @@ def test_what_cannot_be_is_refused(arguments: dict[str, Any], error: type[Except
 
 
 def test_another_name_is_refused() -> None:
-    with pytest.raises(UserError, match="no released model is called 'se3'; did you mean"):
+    with pytest.raises(UserError, match="no model is called 'se3' in a released code; known: se3_transformer, tfn"):
         model_from_arguments("se3", SMALL)
