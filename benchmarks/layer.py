@@ -15,7 +15,7 @@ from se3t.bench.options import Options
 from se3t.bench.report import PARTS, RATIO, TIME, Column, Report, Row, ratios, time_fields, until_stopped
 from se3t.bench.single import Single, agreeing, usable
 from se3t.errors import require_known
-from se3t.nn import EquivariantConv
+from se3t.nn import ConvSettings, EquivariantConv
 
 
 class Convolution(Single):
@@ -23,11 +23,10 @@ class Convolution(Single):
 
     def layer(self, kernel: str, memory: str) -> nn.Module:
         """The layer, in float32 on the CPU; the same weights for every kernel."""
+        settings = ConvSettings(share_radial="full", kernel=kernel, memory=memory)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return EquivariantConv(
-                self.fiber, self.fiber + self.fiber, reduce="none", share_radial="full", kernel=kernel, memory=memory
-            )
+            return EquivariantConv(self.fiber, self.fiber + self.fiber, settings, reduce="none")
 
 
 def work_of(single: Single) -> Work:

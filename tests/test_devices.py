@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from compat.files import OWN, content
-from nn.clouds import FIBER, make_graph
+from nn.clouds import FIBER, make_conv, make_graph
 from other_device import DEVICE, DeviceMixing, Elsewhere, here, other_device
 from se3t import so3
 from se3t.compat.golden import compare
+from se3t.config import SE3TransformerModel
 from se3t.fiber import Fiber, rotate_features
 from se3t.geometry import EdgeGeometry, find_pairs
 from se3t.graph import (
@@ -30,7 +31,7 @@ from se3t.graph import (
     sort_by_target,
 )
 from se3t.models.se3_transformer import SE3Transformer
-from se3t.nn import EquivariantBasis, EquivariantConv
+from se3t.nn import EquivariantBasis
 from se3t.nn.kernels import triton_kernel
 from se3t.nn.kernels.edge_frame import without_reading_values
 from se3t.nn.kernels.triton_plan import Plan, plan
@@ -250,7 +251,7 @@ def test_a_layer_that_moves_keeps_its_values(kernel: str, memory: str, self_inte
     """After calls on the CPU, in both precisions; and it can come back."""
     graph = make_graph(symmetric=True)
     options = {"kernel": kernel, "memory": memory, "self_interaction": self_interaction}
-    layer = EquivariantConv(FIBER, FIBER, 2, **options)
+    layer = make_conv(FIBER, FIBER, 2, **options)
     expected = applied(layer, graph)
     applied(layer.float(), graph.to(torch.float32))
     moved = applied(layer.double().to(DEVICE), graph.to(DEVICE))
@@ -262,8 +263,8 @@ def test_a_layer_that_moves_keeps_its_values(kernel: str, memory: str, self_inte
 
 def test_equivariance_is_measured_where_the_model_is(found: list[str]) -> None:
     """Under every transform of :mod:`se3t.testing`."""
-    hidden = Fiber("4x0+4x1")
-    model = SE3Transformer(FIBER, hidden, Fiber("1x0+1x1"), num_edge_scalars=2, num_layers=2, num_heads=2).to(DEVICE)
+    settings = SE3TransformerModel(num_layers=2, num_degrees=2, channels=4)
+    model = SE3Transformer(FIBER, Fiber("1x0+1x1"), settings, num_edge_scalars=2).to(DEVICE)
     for transform in ("rotation", "translation", "permutation"):
         errors = equivariance_error(model, make_graph().to(DEVICE), num_samples=1, transform=transform)
         assert max(errors.values()) < 1e-12
@@ -306,13 +307,13 @@ def test_tables_of_the_triton_kernel_lie_where_its_tensors_do(
     share: str, found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After plans for the same layer were made on the CPU."""
-    from se3t.nn.kernels import triton_tiles
+    from se3t.nn.kernels import triton_programs, triton_tiles
 
     launches = Launches()
-    for name in ("_contract", "_hidden_gradients", "_layer_gradients"):
-        monkeypatch.setattr(triton_tiles, name, launches)
+    for name in ("contract", "hidden_gradients", "layer_gradients"):
+        monkeypatch.setattr(triton_programs, name, launches)
     monkeypatch.setattr(triton_kernel, "unavailable", lambda *_: None)
-    layer = EquivariantConv(FIBER, FIBER, 2, kernel="triton", share_radial=share).to(DEVICE)
+    layer = make_conv(FIBER, FIBER, 2, kernel="triton", share_radial=share).to(DEVICE)
     monkeypatch.setattr(triton_tiles, "plan", planned_on_the_cpu_first)
     graph = find_pairs(make_graph(symmetric=True).to(DEVICE))
     applied(layer, graph)

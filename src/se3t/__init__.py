@@ -11,6 +11,7 @@ from importlib import import_module
 TYPE_CHECKING = False  # to type checkers true, without loading typing
 if TYPE_CHECKING:
     from se3t.compat import load_model
+    from se3t.config import SE3TransformerModel, TFNModel
     from se3t.fiber import Features, Fiber
     from se3t.geometry import EdgeGeometry
     from se3t.graph import Graph, batch_graphs, farthest_point_sampling, fully_connected, knn_graph, radius_graph
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from se3t.models.tfn import TFN
     from se3t.nn import (
         AttentiveSelfInteraction,
+        ConvSettings,
         EdgeAttention,
         EquivariantBasis,
         EquivariantConv,
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "TFN",
     "AttentiveSelfInteraction",
+    "ConvSettings",
     "EdgeAttention",
     "EdgeGeometry",
     "EquivariantBasis",
@@ -47,6 +50,8 @@ __all__ = [
     "NormNonlinearity",
     "SE3AttentionBlock",
     "SE3Transformer",
+    "SE3TransformerModel",
+    "TFNModel",
     "assert_equivariant",
     "batch_graphs",
     "build_model",
@@ -73,6 +78,7 @@ _MODULES = {  # where a name is found, unless in se3t.nn
     "so3": ("clebsch_gordan", "random_rotation", "spherical_harmonics", "wigner_d"),
     "testing": ("ModelContract", "assert_equivariant", "equivariance_error"),
     "compat": ("load_model",),
+    "config": ("SE3TransformerModel", "TFNModel"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

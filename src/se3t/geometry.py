@@ -11,9 +11,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from se3t.errors import UserError
-from se3t.fiber import Features, cat_features
+from se3t.fiber import Features, Fiber, cat_features
 from se3t.graph import Graph, Pairing, is_pairing
 from se3t.so3 import safe_norm, safe_normalize
+
+RELATIVE_POSITIONS = ("none", "to_source", "to_target")
+
+
+def edge_fiber(fiber_edge: Fiber | None, relative_position: str) -> Fiber:
+    """Types and channels of the edge features of :meth:`EdgeGeometry.of`.
+
+    Args:
+        fiber_edge: of the graphs, or None where their edges carry none.
+        relative_position: as of :meth:`EdgeGeometry.of`.
+
+    Raises:
+        ValueError: for an unknown ``relative_position``.
+    """
+    if relative_position not in RELATIVE_POSITIONS:
+        raise ValueError(f"relative_position={relative_position!r}: expected one of {', '.join(RELATIVE_POSITIONS)}")
+    return (fiber_edge or Fiber({})) + Fiber({1: int(relative_position != "none")})
 
 
 @dataclass(frozen=True)

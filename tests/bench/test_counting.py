@@ -7,7 +7,7 @@ import pytest
 from benchmarks.counting import Sizes, layer_work, step_work
 from se3t.bench.workloads import WORKLOADS, weights_per_edge
 from se3t.fiber import Fiber
-from se3t.nn import EquivariantConv, SE3AttentionBlock
+from se3t.nn import ConvSettings, EquivariantConv, SE3AttentionBlock
 
 pytestmark = pytest.mark.e2e  # comparisons with other codes
 
@@ -16,7 +16,7 @@ SIZES = Sizes(nodes=3, edges=4, unique=2, graphs=1)
 
 def test_a_convolution_of_scalars_is_counted_as_by_hand() -> None:
     """Types 0 to 0, 2 to 3 channels, 1 edge scalar, hidden width 5: no rotation and 6 radial weights."""
-    conv = EquivariantConv(Fiber("2x0"), Fiber("3x0"), 1, radial_hidden=5, reduce="none", self_interaction="none")
+    conv = EquivariantConv(Fiber("2x0"), Fiber("3x0"), ConvSettings(1, radial_hidden=5), reduce="none")
     hidden = 2 * 2 * (2 * 2 * 5 + 3 * 5 * 5)  # 2 unique edges; the inputs of the first layer need no gradient
     last = 3 * 2 * 2 * 5 * 6
     messages = 3 * 2 * 4 * 6
@@ -26,7 +26,7 @@ def test_a_convolution_of_scalars_is_counted_as_by_hand() -> None:
 
 def test_a_convolution_of_vectors_is_counted_as_by_hand() -> None:
     """Types 1 to 1, one channel each: three paths, one entry for m = 0 and four for m = 1, frames of 3 × 3."""
-    conv = EquivariantConv(Fiber("1x1"), Fiber("1x1"), 0, radial_hidden=2, reduce="none", self_interaction="none")
+    conv = EquivariantConv(Fiber("1x1"), Fiber("1x1"), ConvSettings(radial_hidden=2), reduce="none")
     hidden = 2 * 2 * (2 * 1 * 2 + 3 * 2 * 2)
     last = 3 * 2 * 2 * 2 * 3
     messages = 3 * 2 * 4 * 5

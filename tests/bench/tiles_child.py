@@ -14,7 +14,7 @@ import torch
 from se3t.bench import tiles, workloads
 from se3t.bench.options import Options
 from se3t.bench.workloads import Workload, mean_square
-from se3t.nn.kernels import tilings, triton_tiles
+from se3t.nn.kernels import tilings, triton_programs, triton_tiles
 from se3t.nn.kernels.tilings import Tiling
 from se3t.precision import forward_context
 
@@ -59,12 +59,12 @@ def main(failing: str = "") -> None:
     tiles._seconds = lambda repeat, tiling, options: float(tiling.edges)
     tilings.default = lambda case: Tiling(case.columns, 64, 4, 1)
     workloads.WORKLOADS["small"] = SMALL
-    whole = getattr(triton_tiles, f"_{failing}", None)
+    whole = getattr(triton_programs, failing, None)
     if failing:
-        setattr(triton_tiles, f"_{failing}", Broken())
+        setattr(triton_programs, failing, Broken())
     report = tiles.run(Options(seconds=1e6), ["small"], ["32"])
     if failing:
-        setattr(triton_tiles, f"_{failing}", whole)
+        setattr(triton_programs, failing, whole)
     own, own_edges = step(SMALL)
     os.environ[tilings.FILE] = "0"
     others, other_edges = step(SMALL)

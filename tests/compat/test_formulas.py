@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from se3t.compat import authors
+from se3t.compat.layers import ReleasedConv, ReleasedSettings
 from se3t.compat.mapping import RadialNames, Signs, WeightMap, signs_of
 from se3t.compat.nvidia.loading import coefficient_signs, kernel_signs
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph, fully_connected
-from se3t.nn import EquivariantBasis, EquivariantConv
+from se3t.nn import EquivariantBasis
 from se3t.so3 import clebsch_gordan
 
 with warnings.catch_warnings():
@@ -40,7 +41,8 @@ def cloud() -> Graph:
 def mapped(names: RadialNames, signs: Signs, **options: Any) -> tuple[nn.Module, dict[str, Tensor]]:
     """A convolution of ours, and the random weights under their names that it holds, a network for each pair."""
     holder = nn.Module()
-    conv = EquivariantConv(FIBER_IN, FIBER_OUT, 2, reduce="none", radial_hidden=5, **options).double()
+    settings = ReleasedSettings(2, radial_hidden=5, **options)
+    conv = ReleasedConv(FIBER_IN, FIBER_OUT, settings, reduce="none").double()
     holder.conv = conv
     weights = WeightMap(holder)
     for k in FIBER_IN:

@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nn.clouds import COINCIDENT, FIBER, basis_of, make_graph
+from nn.clouds import COINCIDENT, FIBER, basis_of, make_block, make_graph
 from nn.native_cases import edges_of, graph_of
 from nn.test_half_precision import LAYERS
 from nn.triton_cases import FIBERS, compare, deviation, difference, radial_of, values_and_gradients
 from se3t.fiber import Features
 from se3t.graph import Graph
-from se3t.nn import SE3AttentionBlock
 from se3t.nn.kernels import Kernel, edge_frame, get_kernel, native, reference, triton_kernel
 
 from .conftest import DEVICE, MARKS, ON_GPU, needs_cuda
@@ -123,7 +122,7 @@ def test_attention_equals_that_of_the_reference(kernel: str, dtype: str) -> None
     for name, device, digits in (("reference", "cpu", torch.float64), (kernel, DEVICE, getattr(torch, dtype))):
         torch.manual_seed(3)
         fiber = FIBER if ON_GPU else FIBER.restrict((0, 1))
-        layer = SE3AttentionBlock(FIBER, fiber, 2, self_interaction="attentive", share_radial="full", kernel=name)
+        layer = make_block(FIBER, fiber, 2, self_interaction="attentive", share_radial="full", kernel=name)
         layer, own = layer.to(device, digits), graph.to(device, digits)
         results.append(layer_results(layer, own, with_basis=True))
     assert difference(results[1], results[0]) <= LIMITS[dtype]

@@ -34,17 +34,9 @@ pytestmark = MARKS
 def nbody(kernel: str, num_graphs: int) -> tuple[SE3Transformer, Callable[[Tensor, Tensor, Tensor], Tensor]]:
     """The N-body model of Table 1 and its loss, with the pairing of the edges decided ahead; smaller on a CPU."""
     torch.manual_seed(0)
-    model = SE3Transformer(
-        Fiber("1x0+1x1"),
-        Fiber.uniform(4, 8) if ON_GPU else Fiber.uniform(2, 4),
-        Fiber("2x1"),
-        num_edge_scalars=1,
-        num_layers=4 if ON_GPU else 2,
-        num_heads=2,
-        channels_div=4 if ON_GPU else 2,
-        self_interaction="attentive",
-        kernel=kernel,
-    ).to(DEVICE)
+    small = {} if ON_GPU else {"num_layers": 2, "num_degrees": 2, "channels": 4, "channels_div": 2}
+    settings = SE3TransformerModel(**small, kernel=kernel)
+    model = SE3Transformer(Fiber("1x0+1x1"), Fiber("2x1"), settings, num_edge_scalars=1).to(DEVICE)
     cloud = torch.arange(num_graphs, device=DEVICE).repeat_interleave(5)
     edges = fully_connected(cloud)
     order = reciprocal_order(edges, len(cloud))

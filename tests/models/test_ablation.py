@@ -7,8 +7,7 @@ import torch
 
 from se3t.config import SE3TransformerModel
 from se3t.fiber import Fiber
-from se3t.models import build_model
-from se3t.models.ablation import ABLATIONS
+from se3t.models import ABLATIONS, build_model, model_class
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.testing import ModelContract
 
@@ -43,7 +42,7 @@ class TestWithoutEquivariance(_Ablation):
     breaks = frozenset({"rotation", "reflection"})
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize("name", ["none", *ABLATIONS])
 def test_the_configuration_chooses_what_is_taken_out(name: str) -> None:
     model = build_model(
         SE3TransformerModel(ablation=name, **SMALL),
@@ -52,15 +51,16 @@ def test_the_configuration_chooses_what_is_taken_out(name: str) -> None:
         num_edge_scalars=0,
         pooled=True,
     )
-    assert type(model) is ABLATIONS[name]
+    assert type(model) is model_class("se3_transformer", name)
+    assert model.ablation == name
     assert model.fiber_in == Fiber("1x1")
 
 
 def _model(name: str) -> SE3Transformer:
     torch.manual_seed(0)
-    return ABLATIONS[name](
-        Fiber("2x0"), Fiber("4x0+4x1"), Fiber("1x0+1x1"), num_edge_scalars=1, num_layers=2, num_heads=2
-    ).double()
+    settings = SE3TransformerModel(ablation=name, num_layers=2, num_degrees=2, channels=4, channels_div=1)
+    fibers = {"fiber_in": Fiber("2x0"), "fiber_out": Fiber("1x0+1x1")}
+    return build_model(settings, **fibers, num_edge_scalars=1).double()
 
 
 def test_without_attention_messages_are_averaged() -> None:

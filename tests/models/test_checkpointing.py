@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from se3t.config import SE3TransformerModel
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph, knn_graph
@@ -32,10 +33,10 @@ Call = Callable[..., Any]
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     monkeypatch.setattr("se3t.nn.kernels.chunked.CHUNK_BYTES", {"cpu": 2**12})
     kernel, _, memory = request.param.partition(" ")
-    options = {"num_layers": 2, "num_heads": 1, "self_interaction": "attentive", "relative_position": "to_source"}
+    sizes = {"num_layers": 2, "num_degrees": 3, "channels": 2, "num_heads": 1, "channels_div": 1}
+    settings = SE3TransformerModel(**sizes, kernel=kernel, memory=memory or "speed")
     torch.manual_seed(0)
-    hidden = Fiber.uniform(num_degrees=3, channels=2)
-    return SE3Transformer(FIBER, hidden, FIBER, **options, kernel=kernel, memory=memory or "speed").double()
+    return SE3Transformer(FIBER, FIBER, settings, relative_position="to_source").double()
 
 
 def graph_of(nodes: int = 6) -> Graph:

@@ -30,7 +30,7 @@ class TestDeepSetPooled(TestDeepSet):
     """One output for each cloud; its components are plain numbers here too."""
 
     def make_model(self) -> DeepSet:
-        return DeepSet(FIBER_IN, FIBER_OUT, width=16, pooling="max")
+        return DeepSet(FIBER_IN, FIBER_OUT, width=16, pooled=True, pooling="max")
 
 
 class TestDeepSetMean(TestDeepSet):
@@ -39,7 +39,7 @@ class TestDeepSetMean(TestDeepSet):
     fiber_out = Fiber("1x0")
 
     def make_model(self) -> DeepSet:
-        return DeepSet(FIBER_IN, self.fiber_out, width=16, pooling="mean")
+        return DeepSet(FIBER_IN, self.fiber_out, width=16, pooled=True, pooling="mean")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_deepset_agrees_with_its_formula_cloud_by_cloud(model: DeepSet):
 
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
 def test_one_output_for_each_cloud_is_decoded_from_what_is_pooled(pooling: str):
-    model = DeepSet(FIBER_IN, Fiber("3x0"), width=8, pooling=pooling).double()
+    model = DeepSet(FIBER_IN, Fiber("3x0"), width=8, pooled=True, pooling=pooling).double()
     graph = clouds(5, 2, 4)
     reduce = {"mean": torch.Tensor.mean, "sum": torch.Tensor.sum, "max": torch.Tensor.amax}[pooling]
     for index, output in enumerate(model(graph)[0]):
@@ -110,7 +110,7 @@ def test_empty_cloud_gives_zero_maximum_and_finite_gradients(model: DeepSet):
 
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
 def test_empty_cloud_pools_to_zero_with_finite_gradients(pooling: str):
-    model = DeepSet(FIBER_IN, Fiber("1x0"), width=8, pooling=pooling).double()
+    model = DeepSet(FIBER_IN, Fiber("1x0"), width=8, pooled=True, pooling=pooling).double()
     output = model(clouds(3, 0, 2))[0]
     torch.testing.assert_close(output[1, :, 0], model.decoder(torch.zeros(8).double()))
     output.square().sum().backward()
@@ -132,4 +132,4 @@ def test_impossible_sizes_are_refused(setting: str):
 
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(ValueError, match="pooling 'median'"):
-        DeepSet(FIBER_IN, FIBER_OUT, pooling="median")
+        DeepSet(FIBER_IN, FIBER_OUT, pooled=True, pooling="median")

@@ -56,5 +56,5 @@ def test_linear_has_no_value_for_a_whole_cloud():
     model = build_model(config, fiber_in=FIBER_IN, fiber_out=FIBER_OUT, num_edge_scalars=1, horizon=0.7)
     assert isinstance(model, Linear)
     assert model.horizon == 0.7
-    with pytest.raises(UserError, match=r"model=linear moves every point .* choose another model"):
+    with pytest.raises(UserError, match=r"gives one prediction for each point, .* one for each cloud: choose another"):
         build_model(config, fiber_in=FIBER_IN, fiber_out=FIBER_OUT, num_edge_scalars=1, pooled=True)

@@ -36,7 +36,7 @@ class TestMPNNPooled(TestMPNN):
     """One output for each cloud, by Set2Set."""
 
     def make_model(self) -> MPNN:
-        return MPNN(FIBER_IN, FIBER_OUT, num_edge_scalars=1, **SMALL, set2set_steps=3)
+        return MPNN(FIBER_IN, FIBER_OUT, num_edge_scalars=1, **SMALL, pooled=True)
 
 
 class TestMPNNOfLengths(ModelContract):
@@ -46,7 +46,7 @@ class TestMPNNOfLengths(ModelContract):
     holds, breaks = INVARIANT, frozenset()
 
     def make_model(self) -> MPNN:
-        return MPNN(FIBER_IN, FIBER_OUT, **SMALL, set2set_steps=2)
+        return MPNN(FIBER_IN, FIBER_OUT, **SMALL, pooled=True, set2set_steps=2)
 
 
 def gru(cell: torch.nn.GRUCell, x: Tensor, h: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def test_lengths_are_read(graph: Graph):
 
 
 def test_an_empty_cloud_has_a_finite_output_and_gradients():
-    model = MPNN(FIBER_IN, FIBER_OUT, num_edge_scalars=1, **SMALL, set2set_steps=3).double()
+    model = MPNN(FIBER_IN, FIBER_OUT, num_edge_scalars=1, **SMALL, pooled=True).double()
     output = model(clouds(3, 0, 2, fiber=FIBER_IN))[0]
     assert output.shape == (3, 2, 1)
     assert output.isfinite().all()
@@ -134,7 +134,7 @@ def test_equal_seeds_give_equal_models_and_outputs(graph: Graph):
     outputs = []
     for _ in range(2):
         torch.manual_seed(3)
-        outputs.append(MPNN(FIBER_IN, FIBER_OUT, num_edge_scalars=1, **SMALL, set2set_steps=3).double()(graph)[0])
+        outputs.append(MPNN(FIBER_IN, FIBER_OUT, num_edge_scalars=1, **SMALL, pooled=True).double()(graph)[0])
     assert torch.equal(*outputs)
 
 

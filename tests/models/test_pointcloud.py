@@ -69,11 +69,9 @@ def test_other_inputs_than_coordinates_are_refused(fiber: str):
         require_classifier("dgcnn", Fiber(fiber), CLASSES)
 
 
-def test_vectors_as_classes_and_outputs_for_each_point_are_refused():
+def test_vectors_as_classes_are_refused():
     with pytest.raises(UserError, match="predicts scalars"):
         require_classifier("dgcnn", POSITIONS, Fiber("2x1"))
-    with pytest.raises(UserError, match="one prediction for each cloud"):
-        require_classifier("dgcnn", POSITIONS, CLASSES, pooled=False)
 
 
 # --- neighbours -------------------------------------------------------------------------------------------------------

@@ -37,14 +37,14 @@ class TestSchNetPooled(TestSchNet):
     """One output for each cloud, by its mean."""
 
     def make_model(self) -> SchNet:
-        return SchNet(FIBER_IN, FIBER_OUT, **SMALL, pooling="mean")
+        return SchNet(FIBER_IN, FIBER_OUT, **SMALL, pooled=True, pooling="mean")
 
 
 class TestSchNetMaximum(TestSchNet):
     """One output for each cloud, by its maximum."""
 
     def make_model(self) -> SchNet:
-        return SchNet(FIBER_IN, FIBER_OUT, **SMALL, pooling="max")
+        return SchNet(FIBER_IN, FIBER_OUT, **SMALL, pooled=True, pooling="max")
 
 
 def shifted_softplus(x: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def test_schnet_equals_a_loop_over_edges(graph: Graph):
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
 def test_one_output_for_each_cloud_is_pooled_from_those_of_its_nodes(graph: Graph, pooling: str):
     torch.manual_seed(1)
-    model = SchNet(FIBER_IN, FIBER_OUT, **SMALL, pooling=pooling).double()
+    model = SchNet(FIBER_IN, FIBER_OUT, **SMALL, pooled=True, pooling=pooling).double()
     reduce = {"mean": torch.Tensor.mean, "sum": torch.Tensor.sum, "max": torch.Tensor.amax}[pooling]
     expected = [reduce(by_hand(model, alone(graph, index)), dim=0) for index in range(3)]
     torch.testing.assert_close(model(graph)[0][..., 0], torch.stack(expected), rtol=1e-6, atol=1e-8)
@@ -123,7 +123,7 @@ def test_edge_vectors_stand_in_for_differences_of_positions(graph: Graph):
 
 
 def test_an_empty_cloud_has_a_finite_output_and_gradients():
-    model = SchNet(FIBER_IN, FIBER_OUT, **SMALL, pooling="mean").double()
+    model = SchNet(FIBER_IN, FIBER_OUT, **SMALL, pooled=True, pooling="mean").double()
     output = model(clouds(3, 0, 2, fiber=FIBER_IN))[0]
     assert output.shape == (3, 2, 1)
     assert output.isfinite().all()
@@ -193,4 +193,4 @@ def test_impossible_sizes_are_refused(setting: dict[str, float]):
 
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(ValueError, match="pooling 'median'"):
-        SchNet(FIBER_IN, FIBER_OUT, pooling="median")
+        SchNet(FIBER_IN, FIBER_OUT, pooled=True, pooling="median")

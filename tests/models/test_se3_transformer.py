@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from se3t.config import SE3TransformerModel
-from se3t.errors import UserError
 from se3t.fiber import Fiber
-from se3t.models import build_model, model_from_arguments
+from se3t.models import build_model
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import EquivariantConv, RadialNetwork, SE3AttentionBlock
 from se3t.nn.kernels import get_kernel
@@ -16,22 +17,17 @@ from se3t.testing import ModelContract
 HIDDEN = Fiber("4x0+3x1+2x2")
 
 
+SMALL = {"num_layers": 2, "channels_div": 1, "num_heads": 1, "self_interaction": "linear"}
+
+
 class TestSE3Transformer(ModelContract):
     """As Table 1 uses it, in small: attentive self-interaction, fused keys and values, edge-frame kernel."""
 
     fiber_in, fiber_out, num_edge_scalars = Fiber("1x0+2x1"), Fiber("2x1"), 1
 
     def make_model(self) -> SE3Transformer:
-        return SE3Transformer(
-            self.fiber_in,
-            Fiber.uniform(4, 4),
-            self.fiber_out,
-            num_edge_scalars=1,
-            num_layers=3,
-            num_heads=2,
-            channels_div=2,
-            self_interaction="attentive",
-        )
+        settings = SE3TransformerModel(num_layers=3, channels=4, channels_div=2)
+        return SE3Transformer(self.fiber_in, self.fiber_out, settings, num_edge_scalars=1)
 
 
 class TestSE3TransformerLayerNorm(ModelContract):
@@ -40,62 +36,25 @@ class TestSE3TransformerLayerNorm(ModelContract):
     fiber_in, fiber_out, fiber_edge = Fiber("3x0"), Fiber("2x0+1x1"), Fiber("1x1")
 
     def make_model(self) -> SE3Transformer:
-        return SE3Transformer(
-            self.fiber_in,
-            HIDDEN,
-            self.fiber_out,
-            fiber_edge=self.fiber_edge,
-            num_layers=2,
-            norm="layer",
-            skip="sum",
-            fuse_key_value=False,
-            kernel="vectorised",
-            share_radial="full",
-        )
+        choices = {"norm": "layer", "skip": "sum", "fuse_key_value": False, "kernel": "vectorised"}
+        settings = SE3TransformerModel(**SMALL, **choices, share_radial="full")
+        return SE3Transformer(self.fiber_in, self.fiber_out, settings, fiber_hidden=HIDDEN, fiber_edge=self.fiber_edge)
 
 
 class TestSE3TransformerPooled(ModelContract):
-    """As for QM9: attentive self-interaction with softmax, convolution as last layer, maximum, regression head."""
+    """As for QM9: attentive self-interaction, convolution as last layer, maximum, regression head."""
 
     fiber_in, fiber_out, num_edge_scalars = Fiber("3x0"), Fiber("1x0"), 2
 
     def make_model(self) -> SE3Transformer:
+        sizes = {"num_layers": 2, "num_degrees": 3, "channels": 4, "channels_div": 1, "pool_channels": 4}
         return SE3Transformer(
             self.fiber_in,
-            Fiber.uniform(3, 4),
             self.fiber_out,
+            SE3TransformerModel(**sizes, norm="layer"),
             num_edge_scalars=2,
-            num_layers=3,
-            num_heads=2,
-            self_interaction="attentive_softmax",
-            norm="layer",
             relative_position="to_target",
-            last="convolution",
-            fiber_last=Fiber("4x0"),
-            pooling="max",
-            head=True,
-        )
-
-
-class TestSE3TransformerResidual(ModelContract):
-    """Residual skip, relative positions added to the features, values of their own types."""
-
-    fiber_in, fiber_out, fiber_edge = Fiber("2x0+2x1"), Fiber("3x0+2x1"), Fiber("1x1")
-
-    def make_model(self) -> SE3Transformer:
-        return SE3Transformer(
-            self.fiber_in,
-            Fiber("3x0+2x1"),
-            self.fiber_out,
-            fiber_edge=self.fiber_edge,
-            num_layers=2,
-            relative_position="to_source",
-            edge_mode="add",
-            skip="residual",
-            norm="bias",
-            norm_options={"min_norm": 1e-12},
-            scalar_constant=False,
-            layer_options=[{"fiber_value": Fiber("2x0+1x1+1x2")}, {"num_heads": 1}],
+            pooled=True,
         )
 
 
@@ -105,15 +64,8 @@ class TestSE3TransformerLowMemory(ModelContract):
     fiber_in, fiber_out, num_edge_scalars = Fiber("1x0+2x1"), Fiber("2x1"), 1
 
     def make_model(self) -> SE3Transformer:
-        return SE3Transformer(
-            self.fiber_in,
-            HIDDEN,
-            self.fiber_out,
-            num_edge_scalars=1,
-            num_layers=2,
-            share_radial="full",
-            memory="low",
-        )
+        settings = SE3TransformerModel(**SMALL, share_radial="full", memory="low")
+        return SE3Transformer(self.fiber_in, self.fiber_out, settings, fiber_hidden=HIDDEN, num_edge_scalars=1)
 
 
 class TestSE3TransformerParity(ModelContract):
@@ -139,78 +91,41 @@ def test_the_configuration_decides_the_parity_of_every_layer(last: str, parity: 
     assert {network.parity for network in networks} == {parity}
 
 
-def test_a_convolution_as_last_layer_takes_over_what_it_has() -> None:
-    """Heads and skips are not for it; radial networks, kernel and its own options are."""
-    model = SE3Transformer(
-        Fiber("2x0"),
-        HIDDEN,
-        Fiber("1x0"),
-        num_layers=2,
-        last="convolution",
-        num_heads=1,
-        skip="sum",
-        radial_hidden=8,
-        kernel="vectorised",
-        layer_options=[{}, {"reduce": "mean"}],
-    )
-    first, last = model.layers
+def test_a_convolution_as_last_layer_has_the_radial_networks_and_the_kernel_of_the_others() -> None:
+    settings = SE3TransformerModel(num_layers=1, radial_hidden=16, kernel="vectorised")
+    first, last = SE3Transformer(Fiber("2x0"), Fiber("1x0"), settings, pooled=True).layers
     assert isinstance(first, SE3AttentionBlock)
     assert isinstance(last, EquivariantConv)
-    assert last.reduce == "mean"
-    assert last.radial.hidden == first.value_key[0].radial.hidden == 8  # type: ignore[union-attr]
+    assert last.reduce == "sum"
+    assert last.radial.hidden == first.value_key[0].radial.hidden == 16  # type: ignore[union-attr]
     assert last.kernel is get_kernel("vectorised")
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("settings", "arguments", "words"),
     [
-        ({"last": "pooling"}, "last='pooling': expected attention or convolution"),
-        ({"relative_position": "cat"}, "relative_position='cat': expected none, to_source or to_target"),
-        ({"layer_options": [{}]}, "layer_options: expected one mapping for each of 2 layers, got 1"),
-        ({"pooling": "median"}, "pooling 'median': expected mean, sum or max"),
-        ({"fiber_last": Fiber("2x1")}, "1x0 is not a part of the last layer's 2x1"),
+        ({"last": "pooling"}, {}, "last=pooling: unknown"),
+        ({"pooling": "median"}, {}, "pooling=median: unknown"),
+        ({"num_layers": 0}, {}, "num_layers=0 is out of range: it must be 1 or more"),
+        ({"ablation": "radial"}, {}, "ablation=radial: SE3Transformer is not that model; use build_model"),
+        ({}, {"relative_position": "cat"}, "relative_position='cat': expected one of none, to_source, to_target"),
+        ({}, {"pooled": True}, "head: makes type 0 from type 0, got 128x0 -> 1x1"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused_when_built(options: dict[str, object], words: str) -> None:
+def test_what_cannot_be_is_refused_when_built(settings: dict[str, Any], arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        SE3Transformer(Fiber("2x0"), HIDDEN, Fiber("1x0"), num_layers=2, **options)  # type: ignore[arg-type]
-
-
-def test_a_model_is_made_from_plain_arguments() -> None:
-    """As a file holds them: fibers as words, also those of single layers."""
-    arguments = {
-        "fiber_in": "2x0",
-        "fiber_hidden": "4x0+2x1",
-        "fiber_out": "1x1",
-        "num_layers": 2,
-        "layer_options": [{"fiber_value": "2x0+2x1"}, {"fiber_value": "3x1"}],
-    }
-    model = model_from_arguments("se3_transformer", arguments)
-    assert isinstance(model, SE3Transformer)
-    assert model.fiber_hidden == Fiber("4x0+2x1")
-    assert model.layers[1].attention.fiber_value == Fiber("3x1")  # type: ignore[union-attr]
-    assert arguments["fiber_in"] == "2x0"
-    with pytest.raises(UserError, match="no model is called 'se3'"):
-        model_from_arguments("se3", arguments)
+        SE3Transformer(Fiber("2x0"), Fiber("1x1"), SE3TransformerModel(**settings), **arguments)
 
 
 def test_a_single_degree_goes_in_through_and_out() -> None:
-    model = SE3Transformer(Fiber("2x1"), Fiber("4x1"), Fiber("1x1"), num_layers=2)
+    model = SE3Transformer(Fiber("2x1"), Fiber("1x1"), SE3TransformerModel(**SMALL), fiber_hidden=Fiber("4x1"))
     assert model.max_degree == 1
 
 
-def test_the_degrees_of_values_count() -> None:
-    own = [{"fiber_value": Fiber("2x0+1x1+2x5")}, {}]
-    model = SE3Transformer(Fiber("2x0"), Fiber("4x0+2x1"), Fiber("1x0"), num_layers=2, layer_options=own)
-    assert model.max_degree == 5
-
-
 def test_number_of_layers_counts_the_output_block() -> None:
-    model = SE3Transformer(Fiber("1x0"), HIDDEN, Fiber("1x1"), num_layers=1)
+    model = SE3Transformer(Fiber("1x0"), Fiber("1x1"), SE3TransformerModel(num_layers=1))
     assert len(model.layers) == 1
     assert len(model.norms) == 0
-    with pytest.raises(ValueError, match="num_layers=0: expected at least 1"):
-        SE3Transformer(Fiber("1x0"), HIDDEN, Fiber("1x1"), num_layers=0)
 
 
 def test_configuration_decides_the_sizes() -> None:
@@ -228,5 +143,5 @@ def test_same_seed_gives_the_same_model() -> None:
     states = []
     for _ in range(2):
         torch.manual_seed(5)
-        states.append(SE3Transformer(Fiber("1x0"), HIDDEN, Fiber("1x1"), num_layers=2).state_dict())
+        states.append(SE3Transformer(Fiber("1x0"), Fiber("1x1"), SE3TransformerModel(num_layers=2)).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -45,7 +45,7 @@ class TestSetTransformerPooled(TestSetTransformer):
     """One output for each cloud; its components are plain numbers here too."""
 
     def make_model(self) -> SetTransformer:
-        return SetTransformer(FIBER_IN, FIBER_OUT, width=16, num_layers=2, pooling="max")
+        return SetTransformer(FIBER_IN, FIBER_OUT, width=16, num_layers=2, pooled=True, pooling="max")
 
 
 class TestSetTransformerMean(TestSetTransformer):
@@ -54,7 +54,9 @@ class TestSetTransformerMean(TestSetTransformer):
     fiber_out = Fiber("1x0")
 
     def make_model(self) -> SetTransformer:
-        return SetTransformer(FIBER_IN, self.fiber_out, width=16, num_layers=2, layer_norm=True, pooling="mean")
+        return SetTransformer(
+            FIBER_IN, self.fiber_out, width=16, num_layers=2, layer_norm=True, pooled=True, pooling="mean"
+        )
 
 
 class TestSetTransformerInduced(TestSetTransformer):
@@ -71,14 +73,16 @@ class TestSetTransformerAttentionPooling(TestSetTransformer):
 
     def make_model(self) -> SetTransformer:
         sizes = {"width": 16, "num_layers": 2, "num_inducing": 3, "num_seeds": 2}
-        return SetTransformer(FIBER_IN, self.fiber_out, pooling="attention", **sizes)
+        return SetTransformer(FIBER_IN, self.fiber_out, pooled=True, pooling="attention", **sizes)
 
 
 class TestSetTransformerOneSeed(TestSetTransformer):
     """All points attend to all; one seed, whose attention to itself has nothing to choose."""
 
     def make_model(self) -> SetTransformer:
-        return SetTransformer(FIBER_IN, FIBER_OUT, width=16, num_layers=2, layer_norm=True, pooling="attention")
+        return SetTransformer(
+            FIBER_IN, FIBER_OUT, width=16, num_layers=2, layer_norm=True, pooled=True, pooling="attention"
+        )
 
 
 @pytest.fixture
@@ -134,7 +138,9 @@ def test_set_transformer_treats_clouds_of_a_batch_apart(model: SetTransformer, s
 
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
 def test_one_output_for_each_cloud_is_the_head_of_what_is_pooled(pooling: str):
-    model = SetTransformer(FIBER_IN, Fiber("3x0"), width=8, num_layers=2, num_heads=2, pooling=pooling).double()
+    model = SetTransformer(
+        FIBER_IN, Fiber("3x0"), width=8, num_layers=2, num_heads=2, pooled=True, pooling=pooling
+    ).double()
     graph = clouds(5, 2, 4)
     reduce = {"mean": torch.Tensor.mean, "sum": torch.Tensor.sum, "max": torch.Tensor.amax}[pooling]
     for index, output in enumerate(model(graph)[0]):
@@ -181,7 +187,9 @@ def test_inducing_points_and_seeds_are_their_formulas_on_every_cloud(layer_norm:
 @pytest.mark.parametrize("pooling", [None, "attention"])
 def test_padding_is_not_seen(sizes: tuple[int, ...], num_inducing: int, pooling: str | None):
     settings = {"width": 8, "num_layers": 2, "num_heads": 2, "num_inducing": num_inducing, "num_seeds": 2}
-    model = SetTransformer(FIBER_IN, FIBER_OUT, pooling=pooling, **settings).double()
+    model = SetTransformer(
+        FIBER_IN, FIBER_OUT, pooled=pooling is not None, pooling=pooling or "max", **settings
+    ).double()
     graph = clouds(*sizes)
     output = model(graph)[1]
     for index, size in enumerate(sizes):
@@ -191,7 +199,9 @@ def test_padding_is_not_seen(sizes: tuple[int, ...], num_inducing: int, pooling:
 
 
 def test_the_head_reads_all_seeds_and_every_point_reaches_it():
-    model = SetTransformer(FIBER_IN, FIBER_OUT, width=8, num_inducing=2, pooling="attention", num_seeds=3).double()
+    model = SetTransformer(
+        FIBER_IN, FIBER_OUT, width=8, num_inducing=2, pooled=True, pooling="attention", num_seeds=3
+    ).double()
     assert model.head[0].weight.shape == (8, 24)
     graph = clouds(5)
     graph.features[1].requires_grad_()
@@ -244,8 +254,8 @@ def test_every_point_attends_to_every_other(model: SetTransformer):
 @pytest.mark.parametrize("num_inducing", [0, 3])
 @pytest.mark.parametrize("pooling", [None, "mean", "max", "attention"])
 def test_empty_cloud_has_finite_gradients(layer_norm: bool, num_inducing: int, pooling: str | None):
-    settings = {"layer_norm": layer_norm, "num_inducing": num_inducing, "pooling": pooling}
-    model = SetTransformer(FIBER_IN, FIBER_OUT, **settings).double()
+    settings = {"layer_norm": layer_norm, "num_inducing": num_inducing, "pooling": pooling or "max"}
+    model = SetTransformer(FIBER_IN, FIBER_OUT, pooled=pooling is not None, **settings).double()
     model(clouds(3, 0, 2))[1].square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
@@ -271,9 +281,9 @@ def test_impossible_sizes_are_refused():
     with pytest.raises(UserError, match="num_inducing must be at least 1, got -1"):
         SetTransformer(FIBER_IN, FIBER_OUT, num_inducing=-1)
     with pytest.raises(UserError, match="num_seeds must be at least 1, got 0"):
-        SetTransformer(FIBER_IN, FIBER_OUT, pooling="attention", num_seeds=0)
+        SetTransformer(FIBER_IN, FIBER_OUT, pooled=True, pooling="attention", num_seeds=0)
 
 
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(ValueError, match="pooling 'median'"):
-        SetTransformer(FIBER_IN, FIBER_OUT, pooling="median")
+        SetTransformer(FIBER_IN, FIBER_OUT, pooled=True, pooling="median")

@@ -16,7 +16,7 @@ class TestTFN(ModelContract):
     fiber_in, fiber_out, num_edge_scalars = Fiber("1x0+2x1"), Fiber("2x1"), 1
 
     def make_model(self) -> TFN:
-        return TFN(self.fiber_in, Fiber.uniform(4, 3), self.fiber_out, num_edge_scalars=1, num_layers=3)
+        return TFN(self.fiber_in, self.fiber_out, TFNModel(num_layers=3, channels=3), num_edge_scalars=1)
 
 
 class TestTFNOwnNonlinearity(ModelContract):
@@ -27,18 +27,15 @@ class TestTFNOwnNonlinearity(ModelContract):
     def make_model(self) -> TFN:
         return TFN(
             self.fiber_in,
-            Fiber("4x0+2x1+3x2"),
             self.fiber_out,
+            TFNModel(num_layers=2, norm="tfn", reduce="mean", kernel="vectorised"),
+            fiber_hidden=Fiber("4x0+2x1+3x2"),
             fiber_edge=self.fiber_edge,
-            num_layers=2,
-            norm="tfn",
-            reduce="mean",
-            kernel="vectorised",
         )
 
 
 class TestTFNPooled(ModelContract):
-    """Self term per edge, relative positions as edge features, maximum over the cloud, regression head."""
+    """Unequal channels, LayerNorm, relative positions as edge features, maximum over the cloud, linear layers."""
 
     fiber_in, fiber_out, num_edge_scalars = Fiber("3x0"), Fiber("2x0"), 1
     holds, breaks = ModelContract.SE3, frozenset({"reflection"})
@@ -46,37 +43,12 @@ class TestTFNPooled(ModelContract):
     def make_model(self) -> TFN:
         return TFN(
             self.fiber_in,
-            Fiber("4x0+3x1+2x2"),
             self.fiber_out,
+            TFNModel(num_layers=2, norm="layer", share_radial="full", pool_channels=5),
+            fiber_hidden=Fiber("4x0+3x1+2x2"),
             num_edge_scalars=1,
-            num_layers=3,
             relative_position="to_target",
-            norm="layer",
-            norm_options={"num_layers": 1},
-            self_interaction="per_edge",
-            reduce="mean",
-            fiber_last=Fiber("5x0"),
-            pooling="max",
-            head=True,
-        )
-
-
-class TestTFNMessages(ModelContract):
-    """Mixed messages, edge features of shared degrees, mean over the cloud of more than type 0."""
-
-    fiber_in, fiber_out, fiber_edge = Fiber("2x0+1x1"), Fiber("1x0+2x1"), Fiber("1x1+1x2")
-
-    def make_model(self) -> TFN:
-        return TFN(
-            self.fiber_in,
-            Fiber("3x0+2x1"),
-            self.fiber_out,
-            fiber_edge=self.fiber_edge,
-            num_layers=2,
-            edge_mode="cat_shared",
-            self_interaction="message",
-            pooling="mean",
-            layer_options=[{"share_radial": "full"}, {"share_radial": "degree_in", "radial_layer_norm": False}],
+            pooled=True,
         )
 
 
@@ -102,5 +74,5 @@ def test_configuration_decides_the_sizes() -> None:
 
 
 def test_a_network_without_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_layers=0: expected at least 1"):
-        TFN(Fiber("1x0"), Fiber("1x0"), Fiber("1x0"), num_layers=0)
+    with pytest.raises(ValueError, match="num_layers=0 is out of range: it must be 1 or more"):
+        TFN(Fiber("1x0"), Fiber("1x0"), TFNModel(num_layers=0))

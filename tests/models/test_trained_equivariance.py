@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from se3t.config import SE3TransformerModel
 from se3t.fiber import Fiber
 from se3t.graph import Graph
 from se3t.models.se3_transformer import SE3Transformer
@@ -44,16 +45,14 @@ def trained(model: nn.Module) -> nn.Module:
 def model(request: pytest.FixtureRequest) -> nn.Module:
     torch.manual_seed(7)
     if request.param == "tfn":
-        return trained(TFN(FIBER_IN, HIDDEN, FIBER_OUT, num_edge_scalars=1))
+        return trained(TFN(FIBER_IN, FIBER_OUT, fiber_hidden=HIDDEN, num_edge_scalars=1))
     return trained(
         SE3Transformer(
             FIBER_IN,
-            HIDDEN,
             FIBER_OUT,
+            SE3TransformerModel(num_heads=2, channels_div=2),
+            fiber_hidden=HIDDEN,
             num_edge_scalars=1,
-            num_heads=2,
-            channels_div=2,
-            self_interaction="attentive",
         )
     )
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from se3t.compat.layers import ReleasedBlock, ReleasedConv, ReleasedSettings
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph, fully_connected, radius_graph
-from se3t.nn import EquivariantBasis
+from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, SE3AttentionBlock
 
 FIBER = Fiber("3x0+2x1+4x2+1x3")
 
@@ -44,6 +48,29 @@ def make_graph(
         edge_scalars=edge_scalars if scalars else None,
         edge_features=features_of(fiber_edge or Fiber({}), edges.shape[1]),
     ).check()
+
+
+def make_conv(fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int = 0, **options: Any) -> EquivariantConv:
+    """A convolution with these settings and arguments: that of a released code where one of them is its own."""
+    settings, rest, released = _settings(num_edge_scalars, options)
+    return (ReleasedConv if released else EquivariantConv)(fiber_in, fiber_out, settings, **rest)
+
+
+def make_block(fiber_in: Fiber, fiber_out: Fiber, num_edge_scalars: int = 0, **options: Any) -> SE3AttentionBlock:
+    """The same for an attention block."""
+    settings, rest, released = _settings(num_edge_scalars, options)
+    return (ReleasedBlock if released else SE3AttentionBlock)(fiber_in, fiber_out, settings, **rest)
+
+
+def _settings(num_edge_scalars: int, options: dict[str, Any]) -> tuple[ConvSettings, dict[str, Any], bool]:
+    names = {field.name for field in fields(ConvSettings)}
+    own = {field.name for field in fields(ReleasedSettings)} - names - {"self_interaction"}
+    if options.get("self_interaction") in ("once", "per_edge", "message", "none"):
+        own.add("self_interaction")
+    given = {name: value for name, value in options.items() if name in names | own}
+    rest = {name: value for name, value in options.items() if name not in given}
+    released = bool(own & options.keys())
+    return (ReleasedSettings if released else ConvSettings)(num_edge_scalars, **given), rest, released
 
 
 def basis_of(graph: Graph, max_degree: int = 3, *, pair: bool = False) -> EquivariantBasis:

@@ -12,7 +12,7 @@ from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
 from se3t.nn import EquivariantBasis, EquivariantConv
 
-from .clouds import features_of
+from .clouds import features_of, make_conv
 
 NODES = 12
 
@@ -60,7 +60,7 @@ def graph_of(
 
 def conv_of(fiber_in: Fiber, fiber_out: Fiber, kernel: str = "native", **options: object) -> EquivariantConv:
     torch.manual_seed(3)
-    layer = EquivariantConv(fiber_in, fiber_out, kernel=kernel, **{"reduce": "none", **options}).double()  # type: ignore[arg-type]
+    layer = make_conv(fiber_in, fiber_out, kernel=kernel, **{"reduce": "none", **options}).double()  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

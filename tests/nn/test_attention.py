@@ -13,7 +13,7 @@ from se3t.nn import AttentiveSelfInteraction, EdgeAttention, SE3AttentionBlock
 from se3t.nn.kernels.native import unavailable
 from se3t.testing import equivariance_error
 
-from .clouds import FIBER, basis_of, features_of, make_graph
+from .clouds import FIBER, basis_of, features_of, make_block, make_graph
 
 
 @pytest.mark.parametrize("num_heads", [1, 2, 4])
@@ -111,7 +111,7 @@ class Layer(torch.nn.Module):
 @pytest.mark.parametrize("options", BLOCKS, ids=str)
 @pytest.mark.parametrize("fiber_out", [FIBER, Fiber("5x0+1x4"), Fiber("2x2")], ids=repr)
 def test_block_is_equivariant_in_every_branch(options: dict[str, object], fiber_out: Fiber) -> None:
-    block = SE3AttentionBlock(FIBER, fiber_out, 2, **options).double()  # type: ignore[arg-type]
+    block = make_block(FIBER, fiber_out, 2, **options).double()  # type: ignore[arg-type]
     graph = make_graph(FIBER, fiber_edge=options.get("fiber_edge"))  # type: ignore[arg-type]
     for transform in ("rotation", "translation", "permutation"):
         errors = equivariance_error(Layer(block), graph, transform=transform)
@@ -120,7 +120,7 @@ def test_block_is_equivariant_in_every_branch(options: dict[str, object], fiber_
 
 def test_values_may_have_types_of_their_own() -> None:
     value = Fiber("4x0+2x1+2x5")
-    block = SE3AttentionBlock(FIBER, FIBER, 2, num_heads=2, fiber_value=value).double()
+    block = make_block(FIBER, FIBER, 2, num_heads=2, fiber_value=value).double()
     assert block.attention.fiber_value == value
     assert block.attention.fiber_key == Fiber("4x0+2x1")  # the degrees of values that queries can have
     assert block.self_interaction is not None
@@ -129,36 +129,13 @@ def test_values_may_have_types_of_their_own() -> None:
 
 def test_softmax_of_the_attentive_self_interaction_is_chosen() -> None:
     for kind, softmax in (("attentive", False), ("attentive_softmax", True)):
-        block = SE3AttentionBlock(FIBER, FIBER, 2, self_interaction=kind)
+        block = make_block(FIBER, FIBER, 2, self_interaction=kind)
         assert isinstance(block.self_interaction, AttentiveSelfInteraction)
         assert block.self_interaction.softmax == softmax
 
 
-def test_residual_adds_the_input_to_the_first_channels() -> None:
-    fiber_in, fiber_out = Fiber("2x0+2x1"), Fiber("5x0+2x1+3x2")
-    block = SE3AttentionBlock(fiber_in, fiber_out, 2, skip="residual").double()
-    graph = make_graph(fiber_in)
-    out = block(graph.features, basis_of(graph))
-    assert block.project is not None
-    with torch.no_grad():
-        for parameter in block.project.parameters():
-            parameter.zero_()
-    own = block(graph.features, basis_of(graph))
-    for degree, channels in fiber_in.items():
-        assert torch.equal(own[degree][:, :channels], graph.features[degree])
-    assert (own[0][:, 2:] == 0).all()
-    assert (own[2] == 0).all()
-    assert all((out[degree] != own[degree]).any() for degree in fiber_out)
-
-
-@pytest.mark.parametrize("fiber_out", ["1x0+2x1", "2x0"])
-def test_residual_needs_room_for_the_input(fiber_out: str) -> None:
-    with pytest.raises(ValueError, match=r"skip='residual': 2 input channels of degree [01] do not fit"):
-        SE3AttentionBlock(Fiber("2x0+2x1"), Fiber(fiber_out), skip="residual")
-
-
 def test_block_without_shared_degree_attends_with_the_degrees_of_its_input() -> None:
-    block = SE3AttentionBlock(Fiber("2x0"), Fiber("4x1"), 2, num_heads=2, skip="sum").double()
+    block = make_block(Fiber("2x0"), Fiber("4x1"), 2, num_heads=2, skip="sum").double()
     assert block.attention.fiber_key.degrees == (0,)
     graph = make_graph(Fiber("2x0"))
     out = block(graph.features, basis_of(graph))
@@ -167,7 +144,7 @@ def test_block_without_shared_degree_attends_with_the_degrees_of_its_input() -> 
 
 
 def test_sum_skip_adds_the_self_interaction_of_the_input() -> None:
-    block = SE3AttentionBlock(FIBER, FIBER, 2, skip="sum").double()
+    block = make_block(FIBER, FIBER, 2, skip="sum").double()
     graph = make_graph(FIBER)
     before = block(graph.features, basis_of(graph))
     own = block.self_interaction(graph.features)
@@ -182,13 +159,13 @@ def test_sum_skip_adds_the_self_interaction_of_the_input() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"skip": "none"}, "skip='none': expected cat, sum or residual"),
+        ({"skip": "none"}, "skip='none': expected cat or sum"),
         ({"self_interaction": "max"}, "self_interaction='max': expected linear, attentive or attentive_softmax"),
     ],
 )
 def test_unknown_option_is_refused(options: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        SE3AttentionBlock(FIBER, FIBER, **options)  # type: ignore[arg-type]
+        make_block(FIBER, FIBER, **options)  # type: ignore[arg-type]
 
 
 # --- compiled attention against torch's operations --------------------------------------------------------------------
@@ -330,7 +307,7 @@ def test_second_gradients_of_a_block_are_those_of_torch() -> None:
     results = []
     for kernel in ("reference", "native"):
         torch.manual_seed(3)
-        block = SE3AttentionBlock(FIBER, FIBER, 2, num_heads=2, kernel=kernel).double()
+        block = make_block(FIBER, FIBER, 2, num_heads=2, kernel=kernel).double()
         positions = graph.positions.clone().requires_grad_()
         moved = replace(graph, positions=positions)
         energy = sum(value.square().sum() for value in block(moved.features, basis_of(moved, pair=True)).values())

@@ -71,16 +71,15 @@ def test_a_kernel_that_cannot_run_leaves_its_sizes_to_the_one_before(monkeypatch
 
 
 def test_messages_are_those_of_the_kernel_of_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    from se3t.nn import EquivariantConv
 
-    from .clouds import FIBER, basis_of, make_graph
+    from .clouds import FIBER, basis_of, make_conv, make_graph
 
     seen: list[str] = []
     for name, module in (("edge_frame", edge_frame), ("vectorised", vectorised)):
         right = module.messages
         monkeypatch.setattr(module, "messages", lambda *a, n=name, f=right: seen.append(n) or f(*a))
     graph = make_graph(FIBER, symmetric=True)
-    layer = EquivariantConv(FIBER, FIBER, 2, kernel="auto").double()
+    layer = make_conv(FIBER, FIBER, 2, kernel="auto").double()
     basis = basis_of(graph, pair=True)
     size = graph.edge_index.shape[1] // basis.geometry.repeat * layer.radial.weights_per_edge
     for least in (size, size + 1):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from se3t.config import SE3TransformerModel, TFNModel
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.models.se3_transformer import SE3Transformer
@@ -32,9 +33,15 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 }
 MODELS: dict[str, Callable[[str], nn.Module]] = {
     "se3_transformer": lambda kernel: SE3Transformer(
-        FIBER, HIDDEN, Fiber("2x0"), num_layers=2, self_interaction="attentive", num_edge_scalars=2, kernel=kernel
+        FIBER,
+        Fiber("2x0"),
+        SE3TransformerModel(num_layers=2, num_heads=1, channels_div=1, kernel=kernel),
+        fiber_hidden=HIDDEN,
+        num_edge_scalars=2,
     ),
-    "tfn": lambda kernel: TFN(FIBER, HIDDEN, Fiber("2x0"), num_layers=2, num_edge_scalars=2, kernel=kernel),
+    "tfn": lambda kernel: TFN(
+        FIBER, Fiber("2x0"), TFNModel(num_layers=2, kernel=kernel), fiber_hidden=HIDDEN, num_edge_scalars=2
+    ),
 }
 
 

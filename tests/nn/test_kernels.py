@@ -12,7 +12,7 @@ from se3t.nn.kernels import KERNELS, edge_frame, get_kernel
 from se3t.nn.kernels.product import transposed_product
 from se3t.so3 import random_rotation
 
-from .clouds import AXES, COINCIDENT, FIBER, basis_of, make_graph
+from .clouds import AXES, COINCIDENT, FIBER, basis_of, make_conv, make_graph
 
 LOW = "edge_frame low"
 """The kernel ``edge_frame`` with ``memory="low"``, in chunks of a few edges."""
@@ -34,7 +34,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def conv_of(fiber_in: Fiber, fiber_out: Fiber, kernel: str, *args: object, **options: object) -> EquivariantConv:
     name, _, memory = kernel.partition(" ")
-    return EquivariantConv(fiber_in, fiber_out, *args, kernel=name, memory=memory or "speed", **options)  # type: ignore[arg-type]
+    return make_conv(fiber_in, fiber_out, *args, kernel=name, memory=memory or "speed", **options)  # type: ignore[arg-type]
 
 
 def pair_of(fiber_in: Fiber, fiber_out: Fiber, kernel: str, **options: object) -> tuple[nn.Module, nn.Module]:
@@ -205,10 +205,10 @@ def test_memory_is_chosen_by_the_size_of_the_radial_weights(monkeypatch: pytest.
         monkeypatch.setattr(edge_frame, function, note)
     for size in (2**30, 1):
         monkeypatch.setattr(edge_frame, "WHOLE_BYTES", {"cpu": size})
-        EquivariantConv(FIBER, FIBER, 2, kernel="edge_frame", memory="auto").double()(graph.features, basis_of(graph))
+        make_conv(FIBER, FIBER, 2, kernel="edge_frame", memory="auto").double()(graph.features, basis_of(graph))
     assert chosen == ["speed", "low"]
     with pytest.raises(ValueError, match="memory='much': expected one of auto, speed, low"):
-        EquivariantConv(FIBER, FIBER, memory="much")
+        make_conv(FIBER, FIBER, memory="much")
 
 
 def test_unknown_kernel_is_refused_with_the_known_ones() -> None:

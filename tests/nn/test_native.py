@@ -15,10 +15,10 @@ from torch import Tensor
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import knn_graph
-from se3t.nn import EquivariantBasis, SE3AttentionBlock
+from se3t.nn import EquivariantBasis
 from se3t.nn.kernels.native import unavailable
 
-from .clouds import AXES, COINCIDENT, FIBER, features_of
+from .clouds import AXES, COINCIDENT, FIBER, features_of, make_block
 from .native_cases import NODES, assert_equal_to_reference, conv_of, edges_of, graph_of, outputs, run
 
 
@@ -307,7 +307,7 @@ def test_frozen_parameters_get_no_gradient_and_change_no_other() -> None:
 
 
 def test_autocast_stays_near_float32() -> None:
-    block = SE3AttentionBlock(FIBER, FIBER, num_heads=1, kernel="native")
+    block = make_block(FIBER, FIBER, num_heads=1, kernel="native")
     graph = graph_of(FIBER, edges_of("some", 80)).to(torch.float32)
     basis = EquivariantBasis(EdgeGeometry.of(graph, pair=True), 3)
     expected = block(graph.features, basis)

@@ -15,11 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from se3t.nn import EquivariantConv
 from se3t.nn.kernels import Sources, edge_frame, triton_kernel
 from se3t.nn.kernels.triton_plan import Blocks, Plan, plan
 
-from .clouds import COINCIDENT, FIBER, basis_of, make_graph
+from .clouds import COINCIDENT, FIBER, basis_of, make_conv, make_graph
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"float64": 1e-11, "float32": 2e-6, "bfloat16": 1.5, "float16": 1.5}
@@ -110,7 +109,7 @@ def test_where_it_cannot_run_edge_frame_does_and_the_log_says_so_once(
     triton_kernel._say_once.cache_clear()
     reason = triton_kernel.unavailable("cpu")
     assert reason is not None
-    layer, graph = EquivariantConv(FIBER, FIBER, 2).double(), make_graph(FIBER)
+    layer, graph = make_conv(FIBER, FIBER, 2).double(), make_graph(FIBER)
     basis = basis_of(graph)
     sources = Sources(graph.features, basis.geometry.source)
     with caplog.at_level(logging.WARNING):
@@ -140,7 +139,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("positions", [None, COINCIDENT], ids=["generic", "coincident"])
 def test_coincident_points_chosen_by_a_mask_give_the_same(positions: Tensor | None) -> None:
-    layer = EquivariantConv(FIBER, FIBER, 2, reduce="none", kernel="edge_frame").double()
+    layer = make_conv(FIBER, FIBER, 2, reduce="none", kernel="edge_frame").double()
     graph = make_graph(FIBER, positions)
     results = []
     for by_mask in (False, True):

@@ -15,7 +15,7 @@ from triton import compile as build
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from se3t.nn.kernels import triton_tiles
+from se3t.nn.kernels import triton_programs, triton_tiles
 from se3t.nn.kernels.tilings import Tiling, default
 from se3t.nn.kernels.triton_plan import Blocks, plan
 
@@ -32,7 +32,7 @@ WIDE = {"bf16": 256, "fp32": 128, "fp64": 128}
 def compiled(kernel: Any, dtype: str, precision: str, units: int = 32) -> tuple[int, bool]:
     """Shared memory, and whether there are products of matrices; as launched for 64 columns of reciprocal pairs."""
     blocks = Blocks((32, 32), (64,), ((0,), (0,)))
-    case = triton_tiles._case(kernel.__name__[1:], blocks, 4, units, DTYPES[dtype], precision)
+    case = triton_tiles._case(kernel.__name__, blocks, 4, units, DTYPES[dtype], precision)
     tiling: Tiling = default(case)
     made = plan(blocks, tiling.columns, triton_tiles.DEPTHS, torch.device("cpu"))
     constants = triton_tiles._constants(made, tiling, 4, units, DTYPES[dtype], precision)
@@ -59,10 +59,10 @@ def compiled(kernel: Any, dtype: str, precision: str, units: int = 32) -> tuple[
 def main() -> None:
     out = {}
     for dtype, precision in CASES:
-        for kernel in (triton_tiles._contract, triton_tiles._hidden_gradients, triton_tiles._layer_gradients):
+        for kernel in (triton_programs.contract, triton_programs.hidden_gradients, triton_programs.layer_gradients):
             out[f"{kernel.__name__} {dtype} {precision}"] = compiled(kernel, dtype, precision)
     for dtype, units in WIDE.items():
-        for kernel in (triton_tiles._contract, triton_tiles._hidden_gradients):
+        for kernel in (triton_programs.contract, triton_programs.hidden_gradients):
             precision = "tf32" if dtype == "fp32" else "ieee"
             case = f"{kernel.__name__} {dtype} {precision} {units}"
             out[case] = compiled(kernel, dtype, precision, units)

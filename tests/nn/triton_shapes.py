@@ -16,10 +16,10 @@ import torch
 
 from se3t.fiber import Fiber
 from se3t.graph import Graph, fully_connected
-from se3t.nn import EquivariantConv, RadialNetwork
+from se3t.nn import RadialNetwork
 from se3t.nn.kernels import Sources, triton_kernel
 
-from .clouds import basis_of, features_of, make_graph
+from .clouds import basis_of, features_of, make_conv, make_graph
 from .triton_cases import DTYPES, LOW, SHARES, deviation, moved_off
 
 
@@ -92,7 +92,7 @@ def large_sums(dtype: str) -> dict[str, float]:
     fiber = Fiber("64x0+8x1")
     graph = make_graph(fiber).to(torch.float32)
     features, basis = {degree: 1e3 * value for degree, value in graph.features.items()}, basis_of(graph, 1)
-    own, other = (EquivariantConv(fiber, Fiber("4x0+4x1"), 2, kernel=name) for name in ("triton", "reference"))
+    own, other = (make_conv(fiber, Fiber("4x0+4x1"), 2, kernel=name) for name in ("triton", "reference"))
     with torch.no_grad():
         for weight in own.radial.weight.values():
             weight.mul_(100)

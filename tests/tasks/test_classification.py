@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from se3t.config import TFNModel
 from se3t.data.clouds.baselines import accuracies
 from se3t.data.clouds.dataset import CloudData, baseline_accuracies
 from se3t.errors import UserError
@@ -393,7 +394,7 @@ def test_models_of_another_input_are_refused(data: CloudData) -> None:
     task = task_of(data)
     with pytest.raises(UserError, match="task classification has inputs 1x0"):
         task.select_inputs(model_of(task_of(data, height=True), SMALL["tfn"]))
-    every_node = TFN(task.fiber_in, Fiber("2x0"), task.fiber_out, fiber_edge=task.fiber_edge, num_layers=1)
+    every_node = TFN(task.fiber_in, task.fiber_out, TFNModel(num_layers=1), fiber_edge=task.fiber_edge)
     with pytest.raises(UserError, match="an output for each node; task classification needs one for each cloud"):
         task.select_inputs(every_node)
 

@@ -19,11 +19,13 @@ from se3t.graph import Graph
 from se3t.models import build_model
 from se3t.models.tfn import TFN
 from se3t.neighbors import fully_connected
+from se3t.nn import Readout
 from se3t.tasks import build_task
 from se3t.tasks.nbody import NBodyTask
 from se3t.testing import equivariance_error_per_channel
 
 PARTICLES = 5
+SMALL = TFNModel(num_layers=2, num_degrees=2, channels=2)
 SIZES = {"train": 12, "valid": 4, "test": 7}
 
 
@@ -303,7 +305,7 @@ def test_a_model_from_elsewhere_gets_the_inputs_it_takes(
     task: NBodyTask, fiber: str, channels: dict[int, list[int]]
 ) -> None:
     everything = task.graph(task.batch("test", torch.arange(3)))
-    task.select_inputs(TFN(Fiber(fiber), Fiber("2x0+2x1"), Fiber("2x1"), num_edge_scalars=1, num_layers=2))
+    task.select_inputs(TFN(Fiber(fiber), Fiber("2x1"), SMALL, num_edge_scalars=1))
     graph = task.graph(task.batch("test", torch.arange(3)))
     assert Fiber.of(graph.features) == task.fiber_in == Fiber(fiber)
     for degree, kept in channels.items():  # of type 1: position, velocity
@@ -311,13 +313,14 @@ def test_a_model_from_elsewhere_gets_the_inputs_it_takes(
 
 
 def test_a_model_that_pools_is_refused(task: NBodyTask) -> None:
-    model = TFN(Fiber("1x1"), Fiber("2x0+2x1"), Fiber("2x1"), num_edge_scalars=1, num_layers=2, pooling="mean")
+    model = TFN(Fiber("1x1"), Fiber("2x1"), SMALL, num_edge_scalars=1)
+    model.readout = Readout(Fiber("2x1"), Fiber("2x1"), pooling="mean")
     with pytest.raises(UserError, match="an output for each cloud; task nbody needs one for each node"):
         task.select_inputs(model)
 
 
 def test_a_model_of_other_inputs_is_refused_and_changes_nothing(task: NBodyTask) -> None:
     for fiber_in, fiber_out in (("3x0", "2x1"), ("1x1", "1x0")):
-        model = TFN(Fiber(fiber_in), Fiber("2x0+2x1"), Fiber(fiber_out), num_layers=2)
+        model = TFN(Fiber(fiber_in), Fiber(fiber_out), SMALL)
         with pytest.raises(UserError, match=f"the model maps {fiber_in} to {fiber_out}; task nbody has inputs"):
             task.select_inputs(model)

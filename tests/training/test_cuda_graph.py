@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from other_device import reads
-from se3t.config import Config, TrainerConfig
+from se3t.config import Config, SE3TransformerModel, TrainerConfig
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph, fully_connected
@@ -27,7 +27,7 @@ from se3t.training.cuda_graph import Recorded, StepGraphs
 from se3t.training.feed import derived_seed
 from se3t.training.module import TrainingModule
 
-HIDDEN, OUT = Fiber("4x0+4x1+4x2"), Fiber("2x1")
+SIZES = {"num_layers": 3, "num_degrees": 3, "channels": 4, "channels_div": 1, "self_interaction": "linear"}
 
 
 def graph_and_model(**options: object) -> tuple[Graph, SE3Transformer]:
@@ -37,9 +37,8 @@ def graph_and_model(**options: object) -> tuple[Graph, SE3Transformer]:
     scalars = (charge[edges[0]] * charge[edges[1]])[:, 0]
     features = {0: charge, 1: torch.randn(15, 2, 3)}
     graph = Graph(torch.randn(15, 3), features, edges, batch, 3, scalars)
-    model = SE3Transformer(
-        Fiber("1x0+2x1"), HIDDEN, OUT, num_edge_scalars=1, num_layers=3, num_heads=2, kernel="edge_frame", **options
-    )
+    settings = SE3TransformerModel(**{**SIZES, "kernel": "edge_frame", **options})
+    model = SE3Transformer(Fiber("1x0+2x1"), Fiber("2x1"), settings, num_edge_scalars=1)
     return graph, model
 
 

@@ -29,7 +29,7 @@ from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
-from se3t.nn import EquivariantBasis, SE3AttentionBlock
+from se3t.nn import ConvSettings, EquivariantBasis, SE3AttentionBlock
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,10 @@ class Single:
 
     def layer(self, kernel: str, memory: str) -> nn.Module:
         """The layer, in float32 on the CPU; the same weights for every kernel."""
+        settings = ConvSettings(share_radial="full", kernel=kernel, memory=memory)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return SE3AttentionBlock(self.fiber, self.fiber, share_radial="full", kernel=kernel, memory=memory)
+            return SE3AttentionBlock(self.fiber, self.fiber, settings)
 
     def module(self, name: str, memory: str | None = None) -> nn.Module:
         """The layer as a function of the graph, with a kernel of :class:`Ours`; ``memory`` in place of its own."""

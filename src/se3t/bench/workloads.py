@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from se3t.bench.synthetic import ball, molecules
+from se3t.config import SE3TransformerModel
 from se3t.errors import UserError, require_known
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph, fully_connected, knn_graph, sort_by_target
 from se3t.models.se3_transformer import SE3Transformer
-from se3t.nn import EquivariantConv
+from se3t.nn import EquivariantConv, Readout
 from se3t.nn.precision import at_least_float32
 
 NUM_CLASSES = 4  # of bonds: single, double, triple, aromatic
@@ -42,7 +43,7 @@ class Workload:
         fiber_in: node features of the input.
         fiber_out: output.
         fiber_last: output of a convolution behind the attention layers; None: no convolution.
-        relative_position: whether x_j − x_i is an edge feature, see :class:`EquivariantStack`.
+        relative_position: whether x_j − x_i is an edge feature, see :class:`SE3Transformer`.
         self_interaction: ``attentive`` or ``linear``.
         pooling: ``max`` over the points of a graph, or None.
         head: whether Linear – ReLU – Linear follows the pooling.
@@ -170,34 +171,38 @@ class Workload:
         """The model in float32 on the CPU; the same weights for every kernel and memory mode.
 
         Args:
-            kernel: see :class:`EquivariantConv`.
-            memory: see :class:`EquivariantConv`.
+            kernel: see :class:`ConvSettings`.
+            memory: see :class:`ConvSettings`.
             separate: whether keys and values have convolutions of their own, and each pair of degrees its own radial
                 network, as in the paper.
         """
-        convolution = self.fiber_last is not None
+        settings = SE3TransformerModel(
+            num_layers=self.num_layers,
+            num_degrees=self.num_degrees,
+            channels=self.channels,
+            channels_div=self.channels_div,
+            num_heads=self.num_heads,
+            self_interaction=self.self_interaction,
+            fuse_key_value=not separate,
+            radial_hidden=self.radial_hidden,
+            share_radial="none" if separate else "full",
+            pool_channels=(self.fiber_last or {0: 1})[0],
+            kernel=kernel,
+            memory=memory,
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return SE3Transformer(
+            model = SE3Transformer(
                 self.fiber_in,
-                self.fiber_hidden,
                 self.fiber_out,
+                settings,
                 num_edge_scalars=self.num_edge_scalars,
-                num_layers=self.num_layers + convolution,
-                last="convolution" if convolution else "attention",
-                fiber_last=self.fiber_last,
                 relative_position=self.relative_position,
-                pooling=self.pooling,
-                head=self.head,
-                num_heads=self.num_heads,
-                channels_div=self.channels_div,
-                self_interaction=self.self_interaction,
-                fuse_key_value=not separate,
-                radial_hidden=self.radial_hidden,
-                share_radial="none" if separate else "full",
-                kernel=kernel,
-                memory=memory,
+                pooled=self.head,
             )
+        if not self.head:
+            model.readout = Readout(self.fiber_out, self.fiber_out, pooling=self.pooling)
+        return model
 
     @property
     def _kind(self) -> str:

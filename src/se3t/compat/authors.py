@@ -22,10 +22,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from se3t.compat.mapping import Converted, RadialNames, Signs, WeightMap, signs_of
+from se3t.compat.models import model_from_arguments
 from se3t.compat.settings import checked, choice, first_name, number, readable, require, require_heads, whole
 from se3t.errors import UserError
 from se3t.fiber import Fiber
-from se3t.models import model_from_arguments
 from se3t.nn import EquivariantConv, SE3AttentionBlock
 
 RADIAL = RadialNames(("0", "3", "6"), ("1.bn", "4.bn"))

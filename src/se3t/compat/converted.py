@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from se3t.compat.mapping import Converted
+from se3t.compat.models import model_from_arguments
 from se3t.compat.weights import read_file
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.models import model_from_arguments
 
 FORMAT = 1
 KIND = "model"

@@ -7,7 +7,7 @@ A new model is one file here, one schema in ``se3t.config`` and one line in ``MO
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import inspect
 from typing import Any
 
 from torch import nn
@@ -36,8 +36,20 @@ MODELS: dict[str, str] = {
 another package says the same in its attribute ``implementation``."""
 
 
-def model_class(name: str) -> type[nn.Module]:
+ABLATIONS: dict[str, str] = {
+    "attention": "se3t.models.ablation:WithoutAttention",
+    "radial": "se3t.models.ablation:WithoutRadialNetworks",
+    "equivariance": "se3t.models.ablation:WithoutEquivariance",
+}
+"""What ``model.ablation`` takes out of an SE(3)-Transformer -> ``'module:Class'`` of the model without it."""
+
+
+def model_class(name: str, ablation: str = "none") -> type[nn.Module]:
     """The class behind a name of the registry.
+
+    Args:
+        name: key of ``MODELS``.
+        ablation: key of ``ABLATIONS``, or ``none``.
 
     Raises:
         UserError: for a name that is not in ``MODELS``.
@@ -45,9 +57,9 @@ def model_class(name: str) -> type[nn.Module]:
     target = MODELS.get(name) or getattr(SCHEMAS["model"].get(name), "implementation", None)
     if target is None:
         raise UserError(f"model: no model is called {name!r}; {did_you_mean(name, MODELS)}")
-    module, _, attribute = target.partition(":")
-    found: type[nn.Module] = getattr(importlib.import_module(module), attribute)
-    return found
+    module, _, attribute = ABLATIONS.get(ablation, target).partition(":")
+    cls: type[nn.Module] = getattr(importlib.import_module(module), attribute)
+    return cls
 
 
 def build_model(
@@ -61,6 +73,10 @@ def build_model(
     fiber_edge: Fiber | None = None,
 ) -> nn.Module:
     """Build the model that ``config.name`` names.
+
+    Its constructor gets, by name, what it takes of the arguments below, and its settings: either all at once, as
+    ``settings``, or each of them. A model that does not take ``pooled`` says by a class attribute ``pooled`` whether
+    it gives one output for each cloud (default: one for each node).
 
     Args:
         config: a model schema of ``se3t.config``.
@@ -76,39 +92,28 @@ def build_model(
 
     Raises:
         UserError: for an unknown name, or settings that no model can have.
+        TypeError: when the constructor lacks a setting of the schema, which would have no effect.
     """
-    cls: Any = model_class(config.name)
-    model: nn.Module = cls.from_config(
-        config,
-        fiber_in=fiber_in,
-        fiber_out=fiber_out,
-        num_edge_scalars=num_edge_scalars,
-        horizon=horizon,
-        pooled=pooled,
-        fiber_edge=fiber_edge,
-    )
+    cls: Any = model_class(config.name, getattr(config, "ablation", "none"))
+    parameters = inspect.signature(cls).parameters
+    settings = {name: value for name, value in vars(config).items() if name != "name"}
+    if "settings" in parameters:
+        settings = {"settings": config}
+    elif unknown := settings.keys() - parameters.keys():
+        raise TypeError(f"{cls.__name__} takes no {', '.join(sorted(unknown))}, settings of {type(config).__name__}")
+    if "pooled" not in parameters and getattr(cls, "pooled", False) != pooled:
+        given, wanted = ("point", "cloud") if pooled else ("cloud", "point")
+        raise UserError(
+            f"model={config.name} gives one prediction for each {given}, this task asks for one for each {wanted}: "
+            "choose another model"
+        )
+    task = {
+        "fiber_in": fiber_in,
+        "fiber_out": fiber_out,
+        "num_edge_scalars": num_edge_scalars,
+        "horizon": horizon,
+        "pooled": pooled,
+        "fiber_edge": fiber_edge,
+    }
+    model: nn.Module = cls(**settings, **{name: value for name, value in task.items() if name in parameters})
     return model
-
-
-def model_from_arguments(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The model of a name with constructor arguments given as plain values, as a file holds them.
-
-    Args:
-        name: word of the registry.
-        arguments: constructor arguments; those called ``fiber_…`` are strings such as ``"16x0+16x1"``.
-
-    Raises:
-        UserError: for an unknown name.
-        ValueError: for arguments that the model cannot have.
-    """
-    return model_class(name)(**_with_fibers(arguments))
-
-
-def _with_fibers(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(arguments)
-    for name, value in arguments.items():
-        if name.startswith("fiber_") and isinstance(value, str):
-            out[name] = Fiber(value)
-        elif name == "layer_options":
-            out[name] = [_with_fibers(options) for options in value]
-    return out

@@ -7,22 +7,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from se3t.config import SE3TransformerModel
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph, Pairing
 from se3t.models.se3_transformer import SE3Transformer
+from se3t.nn import ConvSettings, SE3AttentionBlock
 from se3t.so3 import safe_normalize
 
 
 class WithoutAttention(SE3Transformer):
-    """α_ij = 1 / |N(i)|: values are averaged. Queries and keys are still there, but nothing depends on them.
+    """α_ij = 1 / |N(i)|: values are averaged. Queries and keys are still there, but nothing depends on them."""
 
-    Args:
-        fiber_in, fiber_hidden, fiber_out: see :class:`SE3Transformer`.
-        options: its further arguments.
-    """
+    ablation = "attention"
 
-    def __init__(self, fiber_in: Fiber, fiber_hidden: Fiber, fiber_out: Fiber, **options: object) -> None:
-        super().__init__(fiber_in, fiber_hidden, fiber_out, uniform=True, **options)  # type: ignore[arg-type]
+    def _block(self, fiber_in: Fiber, fiber_out: Fiber, edges: ConvSettings) -> SE3AttentionBlock:
+        block = super()._block(fiber_in, fiber_out, edges)
+        block.attention.scale = 0.0  # all logits are equal
+        return block
 
 
 class WithoutRadialNetworks(SE3Transformer):
@@ -30,6 +31,8 @@ class WithoutRadialNetworks(SE3Transformer):
 
     Lengths that are part of edge features of higher types stay there.
     """
+
+    ablation = "radial"
 
     def forward(self, graph: Graph) -> Features:
         """As :meth:`SE3Transformer.forward`, on the graph with all edges of length one and their scalars zero."""
@@ -45,28 +48,29 @@ class WithoutEquivariance(SE3Transformer):
     hidden channels in all, ``Σ_l C_l``, all of type 0. Translations and permutations remain symmetries.
 
     Args:
-        fiber_in, fiber_hidden, fiber_out: see :class:`SE3Transformer`.
-        num_edge_scalars, fiber_edge: what the edges of a graph carry.
-        options: its further arguments.
+        fiber_in, fiber_out, settings, num_edge_scalars, fiber_edge, pooled: see :class:`SE3Transformer`.
     """
+
+    ablation = "equivariance"
 
     def __init__(
         self,
         fiber_in: Fiber,
-        fiber_hidden: Fiber,
         fiber_out: Fiber,
+        settings: SE3TransformerModel,
         *,
         num_edge_scalars: int = 0,
         fiber_edge: Fiber | None = None,
-        **options: object,
+        pooled: bool = False,
     ) -> None:
         edge_dim = 0 if fiber_edge is None else fiber_edge.dim
         super().__init__(
             Fiber({0: fiber_in.dim}),
-            Fiber({0: sum(fiber_hidden.values())}),
             Fiber({0: fiber_out.dim}),
+            settings,
+            fiber_hidden=Fiber({0: settings.num_degrees * settings.channels}),
             num_edge_scalars=num_edge_scalars + edge_dim + 3,
-            **options,  # type: ignore[arg-type]
+            pooled=pooled,
         )
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
 
@@ -94,12 +98,3 @@ def _edge_vectors(graph: Graph) -> Tensor:  # [edge, 3]
     if graph.edge_vectors is not None:
         return graph.edge_vectors
     return graph.positions[graph.source] - graph.positions[graph.target]
-
-
-ABLATIONS: dict[str, type[SE3Transformer]] = {
-    "none": SE3Transformer,
-    "attention": WithoutAttention,
-    "radial": WithoutRadialNetworks,
-    "equivariance": WithoutEquivariance,
-}
-"""What is taken out -> the model without it."""

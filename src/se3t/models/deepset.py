@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from se3t.config import DeepSetModel
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
@@ -29,8 +28,8 @@ class DeepSet(nn.Module):
         width: hidden units of every layer.
         num_encoder_layers: layers of φ, each with LeakyReLU.
         num_decoder_layers: layers of ρ, LeakyReLU between them.
-        pooling: ``mean``, ``sum`` or ``max``: one output for each cloud, from the pooled values alone; None: one for
-            each point.
+        pooled: one output for each cloud, from the pooled values alone, not one for each point.
+        pooling: ``max``, ``mean`` or ``sum``, with ``pooled``.
 
     Raises:
         UserError: when width or a number of layers is below 1.
@@ -50,7 +49,8 @@ class DeepSet(nn.Module):
         width: int = 64,
         num_encoder_layers: int = 3,
         num_decoder_layers: int = 2,
-        pooling: str | None = None,
+        pooled: bool = False,
+        pooling: str = "max",
     ) -> None:
         super().__init__()
         if min(width, num_encoder_layers, num_decoder_layers) < 1:
@@ -59,36 +59,14 @@ class DeepSet(nn.Module):
                 f"got {width}, {num_encoder_layers} and {num_decoder_layers}"
             )
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
-        self.pooling = None if pooling is None else Pooling(pooling)
+        self.pooling = Pooling(pooling) if pooled else None
         encoder_widths = [fiber_in.dim, *[width] * num_encoder_layers]
-        decoder_widths = [2 * width if pooling is None else width, *[width] * (num_decoder_layers - 1), fiber_out.dim]
+        decoder_widths = [width if pooled else 2 * width, *[width] * (num_decoder_layers - 1), fiber_out.dim]
         self.encoder = nn.Sequential(*_layers(encoder_widths))
         self.decoder = nn.Sequential(*_layers(decoder_widths)[:-1])
 
-    @classmethod
-    def from_config(
-        cls,
-        config: DeepSetModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> DeepSet:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        return cls(
-            fiber_in,
-            fiber_out,
-            width=config.width,
-            num_encoder_layers=config.num_encoder_layers,
-            num_decoder_layers=config.num_decoder_layers,
-            pooling=config.pooling if pooled else None,
-        )
-
     def forward(self, graph: Graph) -> Features:
-        """Prediction at every point, or with ``pooling`` for every cloud, a field of ``fiber_out``."""
+        """Prediction at every point, or with ``pooled`` for every cloud, a field of ``fiber_out``."""
         require_supported(self, graph)
         encoded = self.encoder(flatten_features(graph.features, self.fiber_in))  # [node, width]
         if self.pooling is not None:

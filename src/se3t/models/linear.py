@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from se3t.config import LinearModel
-from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
 
@@ -34,30 +32,6 @@ class Linear(nn.Module):
         if fiber_out != Fiber({1: 2}):
             raise ValueError(f"Linear predicts position and velocity: expected fiber_out 2x1, got {fiber_out!r}")
         self.fiber_in, self.fiber_out, self.horizon = fiber_in, fiber_out, horizon
-
-    @classmethod
-    def from_config(
-        cls,
-        config: LinearModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> Linear:
-        """Build from its schema; see :func:`se3t.models.build_model`.
-
-        Raises:
-            UserError: where a task wants one output for each cloud.
-        """
-        if pooled:
-            raise UserError(
-                "model=linear moves every point on with its velocity and has no value for a whole cloud: "
-                "choose another model"
-            )
-        return cls(fiber_in, fiber_out, horizon=horizon)
 
     def forward(self, graph: Graph) -> Features:
         """Change of position and of velocity at the horizon: ``{1: [node, 2, 3]}``."""

@@ -8,7 +8,6 @@ from torch_geometric.nn import NNConv
 from torch_geometric.nn.aggr import Set2Set
 from torch_geometric.nn.models.schnet import GaussianSmearing
 
-from se3t.config import MPNNModel
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
@@ -33,7 +32,8 @@ class MPNN(nn.Module):
         num_layers: rounds of messages.
         num_gaussians: centres of the Gaussians, evenly from 0 to ``cutoff``; their spacing is the standard deviation.
         cutoff: largest centre, in the unit of length of the positions; longer edges differ from each other little.
-        set2set_steps: steps of Set2Set; None: no pooling, one output for each node.
+        pooled: Set2Set and one output for each cloud, not one for each node.
+        set2set_steps: steps of Set2Set.
 
     Raises:
         UserError: for other types than 0, or a size that is too small.
@@ -57,11 +57,12 @@ class MPNN(nn.Module):
         num_layers: int = 3,
         num_gaussians: int = 16,
         cutoff: float = 10.0,
-        set2set_steps: int | None = None,
+        pooled: bool = False,
+        set2set_steps: int = 3,
     ) -> None:
         super().__init__()
         require_scalars("mpnn", fiber_in, fiber_out)
-        sizes = (channels, edge_hidden, num_layers, 1 if set2set_steps is None else set2set_steps)
+        sizes = (channels, edge_hidden, num_layers, set2set_steps)
         if min(sizes) < 1 or num_gaussians < 2 or cutoff <= 0:
             raise UserError(
                 f"mpnn: channels, edge_hidden, num_layers and set2set_steps must be at least 1, num_gaussians at least "
@@ -75,37 +76,12 @@ class MPNN(nn.Module):
         )
         self.convolution = NNConv(channels, channels, nn.Identity(), aggr="add", root_weight=False, bias=False)
         self.update = nn.GRUCell(channels, channels)
-        self.set2set = None if set2set_steps is None else Set2Set(channels, set2set_steps)
-        width = channels if self.set2set is None else 2 * channels  # the query beside what it reads
+        self.set2set = Set2Set(channels, set2set_steps) if pooled else None
+        width = 2 * channels if pooled else channels  # Set2Set: the query beside what it reads
         self.head = nn.Sequential(nn.Linear(width, channels), nn.ReLU(), nn.Linear(channels, fiber_out[0]))
 
-    @classmethod
-    def from_config(
-        cls,
-        config: MPNNModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> MPNN:
-        """Build from its schema; see :func:`se3t.models.build_model`. ``horizon`` is not used."""
-        return cls(
-            fiber_in,
-            fiber_out,
-            num_edge_scalars=num_edge_scalars,
-            channels=config.channels,
-            edge_hidden=config.edge_hidden,
-            num_layers=config.num_layers,
-            num_gaussians=config.num_gaussians,
-            cutoff=config.cutoff,
-            set2set_steps=config.set2set_steps if pooled else None,
-        )
-
     def forward(self, graph: Graph) -> Features:
-        """Prediction for every node, or with Set2Set for every cloud: ``{0: [node or graph, C, 1]}``."""
+        """Prediction for every node, or with ``pooled`` for every cloud: ``{0: [node or graph, C, 1]}``."""
         require_supported(self, graph)
         self.fiber_in.check(graph.features, "MPNN: input features")
         matrices = self.edge_network(self._invariants(graph))  # [edge, channel * channel]

@@ -23,14 +23,13 @@ POSITIONS = Fiber("1x1")
 _TABLE = 1 << 22  # distances held at a time: more fall out of the processor's cache
 
 
-def require_classifier(model_name: str, fiber_in: Fiber, fiber_out: Fiber, pooled: bool = True) -> None:
+def require_classifier(model_name: str, fiber_in: Fiber, fiber_out: Fiber) -> None:
     """Refuse what a point-cloud classifier cannot read or predict.
 
     Args:
         model_name: its name in the registry, for the message.
         fiber_in: its input, to be ``1x1``: the coordinates.
         fiber_out: its output, to be of type 0 alone: a number for each class.
-        pooled: whether one output for each cloud is asked for.
 
     Raises:
         UserError: naming what does not fit.
@@ -38,11 +37,6 @@ def require_classifier(model_name: str, fiber_in: Fiber, fiber_out: Fiber, poole
     _require_positions(model_name, fiber_in)
     if fiber_out.degrees != (0,):
         raise UserError(f"model={model_name} predicts scalars (type 0) alone, one for each class, not {fiber_out!r}")
-    if not pooled:
-        raise UserError(
-            f"model={model_name} gives one prediction for each cloud, and none for its points: use it with "
-            f"task=classification, or choose another model"
-        )
 
 
 def dense_positions(graph: Graph, fiber_in: Fiber, model_name: str) -> Float[Tensor, "graph point 3"]:
@@ -95,28 +89,12 @@ class PointClassifier(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    pooled: ClassVar[bool] = True  # one output for each cloud, see build_model
 
     def __init__(self, fiber_in: Fiber, fiber_out: Fiber) -> None:
         super().__init__()
         require_classifier(self.name, fiber_in, fiber_out)
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
-
-    @classmethod
-    def from_config(
-        cls,
-        config: Any,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> PointClassifier:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        require_classifier(cls.name, fiber_in, fiber_out, pooled)
-        settings = {key: value for key, value in vars(config).items() if key != "name"}
-        return cls(fiber_in, fiber_out, **settings)
 
     def forward(self, graph: Graph) -> Features:
         """A number for each class: ``{0: [graph, class, 1]}``."""

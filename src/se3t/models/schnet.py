@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock, ShiftedSoftplus
 
-from se3t.config import SchNetModel
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
@@ -31,7 +30,8 @@ class SchNet(nn.Module):
         num_layers: interaction blocks.
         num_gaussians: centres of the Gaussians, evenly from 0 to ``cutoff``; their spacing is the standard deviation.
         cutoff: in the unit of length of the positions; longer edges send nothing.
-        pooling: ``mean``, ``sum`` or ``max`` over the nodes of a cloud; None: one output for each node.
+        pooled: one output for each cloud, not one for each node.
+        pooling: ``mean``, ``sum`` or ``max`` over the nodes of a cloud, with ``pooled``.
 
     Raises:
         UserError: for other types than 0, or a size that is too small.
@@ -54,7 +54,8 @@ class SchNet(nn.Module):
         num_layers: int = 6,
         num_gaussians: int = 50,
         cutoff: float = 10.0,
-        pooling: str | None = None,
+        pooled: bool = False,
+        pooling: str = "mean",
     ) -> None:
         super().__init__()
         require_scalars("schnet", fiber_in, fiber_out)
@@ -75,34 +76,10 @@ class SchNet(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.head = nn.Sequential(first, ShiftedSoftplus(), last)
-        self.pooling = None if pooling is None else Pooling(pooling)
-
-    @classmethod
-    def from_config(
-        cls,
-        config: SchNetModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> SchNet:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edge scalars and ``horizon`` are not used."""
-        return cls(
-            fiber_in,
-            fiber_out,
-            channels=config.channels,
-            num_filters=config.num_filters,
-            num_layers=config.num_layers,
-            num_gaussians=config.num_gaussians,
-            cutoff=config.cutoff,
-            pooling=config.pooling if pooled else None,
-        )
+        self.pooling = Pooling(pooling) if pooled else None
 
     def forward(self, graph: Graph) -> Features:
-        """Prediction for every node, or with ``pooling`` for every cloud: ``{0: [node or graph, C, 1]}``."""
+        """Prediction for every node, or with ``pooled`` for every cloud: ``{0: [node or graph, C, 1]}``."""
         require_supported(self, graph)
         self.fiber_in.check(graph.features, "SchNet: input features")
         length = EdgeGeometry.of(graph).length.clamp(max=self.cutoff)  # [edge]

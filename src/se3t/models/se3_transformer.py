@@ -2,115 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import cast
 
-from se3t.config import SE3TransformerModel
-from se3t.fiber import Fiber
-from se3t.models.stack import EquivariantStack
-from se3t.nn import EquivariantConv, SE3AttentionBlock
+from torch import nn
 
-_ATTENTION = {
-    "num_heads",
-    "channels_div",
-    "fiber_value",
-    "self_interaction",
-    "skip",
-    "bias",
-    "fuse_key_value",
-    "uniform",
-}  # what a convolution as last layer does not take over
+from se3t.config import SE3TransformerModel, validate
+from se3t.fiber import Features, Fiber
+from se3t.geometry import EdgeGeometry, edge_fiber
+from se3t.graph import Graph
+from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, NormNonlinearity, Readout, SE3AttentionBlock
 
 
-class SE3Transformer(EquivariantStack):
-    """(attention block – norm nonlinearity) × (num_layers − 1), then one attention block or convolution, then readout.
+class SE3Transformer(nn.Module):
+    """(attention block – norm nonlinearity) × (num_layers − 1), one more attention block; Figure 2 of the paper.
+
+    ``pooled``, for one output of each cloud: a norm nonlinearity and one more layer to type 0 (``settings.last``: a TFN
+    layer, or attention again), pooling over the nodes, and two linear layers.
 
     Equivariant under rotations and translations of the positions together with rotations of the features, and under
-    permutations; with ``parity=True`` under reflections too, features of type l having parity (−1)^l.
+    permutations; with ``settings.parity`` under reflections too, features of type l having parity (−1)^l.
 
     Args:
         fiber_in: types and channels of the node features.
-        fiber_hidden: types and channels between the layers.
-        fiber_out: types and channels of the output.
+        fiber_out: types and channels of the output; type 0 alone with ``pooled``.
+        settings: sizes and choices, see :class:`se3t.config.SE3TransformerModel`.
+        fiber_hidden: types and channels between the layers, in place of ``num_degrees`` and ``channels``.
         num_edge_scalars: invariant edge features, used beside the distance.
         fiber_edge: edge features of any type, joined to the source features in every layer.
-        num_layers: number of layers, the last one included.
-        last: the last layer: ``attention``, or ``convolution`` (a TFN layer, as before the pooling for QM9).
-        layer_options: options of single layers, one mapping for each, on top of ``block``; for a convolution those of
-            :class:`EquivariantConv`.
-        stack: ``relative_position``, ``norm``, ``norm_options``, ``fiber_last``, ``pooling`` and ``head``, see
-            :class:`EquivariantStack`.
-        block: further arguments of :class:`SE3AttentionBlock` (num_heads, channels_div, self_interaction, skip,
-            fuse_key_value, kernel, radial options).
+        relative_position: the relative position as one more edge feature, see :meth:`EdgeGeometry.of`.
+        pooled: one output for each cloud, not one for each node.
 
     Raises:
-        ValueError: when ``num_layers`` is below 1 or fibers do not fit.
+        ValueError: for settings out of range, or fibers that do not fit.
 
     Source: paper, Sections 3 and 4. **Deviation**: both released codes put the output layer after ``num_layers`` hidden
     ones; here it is counted.
     """
 
+    ablation = "none"
+
     def __init__(
         self,
         fiber_in: Fiber,
-        fiber_hidden: Fiber,
         fiber_out: Fiber,
+        settings: SE3TransformerModel | None = None,
         *,
+        fiber_hidden: Fiber | None = None,
         num_edge_scalars: int = 0,
         fiber_edge: Fiber | None = None,
-        num_layers: int = 4,
-        last: str = "attention",
-        layer_options: Sequence[Mapping[str, object]] = (),
-        **options: object,
-    ) -> None:
-        stack, block = self.split_options(options)
-        super().__init__(fiber_in, fiber_hidden, fiber_out, num_layers=num_layers, fiber_edge=fiber_edge, **stack)  # type: ignore[arg-type]
-        if last not in ("attention", "convolution"):
-            raise ValueError(f"last={last!r}: expected attention or convolution")
-        for before, after, own in self.steps(block, layer_options):
-            edges: dict[str, object] = {"num_edge_scalars": num_edge_scalars, "fiber_edge": self.fiber_edge}
-            if last == "convolution" and len(self.layers) == num_layers - 1:
-                inherited = {name: value for name, value in block.items() if name not in _ATTENTION}
-                given = layer_options[-1] if layer_options else {}
-                self.layers.append(EquivariantConv(before, after, **edges, **{**inherited, **given}))  # type: ignore[arg-type]
-            else:
-                self.layers.append(SE3AttentionBlock(before, after, **edges, **own))  # type: ignore[arg-type]
-
-    @classmethod
-    def from_config(
-        cls,
-        config: SE3TransformerModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
+        relative_position: str = "none",
         pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> SE3Transformer:
-        """The model of a configuration: with ``pooled`` one more layer (``last``) to type 0, pooling and two linear
-        layers follow the ``num_layers``; ``horizon`` is not used. ``ablation``: see :mod:`se3t.models.ablation`.
-        """
-        from se3t.models.ablation import ABLATIONS
-
-        model = cls if config.ablation == "none" else ABLATIONS[config.ablation]
-        return model(
-            fiber_in,
-            Fiber.uniform(config.num_degrees, config.channels),
-            fiber_out,
-            num_edge_scalars=num_edge_scalars,
-            fiber_edge=fiber_edge,
-            num_layers=config.num_layers + pooled,
-            last=config.last if pooled else "attention",
-            norm=config.norm,
-            num_heads=config.num_heads,
-            channels_div=config.channels_div,
-            self_interaction=config.self_interaction,
-            skip=config.skip,
-            fuse_key_value=config.fuse_key_value,
-            kernel=config.kernel,
-            memory=config.memory,
-            radial_hidden=config.radial_hidden,
-            share_radial=config.share_radial,
-            parity=config.parity,
-            **cls.pooled_options(config.pooling, config.pool_channels, pooled),
+    ) -> None:
+        super().__init__()
+        s = settings or SE3TransformerModel()
+        validate(s)
+        if s.ablation != self.ablation:
+            raise ValueError(f"ablation={s.ablation}: {type(self).__name__} is not that model; use build_model")
+        self.settings, self.relative_position = s, relative_position
+        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+        self.fiber_hidden = fiber_hidden or Fiber.uniform(s.num_degrees, s.channels)
+        self.fiber_edge = edge_fiber(fiber_edge, relative_position)
+        edges = ConvSettings(
+            num_edge_scalars, self.fiber_edge, s.radial_hidden, s.share_radial, s.parity, s.kernel, s.memory
         )
+        last = Fiber({0: s.pool_channels}) if pooled else fiber_out
+        fibers = [fiber_in, *[self.fiber_hidden] * (s.num_layers - 1 + pooled), last]
+        self.layers = nn.ModuleList()
+        self.norms = nn.ModuleList(NormNonlinearity(fiber, s.norm) for fiber in fibers[1:-1])
+        self.readout = Readout(last, fiber_out, pooling=s.pooling if pooled else None, head=pooled)
+        for number, (before, after) in enumerate(pairwise(fibers), 1):
+            if number > s.num_layers and s.last == "convolution":  # the additional layer before the pooling
+                self.layers.append(EquivariantConv(before, after, edges))
+            else:
+                self.layers.append(self._block(before, after, edges))
+
+    def _block(self, fiber_in: Fiber, fiber_out: Fiber, edges: ConvSettings) -> SE3AttentionBlock:
+        s = self.settings
+        return SE3AttentionBlock(
+            fiber_in,
+            fiber_out,
+            edges,
+            num_heads=s.num_heads,
+            channels_div=s.channels_div,
+            self_interaction=s.self_interaction,
+            skip=s.skip,
+            fuse_key_value=s.fuse_key_value,
+        )
+
+    @property
+    def max_degree(self) -> int:
+        """Largest degree that occurs in any layer, those of values included."""
+        return max(cast(int, layer.max_degree) for layer in self.layers)
+
+    def forward(self, graph: Graph) -> Features:
+        """``[node, C_out, 2l+1]`` by degree of ``fiber_out``; ``[graph, C_out, 1]`` with ``pooled``.
+
+        Raises:
+            ValueError: when the features of the graph are not of type ``fiber_in``.
+        """
+        geometry = EdgeGeometry.of(graph, pair=True, relative_position=self.relative_position)
+        basis = EquivariantBasis(geometry, self.max_degree)
+        first, *others = self.layers
+        features = first(graph.features, basis)
+        for norm, layer in zip(self.norms, others, strict=True):
+            features = layer(norm(features), basis)
+        out: Features = self.readout(features, graph.batch, graph.num_graphs)
+        return out
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows in the brackets."""
+        return f"{self.fiber_in!r} -> {self.fiber_hidden!r} -> {self.fiber_out!r}"

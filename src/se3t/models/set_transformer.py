@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from se3t.config import SetTransformerModel
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
@@ -171,8 +170,9 @@ class SetTransformer(nn.Module):
         num_heads: attention heads; must divide ``width``.
         layer_norm: LayerNorm in the blocks.
         num_inducing: inducing points of every block, an ISAB; 0: the blocks are SAB.
-        pooling: before the head, for one output of each cloud: ``attention`` (:class:`AttentionPooling`; the head reads
-            all seeds side by side), ``mean``, ``sum`` or ``max``; None: one output for each point.
+        pooled: one output for each cloud, not one for each point.
+        pooling: with ``pooled``, before the head: ``attention`` (:class:`AttentionPooling`; the head reads all seeds
+            side by side), ``mean``, ``sum`` or ``max``.
         num_seeds: seeds of ``pooling="attention"``.
 
     Raises:
@@ -196,7 +196,8 @@ class SetTransformer(nn.Module):
         num_heads: int = 4,
         layer_norm: bool = False,
         num_inducing: int = 0,
-        pooling: str | None = None,
+        pooled: bool = False,
+        pooling: str = "max",
         num_seeds: int = 1,
     ) -> None:
         super().__init__()
@@ -212,40 +213,15 @@ class SetTransformer(nn.Module):
         self.embedding = nn.Linear(fiber_in.dim, width)
         self.pooling: AttentionPooling | Pooling | None = None
         width_in = width
-        if pooling == "attention":
+        if pooled and pooling == "attention":
             self.pooling = AttentionPooling(width, num_heads, num_seeds, layer_norm=layer_norm)
             width_in = num_seeds * width
-        elif pooling is not None:
+        elif pooled:
             self.pooling = Pooling(pooling)
         self.head = nn.Sequential(nn.Linear(width_in, width), nn.ReLU(), nn.Linear(width, fiber_out.dim))
 
-    @classmethod
-    def from_config(
-        cls,
-        config: SetTransformerModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
-        pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> SetTransformer:
-        """Build from its schema; see :func:`se3t.models.build_model`. Edges and ``horizon`` are not used."""
-        return cls(
-            fiber_in,
-            fiber_out,
-            width=config.width,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            layer_norm=config.layer_norm,
-            num_inducing=config.num_inducing,
-            pooling=config.pooling if pooled else None,
-            num_seeds=config.num_seeds,
-        )
-
     def forward(self, graph: Graph) -> Features:
-        """Prediction at every point, or with ``pooling`` for every cloud, a field of ``fiber_out``."""
+        """Prediction at every point, or with ``pooled`` for every cloud, a field of ``fiber_out``."""
         require_supported(self, graph)
         layout = DenseLayout.of(graph.batch, graph.num_graphs, graph.cloud_size)
         points = layout.pack(self.embedding(flatten_features(graph.features, self.fiber_in)))  # [graph, slot, width]

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import cast
 
-from se3t.config import TFNModel
-from se3t.fiber import Fiber
-from se3t.models.stack import EquivariantStack
-from se3t.nn import EquivariantConv
+from torch import nn
+
+from se3t.config import TFNModel, validate
+from se3t.fiber import Features, Fiber
+from se3t.geometry import EdgeGeometry, edge_fiber
+from se3t.graph import Graph
+from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, NormNonlinearity, Readout
 
 
-class TFN(EquivariantStack):
-    """(equivariant convolution – norm nonlinearity) × (num_layers − 1), then one convolution, then readout.
+class TFN(nn.Module):
+    """(equivariant convolution – norm nonlinearity) × (num_layers − 1), one more convolution.
 
-    Equivariant as :class:`~se3t.models.se3_transformer.SE3Transformer` is, with ``parity=True`` under reflections too.
+    ``pooled``, for one output of each cloud: a norm nonlinearity, one more convolution to type 0, pooling over the
+    nodes, and two linear layers. Equivariant as :class:`~se3t.models.se3_transformer.SE3Transformer` is.
 
     Args:
         fiber_in: types and channels of the node features.
-        fiber_hidden: types and channels between the layers.
-        fiber_out: types and channels of the output.
+        fiber_out: types and channels of the output; type 0 alone with ``pooled``.
+        settings: sizes and choices, see :class:`se3t.config.TFNModel`.
+        fiber_hidden: types and channels between the layers, in place of ``num_degrees`` and ``channels``.
         num_edge_scalars: invariant edge features, used beside the distance.
         fiber_edge: edge features of any type, joined to the source features in every layer.
-        num_layers: number of convolutions, the last one included.
-        self_interaction_bias: whether degree 0 of the self-interaction has a bias.
-        layer_options: options of single convolutions, one mapping for each, on top of ``conv``.
-        stack: ``relative_position``, ``norm``, ``norm_options``, ``fiber_last``, ``pooling`` and ``head``, see
-            :class:`EquivariantStack`.
-        conv: further arguments of :class:`EquivariantConv` (reduce, self_interaction, kernel, radial options).
+        relative_position: the relative position as one more edge feature, see :meth:`EdgeGeometry.of`.
+        pooled: one output for each cloud, not one for each node.
 
     Raises:
-        ValueError: when ``num_layers`` is below 1 or fibers do not fit.
+        ValueError: for settings out of range, or fibers that do not fit.
 
     Source: Thomas et al., Tensor field networks, 2018; sizes as the SE(3)-Transformer's baseline in Section 4.1 of the
         paper.
@@ -38,50 +40,54 @@ class TFN(EquivariantStack):
     def __init__(
         self,
         fiber_in: Fiber,
-        fiber_hidden: Fiber,
         fiber_out: Fiber,
+        settings: TFNModel | None = None,
         *,
+        fiber_hidden: Fiber | None = None,
         num_edge_scalars: int = 0,
         fiber_edge: Fiber | None = None,
-        num_layers: int = 4,
-        self_interaction_bias: bool = True,
-        layer_options: Sequence[Mapping[str, object]] = (),
-        **options: object,
-    ) -> None:
-        stack, conv = self.split_options(options)
-        super().__init__(fiber_in, fiber_hidden, fiber_out, num_layers=num_layers, fiber_edge=fiber_edge, **stack)  # type: ignore[arg-type]
-        conv["self_interaction_bias"] = self_interaction_bias
-        for before, after, own in self.steps(conv, layer_options):
-            self.layers.append(EquivariantConv(before, after, num_edge_scalars, fiber_edge=self.fiber_edge, **own))  # type: ignore[arg-type]
-
-    @classmethod
-    def from_config(
-        cls,
-        config: TFNModel,
-        *,
-        fiber_in: Fiber,
-        fiber_out: Fiber,
-        num_edge_scalars: int,
-        horizon: float = 0.0,
+        relative_position: str = "none",
         pooled: bool = False,
-        fiber_edge: Fiber | None = None,
-    ) -> TFN:
-        """The model of a configuration: with ``pooled`` a TFN layer to type 0, pooling and two linear layers follow
-        the ``num_layers``; ``horizon`` is not used.
-        """
-        return cls(
-            fiber_in,
-            Fiber.uniform(config.num_degrees, config.channels),
-            fiber_out,
-            num_edge_scalars=num_edge_scalars,
-            fiber_edge=fiber_edge,
-            num_layers=config.num_layers + pooled,
-            norm=config.norm,
-            reduce=config.reduce,
-            kernel=config.kernel,
-            memory=config.memory,
-            radial_hidden=config.radial_hidden,
-            share_radial=config.share_radial,
-            parity=config.parity,
-            **cls.pooled_options(config.pooling, config.pool_channels, pooled),
+    ) -> None:
+        super().__init__()
+        s = settings or TFNModel()
+        validate(s)
+        self.settings, self.relative_position = s, relative_position
+        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+        self.fiber_hidden = fiber_hidden or Fiber.uniform(s.num_degrees, s.channels)
+        self.fiber_edge = edge_fiber(fiber_edge, relative_position)
+        edges = ConvSettings(
+            num_edge_scalars, self.fiber_edge, s.radial_hidden, s.share_radial, s.parity, s.kernel, s.memory
         )
+        last = Fiber({0: s.pool_channels}) if pooled else fiber_out
+        fibers = [fiber_in, *[self.fiber_hidden] * (s.num_layers - 1 + pooled), last]
+        self.layers = nn.ModuleList()
+        self.norms = nn.ModuleList(NormNonlinearity(fiber, s.norm) for fiber in fibers[1:-1])
+        self.readout = Readout(last, fiber_out, pooling=s.pooling if pooled else None, head=pooled)
+        self.layers.extend(
+            EquivariantConv(before, after, edges, reduce=s.reduce, bias=True) for before, after in pairwise(fibers)
+        )
+
+    @property
+    def max_degree(self) -> int:
+        """Largest degree that occurs in any layer."""
+        return max(cast(int, layer.max_degree) for layer in self.layers)
+
+    def forward(self, graph: Graph) -> Features:
+        """``[node, C_out, 2l+1]`` by degree of ``fiber_out``; ``[graph, C_out, 1]`` with ``pooled``.
+
+        Raises:
+            ValueError: when the features of the graph are not of type ``fiber_in``.
+        """
+        geometry = EdgeGeometry.of(graph, pair=True, relative_position=self.relative_position)
+        basis = EquivariantBasis(geometry, self.max_degree)
+        first, *others = self.layers
+        features = first(graph.features, basis)
+        for norm, layer in zip(self.norms, others, strict=True):
+            features = layer(norm(features), basis)
+        out: Features = self.readout(features, graph.batch, graph.num_graphs)
+        return out
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows in the brackets."""
+        return f"{self.fiber_in!r} -> {self.fiber_hidden!r} -> {self.fiber_out!r}"

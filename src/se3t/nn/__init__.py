@@ -2,7 +2,7 @@
 
 from se3t.nn.attention import EdgeAttention, SE3AttentionBlock
 from se3t.nn.basis import EquivariantBasis
-from se3t.nn.convolution import EquivariantConv
+from se3t.nn.convolution import ConvSettings, EquivariantConv
 from se3t.nn.linear import EquivariantLinear
 from se3t.nn.norm import NormNonlinearity
 from se3t.nn.pool import pool
@@ -12,6 +12,7 @@ from se3t.nn.self_interaction import AttentiveSelfInteraction
 
 __all__ = [
     "AttentiveSelfInteraction",
+    "ConvSettings",
     "EdgeAttention",
     "EquivariantBasis",
     "EquivariantConv",

@@ -9,13 +9,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch_geometric.utils import scatter, softmax
 
 from se3t.fiber import Features, Fiber, cat_features, split_features
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
-from se3t.nn.convolution import EquivariantConv
+from se3t.nn.convolution import DEFAULTS, ConvSettings, EquivariantConv
 from se3t.nn.kernels.auto import choose
 from se3t.nn.kernels.native.attention import Shape, attend
 from se3t.nn.linear import EquivariantLinear
@@ -34,7 +33,9 @@ class EdgeAttention(nn.Module):
         fiber_key: types and channels of queries and keys.
         fiber_value: types and channels of values.
         kernel: ``native``, compiled code, with ``auto`` where there is some; any other name: torch's operations.
-        uniform: α_ij = 1 / |N(i)| instead, the mean over the neighbours, for ablations.
+
+    Attributes:
+        scale: factor of the logits.
 
     Raises:
         ValueError: when a number of channels is not a multiple of ``num_heads``.
@@ -43,9 +44,7 @@ class EdgeAttention(nn.Module):
     implementations; the paper prints no scale.
     """
 
-    def __init__(
-        self, num_heads: int, fiber_key: Fiber, fiber_value: Fiber, kernel: str = "auto", uniform: bool = False
-    ) -> None:
+    def __init__(self, num_heads: int, fiber_key: Fiber, fiber_value: Fiber, kernel: str = "auto") -> None:
         super().__init__()
         for name, fiber in (("key", fiber_key), ("value", fiber_value)):
             for degree, channels in fiber.items():
@@ -56,7 +55,7 @@ class EdgeAttention(nn.Module):
                     )
         self.num_heads, self.fiber_key, self.fiber_value = num_heads, fiber_key, fiber_value
         self.fiber_in = self.fiber_out = fiber_value
-        self.scale = 0.0 if uniform else 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
+        self.scale = 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
         self.kernel = kernel
 
     @full_range
@@ -137,20 +136,15 @@ class SE3AttentionBlock(nn.Module):
     Args:
         fiber_in: types and channels of the node features.
         fiber_out: types and channels of the output.
-        num_edge_scalars: invariant edge features.
-        fiber_edge: edge features of any type, joined to the source features.
+        settings: of the convolutions: edge features, radial network and kernel.
         num_heads: attention heads.
         channels_div: keys and values have C_out / channels_div channels, rounded up to a multiple of the heads.
         fiber_value: types and channels of the values, in place of those that follow from ``channels_div``.
         self_interaction: ``linear`` (w^{ll} for all nodes), ``attentive`` or ``attentive_softmax`` (see
             :class:`AttentiveSelfInteraction`).
         skip: ``cat``: self-interaction of concat(attention, input), which contains the sum; ``sum``: projected
-            attention plus the self-interaction of the input; ``residual``: projected attention plus the input itself,
-            as the first channels of its degree.
-        bias: whether degree 0 of a linear self-interaction has a bias.
+            attention plus the self-interaction of the input.
         fuse_key_value: one convolution for keys and values, sharing the hidden radial layers; otherwise one each.
-        uniform: the mean over the neighbours in place of attention.
-        conv: further arguments of :class:`EquivariantConv` (kernel, edge_mode, radial options).
 
     Raises:
         ValueError: for fibers that do not fit, or an unknown name.
@@ -159,27 +153,25 @@ class SE3AttentionBlock(nn.Module):
     use the degrees that input and output share; where they share none, all degrees of the input.
     """
 
+    convolution = EquivariantConv
+
     def __init__(
         self,
         fiber_in: Fiber,
         fiber_out: Fiber,
-        num_edge_scalars: int = 0,
+        settings: ConvSettings = DEFAULTS,
         *,
-        fiber_edge: Fiber | None = None,
         num_heads: int = 1,
         channels_div: int = 1,
         fiber_value: Fiber | None = None,
         self_interaction: str = "linear",
         skip: str = "cat",
-        bias: bool = False,
         fuse_key_value: bool = True,
-        uniform: bool = False,
-        **conv: object,
     ) -> None:
         super().__init__()
-        if skip not in ("cat", "sum", "residual"):
-            raise ValueError(f"skip={skip!r}: expected cat, sum or residual")
-        self.fiber_in, self.fiber_out, self.skip = fiber_in, fiber_out, skip
+        if skip not in ("cat", "sum"):
+            raise ValueError(f"skip={skip!r}: expected cat or sum")
+        self.fiber_in, self.fiber_out = fiber_in, fiber_out
         value = fiber_value or Fiber(
             {degree: _per_head(channels // channels_div, num_heads) for degree, channels in fiber_out.items()}
         )
@@ -187,44 +179,39 @@ class SE3AttentionBlock(nn.Module):
             {degree: _per_head(min(value.values()), num_heads) for degree in fiber_in}
         )
         self.query = EquivariantLinear(fiber_in, key)
-        parts = [value + key] if fuse_key_value else [value, key]
         self.value_key = nn.ModuleList(
-            EquivariantConv(fiber_in, part, num_edge_scalars, fiber_edge=fiber_edge, reduce="none", **conv)  # type: ignore[arg-type]
-            for part in parts
+            self.convolution(fiber_in, fiber, settings, reduce="none")
+            for fiber in ([value + key] if fuse_key_value else [value, key])
         )
-        self.attention = EdgeAttention(num_heads, key, value, str(conv.get("kernel", "auto")), uniform)
-        self.project = None if skip == "cat" else EquivariantLinear(value, fiber_out)
-        self.self_interaction: nn.Module | None = None
+        self.attention = EdgeAttention(num_heads, key, value, settings.kernel)
         if skip == "cat":
-            self.self_interaction = _self_interaction(self_interaction, value + fiber_in, fiber_out, bias)
-        elif skip == "sum":
-            self.self_interaction = _self_interaction(self_interaction, fiber_in, fiber_out.restrict(fiber_in), bias)
+            self.project = None
+            self.self_interaction = _self_interaction(self_interaction, value + fiber_in, fiber_out)
         else:
-            _require_room(fiber_in, fiber_out)
+            self.project = EquivariantLinear(value, fiber_out)
+            self.self_interaction = _self_interaction(self_interaction, fiber_in, fiber_out.restrict(fiber_in))
 
     @property
     def max_degree(self) -> int:
         """Largest degree of inputs, keys and values."""
-        return max(cast(int, conv.max_degree) for conv in self.value_key)
+        return max(cast(EquivariantConv, conv).max_degree for conv in self.value_key)
 
     @full_range
     def forward(self, features: Features, basis: EquivariantBasis) -> Features:
         """``[node, C_in, 2k+1]`` by degree → ``[node, C_out, 2l+1]`` by degree."""
-        parts = [conv(features, basis) for conv in self.value_key]
+        messages = [conv(features, basis) for conv in self.value_key]
         query = self.query(features)
-        if len(parts) == 1:
-            attended = self.attention.joint(query, parts[0], basis.geometry)
+        if len(messages) == 1:
+            attended = self.attention.joint(query, messages[0], basis.geometry)
         else:
-            attended = self.attention(query, parts[1], parts[0], basis.geometry)
-        own = (
-            features
-            if self.self_interaction is None
-            else self.self_interaction(cat_features(attended, features) if self.project is None else features)
-        )
+            value, key = messages
+            attended = self.attention(query, key, value, basis.geometry)
         if self.project is None:
-            return own
+            out: Features = self.self_interaction(cat_features(attended, features))
+            return out
+        own = self.self_interaction(features)
         projected = self.project(attended)
-        return {degree: _add(value, own[degree]) if degree in own else value for degree, value in projected.items()}
+        return {degree: value + own[degree] if degree in own else value for degree, value in projected.items()}
 
     def extra_repr(self) -> str:
         """What ``print`` shows in the brackets."""
@@ -235,23 +222,9 @@ def _per_head(channels: int, num_heads: int) -> int:
     return max(1, math.ceil(channels / num_heads)) * num_heads
 
 
-def _require_room(fiber_in: Fiber, fiber_out: Fiber) -> None:
-    for degree, channels in fiber_in.items():
-        if channels > fiber_out.get(degree, 0):
-            raise ValueError(
-                f"skip='residual': {channels} input channels of degree {degree} do not fit into the output "
-                f"{fiber_out!r}; give it as many, or use skip='cat'"
-            )
-
-
-def _add(value: Tensor, own: Tensor) -> Tensor:
-    missing = value.shape[-2] - own.shape[-2]
-    return value + (functional.pad(own, (0, 0, 0, missing)) if missing else own)
-
-
-def _self_interaction(kind: str, fiber_in: Fiber, fiber_out: Fiber, bias: bool) -> nn.Module:
+def _self_interaction(kind: str, fiber_in: Fiber, fiber_out: Fiber) -> nn.Module:
     if kind == "linear":
-        return EquivariantLinear(fiber_in, fiber_out, bias=bias)
+        return EquivariantLinear(fiber_in, fiber_out)
     if kind in ("attentive", "attentive_softmax"):
         return AttentiveSelfInteraction(fiber_in, fiber_out, softmax=kind == "attentive_softmax")
     raise ValueError(f"self_interaction={kind!r}: expected linear, attentive or attentive_softmax")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+
 from torch import nn
 from torch_geometric.utils import scatter
 
@@ -15,9 +16,37 @@ from se3t.nn.precision import at_least_float32, full_range
 from se3t.nn.radial import RadialNetwork
 
 REDUCTIONS = ("sum", "mean", "none")
-SELF_INTERACTIONS = ("once", "per_edge", "message", "none")
-EDGE_MODES = ("cat", "cat_shared", "add")
 _SUM_GAIN = 0.35  # a sum over few neighbours starts with about half the variance of a feature
+
+
+_NO_FEATURES = Fiber({})
+
+
+@dataclass(frozen=True)
+class ConvSettings:
+    """What the convolutions of a network have in common: the edges they see, their radial networks, their kernel.
+
+    Attributes:
+        num_edge_scalars: invariant edge features, fed to the radial network beside ‖x‖.
+        fiber_edge: edge features of any type (of degree > 0, as a rule), joined to the source feature as channels.
+        radial_hidden: width of the radial network.
+        share_radial: which pairs of degrees share its hidden layers, see :class:`RadialNetwork`.
+        parity: whether only paths with even l + k + J act, see :class:`RadialNetwork`.
+        kernel: name of the implementation, see :mod:`se3t.nn.kernels`.
+        memory: ``speed`` keeps the radial weights of all edges for the gradients, ``low`` makes them a few edges at a
+            time, twice; ``auto`` decides by their size. Only kernel ``edge_frame`` has the choice.
+    """
+
+    num_edge_scalars: int = 0
+    fiber_edge: Fiber = _NO_FEATURES
+    radial_hidden: int = 32
+    share_radial: str = "none"
+    parity: bool = False
+    kernel: str = "auto"
+    memory: str = "auto"
+
+
+DEFAULTS = ConvSettings()
 
 
 class EquivariantConv(nn.Module):
@@ -26,80 +55,53 @@ class EquivariantConv(nn.Module):
     Args:
         fiber_in: types and channels of the node features.
         fiber_out: types and channels of the output.
-        num_edge_scalars: invariant edge features, fed to the radial network beside ‖x‖.
-        fiber_edge: edge features of any type (of degree > 0, as a rule), joined to the source feature.
-        edge_mode: ``cat`` appends the edge features as channels; ``cat_shared`` those of the degrees that the node
-            features have, leaving out the others; ``add`` adds them to the first channels of their degree, where the
-            node features have several (a single channel would be drowned, and is left as it is).
-        reduce: ``sum`` or ``mean`` over the incoming edges gives a node feature; ``none`` gives the messages of the
-            edges, as keys and values need them.
-        self_interaction: where w^{ll} acts, with a reduction: ``once`` adds w^{ll} f_i^l to every node, for the degrees
-            that input and output share; ``per_edge`` adds it to every message before the reduction (nodes without
-            neighbours receive nothing); ``message`` applies it to the reduced messages, nothing of f_i is added;
-            ``none``.
-        self_interaction_bias: whether its degree 0 has a bias.
-        kernel: name of the implementation, see :mod:`se3t.nn.kernels`.
-        memory: ``speed`` keeps the radial weights of all edges for the gradients, ``low`` makes them a few edges at a
-            time, twice; ``auto`` decides by their size. Only kernel ``edge_frame`` has the choice.
-        radial_hidden, radial_layer_norm, radial_bias, share_radial, scalar_constant, parity: see
-            :class:`RadialNetwork`.
+        settings: edge features, radial network and kernel.
+        reduce: ``sum`` or ``mean`` over the incoming edges gives a node feature, to which w^{ll} f_i^l is added for the
+            degrees that input and output share; ``none`` gives the messages of the edges, as keys and values need them.
+        bias: whether degree 0 of w^{ll} has a bias.
 
     Raises:
-        ValueError: for fibers that do not fit, or an unknown name.
+        ValueError: for an unknown name.
 
     **Deviation**: the authors' code takes the mean and adds the self term per edge (isolated nodes get zero) or, in its
-    flavour 'TFN', mixes the messages; NVIDIA's sums with one self term per edge; the paper, followed here, sums with a
-    single self term.
+    flavour 'TFN', mixes the messages; NVIDIA's sums with one self term per edge (both: :mod:`se3t.compat.layers`); the
+    paper, followed here, sums with a single self term.
     """
 
     def __init__(
         self,
         fiber_in: Fiber,
         fiber_out: Fiber,
-        num_edge_scalars: int = 0,
+        settings: ConvSettings = DEFAULTS,
         *,
-        fiber_edge: Fiber | None = None,
-        edge_mode: str = "cat",
         reduce: str = "sum",
-        self_interaction: str = "once",
-        self_interaction_bias: bool = False,
-        kernel: str = "auto",
-        memory: str = "auto",
-        radial_hidden: int = 32,
-        radial_layer_norm: bool = True,
-        radial_bias: bool = True,
-        share_radial: str = "none",
-        scalar_constant: bool = True,
-        parity: bool = False,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         if reduce not in REDUCTIONS:
             raise ValueError(f"reduce={reduce!r}: expected one of {', '.join(REDUCTIONS)}")
-        if self_interaction not in SELF_INTERACTIONS:
-            raise ValueError(f"self_interaction={self_interaction!r}: expected one of {', '.join(SELF_INTERACTIONS)}")
-        if memory not in MEMORY:
-            raise ValueError(f"memory={memory!r}: expected one of {', '.join(MEMORY)}")
-        self.fiber_in, self.fiber_out, self.memory = fiber_in, fiber_out, memory
-        self.fiber_edge = fiber_edge or Fiber({})
-        self.edge_mode, self.reduce, self.kernel = edge_mode, reduce, get_kernel(kernel)
-        self.fiber_joined = _joined(fiber_in, self.fiber_edge, edge_mode)
-        self.radial = RadialNetwork(
-            fiber_in if edge_mode == "add" else fiber_in + self.fiber_joined,
-            fiber_out,
-            num_edge_scalars,
-            hidden=radial_hidden,
-            layer_norm=radial_layer_norm,
-            last_bias=radial_bias,
-            gain=_SUM_GAIN if reduce == "sum" else 1.0,
-            share=share_radial,
-            scalar_constant=scalar_constant,
-            parity=parity,
+        if settings.memory not in MEMORY:
+            raise ValueError(f"memory={settings.memory!r}: expected one of {', '.join(MEMORY)}")
+        self.fiber_in, self.fiber_out, self.settings, self.reduce = fiber_in, fiber_out, settings, reduce
+        self.kernel = get_kernel(settings.kernel)
+        self.radial = self._radial_network(_SUM_GAIN if reduce == "sum" else 1.0)
+        self.self_interaction = None if reduce == "none" else self._self_interaction(bias)
+
+    def _radial_network(self, gain: float) -> RadialNetwork:
+        s = self.settings
+        return RadialNetwork(
+            self.fiber_in + s.fiber_edge,
+            self.fiber_out,
+            s.num_edge_scalars,
+            hidden=s.radial_hidden,
+            gain=gain,
+            share=s.share_radial,
+            parity=s.parity,
         )
-        self.self_term = "none" if reduce == "none" else self_interaction
-        own = fiber_out if self_interaction == "message" else fiber_in.restrict(fiber_out)
-        self.self_interaction = None
-        if self.self_term != "none" and own:
-            self.self_interaction = EquivariantLinear(own, fiber_out.restrict(own), bias=self_interaction_bias)
+
+    def _self_interaction(self, bias: bool) -> EquivariantLinear | None:
+        shared = self.fiber_in.restrict(self.fiber_out)
+        return EquivariantLinear(shared, self.fiber_out.restrict(shared), bias=bias) if shared else None
 
     @property
     def max_degree(self) -> int:
@@ -122,58 +124,27 @@ class EquivariantConv(nn.Module):
         """
         self.fiber_in.check(features)
         geometry = basis.geometry
-        self.fiber_edge.check(geometry.edge_features, "edge_features")
-        sources = Sources({degree: features[degree] for degree in self.fiber_in}, geometry.source)
-        if self.fiber_joined:
-            own = {degree: geometry.edge_features[degree] for degree in self.fiber_joined}
-            if self.edge_mode == "add":
-                sources = Sources(_add(sources.gathered(), own))
-            else:
-                sources = Sources(sources.features, geometry.source, own)
-        out = self.kernel(sources, self.radial, basis, self.memory)
+        self.settings.fiber_edge.check(geometry.edge_features, "edge_features")
+        messages = self.kernel(self._sources(features, geometry), self.radial, basis, self.settings.memory)
         if self.reduce == "none":
-            return out
+            return messages
         place = (geometry.target, 0, geometry.num_nodes, self.reduce)
-        out = {degree: scatter(at_least_float32(value), *place) for degree, value in out.items()}
-        return out if self.self_interaction is None else self._interact(self.self_interaction, features, out, geometry)
+        reduced = {degree: scatter(at_least_float32(value), *place) for degree, value in messages.items()}
+        if self.self_interaction is None:
+            return reduced
+        return self._with_self_term(self.self_interaction, features, reduced, geometry)
 
-    def _interact(
+    def _sources(self, features: Features, geometry: EdgeGeometry) -> Sources:
+        """The features f_j, and those of the edges as further channels."""
+        nodes = {degree: features[degree] for degree in self.fiber_in}
+        return Sources(nodes, geometry.source, {l: geometry.edge_features[l] for l in self.settings.fiber_edge})
+
+    def _with_self_term(
         self, interaction: EquivariantLinear, features: Features, reduced: Features, geometry: EdgeGeometry
     ) -> Features:
-        if self.self_term == "message":
-            return interaction(reduced)
+        """``reduced`` and what a node makes of its own features."""
         own = interaction({degree: features[degree] for degree in interaction.fiber_in})
-        if self.self_term == "per_edge":  # the reduction of as many equal terms as a node has incoming edges
-            count = geometry.in_degree.to(features[interaction.fiber_in.degrees[0]])
-            count = count if self.reduce == "sum" else count.clamp(max=1)
-            own = {degree: value * count[:, None, None] for degree, value in own.items()}
         return {degree: value + own[degree] if degree in own else value for degree, value in reduced.items()}
 
     def __repr__(self) -> str:
         return f"EquivariantConv({self.fiber_in!r} -> {self.fiber_out!r}, reduce={self.reduce})"
-
-
-def _joined(fiber_in: Fiber, fiber_edge: Fiber, edge_mode: str) -> Fiber:
-    """The edge features that a layer uses."""
-    if edge_mode not in EDGE_MODES:
-        raise ValueError(f"edge_mode={edge_mode!r}: expected one of {', '.join(EDGE_MODES)}")
-    if edge_mode == "cat":
-        return fiber_edge
-    if edge_mode == "cat_shared":
-        return fiber_edge.restrict(fiber_in)
-    several = fiber_edge.restrict(tuple(degree for degree, channels in fiber_in.items() if channels > 1))
-    for degree, channels in several.items():
-        if fiber_in[degree] < channels:
-            raise ValueError(
-                f"edge_mode='add': {channels} edge channels of degree {degree} need as many node channels, "
-                f"the node features are {fiber_in!r}; use edge_mode='cat'"
-            )
-    return several
-
-
-def _add(source: Features, edge_features: Features) -> Features:
-    out = dict(source)
-    for degree, value in edge_features.items():
-        channels = value.shape[-2]
-        out[degree] = torch.cat([out[degree][:, :channels] + value, out[degree][:, channels:]], dim=1)
-    return out

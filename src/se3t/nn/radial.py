@@ -15,7 +15,6 @@ from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import num_paths
 
 SHARING = ("none", "full", "degree_out", "degree_in")
-_INVERSE_Y00 = math.sqrt(4 * math.pi)
 
 
 class RadialNetwork(nn.Module):
@@ -34,8 +33,6 @@ class RadialNetwork(nn.Module):
         last_bias: whether the last layer has a bias.
         gain: standard deviation of one message component at the start, for features of unit variance, with LayerNorm.
         share: which pairs (l, k) use one trunk: ``none`` (one trunk each), ``full``, ``degree_out``, ``degree_in``.
-        scalar_constant: whether the kernel of l = k = 0 has its constant Y_00 = 1/√(4π); NVIDIA's has not where the
-            pair (0, 0) has a trunk of its own.
         parity: whether only paths with even l + k + J act, the first, third … of each pair. Every feature of type l
             then has parity (−1)^l, as positions, velocities and (of type 0) charges have, and reflection is a symmetry.
 
@@ -55,19 +52,14 @@ class RadialNetwork(nn.Module):
         last_bias: bool = True,
         gain: float = 1.0,
         share: str = "none",
-        scalar_constant: bool = True,
         parity: bool = False,
     ) -> None:
         super().__init__()
         if share not in SHARING:
             raise ValueError(f"share={share!r}: expected one of {', '.join(SHARING)}")
-        self.fiber_in, self.fiber_out, self.num_edge_scalars, self.hidden = (
-            fiber_in,
-            fiber_out,
-            num_edge_scalars,
-            hidden,
-        )
-        self.scalar_constant, self.layer_norm, self.parity = scalar_constant, layer_norm, parity
+        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+        self.num_edge_scalars, self.hidden = num_edge_scalars, hidden
+        self.layer_norm, self.parity = layer_norm, parity
         pairs = [(degree_out, degree_in) for degree_out in fiber_out for degree_in in fiber_in]
         self.trunk_of = _trunks(pairs, share)
         num_trunks = max(self.trunk_of.values(), default=-1) + 1
@@ -133,8 +125,8 @@ class RadialNetwork(nn.Module):
         return (weight, bias) if factor == 1.0 else (factor * weight, factor * bias)
 
     def factor_of(self, degree_out: int, degree_in: int) -> float:
-        """What weight and bias of a pair are multiplied by."""
-        return _INVERSE_Y00 if degree_out == degree_in == 0 and not self.scalar_constant else 1.0
+        """What weight and bias of a pair are multiplied by: a hook for released codes with other constants."""
+        return 1.0
 
     def own_parameters(self, degree_out: int, degree_in: int) -> Iterator[Tensor]:
         """Weight and, if there is one, bias of a pair, before ``factor_of``; zero for paths that do not act."""

@@ -197,7 +197,8 @@ class ModelContract:
         for others in (self.graph(seed=1), far, self.one_way_graph()):
             batch = batch_graphs([first, others])
             output = model(batch)
-            _assert_equal({degree: _rows(value, batch, first) for degree, value in output.items()}, model(first))
+            rows = {d: first.num_nodes if len(value) == batch.num_nodes else 1 for d, value in output.items()}
+            _assert_equal({d: value[: rows[d]] for d, value in output.items()}, model(first))
 
     def test_far_apart_parts_of_a_cloud_are_independent_of_each_other(self) -> None:
         """Two parts of one cloud that no edge joins; a model that is not local must be seen to mix them."""
@@ -341,11 +342,6 @@ def _cloud(graph: Graph, number: int) -> Graph:
         batch=torch.zeros_like(graph.batch[nodes]),
         num_graphs=1,
     )
-
-
-def _rows(value: Tensor, batch: Graph, first: Graph) -> Tensor:
-    """The rows of the first graph of a batch, in an output with a row for each node or for each graph."""
-    return value[: first.num_nodes] if len(value) == batch.num_nodes else value[: first.num_graphs]
 
 
 def _cat(outputs: list[Features]) -> Features:

@@ -10,10 +10,6 @@ class ToyModel(nn.Module):
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.weight = nn.Parameter(torch.tensor(scale))
 
-    @classmethod
-    def from_config(cls, config, *, fiber_in, fiber_out, **task):
-        return cls(fiber_in, fiber_out, config.scale)
-
     def forward(self, graph):
         source, target = graph.edge_index
         differences = graph.positions[source] - graph.positions[target]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from se3t.compat.mapping import Converted, Signs, WeightMap, signs_of
+from se3t.compat.models import model_from_arguments
 from se3t.compat.nvidia.architecture import Architecture, from_weights
 from se3t.compat.nvidia.layout import arguments_of, layout
 from se3t.errors import UserError
-from se3t.models import model_from_arguments
 from se3t.so3 import e3nn_sign
 
 RELEASE = "0.3.3"

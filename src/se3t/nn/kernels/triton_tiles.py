@@ -1,7 +1,8 @@
 """Products with radial weights that exist in registers only, as Triton kernels.
 
 The radial weights of one order are W[e, d, w] = Σ_r h[e, r] A[d, r, w] + b[d, w]: hidden features of an edge times the
-last layer. Three kernels need them, and each makes a tile of edges and columns when it needs it, and forgets it:
+last layer. Three kernels need them, and each makes a tile of edges and columns when it needs it, and forgets it
+(:mod:`se3t.nn.kernels.triton_programs`):
 
 - :func:`contract`: Σ_d x[e, d] W[e, d, w], the message; with the roles of d and w exchanged, the gradient of x;
 - :func:`hidden_gradients`: Σ_{d, w} x[e, d] g[e, w] A[d, r, w];
@@ -14,13 +15,14 @@ float32 (float64 for float64). Edges are the last, contiguous dimension of x and
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, no_type_check
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from se3t.nn.kernels import triton_programs
 from se3t.nn.kernels.tilings import Case, Tiling, tiling_of
 from se3t.nn.kernels.triton_plan import Blocks, Plan, plan
 
@@ -32,219 +34,7 @@ on_launch: Callable[[Case, Callable[[Tiling], Tensor]], Tensor] | None = None
 """Given every launch, to be done with tile sizes of its choice, once or several times: for ``se3t bench tiles``."""
 
 
-@triton.jit
-@no_type_check  # of annotations at run time: the names of types below speak to Triton
-def _rounded(value, dtype: tl.constexpr, WIDEN: tl.constexpr):
-    """In ``dtype``; with WIDEN back in float32, for an interpreter that cannot multiply in 16 bits."""
-    value = value.to(dtype)
-    return value.to(tl.float32) if WIDEN else value
-
-
-@triton.jit
-@no_type_check
-def _outer(left, step, inside, g0, g1, g2, g3, ROWS: tl.constexpr, SUM: tl.constexpr):
-    """Gradient of the weights of one column d, [edge, column]: the sum over rows of x g."""
-    out = tl.load(left, mask=inside, other=0.0).to(SUM)[:, None] * g0
-    if ROWS > 1:
-        out += tl.load(left + step, mask=inside, other=0.0).to(SUM)[:, None] * g1
-    if ROWS > 2:
-        out += tl.load(left + 2 * step, mask=inside, other=0.0).to(SUM)[:, None] * g2
-        out += tl.load(left + 3 * step, mask=inside, other=0.0).to(SUM)[:, None] * g3
-    return out
-
-
-@triton.jit
-@no_type_check
-def _contract(
-    left,
-    hidden,
-    layer,
-    out,
-    tiles,
-    items,
-    num_items,
-    edges,
-    units,
-    left_row,
-    out_row,
-    layer_depth,
-    layer_unit,
-    layer_width,
-    ROWS: tl.constexpr,
-    EDGES: tl.constexpr,
-    WIDTH: tl.constexpr,
-    UNITS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    SUM: tl.constexpr,
-    WIDEN: tl.constexpr,
-):
-    edge = tl.program_id(0).to(tl.int64) * EDGES + tl.arange(0, EDGES)
-    tile = tl.program_id(1)
-    column = tl.load(tiles + 2 * tile) + tl.arange(0, WIDTH)
-    unit = tl.arange(0, UNITS)
-    edge_in, unit_in, column_in = edge < edges, unit < units, column < tl.load(tiles + 2 * tile + 1)
-    sum0 = tl.zeros((EDGES, WIDTH), SUM)
-    if ROWS > 1:
-        sum1 = tl.zeros((EDGES, WIDTH), SUM)
-    if ROWS > 2:
-        sum2 = tl.zeros((EDGES, WIDTH), SUM)
-        sum3 = tl.zeros((EDGES, WIDTH), SUM)
-    for number in range(num_items):
-        item = items + 3 * (tile * num_items + number)
-        row = tl.load(item + 2) * edges + edge
-        h = tl.load(hidden + row[:, None] * units + unit[None, :], mask=edge_in[:, None] & unit_in[None, :], other=0.0)
-        h = _rounded(h, hidden.dtype.element_ty, WIDEN)
-        for depth in range(tl.load(item), tl.load(item + 1)):
-            at = layer + depth * layer_depth + column * layer_width
-            a = tl.load(at[None, :] + unit[:, None] * layer_unit, mask=unit_in[:, None] & column_in[None, :], other=0.0)
-            bias = tl.load(at + units * layer_unit, mask=column_in, other=0.0).to(SUM)
-            weight = (
-                tl.dot(h, _rounded(a, hidden.dtype.element_ty, WIDEN), input_precision=PRECISION, out_dtype=SUM)
-                + bias[None, :]
-            )
-            x = left + depth * edges + edge
-            sum0 += tl.load(x, mask=edge_in, other=0.0).to(SUM)[:, None] * weight
-            if ROWS > 1:
-                sum1 += tl.load(x + left_row, mask=edge_in, other=0.0).to(SUM)[:, None] * weight
-            if ROWS > 2:
-                sum2 += tl.load(x + 2 * left_row, mask=edge_in, other=0.0).to(SUM)[:, None] * weight
-                sum3 += tl.load(x + 3 * left_row, mask=edge_in, other=0.0).to(SUM)[:, None] * weight
-    to = out + column[None, :] * edges + edge[:, None]
-    inside = edge_in[:, None] & column_in[None, :]
-    tl.store(to, sum0, mask=inside)
-    if ROWS > 1:
-        tl.store(to + out_row, sum1, mask=inside)
-    if ROWS > 2:
-        tl.store(to + 2 * out_row, sum2, mask=inside)
-        tl.store(to + 3 * out_row, sum3, mask=inside)
-
-
-@triton.jit
-@no_type_check
-def _hidden_gradients(
-    left,
-    right,
-    layer,
-    out,
-    tiles,
-    slots,
-    ranges,
-    edges,
-    units,
-    left_row,
-    right_row,
-    layer_depth,
-    layer_unit,
-    layer_width,
-    ROWS: tl.constexpr,
-    EDGES: tl.constexpr,
-    WIDTH: tl.constexpr,
-    UNITS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    SUM: tl.constexpr,
-    WIDEN: tl.constexpr,
-):
-    edge = tl.program_id(0).to(tl.int64) * EDGES + tl.arange(0, EDGES)
-    slot = tl.program_id(1)
-    tile = tl.load(slots + 3 * slot)
-    column = tl.load(tiles + 2 * tile) + tl.arange(0, WIDTH)
-    unit = tl.arange(0, UNITS)
-    edge_in, unit_in, column_in = edge < edges, unit < units, column < tl.load(tiles + 2 * tile + 1)
-    inside = edge_in[:, None] & column_in[None, :]
-    g = right + column[None, :] * edges + edge[:, None]
-    g0 = tl.load(g, mask=inside, other=0.0).to(SUM)
-    g1, g2, g3 = g0, g0, g0
-    if ROWS > 1:
-        g1 = tl.load(g + right_row, mask=inside, other=0.0).to(SUM)
-    if ROWS > 2:
-        g2 = tl.load(g + 2 * right_row, mask=inside, other=0.0).to(SUM)
-        g3 = tl.load(g + 3 * right_row, mask=inside, other=0.0).to(SUM)
-    total = tl.zeros((EDGES, UNITS), SUM)
-    for number in range(tl.load(slots + 3 * slot + 1), tl.load(slots + 3 * slot + 2)):
-        for depth in range(tl.load(ranges + 2 * number), tl.load(ranges + 2 * number + 1)):
-            weight = _outer(left + depth * edges + edge, left_row, edge_in, g0, g1, g2, g3, ROWS, SUM)
-            at = layer + depth * layer_depth + column * layer_width
-            a = tl.load(at[:, None] + unit[None, :] * layer_unit, mask=column_in[:, None] & unit_in[None, :], other=0.0)
-            weight = _rounded(weight, layer.dtype.element_ty, WIDEN)
-            total += tl.dot(
-                weight, _rounded(a, layer.dtype.element_ty, WIDEN), input_precision=PRECISION, out_dtype=SUM
-            )
-    row = slot.to(tl.int64) * edges + edge
-    tl.store(out + row[:, None] * units + unit[None, :], total, mask=edge_in[:, None] & unit_in[None, :])
-
-
-@triton.jit
-@no_type_check
-def _layer_gradients(
-    left,
-    right,
-    hidden,
-    out,
-    tiles,
-    blocks,
-    edges,
-    units,
-    width,
-    edges_of_a_split,
-    left_row,
-    right_row,
-    out_split,
-    ROWS: tl.constexpr,
-    EDGES: tl.constexpr,
-    WIDTH: tl.constexpr,
-    UNITS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    SUM: tl.constexpr,
-    WIDEN: tl.constexpr,
-):
-    tile, split = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    block = blocks + 3 * (tile * tl.num_programs(0) + tl.program_id(0))
-    depth, stop, trunk = tl.load(block), tl.load(block + 1), tl.load(block + 2)
-    column = tl.load(tiles + 2 * tile) + tl.arange(0, WIDTH)
-    unit = tl.arange(0, UNITS)
-    last = tl.load(tiles + 2 * tile + 1)
-    unit_in, column_in = unit < units, column < last
-    # Where the block is short, the columns d that it lacks have no edges to read and no columns w to write.
-    edges1, last1 = tl.where(depth + 1 < stop, edges, 0), tl.where(depth + 1 < stop, last, 0)
-    edges2, last2 = tl.where(depth + 2 < stop, edges, 0), tl.where(depth + 2 < stop, last, 0)
-    edges3, last3 = tl.where(depth + 3 < stop, edges, 0), tl.where(depth + 3 < stop, last, 0)
-    sum0 = tl.zeros((UNITS, WIDTH), SUM)
-    sum1, sum2, sum3 = sum0, sum0, sum0
-    first = split * edges_of_a_split
-    for start in range(first, tl.minimum(first + edges_of_a_split, edges), EDGES):
-        edge = start + tl.arange(0, EDGES)
-        edge_in = edge < edges
-        row = trunk * edges + edge
-        h = tl.load(hidden + row[None, :] * units + unit[:, None], mask=unit_in[:, None] & edge_in[None, :], other=0.0)
-        h = _rounded(h, hidden.dtype.element_ty, WIDEN)
-        inside = edge_in[:, None] & column_in[None, :]
-        g = right + column[None, :] * edges + edge[:, None]
-        g0 = tl.load(g, mask=inside, other=0.0).to(SUM)
-        g1, g2, g3 = g0, g0, g0
-        if ROWS > 1:
-            g1 = tl.load(g + right_row, mask=inside, other=0.0).to(SUM)
-        if ROWS > 2:
-            g2 = tl.load(g + 2 * right_row, mask=inside, other=0.0).to(SUM)
-            g3 = tl.load(g + 3 * right_row, mask=inside, other=0.0).to(SUM)
-        x = left + depth * edges + edge
-        weight = _outer(x, left_row, edge_in, g0, g1, g2, g3, ROWS, SUM)
-        sum0 += tl.dot(h, _rounded(weight, hidden.dtype.element_ty, WIDEN), input_precision=PRECISION, out_dtype=SUM)
-        weight = _outer(x + edges, left_row, edge < edges1, g0, g1, g2, g3, ROWS, SUM)
-        sum1 += tl.dot(h, _rounded(weight, hidden.dtype.element_ty, WIDEN), input_precision=PRECISION, out_dtype=SUM)
-        weight = _outer(x + 2 * edges, left_row, edge < edges2, g0, g1, g2, g3, ROWS, SUM)
-        sum2 += tl.dot(h, _rounded(weight, hidden.dtype.element_ty, WIDEN), input_precision=PRECISION, out_dtype=SUM)
-        weight = _outer(x + 3 * edges, left_row, edge < edges3, g0, g1, g2, g3, ROWS, SUM)
-        sum3 += tl.dot(h, _rounded(weight, hidden.dtype.element_ty, WIDEN), input_precision=PRECISION, out_dtype=SUM)
-    inside = unit_in[:, None] & column_in[None, :]
-    step = units * width  # from one column d to the next
-    to = out + split * out_split + depth * step + column[None, :] + unit[:, None] * width
-    tl.store(to, sum0, mask=inside)
-    tl.store(to + step, sum1, mask=unit_in[:, None] & (column < last1)[None, :])
-    tl.store(to + 2 * step, sum2, mask=unit_in[:, None] & (column < last2)[None, :])
-    tl.store(to + 3 * step, sum3, mask=unit_in[:, None] & (column < last3)[None, :])
-
-
-INTERPRETED = not isinstance(_contract, triton.JITFunction)
+INTERPRETED = not isinstance(triton_programs.contract, triton.JITFunction)
 """Whether Triton interprets the kernels (TRITON_INTERPRET=1) instead of compiling them; on any device, and slowly."""
 
 
@@ -271,7 +61,7 @@ def contract(
     own, tiling = _planned(blocks, case, tiling, left.device)
     out = left.new_empty(rows, own.width, edges, dtype=_sum_dtype(hidden))
     if edges:
-        _contract[(triton.cdiv(edges, tiling.edges), len(own.tiles))](
+        triton_programs.contract[(triton.cdiv(edges, tiling.edges), len(own.tiles))](
             left,
             hidden,
             layer,
@@ -320,7 +110,7 @@ def hidden_gradients(
     own, tiling = _planned(blocks, case, tiling, left.device)
     slots = left.new_empty(len(own.slots), edges, units, dtype=_sum_dtype(layer))
     if edges:
-        _hidden_gradients[(triton.cdiv(edges, tiling.edges), len(own.slots))](
+        triton_programs.hidden_gradients[(triton.cdiv(edges, tiling.edges), len(own.slots))](
             left,
             right,
             layer,
@@ -366,7 +156,7 @@ def layer_gradients(
     num_splits = triton.cdiv(parts, parts_of_a_split)
     out = left.new_empty(num_splits, depth, units, own.width, dtype=_sum_dtype(hidden))
     if edges:
-        _layer_gradients[(own.blocks.shape[1], own.blocks.shape[0], num_splits)](
+        triton_programs.layer_gradients[(own.blocks.shape[1], own.blocks.shape[0], num_splits)](
             left,
             right,
             hidden,
