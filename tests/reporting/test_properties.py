@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from se3t.config.presets import settings_of_preset
 from se3t.errors import UserError
-from se3t.reporting.labels import settings_of_preset
 from se3t.reporting.tables.build import ResultTable, named_tables, tables, to_markdown, to_rich
 
 from .results import lines, property_result, ratios, subset_result

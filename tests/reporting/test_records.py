@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
+from se3t.experiments import nbody, qm9
 from se3t.experiments.nbody import NBodyRecord
-from se3t.reporting import nbody, properties
 from se3t.reporting.labels import labels
 from se3t.reporting.reading import readable
 from se3t.runs import Result, find_results, group_by_data, group_by_settings
@@ -79,7 +79,7 @@ def test_missing_field_of_a_property_is_named_with_its_file(tmp_path: Path, fiel
     del target[last]
     file = write(tmp_path / "result.json", content)
     with pytest.raises(UserError, match=field) as caught:
-        properties.parse_record(*readable([file]).runs)
+        qm9.parse_record(*readable([file]).runs)
     assert str(file) in str(caught.value)
 
 

@@ -20,8 +20,8 @@ from se3t.config import Config, QM9Data
 from se3t.deploy.export import export
 from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
-from se3t.reporting.report.runs import DAMAGED, FAILED, read_run
-from se3t.runs import CONFIG, FAILURE, METRICS, RESULT, RunFolder
+from se3t.reporting.report.runs import read_run
+from se3t.runs import CONFIG, DAMAGED, FAILED, FAILURE, METRICS, RESULT, RunFolder
 from se3t.tasks import require_no_download
 from se3t.training import checkpoint as ckpt
 from se3t.training.run import evaluate, train

@@ -45,8 +45,9 @@ def run(words: Sequence[str]) -> int:
     _require_targets(given.out, given.runs)
     from se3t.files import write_atomically
     from se3t.reporting.report.page import Content, render
-    from se3t.reporting.report.runs import DAMAGED, find_runs
+    from se3t.reporting.report.runs import find_runs
     from se3t.reporting.sweep_record import trials_among, trials_left_out
+    from se3t.runs import DAMAGED
 
     paths = given.runs or [_RUNS]
     runs, folder = find_runs(paths), _folder_of_figures(paths)

@@ -65,8 +65,9 @@ def _list(paths: Sequence[Path], settings: Sequence[str], states: str | None, fo
 
 
 def _compare(paths: Sequence[Path]) -> int:
-    from se3t.reporting.report.runs import DAMAGED, is_run, read_run
+    from se3t.reporting.report.runs import read_run
     from se3t.reporting.run_texts import compared
+    from se3t.runs import DAMAGED, RunFolder
 
     if len(paths) < 2:
         raise UserError("runs compare: expected two run folders or more: se3t runs compare <run folder> <run folder>")
@@ -75,7 +76,7 @@ def _compare(paths: Sequence[Path]) -> int:
     runs = []
     for path in paths:
         folder = path.parent if path.is_file() else path
-        if not is_run(folder):
+        if not RunFolder(folder).is_run:
             raise UserError(f"{path}: is no run folder; expected one such as runs/nbody/tfn/0-1a2b3c4d")
         runs.append(read_run(folder))
         if runs[-1].state == DAMAGED:
@@ -92,7 +93,7 @@ def _require_folder(path: Path) -> None:
 
 
 def _states(text: str | None) -> list[str]:
-    from se3t.reporting.report.runs import STATES
+    from se3t.runs import STATES
 
     states = [] if text is None else text.split(",")
     for state in states:

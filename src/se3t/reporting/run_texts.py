@@ -14,7 +14,7 @@ from se3t.config.overrides import spell
 from se3t.reporting.report.runs import ON_VALIDATION, Run
 from se3t.reporting.spelling import MISSING
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN
-from se3t.runs import NO_INFLUENCE, flatten, without
+from se3t.runs import ADDED, relevant
 from se3t.screen import csv_text, one_line
 
 _HEADS = ("state", "experiment", "model", "preset", "seed", "step", "result", "age", "folder")
@@ -169,12 +169,17 @@ def _letter(index: int) -> str:
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
     """By dotted name the settings in which runs differ, with each value as text. A setting that is missing equals one
-    that is null.
+    that is null, or that changes nothing.
     """
-    flat = [without(dict(flatten(run.config)), NO_INFLUENCE) for run in runs]
-    names = dict.fromkeys(name for own in flat for name in own)
-    different = [name for name in names if len({spell(own.get(name)) for own in flat}) > 1]
-    return {name: [spell(own[name]) if name in own else MISSING for own in flat] for name in different}
+    flat = [relevant(run.config) for run in runs]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    texts = {name: [spell(settings.get(name, ADDED.get(name))) for settings in flat] for name in names}
+    known = {name: [name in settings or name in ADDED for settings in flat] for name in names}
+    return {
+        name: [text if is_known else MISSING for text, is_known in zip(texts[name], known[name], strict=True)]
+        for name in names
+        if len(set(texts[name])) > 1
+    }
 
 
 def _parts(runs: Sequence[Run]) -> Iterable[tuple[str, list[tuple[str, list[str]]]]]:

@@ -6,19 +6,19 @@
 
 from se3t.runs.checks import require_config, require_file_unchanged, require_kinds, require_unchanged
 from se3t.runs.digests import digest_of, digest_of_metrics, require_sealed, seal
-from se3t.runs.fields import Fields
+from se3t.runs.fields import Fields, text_at, value_at
 from se3t.runs.files import read_config, read_json, read_metrics, write_config, write_json
 from se3t.runs.folder import RunFolder
 from se3t.runs.identity import (
     ADDED,
-    NO_INFLUENCE,
+    IRRELEVANT,
     first_difference,
     flatten,
     identity,
+    line_settings,
+    relevant,
     setting,
     settings_hash,
-    without,
-    without_added,
 )
 from se3t.runs.names import (
     ADVICE,
@@ -37,6 +37,7 @@ from se3t.runs.names import (
     INTERRUPTED,
     LOCK,
     METRICS,
+    NO_METRICS,
     PROVENANCE,
     RESULT,
     RUNNING,
@@ -59,6 +60,7 @@ from se3t.runs.record import (
     read_result,
 )
 from se3t.runs.resume import finished_result, require_same_data, too_few_steps
+from se3t.runs.summary import RunSummary
 
 __all__ = [
     "ADDED",
@@ -76,9 +78,10 @@ __all__ = [
     "FAILURE",
     "FINISHED",
     "INTERRUPTED",
+    "IRRELEVANT",
     "LOCK",
     "METRICS",
-    "NO_INFLUENCE",
+    "NO_METRICS",
     "PROVENANCE",
     "RESULT",
     "RUNNING",
@@ -90,6 +93,7 @@ __all__ = [
     "Result",
     "RunFolder",
     "RunRecord",
+    "RunSummary",
     "ablation_of",
     "common",
     "digest_of",
@@ -102,12 +106,14 @@ __all__ = [
     "group_by_data",
     "group_by_settings",
     "identity",
+    "line_settings",
     "measured_split",
     "overridden",
     "read_config",
     "read_json",
     "read_metrics",
     "read_result",
+    "relevant",
     "require_config",
     "require_file_unchanged",
     "require_kinds",
@@ -117,9 +123,9 @@ __all__ = [
     "seal",
     "setting",
     "settings_hash",
+    "text_at",
     "too_few_steps",
-    "without",
-    "without_added",
+    "value_at",
     "write_config",
     "write_json",
 ]

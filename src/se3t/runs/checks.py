@@ -9,7 +9,7 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.runs.digests import require_sealed
-from se3t.runs.fields import Fields
+from se3t.runs.fields import Fields, value_at
 from se3t.runs.files import read_config, read_json
 from se3t.runs.identity import first_difference, setting, settings_hash
 from se3t.runs.names import ADVICE, CONFIG, DIGESTS, RESULT
@@ -55,7 +55,7 @@ def require_unchanged(fields: Fields) -> None:
     config = fields.mapping("config")
     fields.integer("config.seed")
     for name, twin in _TWICE.items():
-        ours, theirs = _value(fields.content, name), _value(config, twin)
+        ours, theirs = value_at(fields.content, name, _ABSENT), value_at(config, twin, _ABSENT)
         if _ABSENT not in (ours, theirs) and ours != theirs:
             raise UserError(f"{fields.origin}: field {name!r} is {ours!r}, but 'config.{twin}' {theirs!r}; {ADVICE}")
     path = Path(fields.origin)
@@ -73,19 +73,12 @@ def require_kinds(fields: Fields) -> None:
         UserError: naming file and field.
     """
     for name, read in _KINDS.items():
-        if _value(fields.content, name) is not _ABSENT:
+        if value_at(fields.content, name, _ABSENT) is not _ABSENT:
             read(fields, name)
     for split in ("valid", "test"):
         metrics = fields.mapping(split) if fields.content.get(split) is not None else {}
         for name in [name for name, value in metrics.items() if value is not None]:  # null: it was not finite
             fields.number(f"{split}.{name}")
-
-
-def _value(content: Mapping[str, Any], name: str) -> Any:
-    value: Any = content
-    for key in name.split("."):
-        value = value.get(key, _ABSENT) if isinstance(value, Mapping) else _ABSENT
-    return value
 
 
 def _require_name_of_folder(path: Path, config: Mapping[str, Any]) -> None:
@@ -130,13 +123,8 @@ def is_being_continued(folder: Path, result: Mapping[str, Any]) -> bool:
     path = folder / CONFIG
     if not path.is_file():
         return False
-    budgets = [_steps(config) for config in (read_config(path), result.get("config"))]
+    budgets = [value_at(config, "trainer.max_steps") for config in (read_config(path), result.get("config"))]
     return None not in budgets and budgets[0] != budgets[1]
-
-
-def _steps(config: Any) -> Any:
-    trainer = config.get("trainer") if isinstance(config, Mapping) else None
-    return trainer.get("max_steps") if isinstance(trainer, Mapping) else None
 
 
 def require_config(folder: Path, settings: Mapping[str, Any], what: str, advice: str = ADVICE) -> None:

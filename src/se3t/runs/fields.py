@@ -12,6 +12,20 @@ from se3t.runs.names import ADVICE
 _TOO_LARGE = 1e300  # a whole number in JSON may be larger than any float
 
 
+def value_at(content: Any, name: str, default: Any = None) -> Any:
+    """The value at a dotted name of nested JSON; ``default`` where there is none."""
+    value = content
+    for key in name.split("."):
+        value = value.get(key, default) if isinstance(value, Mapping) else default
+    return value
+
+
+def text_at(content: Any, name: str) -> str:
+    """The text at a dotted name of nested JSON; "" where there is none."""
+    value = value_at(content, name)
+    return value if isinstance(value, str) else ""
+
+
 class Fields:
     """Checked access to nested JSON by dotted names; a number in a name is an index of a list.
 

@@ -1,4 +1,7 @@
-"""Which settings tell runs apart, and the hash of them in the name of a run folder."""
+"""Which settings tell runs apart, which are shared by the runs of one line of a table, and which change nothing.
+
+This is the only list of settings that do not matter: names of run folders, labels and groups of runs follow from it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 from se3t.config.settings import flatten
 
-NO_INFLUENCE = (
+IRRELEVANT = (
     "resume",
     "runs",
     "logger",
@@ -20,7 +23,7 @@ NO_INFLUENCE = (
     "trainer.progress",
     "trainer.threads",
 )
-"""Settings, or groups of them, that do not change what a run measures: how often it is saved, where things lie, what is
+"""Settings, or groups of them, that do not change what a run measures: how often it is saved, where files are, what is
 shown."""
 
 ADDED = {
@@ -32,6 +35,8 @@ ADDED = {
 }
 """Settings that older runs do not have, with the values that change nothing: those runs are the same runs."""
 
+_REPEATS = ("seed", "data.raw")  # runs that differ only here are repeats of one experiment
+
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that tell runs apart, by dotted name.
@@ -39,13 +44,26 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     A finished run is not another one for having more steps, unless the learning rate of every step depends on their
     number: then ``trainer.max_steps`` is one of these settings.
     """
-    flat = dict(flatten(settings))
-    found = without_added(without(flat, (*NO_INFLUENCE, "trainer.max_steps")))
+    flat = relevant(settings)
     if flat.get("data.name") in ("qm9", "scanobjectnn"):
-        found.pop("data.raw", None)
-    if flat.get("optim.schedule") == "cosine":
-        found["trainer.max_steps"] = flat.get("trainer.max_steps")
-    return found
+        flat.pop("data.raw", None)
+    if flat.get("optim.schedule") != "cosine":
+        flat.pop("trainer.max_steps", None)
+    return flat
+
+
+def line_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that runs of one line of a table share, by dotted name: all that matter but for the seed."""
+    flat = {name: value for name, value in relevant(settings).items() if name not in _REPEATS}
+    if flat.get("model.ablation") in ("none", None):
+        flat.pop("model.ablation", None)  # as in records from before there was such a setting
+    return flat
+
+
+def relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings that may change what a run measures, by dotted name."""
+    flat = without(dict(flatten(settings)), IRRELEVANT)
+    return {name: value for name, value in flat.items() if name not in ADDED or value != ADDED[name]}
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -58,10 +76,7 @@ def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str 
     run.
     """
     left, right = identity(ours), identity(theirs)
-    for name in sorted(left.keys() | right.keys()):
-        if left.get(name) != right.get(name):
-            return name
-    return None
+    return next((name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)), None)
 
 
 def setting(settings: Mapping[str, Any], name: str) -> Any:
@@ -73,8 +88,3 @@ def without(flat: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Settings by dotted name, but for those named and those of a group named."""
     groups = tuple(f"{name}." for name in names)
     return {name: value for name, value in flat.items() if name not in names and not name.startswith(groups)}
-
-
-def without_added(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted name, but for those of ``ADDED`` that change nothing."""
-    return {name: value for name, value in flat.items() if name not in ADDED or value != ADDED[name]}

@@ -19,6 +19,9 @@ DIGEST, DIGESTS = "digest", "digests"
 COSTS = ("seconds", "steps_per_second", "peak_memory_bytes")
 """What a line of ``metrics.jsonl`` says of the machine: two equal trainings differ here, so no digest covers it."""
 
+NO_METRICS = ("step", "epoch", *COSTS)
+"""What a line of ``metrics.jsonl`` holds besides metrics."""
+
 STEPS, TIME, EARLY_STOPPING = "steps", "time", "early stopping"
 """What may have ended a training: values of ``budget.ended_by`` in ``result.json``."""
 

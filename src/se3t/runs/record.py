@@ -16,12 +16,10 @@ from se3t.errors import UserError
 from se3t.runs.checks import require_unchanged
 from se3t.runs.fields import Fields
 from se3t.runs.files import read_json
-from se3t.runs.identity import ADDED, NO_INFLUENCE, flatten, without, without_added
+from se3t.runs.identity import ADDED, line_settings
 from se3t.runs.names import ADVICE, RESULT, TIME
 
-_IRRELEVANT = (*NO_INFLUENCE, "seed", "data.raw")  # runs that differ only here are repeats of one experiment
 _DEVICES = "trainer.devices"
-_ABLATION = "model.ablation"
 
 Result: TypeAlias = Path | str | Mapping[str, Any]
 """A result: its file, or its content."""
@@ -87,6 +85,11 @@ class RunRecord:
     def as_trained(self) -> Self:
         """The record without what was chosen after the training, such as how test objects were rotated."""
         return self
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The settings that tell lines of a table apart: on several devices a run is a repeat like any other."""
+        return {name: value for name, value in self.settings.items() if name != _DEVICES}
 
     @property
     def repeat(self) -> tuple[Any, ...]:
@@ -157,14 +160,13 @@ def common(fields: Fields) -> dict[str, Any]:
             changed after its run.
     """
     require_unchanged(fields)
-    config = fields.mapping("config")
     return {
         "origin": fields.origin,
         "experiment": fields.text("experiment"),
         "model": fields.text("model"),
         "seed": fields.integer("seed"),
         "preset": fields.optional_text("preset"),
-        "settings": _settings(config),
+        "settings": line_settings(fields.mapping("config")),
         "max_steps": fields.integer("budget.max_steps"),
         "steps_done": fields.integer("budget.steps_done"),
         "batch_size": fields.integer("budget.batch_size"),
@@ -199,8 +201,7 @@ def group_by_settings(records: Iterable[Record]) -> list[list[Record]]:
     """
     groups: dict[tuple[str, int, str], list[Record]] = {}
     for record in records:
-        settings = {name: value for name, value in record.settings.items() if name != _DEVICES}
-        groups.setdefault((record.model, record.max_steps, _canonical(settings)), []).append(record)
+        groups.setdefault((record.model, record.max_steps, _canonical(record.line)), []).append(record)
     return [group for _, runs in sorted(groups.items()) for group in _repeats_apart(runs)]
 
 
@@ -217,13 +218,6 @@ def _repeats_apart(runs: list[Record]) -> list[list[Record]]:
             )
         repeats[run.repeat] = run
     return [[repeats[key] for key in sorted(repeats)] for _, repeats in sorted(groups.items())]
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    settings = without_added(without(dict(flatten(config)), _IRRELEVANT))
-    if settings.get(_ABLATION) in ("none", None):
-        settings.pop(_ABLATION, None)  # as in records from before there was such a setting
-    return settings
 
 
 def _canonical(settings: Any) -> str:

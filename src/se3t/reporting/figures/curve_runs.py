@@ -15,8 +15,8 @@ from se3t.errors import UserError, did_you_mean
 from se3t.experiments import experiments
 from se3t.reporting.reading import readable, tell_left_out
 from se3t.runs import (
-    COSTS,
     METRICS,
+    NO_METRICS,
     RESULT,
     Fields,
     RunRecord,
@@ -28,8 +28,6 @@ from se3t.runs import (
 
 log = logging.getLogger(__name__)
 
-NO_METRICS = ("step", "epoch", *COSTS)
-"""What a line of measurements holds besides metrics."""
 
 _EXPECTED = "expected the folder of a finished run, such as runs/nbody/tfn/0-1a2b3c4d"
 Series = dict[int, float]

@@ -20,8 +20,6 @@ from se3t.runs import Fields
 DATA = tuple(data.name for data in scanobjectnn.EXPERIMENT.datasets)
 """What Figure 4 can be on."""
 
-_DEVICES = "trainer.devices"
-
 
 def find_runs(paths: Sequence[Path], on: str | None = None) -> list[Path]:
     """Folders of finished classification runs, all on the same data; of those that differ by test rotation one.
@@ -55,12 +53,8 @@ def find_runs(paths: Sequence[Path], on: str | None = None) -> list[Path]:
 
 def settings_hash(run: ClassificationRecord) -> str:
     """Of the settings that runs of one line share."""
-    text = json.dumps(_settings(run), sort_keys=True, default=str)
+    text = json.dumps(run.line, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _settings(run: ClassificationRecord) -> dict[str, Any]:
-    return {name: value for name, value in run.settings.items() if name != _DEVICES}
 
 
 def _require_one_figure(runs: Mapping[Path, ClassificationRecord]) -> list[Path]:
@@ -94,7 +88,7 @@ def _in_words(data: Clouds) -> str:
 
 def _require_seeds(first: Path, folder: Path, runs: Mapping[Path, ClassificationRecord]) -> None:
     """Refuse two runs of one line that differ in more than their seeds."""
-    run, own, others = runs[folder], _settings(runs[folder]), _settings(runs[first])
+    run, own, others = runs[folder], runs[folder].line, runs[first].line
     names = [name for name in dict.fromkeys([*others, *own]) if others.get(name) != own.get(name)]
     if names:
         words = [f"{name} ({spell(others.get(name))} and {spell(own.get(name))})" for name in names]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from se3t.reporting.published import Estimate, load_published
 from se3t.reporting.report.markup import Child, Markup, element, join
-from se3t.reporting.report.runs import FINISHED, Run
+from se3t.reporting.report.runs import Run
 from se3t.reporting.spelling import MISSING, error
+from se3t.runs import FINISHED
 
 _SMALLEST = 1e-9
 """Anything below is drawn at the left edge."""

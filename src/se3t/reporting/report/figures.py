@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from se3t.config.overrides import spell
+from se3t.config.presets import settings_of_preset
 from se3t.errors import UserError
 from se3t.experiments import experiments
 from se3t.reporting.figures.curve_runs import METRICS, find_curve_runs
@@ -18,11 +19,11 @@ from se3t.reporting.figures.figure3 import Trajectories, draw_figure3, load_traj
 from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
 from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics
 from se3t.reporting.figures.trajectory_runs import SYSTEMS
-from se3t.reporting.labels import settings_of_preset
 from se3t.reporting.published import printed_names
 from se3t.reporting.report.markup import Markup, element
 from se3t.reporting.report.pictures import figure_element
-from se3t.reporting.report.runs import FINISHED, Run
+from se3t.reporting.report.runs import Run
+from se3t.runs import FINISHED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

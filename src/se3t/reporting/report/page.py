@@ -21,9 +21,10 @@ from se3t.reporting.report.markup import Markup, element, fingerprint, join
 from se3t.reporting.report.result_tables import result_table
 from se3t.reporting.report.rotation_view import load_view, rotation_view
 from se3t.reporting.report.run_list import run_list
-from se3t.reporting.report.runs import FINISHED, RESULT, STATES, Run
+from se3t.reporting.report.runs import Run
 from se3t.reporting.tables.build import EXPERIMENTS, NAMES, named_tables
 from se3t.reporting.tables.egnn import EGNN
+from se3t.runs import FINISHED, RESULT, STATES
 
 _PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "e3nn", "matplotlib")
 _WITHOUT_SCRIPT = "#rotation .panel,.filters,#runs .expand{display:none}tr[hidden]{display:table-row!important}"

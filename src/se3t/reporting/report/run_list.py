@@ -10,8 +10,9 @@ import yaml
 
 from se3t.reporting.published import Estimate
 from se3t.reporting.report.markup import Markup, element, join
-from se3t.reporting.report.runs import DAMAGED, FAILED, FINISHED, ON_VALIDATION, STATES, Run
+from se3t.reporting.report.runs import ON_VALIDATION, Run
 from se3t.reporting.spelling import MISSING, error
+from se3t.runs import DAMAGED, FAILED, FINISHED, STATES
 
 _COLUMNS = (
     ("experiment", "text"),

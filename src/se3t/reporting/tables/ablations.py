@@ -45,7 +45,6 @@ SYSTEMS = {"tfn": "the paper's system without attention", "set_transformer": "th
 """Systems of the paper that stand beside the ablations."""
 
 _FULL_NAME = "full model"
-_IRRELEVANT = ("model.ablation", "trainer.devices")
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ class _Lines:
 
 
 def _settings(runs: Sequence[RunRecord]) -> tuple[Any, ...]:
-    settings = {name: value for name, value in runs[0].settings.items() if name not in _IRRELEVANT}
+    settings = {name: value for name, value in runs[0].line.items() if name != "model.ablation"}
     return (settings, runs[0].max_steps)
 
 

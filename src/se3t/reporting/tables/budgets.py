@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from se3t.config.presets import settings_of_preset
 from se3t.experiments import experiment
-from se3t.reporting.labels import settings_of_preset
 from se3t.reporting.published import PublishedTable
 from se3t.reporting.spelling import span
 from se3t.reporting.tables.layout import (

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from se3t.config import NBodyData
+from se3t.config.presets import settings_of_preset
 from se3t.errors import UserError
 from se3t.experiments.nbody import NBodyRecord, parse_record
 from se3t.reporting.labels import (
@@ -15,7 +16,6 @@ from se3t.reporting.labels import (
     labels,
     preset_words,
     run_all,
-    settings_of_preset,
     settings_to_join,
 )
 from se3t.reporting.published import Estimate, PublishedModel, PublishedTable, load_published, printed_names
