@@ -106,7 +106,7 @@ def _with_settings(runs: Sequence[Run], words: Sequence[str]) -> list[Run]:
     """The runs that have all of some settings, which are written as for ``se3t train``."""
     from se3t.config import setting_names
     from se3t.config.overrides import spell
-    from se3t.runs import flatten
+    from se3t.config.settings import flatten
 
     flat = [{name: spell(value) for name, value in flatten(run.config)} for run in runs]
     for own, run in zip(flat, runs, strict=True):
