@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
+import se3t.runs.record
 from se3t.cli import report, table
 from se3t.errors import UserError
 from se3t.reporting.figures.trajectory_runs import SYSTEMS, find_trajectory_runs
 from se3t.reporting.published import load_published
-from se3t.reporting.report import figures as report_figures
 from se3t.reporting.report import view_runs
 from se3t.reporting.report.equivariance import _decades, _place
 from se3t.reporting.report.markup import Markup, element, embedded_json, join
@@ -323,7 +323,8 @@ def test_of_a_preset_with_too_many_lines_those_as_the_preset_are_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _sweep(tmp_path, "smoke", 18)
-    monkeypatch.setattr(report_figures, "settings_of_preset", lambda *names: {"optim.lr": 2e-3, "trainer.progress": 1})
+    of_preset = {"optim.lr": 2e-3, "model.name": "tfn", "model.channels": 8, "trainer.max_steps": 2000}
+    monkeypatch.setattr(se3t.runs.record, "settings_of_preset", lambda *names: of_preset)
     text = Elements(page(find_runs([tmp_path]))).text
     assert "Not shown: 17 lines with other settings than those of the preset." in text
     assert "ot drawn" not in text

@@ -24,6 +24,11 @@ def override(key: str, value: Any) -> str:
     return f"{key}={_spelled(value)}"
 
 
+def override_key(word: str) -> str:
+    """The name that a word ``key=value`` sets, or ``~key`` removes."""
+    return word.partition("=")[0].lstrip("+~")
+
+
 def overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     """The words of several settings, in their order."""
     return [override(f"{prefix}{key}", value) for key, value in settings.items()]

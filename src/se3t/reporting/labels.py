@@ -61,20 +61,14 @@ def _differing(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
 
 
 def _follows_preset(name: str, runs: Sequence[RunRecord]) -> bool:
-    """Whether a setting is as the preset wants it, or one of the budget that changes with the preset only: the preset
-    then says enough.
+    """Whether the preset says enough of a setting: it changes with the preset alone, and nobody has overridden it, or it
+    is part of the budget.
     """
-    if name != "preset" and all(_is_as_preset(name, run) for run in runs):
-        return True
-    if name == "optim.lr" or not name.startswith(("trainer.", "optim.")):
-        return False
     pairs = {(run.preset, overrides.spell(run.setting(name))) for run in runs}
-    return len(pairs) == len({preset for preset, _ in pairs})
-
-
-def _is_as_preset(name: str, run: RunRecord) -> bool:
-    expected = settings_of_preset(run.experiment, run.preset or "", run.model)
-    return name in expected and overrides.spell(expected[name]) == overrides.spell(run.setting(name))
+    if name == "preset" or len(pairs) > len({preset for preset, _ in pairs}):
+        return False
+    is_budget = name != "optim.lr" and name.startswith(("trainer.", "optim."))
+    return is_budget or not any(run.is_overridden(name) for run in runs)
 
 
 def _short(name: str, names: Sequence[str]) -> str:

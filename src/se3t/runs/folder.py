@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config import Config
+from se3t.config.overrides import override_key
 from se3t.errors import BusyError, UserError
 from se3t.files import write_atomically, writing
 from se3t.runs import names
@@ -134,6 +135,21 @@ class RunFolder:
         content = read_json(self.provenance, _EXPECTED)
         sessions = content.get("sessions", [content])  # a file of one session only, as older runs have it
         return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []
+
+    def read_overrides(self) -> list[str] | None:
+        """The overrides of all parts of the training as typed, the last one of each setting; None where some part does
+        not tell.
+
+        Raises:
+            UserError: when the file is damaged.
+        """
+        by_key: dict[str, str] = {}
+        for session in self.read_sessions():
+            given = session.get(names.OVERRIDES)
+            if not isinstance(given, list):
+                return None
+            by_key |= {override_key(str(word)): str(word) for word in given}
+        return list(by_key.values())
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

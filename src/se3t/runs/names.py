@@ -16,6 +16,9 @@ BEST = "best.ckpt"
 DIGEST, DIGESTS = "digest", "digests"
 """Fields of ``result.json``: the digest of all its other fields, and by name those of the files beside it."""
 
+OVERRIDES = "overrides"
+"""Field of ``result.json`` and of each session in ``provenance.json``: the overrides of the command line as typed."""
+
 COSTS = ("seconds", "steps_per_second", "peak_memory_bytes")
 """What a line of ``metrics.jsonl`` says of the machine: two equal trainings differ here, so no digest covers it."""
 

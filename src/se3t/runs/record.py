@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
 from se3t.config.fields import time_in_words
+from se3t.config.overrides import override_key, spell
+from se3t.config.presets import settings_of_preset
 from se3t.errors import UserError
 from se3t.runs.checks import require_unchanged
 from se3t.runs.fields import Fields
 from se3t.runs.files import read_json
 from se3t.runs.identity import ADDED, line_settings
-from se3t.runs.names import ADVICE, RESULT, TIME
+from se3t.runs.names import ADVICE, OVERRIDES, RESULT, TIME
 
 _DEVICES = "trainer.devices"
 
@@ -39,6 +41,8 @@ class RunRecord:
         metrics: what was measured, by name.
         ablation: what was taken out of the model, none for most.
         ended_in: the time budget that has ended the training, in words; "" where something else has.
+        overrides: the overrides of its command line as typed; None where the record does not tell: it was written
+            before there was this field, or by Python code.
     """
 
     origin: str
@@ -56,6 +60,7 @@ class RunRecord:
     metrics: dict[str, float]
     ablation: str
     ended_in: str
+    overrides: tuple[str, ...] | None
 
     def setting(self, name: str) -> Any:
         """A setting of the run as it was in effect; None where there is no such setting."""
@@ -85,6 +90,15 @@ class RunRecord:
     def as_trained(self) -> Self:
         """The record without what was chosen after the training, such as how test objects were rotated."""
         return self
+
+    def is_overridden(self, name: str) -> bool:
+        """Whether a setting was typed; where the record does not tell, whether it is not what preset and model have
+        today.
+        """
+        if self.overrides is not None:
+            return name in map(override_key, self.overrides)
+        expected = settings_of_preset(self.experiment, self.preset or "", self.model)
+        return name not in expected or spell(expected[name]) != spell(self.setting(name))
 
     @property
     def line(self) -> dict[str, Any]:
@@ -173,7 +187,15 @@ def common(fields: Fields) -> dict[str, Any]:
         "parameters": fields.integer("parameters"),
         "ablation": ablation_of(fields),
         "ended_in": ended_in(fields),
+        "overrides": _overrides(fields),
     }
+
+
+def _overrides(fields: Fields) -> tuple[str, ...] | None:
+    given = fields.content.get(OVERRIDES)
+    if not (given is None or (isinstance(given, list) and all(isinstance(word, str) for word in given))):
+        raise UserError(f"{fields.origin}: field {OVERRIDES!r} should be a list of texts, got {given!r}; {ADVICE}")
+    return None if given is None else tuple(given)
 
 
 def overridden(fields: Fields, without: Iterable[str]) -> dict[str, Any]:

@@ -105,8 +105,12 @@ def _finished(run: RunFolder, check: Callable[[Fields], object]) -> dict[str, An
     content = fields.content
     valid, test = _numbers(content.get("valid")), _numbers(content.get("test"))
     return {
-        **_settings(fields.mapping("config")),
         "state": FINISHED,
+        "experiment": text_at(content, "experiment"),
+        "model": text_at(content, "model"),
+        "preset": text_at(content, "preset") or None,
+        "seed": _integer(content, "seed"),
+        "config": fields.mapping("config"),
         "steps": (_integer(content, "budget.steps_done"), _integer(content, "budget.max_steps")),
         "max_time": text_at(content, "budget.max_time"),
         "ended_by": TIME if ended_in(fields) else text_at(content, "budget.ended_by"),

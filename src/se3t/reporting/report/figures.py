@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from se3t.config.overrides import spell
-from se3t.config.presets import settings_of_preset
 from se3t.errors import UserError
 from se3t.experiments import experiments
 from se3t.reporting.figures.curve_runs import METRICS, find_curve_runs
@@ -143,11 +141,8 @@ def _by_preset(runs: Sequence[CurveRun]) -> list[tuple[str, list[CurveRun], int]
 
 
 def _is_as_preset(run: CurveRun) -> bool:
-    record = run.record
-    expected = settings_of_preset(record.experiment, record.preset or "", record.model)
-    return all(
-        spell(record.settings[name]) == spell(value) for name, value in expected.items() if name in record.settings
-    )
+    names = [name for name in run.record.settings if name.startswith(("model.", "optim.", "trainer."))]
+    return not any(run.record.is_overridden(name) for name in names)
 
 
 def _not_there(reason: str, command: str) -> Markup:
