@@ -61,8 +61,8 @@ def _differing(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
 
 
 def _follows_preset(name: str, runs: Sequence[RunRecord]) -> bool:
-    """Whether the preset says enough of a setting: it changes with the preset alone, and nobody has overridden it, or it
-    is part of the budget.
+    """Whether the preset says enough of a setting, which changes with the preset alone and which nobody has overridden,
+    or which is part of the budget.
     """
     pairs = {(run.preset, overrides.spell(run.setting(name))) for run in runs}
     if name == "preset" or len(pairs) > len({preset for preset, _ in pairs}):

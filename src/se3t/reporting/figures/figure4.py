@@ -27,8 +27,8 @@ from se3t.reporting.figures.style import (
     marker_of,
     styled,
 )
-from se3t.reporting.folders import finished_fields
 from se3t.reporting.published import load_published, system_name
+from se3t.reporting.reading import finished_fields
 from se3t.reporting.spelling import span
 from se3t.runs import Fields, read_json
 

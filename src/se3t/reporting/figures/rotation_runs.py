@@ -13,8 +13,8 @@ from se3t.errors import UserError
 from se3t.experiments import scanobjectnn
 from se3t.experiments.scanobjectnn import ClassificationRecord, Clouds, parse_record
 from se3t.reporting.figures.figure4 import EXPECTED, EXPERIMENT, finished_run, line_of, not_apart
-from se3t.reporting.folders import finished_below
 from se3t.reporting.published import system_name
+from se3t.reporting.reading import finished_below
 from se3t.runs import Fields
 
 DATA = tuple(data.name for data in scanobjectnn.EXPERIMENT.datasets)

@@ -10,8 +10,8 @@ from se3t.config import NBodyData
 from se3t.errors import UserError
 from se3t.experiments import nbody
 from se3t.experiments.nbody import NBodyRecord, Simulation, parse_record
-from se3t.reporting.folders import finished_below, finished_fields
 from se3t.reporting.published import system_name
+from se3t.reporting.reading import finished_below, finished_fields
 from se3t.reporting.tables.ablations import ABLATIONS
 
 EXPERIMENT = nbody.EXPERIMENT.name
