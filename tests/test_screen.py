@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from se3t.reporting.tables.build import NAMES, named_tables, to_rich
+from se3t.reporting.tables.build import named_tables, names, to_rich
 from se3t.screen import Folded, Screen, bar_columns, csv_text, fixed, markdown_text, printable, say
 
 WIDTHS = (40, 50, 60, 72, 80, 100, 200)
@@ -50,7 +50,7 @@ def test_every_number_and_mark_stands_in_the_folded_table(width: int) -> None:
         assert tokens(drawn(Folded(table(**options)), width)) == wide
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names())
 def test_tables_of_the_paper_lose_nothing_at_any_width(name: str) -> None:
     for made in named_tables(name, []):
         wide = tokens(drawn(to_rich(made), 400))

@@ -21,7 +21,7 @@ import pytest
 
 from se3t.cli.main import main
 from se3t.reporting.published import load_published
-from se3t.reporting.tables.build import NAMES, named_tables, tables
+from se3t.reporting.tables.build import named_tables, names, tables
 from se3t.reporting.tables.formats import CSV_COLUMNS, FORMATS, to_csv, to_json, to_markdown
 from se3t.reporting.tables.latex import escape, to_latex
 from se3t.reporting.tables.layout import ResultTable
@@ -230,7 +230,7 @@ def compiled(body: str, folder: Path) -> tuple[str, str]:
 
 
 def test_latex_compiles_with_booktabs_alone_and_nothing_is_overfull(tmp_path: Path):
-    found = [*some_tables(), *(table for name in NAMES for table in named_tables(name, []))]
+    found = [*some_tables(), *(table for name in names() for table in named_tables(name, []))]
     _, log = compiled("\n".join(map(to_latex, found)), tmp_path)
     assert "Overfull" not in log
     assert not re.search(r"LaTeX Warning: (?!.*(Label|Rerun|rerun))", log), log

@@ -12,18 +12,16 @@ from rich.console import Console
 
 from se3t.errors import UserError
 from se3t.experiments.nbody import parse_record
-from se3t.reporting.published import load_published
-from se3t.reporting.reading import readable
 from se3t.reporting.tables.build import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich
 from se3t.reporting.tables.layout import lines as printed_lines
-from se3t.reporting.tables.table1 import table1
-from se3t.runs import Fields
+from se3t.runs import Fields, seal
 
 from .results import lines, property_result, ratios, result
 
 
 def build(*results: dict | Path) -> ResultTable:
-    return table1([parse_record(fields) for fields in readable(results).runs], load_published("table1"))
+    (table,) = [table for table in tables(results) if table.name == "1"]
+    return table
 
 
 SYSTEMS = ["Linear", "DeepSet", "TFN", "Set Transformer", "SE(3)-Transformer"]
@@ -151,7 +149,7 @@ def test_many_differences_are_named_by_the_folder_of_the_run(tmp_path: Path):
         path = tmp_path / f"0-{index}" / "result.json"
         path.parent.mkdir()
         settings = {"name": "se3_transformer", **{f"setting{number}": index for number in range(5)}}
-        path.write_text(json.dumps(result(config__model=settings)))
+        path.write_text(json.dumps(seal(result(config__model=settings))))
         paths.append(path)
     labels = [row[0] for row in lines(build(*paths))["SE(3)-Transformer"]]
     assert labels == ["measured, 1 seed, run 0-0", "measured, 1 seed, run 0-1", "published"]
@@ -250,9 +248,7 @@ def test_a_line_names_its_symmetry_even_where_it_is_the_only_one(setting: str, l
 
 def test_different_data_never_share_a_table():
     mixed = [result(), result("tfn", data__checksum="fedcba9876")]
-    with pytest.raises(UserError, match=r"01234567.*fedcba98"):
-        build(*mixed)
-    assert len(tables(mixed)) == 2
+    assert [table.data.rpartition(" ")[2] for table in tables(mixed)] == ["01234567", "fedcba98"]
     assert len(render_tables(mixed)) == 2
     assert len(tables([result(), result("tfn", data__sizes={"train": 32, "valid": 16, "test": 16})])) == 2
 
@@ -270,9 +266,8 @@ def test_every_experiment_with_a_finished_run_has_its_table():
     assert tables([]) == []
 
 
-def test_no_finished_run_is_a_clear_error():
-    with pytest.raises(UserError, match="no finished run of experiment 'nbody'"):
-        build(result(status="running"))
+def test_runs_that_are_not_finished_fill_no_table():
+    assert tables([result(status="running")]) == []
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from se3t.config import extend
 from se3t.errors import UserError, did_you_mean
 from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
 from se3t.experiments.installed import installed_experiments, installed_models
+from se3t.experiments.table import TableSpec
 
 __all__ = [
     "DataSet",
@@ -20,6 +21,8 @@ __all__ = [
     "dataset",
     "experiment",
     "experiments",
+    "experiments_of",
+    "tables",
     "task",
 ]
 
@@ -55,6 +58,19 @@ def experiment(name: str) -> Experiment:
     if name not in experiments():
         raise UserError(f"experiment={name}: unknown; {did_you_mean(name, experiments())}")
     return experiments()[name]
+
+
+@cache
+def tables() -> dict[str, TableSpec]:
+    """All tables by name, in their order."""
+    declared = [spec for entry in experiments().values() for spec in entry.tables]
+    return {spec.name: spec for spec in sorted(declared, key=lambda spec: spec.place)}
+
+
+def experiments_of(spec: TableSpec) -> list[str]:
+    """Names of the experiments whose runs a table shows, first the one that trains what it lacks."""
+    names = [entry.name for entry in experiments().values() if spec in entry.tables]
+    return sorted(names, key=lambda name: name != spec.experiment)
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config.overrides import prepare_line
+from se3t.experiments.table import TableSpec
 from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
 
@@ -32,19 +33,6 @@ class Lazy:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
         return self.load()(*args, **kwargs)
-
-
-SUBSET, SYNTHETIC, OTHER_DATA, VALIDATION = "subset", "synthetic", "other data", "validation"
-OWN_DATA = "own data"
-"""What numbers are measured on, where it is not what the published ones are: words of tables."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers: what is printed above it, and their unit."""
-
-    label: str
-    unit: str
 
 
 @dataclass(frozen=True)
@@ -241,7 +229,7 @@ class Experiment:
     title: str
     parse_record: Callable[[Fields], RunRecord] | None = None
     paper_presets: tuple[str, ...] = ()
-    tables: tuple[Any, ...] = ()
+    tables: tuple[TableSpec, ...] = ()
     describe: Callable[[Any], str] = lambda config: ""
     conf: Path | None = None
 

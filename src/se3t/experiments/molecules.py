@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from se3t.config.schemas import MoleculesData
 from se3t.experiments.base import DataSet, Experiment, Lazy
-from se3t.experiments.qm9 import TASK, describe, parse_record
+from se3t.experiments.qm9 import TABLES, TASK, describe, parse_record
 
 DATA = DataSet(
     name="molecules",
@@ -26,5 +26,6 @@ EXPERIMENT = Experiment(
     parse_record=parse_record,
     title="Own molecules",
     paper_presets=("released", "paper"),
+    tables=TABLES,
     describe=describe,
 )

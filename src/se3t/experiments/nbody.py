@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from se3t.config.overrides import spell
 from se3t.config.schemas import NBodyData, NBodyTask, redraws_starts
 from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
+from se3t.experiments.table import (
+    ALWAYS_NAMED,
+    NOT_COMPARABLE,
+    OTHER,
+    OTHER_DATA,
+    SUBSET,
+    DataFacts,
+    Join,
+    NoteParts,
+    PublishedTable,
+    TableColumn,
+    TableSpec,
+)
 from se3t.runs import Fields, RunRecord, common, overridden
 
 _LENGTH, _SPEED = "simulation length²", "simulation length² / simulation time²"
@@ -145,6 +159,129 @@ def parse_record(fields: Fields) -> NBodyRecord:
     )
 
 
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _plainest(records: Sequence[NBodyRecord]) -> NBodyRecord:
+    """The record that overrides least: what others do beside it, on the same data, changes nothing."""
+    return min(records, key=lambda record: len(record.overridden))
+
+
+def _describe(
+    records: Sequence[NBodyRecord], published: PublishedTable | None, *, preset: str, relative: str
+) -> DataFacts:
+    """What tables say of simulated data.
+
+    Args:
+        records: on the same data; none: on those of ``preset``.
+        published: the table that they stand in.
+        preset: of the data where nothing was run.
+        relative: what relative numbers of the table are.
+    """
+    assert published is not None
+    if not records:
+        return DataFacts(_title(published, f"preset {preset}", preset), notes=(relative,), reading=preset)
+    record = _plainest(records)
+    data, changes = record.data, spelled(record.changes)
+    reading = data.preset if data.preset in published.readings and not changes else None
+    what = f"preset {data.preset}" + (f" with {changes}" if changes else "") + f", horizon {data.horizon:g}"
+    is_subset, is_other = bool(data.lacks(published.sizes)), reading is None or bool(data.exceeds(published.sizes))
+    return DataFacts(
+        title=_title(published, what, reading),
+        name=data.name(record.overridden),
+        notes=(*_data_notes(record, published, reading), relative),
+        how=(*[SUBSET] * is_subset, *[OTHER_DATA] * is_other),
+        reading=reading,
+    )
+
+
+def _title(published: PublishedTable, what: str, reading: str | None) -> str:
+    """The simulation, its reading of the paper, and ``what`` it is."""
+    simulation = published.title.partition(", ")[2]
+    if reading is None:
+        return f"{simulation} ({what}): {NOT_COMPARABLE}"
+    return f"{simulation}: {published.readings[reading].partition(' of ')[0]} ({what})"
+
+
+def _data_notes(record: NBodyRecord, published: PublishedTable, reading: str | None) -> Iterable[str]:
+    data = record.data
+    samples = "" if record.distinct_samples is None else f"; {record.distinct_samples:,} distinct training samples"
+    yield f"Simulated data: {data.name(record.overridden)}{samples}. Errors on test, in units of the simulation."
+    if reading is not None:
+        yield f"This is the {published.readings[reading]}."
+    else:
+        what = f"other data than preset {data.preset} ({spelled(record.changes)})" if record.changes else "other data"
+        yield f"{OTHER} {what}, no reading of the paper: {NOT_COMPARABLE}."
+    for which, sizes in (("fewer", data.lacks(published.sizes)), ("more", data.exceeds(published.sizes))):
+        if sizes:
+            yield f"{OTHER} {which} trajectories than the paper's ({', '.join(sizes)}): {NOT_COMPARABLE}."
+
+
+def _notes(parts: NoteParts) -> Iterable[str]:
+    remarks = (f"{label}, {note}." for label, note in parts.remarks)
+    return (*parts.budget, *parts.spread, *parts.source, *remarks)
+
+
+def _join(records: Sequence[NBodyRecord]) -> Join:
+    record = _plainest(records)
+    return Join({"preset": record.data.preset, **record.overridden})
+
+
+def _linear(record: NBodyRecord) -> Mapping[str, Mapping[str, float]]:
+    """Errors of constant velocity, which come with the data."""
+    errors = dict(zip(TASK.baseline_metrics, record.linear, strict=True))
+    return {"linear": errors | {f"relative_{metric}": 1.0 for metric in errors}}
+
+
+def _table(
+    name: str, published: str, preset: str, relative: str, columns: Sequence[TableColumn], **more: Any
+) -> TableSpec:
+    return TableSpec(
+        name=name,
+        experiment=TASK.name,
+        published=published,
+        columns=lambda records, published, wanted: columns,
+        describe=partial(_describe, preset=preset, relative=relative),
+        join=_join,
+        notes=_notes,
+        baselines=_linear,
+        always_named=ALWAYS_NAMED,
+        data=preset,
+        **more,
+    )
+
+
+TABLE_1 = _table(
+    "1",
+    "table1",
+    NBodyData().preset,
+    "rel.: relative to constant velocity (Linear) on the same data.",
+    (
+        TableColumn("MSE x", "mse_x", places=4),
+        TableColumn("rel.", "relative_mse_x", style="relative", over=("mse_x", "linear")),
+        TableColumn("Δ_EQ x", "equivariance_error_x", style="error"),
+        TableColumn("MSE v", "mse_v", places=4),
+        TableColumn("rel.", "relative_mse_v", style="relative", over=("mse_v", "linear")),
+        TableColumn("Δ_EQ v", "equivariance_error_v", style="error"),
+    ),
+    place=1,
+)
+EGNN = _table(
+    "egnn",
+    "egnn",
+    "egnn",
+    "/ EGNN: relative to the published error of EGNN.",
+    (
+        TableColumn("MSE x", "mse_x", places=4),
+        TableColumn("/ EGNN", "over_egnn_mse_x", style="relative", over=("mse_x", "egnn")),
+        TableColumn("Δ_EQ x", "equivariance_error_x", style="error"),
+    ),
+    place=5,
+    takes=lambda record: record.data.preset == "egnn",
+    budget="egnn",
+)
+"""The N-body benchmark of Satorras et al. 2021."""
+
 EXPERIMENT = Experiment(
     name="nbody",
     task=TASK,
@@ -152,5 +289,6 @@ EXPERIMENT = Experiment(
     parse_record=parse_record,
     title="Table 1",
     paper_presets=("paper",),
+    tables=(TABLE_1, EGNN),
     describe=lambda config: "" if config.data.preset == NBodyData().preset else str(config.data.preset),
 )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from se3t.config.schemas import PropertyTask, QM9Data
-from se3t.experiments.base import (
+from se3t.config.schemas import TARGETS, PropertyTask, QM9Data
+from se3t.errors import UserError, did_you_mean
+from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
+from se3t.experiments.table import (
+    NOT_COMPARABLE,
+    OTHER,
     OWN_DATA,
     SUBSET,
+    VALID,
     VALIDATION,
-    Column,
-    DataSet,
-    Experiment,
-    Lazy,
-    Metric,
-    TaskSpec,
+    DataFacts,
+    NoteParts,
+    PublishedTable,
+    TableColumn,
+    TableSpec,
 )
 from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
@@ -118,9 +122,19 @@ class PropertyRecord(RunRecord):
 
     data: Molecules
     target: str
-    column: Column
+    column: TableColumn
     baselines: dict[str, float]
     baseline_split: str
+
+    @property
+    def how(self) -> tuple[str, ...]:
+        """How its data differ from those of published numbers, in the words of tables."""
+        return tuple(self.data.how)
+
+    @property
+    def baseline_how(self) -> tuple[str, ...]:
+        """The same for its numbers that need no network."""
+        return tuple(self.data._replace(measured_on=self.baseline_split).how)
 
     @property
     def data_name(self) -> str:
@@ -148,7 +162,7 @@ def parse_record(fields: Fields) -> PropertyRecord:
     settings = arguments["settings"]
     arguments["settings"] = {name: settings[name] for name in settings if name not in ("task.target", "task.column")}
     split = measured_split(fields)
-    kind = fields.text("data.kind")
+    kind, target = fields.text("data.kind"), fields.text("data.target")
     return PropertyRecord(
         **arguments,
         overridden={name: value for name, value in overridden(fields, ()).items() if name in _SIZES},
@@ -160,8 +174,8 @@ def parse_record(fields: Fields) -> PropertyRecord:
             measured_on=split,
         ),
         metrics=TASK.read(fields, split),
-        target=fields.text("data.target"),
-        column=Column(fields.text("data.label"), _typeset(fields.text("data.unit"))),
+        target=target,
+        column=TableColumn(fields.text("data.label"), target, _typeset(fields.text("data.unit"))),
         baselines={name: fields.amount(f"data.baselines.{name}.0") for name in TASK.baselines},
         baseline_split=fields.text("data.baseline_split"),
     )
@@ -171,6 +185,112 @@ def _typeset(unit: str) -> str:
     return unit.replace("^2", "²").replace("^3", "³")
 
 
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+INVARIANCE = TableColumn("Δ_EQ", "equivariance_error", style="error")
+_BATCH = TableColumn("batch", tell=lambda runs: f"{runs[0].batch_size:,}")
+
+
+def _columns(
+    records: Sequence[PropertyRecord], published: PublishedTable | None, wanted: Sequence[str]
+) -> Sequence[TableColumn]:
+    """A column for every property that was learned or is wanted, those of the paper first; one alone with its
+    equivariance error.
+
+    Raises:
+        UserError: for one that neither the paper nor a run has, or when a unit is not the one of the paper.
+    """
+    found = {record.target: record.column for record in records}
+    printed = {} if published is None else published.columns
+    for target in wanted:
+        if target not in found and target not in printed:
+            hint = did_you_mean(target, printed)
+            raise UserError(f"--target {target}: no finished run on QM9 learned it, nor has the paper a column; {hint}")
+    order = sorted(found) if published is None else [*printed, *TARGETS, *found]
+    targets = [target for target in dict.fromkeys(order) if target in found or target in wanted]
+    for record in records if published is not None else ():
+        unit = printed.get(record.target, found[record.target]).unit
+        if record.column.unit != unit:
+            raise UserError(
+                f"{record.origin}: field 'data.unit' is {record.column.unit!r}, expected {unit!r} for {record.target}, "
+                "the unit of its column; the run was made by another version, run it again"
+            )
+    columns = [printed.get(target) or found[target] for target in targets]
+    return (*columns, INVARIANCE, _BATCH) if len(columns) == 1 else columns
+
+
+def _value(record: PropertyRecord, column: TableColumn) -> float | None:
+    if column == INVARIANCE:
+        return record.metrics[column.metric]
+    return record.metrics["mae"] if column.metric == record.target else None
+
+
+def _describe_data(records: Sequence[PropertyRecord], published: PublishedTable | None) -> DataFacts:
+    if not records:
+        return DataFacts("" if published is None else published.title.partition(", ")[2])
+    data = records[0].data
+    title = f"{data.title}: {NOT_COMPARABLE}" if data.is_subset else data.title
+    return DataFacts(title, data.name, tuple(_data_notes(data)), records[0].how)
+
+
+def _data_notes(data: Molecules) -> Iterable[str]:
+    train, valid, test = (f"{size:,}" for size in data.sizes)
+    if data.is_subset:
+        whole = [f"{size:,}" for size in data.official]
+        yield (
+            f"{OTHER} {data.title}: {train} of {whole[0]} training molecules, {valid} of {whole[1]} of validation, "
+            f"{test} of {whole[2]} of test; checksum {data.checksum[:8]}. {NOT_COMPARABLE.capitalize()}."
+        )
+    else:
+        total = f", of {sum(data.official):,}" if data.official else ""
+        sizes = f"{train} molecules train, {valid} validate, {test} test{total}"
+        yield f"{data.title}: {sizes}; checksum {data.checksum[:8]}."
+    if data.measured_on == "valid":
+        yield (
+            f"{VALID} mean absolute errors on validation, which also chose the weights: there is no molecule of the "
+            "test split."
+        )
+    else:
+        yield "Mean absolute errors on test."
+
+
+def _notes(parts: NoteParts) -> Iterable[str]:
+    if parts.records:
+        composition = "linear in composition: least squares on the numbers of atoms of each element"
+        yield f"Mean predictor: the mean of the training molecules; {composition}."
+        yield from parts.budget
+        if any("data.graph" in record.settings for record in parts.records):
+            yield "graph: edges are the bonds, all pairs of atoms of a molecule (complete) or those within a radius."
+        yield from parts.spread
+        if INVARIANCE in parts.columns:
+            yield "Δ_EQ: change of the prediction when a molecule is rotated, in standard deviations of the target."
+    yield from parts.source
+
+
+def _baselines(record: PropertyRecord) -> Mapping[str, Mapping[str, float]]:
+    return {TASK.baselines[name]: {record.target: error} for name, error in record.baselines.items()}
+
+
+def _table(name: str, published: str, is_own: bool) -> TableSpec:
+    return TableSpec(
+        name=name,
+        experiment="qm9",
+        published=published,
+        place=3,
+        columns=_columns,
+        takes=lambda record: (record.data.kind != DATA.name) == is_own,
+        describe=_describe_data,
+        notes=_notes,
+        baselines=_baselines,
+        value=_value,
+        always_named=("preset", "data.graph", "data.radius"),
+        choice="task",
+    )
+
+
+TABLES = (_table("own", "", is_own=True), _table("3", "table3", is_own=False))
+"""Of own molecules and of QM9; experiment qm9 trains on both."""
+
 EXPERIMENT = Experiment(
     name="qm9",
     task=TASK,
@@ -178,5 +298,6 @@ EXPERIMENT = Experiment(
     parse_record=parse_record,
     title="Table 3",
     paper_presets=("released", "paper"),
+    tables=TABLES,
     describe=describe,
 )

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from se3t.config import SCHEMAS, rotation_angle
 from se3t.config.schemas import ClassificationTask, ScanObjectNNData, Shapes15Data
 from se3t.errors import UserError
-from se3t.experiments.base import (
+from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
+from se3t.experiments.table import (
+    MISSING,
+    NOT_COMPARABLE,
+    OTHER,
     OTHER_DATA,
     SUBSET,
     SYNTHETIC,
+    VALID,
     VALIDATION,
-    DataSet,
-    Experiment,
-    Lazy,
-    Metric,
-    TaskSpec,
+    DataFacts,
+    Join,
+    NoteParts,
+    PublishedTable,
+    TableColumn,
+    TableSpec,
 )
 from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
@@ -194,6 +201,16 @@ class ClassificationRecord(RunRecord):
         return self.model, self.ablation, self.height
 
     @property
+    def how(self) -> tuple[str, ...]:
+        """How its data differ from those of published numbers, in the words of tables."""
+        return tuple(self.data.how)
+
+    @property
+    def baseline_how(self) -> tuple[str, ...]:
+        """The same for its numbers that need no network."""
+        return tuple(self.data._replace(measured_on=self.baseline_split).how)
+
+    @property
     def data_name(self) -> str:
         """Its data in words, with how they differ from the paper's."""
         others = (what for what in self.data.differences if what not in self.data.name)
@@ -274,6 +291,103 @@ def _other_than_default(fields: Fields) -> dict[str, Any]:
     return {name: value for name, value in given.items() if default.get(name) != value}
 
 
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def _describe_data(records: Sequence[ClassificationRecord], published: PublishedTable | None) -> DataFacts:
+    assert published is not None
+    title = published.title.partition(", ")[2]
+    if not records:
+        return DataFacts(title)
+    data = records[0].data
+    return DataFacts(_title(data, title), records[0].data_name, tuple(_data_notes(data)), records[0].how)
+
+
+def _title(data: Clouds, title: str) -> str:
+    if data.is_synthetic:
+        title = SHAPES
+    elif data.variant != PUBLISHED_ON:
+        title += f" {data.variant}"
+    elif data.is_subset:
+        title += " subset"
+    title += f", {axis_in_words(data.up_axis)}" if data.up_axis != VERTICAL else ""
+    title += f", {rotation_in_words(data.rotation)}" if data.rotation else ""
+    return title + (f": {NOT_COMPARABLE}" if data.differences else "")
+
+
+def _data_notes(data: Clouds) -> Iterable[str]:
+    for difference in data.differences:
+        yield f"{OTHER} {difference[0].upper()}{difference[1:]}: {NOT_COMPARABLE}."
+    train, valid, test = (f"{size:,}" for size in data.sizes)
+    of = f", of {data.official[0]:,} and {data.official[1]:,} in the files" if data.is_subset else ""
+    seed = f"; split seed {data.split_seed}" if data.split_seed else ""
+    name = data.name[0].upper() + data.name[1:]
+    yield f"{name}: {train} objects train, {valid} validate, {test} test{of}{seed}; checksum {data.checksum[:8]}."
+    if data.measured_on == "valid":
+        yield f"{VALID} accuracies on validation, which also chose the weights: nothing was measured on test."
+    else:
+        yield "Accuracies on test."
+
+
+def _notes(parts: NoteParts) -> Iterable[str]:
+    if parts.records:
+        yield "class mean: mean of the accuracies of the classes. majority class: the most frequent one in training."
+        unrotated = ", without test rotation" if parts.records[0].data.rotation else ""
+        yield f"nearest centroid: of histograms of heights and distances from the vertical and the centre{unrotated}."
+        yield "Δ inv: relative change of the logits when the objects are rotated; about the vertical for +z."
+        yield from (*parts.budget, *parts.spread)
+        if any(record.always_named for record in parts.records):
+            rotations = "random rotations of the training objects"
+            yield f"augmentation: {rotations}, about the vertical or from all of SO(3) (so3)."
+        else:
+            yield "Trained without rotation augmentation."
+    yield from (f"{source} quoted: not trained by that paper, but taken from earlier ones." for source in parts.source)
+    assert parts.published is not None
+    yield f"Published ±: {parts.published.spread}."
+    yield from (f"{label}: {note}." for label, note in parts.remarks)
+
+
+def _join(records: Sequence[ClassificationRecord]) -> Join:
+    data, augmentations = records[0].data, {record.augmentation for record in records}
+    rotation = "so3" if math.isinf(data.rotation) else f"{data.rotation:g}"
+    is_augmented = len(augmentations) == 1 and augmentations != {"none"}
+    return Join(
+        records[0].overridden,
+        before=[f"data={data.kind}"] * (data.kind != records[0].experiment),
+        after=[
+            *[f"task.test_rotation={rotation}"] * bool(data.rotation),
+            *[f"task.augmentation={records[0].augmentation}"] * is_augmented,
+        ],
+    )
+
+
+def _baselines(record: ClassificationRecord) -> Mapping[str, Mapping[str, float]]:
+    errors = record.baselines.items()
+    return {TASK.baselines[name]: dict(zip(TASK.baseline_metrics, values, strict=True)) for name, values in errors}
+
+
+TABLE_2 = TableSpec(
+    name="2",
+    experiment="scanobjectnn",
+    published="table2",
+    place=2,
+    columns=lambda records, published, wanted: (
+        TableColumn("accuracy", "accuracy", "%", places=1),
+        TableColumn("class mean", "class_accuracy", "%", places=1),
+        TableColumn("Δ inv", "equivariance_error", style="error"),
+        TableColumn(
+            "points",
+            tell=lambda runs: f"{runs[0].num_points:,}",
+            tell_published=lambda entry: MISSING if entry.num_points is None else f"{entry.num_points:,}",
+        ),
+    ),
+    describe=_describe_data,
+    join=_join,
+    notes=_notes,
+    baselines=_baselines,
+    lists_missing_together=True,
+)
+
 EXPERIMENT = Experiment(
     name="scanobjectnn",
     task=TASK,
@@ -281,4 +395,5 @@ EXPERIMENT = Experiment(
     parse_record=parse_record,
     title="Table 2",
     paper_presets=("paper",),
+    tables=(TABLE_2,),
 )

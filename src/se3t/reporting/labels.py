@@ -16,10 +16,6 @@ _MAX_NAMES = 3
 _SHOWN = ("trainer.max_steps", "trainer.batch_size")
 
 
-ALWAYS_NAMED = ("task.reflect", "task.velocity_weight", "model.parity")
-"""Settings that a table of an experiment names even where all its lines have them; absent where they change nothing."""
-
-
 def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) -> list[str]:
     """For each group of runs of one model the settings in which it differs from the other groups; "" when in none.
 

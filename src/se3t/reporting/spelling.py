@@ -6,9 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from se3t.reporting.published import Estimate
-
-MISSING = "–"
+from se3t.experiments.table import MISSING, Estimate
 
 
 def number(estimate: Estimate | None, places: int | None = None, mark: str = "") -> str:

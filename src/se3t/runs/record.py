@@ -77,6 +77,16 @@ class RunRecord:
         return ", ".join(map(str, self.data))
 
     @property
+    def how(self) -> tuple[str, ...]:
+        """How its data differ from those of published numbers, in the words of tables."""
+        return ()
+
+    @property
+    def baseline_how(self) -> tuple[str, ...]:
+        """The same for its numbers that need no network."""
+        return self.how
+
+    @property
     def part(self) -> str:
         """What beside the data decides what its metrics mean, such as the property that it learned; "" for nothing."""
         return ""

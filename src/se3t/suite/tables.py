@@ -11,11 +11,11 @@ from se3t.config import Config, to_config
 from se3t.config.compose import compose
 from se3t.config.overrides import override
 from se3t.errors import UserError, did_you_mean
-from se3t.experiments import dataset
+from se3t.experiments import dataset, tables
+from se3t.experiments.table import TableSpec
 from se3t.reporting.published import load_published
 from se3t.reporting.tables import ablations
-from se3t.reporting.tables.build import EXPERIMENTS, require_name, require_preset
-from se3t.reporting.tables.egnn import EGNN
+from se3t.reporting.tables.build import require_name, require_preset
 from se3t.runs import RunFolder, read_json, require_same_data
 from se3t.screen import console, say
 from se3t.suite.costs import estimate, resources
@@ -35,14 +35,6 @@ ABLATIONS = (
     *((f"model={name}",) for name in ablations.SYSTEMS),
 )
 """What is taken out of the SE(3)-Transformer, and the models of the paper that lack the same by design."""
-_CHOOSE = {
-    "1": ("model", "data.preset"),
-    "2": ("model",),
-    "3": ("model", "task"),
-    "egnn": ("model", "data.preset"),
-    "ablations": ("model", "data.preset"),
-}
-"""Words that choose among the trainings of a table; every other word is a setting of all of them."""
 _WITHOUT_SEEDS = ("linear",)  # has nothing that a seed could change
 _OTHERWISE = {
     "seed": "write --seeds and the seeds, such as --seeds 0,1,2",
@@ -77,7 +69,12 @@ class TableRequest:
 
 def default_preset(which: str) -> str:
     """The budget of a table's trainings unless told."""
-    return (EGNN.budget if which == EGNN.name else None) or DEFAULT_PRESET
+    return _spec(which).budget or DEFAULT_PRESET
+
+
+def _spec(which: str) -> TableSpec:
+    """The declaration of a table; that of ablations is the first one's."""
+    return tables().get(which) or next(iter(tables().values()))
 
 
 def plan(request: TableRequest) -> None:
@@ -134,7 +131,7 @@ def jobs_of(request: TableRequest) -> list[Job]:
         UserError: for words that are refused, or a run record that contradicts them.
     """
     preset, seeds = _checked(request)
-    experiment = EXPERIMENTS[request.which][0]
+    experiment = _spec(request.which).experiment
     chosen, others = _split(request.which, request.words)
     runs = () if request.runs == Path("runs") else (override("runs", request.runs),)
     jobs: dict[Path, Job] = {}
@@ -156,14 +153,15 @@ def _groups(which: str, chosen: Mapping[str, Sequence[str]]) -> Iterator[list[tu
     models = list(dict.fromkeys(words[0].partition("=")[2] for words in own))
     wanted = _known(chosen.get("model", models), models, f"table {which}: model")
     own = [words for words in own if words[0].partition("=")[2] in wanted]
-    if which == "3":
-        targets = list(load_published("table3").columns)
-        for target in _known(chosen.get("task", targets), targets, "table 3: task"):
-            yield [(words[0], f"task={target}", *words[1:]) for words in own]
+    spec = _spec(which)
+    if spec.choice:
+        columns = list(load_published(spec.published).columns)
+        for column in _known(chosen.get(spec.choice, columns), columns, f"table {which}: {spec.choice}"):
+            yield [(words[0], f"{spec.choice}={column}", *words[1:]) for words in own]
         return
-    if which == EGNN.name:
-        _known(chosen.get("data.preset", ()), (EGNN.data,), f"table {which}: data.preset")
-    presets: Sequence[str | None] = chosen.get("data.preset") or [EGNN.data if which == EGNN.name else None]
+    if spec.budget:
+        _known(chosen.get("data.preset", ()), (str(spec.data),), f"table {which}: data.preset")
+    presets: Sequence[str | None] = chosen.get("data.preset") or [spec.data if spec.budget else None]
     for preset in presets:
         yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in own]
 
@@ -173,7 +171,7 @@ def _systems(which: str) -> Iterator[tuple[str, ...]]:
     if which == "ablations":
         yield from ABLATIONS
         return
-    for entry in load_published(f"table{which}" if which.isdigit() else which).models.values():
+    for entry in load_published(_spec(which).published).models.values():
         if entry.model is not None:
             yield (f"model={entry.model}", *(["task.height=true"] if entry.height else []))
 
@@ -210,8 +208,10 @@ def _split(which: str, words: Sequence[str]) -> tuple[dict[str, list[str]], list
 
 def _choice(which: str, word: str, key: str, value: str) -> list[str]:
     """The values of a word that chooses among the trainings of a table."""
-    if key not in _CHOOSE[which]:
-        known = " or ".join(f"{name}=…" for name in _CHOOSE[which])
+    spec = _spec(which)
+    keys = ["model", *filter(None, [spec.choice or ("data.preset" if spec.data else "")])]
+    if key not in keys:
+        known = " or ".join(f"{name}=…" for name in keys)
         raise UserError(f"table {which}: {word}: there is nothing to choose; leave it out, or choose by {known}")
     values = [one for one in value.split(",") if one]
     if not values:

@@ -27,11 +27,10 @@ from se3t.reporting.figures.style import (
     styled,
 )
 from se3t.reporting.labels import labels
-from se3t.reporting.published import TABLES, load_published, system_name
+from se3t.reporting.published import published_tables, system_name
 from se3t.reporting.spelling import span
 from se3t.reporting.tables import budgets
 from se3t.reporting.tables.ablations import ABLATIONS
-from se3t.reporting.tables.layout import is_reduced
 from se3t.runs import RunRecord, group_by_settings
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def _name(system: tuple[str, str, bool]) -> str:
 
 def _order() -> list[str]:
     """Models as in the paper's tables, one after the other."""
-    entries = [entry for table in TABLES for entry in load_published(table).models.values()]
+    entries = [entry for table in published_tables() for entry in table.models.values()]
     return list(dict.fromkeys(str(entry.model) for entry in entries if entry.model is not None))
 
 
@@ -206,12 +205,12 @@ def _common(series: Sequence[Series]) -> list[int]:
 
 def _budget(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """How the training compares with that of the paper."""
-    table = next((name for name in TABLES if load_published(name).experiment == records[0].experiment), None)
+    tables = (table for table in published_tables() if table.experiment == records[0].experiment)
     trained = [record for record in records if record.parameters]
-    if table is None or not trained:
+    published = next(tables, None)
+    if published is None or not trained:
         return ()
-    published = load_published(table)
-    if not any(is_reduced([record], published.samples) for record in trained):
+    if not any(budgets.is_reduced([record], published.samples) for record in trained):
         return ("full budget",)
     steps, batches = (span(getattr(run, name) for run in trained) for name in ("steps_done", "batch_size"))
     return (f"reduced budget: {steps} steps of batch {batches}", f"(paper: {published.budget})")

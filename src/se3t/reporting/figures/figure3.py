@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from se3t.config.overrides import spell
 from se3t.errors import UserError
+from se3t.experiments.table import Estimate
 from se3t.reporting.figures.style import INK, WIDTH, blank_figure, colour_of, grid, headline, save_animation, styled
-from se3t.reporting.published import Estimate, load_published
+from se3t.reporting.published import load_published
 from se3t.reporting.spelling import error, number, span
 from se3t.runs import Fields, read_json
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from se3t.reporting.published import Estimate, load_published
+from se3t.experiments.table import MISSING, Estimate
+from se3t.reporting.published import load_published
 from se3t.reporting.report.markup import Child, Markup, element, join
 from se3t.reporting.report.runs import Run
-from se3t.reporting.spelling import MISSING, error
+from se3t.reporting.spelling import error
 from se3t.runs import FINISHED
 
 _SMALLEST = 1e-9

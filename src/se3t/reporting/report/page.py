@@ -14,7 +14,8 @@ from typing import Any
 
 from se3t import __version__
 from se3t.errors import UserError
-from se3t.reporting.published import TABLES, load_published
+from se3t.experiments import nbody
+from se3t.reporting.published import load_published
 from se3t.reporting.report.equivariance import equivariance_errors
 from se3t.reporting.report.figures import figures
 from se3t.reporting.report.markup import Markup, element, fingerprint, join
@@ -22,8 +23,7 @@ from se3t.reporting.report.result_tables import result_table
 from se3t.reporting.report.rotation_view import load_view, rotation_view
 from se3t.reporting.report.run_list import run_list
 from se3t.reporting.report.runs import Run
-from se3t.reporting.tables.build import EXPERIMENTS, NAMES, named_tables
-from se3t.reporting.tables.egnn import EGNN
+from se3t.reporting.tables.build import experiments_in, named_tables, names
 from se3t.runs import FINISHED, RESULT, STATES
 
 _PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "e3nn", "matplotlib")
@@ -129,7 +129,7 @@ def _heading(content: Content) -> Markup:
         ("from", ", ".join(content.sources)),
         ("data", _data(content.runs)),
         ("versions", _versions()),
-        ("published", load_published(TABLES[0]).source.rpartition(", ")[0]),
+        ("published", load_published("table1").source.rpartition(", ")[0]),
     ]
     rows = [[element("dt", name), element("dd", text)] for name, text in facts if text]
     notices = [element("p", remark, class_="notice") for remark in content.remarks]
@@ -168,15 +168,14 @@ def _tables(runs: Sequence[Run]) -> list[Markup]:
     """All tables of the paper, with what was not run; one whose records do not fit together leaves the reason."""
     finished = [run for run in runs if run.state == FINISHED]
     found: list[Markup] = []
-    for name in NAMES:
-        wanted = EXPERIMENTS.get(name)
-        results = [run.folder / RESULT for run in finished if wanted is None or run.experiment in wanted]
+    for name in names():
+        results = [run.folder / RESULT for run in finished if run.experiment in experiments_in(name)]
         try:
             tables = named_tables(name, results)
         except UserError as error:
             found.append(element("p", f"Table {name}: {error}", class_="notice"))
         else:  # that of EGNN, which is not of the paper, only where something was run
-            found += [result_table(table) for table in tables if table.data or name != EGNN.name]
+            found += [result_table(table) for table in tables if table.data or name != nbody.EGNN.name]
     return found
 
 

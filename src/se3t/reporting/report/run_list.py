@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from se3t.reporting.published import Estimate
+from se3t.experiments.table import MISSING, Estimate
 from se3t.reporting.report.markup import Markup, element, join
 from se3t.reporting.report.runs import ON_VALIDATION, Run
-from se3t.reporting.spelling import MISSING, error
+from se3t.reporting.spelling import error
 from se3t.runs import DAMAGED, FAILED, FINISHED, STATES
 
 _COLUMNS = (

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from se3t.config.fields import time_in_words
 from se3t.experiments import Metric, experiments, molecules
-from se3t.reporting.published import Estimate, system_name
+from se3t.experiments.table import MISSING, Estimate
+from se3t.reporting.published import system_name
 from se3t.reporting.reading import require_whole
-from se3t.reporting.spelling import MISSING, number
+from se3t.reporting.spelling import number
 from se3t.reporting.tables.ablations import ABLATIONS
 from se3t.runs import FINISHED, TIME, RunSummary, text_at, value_at
 

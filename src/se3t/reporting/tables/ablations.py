@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from se3t.experiments.base import OWN_DATA
-from se3t.experiments.nbody import parse_record as parse_nbody
-from se3t.experiments.qm9 import PropertyRecord
-from se3t.experiments.qm9 import parse_record as parse_property
-from se3t.experiments.scanobjectnn import parse_record as parse_clouds
-from se3t.reporting.labels import ALWAYS_NAMED, command, labels, preset_words, run_all
-from se3t.reporting.published import PublishedTable, load_published, printed_names
-from se3t.reporting.spelling import MISSING
-from se3t.reporting.tables import budgets, simulations, table1, table2, table3
-from se3t.reporting.tables.layout import (
-    COST,
-    Block,
-    Cell,
-    DataFacts,
-    ResultTable,
-    Row,
-    TableColumn,
-    mean,
-    measured,
-    measured_row,
-    seeds_of,
-    spread_note,
-)
-from se3t.runs import Fields, RunRecord, group_by_settings
+from se3t.experiments import experiments_of
+from se3t.experiments import tables as declared
+from se3t.experiments.table import ALWAYS_NAMED, MISSING, TableSpec
+from se3t.reporting.labels import command, labels, preset_words, run_all
+from se3t.reporting.published import load_published, printed_names
+from se3t.reporting.tables import budgets
+from se3t.reporting.tables.builder import TableBuilder, seeds_of, settings_of, spread_note
+from se3t.reporting.tables.layout import COST, Block, Cell, ResultTable, Row
+from se3t.runs import RunRecord
 
 FULL_MODEL = "se3_transformer"
 ABLATIONS = {
@@ -47,186 +30,133 @@ SYSTEMS = {"tfn": "the paper's system without attention", "set_transformer": "th
 _FULL_NAME = "full model"
 
 
-@dataclass(frozen=True)
-class _Experiment:
-    """What tables of one experiment consist of.
-
-    Attributes:
-        table: the table of the paper with the published budget.
-        names: of the experiment in records.
-        parse: reads a record.
-        columns: of numbers, for some records.
-        describe: what is to be said of the data of some records.
-        settings: words that a run needs to join some records.
-        part: what else than data and budget splits tables.
-    """
-
-    table: str
-    names: tuple[str, ...]
-    parse: Callable[[Fields], Any]
-    columns: Callable[[Any], Sequence[TableColumn]]
-    describe: Callable[[Any, PublishedTable], DataFacts]
-    settings: Callable[[Any], list[str]]
-    part: Callable[[Any], str]
-
-
-def tables(runs: Iterable[Fields], *, always: bool = False, preset: str | None = None) -> list[ResultTable]:
+def ablation_tables(
+    records: Iterable[RunRecord], *, always: bool = False, preset: str | None = None
+) -> list[ResultTable]:
     """A table for each data set and budget on which a model without one of its parts was run.
 
     Args:
-        runs: finished ones of any experiment.
-        always: whether there is one for N-body runs of the full model alone, too, and one where nothing was run.
+        records: finished runs of any experiment.
+        always: whether there is one for runs of the full model alone, too, and one where nothing was run; both for the
+            experiment of the first table.
         preset: the budget that commands for missing runs then name.
     """
-    given, found = list(runs), []
-    for experiment in _EXPERIMENTS:
-        own = [experiment.parse(fields) for fields in given if fields.content.get("experiment") in experiment.names]
+    shown = [record for record in records if record.model == FULL_MODEL or record.model in SYSTEMS]
+    first, found = next(iter(declared().values())), []
+    for spec in declared().values():
         groups: dict[tuple[Any, ...], list[RunRecord]] = {}
-        for record in own:
-            if record.model == FULL_MODEL or record.model in SYSTEMS:
-                key = (record.data, experiment.part(record), str(record.preset))
-                groups.setdefault(key, []).append(record)
-        is_wanted = always and experiment.table == "table1"
-        for _, records in sorted(groups.items(), key=lambda item: item[0]):
-            ablated = any(record.ablation != "none" for record in records)
-            if ablated or (is_wanted and any(record.model == FULL_MODEL for record in records)):
-                found.append(_Lines(experiment, records).table())
-    return found or ([_empty(preset)] if always else [])
+        for record in shown if spec.budget is None else ():
+            if record.experiment in experiments_of(spec) and spec.takes(record):
+                groups.setdefault((record.data, _part(spec, record), str(record.preset)), []).append(record)
+        for _, group in sorted(groups.items(), key=lambda item: item[0]):
+            is_ablated = any(record.ablation != "none" for record in group)
+            if is_ablated or (always and spec is first and any(record.model == FULL_MODEL for record in group)):
+                found.append(_Ablations(spec, group).ablations())
+    return found or ([_Ablations(first, [], preset).ablations()] if always else [])
 
 
-def _empty(preset: str | None) -> ResultTable:
-    """The table of N-body data where nothing was run."""
-    published = load_published("table1")
-    settings = preset_words(published.experiment, preset)
-    blocks = [_not_run(_name("none"), published.experiment, settings, len(table1.COLUMNS))]
-    for name in ABLATIONS:
-        blocks.append(
-            _not_run(
-                _name(name), published.experiment, [*_words(name, published.experiment), *settings], len(table1.COLUMNS)
-            )
-        )
-    return ResultTable(
-        name="ablations",
-        title=f"Ablations, {published.title.partition(', ')[2]}",
-        data="",
-        columns=table1.COLUMNS,
-        blocks=tuple(blocks),
-        notes=(*_meanings(ABLATIONS), table1.RELATIVE_NOTE),
-        missing=tuple(_missing(blocks, settings, published, joins="")),
-        reference=_FULL_NAME,
-    )
-
-
-def _name(ablation: str) -> str:
-    return ABLATIONS[ablation][0] if ablation in ABLATIONS else printed_names()[FULL_MODEL]
-
-
-def _words(ablation: str, experiment: str) -> list[str]:
-    return [f"model.ablation={ablation}", *(OWN_SETTINGS.get(ablation, ()) if experiment == "nbody" else ())]
-
-
-def _meanings(names: Iterable[str]) -> list[str]:
-    return [f"{ABLATIONS[name][0]} (model.ablation={name}): {ABLATIONS[name][1]}." for name in names]
-
-
-def _not_run(system: str, experiment: str, settings: Sequence[str], count: int) -> Block:
-    line = command(experiment, settings)
-    return Block(system, (Row("missing", "not run", (Cell(command=line, text=MISSING),) * count),), line)
-
-
-def _missing(blocks: Iterable[Block], settings: Sequence[str], published: PublishedTable, joins: str) -> Iterable[str]:
-    found = [block for block in blocks if block.command]
-    for block in found:
-        yield f"{block.system} not run: {block.command}"
-    if found and published.experiment == "nbody":
-        yield f"All that is not run: {run_all('ablations', settings, joins)}"
-
-
-class _Lines:
-    """The lines of one table.
+class _Ablations(TableBuilder):
+    """The table of ablations of one data set and budget.
 
     Args:
-        experiment: what its tables consist of.
-        records: runs on one data set and of one budget.
+        spec: of the table of the experiment.
+        records: of the full model, of ablations and of the systems beside them; none: nothing was run.
+        preset: budget that commands name where nothing was run.
     """
 
-    def __init__(self, experiment: _Experiment, records: Sequence[RunRecord]) -> None:
-        self.experiment, self.records = experiment, records
-        self.published = load_published(experiment.table)
-        self.columns = tuple(experiment.columns(records[0]))
-        self.data = experiment.describe(records, self.published)
-        self.paper = None if OWN_DATA in self.data.how else self.published
-        groups = group_by_settings(records)
-        self.ablated = [group for group in groups if group[0].ablation != "none"]
-        full = [group for group in groups if group[0].model == FULL_MODEL and group[0].ablation == "none"]
+    def __init__(self, spec: TableSpec, records: Sequence[RunRecord], preset: str | None = None) -> None:
+        published = load_published(spec.published) if spec.published else None
+        settings = preset_words(spec.experiment, preset)
+        if records:
+            height = ["task.height=true"] * records[0].system[2]
+            choice = [f"{spec.choice}={records[0].part}"] if spec.choice else []
+            settings = [*height, *choice, *settings_of(spec, records)]
+        super().__init__(spec, published, records, settings)
+        self.columns = tuple(column for column in self.columns if column.metric)
+        self.ablated = [group for group in self.groups if group[0].ablation != "none"]
+        full = [group for group in self.groups if group[0].model == FULL_MODEL and group[0].ablation == "none"]
         matched = [group for group in full if any(_settings(group) == _settings(other) for other in self.ablated)]
         self.full = matched or full
-        self.others = [group for group in groups if group[0].model in SYSTEMS]
-        self.seeds = seeds_of([*self.full, *self.ablated, *self.others])
+        self.others = [group for group in self.groups if group[0].model in SYSTEMS]
+        self.trained = [*self.full, *self.ablated, *self.others]
+        self.seeds = seeds_of(self.trained)
 
-    def table(self) -> ResultTable:
+    def ablations(self) -> ResultTable:
         """The whole table."""
-        blocks = [self._block(_name("none"), self.full, [])]
-        for name in ABLATIONS:
-            own = [group for group in self.ablated if group[0].ablation == name]
-            blocks.append(self._block(_name(name), own, _words(name, self.published.experiment)))
-        for model in SYSTEMS:
-            own = [group for group in self.others if group[0].model == model]
-            blocks += [self._block(printed_names()[model], own, [])] if own else []
-        preset, experiment = self.records[0].preset, self.published.experiment
-        what = [self.experiment.part(self.records[0]), f"budget {preset}" if preset else ""]
+        title, what = self.data.title, []
+        if self.records:
+            preset = self.records[0].preset
+            what = [_part(self.spec, self.records[0]), f"budget {preset}" if preset else ""]
+        elif self.published is not None:
+            title = self.published.title.partition(", ")[2]
+        blocks = tuple(self._ablation_blocks())
         return ResultTable(
             name="ablations",
-            title="; ".join(filter(None, (f"Ablations, {self.data.title}", *what))),
+            title="; ".join(filter(None, (f"Ablations, {title}", *what))),
             data=", ".join(filter(None, (self.data.name, *what))),
             columns=(*self.columns, *COST),
-            blocks=tuple(blocks),
-            notes=tuple(self._all_notes()),
-            missing=tuple(_missing(blocks, self.experiment.settings(self.records), self.published, experiment)),
+            blocks=blocks,
+            notes=tuple(self._ablation_notes()),
+            missing=tuple(self._not_run(blocks)),
             reference=_FULL_NAME,
         )
 
-    def _block(self, system: str, groups: Sequence[list[RunRecord]], settings: Sequence[str]) -> Block:
-        if not groups:
-            settings = [*settings, *self.experiment.settings(self.records)]
-            return _not_run(system, self.published.experiment, settings, len(self.columns) + len(COST))
-        return Block(system, tuple(self._row(*line) for line in zip(groups, labels(groups, ALWAYS_NAMED), strict=True)))
+    def _ablation_blocks(self) -> Iterator[Block]:
+        yield self._block(printed_names()[FULL_MODEL], self.full, [])
+        for name, (label, _) in ABLATIONS.items():
+            words = [f"model.ablation={name}", *(OWN_SETTINGS.get(name, ()) if self._is_first else ())]
+            yield self._block(label, [group for group in self.ablated if group[0].ablation == name], words)
+        for model in SYSTEMS:
+            if groups := [group for group in self.others if group[0].model == model]:
+                yield self._block(printed_names()[model], groups, [])
 
-    def _row(self, runs: list[RunRecord], setting: str) -> Row:
-        reference = [] if runs in self.full else self._reference(runs)
-        cells = [self._cell(runs, reference, column.metric) for column in self.columns]
-        cells += budgets.cost(runs, self.paper)
-        how = [*budgets.how_trained(runs, self.paper), *self.data.how]
-        return measured_row(runs, cells, setting, self.seeds, how)
+    def _block(self, system: str, groups: Sequence[list[RunRecord]], words: Sequence[str]) -> Block:
+        if groups:
+            lines = zip(groups, labels(groups, ALWAYS_NAMED), strict=True)
+            return Block(system, tuple(self.row(runs, label, None, self._reference(runs)) for runs, label in lines))
+        line = command(self.spec.experiment, [*words, *self.settings])
+        cells = (Cell(command=line, text=MISSING),) * (len(self.columns) + len(COST))
+        return Block(system, (Row("missing", "not run", cells),), line)
 
-    def _reference(self, runs: Sequence[RunRecord]) -> Sequence[RunRecord]:
+    def _reference(self, runs: list[RunRecord]) -> Sequence[RunRecord]:
         """Runs of the full model that differ in nothing but what was taken out; beside another model, or one with
         settings of its own, those of the same budget, where these are one line.
         """
-        if runs[0].model == FULL_MODEL and runs[0].ablation not in OWN_SETTINGS:
-            found = [group for group in self.full if _settings(group) == _settings(runs)]
-        else:
-            found = [group for group in self.full if _budget(group) == _budget(runs)]
-        return found[0] if len(found) == 1 else []
+        if runs in self.full:
+            return ()
+        alike = _settings if runs[0].model == FULL_MODEL and runs[0].ablation not in OWN_SETTINGS else _budget
+        found = [group for group in self.full if alike(group) == alike(runs)]
+        return found[0] if len(found) == 1 else ()
 
-    def _cell(self, runs: Sequence[RunRecord], reference: Sequence[RunRecord], metric: str) -> Cell:
-        """A mean, and its ratio to that of the reference over the seeds that both have."""
-        common = {run.seed for run in runs} & {run.seed for run in reference}
-        name = "mae" if metric not in runs[0].metrics else metric
-        ours, theirs = (mean([run for run in group if run.seed in common], name) for group in (runs, reference))
-        ratio = ours.value / theirs.value if ours and theirs and theirs.value else None
-        return replace(measured(runs, name, mark=self.data.mark), ratio=ratio)
-
-    def _all_notes(self) -> Iterable[str]:
-        yield from self.data.notes
-        yield from _meanings(ABLATIONS)
+    def _ablation_notes(self) -> Iterator[str]:
+        meanings = [f"{label} (model.ablation={name}): {meaning}." for name, (label, meaning) in ABLATIONS.items()]
+        if not self.records:
+            yield from (*meanings, *self.data.notes)
+            return
+        yield from (*self.data.notes, *meanings)
         for model in dict.fromkeys(group[0].model for group in self.others):
             yield f"{printed_names()[model]}: {SYSTEMS[model]}; another architecture, with a learning rate of its own."
         settings = "settings and budget (other architectures and learning rates: the same budget)"
         yield f"Ratios are to the full model on the same data, with the same {settings}, over the same seeds."
-        groups = [*self.full, *self.ablated, *self.others]
-        yield from budgets.notes(groups, self.paper)
-        yield from spread_note(groups)
+        yield from budgets.notes(self.trained, self.published)
+        yield from spread_note(self.trained)
+
+    def _not_run(self, blocks: Iterable[Block]) -> Iterator[str]:
+        left = [block for block in blocks if block.command]
+        yield from (f"{block.system} not run: {block.command}" for block in left)
+        if left and self._is_first:
+            joins = self.spec.experiment if self.records else ""
+            yield f"All that is not run: {run_all('ablations', self.settings, joins)}"
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether ``se3t table ablations --run`` trains on these data."""
+        return self.spec is next(iter(declared().values()))
+
+
+def _part(spec: TableSpec, record: RunRecord) -> str:
+    """What beside data and budget splits tables: the property that is learned, or heights as inputs."""
+    return record.part if spec.choice else "+z" if record.system[2] else ""
 
 
 def _settings(runs: Sequence[RunRecord]) -> tuple[Any, ...]:
@@ -236,44 +166,3 @@ def _settings(runs: Sequence[RunRecord]) -> tuple[Any, ...]:
 
 def _budget(runs: Sequence[RunRecord]) -> tuple[Any, ...]:
     return (runs[0].max_steps, runs[0].batch_size, runs[0].setting("trainer.max_time"))
-
-
-# --- experiments ------------------------------------------------------------------------------------------------------
-
-
-def _columns_of_property(record: PropertyRecord) -> list[TableColumn]:
-    column = record.column
-    if record.data.kind == "qm9":
-        column = table3.as_published([record], record.target, column, load_published("table3"))
-    return [TableColumn(column.label, record.target, column.unit), table3.INVARIANCE]
-
-
-_EXPERIMENTS = (
-    _Experiment(
-        table="table1",
-        names=("nbody",),
-        parse=parse_nbody,
-        columns=lambda record: table1.MEASURED,
-        describe=partial(simulations.describe, relative_note=table1.RELATIVE_NOTE),
-        settings=table1.words_to_join,
-        part=lambda record: "",
-    ),
-    _Experiment(
-        table="table2",
-        names=("scanobjectnn",),
-        parse=parse_clouds,
-        columns=lambda record: table2.MEASURED,
-        describe=table2.describe,
-        settings=lambda records: [*["task.height=true"] * records[0].height, *table2.words_to_join(records)],
-        part=lambda record: "+z" if record.height else "",
-    ),
-    _Experiment(
-        table="table3",
-        names=("qm9", "molecules"),
-        parse=parse_property,
-        columns=_columns_of_property,
-        describe=table3.describe,
-        settings=lambda records: [f"task={records[0].target}", *table3.words_to_join(records)],
-        part=lambda record: record.target,
-    ),
-)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from se3t.config.presets import settings_of_preset
 from se3t.experiments import experiment
-from se3t.reporting.published import PublishedTable
+from se3t.experiments.table import PublishedTable
 from se3t.reporting.spelling import span
 from se3t.reporting.tables.layout import (
     DIFFERENT,
@@ -17,8 +17,6 @@ from se3t.reporting.tables.layout import (
     REDUCED_BUDGET,
     SMALLER,
     Cell,
-    is_reduced,
-    words,
 )
 from se3t.runs import RunRecord
 
@@ -40,7 +38,7 @@ def cost(runs: Sequence[RunRecord], published: PublishedTable | None, *, tells_b
         parameters += f" {OTHER_NETWORK}" if network(runs[0], published) else ""
         batch = f" x {runs[0].batch_size}" if tells_batch and runs[0].batch_size != published.batch_size else ""
         mark = f" {REDUCED}" if is_reduced(runs, published.samples) else ""
-    return [words(parameters), words(steps(runs, batch) + mark)]
+    return [Cell(text=parameters), Cell(text=steps(runs, batch) + mark)]
 
 
 def steps(runs: Sequence[RunRecord], what: str = "") -> str:
@@ -89,6 +87,11 @@ def notes(groups: Sequence[Sequence[RunRecord]], published: PublishedTable | Non
     papers = "the published one" if published.networks else f"that of preset {presets}"
     for word in (word for word in (SMALLER, DIFFERENT) if word in names):
         yield f"{OTHER_NETWORK} {word} than {papers}: {', '.join(dict.fromkeys(names[word]))}."
+
+
+def is_reduced(runs: Iterable[RunRecord], full: int) -> bool:
+    """Whether some run saw fewer samples than the budget of the paper shows to a network."""
+    return min(run.steps_done * run.batch_size for run in runs) < full
 
 
 def network(run: RunRecord, published: PublishedTable) -> str:

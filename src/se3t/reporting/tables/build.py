@@ -7,19 +7,23 @@ from dataclasses import replace
 
 from se3t.config import choices
 from se3t.errors import UserError, did_you_mean
+from se3t.experiments import experiments, experiments_of
+from se3t.experiments import tables as declared
+from se3t.experiments.table import TableSpec
 from se3t.reporting.reading import LeftOut, Readable, readable
-from se3t.reporting.tables import ablations, egnn, table1, table2, table3
+from se3t.reporting.tables.ablations import ablation_tables
+from se3t.reporting.tables.builder import apart_from, tables_of
 from se3t.reporting.tables.formats import to_markdown
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN, Block, ResultTable, Row, shortened
 from se3t.reporting.tables.terminal import to_rich
-from se3t.runs import Fields, Result, ablation_of
+from se3t.runs import Fields, Result, RunRecord
 from se3t.screen import Folded
 
 __all__ = [
-    "EXPERIMENTS",
-    "NAMES",
     "ResultTable",
+    "experiments_in",
     "named_tables",
+    "names",
     "render_tables",
     "require_name",
     "require_preset",
@@ -28,16 +32,21 @@ __all__ = [
     "to_rich",
 ]
 
-EXPERIMENTS = {
-    "1": ("nbody",),
-    "2": ("scanobjectnn",),
-    "3": ("qm9", "molecules"),
-    "egnn": ("nbody",),
-    "ablations": ("nbody", "scanobjectnn", "qm9", "molecules"),
-}
-"""Whose runs a table shows; what it lacks are runs of the first one."""
-NAMES = tuple(EXPERIMENTS)
-"""Tables that exist whether anything was run or not."""
+ABLATIONS = "ablations"
+
+
+def names() -> list[str]:
+    """Tables that exist whether anything was run or not."""
+    return [*(name for name, spec in declared().items() if spec.published), ABLATIONS]
+
+
+def experiments_in(name: str) -> list[str]:
+    """Whose runs a table shows; what it lacks are runs of the first one."""
+    if name != ABLATIONS:
+        return experiments_of(declared()[name])
+    tables = [spec for spec in declared().values() if spec.name in names()]
+    return list(dict.fromkeys(experiment for spec in tables for experiment in experiments_of(spec)))
+
 
 _NOT_VERIFIED = (
     f"{UNVERIFIED_SIGN} {UNVERIFIED}: a record of an earlier version, without the digest that tells whether it was "
@@ -52,8 +61,8 @@ def require_name(name: str) -> None:
     Raises:
         UserError: naming those that do.
     """
-    if name not in NAMES:
-        raise UserError(f"table {name}: unknown; {did_you_mean(name, NAMES)}")
+    if name not in names():
+        raise UserError(f"table {name}: unknown; {did_you_mean(name, names())}")
 
 
 def require_preset(preset: str, name: str | None = None, *, is_run: bool = False) -> None:
@@ -67,9 +76,9 @@ def require_preset(preset: str, name: str | None = None, *, is_run: bool = False
     Raises:
         UserError: naming those that there are.
     """
-    experiments = sum(EXPERIMENTS.values(), ()) if name is None else EXPERIMENTS[name][: 1 if is_run else None]
+    experiments = experiments_in(ABLATIONS if name is None else name)[: 1 if is_run else None]
     presets = {experiment: choices(f"budget/{experiment}") for experiment in experiments}
-    without = {egnn.EGNN.budget} if name == "1" else set()  # brings data of another table
+    without = set() if name in (None, ABLATIONS) else {other.budget for other in apart_from(declared()[str(name)])}
     known = sorted({preset for names in presets.values() for preset in names} - without)
     if preset not in known:
         table = "" if name is None else f" of table {name}"
@@ -93,14 +102,9 @@ def tables(results: Iterable[Result], target: str | None = None, preset: str | N
     """
     records = readable(results)
     runs = _chosen(records.runs, target, preset)
-    whole = _without_ablations(runs)
-    found = [
-        *table1.tables(_of("1", whole)),
-        *table2.tables(_of("2", whole)),
-        *table3.tables(_of("3", whole)),
-        *egnn.tables(_of("egnn", whole)),
-    ]
-    return _with_notes([*found, *ablations.tables(runs)], records)
+    whole = _whole(runs)
+    found = [table for spec in declared().values() for table in tables_of(spec, _of(spec, whole))]
+    return _with_notes([*found, *ablation_tables(runs)], records)
 
 
 def named_tables(
@@ -110,7 +114,7 @@ def named_tables(
     runs on several data sets.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``names()``.
         results: as in :func:`tables`.
         target: of table 3, the only column.
         preset: only runs of this budget; commands for those that are missing name it.
@@ -119,24 +123,17 @@ def named_tables(
         UserError: as :func:`tables`, for an unknown name, or where neither the paper nor a run has the target.
     """
     require_name(name)
-    if target is not None and name != "3":
+    if target is not None and not (name in declared() and declared()[name].choice):
         raise UserError(f"--target: chooses a property of molecules, a column of table 3 and not of table {name}")
     records = readable(results)
     return _with_notes(_named(name, _chosen(records.runs, target, preset), target, preset), records)
 
 
-def _named(name: str, runs: Sequence[Fields], target: str | None, preset: str | None) -> list[ResultTable]:
-    if name == "ablations":
-        return ablations.tables(runs, always=True, preset=preset)
-    whole = _of(name, _without_ablations(runs))
-    if name == "1":
-        return table1.tables(whole, always=True, preset=preset)
-    if name == "2":
-        return table2.tables(whole, always=True, preset=preset)
-    if name == "egnn":
-        return egnn.tables(whole, always=True, preset=preset)
-    qm9 = [fields for fields in whole if fields.mapping("data").get("kind") == "qm9"]
-    return table3.tables(qm9, always=True, preset=preset, target=target)
+def _named(name: str, runs: Sequence[RunRecord], target: str | None, preset: str | None) -> list[ResultTable]:
+    if name == ABLATIONS:
+        return ablation_tables(runs, always=True, preset=preset)
+    spec = declared()[name]
+    return tables_of(spec, _of(spec, _whole(runs)), always=True, preset=preset, target=target)
 
 
 def render_tables(results: Iterable[Result]) -> list[Folded]:
@@ -145,15 +142,18 @@ def render_tables(results: Iterable[Result]) -> list[Folded]:
 
 
 def _hint(table: ResultTable) -> str:
-    return f"se3t table {table.name} says how" if table.name in NAMES else ""
+    return f"se3t table {table.name} says how" if table.name in names() else ""
 
 
-def _chosen(runs: Sequence[Fields], target: str | None, preset: str | None) -> list[Fields]:
-    if target is not None:
-        runs = [fields for fields in runs if fields.mapping("data").get("target") == target]
-    if preset is not None:
-        runs = [fields for fields in runs if fields.content.get("preset") == preset]
-    return list(runs)
+def _chosen(runs: Iterable[Fields], target: str | None, preset: str | None) -> list[RunRecord]:
+    """Records of known experiments, of one property of molecules and of one budget where these are given."""
+    return [
+        experiments()[fields.text("experiment")].read(fields)
+        for fields in runs
+        if fields.content.get("experiment") in experiments()
+        and (target is None or fields.mapping("data").get("target") == target)
+        and (preset is None or fields.content.get("preset") == preset)
+    ]
 
 
 # --- what is not verified, and what was left out ----------------------------------------------------------------------
@@ -191,13 +191,13 @@ def _with_left_out(table: ResultTable, left_out: Sequence[LeftOut]) -> ResultTab
 
 
 def _may_show(table: ResultTable, experiment: str) -> bool:
-    return experiment in EXPERIMENTS.get(table.name, (experiment,))
+    return table.name not in names() or experiment in experiments_in(table.name)
 
 
-def _without_ablations(runs: Iterable[Fields]) -> list[Fields]:
-    return [fields for fields in runs if ablation_of(fields) == "none"]
+def _whole(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """Runs of models from which nothing was taken."""
+    return [run for run in runs if run.ablation == "none"]
 
 
-def _of(name: str, runs: Sequence[Fields]) -> list[Fields]:
-    own = [fields for fields in runs if fields.content.get("experiment") in EXPERIMENTS[name]]
-    return [fields for fields in own if name != "egnn" or fields.mapping("data").get("preset") == egnn.EGNN.data]
+def _of(spec: TableSpec, runs: Iterable[RunRecord]) -> list[RunRecord]:
+    return [run for run in runs if run.experiment in experiments_of(spec)]

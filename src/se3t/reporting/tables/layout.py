@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from se3t.experiments.base import OTHER_DATA, SUBSET, SYNTHETIC, VALIDATION
+from se3t.experiments.table import MISSING, Estimate, TableColumn
 from se3t.reporting import spelling
-from se3t.reporting.published import Estimate
-from se3t.reporting.spelling import MISSING, span
-from se3t.runs import RunRecord
 
-REDUCED, OTHER_NETWORK, OTHER, VALID = "†", "‡", "ˢ", "ᵛ"
-"""Signs: of a budget, of a network, of numbers on other data than the paper's, and of numbers on validation."""
+REDUCED, OTHER_NETWORK = "†", "‡"
+"""Signs of a budget and of a network that are not the paper's; those of data are in :mod:`se3t.experiments.table`."""
 UNVERIFIED, UNVERIFIED_SIGN = "unverified", "ᵘ"
 """What a line is of which some record has no digest, and its sign."""
 NOT_RUN = "not run"
-NOT_COMPARABLE = "not comparable with the published numbers"
 
 FULL, REDUCED_BUDGET, NO_TRAINING = "full budget", "reduced budget", "no training"
 SMALLER, DIFFERENT = "smaller network", "other network"
@@ -28,6 +22,9 @@ PUBLISHED_ONLY = "published only"
 PUBLISHED = "published"
 """What a row of published numbers is called, and the reference of ratios unless a table has another."""
 
+COST = (TableColumn("param."), TableColumn("steps"))
+"""Columns of text; see :func:`se3t.reporting.tables.budgets.cost`."""
+
 _SPELL: dict[str, Callable[[Estimate | None, int | None, str], str]] = {
     "number": spelling.number,
     "error": lambda estimate, places, mark: spelling.error(estimate, mark),
@@ -36,40 +33,8 @@ _SPELL: dict[str, Callable[[Estimate | None, int | None, str], str]] = {
 
 
 @dataclass(frozen=True)
-class TableColumn:
-    """A column.
-
-    Attributes:
-        label: what stands above it.
-        metric: name of its numbers in CSV and JSON; "" for one of words, such as steps.
-        unit: of its numbers.
-        style: number, error (of equivariance) or relative.
-        places: digits after the point of measured numbers; None: three digits that count.
-    """
-
-    label: str
-    metric: str = ""
-    unit: str = ""
-    style: str = "number"
-    places: int | None = None
-
-    @property
-    def heading(self) -> str:
-        """Label and unit."""
-        return ", ".join(filter(None, (self.label, self.unit)))
-
-    def text(self, cell: Cell) -> str:
-        """A cell as it is printed in this column."""
-        if cell.text is not None:
-            return cell.text
-        if cell.estimate is None:
-            return NOT_RUN if cell.command else MISSING
-        return _SPELL[self.style](cell.estimate, self.places, cell.mark)
-
-
-@dataclass(frozen=True)
 class Cell:
-    """One number, or words.
+    """One number, or a text.
 
     Attributes:
         estimate: mean and standard deviation, not rounded; None where there is no number.
@@ -78,7 +43,7 @@ class Cell:
         published: the number of the paper that a measured one stands beside.
         ratio: the number over its reference, the published one unless the table says another.
         command: makes the number that is missing.
-        text: words in place of a number.
+        text: printed in place of a number.
     """
 
     estimate: Estimate | None = None
@@ -172,34 +137,6 @@ class ResultTable:
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """What a table says of its data.
-
-    Attributes:
-        title: of the table, after its number.
-        name: the data in words.
-        notes: what they are, and how they differ from the paper's.
-        how: what the numbers are measured on, where it is not what the published ones are.
-    """
-
-    title: str
-    name: str
-    notes: tuple[str, ...]
-    how: tuple[str, ...]
-
-    @property
-    def mark(self) -> str:
-        """The signs of numbers on them."""
-        return signs(self.how)
-
-
-def signs(how: Iterable[str]) -> str:
-    """The signs of numbers that were obtained so: on other data than the paper's, on validation."""
-    words = set(how)
-    return (OTHER if words & {SUBSET, SYNTHETIC, OTHER_DATA} else "") + (VALID if VALIDATION in words else "")
-
-
-@dataclass(frozen=True)
 class Line:
     """A line as it is printed; ``kind`` is that of its row, or ratio."""
 
@@ -215,11 +152,20 @@ def lines(table: ResultTable, block: Block) -> Iterator[Line]:
     """
     is_published = table.reference == PUBLISHED
     for row in block.rows:
-        texts = [column.text(cell) for column, cell in zip(table.columns, row.cells, strict=True)]
+        texts = [text_of(column, cell) for column, cell in zip(table.columns, row.cells, strict=True)]
         yield Line(row.kind, row.label, tuple(texts))
         if any(cell.ratio is not None for cell in row.cells):
             ratios = [spelling.ratio(cell.ratio, cell.mark if is_published else "") for cell in row.cells]
             yield Line("ratio", f"ours / {table.reference}", tuple(ratios))
+
+
+def text_of(column: TableColumn, cell: Cell) -> str:
+    """A cell as it is printed in a column."""
+    if cell.text is not None:
+        return cell.text
+    if cell.estimate is None:
+        return NOT_RUN if cell.command else MISSING
+    return _SPELL[column.style](cell.estimate, column.places, cell.mark)
 
 
 def shortened(table: ResultTable, hint: str) -> ResultTable:
@@ -234,98 +180,3 @@ def shortened(table: ResultTable, hint: str) -> ResultTable:
     missing = (f"Not run: {', '.join(left_out)}. {hint}",) if left_out else ()
     notes = tuple(note for note in table.notes if note not in table.details)
     return replace(table, blocks=kept, notes=notes, missing=missing)
-
-
-# --- cells and lines of measured numbers ------------------------------------------------------------------------------
-
-
-def mean(runs: Sequence[RunRecord], metric: str) -> Estimate | None:
-    """Mean and standard deviation of a metric over runs; None when there are none."""
-    values = [run.metrics[metric] for run in runs]
-    if not values:
-        return None
-    return Estimate(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-
-
-def measured(
-    runs: Sequence[RunRecord], metric: str, published: Estimate | None = None, mark: str = "", command: str = ""
-) -> Cell:
-    """The mean of a metric over runs, beside what is published; ``command`` makes it where there are no runs."""
-    estimate = mean(runs, metric)
-    seeds = tuple(sorted({run.seed for run in runs}))
-    return beside(Cell(estimate, seeds, mark, command="" if runs else command), published)
-
-
-def beside(cell: Cell, published: Estimate | None) -> Cell:
-    """The cell with the published number that it stands beside, and its ratio to that."""
-    is_comparable = cell.estimate is not None and published is not None and published.value != 0
-    ratio = cell.estimate.value / published.value if is_comparable else None  # type: ignore[union-attr]
-    return replace(cell, published=published, ratio=ratio)
-
-
-def words(text: str) -> Cell:
-    """A cell that holds no number of its own."""
-    return Cell(text=text)
-
-
-NO_CELL = words(MISSING)
-COST = (TableColumn("param."), TableColumn("steps"))
-"""Columns of words; see :func:`se3t.reporting.tables.budgets.cost`."""
-
-
-def measured_row(
-    runs: Sequence[RunRecord], cells: Iterable[Cell], setting: str, all_seeds: Iterable[int], how: Iterable[str]
-) -> Row:
-    """A line of measured numbers.
-
-    Args:
-        runs: of the line.
-        cells: its numbers.
-        setting: what tells it from other lines of its system.
-        all_seeds: of all lines of the table, see :func:`seeds_of`.
-        how: how its numbers were obtained.
-    """
-    label = ", ".join(filter(None, ("measured", seeds_in_words(runs, all_seeds), setting)))
-    return Row("measured", label, tuple(cells), setting, how=tuple(how), **facts(runs))
-
-
-def facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """What a line tells of its runs."""
-    return {
-        "seeds": tuple(sorted({run.seed for run in runs})),
-        "parameters": tuple(sorted({run.parameters for run in runs})),
-        "steps": tuple(sorted({run.steps_done for run in runs})),
-        "records": tuple(run.origin for run in runs),
-    }
-
-
-def seeds_of(groups: Iterable[Sequence[RunRecord]]) -> tuple[int, ...]:
-    """All seeds of some lines, sorted."""
-    return tuple(sorted({run.seed for group in groups for run in group}))
-
-
-def seeds_in_words(runs: Sequence[RunRecord], all_seeds: Iterable[int]) -> str:
-    """How many seeds; where others of the table have more or other ones, which.
-
-    ``3 seeds``, ``2 of 3 seeds: 0, 2``; where the numbers of a line have several numbers of seeds ``1 … 2 of 2 seeds:
-    0, 1``.
-    """
-    every, own = tuple(all_seeds), seeds_of([runs])
-    by_number: dict[Any, set[int]] = {}
-    for run in runs:
-        by_number.setdefault(run.repeat[:-1], set()).add(run.seed)  # the last of what tells runs apart is the seed
-    counts = span(len(seeds) for seeds in by_number.values())
-    if own == every and counts == f"{len(own)}":
-        return f"{counts} seed" + "s" * (len(own) > 1)
-    return f"{counts} of {len(every)} seeds: {', '.join(map(str, own))}"
-
-
-def spread_note(groups: Iterable[Sequence[RunRecord]]) -> list[str]:
-    """What ± is, where a line has several seeds."""
-    has_several = any(len({run.seed for run in group}) > 1 for group in groups)
-    return ["±: standard deviation over seeds."] if has_several else []
-
-
-def is_reduced(runs: Iterable[RunRecord], full: int) -> bool:
-    """Whether some run saw fewer samples than the budget of the paper shows to a network."""
-    return min(run.steps_done * run.batch_size for run in runs) < full
