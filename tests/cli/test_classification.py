@@ -65,13 +65,13 @@ def test_turned_test_objects_are_measured_as_the_sweep_measures_them(run: Run, t
     assert "accuracy" in answer.out
     assert "synthetic shapes15" in " ".join(answer.out.split())
 
+    from se3t.measure.evaluate import evaluate
     from se3t.measure.rotations import rotation_sweep
-    from se3t.training.run import evaluate
 
     points = json.loads(rotation_sweep([folder], ["0", "90"], tmp_path / "figure4.json", progress=False).read_text())
     by_rotation = {point["rotation"]: point for point in points["points"]}
     assert by_rotation["0"]["accuracy"] == result["test"]["accuracy"]
-    found = evaluate(folder, test_rotation="90")
+    found = evaluate(folder, overrides={"task.test_rotation": "90"})
     for name in ("accuracy", "class_accuracy"):
         assert by_rotation["90"][name] == found["metrics"][name]
         assert shown(answer.out, name) == f"{found['metrics'][name]:.4g}"

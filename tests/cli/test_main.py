@@ -80,7 +80,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(run: Run, monkeypatch: pytes
     def fault(config: object) -> None:
         raise TypeError("a fault")
 
-    monkeypatch.setattr("se3t.training.run.train", fault)
+    monkeypatch.setattr("se3t.training.train.train", fault)
     with pytest.raises(TypeError, match="a fault"):
         run("train")
 
@@ -89,7 +89,7 @@ def test_an_error_of_a_library_says_how_to_find_its_place(run: Run, monkeypatch:
     def fault(config: object) -> None:
         raise ValueError("shapes differ")
 
-    monkeypatch.setattr("se3t.training.run.train", fault)
+    monkeypatch.setattr("se3t.training.train.train", fault)
     assert run("train").err == "se3t: shapes differ (SE3T_DEBUG=1 shows where)\n"
 
 
@@ -105,7 +105,7 @@ def test_interrupt_says_how_to_continue(run: Run, monkeypatch: pytest.MonkeyPatc
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
 
-    monkeypatch.setattr("se3t.training.run.train", interrupt)
+    monkeypatch.setattr("se3t.training.train.train", interrupt)
     answer = run("train")
     assert answer.status == 130
     assert answer.err == "\nse3t: interrupted; continue with: se3t train resume=here\n"

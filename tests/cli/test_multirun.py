@@ -46,7 +46,7 @@ class Recorder:
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr("se3t.training.run.train", recorder.train)
+    monkeypatch.setattr("se3t.training.train.train", recorder.train)
     monkeypatch.setattr("se3t.reporting.tables.build.render_tables", recorder.render_tables)
     return recorder
 
@@ -103,7 +103,7 @@ def test_a_signal_stops_all_jobs_and_says_which_are_left(run: Run, train: Record
             time.sleep(10)
         return train.train(config)
 
-    monkeypatch.setattr("se3t.training.run.train", interrupted)
+    monkeypatch.setattr("se3t.training.train.train", interrupted)
     train.errors = {2: UserError("no luck")}
     answer = run("train", "model=tfn", "-m", "seed=1,2,3,4,5")
     assert answer.status == 143
@@ -161,6 +161,6 @@ def test_eval_takes_several_checkpoints(run: Run, monkeypatch: pytest.MonkeyPatc
         seen.append(checkpoint)
         raise UserError(f"{checkpoint}: missing")
 
-    monkeypatch.setattr("se3t.training.run.evaluate", evaluate)
+    monkeypatch.setattr("se3t.measure.evaluate.evaluate", evaluate)
     assert run("eval", "checkpoint=a,b", "-m").status == 2
     assert seen == ["a", "b"]

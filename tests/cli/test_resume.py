@@ -25,7 +25,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, 
         calls.append((config, folder))
         return tmp_path / "result.json"
 
-    monkeypatch.setattr("se3t.training.run.train", train)
+    monkeypatch.setattr("se3t.training.train.train", train)
     monkeypatch.setattr("se3t.reporting.tables.build.render_tables", lambda results: [])
     RunFolder(tmp_path / FOLDER).write_config(stored())
     return calls

@@ -16,10 +16,11 @@ from se3t.deploy import export as export_module
 from se3t.deploy.export import FILES, export
 from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
-from se3t.runs import CHECKPOINTS, seal, write_json
+from se3t.measure.evaluate import evaluate
+from se3t.runs import CHECKPOINTS, RunFolder, seal, write_json
 from se3t.training import checkpoint as ckpt
 from se3t.training.finish import finish
-from se3t.training.run import evaluate
+from se3t.training.run import Run
 from training import cloud_parts, parts
 from training.molecule_parts import build, config_of, finished_run, molecules
 
@@ -187,7 +188,7 @@ def test_a_run_without_test_molecules_says_so(tmp_path: Path, run: Path) -> None
     found["data"]["sizes"]["test"] = 0
     (folder / "result.json").write_text(json.dumps(seal({**found, "test": None})))
     card = card_of(folder, tmp_path / "model")
-    assert "Not measured on test: there are no molecules of the test split." in card
+    assert "Not measured on test: the data hold no test split." in card
     mean = found["data"]["baselines"]["mean"][0]
     assert row(card, "… mean predictor, without a network") == [f"{mean:.4g}", "–", "meV"]
 
@@ -195,7 +196,7 @@ def test_a_run_without_test_molecules_says_so(tmp_path: Path, run: Path) -> None
 def test_a_run_of_particles_has_a_card_without_chemistry(tmp_path: Path) -> None:
     config, run = parts.small_config(tmp_path), tmp_path / "run"
     task, model = parts.build(config)
-    finish(config, run, task, model, torch.device("cpu"), lambda kind, step, values: None)
+    finish(Run(config, RunFolder(run), task, model, torch.device("cpu")))
     card, found = card_of(run, tmp_path / "model"), result(run)
     baseline = found["data"]["baselines"]["constant_velocity"][0]
     test = found["test"]["mse_x"]
@@ -272,7 +273,7 @@ def test_a_classifier_is_exported_with_its_classes_and_synthetic_data_are_called
     assert "- data: synthetic" in card
     assert "trained on synthetic scans: nothing is known about real ones" in card
     assert f"- classes: {', '.join(facts['classes'])}" in card
-    accuracy = result(run)["test"]["accuracy"]
+    accuracy, majority = result(run)["test"]["accuracy"], result(run)["data"]["baselines"]["majority"][0]
     assert row(card, "accuracy (share of objects)")[1] == f"{accuracy:.4g}"
-    assert row(card, "… majority, without a network")[1] == f"{result(run)['data']['baselines']['majority'][0]:.4g}"
+    assert row(card, "… majority class, without a network")[1] == f"{majority:.4g}"
     assert "/home/me" not in (tmp_path / "model" / "config.yaml").read_text()

@@ -13,10 +13,11 @@ import torch
 from data.molecules.parts import crowd, repulsion, split_words, write
 from data.scanobjectnn.raw_files import raw_folder
 from se3t.config import TARGETS, Config, to_config
+from se3t.measure.evaluate import evaluate
 from se3t.nn.kernels import triton_kernel
 from se3t.runs import CHECKPOINTS, PROVENANCE, read_json
 from se3t.training import checkpoint as ckpt
-from se3t.training.run import evaluate, train
+from se3t.training.train import train
 
 from .conftest import DEVICE, MARKS, ON_GPU, needs_cuda
 
@@ -84,7 +85,7 @@ def test_the_smoke_preset_trains_goes_on_and_is_measured_on_the_cpu(
     result, session = results_of(path), provenance_of(path)
     assert result["budget"]["steps_done"] == MORE
     assert (session["device"], session["resumed_from_step"]) == (DEVICE.type, STEPS)
-    found = evaluate(path.parent, accelerator="cpu")["metrics"]
+    found = evaluate(path.parent, overrides={"trainer.accelerator": "cpu"})["metrics"]
     assert found.keys() == result["test"].keys()
     for name, value in result["test"].items():
         if any(word in name for word in ("equivariance", "rebuilt", "flipped", "changed")):

@@ -22,7 +22,7 @@ from se3t.tasks.classification import ClassificationTask
 from se3t.tasks.nbody import NBodyTask
 from se3t.tasks.property import PropertyTask
 from se3t.training.cuda_graph import StepGraphs, unavailable
-from se3t.training.run import train
+from se3t.training.train import train
 from training.parts import build, small_config
 
 from .conftest import DEVICE, MARKS, ON_GPU, needs_cuda

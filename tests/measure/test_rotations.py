@@ -17,12 +17,15 @@ from se3t.config import Config, NBodyData, NBodyTask, TFNModel
 from se3t.data.clouds.dataset import CloudData
 from se3t.errors import UserError
 from se3t.measure import rotations
+from se3t.measure import runs as measure_runs
+from se3t.measure.evaluate import evaluate
 from se3t.reporting.figures.figure4 import load_rotations
 from se3t.runs import CHECKPOINTS, RESULT, read_json, write_json
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
-from se3t.training.run import evaluate, train
+from se3t.training import run as training_run
+from se3t.training.train import train
 from training.cloud_parts import COUNTS, SMALL, build, build_on, cloud_data, config_of, finished_run, plain_config
 
 POINT = {
@@ -59,15 +62,15 @@ class Measured:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
-    found, evaluate_split = Measured(), rotations.evaluate_split
+    found, evaluate_split = Measured(), training_run.evaluate_split
 
     def counting(model: nn.Module, task: ClassificationTask, split: str, **options: Any) -> dict[str, float]:
         assert split == "test"
         found.rotations.append(task.config.test_rotation)
         return evaluate_split(model, task, split, **options)
 
-    monkeypatch.setattr(rotations, "build_parts", found.build)
-    monkeypatch.setattr(rotations, "evaluate_split", counting)
+    monkeypatch.setattr(measure_runs, "build_parts", found.build)
+    monkeypatch.setattr(training_run, "evaluate_split", counting)
     return found
 
 
@@ -106,7 +109,7 @@ def test_the_numbers_are_those_of_training_and_of_measuring_again(tmp_path: Path
     asked = ["0", "45", "120", "so3"]
     found = {point["rotation"]: point for point in sweep([folder], asked, tmp_path / "figure4.json")["points"]}
     for rotation in asked:
-        metrics = evaluate(folder, test_rotation=rotation, build=build)["metrics"]
+        metrics = evaluate(folder, overrides={"task.test_rotation": rotation}, build=build)["metrics"]
         for name in ("accuracy", "class_accuracy"):
             assert found[rotation][name] == metrics[name]
     assert found["45"]["accuracy"] == read_json(folder / RESULT)["test"]["accuracy"]
@@ -337,6 +340,6 @@ def test_a_run_is_measured_with_the_precision_of_its_training(tmp_path: Path, me
         return task, model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rotations, "build_parts", watching)
+        patch.setattr(measure_runs, "build_parts", watching)
         sweep([finished_run(tmp_path / "run", plain_config(tmp_path, {"precision": "64"}))], ["0"], tmp_path / "out")
     assert set(seen) == {torch.float64}

@@ -15,13 +15,14 @@ from torch import nn
 from se3t.config import Config, SE3TransformerModel, SetTransformerModel, to_config
 from se3t.data.nbody.dataset import NBodyDataset
 from se3t.errors import UserError
+from se3t.measure import runs as measure_runs
 from se3t.measure import trajectories
 from se3t.reporting.figures.figure3 import load_trajectories
 from se3t.runs import RESULT, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training.run import train
+from se3t.training.train import train
 from training.parts import SIZES, build, random_dataset, small_config
 
 MODELS = {
@@ -43,7 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def random_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trajectories, "build_parts", build)
+    monkeypatch.setattr(measure_runs, "build_parts", build)
 
 
 def written(runs: list[Path], out: Path, sample: int | None = None, **options: Any) -> dict[str, Any]:
@@ -157,7 +158,7 @@ def test_data_that_have_changed_since_are_refused(
         data = NBodyDataset(splits=random_dataset().splits, horizon=0.5, checksum="0ther")
         return NBodyTask(config.task, data), build(config)[1]
 
-    monkeypatch.setattr(trajectories, "build_parts", others)
+    monkeypatch.setattr(measure_runs, "build_parts", others)
     with pytest.raises(UserError, match="trained on data with checksum c0ffee, and the data now have 0ther"):
         written([runs["set_transformer"]], tmp_path / "out.json")
 
@@ -174,7 +175,7 @@ def test_runs_without_weights_and_predictions_that_are_not_finite_are_refused(
     def nan(self: Any, batch: Any) -> torch.Tensor:
         return torch.full_like(batch.targets, math.nan)
 
-    monkeypatch.setattr(trajectories._Run, "predict", nan)
+    monkeypatch.setattr(trajectories._Measured, "predict", nan)
     with pytest.raises(UserError, match="set_transformer: predicts a number that is not finite"):
         written([runs["set_transformer"]], tmp_path / "out.json", 0)
     assert not (tmp_path / "out.json").exists()

@@ -28,7 +28,6 @@ from se3t.data.clouds.dataset import CloudData
 from se3t.data.clouds.objects import normalise
 from se3t.graph import Graph
 from se3t.models import build_model
-from se3t.precision import data_dtype, default_dtype
 from se3t.runs import RunFolder
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
@@ -36,6 +35,7 @@ from se3t.training import checkpoint as ckpt
 from se3t.training import distributed, record
 from se3t.training.evaluation import evaluate_split
 from se3t.training.finish import finish
+from se3t.training.run import Run, model_for
 
 NAMES = ("tower", "plate", "beam")
 EXTENTS = np.array([(0.3, 1.0, 0.3), (1.0, 0.15, 1.0), (1.0, 0.15, 0.15)])  # half of each edge; y is up
@@ -161,7 +161,7 @@ def moving_config(runs: Path, name: str = "se3_transformer", trainer: dict[str, 
 def new_processes() -> ForkServerContext:
     """Starts processes that find torch and training loaded already, which takes longer than what tests do in them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "se3t.training.run", "se3t.training.fit"])
+    context.set_forkserver_preload([__name__, "se3t.training.train", "se3t.training.fit"])
     return context
 
 
@@ -180,16 +180,7 @@ def build_on(data: CloudData, config: Config) -> tuple[Task, nn.Module]:
     """What ``se3t.training.run.build_parts`` does, on clouds in memory."""
     task = ClassificationTask(config.task, data)
     ckpt.seed_everything(config.seed)
-    with default_dtype(data_dtype(config.trainer.precision)):
-        model = build_model(
-            config.model,
-            fiber_in=task.fiber_in,
-            fiber_out=task.fiber_out,
-            num_edge_scalars=task.num_edge_scalars,
-            pooled=task.pooled,
-            fiber_edge=task.fiber_edge,
-        )
-    return task, model
+    return task, model_for(config, task)
 
 
 def build(config: Config) -> tuple[Task, nn.Module]:
@@ -205,5 +196,5 @@ def finished_run(folder: Path, config: Config, data: CloudData | None = None, no
             parameter.add_(noise * torch.randn_like(parameter))
     RunFolder(folder).write_config(config)
     RunFolder(folder).add_session(record.provenance())
-    finish(config, folder, task, model, torch.device("cpu"), lambda kind, step, values: None)
+    finish(Run(config, RunFolder(folder), task, model, torch.device("cpu")))
     return folder

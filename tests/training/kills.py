@@ -29,7 +29,7 @@ from se3t.runs import RunFolder
 from se3t.signals import SECONDS, interrupted_by_signals
 from se3t.tasks.base import Task
 from se3t.training import saving
-from se3t.training.run import train
+from se3t.training.train import train
 
 from .parts import build, small_config
 from .test_resume import assert_same_run, full, simple

@@ -21,8 +21,10 @@ from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.runs import RunFolder
 from se3t.tasks.base import Task
 from se3t.tasks.property import PropertyTask
-from se3t.training import record, run
+from se3t.training import checkpoint as ckpt
+from se3t.training import record
 from se3t.training.finish import finish
+from se3t.training.run import Run, model_for
 
 SMILES = {
     "train": ("C", "CC", "CCO", "CC=O", "C#N", "c1ccccc1", "CC(N)=O", "C1CC1", "O", "N"),
@@ -102,16 +104,8 @@ def task_of(config: Config) -> PropertyTask:
 def build(config: Config) -> tuple[Task, nn.Module]:
     """What ``se3t.training.run.build_parts`` does, for that task."""
     task = task_of(config)
-    run.ckpt.seed_everything(config.seed)
-    with run.default_dtype(run.data_dtype(config.trainer.precision)):
-        model = run.build_model(
-            config.model,
-            fiber_in=task.fiber_in,
-            fiber_out=task.fiber_out,
-            num_edge_scalars=task.num_edge_scalars,
-            pooled=True,
-        )
-    return task, model
+    ckpt.seed_everything(config.seed)
+    return task, model_for(config, task)
 
 
 def finished_run(folder: Path, config: Config | None = None) -> Path:
@@ -120,5 +114,5 @@ def finished_run(folder: Path, config: Config | None = None) -> Path:
     task, model = build(config)
     RunFolder(folder).write_config(config)
     RunFolder(folder).add_session(record.provenance())
-    finish(config, folder, task, model, torch.device("cpu"), lambda kind, step, values: None)
+    finish(Run(config, RunFolder(folder), task, model, torch.device("cpu")))
     return folder

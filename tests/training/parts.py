@@ -7,16 +7,21 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import torch
 from torch import nn
 
 from se3t.config import Config, DeepSetModel, LinearModel, OptimConfig, TrainerConfig
 from se3t.data.nbody.dataset import NBodyDataset, NBodySplit, NBodyTrajectories
+from se3t.runs import RunFolder
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
-from se3t.training import module, run, stopwatch
+from se3t.training import checkpoint as ckpt
+from se3t.training import module, state
+from se3t.training.run import Run, model_for
 
+CPU = torch.device("cpu")
 SIZES = {"train": 20, "valid": 6, "test": 6}
 
 
@@ -64,16 +69,14 @@ def linear_config(runs: Path) -> Config:
 def build(config: Config) -> tuple[Task, nn.Module]:
     """What ``se3t.training.run.build_parts`` does, on random data in memory."""
     task = NBodyTask(config.task, random_dataset())
-    run.ckpt.seed_everything(config.seed)
-    with run.default_dtype(run.data_dtype(config.trainer.precision)):
-        model = run.build_model(
-            config.model,
-            fiber_in=task.fiber_in,
-            fiber_out=task.fiber_out,
-            num_edge_scalars=task.num_edge_scalars,
-            horizon=task.horizon,
-        )
+    ckpt.seed_everything(config.seed)
+    model = model_for(config, task)
     return task, Dithered(model) if config.preset == "noisy" else model
+
+
+def run_of(config: Config, **more: Any) -> Run:
+    """A run that has not begun, without data or a model."""
+    return Run(config, RunFolder(Path(config.runs)), Mock(spec=Task, headline=(), units={}), nn.Identity(), CPU, **more)
 
 
 class Dithered(nn.Module):
@@ -122,7 +125,7 @@ def uneven_build(config: Config) -> tuple[Task, nn.Module]:
     """
     rank = os.environ.get("RANK")
     if rank is not None:
-        vars(stopwatch)["time"] = _Ticks(1.0 + 4.0 * int(rank))
+        vars(state)["time"] = _Ticks(1.0 + 4.0 * int(rank))
         shares: list[float] = []
         lr_factor = module.lr_factor
 

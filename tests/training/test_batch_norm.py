@@ -24,6 +24,7 @@ from se3t.config import (
     SpiderCNNModel,
 )
 from se3t.errors import UserError
+from se3t.measure.evaluate import evaluate
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.models.pointglr import PointGLR
 from se3t.models.pointnet import PointNet
@@ -33,7 +34,7 @@ from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training.fit import has_unused_parameters
 from se3t.training.module import TrainingModule
-from se3t.training.run import evaluate, train
+from se3t.training.train import train
 
 from .cloud_parts import TRAINED, build, config_of, launch_quickly, model_of, moving_config, task_of
 

@@ -18,13 +18,14 @@ from se3t.data.clouds.dataset import baseline_accuracies
 from se3t.errors import UserError
 from se3t.fiber import Features
 from se3t.graph import Graph
+from se3t.measure.evaluate import evaluate
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.runs import CHECKPOINTS, DETAILS, PROVENANCE, RESULT, RunFolder, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask, CloudBatch
 from se3t.training import checkpoint as ckpt
 from se3t.training.feed import StepFeed
-from se3t.training.run import evaluate, train
+from se3t.training.train import train
 
 from .cloud_parts import (
     COUNTS,
@@ -141,7 +142,7 @@ def test_measuring_leaves_details_as_they_are(finished: tuple[Config, Path]) -> 
     _, folder = finished
     before = (folder / DETAILS).read_bytes()
     evaluate(folder, split="valid", build=build)
-    evaluate(folder, test_rotation="90", build=build)
+    evaluate(folder, overrides={"task.test_rotation": "90"}, build=build)
     assert (folder / DETAILS).read_bytes() == before
 
 
@@ -295,12 +296,15 @@ def test_two_processes_take_the_step_and_measure_the_errors_of_one(
 
 def test_test_objects_are_turned_when_asked_for(tmp_path: Path) -> None:
     folder = finished_run(tmp_path / "run", plain_config(tmp_path, test_rotation="0"))
-    results = {text: evaluate(folder, test_rotation=text, build=build)["metrics"] for text in ("0", "90", "so3")}
+    results = {
+        text: evaluate(folder, overrides={"task.test_rotation": text}, build=build)["metrics"]
+        for text in ("0", "90", "so3")
+    }
     assert results["0"] == evaluate(folder, build=build)["metrics"] == read_json(folder / RESULT)["test"]
     assert len({found["loss"] for found in results.values()}) == 3
     turned = finished_run(tmp_path / "turned", plain_config(tmp_path, test_rotation="90"))
     assert read_json(turned / RESULT)["test"] == results["90"]  # which is what training would have found
-    assert evaluate(turned, test_rotation="0", build=build)["metrics"] == results["0"]
+    assert evaluate(turned, overrides={"task.test_rotation": "0"}, build=build)["metrics"] == results["0"]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +321,7 @@ def test_rotations_that_cannot_be_measured_are_refused_in_one_sentence(
 ) -> None:
     folder = finished_run(tmp_path / "run", plain_config(tmp_path))
     with pytest.raises(UserError, match=f"^{message}") as caught:
-        evaluate(folder, split=split, test_rotation=rotation, build=build)
+        evaluate(folder, split=split, overrides={"task.test_rotation": rotation}, build=build)
     assert "\n" not in str(caught.value)
 
 
@@ -332,7 +336,7 @@ def test_other_experiments_have_no_test_rotation(tmp_path: Path) -> None:
     config.trainer.progress = False
     folder = train(config).parent
     with pytest.raises(UserError, match=r"^task\.test_rotation: .*nbody") as caught:
-        evaluate(folder, test_rotation="90")
+        evaluate(folder, overrides={"task.test_rotation": "90"})
     assert "\n" not in str(caught.value)
 
 

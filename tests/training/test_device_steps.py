@@ -28,12 +28,12 @@ from se3t.runs import RESULT, RunFolder
 from se3t.tasks.base import Task
 from se3t.training import record
 from se3t.training.callbacks import EMAWeights, LossWatch
-from se3t.training.checkpoint import RunState
 from se3t.training.cuda_graph import StepGraphs
 from se3t.training.evaluation import evaluate_split
 from se3t.training.finish import finish
 from se3t.training.module import TrainingModule
-from se3t.training.stopwatch import Stopwatch
+from se3t.training.run import Run
+from se3t.training.state import RunState, Stopwatch
 
 from . import cloud_parts, molecule_parts, parts
 
@@ -208,7 +208,7 @@ def test_what_follows_a_step_reads_nothing_unless_the_loss_is_logged(found: list
     module = TrainingModule(model, task, config).to(DEVICE)
     averages, trainer = EMAWeights(0.9, DEVICE), MagicMock(spec=Trainer)
     trainer.world_size, trainer.should_stop = 1, False
-    watch = LossWatch(config, RunState(), Stopwatch(RunState()), lambda *_: None, tmp_path)
+    watch = LossWatch(Run(config, RunFolder(tmp_path), task, model, DEVICE), Stopwatch(RunState()))
     averages.setup(trainer, module, "fit")
     expected, outputs = [here(value) for value in module.parameters()], {"loss": torch.ones((), device=DEVICE)}
     found.clear()
@@ -275,7 +275,7 @@ def test_what_is_measured_at_the_end_of_a_run_is_written_wherever_it_was(
     folder = tmp_path / "run"
     RunFolder(folder).write_config(config)
     RunFolder(folder).add_session(record.provenance())
-    finish(config, folder, task, model, DEVICE, lambda kind, step, values: None)
+    finish(Run(config, RunFolder(folder), task, model, DEVICE))
     assert json.loads((folder / RESULT).read_text())["status"] == "finished"
     assert next(folder.rglob("best.ckpt")).is_file()
 

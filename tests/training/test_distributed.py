@@ -21,7 +21,7 @@ from se3t.signals import Interrupted, interrupted_by_signals
 from se3t.training import checkpoint as ckpt
 from se3t.training.distributed import launch
 from se3t.training.fit import has_unused_parameters
-from se3t.training.run import train
+from se3t.training.train import train
 
 from .parts import build, failing_build, small_config
 
@@ -107,7 +107,7 @@ def test_the_console_log_of_several_processes_has_the_interruption(
     config = small_config(tmp_path, devices=2)
     folder = RunFolder.of(config).path
     folder.mkdir(parents=True)
-    monkeypatch.setattr("se3t.training.run.launch", ended)
+    monkeypatch.setattr("se3t.training.train.launch", ended)
     with pytest.raises(Interrupted):
         train(config, build=build)
     assert (folder / "console.log").read_text() == "se3t: ended by SIGTERM; nothing was trained yet\n"

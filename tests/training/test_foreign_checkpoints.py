@@ -20,11 +20,12 @@ from se3t.config import Config, QM9Data
 from se3t.deploy.export import export
 from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
+from se3t.measure.evaluate import evaluate
 from se3t.reporting.report.runs import DAMAGED, FAILED, read_run
 from se3t.runs import CONFIG, FAILURE, METRICS, RESULT, RunFolder
 from se3t.tasks import require_no_download
 from se3t.training import checkpoint as ckpt
-from se3t.training.run import evaluate, train
+from se3t.training.train import train
 
 from .parts import build, small_config
 
@@ -223,7 +224,7 @@ def test_why_a_run_failed_stands_in_its_folder_until_it_goes_on(
 
     config, folder = folders[0], tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("se3t.training.run.finish", fail)
+        patch.setattr("se3t.training.train.finish", fail)
         with pytest.raises(UserError):
             train(config, folder, build=build)
     run = read_run(folder)

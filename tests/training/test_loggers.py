@@ -12,10 +12,10 @@ import pytest
 from se3t.config import Config, LoggerConfig
 from se3t.errors import UserError
 from se3t.runs import RunFolder
-from se3t.training.loggers import RUN_ID, TENSORBOARD, fan_out, run_id, wandb_mode, wandb_run
-from se3t.training.run import train
+from se3t.training.loggers import RUN_ID, TENSORBOARD, run_id, wandb_mode, wandb_run
+from se3t.training.train import train
 
-from .parts import failing_build, small_config
+from .parts import failing_build, run_of, small_config
 
 
 class CommError(Exception):
@@ -150,9 +150,11 @@ def test_the_record_on_disk_does_not_depend_on_wandb(fake: FakeWandb, tmp_path: 
 
 def test_one_measurement_reaches_every_writer() -> None:
     seen: list[tuple[str, int]] = []
-    fan_out([lambda kind, step, _: seen.append((kind, step))] * 2)("valid", 3, {})
+    run = run_of(small_config(Path()), writers=[lambda kind, step, _: seen.append((kind, step))] * 2)
+    run.write("valid", 3, {})
     assert seen == [("valid", 3)] * 2
-    fan_out([])("valid", 3, {})
+    run_of(small_config(Path())).write("valid", 3, {})
+    assert len(seen) == 2
 
 
 def points(folder: Path) -> dict[str, list[tuple[int, float]]]:

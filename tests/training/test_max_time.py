@@ -15,15 +15,15 @@ from lightning.pytorch import Trainer
 
 from se3t.config import Config, OptimConfig
 from se3t.errors import UserError
-from se3t.runs import CHECKPOINTS, CONFIG, RunFolder, read_json, settings_hash
+from se3t.runs import CHECKPOINTS, RunFolder, read_json, settings_hash
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import callbacks, finish, progress
 from se3t.training import checkpoint as ckpt
 from se3t.training.module import TrainingModule
-from se3t.training.run import train
-from se3t.training.stopwatch import Stopwatch
+from se3t.training.state import RunState, Stopwatch
+from se3t.training.train import train
 
-from .parts import build, linear_config, small_config, uneven_build
+from .parts import build, linear_config, run_of, small_config, uneven_build
 
 
 class Seconds:
@@ -49,7 +49,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Seconds:
         return take(self, split, index, draw)
 
     monkeypatch.setattr(NBodyTask, "batch", timed)
-    monkeypatch.setattr("se3t.training.stopwatch.time", found)
+    monkeypatch.setattr("se3t.training.state.time", found)
     return found
 
 
@@ -196,9 +196,9 @@ def test_the_time_of_the_first_process_counts_for_another(
     monkeypatch.setattr(torch.distributed, "new_group", lambda backend: backend)
     monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
     config = limited(tmp_path)
-    module, state = TrainingModule(*reversed(build(config)), config), ckpt.RunState(training_seconds=5.0)
+    module, state = TrainingModule(*reversed(build(config)), config), RunState(training_seconds=5.0)
     trainer = Mock(spec=Trainer, world_size=2, should_stop=False)
-    limit = callbacks.TimeLimit(7.0, state, Stopwatch(state))
+    limit = callbacks.TimeLimit(7.0, Stopwatch(state))
     limit.on_train_start(trainer, module)
     assert module.time_share == 5 / 7  # that of the checkpoint is known to all
     clock.now += 1.0
@@ -219,24 +219,24 @@ def test_two_processes_keep_to_the_time_of_the_first(tmp_path: Path) -> None:
 
 
 def test_the_progress_forecasts_the_step_that_time_allows(tmp_path: Path) -> None:
-    state = ckpt.RunState(training_seconds=2.0)
-    line = progress.ProgressLine(limited(tmp_path, "00:00:22"), state)
+    state = RunState(training_seconds=2.0)
+    line = progress.ProgressLine(run_of(limited(tmp_path, "00:00:22"), state=state))
     line._begin, line._trained = (10, 0.0), 2.0
     assert line._place(10) == "step 10/1000"  # nothing to go by yet
     state.training_seconds = 7.0  # 50 steps in 5 s: 150 more in 15 s
     assert line._place(60) == "step 60/~210"
     state.training_seconds = 23.0
     assert line._end(220) == 220
-    assert progress.ProgressLine(small_config(tmp_path), state)._place(5) == "step 5/12"
+    assert progress.ProgressLine(run_of(small_config(tmp_path), state=state))._place(5) == "step 5/12"
 
 
 def test_what_is_saved_at_a_signal_is_told_with_the_limit(tmp_path: Path) -> None:
-    from se3t.training.run import _how_to_continue
+    from se3t.training.train import _how_to_continue
 
     config = limited(tmp_path)
-    folder = RunFolder.of(config).path
-    folder.mkdir(parents=True)
-    (folder / CONFIG).touch()
+    folder = RunFolder.of(config)
+    folder.path.mkdir(parents=True)
+    folder.config.touch()
     told = "0 of 1,000 steps (trainer.max_time=00:00:07) are saved; continue with: "
     assert _how_to_continue(config, folder, build).startswith(told)
 

@@ -15,12 +15,12 @@ from rich.console import Console
 from se3t.config import Config
 from se3t.errors import UserError
 from se3t.runs import RunFolder
-from se3t.training import checkpoint as ckpt
 from se3t.training import fit, progress
 from se3t.training.console_log import console_log
 from se3t.training.pace import forecast
-from se3t.training.run import train
+from se3t.training.train import train
 
+from . import parts
 from .parts import build, failing_build, small_config
 
 
@@ -99,7 +99,7 @@ def test_hours_are_forecast_with_the_preset_that_takes_minutes(
 def test_steps_between_evaluations_add_up_to_a_forecast(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    line = progress.ProgressLine(Config(), ckpt.RunState(), Console(file=io.StringIO()))
+    line = progress.ProgressLine(parts.run_of(Config()), Console(file=io.StringIO()))
     with caplog.at_level(logging.INFO):
         for step in range(1, 13):
             monkeypatch.setattr(progress.time, "perf_counter", lambda step=step: float(step))

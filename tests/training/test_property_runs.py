@@ -21,13 +21,14 @@ from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.data.qm9.prepare import store_path
 from se3t.errors import UserError
 from se3t.experiments.qm9 import parse_record
+from se3t.measure.evaluate import evaluate
 from se3t.models import build_model
 from se3t.precision import data_dtype, default_dtype
 from se3t.runs import CHECKPOINTS, PROVENANCE, RESULT, Fields, RunFolder, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.property import PropertyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training.run import evaluate, train
+from se3t.training.train import train
 
 from .steps import assert_same_step
 
@@ -193,7 +194,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from se3t.tasks.property import PropertyTask
-from se3t.training.run import train
+from se3t.training.train import train
 from training.test_property_runs import build, small_config
 
 steps, loss = [0], PropertyTask.loss

@@ -23,7 +23,7 @@ from se3t.runs import (
     write_json,
 )
 from se3t.training import record
-from se3t.training.run import train
+from se3t.training.train import train
 
 
 def test_the_folder_of_a_run_follows_from_its_settings(tmp_path: Path) -> None:

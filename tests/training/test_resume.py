@@ -25,7 +25,7 @@ from se3t.runs import CHECKPOINTS, METRICS, PROVENANCE, RESULT, RunFolder, read_
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training.feed import derived_seed
-from se3t.training.run import train
+from se3t.training.train import train
 
 from .parts import build, small_config
 
@@ -278,7 +278,7 @@ import io, os, signal, sys
 from pathlib import Path
 import torch
 from training.parts import build, small_config
-from se3t.training.run import train
+from se3t.training.train import train
 
 save = torch.save
 

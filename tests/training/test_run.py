@@ -19,12 +19,13 @@ from torch import nn
 from se3t.config import Config, OptimConfig, TFNModel
 from se3t.errors import UserError
 from se3t.experiments.nbody import parse_record
+from se3t.measure.evaluate import evaluate
 from se3t.runs import CHECKPOINTS, CONFIG, RESULT, Fields, RunFolder, read_json
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import finish
-from se3t.training.run import choose_device, evaluate, train
+from se3t.training.run import Run, choose_device
+from se3t.training.train import train
 
 from .parts import build, linear_config, small_config
 
@@ -310,7 +311,7 @@ def test_other_precisions_train(tmp_path: Path, precision: str) -> None:
     assert last is not None
     dtypes = {value.dtype for value in last.content["state_dict"].values()}
     assert dtypes == {torch.float64 if precision == "64" else torch.float32}
-    single = evaluate(folder, precision="32", build=build)["metrics"]
+    single = evaluate(folder, overrides={"trainer.precision": "32"}, build=build)["metrics"]
     own = evaluate(folder, build=build)["metrics"]
     assert own["mse_x"] == pytest.approx(single["mse_x"], rel=1e-5 if precision == "64" else 0.05)
     assert own["mse_x"] != single["mse_x"]
@@ -336,9 +337,9 @@ def test_weights_trained_in_tf32_are_measured_in_32_on_a_cpu(
     assert [record.getMessage() for record in caplog.records] == [
         "trained in precision tf32, which only NVIDIA GPUs have; measured in precision 32"
     ]
-    assert found["metrics"] == evaluate(finished[1], precision="32", build=build)["metrics"]
+    assert found["metrics"] == evaluate(finished[1], overrides={"trainer.precision": "32"}, build=build)["metrics"]
     with pytest.raises(UserError, match="precision tf32"):
-        evaluate(copy, precision="tf32", build=build)
+        evaluate(copy, overrides={"trainer.precision": "tf32"}, build=build)
 
 
 def test_other_data_than_those_of_the_training_are_told(
@@ -410,35 +411,37 @@ def test_evaluation_counts_every_sample_once_whatever_the_batch_size(finished: t
     config, folder = finished
     task, model = build(config)
     best = ckpt.read_checkpoint(ckpt.locate(folder))
-    ckpt.load_weights(model, ckpt.model_weights(best.content["state_dict"]), best.path)
+    ckpt.load_weights(model, best.weights, best.path)
     losses = []
     for batch_size in (1, 4, 5, 6, 100):
         trainer = replace(config.trainer, eval_batch_size=batch_size)
-        measured = finish.measure(replace(config, trainer=trainer), task, model, "test", torch.device("cpu"))
+        run = Run(replace(config, trainer=trainer), RunFolder(folder), task, model, torch.device("cpu"))
+        measured = run.measure("test")
         losses.append(measured["loss"])
     assert losses == pytest.approx([losses[0]] * 5, rel=1e-6)
 
 
 def test_evaluation_restores_the_mode_of_the_model(finished: tuple[Config, Path]) -> None:
     config, _ = finished
-    task, model = build(config)
-    model.train()
-    finish.measure(config, task, model, "valid", torch.device("cpu"))
-    assert model.training
+    run = Run.prepare(config, RunFolder(finished[1]), build)
+    run.to_device()
+    run.model.train()
+    run.measure("valid")
+    assert run.model.training
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("split", "precision", "message"),
     [
-        ({"split": "tset"}, r"split=tset: unknown; did you mean 'test'"),
-        ({"precision": "16"}, "16"),
+        ("tset", None, r"split=tset: unknown; did you mean 'test'"),
+        ("test", "16", "16"),
     ],
 )
 def test_evaluating_something_unknown_is_refused(
-    finished: tuple[Config, Path], arguments: dict[str, str], message: str
+    finished: tuple[Config, Path], split: str, precision: str | None, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        evaluate(finished[1], **arguments, build=build)  # type: ignore[arg-type]
+        evaluate(finished[1], split, {"trainer.precision": precision}, build=build)
 
 
 def test_evaluating_a_checkpoint_with_another_model_names_the_parameter(finished: tuple[Config, Path]) -> None:
@@ -455,14 +458,14 @@ def test_a_trained_network_is_equivariant_to_rounding(tmp_path: Path) -> None:
     )
     folder = train(config, build=build).parent
     single = read_json(folder / RESULT)["test"]
-    double = evaluate(folder, precision="64", build=build)["metrics"]
+    double = evaluate(folder, overrides={"trainer.precision": "64"}, build=build)["metrics"]
     for name in ("equivariance_error_x", "equivariance_error_v"):
         assert single[name] < 1e-5
         assert double[name] < 1e-13
 
 
 def test_importing_the_entry_does_not_import_lightning_or_wandb() -> None:
-    code = "import sys, se3t.training.run; sys.exit(bool({'lightning', 'wandb', 'rdkit'} & sys.modules.keys()))"
+    code = "import sys, se3t.training.train; sys.exit(bool({'lightning', 'wandb', 'rdkit'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -20,7 +20,7 @@ from se3t.signals import Interrupted
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training import finish, saving
-from se3t.training.run import train
+from se3t.training.train import train
 
 from . import kills
 from .parts import build, small_config

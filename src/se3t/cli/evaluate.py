@@ -41,21 +41,11 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
     if OmegaConf.is_missing(settings, "checkpoint"):
         raise UserError("checkpoint: which one? Give a run folder or a file: se3t eval runs/nbody/…")
     config = to_eval_config(settings)
-    from se3t.training.run import evaluate
+    from se3t.measure.evaluate import evaluate
 
-    found = evaluate(
-        config.checkpoint,
-        split=config.split,
-        precision=config.trainer.precision,
-        accelerator=config.trainer.accelerator,
-        data_root=config.data.root,
-        data_preset=config.data.preset,
-        data_raw=config.data.raw,
-        data_key=config.data.key,
-        test_rotation=config.task.test_rotation,
-        num_equivariance_samples=config.trainer.num_equivariance_samples,
-        experiment=experiment,
-    )
+    groups = {"data": config.data, "task": config.task, "trainer": config.trainer}
+    overrides = {f"{group}.{name}": value for group, part in groups.items() for name, value in vars(part).items()}
+    found = evaluate(config.checkpoint, config.split, overrides, experiment=experiment)
     _print(found)
     return found
 

@@ -34,6 +34,6 @@ def run(words: Sequence[str]) -> int:
     show(f"experiment {model.config.experiment}, {model.config.model.name}, weights of step {model.step:,}")
     if model.result is None:
         show("this run has not finished: the card has its validation error alone")
-    if model.is_property:
+    if "elements_seen" in model.facts:  # what se3t predict needs
         show(f"use: {command(['predict', 'molecules.sdf', str(given.to)])}")
     return 0

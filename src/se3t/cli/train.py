@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> int:
 
 def _train(settings: Any) -> Path:
     config = to_config(settings)
-    from se3t.training.run import train
+    from se3t.training.train import train
 
     return train(config)
 
@@ -54,7 +54,7 @@ def _run_folder(words: Sequence[str]) -> tuple[Path | None, list[str]]:
 
 def _train_in(folder: Path, words: Sequence[str]) -> Path:
     config = stored_config(folder, words)
-    from se3t.training.run import train
+    from se3t.training.train import train
 
     return train(config, folder)
 

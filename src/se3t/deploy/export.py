@@ -10,9 +10,10 @@ from typing import Any
 
 from se3t import __version__
 from se3t.compat.converted import is_model
-from se3t.config import Config, LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData
+from se3t.config import Config, LoggerConfig
 from se3t.deploy.card import Exported, model_card
 from se3t.errors import UserError
+from se3t.experiments import dataset
 from se3t.files import temporary_beside, write_atomically
 from se3t.reporting.reading import require_whole
 from se3t.runs import CONFIG, PROVENANCE, RESULT, RunFolder, read_json, read_result
@@ -82,14 +83,11 @@ def without_places(config: Config) -> Config:
 
     Of ``data.raw`` the name stays for molecules of one's own; ``se3t eval data.raw=…`` says where they are.
     """
-    data: Any = config.data
-    data = replace(data, root=type(data)().root)
-    if isinstance(data, QM9Data):
-        data = replace(data, raw=None, uncharacterized=None)
-    if isinstance(data, ScanObjectNNData):
-        data = replace(data, raw=None)
-    if isinstance(data, MoleculesData) and data.raw is not None:
-        data = replace(data, raw=Path(data.raw).name)
+    default: Any = type(config.data)()
+    changes = {name: getattr(default, name) for name in dataset(config.data.name).places if name in vars(default)}
+    if "raw" not in changes and (raw := getattr(config.data, "raw", None)) is not None:
+        changes["raw"] = Path(raw).name
+    data = replace(config.data, **changes)
     return replace(config, data=data, runs=Config().runs, resume=False, logger=LoggerConfig())
 
 
@@ -103,7 +101,6 @@ def _exported(found: ckpt.Checkpoint, config: Config) -> Exported:
         result=result,
         versions=versions,
         exported_with=__version__,
-        parameters=None if result is None else result["parameters"],
     )
 
 

@@ -123,6 +123,9 @@ class DataSet:
         remedy: what to do about the obstacle, to go on its sentence.
         seed_hint: which setting a seed of the data is, in words: "the seed of the simulation is data.data_seed".
         cost_settings: what the time of a training step depends on, by name.
+        places: settings that name files or folders of one machine; an exported model has their defaults.
+        limits: what a model trained on these data is not for, in sentences for its card.
+        sources: what to cite.
         make_few: makes some samples and returns how many, to measure how long preparing takes; None: not measurable.
     """
 
@@ -141,6 +144,9 @@ class DataSet:
     remedy: str = ""
     seed_hint: str = ""
     cost_settings: Callable[[Any], Mapping[str, Any]] = _no_settings
+    places: tuple[str, ...] = ("root",)
+    limits: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     make_few: Callable[[Any], int] | None = None
 
     @property
@@ -182,6 +188,7 @@ class TaskSpec:
         limits: what else a model card says of it, in sentences.
         baselines: predictions without a network, by name as people read it; relative errors refer to the first.
         baseline_metrics: what the errors of these are, in their order.
+        card: what the card of an exported model says of the task, a subclass of ``se3t.deploy.card.Card``.
         random: makes the task on random samples of the sizes of real ones, from a configuration, so that the time of a
             training can be told before the data are there; None: it cannot be told.
     """
@@ -196,6 +203,7 @@ class TaskSpec:
     limits: tuple[str, ...] = ()
     baselines: Mapping[str, str] = field(default_factory=dict)
     baseline_metrics: tuple[str, ...] = ()
+    card: Lazy = Lazy("se3t.deploy.card:Card")
     random: Callable[[Any], Any] | None = None
 
     def metric(self, name: str) -> Metric:

@@ -15,6 +15,7 @@ DATA = DataSet(
     summary=Lazy("se3t.data.molecules.summary:lines_of_own"),
     store_settings=("root", "raw", "key", "valid_fraction", "test_fraction", "split_seed"),
     has_checksum=True,
+    limits=("neutral molecules, with geometries made in the same way as those of the training",),
     seed_hint="the seed of the random split is data.split_seed",
     cost_settings=lambda data: {"data": data.name, "graph": data.graph, "radius": data.radius},
 )

@@ -36,6 +36,7 @@ TASK = TaskSpec(
     progress=("mae",),
     baselines={"mean": "mean predictor", "composition": "linear in composition"},
     baseline_metrics=("mae",),
+    card=Lazy("se3t.deploy.card_property:PropertyCard"),
     random=Lazy("se3t.suite.random_data:molecules"),
 )
 
@@ -56,6 +57,19 @@ DATA = DataSet(
     has_checksum=True,
     split_sizes=Lazy("se3t.data.qm9.splits:sizes_of"),
     is_downloaded=lambda data: data.raw is None,
+    places=("root", "raw", "uncharacterized"),
+    limits=(
+        "neutral molecules in their ground state",
+        "geometries: QM9 has those relaxed with B3LYP/6-31G(2df,p), and its values belong to these; other geometries "
+        "(force fields, crystals, SMILES embedded by RDKit) add an error that was not measured",
+        "the values are those of B3LYP, not of experiments",
+    ),
+    sources=(
+        "R. Ramakrishnan, P. O. Dral, M. Rupp, O. A. von Lilienfeld: Quantum chemistry structures and properties of "
+        "134 kilo molecules. Scientific Data 1, 140022 (2014). doi:10.1038/sdata.2014.22",
+        "L. Ruddigkeit, R. van Deursen, L. C. Blum, J.-L. Reymond: Enumeration of 166 billion organic small molecules "
+        "in the chemical universe database GDB-17. J. Chem. Inf. Model. 52, 2864–2875 (2012). doi:10.1021/ci300415d",
+    ),
     cost_settings=lambda data: {"data": data.name, "graph": data.graph, "radius": data.radius},
 )
 

@@ -57,6 +57,7 @@ TASK = TaskSpec(
     progress=("accuracy",),
     baselines={"majority": "majority class", "nearest_centroid": "nearest centroid"},
     baseline_metrics=("accuracy", "class_accuracy"),
+    card=Lazy("se3t.deploy.card_classification:ClassificationCard"),
     random=Lazy("se3t.suite.random_data:clouds"),
 )
 
@@ -71,6 +72,7 @@ SCANS = DataSet(
     has_checksum=True,
     split_sizes=Lazy("se3t.data.scanobjectnn.raw:sizes_of"),
     obstacle=Lazy("se3t.data.scanobjectnn.prepare:obstacle"),
+    places=("root", "raw"),
     needs="data.raw=<what you downloaded>",
     remedy="then name them with data.raw=<folder or zip>, or take the synthetic stand-in with data=shapes15",
     seed_hint="the seed of the validation part is data.split_seed",

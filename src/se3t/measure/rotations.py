@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from se3t.config import Config, rotation_angle
+from se3t.config import rotation_angle
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import parse_record
-from se3t.precision import data_dtype, forward_context
+from se3t.measure.runs import load_run
 from se3t.reporting.figures.figure4 import finished_run, line_of, require_one_setting
 from se3t.reporting.figures.rotation_runs import settings_hash
 from se3t.runs import write_json
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
-from se3t.training.evaluation import evaluate_split
-from se3t.training.run import build_parts, choose_device
+from se3t.training.run import Run
 
 _KEY = ("settings", "seed", "weights", "rotation")
 
@@ -56,23 +56,23 @@ def rotation_sweep(
     runs, done = list(dict.fromkeys(runs)), 0
     with progress_bar(progress, "accuracy of rotated objects", len(runs) * len(rotations)) as advance:
         for run in runs:
-            found = _Run(run)
-            if content.get("data", found.data) != found.data:
+            measured = _Measured(run)
+            if content.get("data", measured.data) != measured.data:
                 raise UserError(
-                    f"{run}: was trained on {found.data}, the others of {out} on {content['data']}; "
+                    f"{run}: was trained on {measured.data}, the others of {out} on {content['data']}; "
                     "one file holds one data set: choose another --out"
                 )
-            content["data"] = found.data
+            content["data"] = measured.data
             known = {  # without those of weights that the run no longer has
                 key: point
                 for key, point in known.items()
-                if point["run"] != str(run) or key[:-1] == _key(found.point)[:-1]
+                if point["run"] != str(run) or key[:-1] == _key(measured.point)[:-1]
             }
-            require_one_setting([*known.values(), found.point], out)
+            require_one_setting([*known.values(), measured.point], out)
             for rotation in rotations:
-                key = _key({**found.point, "rotation": rotation})
+                key = _key({**measured.point, "rotation": rotation})
                 if key not in known:
-                    known[key] = found.measure(rotation, accelerator)
+                    known[key] = measured.measure(rotation, accelerator)
                 advance(done := done + 1)
             content["points"] = list(known.values())
             write_json(out, content)
@@ -93,79 +93,55 @@ def outdated(path: Path, known: Sequence[Path]) -> list[str]:
         try:
             if folder is None:
                 reasons.append(f"{name} is gone")
-            elif _digest(ckpt.model_weights(_content(folder)["state_dict"])) != weights:
+            elif _digest(ckpt.load(folder).weights) != weights:
                 reasons.append(f"{name} has other weights now")
         except UserError as error:
             reasons.append(str(error))
     return reasons
 
 
-def _content(folder: Path) -> Mapping[str, Any]:
-    return ckpt.load(folder).content
-
-
-class _Run:
+class _Measured:
     """A finished run: its settings at once, its data and weights when something is measured."""
 
     def __init__(self, folder: Path) -> None:
         self.record = parse_record(finished_run(folder))
-        self.folder, self.found = folder, ckpt.load(folder)
-        self.config: Config = self.found.config
-        facts = self.found.content.get("facts", {})
+        self.folder, self.checkpoint = folder, ckpt.load(folder)
+        facts = self.checkpoint.content.get("facts", {})
         self.data = {name: facts.get(name) for name in ("kind", "variant", "synthetic", "up_axis", "checksum")}
-        self._weights = ckpt.model_weights(self.found.content["state_dict"])
         self.point = self._describe()
-        self._parts: tuple[ClassificationTask, nn.Module] | None = None
+        self._run: Run | None = None
 
     def measure(self, rotation: str, accelerator: str) -> dict[str, Any]:
         """One point of the figure."""
-        device = choose_device(accelerator)
-        if self._parts is None:
-            self._parts = self._load(device)
-        task, model = self._parts
-        task = task.with_test_rotation(rotation)
-        with forward_context(self.config.trainer.precision, device):
-            metrics = evaluate_split(
-                model,
-                task,
-                "test",
-                batch_size=self.config.trainer.eval_batch_size,
-                num_equivariance_samples=0,
-                seed=self.config.seed,
-                device=device,
-            )
+        run = self._run = self._run or self._load(accelerator)
+        assert isinstance(run.task, ClassificationTask)
+        run.task = run.task.with_test_rotation(rotation)
+        metrics = run.measure("test")
         measured = {name: metrics[name] for name in ("accuracy", "class_accuracy")}
-        return {**self.point, "rotation": rotation, **measured, "size": task.size("test")}
+        return {**self.point, "rotation": rotation, **measured, "size": run.task.size("test")}
 
     def _describe(self) -> dict[str, Any]:
         """What all points of this run say."""
-        settings = self.config.task
+        config = self.checkpoint.config
         return {
             "run": str(self.folder),
-            "weights": _digest(self._weights),
+            "weights": _digest(self.checkpoint.weights),
             "settings": settings_hash(self.record),
-            "model": self.config.model.name,
-            "height": settings.height,
-            "augmentation": settings.augmentation,
-            "seed": self.config.seed,
-            "num_points": settings.num_points,
-            "preset": self.config.preset,
-            "max_steps": self.config.trainer.max_steps,
+            "model": config.model.name,
+            "height": config.task.height,
+            "augmentation": config.task.augmentation,
+            "seed": config.seed,
+            "num_points": config.task.num_points,
+            "preset": config.preset,
+            "max_steps": config.trainer.max_steps,
             "steps_done": self.record.steps_done,
         }
 
-    def _load(self, device: Any) -> tuple[ClassificationTask, nn.Module]:
-        task, model = build_parts(self.config)
-        assert isinstance(task, ClassificationTask)
-        checksum = task.data.checksum
-        if checksum != self.data["checksum"]:
-            raise UserError(
-                f"{self.folder}: was trained on data with checksum {self.data['checksum']}, and the data now have "
-                f"{checksum}; bring back those data"
-            )
-        ckpt.load_weights(model, self._weights, self.found.path)
-        task.to(device, data_dtype(self.config.trainer.precision))
-        return task, model.to(device).eval()
+    def _load(self, accelerator: str) -> Run:
+        run = load_run(self.folder, self.checkpoint, self.data["checksum"], accelerator)
+        run.config = replace(run.config, trainer=replace(run.config.trainer, num_equivariance_samples=0))
+        run.to_device()
+        return run
 
 
 def _spelled(rotation: str) -> str:

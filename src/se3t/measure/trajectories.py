@@ -9,19 +9,19 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from se3t.config import Config
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.experiments.nbody import NBodyRecord
-from se3t.precision import data_dtype, forward_context
+from se3t.measure.runs import load_run
+from se3t.precision import forward_context
 from se3t.reporting.figures.trajectory_runs import finished_run, labels, require_same_data
 from se3t.runs import write_json
 from se3t.so3 import rotation_about_axis
 from se3t.tasks.nbody import NBodyBatch, NBodyTask
 from se3t.training import checkpoint as ckpt
-from se3t.training.run import build_parts, choose_device
+from se3t.training.run import Run
 
 KIND = "figure3"
 AXIS = (0.0, 0.0, 1.0)
@@ -72,13 +72,13 @@ def trajectories(
     records = {run: finished_run(run) for run in runs}
     require_same_data(records)
     names = dict(zip(runs, labels(list(records.values())), strict=True))
-    device, failures = choose_device(accelerator), _Failures(is_kept=on_failure is not None)
+    failures = _Failures(is_kept=on_failure is not None)
     with progress_bar(progress, "rotated trajectories", len(runs)) as advance:
-        loaded = failures.without(runs, lambda run: _load(run, records[run], device))
-        chooser = next((run for run in loaded if _system(run.record) == _CHOOSER), loaded[0])
-        number, rule = _choose(chooser, names[chooser.folder], sample)
+        loaded = failures.without(runs, lambda run: _load(run, records[run], names[run], accelerator))
+        chooser = next((one for one in loaded if (one.record.model, one.record.ablation) == _CHOOSER), loaded[0])
+        number, rule = _choose(chooser, sample)
         content = _describe(loaded[0], number, rule, angles)
-        for model in failures.without(loaded, lambda run: _predict(run, names[run.folder], number, angles)):
+        for model in failures.without(loaded, lambda one: _predict(one, number, angles)):
             content["models"].append(model)
             advance(len(content["models"]))
     write_json(out, content)
@@ -110,20 +110,20 @@ class _Failures:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """A finished run with its data and its weights."""
+class _Measured:
+    """A finished run with its data and its weights.
 
-    folder: Path
+    The batches stay in double precision on the CPU, so that a rotated input is rounded once.
+    """
+
     record: NBodyRecord
-    config: Config
-    task: NBodyTask
-    model: nn.Module
-    device: torch.device
+    label: str
+    run: Run
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of the training."""
-        return data_dtype(self.config.trainer.precision)
+    def task(self) -> NBodyTask:
+        assert isinstance(self.run.task, NBodyTask)
+        return self.run.task
 
     @torch.no_grad()
     def predict(self, batch: NBodyBatch) -> Float[Tensor, "sample particle 2 3"]:
@@ -132,30 +132,17 @@ class _Run:
         Args:
             batch: in double precision; it is rounded to that of the training once.
         """
-        rounded = batch.to(self.device, self.dtype)
-        with forward_context(self.config.trainer.precision, self.device):
-            found = self.model(self.task.graph(rounded))[1]
-        return found.double().cpu().view_as(batch.targets)
+        rounded = batch.to(self.run.device, self.run.dtype)
+        with forward_context(self.run.config.trainer.precision, self.run.device):
+            prediction = self.run.model(self.task.graph(rounded))[1]
+        return prediction.double().cpu().view_as(batch.targets)
 
 
-def _load(folder: Path, known: NBodyRecord, device: torch.device) -> _Run:
-    found = ckpt.load(folder)
-    config = found.config
-    task, model = build_parts(config)
-    assert isinstance(task, NBodyTask)
-    checksum = task.describe()["checksum"]
-    if checksum != known.data.checksum:
-        raise UserError(
-            f"{folder}: was trained on data with checksum {known.data.checksum}, and the data now have {checksum}; "
-            "bring back those data"
-        )
-    ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
-    # The batches stay in double precision, so that a rotated input is rounded once.
-    return _Run(folder, known, config, task.to("cpu", torch.float64), model.to(device).eval(), device)
-
-
-def _system(run: NBodyRecord) -> tuple[str, str]:
-    return run.model, run.ablation
+def _load(folder: Path, known: NBodyRecord, label: str, accelerator: str) -> _Measured:
+    run = load_run(folder, ckpt.load(folder), known.data.checksum, accelerator)
+    run.task.to("cpu", torch.float64)
+    run.model.to(run.device).eval()
+    return _Measured(known, label, run)
 
 
 def _angles(step: float) -> list[float]:
@@ -164,32 +151,32 @@ def _angles(step: float) -> list[float]:
     return [number * step for number in range(round(360 / step))]
 
 
-def _choose(run: _Run, label: str, sample: int | None) -> tuple[int, str]:
+def _choose(measured: _Measured, sample: int | None) -> tuple[int, str]:
     """The number of the test trajectory, and why it is that one."""
-    count = run.task.size("test")
+    count = measured.task.size("test")
     if sample is not None:
         if not 0 <= sample < count:
             raise UserError(f"sample={sample}: expected the number of a test trajectory, 0 to {count - 1}")
         return sample, "chosen by its number"
     errors = []
-    for index in torch.arange(count).split(run.config.trainer.eval_batch_size):
-        batch = run.task.batch("test", index)
-        errors.append((run.predict(batch) - batch.targets)[:, :, 0].square().mean(dim=(1, 2)))
+    for index in torch.arange(count).split(measured.run.config.trainer.eval_batch_size):
+        batch = measured.task.batch("test", index)
+        errors.append((measured.predict(batch) - batch.targets)[:, :, 0].square().mean(dim=(1, 2)))
     order = torch.cat(errors).argsort(stable=True)
-    return int(order[(count - 1) // 2]), f"median error in x of {label}"
+    return int(order[(count - 1) // 2]), f"median error in x of {measured.label}"
 
 
-def _describe(run: _Run, sample: int, rule: str, angles: Sequence[float]) -> dict[str, Any]:
+def _describe(measured: _Measured, sample: int, rule: str, angles: Sequence[float]) -> dict[str, Any]:
     """What all models share: the data, the trajectory and the rotations."""
-    batch = run.task.batch("test", torch.tensor([sample]))
+    batch = measured.task.batch("test", torch.tensor([sample]))
     (start, speed), (moved, _) = (tensor[0].unbind(dim=1) for tensor in (batch.vectors, batch.targets))
-    data = run.record.data
+    data = measured.record.data
     return {
         "kind": KIND,
-        "data": {**data._asdict(), "overridden": run.record.overridden},
+        "data": {**data._asdict(), "overridden": measured.record.overridden},
         "sample": sample,
         "sample_rule": rule,
-        "num_samples": run.task.size("test"),
+        "num_samples": measured.task.size("test"),
         "axis": list(AXIS),
         "angles": [int(angle) if angle.is_integer() else angle for angle in angles],
         "charges": batch.charges.flatten().tolist(),
@@ -200,25 +187,25 @@ def _describe(run: _Run, sample: int, rule: str, angles: Sequence[float]) -> dic
     }
 
 
-def _predict(run: _Run, label: str, sample: int, angles: Sequence[float]) -> dict[str, Any]:
+def _predict(measured: _Measured, sample: int, angles: Sequence[float]) -> dict[str, Any]:
     """One model: its predictions for every rotation of the input, and what the run was."""
-    batch = run.task.batch("test", torch.tensor([sample] * len(angles)))
+    batch = measured.task.batch("test", torch.tensor([sample] * len(angles)))
     turned = rotate(batch, torch.tensor(angles, dtype=torch.float64))
-    moved = run.predict(turned)[:, :, 0]
+    moved = measured.predict(turned)[:, :, 0]
     if not bool(moved.isfinite().all()):
-        raise UserError(f"{run.folder}: predicts a number that is not finite; that run diverged, leave it out")
-    found = run.record
+        raise UserError(f"{measured.run.folder}: predicts a number that is not finite; that run diverged, leave it out")
+    known = measured.record
     return {
-        "run": str(run.folder),
-        "model": found.model,
-        "label": label,
-        "seed": found.seed,
-        "preset": found.preset,
-        "max_steps": found.max_steps,
-        "steps_done": found.steps_done,
-        "batch_size": found.batch_size,
+        "run": str(measured.run.folder),
+        "model": known.model,
+        "label": measured.label,
+        "seed": known.seed,
+        "preset": known.preset,
+        "max_steps": known.max_steps,
+        "steps_done": known.steps_done,
+        "batch_size": known.batch_size,
         "mse_x": float((moved[0] - batch.targets[0, :, 0]).square().mean()),
-        "equivariance_error_x": found.metrics["equivariance_error_x"],
+        "equivariance_error_x": known.metrics["equivariance_error_x"],
         "predictions": (turned.vectors[:, :, 0] + moved).tolist(),
     }
 

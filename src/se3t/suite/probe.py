@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from se3t.allocator import keep_freed_memory
 from se3t.config import Config, to_config
@@ -25,13 +24,12 @@ from se3t.config.compose import compose
 from se3t.errors import UserError
 from se3t.experiments import dataset, experiments
 from se3t.experiments import task as declared_task
-from se3t.precision import data_dtype, forward_context
-from se3t.runs import CHECKPOINTS
+from se3t.precision import forward_context
+from se3t.runs import RunFolder
 from se3t.tasks.base import Task
-from se3t.training.evaluation import evaluate_split
 from se3t.training.fit import fit
 from se3t.training.module import TrainingModule
-from se3t.training.run import choose_device, model_for
+from se3t.training.run import Run, choose_device, model_for
 
 _LONG = 1.0  # seconds of a quarter of a batch, from which on no whole one is tried
 
@@ -43,14 +41,15 @@ def measure(config: Config, seconds: float) -> dict[str, float]:
         config: of a training; its data are replaced by random ones of the same sizes.
         seconds: to spend on training steps, about.
     """
-    device, dtype = choose_device(config.trainer.accelerator), data_dtype(config.trainer.precision)
     torch.manual_seed(0)
-    task = random_task(config).to(device, dtype)
-    model = model_for(config, task).to(device)
+    task = random_task(config)
+    model = model_for(config, task)
+    run = Run(config, RunFolder(Path()), task, model, choose_device(config.trainer.accelerator))
+    run.to_device()
     step, besides = 0.0, 0.0
-    if any(True for _ in model.parameters()):
-        step, besides = _step_seconds(config, task, model, device, seconds)
-    return {"step": step, "sample": _sample_seconds(config, task, model, device), "besides": besides}
+    if run.num_parameters:
+        step, besides = _step_seconds(run, seconds)
+    return {"step": step, "sample": _sample_seconds(run), "besides": besides}
 
 
 def random_task(config: Config) -> Task:
@@ -73,12 +72,11 @@ def _measure_or_not(config: Config, seconds: float) -> dict[str, float] | None:
         return None
 
 
-def _step_seconds(
-    config: Config, task: Task, model: nn.Module, device: torch.device, seconds: float
-) -> tuple[float, float]:
+def _step_seconds(run: Run, seconds: float) -> tuple[float, float]:
     """Seconds of a step, and of a training besides its steps, by a training of a few steps; where a step takes so long
     that nothing but the size of its batch counts, by quarters of batches.
     """
+    config, task, model, device = run.config, run.task, run.model, run.device
     begin = time.perf_counter()
     optimizer = TrainingModule(model, task, config).configure_optimizers()
 
@@ -101,15 +99,15 @@ def _step_seconds(
     if quarter > _LONG:
         return quarter * whole / part, 0.0
     every = max(3, min(50, int(seconds / (4 * quarter))))
-    second = _trained(config, task, model, device, every)
+    second = _trained(run, every)
     return second, max(0.0, time.perf_counter() - begin - 2 * every * second)
 
 
-def _trained(config: Config, task: Task, model: nn.Module, device: torch.device, every: int) -> float:
+def _trained(run: Run, every: int) -> float:
     """Seconds of a step in the second half of a training of twice ``every`` steps."""
     lines: list[Mapping[str, Any]] = []
     trainer = replace(
-        config.trainer,
+        run.config.trainer,
         max_steps=2 * every,
         max_time=None,
         eval_every=every,
@@ -120,16 +118,10 @@ def _trained(config: Config, task: Task, model: nn.Module, device: torch.device,
         progress=False,
     )
     with tempfile.TemporaryDirectory(prefix="se3t-") as folder:
-        (Path(folder) / CHECKPOINTS).mkdir()
-        fit(
-            replace(config, trainer=trainer),
-            Path(folder),
-            task,
-            model,
-            device,
-            None,
-            [lambda kind, _, values: lines.append(values) if kind == "valid" else None],
-        )
+        short = replace(run, config=replace(run.config, trainer=trainer), folder=RunFolder(Path(folder)))
+        short.writers = [lambda kind, _, values: lines.append(values) if kind == "valid" else None]
+        short.folder.checkpoints.mkdir()
+        fit(short)
     return 1 / lines[-1]["steps_per_second"]
 
 
@@ -145,21 +137,11 @@ def preparation(config: Config) -> float:
     return (time.perf_counter() - begin) * total / few
 
 
-def _sample_seconds(config: Config, task: Task, model: nn.Module, device: torch.device) -> float:
-    trainer = config.trainer
+def _sample_seconds(run: Run) -> float:
     begin = time.perf_counter()
-    with forward_context(trainer.precision, device):
-        evaluate_split(
-            model,
-            task,
-            "valid",
-            batch_size=trainer.eval_batch_size,
-            num_equivariance_samples=trainer.num_equivariance_samples,
-            seed=0,
-            device=device,
-        )
-    _wait(device)
-    return (time.perf_counter() - begin) / task.size("valid")
+    run.measure("valid")
+    _wait(run.device)
+    return (time.perf_counter() - begin) / run.task.size("valid")
 
 
 def _wait(device: torch.device) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,14 +19,11 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from se3t import signals
-from se3t.config import Config
-from se3t.precision import forward_context
 from se3t.signals import Interrupted
 from se3t.training import checkpoint as ckpt
-from se3t.training.evaluation import evaluate_split, peak_memory_bytes
-from se3t.training.loggers import Write
 from se3t.training.module import TrainingModule
-from se3t.training.stopwatch import Stopwatch
+from se3t.training.run import Run
+from se3t.training.state import Stopwatch
 
 LOG_EVERY = 50
 """Steps between two lines of the training loss."""
@@ -41,12 +36,11 @@ class TimeLimit(Callback):
 
     Args:
         max_seconds: the limit.
-        state: where training seconds are counted.
-        stopwatch: counts them.
+        stopwatch: counts training seconds.
     """
 
-    def __init__(self, max_seconds: float, state: ckpt.RunState, stopwatch: Stopwatch) -> None:
-        self.max_seconds, self.state, self.stopwatch = max_seconds, state, stopwatch
+    def __init__(self, max_seconds: float, stopwatch: Stopwatch) -> None:
+        self.max_seconds, self.state, self.stopwatch = max_seconds, stopwatch.state, stopwatch
         self._group: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,8 +74,8 @@ class LossWatch(Callback):
     before every evaluation and checkpoint: nothing is saved that was not looked at.
     """
 
-    def __init__(self, config: Config, state: ckpt.RunState, stopwatch: Stopwatch, write: Write, folder: Path) -> None:
-        self.config, self.state, self.stopwatch, self.write, self.folder = config, state, stopwatch, write, folder
+    def __init__(self, run: Run, stopwatch: Stopwatch) -> None:
+        self.run, self.state, self.stopwatch = run, run.state, stopwatch
         self._pending: list[Tensor] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,7 +87,7 @@ class LossWatch(Callback):
     ) -> None:
         """Keep the loss; look at it when it is time."""
         self._pending.append(outputs["loss"].detach())
-        step, budget = trainer.global_step, self.config.trainer
+        step, budget = trainer.global_step, self.run.config.trainer
         logs = step % LOG_EVERY == 0
         stops = step % budget.eval_every == 0 or step % budget.checkpoint_every == 0
         stops = stops or step == budget.max_steps or trainer.should_stop
@@ -103,7 +97,7 @@ class LossWatch(Callback):
             self.stopwatch.lap(training=True)
         if logs:
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            self.write("train", step, {"loss": self.state.loss_sum / self.state.loss_count, "lr": lr})
+            self.run.write("train", step, {"loss": self.state.loss_sum / self.state.loss_count, "lr": lr})
             self.state.loss_sum, self.state.loss_count = 0.0, 0
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -120,7 +114,7 @@ class LossWatch(Callback):
         self._pending.clear()
         for number, loss in enumerate(losses.tolist(), start=first):
             if not math.isfinite(loss):
-                raise ckpt.not_finite(f"the training loss became {loss} in step {number}", self.folder)
+                raise ckpt.not_finite(f"the training loss became {loss} in step {number}", self.run.folder.checkpoints)
             self.state.loss_sum += loss
             self.state.loss_count += 1
 
@@ -169,29 +163,18 @@ class Evaluation(Callback):
     is an average.
 
     Args:
-        config: budget and seed.
-        state: where the best weights are kept.
+        run: the training.
         stopwatch: told when training pauses.
-        write: record of the measurements.
-        folder: where ``best.ckpt`` is written.
         averaging: the callback that holds the averaged weights, if any.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        state: ckpt.RunState,
-        stopwatch: Stopwatch,
-        write: Write,
-        folder: Path,
-        averaging: WeightAveraging | None,
-    ) -> None:
-        self.config, self.state, self.stopwatch, self.write = config, state, stopwatch, write
-        self.folder, self.averaging = folder, averaging
+    def __init__(self, run: Run, stopwatch: Stopwatch, averaging: WeightAveraging | None) -> None:
+        self.run, self.state, self.stopwatch, self.averaging = run, run.state, stopwatch, averaging
         self._last = (0, 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Steps per second are counted from here."""
+        self.run.device = pl_module.device  # of this process
         self._last = (trainer.global_step, self.state.training_seconds)
 
     def on_train_batch_end(
@@ -199,43 +182,26 @@ class Evaluation(Callback):
     ) -> None:
         """Evaluate when it is time."""
         step = trainer.global_step
-        if step % self.config.trainer.eval_every:
+        if step % self.run.config.trainer.eval_every:
             return
-        assert isinstance(pl_module, TrainingModule)
         if trainer.world_size > 1:  # all measure with the statistics of batch normalisation that are saved
             for buffer in pl_module.buffers():
                 torch.distributed.broadcast(buffer, 0)
+        raw = None if self.averaging is None else _copy(pl_module)
         with self._averaged(trainer, pl_module):
-            metrics = self._measure(trainer, pl_module)
-            weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
-        epoch = step * self.config.trainer.batch_size / pl_module.task.size("train")
-        self.write("valid", step, {"epoch": epoch, **metrics, **self._cost(step, pl_module.device)})
-        if not math.isfinite(metrics["loss"]):
-            raise ckpt.not_finite(f"the validation loss became {metrics['loss']} after step {step}", self.folder)
-        self._judge(trainer, pl_module, step, metrics, weights)
+            metrics = self._measure(trainer)
+            weights = _copy(pl_module)
+        self.run.write_validation(step, metrics, self._steps_per_second(step))
+        self.run.judge(step, metrics, weights, raw)
+        trainer.should_stop = trainer.should_stop or self.state.stopped_early
         self.stopwatch.lap(training=False)
 
-    def _measure(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
+    def _measure(self, trainer: Trainer) -> dict[str, float]:
         self.state.evaluation_due = True
         with _interruptible():
-            metrics = self._evaluate(trainer, module)
+            metrics = self.run.measure("valid", rank=trainer.global_rank, world_size=trainer.world_size)
         self.state.evaluation_due = False
         return metrics
-
-    def _evaluate(self, trainer: Trainer, module: TrainingModule) -> dict[str, float]:
-        budget = self.config.trainer
-        with forward_context(budget.precision, module.device):
-            return evaluate_split(
-                module.model,
-                module.task,
-                "valid",
-                batch_size=budget.eval_batch_size,
-                num_equivariance_samples=budget.num_equivariance_samples,
-                seed=self.config.seed,
-                device=module.device,
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
-            )
 
     @contextmanager
     def _averaged(self, trainer: Trainer, module: LightningModule) -> Iterator[None]:
@@ -248,32 +214,15 @@ class Evaluation(Callback):
         finally:
             self.averaging.on_validation_epoch_end(trainer, module)  # … and goes back
 
-    def _cost(self, step: int, device: torch.device) -> dict[str, float]:
+    def _steps_per_second(self, step: int) -> float:
+        """Since the evaluation before."""
         steps, seconds = step - self._last[0], self.state.training_seconds - self._last[1]
         self._last = (step, self.state.training_seconds)
-        return {
-            "steps_per_second": steps / max(seconds, 1e-9),
-            "peak_memory_bytes": peak_memory_bytes(device),
-            "seconds": self.state.seconds,
-        }
+        return steps / max(seconds, 1e-9)
 
-    def _judge(
-        self,
-        trainer: Trainer,
-        module: TrainingModule,
-        step: int,
-        metrics: dict[str, float],
-        weights: dict[str, Tensor],
-    ) -> None:
-        state = self.state
-        best = ckpt.best_of(module.task, step, metrics, weights)
-        if self.averaging is not None and metrics["loss"] < state.best_loss:
-            best["current_model_state"] = {
-                name: value.detach().cpu().clone() for name, value in module.state_dict().items()
-            }
-        if state.judge(best, self.config.trainer.early_stopping) and trainer.is_global_zero:
-            ckpt.write_best(self.folder, asdict(self.config), best)
-        trainer.should_stop = trainer.should_stop or state.stopped_early
+
+def _copy(module: LightningModule) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.runs import CHECKPOINTS, first_difference, setting
 from se3t.tasks.base import Task
+from se3t.training.state import RunState
 
 log = logging.getLogger(__name__)
 
@@ -40,52 +41,6 @@ PREFIX = "model."
 """Before every name of a weight in ``state_dict``: the model is the attribute ``model`` of the training module."""
 
 _EXPECTED = "give a run folder, one of its .ckpt files, or what se3t export or se3t convert wrote"
-
-
-@dataclass
-class RunState:
-    """What a run carries from step to step beside weights, optimiser and random numbers.
-
-    Attributes:
-        best: ``step``, ``metrics``, ``state_dict``, ``facts`` (and ``current_model_state``, the raw weights, with
-            averaging) of the lowest validation loss so far.
-        best_loss: that loss.
-        evaluations_without_improvement: since then.
-        stopped_early: whether early stopping has ended the run.
-        evaluation_due: whether a signal cut short the evaluation that belongs to this step.
-        loss_sum: sum of the training losses since the last line of the record, in double precision.
-        loss_count: number of them.
-        seconds: time spent, all together.
-        training_seconds: time spent without evaluations and checkpoints.
-    """
-
-    best: dict[str, Any] | None = None
-    best_loss: float = float("inf")
-    evaluations_without_improvement: int = 0
-    stopped_early: bool = False
-    evaluation_due: bool = False
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    seconds: float = 0.0
-    training_seconds: float = 0.0
-
-    def judge(self, candidate: dict[str, Any], patience: int | None) -> bool:
-        """Compare an evaluation with the best one so far, and stop the run after ``patience`` of them in vain.
-
-        Args:
-            candidate: what :attr:`best` is to hold if its validation loss is the lowest.
-            patience: evaluations without improvement; None: without end.
-
-        Returns:
-            Whether it is the best so far.
-        """
-        is_best = bool(candidate["metrics"]["loss"] < self.best_loss)
-        if is_best:
-            self.best, self.best_loss, self.evaluations_without_improvement = candidate, candidate["metrics"]["loss"], 0
-        else:
-            self.evaluations_without_improvement += 1
-        self.stopped_early = patience is not None and self.evaluations_without_improvement >= patience
-        return is_best
 
 
 @dataclass(frozen=True)
@@ -119,6 +74,11 @@ class Checkpoint:
             UserError: for settings of another version, or with an interpolation.
         """
         return stored_config(self.settings, self.path)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Of the model alone, under its own names."""
+        return model_weights(self.content["state_dict"])
 
     @property
     def state(self) -> RunState:
@@ -267,10 +227,17 @@ def restore_best(folder: Path, checkpoint: Checkpoint | None) -> None:
         write_best(folder, checkpoint.settings, best)
 
 
-def best_of(task: Task, step: int, metrics: Mapping[str, float], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What ``best.ckpt`` keeps of an evaluation."""
-    facts = {"facts": task.facts(), "data_checksum": task.describe().get("checksum")}
-    return {"step": step, "metrics": metrics, "state_dict": weights, **facts}
+def best_of(
+    task: Task,
+    step: int,
+    metrics: Mapping[str, float],
+    weights: Mapping[str, Tensor],
+    raw: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """What ``best.ckpt`` keeps of an evaluation; with averaging also the raw weights behind the averaged ones."""
+    best = {"step": step, "metrics": metrics, "state_dict": weights, "facts": task.facts()}
+    best["data_checksum"] = task.describe().get("checksum")
+    return best if raw is None else {**best, "current_model_state": dict(raw)}
 
 
 def write_best(folder: Path, settings: Mapping[str, Any], best: Mapping[str, Any]) -> None:
@@ -338,6 +305,11 @@ def not_finite(what: str, folder: Path) -> UserError:
 def model_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the model alone, under its own names."""
     return {name.removeprefix(PREFIX): value for name, value in state_dict.items() if name.startswith(PREFIX)}
+
+
+def prefixed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo :func:`model_weights`."""
+    return {PREFIX + name: value for name, value in weights.items()}
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:

@@ -7,9 +7,9 @@ import math
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,54 +20,36 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from se3t import signals
-from se3t.config import Config
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.precision import LIGHTNING, data_dtype
-from se3t.runs import CHECKPOINTS
 from se3t.tasks.base import Task
-from se3t.training import checkpoint as ckpt
 from se3t.training.callbacks import EMAWeights, Evaluation, LossWatch, TimeLimit
 from se3t.training.distributed import quiet_logger, started_by_torchrun
-from se3t.training.loggers import Write, fan_out
 from se3t.training.module import TrainingModule
 from se3t.training.progress import ProgressLine
+from se3t.training.run import Run
 from se3t.training.saving import AtomicCheckpointIO, Checkpointing
-from se3t.training.stopwatch import Stopwatch
+from se3t.training.state import Stopwatch
 
 
-def fit(
-    config: Config,
-    folder: Path,
-    task: Task,
-    model: nn.Module,
-    device: torch.device,
-    resumed: ckpt.Checkpoint | None,
-    writers: list[Write],
-    keep: Callable[[str], object] = str,
-) -> None:
-    """Train from a checkpoint, or from the start, to ``trainer.max_steps`` or ``trainer.max_time``, whichever comes
-    first; the last step leaves a checkpoint behind.
+def fit(run: Run) -> None:
+    """Train from the checkpoint that a run continues from, or from the start, to ``trainer.max_steps`` or
+    ``trainer.max_time``, whichever comes first; the last step leaves a checkpoint behind.
 
     Args:
-        config: the run.
-        folder: run folder.
-        task: data and loss.
-        model: with at least one parameter.
-        device: where the model will be.
-        resumed: a verified checkpoint of this run, or None.
-        writers: what takes measurements; none on all processes but the first.
-        keep: takes lines on the progress.
+        run: with a model of at least one parameter.
     """
-    state = ckpt.RunState() if resumed is None else resumed.state
-    strategy = _strategy(config, task, model)
-    callbacks = _callbacks(config, folder, task, device, state, resumed, writers, keep)
+    resumed, run.resumed = run.resumed, None
+    path, step, random = (None, 0, []) if resumed is None else (resumed.path, resumed.step, resumed.content["random"])
+    del resumed  # frees the memory of its weights
+    strategy = _strategy(run)
     with quiet():
-        trainer = _trainer(config, folder, strategy, callbacks, device)
+        trainer = _trainer(run, strategy, _callbacks(run, random))
     # Lightning's own handlers end a run as if it had finished.
     setattr(trainer._signal_connector, "register_signal_handlers", _no_handlers)  # noqa: B010
-    module = TrainingModule(model, task, config, first_step=0 if resumed is None else resumed.step)
+    module = TrainingModule(run.model, run.task, run.config, first_step=step)
     with quiet(), _interruption_unchanged():
-        trainer.fit(module, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
+        trainer.fit(module, ckpt_path=path, weights_only=True)
     signals.release()
 
 
@@ -80,11 +62,10 @@ class _NoProfiler(PassThroughProfiler):
 _NOTHING = nullcontext()
 
 
-def _trainer(
-    config: Config, folder: Path, strategy: Strategy | str, callbacks: list[Callback], device: torch.device
-) -> Trainer:
+def _trainer(run: Run, strategy: Strategy | str, callbacks: list[Callback]) -> Trainer:
+    config = run.config
     return Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
+        accelerator="gpu" if run.device.type == "cuda" else "cpu",
         devices=config.trainer.devices,
         strategy=strategy,
         precision=LIGHTNING[config.trainer.precision],  # type: ignore[arg-type]
@@ -93,7 +74,7 @@ def _trainer(
         gradient_clip_val=config.optim.clip_norm,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO(), *([] if started_by_torchrun() else [LightningEnvironment()])],
-        default_root_dir=folder,
+        default_root_dir=run.folder.path,
         profiler=_NoProfiler(),
         logger=False,
         enable_checkpointing=False,
@@ -104,40 +85,29 @@ def _trainer(
     )
 
 
-def _callbacks(
-    config: Config,
-    folder: Path,
-    task: Task,
-    device: torch.device,
-    state: ckpt.RunState,
-    resumed: ckpt.Checkpoint | None,
-    writers: list[Write],
-    keep: Callable[[str], object],
-) -> list[Callback]:
-    writers = list(writers)
+def _callbacks(run: Run, random_states: Sequence[Mapping[str, Any]]) -> list[Callback]:
     shown: list[Callback] = []
-    if writers:
-        progress = ProgressLine(config, state, headline=task.headline, units=task.units, keep=keep)
-        writers.append(progress.show)
+    if run.is_first:
+        progress = ProgressLine(run)
+        run = replace(run, writers=[*run.writers, progress.show])
         shown.append(progress)
-    log, stopwatch = fan_out(writers), Stopwatch(state)
-    checkpoints, decay = folder / CHECKPOINTS, config.trainer.ema_decay
-    averaging = None if decay is None else EMAWeights(decay, device)
-    limit = config.trainer.max_seconds
+    stopwatch, trainer = Stopwatch(run.state), run.config.trainer
+    averaging = None if trainer.ema_decay is None else EMAWeights(trainer.ema_decay, run.device)
     return [
-        *([] if math.isinf(limit) else [TimeLimit(limit, state, stopwatch)]),
-        LossWatch(config, state, stopwatch, log, checkpoints),
+        *([] if math.isinf(trainer.max_seconds) else [TimeLimit(trainer.max_seconds, stopwatch)]),
+        LossWatch(run, stopwatch),
         *([] if averaging is None else [averaging]),
-        Evaluation(config, state, stopwatch, log, checkpoints, averaging),
+        Evaluation(run, stopwatch, averaging),
         *shown,
-        Checkpointing(config, state, stopwatch, checkpoints, resumed),
+        Checkpointing(run, stopwatch, random_states),
     ]
 
 
-def _strategy(config: Config, task: Task, model: nn.Module) -> Strategy | str:
-    if config.trainer.devices == 1:
+def _strategy(run: Run) -> Strategy | str:
+    if run.config.trainer.devices == 1:
         return "auto"
-    return DDPStrategy(find_unused_parameters=has_unused_parameters(model, task, config.trainer.precision))
+    unused = has_unused_parameters(run.model, run.task, run.config.trainer.precision)
+    return DDPStrategy(find_unused_parameters=unused)
 
 
 def has_unused_parameters(model: nn.Module, task: Task, precision: str) -> bool:

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -33,16 +33,6 @@ INIT_TIMEOUT = 20.0
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 Write: TypeAlias = Callable[[str, int, Mapping[str, Any]], None]
 """Takes (kind, step, values) of something measured."""
-
-
-def fan_out(writers: Sequence[Write]) -> Write:
-    """One function that passes what was measured on to all ``writers``; with none of them it does nothing."""
-
-    def write(kind: str, step: int, values: Mapping[str, Any]) -> None:
-        for each in writers:
-            each(kind, step, values)
-
-    return write
 
 
 def wandb_mode(wanted: str) -> Mode:

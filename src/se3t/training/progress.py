@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
-from se3t.config import Config
 from se3t.screen import bar_columns, fixed, say
 from se3t.screen import console as terminal
-from se3t.training.checkpoint import RunState
 from se3t.training.pace import duration, forecast
+from se3t.training.run import Run
 
 REFRESH_SECONDS = 0.2
 LINE_SECONDS, MOST_SECONDS = 30.0, 600.0
@@ -31,26 +30,14 @@ class ProgressLine(Callback):
     """Shows how far a run is and what was measured last.
 
     Args:
-        config: of the run.
-        state: of the run; its losses are shown.
+        run: whose losses are shown; every line that is shown where there is no bar is kept.
         console: where to draw; standard error when None.
-        headline: metrics of the task to show beside the loss.
-        units: their units.
-        keep: takes every line that is shown where there is no bar.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        state: RunState,
-        console: Console | None = None,
-        headline: Sequence[str] = (),
-        units: Mapping[str, str] | None = None,
-        keep: Callable[[str], object] = str,
-    ) -> None:
-        self.config, self.state, self.headline, self.units, self.keep = config, state, headline, units or {}, keep
-        self.title, self.max_steps = f"{config.experiment}/{config.model.name}", config.trainer.max_steps
-        self.max_seconds = config.trainer.max_seconds
+    def __init__(self, run: Run, console: Console | None = None) -> None:
+        self.run, self.config, self.state = run, run.config, run.state
+        self.title, self.max_steps = f"{run.config.experiment}/{run.config.model.name}", run.config.trainer.max_steps
+        self.max_seconds = run.config.trainer.max_seconds
         self.console = console or terminal(stderr=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -117,7 +104,7 @@ class ProgressLine(Callback):
 
     def _say(self, text: str) -> None:
         self._told = time.perf_counter()
-        self.keep(f"{self.title}  {text}")
+        self.run.keep_line(f"{self.title}  {text}")
         if self._bar is None and self.config.trainer.progress:
             say(self.console, f"{self.title}  {text}")
 
@@ -128,7 +115,7 @@ class ProgressLine(Callback):
         if kind != "valid":
             return
         self._previous = None  # evaluations are no steps
-        note = describe(values, self.headline, self.units)
+        note = describe(values, self.run.task.headline, self.run.task.units)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note, refresh=True)
         self._say(f"{self._place(step)}  {note}")

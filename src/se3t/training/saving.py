@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from se3t import signals
-from se3t.config import Config
 from se3t.signals import Interrupted
 from se3t.training import checkpoint as ckpt
 from se3t.training.feed import derived_seed
 from se3t.training.module import TrainingModule
-from se3t.training.stopwatch import Stopwatch
+from se3t.training.run import Run
+from se3t.training.state import Stopwatch
 
 LONG_STEP_SECONDS = 0.5
 """A signal waits for the end of shorter steps than this."""
@@ -32,34 +33,23 @@ class Checkpointing(Callback):
     weight, and what is saved then is the state before the step.
 
     Args:
-        config: budget; stored in the checkpoint.
-        state: stored in the checkpoint.
+        run: the training; its settings and state are part of the checkpoint.
         stopwatch: told about the time that saving takes.
-        folder: where the checkpoints lie.
-        resumed: the checkpoint this run goes on from, if any.
+        random_states: to begin with, one for each process; for others fresh ones are drawn.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        state: ckpt.RunState,
-        stopwatch: Stopwatch,
-        folder: Path,
-        resumed: ckpt.Checkpoint | None,
-    ) -> None:
-        self.config, self.state, self.stopwatch, self.folder, self.resumed = config, state, stopwatch, folder, resumed
+    def __init__(self, run: Run, stopwatch: Stopwatch, random_states: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.run, self.stopwatch, self.random_states = run, stopwatch, random_states
         self._before_step: _BeforeStep | None = None  # of a step that may be cut short
         self._saved: int | None = None  # step of the newest checkpoint; None before the training has started
         self._began = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the random numbers of this process: those of the checkpoint, else fresh ones."""
-        states = [] if self.resumed is None else self.resumed.content["random"]
-        if trainer.global_rank < len(states):
-            ckpt.set_random_state(states[trainer.global_rank])
+        if trainer.global_rank < len(self.random_states):
+            ckpt.set_random_state(self.random_states[trainer.global_rank])
         else:
-            ckpt.seed_everything(derived_seed(self.config.seed, trainer.global_rank, trainer.global_step))
-        self.resumed = None  # free its memory
+            ckpt.seed_everything(derived_seed(self.run.config.seed, trainer.global_rank, trainer.global_step))
         self._saved = trainer.global_step
         self._allow(trainer, pl_module)  # the first step is long: much is done for the first time
 
@@ -78,7 +68,7 @@ class Checkpointing(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time."""
-        seconds, step, budget = time.perf_counter() - self._began, trainer.global_step, self.config.trainer
+        seconds, step, budget = time.perf_counter() - self._began, trainer.global_step, self.run.config.trainer
         if step % budget.checkpoint_every == 0 or step == budget.max_steps or trainer.should_stop:
             self._save(trainer, pl_module)
             self.stopwatch.lap(training=False)
@@ -97,16 +87,16 @@ class Checkpointing(Callback):
                 return
             if self._before_step is not None:
                 self._before_step.restore()
-            self.stopwatch.lap(training=not self.state.evaluation_due)
+            self.stopwatch.lap(training=not self.run.state.evaluation_due)
             self._save(trainer, pl_module)
 
     def _save(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
-        _require_finite_weights(module, step, self.folder)
+        _require_finite_weights(module, step, self.run.folder.checkpoints)
         with signals.without_deadline():
-            trainer.save_checkpoint(ckpt.step_path(self.folder, step), weights_only=False)
+            trainer.save_checkpoint(ckpt.step_path(self.run.folder.checkpoints, step), weights_only=False)
             if trainer.is_global_zero:
-                ckpt.prune(self.folder)
+                ckpt.prune(self.run.folder.checkpoints)
         self._saved = step
 
     def _allow(self, trainer: Trainer, module: LightningModule) -> None:
@@ -126,8 +116,8 @@ class Checkpointing(Callback):
             "format": ckpt.FORMAT,
             "kind": "step",
             "step": trainer.global_step,
-            "config": asdict(self.config),
-            "run": dict(vars(self.state)),
+            "config": asdict(self.run.config),
+            "run": dict(vars(self.run.state)),
             "random": _random_states(trainer.world_size),
             "data_checksum": pl_module.task.describe().get("checksum"),
             "facts": pl_module.task.facts(),

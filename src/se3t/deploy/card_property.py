@@ -1,0 +1,74 @@
+"""What a model card says of a model that predicts a property of molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from se3t.data.molecules.graphs import spell_elements
+from se3t.deploy.card import MISSING, Card, sizes_of
+from se3t.deploy.predict import is_atomisation, what_it_is
+from se3t.experiments.qm9 import is_subset
+from se3t.screen import markdown_text
+
+_READS_BONDS = ("se3_transformer", "tfn", "mpnn")
+
+
+class PropertyCard(Card):
+    """Property and unit, molecules of the training, and how to predict others."""
+
+    def summary(self) -> str:
+        """What the model does, in a sentence."""
+        seen = "positions and bonds" if self.model.config.model.name in _READS_BONDS else "positions"
+        return f"From the atoms of a molecule and their {seen}: {markdown_text(what_it_is(self.model.facts))}."
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for the first table."""
+        facts = self.model.facts
+        return [
+            ("target", markdown_text(f"{facts['target']} ({facts['label']})")),
+            ("unit", markdown_text(facts["unit"]) or MISSING),
+            ("edges", f"radius, {facts['radius']:g} angstrom" if facts["edges"] == "radius" else facts["edges"]),
+        ]
+
+    def data_name(self) -> str:
+        """Of the training data, and whether molecules of the published splits are missing."""
+        sizes, official = sizes_of(self.model), self.official()
+        present = [split for split in official if split in sizes]
+        lacks = is_subset([sizes[split] for split in present], [official[split] for split in present])
+        return super().data_name() + (" subset: not all molecules of the official splits" if lacks else "")
+
+    def official(self) -> Mapping[str, int]:
+        """Published sizes of the splits, where there are some."""
+        return self.model.dataset.split_sizes(self.model.dataset.schema())
+
+    def data(self) -> list[str]:
+        """Elements, sizes and values of the training molecules."""
+        facts = self.model.facts
+        spread = f"{facts['mean']:.6g} ± {facts['std']:.6g} {facts['unit']}".rstrip()
+        return [
+            f"- elements of the training molecules: {spell_elements(facts['elements_seen'])}",
+            f"- largest training molecule: {facts['max_atoms']} atoms",
+            f"- mean and standard deviation of the training values: {spread}",
+        ]
+
+    def limits(self) -> list[str]:
+        """What the model is not for."""
+        facts = self.model.facts
+        atomisation = "the numbers are atomisation energies: energies of single atoms were taken off"
+        return [
+            f"only molecules of {spell_elements(facts['elements_seen'])}; `se3t predict` refuses others",
+            f"nothing is known about molecules of more than {facts['max_atoms']} atoms; they get a warning",
+            *([atomisation] if is_atomisation(facts) else []),
+        ]
+
+    def commands(self) -> list[str]:
+        """Command lines that use the exported folder."""
+        raw = "data.raw=<the molecules it was trained on> " if self.model.config.data.raw else ""
+        return [
+            "se3t predict --checkpoint . molecules.sdf        # or .xyz, or a SMILES a line in .smi",
+            f"se3t eval checkpoint=. {raw}data.root=<folder of the prepared data>",
+        ]
+
+    def python(self) -> list[str]:
+        """How to predict in Python."""
+        return ['`se3t.deploy.predict.load_predictor(".")` is the model, to be called with a list of molecules.']
