@@ -24,7 +24,6 @@ from se3t.runs import CHECKPOINTS, RESULT, read_json, write_json
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
-from se3t.training import run as training_run
 from se3t.training.train import train
 from training.cloud_parts import COUNTS, SMALL, build, build_on, cloud_data, config_of, finished_run, plain_config
 
@@ -62,15 +61,15 @@ class Measured:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
-    found, evaluate_split = Measured(), training_run.evaluate_split
+    found, measure = Measured(), rotations._Measured.measure
 
-    def counting(model: nn.Module, task: ClassificationTask, split: str, **options: Any) -> dict[str, float]:
-        assert split == "test"
-        found.rotations.append(task.config.test_rotation)
-        return evaluate_split(model, task, split, **options)
+    def counting(self: Any, rotation: str, accelerator: str) -> dict[str, Any]:
+        point = measure(self, rotation, accelerator)
+        found.rotations.append(self._run.task.config.test_rotation)
+        return point
 
     monkeypatch.setattr(measure_runs, "build_parts", found.build)
-    monkeypatch.setattr(training_run, "evaluate_split", counting)
+    monkeypatch.setattr(rotations._Measured, "measure", counting)
     return found
 
 
