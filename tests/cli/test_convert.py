@@ -46,7 +46,7 @@ def test_weights_and_a_configuration_become_a_model(run: Run, tmp_path: Path) ->
     assert origin["config"] == {"n_heads": 1, "x_ij": "add", "num_channels": 3}
     again = run(*words)
     assert again.status == 2
-    assert "model.pt: exists; give another name, or --force to replace it" in again.err
+    assert "model.pt: exists; give another name with --to, or --force to replace it" in again.err
     assert run(*words, "--force").status == 0
 
 

@@ -100,7 +100,7 @@ def test_a_table_is_replaced_only_by_force(run: Run, folder: Path) -> None:
     assert len(table(folder / "predictions.csv")) == 3
     answer = run("predict", "--checkpoint", "homo", "a.sdf", "--out", "a.sdf", "--force")
     assert answer.status == 2
-    assert "--out a.sdf: is one of the files with molecules; give another name" in answer.err
+    assert "--out a.sdf: is one of the files to be read; give another name" in answer.err
 
 
 def test_ctrl_c_leaves_no_table(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,10 @@ def test_ctrl_c_leaves_no_table(run: Run, folder: Path, monkeypatch: pytest.Monk
         (["--checkpoint", "a.sdf", "a.sdf"], "a.sdf: is damaged or was not written by torch.save"),
         (["--checkpoint", "homo", "b.sdf"], "b.sdf: cannot be read (No such file or directory)"),
         (["--checkpoint", "homo", "homo"], "homo: of no known format; expected a file that ends with .sdf"),
-        (["--checkpoint", "homo", "a.sdf", "--batch-size", "0"], "argument --batch-size: '0' is not a whole number"),
+        (
+            ["--checkpoint", "homo", "a.sdf", "--batch-size", "0"],
+            "argument --batch-size: got '0', expected a whole number of at least 1",
+        ),
         (["--checkpoint", "homo", "a.sdf", "--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--checkpoint", "homo", "a.sdf", "--force=yes"], "argument --force: ignored explicit argument"),
         (["--checkpoint", "homo", "a.sdf", "--colour"], "unrecognized arguments: --colour"),
@@ -155,7 +158,7 @@ def test_a_missing_gpu_is_named(run: Run, folder: Path) -> None:
     (folder / "a.sdf").write_text(sdf(molecules("test")))
     answer = run("predict", "--checkpoint", "homo", "a.sdf", "--device", "cuda")
     assert answer.status == 2
-    assert answer.err == "se3t: --device cuda: torch finds no GPU here; use --device cpu (se3t doctor says why)\n"
+    assert answer.err == "se3t: --device cuda: torch finds no GPU here; use --device cpu (`se3t doctor` says why)\n"
 
 
 # --- export -----------------------------------------------------------------------------------------------------------

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from se3t.cli.options import Parser
+from se3t.cli.options import Parser, require_new
 from se3t.errors import UserError
 from se3t.screen import show
 
@@ -31,7 +30,7 @@ def parser() -> Parser:
 def run(words: Sequence[str]) -> int:
     """Write the model that some released weights belong to as a file of this library."""
     given = parser().parse_args(list(words))
-    _require_writable(given.to, given.weights, given.force)
+    require_new("--to", given.to, [given.weights], given.force)
     own = {} if given.config is None else read_config(given.config)
 
     from se3t.compat.converted import save_model
@@ -50,19 +49,6 @@ def run(words: Sequence[str]) -> int:
     save_model(given.to, converted, origin)
     _report(given.to, converted)
     return 0
-
-
-def _require_writable(path: Path, weights: Path, force: bool) -> None:
-    """Look at the target before all the work."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"--to {path}: is a folder or a device; expected the name of a file")
-    if path.exists() and weights.exists() and path.samefile(weights):
-        raise UserError(f"--to {path}: is the file of the weights; give another name")
-    if path.exists() and not force:
-        raise UserError(f"{path}: exists; give another name, or --force to replace it")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--to {path}: {folder} is not a folder that can be written to")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from se3t.errors import UserError
+from se3t.files import check_writable
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,3 +48,24 @@ def positive(text: str) -> int:
 def seeds(text: str) -> tuple[int, ...]:
     """Seeds with commas between them, each once, as the type of an argument."""
     return tuple(dict.fromkeys(map(from_zero, text.split(","))))
+
+
+def require_new(flag: str, path: Path, inputs: Sequence[Path], force: bool) -> None:
+    """Look at the file that a command is to write, before all the work.
+
+    Args:
+        flag: that names it, for errors.
+        path: the file.
+        inputs: files that must not be written over.
+        force: whether another file may be replaced.
+
+    Raises:
+        UserError: naming what is in the way.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{flag} {path}: is a folder or a device; expected the name of a file")
+    if path.exists() and any(path.samefile(file) for file in inputs if file.exists()):
+        raise UserError(f"{flag} {path}: is one of the files to be read; give another name")
+    if path.exists() and not force:
+        raise UserError(f"{path}: exists; give another name with {flag}, or --force to replace it")
+    check_writable(path)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from se3t.cli.options import Parser
+from se3t.cli.options import Parser, positive, require_new
 from se3t.errors import UserError
 from se3t.screen import csv_text, printable, show
 
@@ -27,16 +26,10 @@ def parser() -> Parser:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--checkpoint", type=Path, action="append", default=[])
     parser.add_argument("--out", default="predictions.csv")
-    parser.add_argument("--batch-size", type=_positive)
+    parser.add_argument("--batch-size", type=positive)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--force", action="store_true")
     return parser
-
-
-def _positive(word: str) -> int:
-    if not word.isdecimal() or int(word) == 0:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number above 0")
-    return int(word)
 
 
 def run(words: Sequence[str]) -> int:
@@ -47,11 +40,12 @@ def run(words: Sequence[str]) -> int:
 
     require_readable(given.files)
     if out is not None:
-        _require_writable(out, given.files, given.force)
+        require_new("--out", out, given.files, given.force)
     from se3t.data.progress import progress_bar
     from se3t.deploy import predict
+    from se3t.training.run import choose_device
 
-    device = _device(given.device)
+    device = choose_device(given.device, "--device ")
     predictors = [predict.load_predictor(path, device) for path in given.checkpoint]
     screen = sys.stderr if out is None else sys.stdout
     _describe(predictors, screen)
@@ -74,28 +68,6 @@ def _with_models(given: argparse.Namespace) -> argparse.Namespace:
     if not given.files:
         raise UserError("predict: the molecules are missing; add a file, such as molecules.sdf")
     return given
-
-
-def _require_writable(out: Path, files: Sequence[Path], force: bool) -> None:
-    """Look at the target before all the work."""
-    if out.exists() and not out.is_file():
-        raise UserError(f"--out {out}: is a folder or a device; expected the name of a file, or - for standard output")
-    if out.exists() and any(out.samefile(path) for path in files):
-        raise UserError(f"--out {out}: is one of the files with molecules; give another name")
-    if out.exists() and not force:
-        raise UserError(f"{out}: exists; give another name with --out, or --force to replace it")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--out {out}: {folder} is not a folder that can be written to")
-
-
-def _device(word: str) -> Any:
-    import torch
-
-    available = torch.cuda.is_available()
-    if word == "cuda" and not available:
-        raise UserError("--device cuda: torch finds no GPU here; use --device cpu (se3t doctor says why)")
-    return torch.device("cuda" if available and word != "cpu" else "cpu")
 
 
 def _write(out: Path | None, work: Callable[[Callable[[list[str]], object]], Any]) -> Any:

@@ -48,17 +48,20 @@ def model_for(config: Config, task: Task) -> nn.Module:
         )
 
 
-def choose_device(accelerator: str) -> torch.device:
-    """The first device of an accelerator: "cpu", "gpu", or "auto" for a GPU where there is one.
+def choose_device(accelerator: str, setting: str = "trainer.accelerator=") -> torch.device:
+    """The first device of an accelerator.
+
+    Args:
+        accelerator: "cpu", "gpu" or "cuda", or "auto" for a GPU where there is one.
+        setting: what the user gave it by, for errors.
 
     Raises:
         UserError: when a GPU is asked for where there is none.
     """
     available = torch.cuda.is_available()
-    if accelerator == "gpu" and not available:
-        raise UserError(
-            "trainer.accelerator=gpu: torch finds no GPU here; use trainer.accelerator=cpu (`se3t doctor` says why)"
-        )
+    if accelerator in ("gpu", "cuda") and not available:
+        what = f"{setting}{accelerator}: torch finds no GPU here"
+        raise UserError(f"{what}; use {setting}cpu (`se3t doctor` says why)")
     return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
 
 
