@@ -133,13 +133,13 @@ def test_ctrl_c_leaves_no_table(run: Run, folder: Path, monkeypatch: pytest.Monk
         (["--checkpoint", "homo", "homo"], "homo: of no known format; expected a file that ends with .sdf"),
         (
             ["--checkpoint", "homo", "a.sdf", "--batch-size", "0"],
-            "argument --batch-size: got '0', expected a whole number of at least 1",
+            "argument --batch-size: got '0', expected a whole",
         ),
         (["--checkpoint", "homo", "a.sdf", "--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--checkpoint", "homo", "a.sdf", "--force=yes"], "argument --force: ignored explicit argument"),
         (["--checkpoint", "homo", "a.sdf", "--colour"], "unrecognized arguments: --colour"),
         (["--checkpoint", "homo", "a.sdf", "--out", "homo"], "--out homo: is a folder or a device"),
-        (["--checkpoint", "homo", "a.sdf", "--out", "a.sdf/b"], "--out a.sdf/b: "),
+        (["--checkpoint", "homo", "a.sdf", "--out", "a.sdf/b"], "a.sdf/b: cannot be written, "),
     ],
 )
 def test_a_wrong_command_is_one_sentence_and_leaves_nothing(

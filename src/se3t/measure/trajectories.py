@@ -72,41 +72,37 @@ def trajectories(
     records = {run: finished_run(run) for run in runs}
     require_same_data(records)
     names = dict(zip(runs, labels(list(records.values())), strict=True))
-    failures = _Failures(is_kept=on_failure is not None)
+    failures: list[UserError] | None = None if on_failure is None else []
     with progress_bar(progress, "rotated trajectories", len(runs)) as advance:
-        loaded = failures.without(runs, lambda run: _load(run, records[run], names[run], accelerator))
+        loaded = _without_failures(runs, lambda run: _load(run, records[run], names[run], accelerator), failures)
         chooser = next((one for one in loaded if (one.record.model, one.record.ablation) == _CHOOSER), loaded[0])
         number, rule = _choose(chooser, sample)
         content = _describe(loaded[0], number, rule, angles)
-        for model in failures.without(loaded, lambda one: _predict(one, number, angles)):
+        for model in _without_failures(loaded, lambda one: _predict(one, number, angles), failures):
             content["models"].append(model)
             advance(len(content["models"]))
     write_json(out, content)
-    if on_failure is not None:
-        for failure in failures.found:
-            on_failure(failure)
+    for failure in failures or ():
+        assert on_failure is not None
+        on_failure(failure)
     return out
 
 
-class _Failures:
-    """What to do about runs that fail."""
-
-    def __init__(self, *, is_kept: bool) -> None:
-        self.is_kept, self.found = is_kept, list[UserError]()
-
-    def without(self, runs: Iterable[_From], work: Callable[[_From], _To]) -> list[_To]:
-        """The work on all runs but those that fail; at least on one."""
-        done = []
-        for run in runs:
-            try:
-                done.append(work(run))
-            except UserError as error:
-                self.found.append(error)
-                if not self.is_kept:
-                    raise
-        if not done:
-            raise self.found[0]
-        return done
+def _without_failures(
+    runs: Iterable[_From], work: Callable[[_From], _To], failures: list[UserError] | None
+) -> list[_To]:
+    """The work on all runs but those that fail, whose errors are added to ``failures``; at least on one."""
+    done = []
+    for run in runs:
+        try:
+            done.append(work(run))
+        except UserError as error:
+            if failures is None:
+                raise
+            failures.append(error)
+    if not done and failures:
+        raise failures[0]
+    return done
 
 
 @dataclass(frozen=True)
