@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +260,7 @@ def test_a_checkpoint_of_another_task_is_refused_in_one_sentence(tmp_path: Path)
     task, model = parts.build(config)
     weights = {ckpt.PREFIX + name: value for name, value in model.state_dict().items()}
     best = {"step": 0, "metrics": {}, "state_dict": weights, "facts": task.facts()}
-    ckpt.write_best(tmp_path / "checkpoints", ckpt.asdict(config), best)
+    ckpt.write_best(tmp_path / "checkpoints", asdict(config), best)
     with pytest.raises(UserError, match=r"for experiment=nbody, not for a property of molecules; .* experiment=qm9$"):
         load_predictor(tmp_path)
 

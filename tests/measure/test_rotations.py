@@ -22,7 +22,6 @@ from se3t.measure.evaluate import evaluate
 from se3t.reporting.figures.figure4 import load_rotations
 from se3t.runs import CHECKPOINTS, RESULT, read_json, write_json
 from se3t.tasks.base import Task
-from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training.train import train
 from training.cloud_parts import COUNTS, SMALL, build, build_on, cloud_data, config_of, finished_run, plain_config
@@ -208,15 +207,15 @@ def test_an_interrupted_sweep_keeps_the_runs_it_has_measured(
     tmp_path: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs, out = [plain_run(tmp_path, name, num_points=count) for name, count in (("a", 16), ("b", 8))], tmp_path / "x"
-    counting = rotations.evaluate_split
+    counting = rotations._Measured.measure
 
-    def failing(model: nn.Module, task: ClassificationTask, split: str, **options: Any) -> dict[str, float]:
+    def failing(self: Any, rotation: str, accelerator: str) -> dict[str, Any]:
         if len(measured.rotations) == 3:
             raise KeyboardInterrupt
-        return counting(model, task, split, **options)
+        return counting(self, rotation, accelerator)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rotations, "evaluate_split", failing)
+        patch.setattr(rotations._Measured, "measure", failing)
         with pytest.raises(KeyboardInterrupt):
             sweep(runs, ["0", "90"], out)
     assert {point["run"] for point in json.loads(out.read_text())["points"]} >= {str(runs[0])}

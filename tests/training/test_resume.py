@@ -348,6 +348,6 @@ def test_a_full_disk_at_the_metrics_is_one_sentence(tmp_path: Path, monkeypatch:
     config = small_config(tmp_path)
     (RunFolder.of(config).path).mkdir(parents=True)
     (RunFolder.of(config).path / METRICS).symlink_to("/dev/full")
-    monkeypatch.setattr(RunFolder, "rewind_metrics", lambda self, step: None)  # would put a file in its place
+    monkeypatch.setattr(RunFolder, "rewind_metrics", lambda self, step, **_: None)  # would put a file in its place
     with pytest.raises(WriteError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
         train(config, build=build)
