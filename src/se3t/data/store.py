@@ -14,7 +14,8 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -119,35 +120,38 @@ def write_store(path: Path, store: Store) -> str:
     return store.checksum
 
 
-def read_store(path: Path, kind: str, *, fix: str) -> Store:
+def read_store(
+    path: Path, kind: str, *, fix: str, arrays: Collection[str] = (), settings: Mapping[str, Any] | None = None
+) -> Store:
     """Read a store and verify it.
 
     Args:
         path: the file.
         kind: the kind expected.
         fix: the command that makes the store anew; part of every error.
+        arrays: names of those that it must have.
+        settings: some of those that it must have been made with.
 
     Returns:
         The whole content, in memory.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind or version, or holds NaN.
+        UserError: the file is missing, damaged, of another kind, version or layout, made with other settings, or holds
+            NaN.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: not found; expected prepared {kind} data; make them with `{fix}`")
     again = f"make it again with `{fix}`"
-    try:
-        _check_seal(path, again)
+    with _errors_told(path, kind, fix):
         store, recorded = _read(path, kind, again)
-    except (OSError, KeyError) as error:
-        if _is_locked(error):
-            raise _locked(str(path)) from error
-        raise UserError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
     _check_finite(store.arrays, path, again)
     if store.checksum != recorded:
         raise UserError(
             f"{path}: content has checksum {store.checksum}, expected {recorded} as recorded in it; {again}"
         )
+    for name, value in (settings or {}).items():
+        if (made := store.settings.get(name)) != value:
+            raise UserError(f"{path}: was made with {name} = {made}, expected {value}; {again}")
+    if missing := sorted(set(arrays) - set(store.arrays)):
+        raise UserError(f"{path}: has no array {missing[0]!r}, expected another layout; {again}")
     return store
 
 
@@ -163,17 +167,40 @@ def read_checksum(path: Path, *, fix: str) -> str:
     """
     import h5py
 
+    with _errors_told(path, "", fix), h5py.File(path, "r") as file:
+        return str(file.attrs["sha256"])
+
+
+@contextmanager
+def _errors_told(path: Path, kind: str, fix: str) -> Iterator[None]:
+    """A look at the seal of a store, and what can go wrong with reading it in one sentence."""
     if not path.is_file():
-        raise UserError(f"{path}: not found; expected prepared data; make them with `{fix}`")
+        what = f"prepared {kind} data" if kind else "prepared data"
+        raise UserError(f"{path}: not found; expected {what}; make them with `{fix}`")
     again = f"make it again with `{fix}`"
     try:
         _check_seal(path, again)
-        with h5py.File(path, "r") as file:
-            return str(file.attrs["sha256"])
+        yield
     except (OSError, KeyError) as error:
         if _is_locked(error):
             raise _locked(str(path)) from error
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
+
+
+def made_from_others(path: Path, store: Store, named: str, fix: str) -> UserError:
+    """The error of a store that was not made from the raw data that a setting names.
+
+    Args:
+        path: of the store.
+        store: what is in it.
+        named: the setting, as it was typed.
+        fix: the command that makes the store anew.
+    """
+    made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
+    return UserError(
+        f"{path}: was made from {made_from}, and {named} has another content; replace the store with `{fix}`, or keep "
+        "both with another data.root=…"
+    )
 
 
 def read_hdf5(

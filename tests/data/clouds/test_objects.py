@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from se3t.data.clouds.objects import CLASSES, UNITS, normalise, read_cloud_store, stratified_split
-from se3t.data.store import Store, write_store
+from se3t.data.clouds.objects import CLASSES, UNITS, normalise, stratified_split
+from se3t.data.store import Store, read_store, write_store
 from se3t.errors import UserError
 
 
@@ -96,4 +96,4 @@ def test_a_store_without_labels_is_refused(tmp_path: Path) -> None:
     arrays = {"points": np.zeros((1, 4, 3), np.float32), "split": np.zeros(1, np.uint8)}
     write_store(tmp_path / "x.h5", Store("shapes15", arrays, {}, {}, {}))
     with pytest.raises(UserError, match=r"no array 'label'.*`again`"):
-        read_cloud_store(tmp_path / "x.h5", "shapes15", fix="again")
+        read_store(tmp_path / "x.h5", "shapes15", fix="again", arrays=UNITS)

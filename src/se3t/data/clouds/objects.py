@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-
-from se3t.data.store import Store, read_store
-from se3t.errors import UserError
 
 CLASSES = (
     "bag",
@@ -95,23 +91,6 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
         order = np.random.RandomState(np.random.MT19937(seed)).permutation(len(members))
         valid[members[order[:count]]] = True
     return np.flatnonzero(~valid), np.flatnonzero(valid)
-
-
-def read_cloud_store(path: Path, kind: str, *, fix: str) -> Store:
-    """Read and verify a store of point clouds.
-
-    Args:
-        path: the file.
-        kind: the kind expected.
-        fix: the command that makes it anew.
-
-    Raises:
-        UserError: it is missing, damaged or of another version or layout.
-    """
-    store = read_store(path, kind, fix=fix)
-    if missing := sorted(set(UNITS) - set(store.arrays)):
-        raise UserError(f"{path}: has no array {missing[0]!r}, expected another layout; make it again with `{fix}`")
-    return store
 
 
 def split_sizes(train: int, test: int, valid_fraction: float) -> dict[str, int]:

@@ -258,11 +258,8 @@ def load(path: Path, kind: str, *, fix: str, columns: Sequence[str] | None = Non
         UserError: it is missing, damaged or of another version or layout. One whose bonds were found by other rules is
             read with a warning, so that what was trained on it can be resumed and evaluated.
     """
-    store = read_store(path, kind, fix=fix)
-    missing, found = sorted(set(UNITS) - set(store.arrays)), store.settings.get("columns")
-    if missing or columns not in (None, found):
-        what = f"no array {missing[0]!r}" if missing else f"columns {found}"
-        raise UserError(f"{path}: has {what}, expected another layout; make it again with `{fix}`")
+    settings = {} if columns is None else {"columns": columns}
+    store = read_store(path, kind, fix=fix, arrays=UNITS, settings=settings)
     if (version := store.provenance.get("bonds_version", 1)) != BONDS_VERSION:
         _LOG.warning(
             "%s: its bonds are by rules of version %s, those of predictions by %s, differing at charged groups such "

@@ -78,7 +78,7 @@ def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -
     source = _Source.of(config)
     path = _path(config, source)
     if path.exists() and not force:
-        return _read(config, path)
+        return read_molecules_store(config)
     labels = read_labels(source.molecules, source.table, config.key)
     make_folder(path.parent)  # before the work, and not before a look at what was given
     return save(path, _make_store(config, source, labels, progress))
@@ -90,7 +90,8 @@ def read_molecules_store(config: Any) -> Store:
     Raises:
         UserError: it is missing, damaged or of another version; the message says which command makes it.
     """
-    return _read(config, store_path(config))
+    path = store_path(config)
+    return load(path, DATA.name, fix=DATA.prepare_command(config, force=path.exists()))
 
 
 def summary(store: Store) -> dict[str, Any]:
@@ -171,10 +172,6 @@ def _path(config: Any, source: _Source) -> Path:
 
 def _split_settings(config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in _SPLIT}
-
-
-def _read(config: Any, path: Path) -> Store:
-    return load(path, DATA.name, fix=DATA.prepare_command(config, force=path.exists()))
 
 
 # --- the store ------------------------------------------------------------------------------------------------

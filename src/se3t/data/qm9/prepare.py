@@ -28,7 +28,7 @@ from se3t.data.qm9.raw import RawFiles, chunk_from_xyz, find_raw, iter_records
 from se3t.data.qm9.sources import RAW_SOURCES
 from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_SIZES, official_splits, read_ids
 from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
-from se3t.data.store import Store, make_folder
+from se3t.data.store import Store, made_from_others, make_folder
 from se3t.errors import UserError
 from se3t.experiments.qm9 import DATA
 
@@ -219,11 +219,7 @@ def _require_same_inputs(config: Any, store: Store) -> None:
         if _list_settings(ids) != store.settings["uncharacterized"]:
             differing = f"data.uncharacterized={config.uncharacterized}"
     if differing:
-        made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
-        raise UserError(
-            f"{store_path(config)}: was made from {made_from}, and {differing} has another content; replace the store "
-            f"with `{DATA.prepare_command(config, force=True)}`, or keep both with another data.root=…"
-        )
+        raise made_from_others(store_path(config), store, differing, DATA.prepare_command(config, force=True))
 
 
 def _make_store(inputs: _Inputs, workers: int | None, progress: bool) -> Store:

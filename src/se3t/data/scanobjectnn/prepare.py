@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, chunks, normalise, read_cloud_store
+from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, chunks, normalise
 from se3t.data.progress import progress_bar
 from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL, SIDES, RawFiles, RawObjects, file_name, find_raw
-from se3t.data.store import Store, made_by, write_store
+from se3t.data.store import Store, made_by, made_from_others, read_store, write_store
 from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import SCANS
 
@@ -47,7 +47,7 @@ def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False
     """
     path = store_path(config)
     if path.exists() and not force:
-        store = read_cloud_store(path, SCANS.name, fix=SCANS.prepare_command(config, force=True))
+        store = read_store(path, SCANS.name, fix=SCANS.prepare_command(config, force=True), arrays=UNITS)
         _require_same_inputs(config, store)
         return store
     store = _make_store(_find(config), config, progress)
@@ -94,11 +94,8 @@ def _require_same_inputs(config: Any, store: Store) -> None:
         _LOG.warning("data.raw=%s: not found; the prepared data %s are used", config.raw, store_path(config))
         return
     if _find(config).checksums() != store.settings["raw"]:
-        made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
-        raise UserError(
-            f"{store_path(config)}: was made from {made_from}, and data.raw={config.raw} has another content; replace "
-            f"the store with `{SCANS.prepare_command(config, force=True)}`, or keep both with another data.root=…"
-        )
+        fix = SCANS.prepare_command(config, force=True)
+        raise made_from_others(store_path(config), store, f"data.raw={config.raw}", fix)
 
 
 def _make_store(raw: RawFiles, config: Any, progress: bool) -> Store:
@@ -117,7 +114,7 @@ def _make_store(raw: RawFiles, config: Any, progress: bool) -> Store:
         "label": np.concatenate([side.labels for side in sides.values()]),
         "split": np.repeat(np.array([TRAIN, TEST], dtype=np.uint8), list(sizes.values())),
     }
-    return Store(SCANS.name, arrays, _settings(raw, config), UNITS, _provenance(sizes, notes))
+    return Store(SCANS.name, arrays, _settings(raw, config), UNITS, {**made_by(), "sizes": sizes, "notes": notes})
 
 
 def _settings(raw: RawFiles, config: Any) -> dict[str, Any]:
@@ -130,14 +127,6 @@ def _settings(raw: RawFiles, config: Any) -> dict[str, Any]:
         "synthetic": False,
         "num_points": NUM_POINTS,
         "raw": raw.checksums(),
-    }
-
-
-def _provenance(sizes: dict[str, int], notes: list[str]) -> dict[str, Any]:
-    return {
-        **made_by(),
-        "sizes": sizes,
-        "notes": notes,
     }
 
 

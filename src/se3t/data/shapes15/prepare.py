@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, normalise, read_cloud_store, split_sizes
+from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, normalise, split_sizes
 from se3t.data.progress import progress_bar
 from se3t.data.shapes15.scan import Scan, scan
 from se3t.data.shapes15.shapes import draw_shape
 from se3t.data.shapes15.solids import Dice
-from se3t.data.store import Store, made_by, make_folder, write_store
-from se3t.errors import UserError
+from se3t.data.store import Store, made_by, make_folder, read_store, write_store
 from se3t.experiments.scanobjectnn import SHAPES15
 
 GENERATOR_VERSION = 1
@@ -71,12 +70,7 @@ def read_shapes15_store(config: Any) -> Store:
     """
     path = store_path(config)
     fix = SHAPES15.prepare_command(config, force=path.exists())
-    store = read_cloud_store(path, SHAPES15.name, fix=fix)
-    for name, value in _settings(config).items():
-        if store.settings.get(name) != value:
-            made = store.settings.get(name)
-            raise UserError(f"{path}: was made with {name} = {made}, expected {value}; make it again with `{fix}`")
-    return store
+    return read_store(path, SHAPES15.name, fix=fix, arrays=UNITS, settings=_settings(config))
 
 
 def make_object(data_seed: int, split: int, number: int, background: bool = False) -> tuple[Scan, int]:
