@@ -14,7 +14,7 @@ from se3t.bench.contenders import EDGE_FRAME, SEPARATE, Collected, Contender, Ou
 from se3t.bench.options import Options
 from se3t.bench.report import Report, Row
 from se3t.bench.step import PRECISIONS
-from se3t.bench.workloads import Workload
+from se3t.bench.workloads import NBODY, QM9, Workload
 from se3t.errors import UserError
 
 NVIDIA = {"tf32": 2.59, "bf16": 3.23}
@@ -27,7 +27,7 @@ NVIDIA_INFERENCE = 9.71
 
 def run(
     options: Options,
-    workloads: Sequence[str] = ("nbody",),
+    workloads: Sequence[str] = (NBODY,),
     names: Sequence[str] = (),
     adapters: Sequence[str] = (),
     num_graphs: int | None = None,
@@ -83,7 +83,7 @@ def collect(
 
 def _default_names(workload: Workload) -> tuple[list[str], list[str]]:
     names, notes = contenders.default_names(workload)
-    return [*names, *([EDGE_FRAME + SEPARATE, peer.PEER] if workload.name == "nbody" else [])], notes
+    return [*names, *([EDGE_FRAME + SEPARATE, peer.PEER] if workload.name == NBODY else [])], notes
 
 
 def _different(makers: Sequence[tuple[str, Callable[[], Contender]]]) -> dict[str, Callable[[], Contender]]:
@@ -125,7 +125,7 @@ def _notes(rows: Sequence[Row], work: Mapping[str, Work], peaks: Mapping[str, Pe
 def _remarks(rows: Sequence[Row]) -> Iterator[str]:
     if any(row["contender"].startswith("e3nn") for row in rows):
         yield "e3nn: the same model and weights in float32, its convolutions as e3nn tensor products."
-    for row in _fastest(rows, "qm9"):
+    for row in _fastest(rows, QM9):
         published = NVIDIA.get(row["precision"], NVIDIA["tf32"])
         yield (
             f"qm9, {PRECISIONS[row['precision']]}: {row['contender']} does {row['per_ms']:.3g} molecules/ms, "

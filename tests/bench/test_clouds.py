@@ -1,4 +1,4 @@
-"""``python -m benchmarks clouds``, and the store of synthetic scans in ``se3t bench data``."""
+"""``python -m benchmarks clouds``, and the store of scans in ``se3t bench data``."""
 
 from __future__ import annotations
 
@@ -169,10 +169,10 @@ def test_workload_of_table_2_has_ten_neighbours_and_types_up_to_3() -> None:
     assert workload.fiber_hidden == Fiber.uniform(4, 5)
 
 
-def test_scans_are_made_where_none_are_prepared_and_called_synthetic(tmp_path: Path) -> None:
+def test_scans_are_timed_by_how_their_points_are_drawn(tmp_path: Path) -> None:
     found = data.run(QUICK, ["shapes15"], root=str(tmp_path / "data"))
     assert [row["store"] for row in found.rows[::2]] == ["shapes15, 128 farthest", "shapes15, 1,024 random"]
     assert {row["batch_size"] for row in found.rows} == {10}
     (note,) = [note for note in found.notes if note.startswith("shapes15: ")]
-    assert "synthetic shapes15, made in a temporary folder" in note
+    assert "32 random samples" in note
     assert not list(tmp_path.iterdir())

@@ -101,28 +101,27 @@ def test_without_scipy_harmonics_have_nothing_to_be_compared_with(
         sh.run(QUICK, names, max_degree=0, num_vectors=10)
 
 
-def test_data_are_simulated_in_a_temporary_folder_where_there_are_none(tmp_path: Path) -> None:
+def test_random_samples_stand_for_data_that_are_not_there(tmp_path: Path) -> None:
     report = data.run(QUICK, ["nbody"], root=str(tmp_path / "data"))
     flat, single = report.rows
     assert (flat["name"], single["name"]) == ("flat arrays", "sample by sample")
-    assert flat["ratio"] == 1
+    assert (flat["store"], flat["ratio"]) == ("nbody", 1)
     assert flat["samples_per_second"] == pytest.approx(flat["batch_size"] * flat["per_second"])
-    assert any("simulated in a temporary folder" in note for note in report.notes)
+    root = tmp_path / "data"
+    assert f"nbody: no prepared data in {root}: 512 random samples of the same sizes, in memory." in report.notes
     assert not list(tmp_path.iterdir())
 
 
-def test_molecules_are_made_in_memory_where_none_are_prepared_and_called_synthetic(tmp_path: Path) -> None:
+def test_molecules_are_timed_by_kind_of_graph(tmp_path: Path) -> None:
     report = data.run(QUICK, ["qm9"], root=str(tmp_path / "data"))
     assert [row["store"] for row in report.rows[::2]] == ["qm9, bonds", "qm9, complete", "qm9, radius"]
     assert [row["ratio"] for row in report.rows[::2]] == [1, 1, 1]
-    note = [note for note in report.notes if note.startswith("qm9: ")]
-    assert len(note) == 1
-    assert "256 synthetic molecules in memory" in note[0]
-    assert not list(tmp_path.iterdir())
+    assert len([note for note in report.notes if note.startswith("qm9: ")]) == 1
 
 
 def test_prepared_molecules_are_the_ones_that_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "GRAPHS", ("radius",))
+    store = dataclasses.replace(data.STORES["qm9"], graphs={"radius": ["data.graph=radius"]})
+    monkeypatch.setattr(data, "STORES", {"qm9": store})
     count = 40
     columns = {name: [float(number) for number in range(count)] for name in TARGETS}
     words = ["train"] * 36 + ["valid"] * 4

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 
 from se3t.bench.options import Options
 from se3t.bench.report import RATIO, Column, Report, Row, ratios
-from se3t.bench.synthetic import molecules
 from se3t.bench.timing import Call
-from se3t.config import ClassificationTask as ClassificationTaskConfig
-from se3t.config import NBodyData, QM9Data, Shapes15Data
-from se3t.config import NBodyTask as NBodyTaskConfig
-from se3t.config import PropertyTask as PropertyTaskConfig
+from se3t.config import to_config
+from se3t.config.compose import compose
 from se3t.config.schemas import GRAPHS
-from se3t.data.molecules.dataset import Property, PropertyData
-from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, pack
 from se3t.errors import require_known
+from se3t.experiments import dataset, nbody, qm9, scanobjectnn
+from se3t.experiments import task as declared_task
 from se3t.graph import Graph, batch_graphs
+from se3t.tasks import build_task
 from se3t.tasks.base import Task
 
-BATCH_SIZES = (32, 128, 240, 512)
-_CLOUD_BATCH_SIZES = (10, 32)  # of objects of 2,048 points
 _BATCHES = 16  # of one timed turn
 _DRAW = 0  # of what a task draws anew in every step of a training, such as the points of an object
 _FLAT, _SINGLE = "flat arrays", "sample by sample"
+_LARGE, _SMALL = (32, 128, 240, 512), (10, 32)  # sizes of batches; small ones for objects of 2,048 points
 COLUMNS = (
     Column("store", "store"),
     Column("batch_size", "batch", "count"),
@@ -43,21 +36,37 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """Samples in memory.
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Prepared data, and what graphs are made of them.
 
     Attributes:
-        label: what they are, in the table.
-        task: makes graphs of them.
-        note: where they come from.
+        overrides: settings of a training on them.
         batch_sizes: samples of the batches that are timed.
+        graphs: by label in the table the settings of the graphs.
     """
 
-    label: str
-    task: Task
-    note: str
-    batch_sizes: Sequence[int] = BATCH_SIZES
+    overrides: Sequence[str]
+    batch_sizes: Sequence[int]
+    graphs: Mapping[str, Sequence[str]]
+
+
+_CLOUDS = (f"experiment={scanobjectnn.EXPERIMENT.name}", f"data={scanobjectnn.SHAPES15.name}")
+STORES: Mapping[str, Store] = {
+    nbody.DATA.name: Store([f"experiment={nbody.EXPERIMENT.name}"], _LARGE, {"": ()}),
+    qm9.DATA.name: Store(
+        [f"experiment={qm9.EXPERIMENT.name}"], _LARGE, {kind: [f"data.graph={kind}"] for kind in GRAPHS}
+    ),
+    scanobjectnn.SHAPES15.name: Store(
+        _CLOUDS,
+        _SMALL,
+        {
+            "128 farthest": (),
+            "1,024 random": ["task.num_points=1024", "task.sampling=random", "task.inputs=positions"],
+        },
+    ),
+}
+"""By name of the data."""
 
 
 def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Report:
@@ -66,7 +75,7 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
     Args:
         options: how.
         stores: names, see ``STORES``; empty: all.
-        root: folder of prepared data; what is not there is made, smaller, in a temporary folder.
+        root: folder of prepared data; random samples of the same sizes stand for what is not there.
 
     Raises:
         UserError: for an unknown store, or a damaged one.
@@ -74,11 +83,12 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
     rows: list[Row] = []
     notes: dict[str, str] = {}
     on_one_core = dataclasses.replace(options, device="cpu", threads=1)
-    with on_one_core.in_force() as machine, tempfile.TemporaryDirectory(prefix="se3t-bench-") as folder:
+    with on_one_core.in_force() as machine:
         for name in require_known("store", stores, STORES) or STORES:
-            for source in STORES[name](root, folder, options):
-                notes[name] = f"{name}: {source.note}"
-                rows += _measure(options, source)
+            for label, overrides in STORES[name].graphs.items():
+                task, note = _task(STORES[name], overrides, root)
+                notes[name] = f"{name}: {note}"
+                rows += _measure(options, f"{name}, {label}" if label else name, task, STORES[name].batch_sizes)
     ratios(rows, "batch", "case")
     return Report(
         benchmark="data",
@@ -88,7 +98,8 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
         notes=[
             "A batch is a random choice of training samples, as one graph of disjoint clouds in float32.",
             f"{_FLAT}: by index arithmetic on the tensors of the whole split, as in training; {_SINGLE}: one graph for "
-            "each sample, put side by side. Both give the same graph, which is checked. ratio: over the first.",
+            "each sample, put side by side. Both give the same graph, which is checked. ratio: over the first. Of the "
+            "2,048 points of an object, drawn anew in every step: 128 farthest, 10 neighbours; 1,024 random.",
             *notes.values(),
         ],
         settings={**options.record, "root": root},
@@ -97,12 +108,25 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
     )
 
 
-def _measure(options: Options, source: Source) -> list[Row]:
-    store, task = source.label, source.task
+def _task(store: Store, overrides: Sequence[str], root: str) -> tuple[Task, str]:
+    """The task on prepared data or on random samples, and which."""
+    size = max(store.batch_sizes)
+    words = [*store.overrides, *overrides, f"data.root={root}", f"trainer.batch_size={size}"]
+    config = to_config(compose("train", words))
+    path = dataset(config.data.name).store_path(config.data)
+    if path.exists():
+        return build_task(config).to("cpu", torch.float32), f"prepared data in {path.parent}."
+    make = declared_task(config.task.name).random
+    assert make is not None
+    task: Task = make(config).to("cpu", torch.float32)
+    return task, f"no prepared data in {root}: {size} random samples of the same sizes, in memory."
+
+
+def _measure(options: Options, store: str, task: Task, batch_sizes: Sequence[int]) -> list[Row]:
     rows: list[Row] = []
     generator = torch.Generator().manual_seed(options.seed)
     size = task.size("train")
-    sizes = [count for count in source.batch_sizes if count <= size] or [size]
+    sizes = [count for count in batch_sizes if count <= size] or [size]
     for count in sizes[:1] if options.quick else sizes:
         chosen = [torch.randperm(size, generator=generator)[:count] for _ in range(_BATCHES)]
         _require_equal(task, chosen[0])
@@ -150,93 +174,3 @@ def _tensors(graph: Graph) -> Iterator[tuple[str, torch.Tensor]]:
             yield field.name, value
         elif isinstance(value, Mapping):
             yield from ((f"{field.name} of degree {degree}", part) for degree, part in value.items())
-
-
-def _nbody(root: str, folder: str, options: Options) -> Iterator[Source]:
-    from se3t.data.nbody.dataset import load_nbody
-    from se3t.data.nbody.prepare import prepare_nbody, store_path
-    from se3t.tasks.nbody import NBodyTask
-
-    config = NBodyData(root=root)
-    if store_path(config).exists():
-        note = f"prepared data in {Path(root) / 'nbody'}, simulated."
-    else:
-        count = 64 if options.quick else 1024
-        # A few steps are enough: how far the particles have moved does not change what a batch costs.
-        config = NBodyData(
-            root=folder, num_train=count, num_valid=1, num_test=1, num_steps=20, sample_every=5, horizon_frames=1
-        )
-        prepare_nbody(config, progress=False)
-        note = f"no prepared data in {root}: {count} short trajectories, simulated in a temporary folder."
-    dataset = load_nbody(config)
-    yield Source("nbody", NBodyTask(NBodyTaskConfig(), dataset).to("cpu", torch.float32), note)
-
-
-def _qm9(root: str, folder: str, options: Options) -> Iterator[Source]:
-    from se3t.data.molecules.dataset import load_property
-    from se3t.data.qm9.prepare import store_path
-    from se3t.tasks.property import PropertyTask
-
-    config = QM9Data(root=root)
-    if store_path(config).exists():
-        data = load_property(config, PropertyTaskConfig(), progress=False)
-        note = f"prepared data in {Path(root) / 'qm9'}."
-    else:
-        data = _synthetic(256 if options.quick else 2048, options.seed)
-        note = f"no prepared data in {root}: {len(data.values)} synthetic molecules in memory, made at random."
-    for kind in GRAPHS:
-        task = PropertyTask(PropertyTaskConfig(), data, kind, config.radius).to("cpu", torch.float32)
-        yield Source(f"qm9, {kind}", task, f"{note} radius: neighbours up to {config.radius:g} Å.")
-
-
-def _shapes15(root: str, folder: str, options: Options) -> Iterator[Source]:
-    from se3t.data.clouds.dataset import load_clouds
-    from se3t.data.shapes15.prepare import store_path
-    from se3t.tasks.classification import ClassificationTask
-
-    config = Shapes15Data(root=root)
-    note = f"prepared synthetic shapes15 in {Path(root) / 'shapes15'}."
-    if not store_path(config).exists():
-        count = 30 if options.quick else 90
-        config = Shapes15Data(root=folder, num_train=count, num_test=15)
-        note = f"no prepared data in {root}: {count} objects of synthetic shapes15, made in a temporary folder."
-    data = load_clouds(config, progress=False)
-    note += " Of the 2,048 points of an object, drawn anew in every step: 128 farthest, 10 neighbours; 1,024 random."
-    for label, settings in (
-        ("128 farthest", ClassificationTaskConfig()),
-        ("1,024 random", ClassificationTaskConfig(num_points=1024, sampling="random", inputs="positions")),
-    ):
-        task = ClassificationTask(settings, data).to("cpu", torch.float32)
-        yield Source(f"shapes15, {label}", task, note, _CLOUD_BATCH_SIZES)
-
-
-_ATOMS = (12, 24)  # QM9 has 18 a molecule on average, and 19 bonds
-
-
-def _synthetic(count: int, seed: int) -> PropertyData:
-    """Random trees of atoms with a few rings, in the sizes of QM9; the property is a random number."""
-    generator, random = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    made = []
-    for size in random.integers(_ATOMS[0], _ATOMS[1], count, endpoint=True).tolist():
-        positions, bonds = molecules(1, size, size + 1, generator)
-        numbers = random.choice([1, 6, 7, 8, 9], size, p=[0.5, 0.35, 0.06, 0.08, 0.01])
-        classes = random.integers(len(BOND_CLASSES), size=size + 1)
-        made.append(
-            Molecule(
-                numbers.astype(np.uint8),
-                positions.float().numpy(),
-                bonds.T.numpy().astype(np.uint16),
-                classes.astype(np.uint8),
-            )
-        )
-    members = np.arange(count)
-    splits = {"train": members, "valid": members[:0], "test": members[:0]}
-    return PropertyData("qm9", pack(made), random.normal(size=count), splits, Property("random", "random", "1"), "", {})
-
-
-STORES: Mapping[str, Callable[[str, str, Options], Iterator[Source]]] = {
-    "nbody": _nbody,
-    "qm9": _qm9,
-    "shapes15": _shapes15,
-}
-"""By name: what makes tasks from the folder of prepared data, or from new data, in a temporary folder or in memory."""

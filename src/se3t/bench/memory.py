@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from se3t.bench.contenders import MOST_KEPT, Ours, default_names, require_usable
 from se3t.bench.options import Options
 from se3t.bench.report import RATIO, Column, Report, Row, ratios
-from se3t.bench.workloads import Workload
+from se3t.bench.workloads import NBODY, Workload
 from se3t.errors import UserError
 
 _REBUILD = "se3t.bench.contenders:rebuild"
@@ -23,7 +23,7 @@ COLUMNS = (
 
 def run(
     options: Options,
-    workloads: Sequence[str] = ("nbody",),
+    workloads: Sequence[str] = (NBODY,),
     names: Sequence[str] = (),
     num_graphs: int | None = None,
 ) -> Report:

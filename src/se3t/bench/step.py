@@ -9,7 +9,7 @@ import torch
 from se3t.bench.contenders import MEMORY, SEPARATE, Collected, Contender, collect
 from se3t.bench.options import Options
 from se3t.bench.report import PARTS, PEAK_MEMORY, RATIO, TIME, Column, Report, Row, ratios, time_fields, until_stopped
-from se3t.bench.workloads import Workload
+from se3t.bench.workloads import NBODY, Workload
 from se3t.errors import UserError
 from se3t.precision import require_device
 
@@ -27,7 +27,7 @@ PRECISIONS = {"32": "float32", "tf32": "TF32", "bf16": "bfloat16 autocast"}
 
 def run(
     options: Options,
-    workloads: Sequence[str] = ("nbody",),
+    workloads: Sequence[str] = (NBODY,),
     names: Sequence[str] = (),
     num_graphs: int | None = None,
     precisions: Sequence[str] = ("32",),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from se3t.bench.options import Options
 from se3t.bench.report import RATIO, Column, Report, Row, until_stopped
-from se3t.bench.workloads import Workload, mean_square
+from se3t.bench.workloads import QM9, Workload, mean_square
 from se3t.errors import UserError
 from se3t.files import check_writable
 from se3t.nn.kernels import tilings, triton_kernel
@@ -59,7 +59,7 @@ class Launch:
 
 def run(
     options: Options,
-    workloads: Sequence[str] = ("qm9",),
+    workloads: Sequence[str] = (QM9,),
     precisions: Sequence[str] = ("bf16",),
     num_graphs: int | None = None,
 ) -> Report:

@@ -19,6 +19,8 @@ from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import EquivariantConv, Readout
 from se3t.nn.precision import at_least_float32
 
+NBODY, QM9 = "nbody", "qm9"
+"""Names of the workloads that are measured unless others are named, and for tile sizes."""
 NUM_CLASSES = 4  # of bonds: single, double, triple, aromatic
 
 
@@ -279,7 +281,7 @@ def _points(workload: Workload, batch: Tensor, generator: torch.Generator) -> Gr
 
 
 _QM9 = Workload(
-    name="qm9",
+    name=QM9,
     title="molecules, bonds (QM9 sizes)",
     num_graphs=32,
     num_points=18,
@@ -315,7 +317,7 @@ _POINTCLOUD = Workload(
     pooling="max",
 )
 _NBODY = Workload(
-    name="nbody",
+    name=NBODY,
     title="charged particles (N-body, Table 1)",
     num_graphs=128,
     num_points=5,

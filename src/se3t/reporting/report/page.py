@@ -15,6 +15,7 @@ from typing import Any
 from se3t import __version__
 from se3t.errors import UserError
 from se3t.experiments import nbody
+from se3t.reporting.figures.style import page_colours
 from se3t.reporting.published import load_published
 from se3t.reporting.report.equivariance import equivariance_errors
 from se3t.reporting.report.figures import figures
@@ -74,7 +75,7 @@ def render(content: Content) -> str:
         _section("equivariance", "Equivariance errors", [_about_errors(), equivariance_errors(content.runs)]),
         _section("runs", "Runs", [_about_runs(content.runs), run_list(content.runs, content.trials)]),
     ]
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = _asset("report.css").replace("/* colours */", page_colours()), _asset("report.js")
     sources = [("style-src", (style, _WITHOUT_SCRIPT)), ("script-src", (script,))]
     rules = [f"{name} {' '.join(map(fingerprint, texts))}" for name, texts in sources]
     return Template(_asset("page.html")).substitute(
