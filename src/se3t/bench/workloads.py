@@ -166,7 +166,7 @@ class Workload:
         """
         generator = torch.Generator().manual_seed(self.seed)
         batch = torch.arange(self.num_graphs).repeat_interleave(self.num_points)
-        make = {"nbody": _charges, "qm9": _molecules, "pointcloud": _points}[self._kind]
+        make = _molecules if self.num_bonds is not None else _points if self.edges == "knn" else _charges
         return make(self, batch, generator).to(dtype).to(self.device if device is None else device)
 
     def model(self, kernel: str = "auto", memory: str = "auto", separate: bool = False) -> SE3Transformer:
@@ -205,12 +205,6 @@ class Workload:
         if not self.head:
             model.readout = Readout(self.fiber_out, self.fiber_out, pooling=self.pooling)
         return model
-
-    @property
-    def _kind(self) -> str:
-        if self.num_bonds is not None:
-            return "qm9"
-        return "pointcloud" if self.edges == "knn" else "nbody"
 
 
 def mean_square(output: Features) -> Float[Tensor, ""]:
