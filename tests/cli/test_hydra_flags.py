@@ -81,6 +81,19 @@ def test_origins_follow_a_folder_of_the_user_and_the_settings_of_one_preset_and_
     assert found["model.name"] == ("tfn", "command line")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("tuned", "recipe/<experiment>/<model>"), ("budget/model", "<preset>/<model>")]
+)
+def test_a_folder_laid_out_as_in_earlier_versions_is_refused_with_the_new_names(
+    run: Run, tmp_path: Path, old: str, new: str
+) -> None:
+    (tmp_path / "more" / old).mkdir(parents=True)
+    answer = run("train", "--config-dir", "more", "--cfg", "job")
+    assert answer.status == 2
+    assert f"{old} is no longer read; rename its files to" in answer.err
+    assert new in answer.err
+
+
 def test_cfg_of_all_and_of_one_package_can_be_read(run: Run) -> None:
     settings = yaml.safe_load(run("train", "--cfg", "all", "seed=2").out)
     assert (settings["seed"], settings["hydra"]["run"]["dir"]) == (2, ".")

@@ -33,6 +33,10 @@ FLAGS: dict[str, Flag] = {
     "--config-name": Flag("-cn", "value"),
     "--experimental-rerun": Flag("", "value"),
 }
+_MOVED = {  # folders of conf in earlier versions, which would be passed over without a word
+    "tuned": "recipe/<experiment>/<model>.yaml",
+    "budget/model": "recipe/<experiment>/<preset>/<model>.yaml",
+}
 _SHORT = {flag.short: name for name, flag in FLAGS.items() if flag.short}
 
 
@@ -78,6 +82,9 @@ def check_flags(command: str, given: Mapping[str, str]) -> None:
     for name in ("--config-dir", "--config-path"):
         if name in given and not Path(given[name]).is_dir():
             raise UserError(f"{name} {given[name]}: not found; expected a folder of configuration files")
+        for old, new in _MOVED.items():
+            if name in given and Path(given[name], old).is_dir():
+                raise UserError(f"{name} {given[name]}: {old} is no longer read; rename its files to {new}")
     if (file := given.get("--experimental-rerun")) is not None and not Path(file).is_file():
         raise UserError(f"--experimental-rerun {file}: not found; expected the config.pickle of an earlier run")
     _check_choices(command, given)
