@@ -49,7 +49,9 @@ def test_train_report_evaluate_and_tabulate(run: Run, tmp_path: Path, model: str
     assert first.status == 0, first.err
     assert first.files == ["data", "runs"]
     result = next(tmp_path.glob("runs/nbody/*/*/result.json"))
-    assert json.loads(result.read_text())["status"] == "finished"
+    content = json.loads(result.read_text())
+    assert content["status"] == "finished"
+    assert content["overrides"] == words
     assert "Table 1" in first.out
     assert "Not run: DeepSet, " in first.out
     assert f"run record: {result.relative_to(tmp_path)}" in first.out

@@ -32,10 +32,12 @@ def run(words: Sequence[str]) -> int:
 
 
 def _train(settings: Any) -> Path:
+    from hydra.core.hydra_config import HydraConfig
+
     config = to_config(settings)
     from se3t.training.train import train
 
-    return train(config)
+    return train(config, overrides=list(HydraConfig.get().overrides.task))
 
 
 # --- resume=<folder> --------------------------------------------------------------------------------------------------
@@ -56,7 +58,7 @@ def _train_in(folder: Path, words: Sequence[str]) -> Path:
     config = stored_config(folder, words)
     from se3t.training.train import train
 
-    return train(config, folder)
+    return train(config, folder, overrides=words)
 
 
 def stored_config(folder: Path, words: Sequence[str]) -> Config:

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from se3t.runs import BEST, CHECKPOINTS, DETAILS, DIGESTS, METRICS, digest_of, digest_of_metrics, read_json, write_json
+from se3t.runs import (
+    BEST,
+    CHECKPOINTS,
+    DETAILS,
+    DIGESTS,
+    METRICS,
+    OVERRIDES,
+    digest_of,
+    digest_of_metrics,
+    read_json,
+    write_json,
+)
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.evaluation import peak_memory_bytes
@@ -48,7 +59,9 @@ def finish(run: Run) -> None:
         write_json(run.folder.details, {"split": "test", **run.task.facts(), **details})
         digests[DETAILS] = digest_of(read_json(run.folder.details))
     digests[f"{CHECKPOINTS}/{BEST}"] = ckpt.digest_of_best(best)
-    write_json(run.folder.result, {**_result(run, step, best, test), DIGESTS: digests}, sealed=True)
+    overrides = run.folder.read_overrides()
+    typed = {} if overrides is None else {OVERRIDES: overrides}
+    write_json(run.folder.result, {**_result(run, step, best, test), **typed, DIGESTS: digests}, sealed=True)
 
 
 def _choose(run: Run, last: ckpt.Checkpoint | None) -> dict[str, Any]:

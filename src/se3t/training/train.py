@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +20,7 @@ from se3t.experiments import dataset
 from se3t.files import WriteError
 from se3t.nn.kernels.native import require
 from se3t.precision import data_dtype, matmul_precision, require_device
-from se3t.runs import RunFolder, finished_result, require_same_data, too_few_steps
+from se3t.runs import OVERRIDES, RunFolder, finished_result, require_same_data, too_few_steps
 from se3t.signals import advice, interrupted_by_signals, last_words
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
@@ -35,7 +35,13 @@ from se3t.training.run import Build, Run, build_parts, choose_device
 log = logging.getLogger(__name__)
 
 
-def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None, *, build: Build = build_parts) -> Path:
+def train(
+    config: Config | Mapping[str, Any],
+    run_dir: Path | str | None = None,
+    *,
+    build: Build = build_parts,
+    overrides: Sequence[str] | None = None,
+) -> Path:
     """Train what ``config`` describes, choose the best weights on the validation split and measure them on the test
     split, once.
 
@@ -52,6 +58,8 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
         config: a configuration, or the settings of one.
         run_dir: folder of the run record; by default its place follows from the configuration.
         build: how task and model are made.
+        overrides: the ``key=value`` of the command line that ``config`` was composed from, to be kept in the record:
+            tables name what was changed by them. None where there was no command line.
 
     Returns:
         Path of ``result.json``.
@@ -69,7 +77,7 @@ def train(config: Config | Mapping[str, Any], run_dir: Path | str | None = None,
         try:
             if not _has_finished(config, folder, build):
                 _require_computable(config)
-                _start(config, folder, build)
+                _start(config, folder, build, overrides)
         except WriteError as error:
             raise WriteError(f"{error}; {how()}") from error
     return folder.result
@@ -90,20 +98,20 @@ def _has_finished(config: Config, folder: RunFolder, build: Build) -> bool:
     return True
 
 
-def _start(config: Config, folder: RunFolder, build: Build) -> None:
+def _start(config: Config, folder: RunFolder, build: Build, overrides: Sequence[str] | None) -> None:
     """Train in this process, or in as many new ones as there are devices."""
     if process_rank() == 0:
         folder.require_writable()
     if config.trainer.devices == 1 or started_by_a_launcher():
-        run_process(config, folder, build)
+        run_process(config, folder, build, overrides)
         return
     _check_devices(config)
     _require_averageable(config, build(config)[1])  # here first: bad input is told once, data are prepared once
     with last_words(partial(add_line, folder.path)):
-        launch(run_process, (config, folder, build), config.trainer.devices)
+        launch(run_process, (config, folder, build, overrides), config.trainer.devices)
 
 
-def run_process(config: Config, folder: RunFolder, build: Build) -> None:
+def run_process(config: Config, folder: RunFolder, build: Build, overrides: Sequence[str] | None = None) -> None:
     """What every process of a training does; the first one alone writes the record."""
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
@@ -115,7 +123,7 @@ def run_process(config: Config, folder: RunFolder, build: Build) -> None:
             stack.enter_context(folder.exclusive())
         _resume(run)
         if is_first:
-            _open_record(run)
+            _open_record(run, overrides)
             console.open(folder.path)
             stack.enter_context(folder.failures_noted())
             others, where = stack.enter_context(loggers(config, folder.path))
@@ -144,7 +152,7 @@ def _resume(run: Run) -> None:
         raise too_few_steps(run.folder, run.config.trainer.max_steps, checkpoint.step)
 
 
-def _open_record(run: Run) -> None:
+def _open_record(run: Run, overrides: Sequence[str] | None) -> None:
     """Bring the record to where the run starts."""
     run.folder.checkpoints.mkdir(exist_ok=True)
     ckpt.restore_best(run.folder.checkpoints, run.resumed)
@@ -152,7 +160,8 @@ def _open_record(run: Run) -> None:
     run.folder.rewind_metrics(-1 if step is None else step, repeats_evaluation=run.state.evaluation_due)
     run.folder.write_config(run.config)
     facts = {"device": run.device.type, "torch_threads": torch.get_num_threads(), "resumed_from_step": step}
-    run.folder.add_session(record.provenance(**facts))
+    typed = {} if overrides is None else {OVERRIDES: list(overrides)}
+    run.folder.add_session(record.provenance(**facts, **typed))
 
 
 def _steps_are_left(run: Run) -> bool:
