@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from se3t.config import choices as choices
+from se3t.config import conf_file
 
 
 @dataclass(frozen=True)
@@ -38,30 +39,7 @@ COMMANDS: dict[str, Command] = {
 def main_help() -> str:
     """Text of ``se3t --help``."""
     lines = [f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: se3t <command> [key=value …]",
-            "",
-            "SE(3)-Transformers: train, measure and compare the models of the paper.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "examples:",
-            "  se3t train experiment=nbody preset=quick",
-            "  se3t train experiment=nbody model=tfn -m seed=1,2,3",
-            "  se3t eval checkpoint=runs/nbody/se3_transformer/0-1a2b3c4d",
-            "  se3t data prepare nbody data.preset=text",
-            "  se3t train experiment=qm9 task=homo preset=smoke",
-            "  se3t predict --checkpoint runs/qm9/se3_transformer/0-1a2b3c4d molecules.sdf",
-            "  se3t table 1 --run --preset reduced",
-            "  se3t sweep experiment=nbody sweep=lr preset=quick",
-            "  se3t report",
-            "  se3t doctor",
-            "",
-            "se3t <command> --help says more; se3t --version; SE3T_DEBUG=1 shows tracebacks.",
-        ]
-    )
+    return help_text("main").replace("{commands}", "\n".join(lines))
 
 
 def help_text(name: str) -> str:
@@ -83,12 +61,13 @@ def command_help(name: str) -> str:
 
 def ready_sweeps() -> str:
     """The sweeps of ``conf/sweep``, a line each."""
-    from se3t.suite import spaces
+    import yaml
 
     lines = []
     for name in choices("sweep"):
-        sweep = spaces.read(name)
-        meant = list(sweep.experiments or [])
-        where = f" ({', '.join(sorted(meant))})" if 0 < len(meant) < 3 else ""
-        lines.append(f"  {name:<17} {sweep.search:<5} {sweep.description}{where}")
+        path = conf_file(f"sweep/{name}.yaml")
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path is not None else {}
+        experiments = sorted(content.get("experiments", []))
+        where = f" ({', '.join(experiments)})" if 0 < len(experiments) < 3 else ""
+        lines.append(f"  {name:<17} {content.get('search', 'grid'):<5} {content.get('description', '')}{where}")
     return "\n".join(lines)
