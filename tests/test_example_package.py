@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +70,15 @@ def test_its_settings_are_checked_and_its_words_offered(site: Path, trained: Pat
     done = subprocess.run(wrong, cwd=trained, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "data.num_points=0 is out of range" in done.stderr
+
+
+def test_its_runs_fill_a_table_that_nobody_wrote(site: Path, trained: Path) -> None:
+    for words in (["table"], ["table", "toy"]):
+        printed = se3t(site, trained, *words)
+        assert "Centres of clouds" in printed
+        assert re.search(r"toy_model.*\n.*measured, 1 seed +0\.\d+ +1 +20", printed)
+        assert "TFN" in printed
+    rows = list(csv.DictReader(io.StringIO(se3t(site, trained, "table", "toy", "--format", "csv"))))
+    (measured,) = [row["mean"] for row in rows if row["system"] == "toy_model" and row["metric"] == "mse"]
+    (result,) = trained.glob("runs/toy/toy_model/*/result.json")
+    assert float(measured) == json.loads(result.read_text(encoding="utf-8"))["test"]["mse"]

@@ -76,21 +76,21 @@ class _Asked:
 
 
 def _asked(given: argparse.Namespace) -> _Asked:
-    from se3t.reporting.tables.build import names, require_preset
+    from se3t.reporting.tables.build import all_names, require_preset
 
-    which = given.words[0] if given.words and given.words[0] in names() else None
+    which = given.words[0] if given.words and given.words[0] in all_names() else None
     paths, settings = [], []
     for word in given.words[0 if which is None else 1 :]:
         if "=" in word and not Path(word).exists():
             settings.append(word)
         elif Path(word).exists():
             paths.append(Path(word))
-        elif word in names():
+        elif word in all_names():
             hint = f"leave {word} out" if which is not None else f"write se3t table {word} first, then the folders"
             raise UserError(f"table {which or '…'} {word}: one table at a time; {hint}")
         elif which is None and "/" not in word:
             raise UserError(
-                f"{word}: is no table ({did_you_mean(word, names())}), and does not exist as a folder of runs"
+                f"{word}: is no table ({did_you_mean(word, all_names())}), and does not exist as a folder of runs"
             )
         else:
             raise UserError(f"{word}: does not exist; expected a folder of runs or a result.json")

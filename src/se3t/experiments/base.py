@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config.overrides import prepare_line
-from se3t.experiments.table import TableSpec
+from se3t.experiments.table import DataFacts, TableColumn, TableSpec
 from se3t.runs import Fields, RunRecord, common, measured_split, overridden
 
 
@@ -225,7 +225,8 @@ class Experiment:
         parse_record: makes a typed record of the fields of a ``result.json``; unless given, with all metrics that the
             task declares, on data told apart by ``preset`` and ``checksum``.
         paper_presets: presets with the networks and the budget of the paper; the first is the default budget.
-        tables: those that its runs fill.
+        tables: those that its runs fill; unless given, one of all metrics that every run measures, called like the
+            experiment.
         describe: what tells trainings of the same system apart, from their configuration: the property that is learned,
             data that are not the default; "" for nothing.
         conf: folder of its YAML files, laid out as ``conf``, where it is not that of this package.
@@ -240,6 +241,20 @@ class Experiment:
     tables: tuple[TableSpec, ...] = ()
     describe: Callable[[Any], str] = lambda config: ""
     conf: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tables:
+            object.__setattr__(self, "tables", (self._plain_table(),))
+
+    def _plain_table(self) -> TableSpec:
+        metrics = [metric for metric in self.task.metrics if not metric.optional and metric.name != "loss"]
+        columns = [TableColumn(metric.label or metric.name, metric.name, metric.shown_unit) for metric in metrics]
+        return TableSpec(
+            name=self.name,
+            experiment=self.name,
+            columns=lambda records, published, wanted: columns,
+            describe=lambda records, published: DataFacts(self.title, records[0].data_name),
+        )
 
     def read(self, fields: Fields) -> RunRecord:
         """Check the content of one ``result.json`` and keep what tables and figures need.

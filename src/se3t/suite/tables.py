@@ -178,6 +178,9 @@ def _systems(which: str) -> Iterator[tuple[str, ...]]:
 
 def _checked(request: TableRequest) -> tuple[str, tuple[int, ...]]:
     require_name(request.which)
+    if request.which != "ablations" and not _spec(request.which).published:
+        one = f"se3t train experiment={_spec(request.which).experiment} model=…"
+        raise UserError(f"table {request.which}: names no systems to train; train each of them: {one}")
     preset = request.preset or default_preset(request.which)
     require_preset(preset, request.which, is_run=True)
     if request.workers is not None and request.workers < 1:

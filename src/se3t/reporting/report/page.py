@@ -24,7 +24,7 @@ from se3t.reporting.report.result_tables import result_table
 from se3t.reporting.report.rotation_view import load_view, rotation_view
 from se3t.reporting.report.run_list import run_list
 from se3t.reporting.report.runs import Run
-from se3t.reporting.tables.build import experiments_in, named_tables, names
+from se3t.reporting.tables.build import all_names, experiments_in, named_tables, names
 from se3t.runs import FINISHED, RESULT, STATES
 
 _PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "e3nn", "matplotlib")
@@ -169,8 +169,10 @@ def _tables(runs: Sequence[Run]) -> list[Markup]:
     """All tables of the paper, with what was not run; one whose records do not fit together leaves the reason."""
     finished = [run for run in runs if run.state == FINISHED]
     found: list[Markup] = []
-    for name in names():
+    for name in all_names():
         results = [run.folder / RESULT for run in finished if run.experiment in experiments_in(name)]
+        if not results and name not in names():
+            continue
         try:
             tables = named_tables(name, results)
         except UserError as error:

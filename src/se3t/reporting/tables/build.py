@@ -21,6 +21,7 @@ from se3t.screen import Folded
 
 __all__ = [
     "ResultTable",
+    "all_names",
     "experiments_in",
     "named_tables",
     "names",
@@ -38,6 +39,11 @@ ABLATIONS = "ablations"
 def names() -> list[str]:
     """Tables that exist whether anything was run or not."""
     return [*(name for name, spec in declared().items() if spec.published), ABLATIONS]
+
+
+def all_names() -> list[str]:
+    """The tables, those included that exist only where something was run."""
+    return [*names(), *(name for name, spec in declared().items() if name == spec.experiment)]
 
 
 def experiments_in(name: str) -> list[str]:
@@ -61,8 +67,8 @@ def require_name(name: str) -> None:
     Raises:
         UserError: naming those that do.
     """
-    if name not in names():
-        raise UserError(f"table {name}: unknown; {did_you_mean(name, names())}")
+    if name not in all_names():
+        raise UserError(f"table {name}: unknown; {did_you_mean(name, all_names())}")
 
 
 def require_preset(preset: str, name: str | None = None, *, is_run: bool = False) -> None:
@@ -114,7 +120,7 @@ def named_tables(
     runs on several data sets.
 
     Args:
-        name: one of ``names()``.
+        name: one of ``all_names()``.
         results: as in :func:`tables`.
         target: of table 3, the only column.
         preset: only runs of this budget; commands for those that are missing name it.
@@ -133,7 +139,10 @@ def _named(name: str, runs: Sequence[RunRecord], target: str | None, preset: str
     if name == ABLATIONS:
         return ablation_tables(runs, always=True, preset=preset)
     spec = declared()[name]
-    return tables_of(spec, _of(spec, _whole(runs)), always=True, preset=preset, target=target)
+    found = tables_of(spec, _of(spec, _whole(runs)), always=bool(spec.published), preset=preset, target=target)
+    if not found:
+        raise UserError(f"table {name}: no finished run there; train one: se3t train experiment={spec.experiment}")
+    return found
 
 
 def render_tables(results: Iterable[Result]) -> list[Folded]:
