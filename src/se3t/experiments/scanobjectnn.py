@@ -44,9 +44,7 @@ TASK = TaskSpec(
             "equivariance error (change when the input is rotated)",
             "1 (relative change of the logits)",
         ),
-        Metric(
-            "rebuilt_error", "equivariance error, neighbours searched again", "1, with new neighbours", optional=True
-        ),
+        Metric("rebuilt_error", "equivariance error, neighbours searched again", "1, new neighbours", optional=True),
         Metric(
             "flipped_edges",
             "share of neighbours that change when the input is rotated",
