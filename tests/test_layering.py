@@ -76,6 +76,7 @@ HEAVY = {
     "matplotlib",
     "optuna",
     "submitit",
+    "jinja2",
 }
 
 # Package -> the parts of src/se3t or the modules that may import it, and whether one file alone does.
@@ -87,6 +88,7 @@ HOMES: dict[str, tuple[tuple[str, ...], bool]] = {
     "triton": (("nn.kernels.triton_programs", "nn.kernels.triton_tiles", "bench.tiles"), False),
     "optuna": (("suite",), True),
     "submitit": (("suite",), True),
+    "jinja2": (("reporting.report.page",), True),
     "hydra": (("cli", "config"), False),  # config: the ConfigStore that its schemas are registered with
 }
 
@@ -222,7 +224,7 @@ def test_a_heavy_package_is_imported_in_one_place(package: str) -> None:
         assert len(importers) <= 1, f"{package} is imported by {sorted(importers)}; let one of them do it for all"
 
 
-@pytest.mark.parametrize("package", ["wandb", "rdkit", "h5py", "optuna", "submitit", "hydra"])
+@pytest.mark.parametrize("package", ["wandb", "rdkit", "h5py", "optuna", "submitit", "hydra", "jinja2"])
 def test_optional_packages_are_imported_when_used(package: str) -> None:
     early = [entry.importer for entry in all_imports() if entry.package == package and entry.at_load]
     assert not early, f"{package} is imported as soon as one of {early} is; import it inside the function that needs it"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jinja2 import UndefinedError
 
 import se3t.runs.record
 from se3t.cli import report, table
@@ -22,8 +23,7 @@ from se3t.reporting.figures.trajectory_runs import SYSTEMS, find_trajectory_runs
 from se3t.reporting.published import load_published
 from se3t.reporting.report import view_runs
 from se3t.reporting.report.equivariance import _decades, _place
-from se3t.reporting.report.markup import Markup, element, embedded_json, join
-from se3t.reporting.report.page import Content, render
+from se3t.reporting.report.page import Content, environment, render
 from se3t.reporting.report.rotation_view import load_view
 from se3t.reporting.report.run_list import duration
 from se3t.reporting.report.runs import Run, find_runs
@@ -129,19 +129,24 @@ class Elements(HTMLParser):
 # --- markup -----------------------------------------------------------------------------------------------------------
 
 
-def test_text_is_escaped_and_markup_is_not() -> None:
-    assert element("p", "a < b", element("b", "c"), title='"x"') == '<p title="&quot;x&quot;">a &lt; b<b>c</b></p>'
-    assert join(["<", None, 1, Markup("<br/>")]) == "&lt;1<br/>"
-    assert element("input", checked=True, disabled=False, value=None, class_="a") == '<input checked class="a"/>'
+def test_text_is_escaped_and_what_is_not_given_is_an_error() -> None:
+    template = environment().from_string('<p title="{{ text }}">{{ text }}</p>')
+    assert template.render(text="\"a' < &") == '<p title="&#34;a&#39; &lt; &amp;">&#34;a&#39; &lt; &amp;</p>'
+    with pytest.raises(UndefinedError, match="'text' is undefined"):
+        template.render()
 
 
-def test_embedded_data_cannot_end_their_element_and_come_back_as_they_were() -> None:
-    value = {"label": "</script><script>alert(1)</script><!--", "separator": "\u2028&"}
-    text = embedded_json(value, "data")
-    content = re.fullmatch(r'<script type="application/json" id="data">(.*)</script>', text, re.DOTALL)
+def test_embedded_data_cannot_end_their_element_and_come_back_as_they_were(tmp_path: Path) -> None:
+    label = "</script><script>alert(1)</script><!--\u2028&"
+    models = json.loads(figure3(tmp_path / "plain.json").read_text(encoding="utf-8"))["models"]
+    path = figure3(tmp_path / "figure3.json", models=[{**models[0], "label": label}, models[1]])
+    content = re.search(r'<script type="application/json" id="view-data">(.*?)</script>', page(figure3=path), re.DOTALL)
     assert content is not None
     assert not set("<>&\u2028") & set(content[1])
-    assert json.loads(content[1]) == value
+    assert json.loads(content[1]) == load_view(path)
+    assert label in [model["label"] for model in load_view(path)["models"]]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        environment().from_string("{{ value | tojson }}").render(value=math.nan)
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
-"""The figures of the page."""
+"""The figures of the page, drawn by matplotlib; one that cannot be drawn leaves its reason."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import base64
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from se3t.errors import UserError
 from se3t.experiments import experiments
@@ -16,10 +17,9 @@ from se3t.reporting.figures.curves import MAX_LINES, draw_curves, learning_curve
 from se3t.reporting.figures.figure3 import Trajectories, draw_figure3, load_trajectories
 from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
 from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics
+from se3t.reporting.figures.style import rendered
 from se3t.reporting.figures.trajectory_runs import SYSTEMS
 from se3t.reporting.published import printed_names
-from se3t.reporting.report.markup import Markup, element
-from se3t.reporting.report.pictures import figure_element
 from se3t.reporting.report.runs import Run
 from se3t.runs import FINISHED
 
@@ -29,21 +29,56 @@ if TYPE_CHECKING:
 _MOST = 4  # models of the printed Figure 3; the three-dimensional view has all of them
 
 
+_DPI = 200
+_LARGEST_DRAWING = 200_000  # bytes, from which on points are smaller than their description
+_PIXELS_PER_INCH = 96
+
+
+class Image(NamedTuple):
+    """A picture inside the page: its file as an address, what it shows for those who cannot see it, and its pixels."""
+
+    source: str
+    description: str
+    width: int
+    height: int
+
+
+class Place(NamedTuple):
+    """One place of the gallery: a picture with its caption, or why there is none and the command that makes it."""
+
+    text: str
+    command: str = ""
+    image: Image | None = None
+
+
 def figures(
     runs: Sequence[Run], figure3: Path | None, figure4: Path | None, harmonics: Path | None = None
-) -> list[Markup]:
+) -> list[Place]:
     """All that can be drawn; for the rest the commands that make it."""
-    found = [*_figure3(figure3), *_figure4(figure4), *_harmonics(harmonics), *_curves(runs)]
-    return [element("div", found, class_="gallery")]
+    return [*_figure3(figure3), *_figure4(figure4), *_harmonics(harmonics), *_curves(runs)]
 
 
-def _figure3(path: Path | None) -> Iterable[Markup]:
+def _drawn(draw: Callable[[], Figure], description: str, caption: str) -> Place:
+    """A figure: as drawing where that is small, else as PNG."""
+    try:
+        figure = draw()
+        content, kind = rendered(figure, "svg"), "svg+xml"
+        if len(content) > _LARGEST_DRAWING:
+            content, kind = rendered(figure, "png", _DPI), "png"
+    except (ValueError, OSError) as error:  # of one figure only: the page has more to tell
+        return Place(f"Not drawn: {error}")
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    width, height = (round(_PIXELS_PER_INCH * 1.5 * inches) for inches in figure.get_size_inches())
+    return Place(caption, image=Image(source, description, width, height))
+
+
+def _figure3(path: Path | None) -> Iterable[Place]:
     if path is None:
-        yield _not_there("Figure 3 (predictions for a rotated input) needs a finished N-body run.", "se3t figure 3")
+        yield Place("Figure 3 (predictions for a rotated input) needs a finished N-body run.", "se3t figure 3")
         return
     found = _as_printed(load_trajectories(path))
     names = " and ".join(model.label for model in found.models)
-    yield figure_element(
+    yield _drawn(
         lambda: draw_figure3(found),
         f"Figure 3: input, truth and prediction of a trajectory by {names}, and below the predictions for the input "
         "rotated in steps, beside the dashed circles of a perfectly equivariant model",
@@ -61,30 +96,30 @@ def _as_printed(found: Trajectories) -> Trajectories:
     return replace(found, models=tuple(sorted(models, key=lambda model: (*names, model.label).index(model.label))))
 
 
-def _figure4(path: Path | None) -> Iterable[Markup]:
+def _figure4(path: Path | None) -> Iterable[Place]:
     if path is None:
-        yield _not_there(
+        yield Place(
             "Figure 4 (accuracy of rotated objects) has not been measured yet.",
             "se3t figure 4",
         )
         return
     found = load_rotations(path)
-    yield figure_element(
+    yield _drawn(
         lambda: draw_figure4(found),
         "Figure 4: test accuracy against the largest rotation of the test objects, trained without and with rotations",
         f"Figure 4 on {found.data}, {found.num_objects:,} test objects: accuracy against the largest test rotation.",
     )
 
 
-def _harmonics(path: Path | None) -> Iterable[Markup]:
+def _harmonics(path: Path | None) -> Iterable[Place]:
     if path is None:
-        yield _not_there(
+        yield Place(
             "The speed of the spherical harmonics has not been measured yet.",
             "se3t figure sh",
         )
         return
     found = load_harmonics([path])
-    yield figure_element(
+    yield _drawn(
         lambda: draw_harmonics(found),
         "Spherical harmonics: vectors a second and the largest relative difference from double precision, by degree",
         f"Spherical harmonics, measured on {'; '.join(found.machines)}: speed and difference from values in double "
@@ -92,30 +127,30 @@ def _harmonics(path: Path | None) -> Iterable[Markup]:
     )
 
 
-def _curves(runs: Sequence[Run]) -> Iterable[Markup]:
+def _curves(runs: Sequence[Run]) -> Iterable[Place]:
     """Learning curves, a figure for each data set and metric."""
     groups: dict[tuple[str, str, str], list[Path]] = {}
     for run in runs:
         if run.state == FINISHED and run.experiment in experiments() and (run.folder / METRICS).is_file():
             groups.setdefault((run.experiment, run.what, str(run.data.get("checksum"))), []).append(run.folder)
     if not groups:
-        yield _not_there("Learning curves need a finished run.", "se3t train experiment=nbody preset=quick")
+        yield Place("Learning curves need a finished run.", "se3t train experiment=nbody preset=quick")
     for (experiment, what, checksum), folders in sorted(groups.items()):
         for metric in experiments()[experiment].task.headline:
             yield from _learning_curves(f"{what} on the data with checksum {checksum[:8]}", folders, metric)
 
 
-def _learning_curves(what: str, folders: Sequence[Path], metric: str) -> Iterable[Markup]:
+def _learning_curves(what: str, folders: Sequence[Path], metric: str) -> Iterable[Place]:
     """One figure; where that is too many lines, one for each preset."""
     try:
         runs = find_curve_runs(folders, metric)
         drawings = [("", runs, 0)] if num_lines(runs) <= MAX_LINES else _by_preset(runs)
     except UserError as error:  # of one figure only: the page has more to tell
-        yield element("p", f"Learning curves of {what}, {metric}, are not drawn: {error}", class_="notice")
+        yield Place(f"Learning curves of {what}, {metric}, are not drawn: {error}")
         return
     for preset, shown, left_out in drawings:
         note = f" Not shown: {left_out} lines with other settings than those of the preset." if left_out else ""
-        yield figure_element(
+        yield _drawn(
             partial(_draw_curves, shown, metric),
             f"Learning curves of {what}{preset}: {metric} on validation against training steps",
             f"Learning curves of {what}{preset}: {metric} on validation. A star marks the weights that validation "
@@ -143,7 +178,3 @@ def _by_preset(runs: Sequence[CurveRun]) -> list[tuple[str, list[CurveRun], int]
 def _is_as_preset(run: CurveRun) -> bool:
     names = [name for name in run.record.settings if name.startswith(("model.", "optim.", "trainer."))]
     return not any(run.record.is_overridden(name) for name in names)
-
-
-def _not_there(reason: str, command: str) -> Markup:
-    return element("div", element("p", reason), element("pre", command, tabindex="0"))

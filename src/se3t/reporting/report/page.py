@@ -1,39 +1,41 @@
-"""The page: what stands on it and in which order. Everything is inside one file that needs no network."""
+"""The page: what its templates (``page.html`` and, for each section, one beside it) are filled with.
+
+Everything is inside one file that needs no network.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.metadata
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import TYPE_CHECKING
 
 from se3t import __version__
 from se3t.errors import UserError
 from se3t.experiments import nbody
+from se3t.experiments.table import MISSING
 from se3t.reporting.figures.style import page_colours
 from se3t.reporting.published import load_published
-from se3t.reporting.report.equivariance import equivariance_errors
+from se3t.reporting.report import run_list
+from se3t.reporting.report.equivariance import equivariance_errors, span
 from se3t.reporting.report.figures import figures
-from se3t.reporting.report.markup import Markup, element, fingerprint, join
-from se3t.reporting.report.result_tables import result_table
-from se3t.reporting.report.rotation_view import load_view, rotation_view
-from se3t.reporting.report.run_list import run_list
+from se3t.reporting.report.rotation_view import load_view
 from se3t.reporting.report.runs import Run
 from se3t.reporting.tables.build import all_names, experiments_in, named_tables, names
+from se3t.reporting.tables.layout import ResultTable, lines
 from se3t.runs import FINISHED, RESULT, STATES
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _PACKAGES = ("torch", "lightning", "torch-geometric", "numpy", "e3nn", "matplotlib")
 _WITHOUT_SCRIPT = "#rotation .panel,.filters,#runs .expand{display:none}tr[hidden]{display:table-row!important}"
-_TRAIN = (
-    "se3t train experiment=nbody preset=reduced model=se3_transformer,set_transformer -m",
-    "se3t report",
-)
-_TITLE = "SE(3)-Transformers: what was measured"
 
 
 @dataclass(frozen=True)
@@ -67,64 +69,63 @@ def render(content: Content) -> str:
     Raises:
         UserError: naming file and field, when a file of a figure cannot be read.
     """
-    view = None if content.figure3 is None else load_view(content.figure3)
-    sections = [
-        _section("tables", "Tables", _tables(content.runs)),
-        _section("rotation", "A prediction that turns with its input", _rotation(view)),
-        _section("figures", "Figures", figures(content.runs, content.figure3, content.figure4, content.harmonics)),
-        _section("equivariance", "Equivariance errors", [_about_errors(), equivariance_errors(content.runs)]),
-        _section("runs", "Runs", [_about_runs(content.runs), run_list(content.runs, content.trials)]),
-    ]
-    style, script = _asset("report.css").replace("/* colours */", page_colours()), _asset("report.js")
-    sources = [("style-src", (style, _WITHOUT_SCRIPT)), ("script-src", (script,))]
-    rules = [f"{name} {' '.join(map(fingerprint, texts))}" for name, texts in sources]
-    return Template(_asset("page.html")).substitute(
-        policy=join("; ".join(["default-src 'none'", "img-src data:", *rules])),
-        title=join(_TITLE),
-        style=style,
-        without_script=_WITHOUT_SCRIPT,
-        heading=_heading(content),
-        contents=_contents(sections),
-        sections=join([section.markup for section in sections]),
-        footer=element(
-            "p", "Made by ", element("code", "se3t report"), "; one file, which loads nothing from anywhere."
-        ),
-        script=script,
+    runs, script = content.runs, _asset("report.js")
+    style = _asset("report.css").replace("/* colours */", page_colours())
+    styles = " ".join(map(_fingerprint, (style, _WITHOUT_SCRIPT)))
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            policy=f"default-src 'none'; img-src data:; style-src {styles}; script-src {_fingerprint(script)}",
+            style=style,
+            without_script=_WITHOUT_SCRIPT,
+            script=script,
+            facts=_facts(content),
+            remarks=content.remarks,
+            tables=_tables(runs),
+            view=None if content.figure3 is None else load_view(content.figure3),
+            figures=figures(runs, content.figure3, content.figure4, content.harmonics),
+            errors=equivariance_errors(runs),
+            runs=runs,
+            trials=content.trials,
+            experiments=sorted({run.what for run in runs if run.what}),
+            states=[state for state in STATES if any(run.state == state for run in runs)],
+            notes=list(run_list.notes(runs)),
+        )
     )
+
+
+def environment() -> Environment:
+    """The templates beside this file. All text they are given is escaped: none of a run record becomes markup."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    functions = (lines, span, run_list.error_lines, run_list.duration, run_list.as_yaml, run_list.metric_rows)
+    found.globals |= {"MISSING": MISSING, **{function.__name__: function for function in functions}}
+    return found
 
 
 def _asset(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
+def _fingerprint(text: str) -> str:
+    """A script or a style sheet as the policy of the page names it: nothing else is run or applied."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Section:
-    identifier: str
-    title: str
-    markup: Markup
-
-
-def _section(identifier: str, title: str, content: Iterable[Markup | None] | Markup) -> _Section:
-    heading = element("h2", title, id=f"{identifier}-title")
-    markup = element("section", heading, content, id=identifier, aria_labelledby=f"{identifier}-title")
-    return _Section(identifier, title, markup)
-
-
-def _contents(sections: Sequence[_Section]) -> Markup:
-    links = [element("li", element("a", section.title, href=f"#{section.identifier}")) for section in sections]
-    return element("ol", links)
-
-
-def _heading(content: Content) -> Markup:
-    lead = (
-        "Tables, figures and runs of a reproduction of “SE(3)-Transformers: 3D Roto-Translation Equivariant Attention "
-        "Networks” (Fuchs, Worrall, Fischer, Welling, NeurIPS 2020). Measured numbers come from the run records listed "
-        "at the end; published ones are those of the paper and always called so."
-    )
-    facts = [
+def _facts(content: Content) -> list[tuple[str, str]]:
+    return [
         ("made", content.made.strftime("%Y-%m-%d %H:%M %Z").strip()),
         ("runs", _counts(content.runs)),
         ("from", ", ".join(content.sources)),
@@ -132,11 +133,6 @@ def _heading(content: Content) -> Markup:
         ("versions", _versions()),
         ("published", load_published("table1").source.rpartition(", ")[0]),
     ]
-    rows = [[element("dt", name), element("dd", text)] for name, text in facts if text]
-    notices = [element("p", remark, class_="notice") for remark in content.remarks]
-    return join(
-        [element("h1", _TITLE), element("p", lead, class_="lead"), element("dl", rows, class_="facts"), notices]
-    )
 
 
 def _counts(runs: Sequence[Run]) -> str:
@@ -165,10 +161,10 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def _tables(runs: Sequence[Run]) -> list[Markup]:
+def _tables(runs: Sequence[Run]) -> list[ResultTable | str]:
     """All tables of the paper, with what was not run; one whose records do not fit together leaves the reason."""
     finished = [run for run in runs if run.state == FINISHED]
-    found: list[Markup] = []
+    found: list[ResultTable | str] = []
     for name in all_names():
         results = [run.folder / RESULT for run in finished if run.experiment in experiments_in(name)]
         if not results and name not in names():
@@ -176,39 +172,7 @@ def _tables(runs: Sequence[Run]) -> list[Markup]:
         try:
             tables = named_tables(name, results)
         except UserError as error:
-            found.append(element("p", f"Table {name}: {error}", class_="notice"))
+            found.append(f"Table {name}: {error}")
         else:  # that of EGNN, which is not of the paper, only where something was run
-            found += [result_table(table) for table in tables if table.data or name != nbody.EGNN.name]
+            found += [table for table in tables if table.data or name != nbody.EGNN.name]
     return found
-
-
-def _rotation(view: Mapping[str, Any] | None) -> list[Markup]:
-    if view is None:
-        return [
-            element("p", "No finished N-body run with weights yet. Make two, then the page again:"),
-            _commands(_TRAIN),
-        ]
-    about = (
-        "The input of one test sample is turned about an axis, and the model predicts where its particles go. An "
-        "equivariant model predicts the same, turned: its predictions move along the dashed circles. Shown: "
-        f"{view['data']}; {view['sample']}."
-    )
-    return [element("p", about), rotation_view(view)]
-
-
-def _commands(lines: Iterable[str]) -> Markup:
-    return element("pre", "\n".join(lines), tabindex="0")
-
-
-def _about_errors() -> Markup:
-    about = (
-        "How far a model is from what the symmetry demands: the norm of the difference between the output of the "
-        "rotated input and the rotated output, over the norm of the output (Equation 14 of the paper), mean over "
-        "samples and random rotations. An error of the size of rounding, 1e-7 to 1e-6 in single precision, means that "
-        "the symmetry is built in."
-    )
-    return element("p", about)
-
-
-def _about_runs(runs: Sequence[Run]) -> Markup:
-    return element("p", "Every run folder found, with what it was told, what it measured and where it comes from.")
