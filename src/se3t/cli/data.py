@@ -55,7 +55,7 @@ def _check_setting(word: str, name: str) -> None:
     if key == "seed":
         hint = dataset(name).seed_hint
         raise UserError(
-            f"{word}: does not change the data; {f'{hint}={value}' if hint else 'its splits are the official ones'}"
+            f"{word}: does not change the data; {f'{hint}={value}' if hint else 'no other setting does, see se3t data prepare --help'}"
         )
 
 

@@ -186,6 +186,8 @@ def _default_data(root: Path) -> Iterator[tuple[Path, tuple[str, DataSet]]]:
     """By file the data that each experiment is trained on unless told; none for those that are your own."""
     for entry in experiments().values():
         data = entry.datasets[0]
+        if "root" not in vars(data.schema()):  # made by the task, without a file
+            continue
         with suppress(UserError):  # own data are where a setting says
             yield data.store_path(data.schema(root=str(root))), (entry.title, data)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
+from typing import TypeVar
 
 from se3t.config import extend
 from se3t.errors import UserError, did_you_mean
 from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
-from se3t.experiments.installed import installed_experiments, installed_models
+from se3t.experiments.installed import add_installed, installed_experiments, installed_models
 from se3t.experiments.table import TableSpec
 
 __all__ = [
@@ -31,21 +33,42 @@ __all__ = [
 def experiments() -> dict[str, Experiment]:
     """All experiments by name: those that a file here declares as ``EXPERIMENT``, then those of installed packages.
 
-    Their settings and files of ``conf`` become known to the configuration, and so do models of installed packages.
-
-    Raises:
-        UserError: for a name that is taken, or a folder that is not there.
+    Their settings and files of ``conf`` become known to the configuration, and so do models of installed packages. What
+    an installed package declares wrongly is left out with a warning.
     """
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
     declared = [found for module in modules if isinstance(found := vars(module).get("EXPERIMENT"), Experiment)]
     by_name: dict[str, Experiment] = {}
-    for found in (*declared, *installed_experiments()):
-        if by_name.setdefault(found.name, found) is not found:
-            raise UserError(f"experiment={found.name}: another experiment has this name; choose another name")
-        data = {data.name: data.schema for data in found.datasets}
-        extend(found.conf, {"data": data, "task": {found.task.name: found.task.schema}})
-    for schema in installed_models():
-        extend(schemas={"model": {schema().name: schema}})
+
+    def add(entry: Experiment) -> None:
+        _by_name("experiment", (*by_name.values(), entry))
+        _by_name("data", (data for other in (*by_name.values(), entry) for data in other.datasets))
+        _by_name("task", (other.task for other in (*by_name.values(), entry)))
+        _by_name("table", (spec for other in (*by_name.values(), entry) for spec in other.tables))
+        schemas = {data.name: data.schema for data in entry.datasets}
+        extend(entry.conf, {"data": schemas, "task": {entry.task.name: entry.task.schema}})
+        by_name[entry.name] = entry
+
+    for entry in declared:
+        add(entry)
+    add_installed(installed_experiments(), add)
+    add_installed(installed_models(), lambda schema: extend(schemas={"model": {schema().name: schema}}))
+    return by_name
+
+
+_Named = TypeVar("_Named", Experiment, DataSet, TaskSpec, TableSpec)
+
+
+def _by_name(kind: str, declared: Iterable[_Named]) -> dict[str, _Named]:
+    """Declarations by name.
+
+    Raises:
+        UserError: two of them have the same name.
+    """
+    by_name: dict[str, _Named] = {}
+    for entry in declared:
+        if by_name.setdefault(entry.name, entry) is not entry:
+            raise UserError(f"{kind} {entry.name}: another {kind} has this name; choose another one")
     return by_name
 
 
@@ -64,7 +87,7 @@ def experiment(name: str) -> Experiment:
 def tables() -> dict[str, TableSpec]:
     """All tables by name, in their order."""
     declared = [spec for entry in experiments().values() for spec in entry.tables]
-    return {spec.name: spec for spec in sorted(declared, key=lambda spec: spec.place)}
+    return _by_name("table", sorted(declared, key=lambda spec: spec.place))
 
 
 def experiments_of(spec: TableSpec) -> list[str]:
@@ -76,7 +99,7 @@ def experiments_of(spec: TableSpec) -> list[str]:
 @cache
 def datasets() -> dict[str, DataSet]:
     """All data sets by name."""
-    return {data.name: data for entry in experiments().values() for data in entry.datasets}
+    return _by_name("data", (data for entry in experiments().values() for data in entry.datasets))
 
 
 def dataset(name: str) -> DataSet:
@@ -93,7 +116,7 @@ def dataset(name: str) -> DataSet:
 @cache
 def tasks() -> dict[str, TaskSpec]:
     """All tasks by name."""
-    return {entry.task.name: entry.task for entry in experiments().values()}
+    return _by_name("task", (entry.task for entry in experiments().values()))
 
 
 def task(name: str) -> TaskSpec:

@@ -194,6 +194,13 @@ class TaskSpec:
     card: Lazy = Lazy("se3t.deploy.card:Card")
     random: Callable[[Any], Any] | None = None
 
+    def __post_init__(self) -> None:
+        declared = {metric.name for metric in self.metrics}
+        if unknown := {*self.headline, *self.progress, *self.baseline_metrics} - declared:
+            raise ValueError(
+                f"task {self.name}: no metric is called {', '.join(sorted(unknown))}; declare it in metrics"
+            )
+
     def metric(self, name: str) -> Metric:
         """The metric of that name; one that is not declared is called by its name."""
         return next((metric for metric in self.metrics if metric.name == name), Metric(name, name))

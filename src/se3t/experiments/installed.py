@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from se3t.experiments.base import Experiment
@@ -14,23 +14,35 @@ EXPERIMENTS, MODELS = "se3t.experiments", "se3t.models"
 log = logging.getLogger(__name__)
 
 
-def installed_experiments() -> list[Experiment]:
-    """What the entry points of ``se3t.experiments`` declare."""
-    return [found for found in _load(EXPERIMENTS) if isinstance(found, Experiment)]
+def installed_experiments() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What the entry points of ``se3t.experiments`` declare: where each stands, and a function that loads it."""
+    return _entries(EXPERIMENTS, Experiment, "an Experiment")
 
 
-def installed_models() -> list[type]:
-    """The schemas of models that the entry points of ``se3t.models`` name."""
-    return [found for found in _load(MODELS) if isinstance(found, type)]
+def installed_models() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The same for the schemas of models that the entry points of ``se3t.models`` name."""
+    return _entries(MODELS, type, "a dataclass of settings")
 
 
-def _load(group: str) -> Iterator[Any]:
-    """What the entry points of a group name; those that cannot be loaded are told and left out."""
+def add_installed(entries: Iterator[tuple[str, Callable[[], Any]]], add: Callable[[Any], None]) -> None:
+    """Add what other packages declare; what cannot be loaded or added is left out, with a warning that names it."""
+    for where, load in entries:
+        try:
+            add(load())
+        except Exception as error:  # of another package: nothing else is to fail with it
+            log.warning("%s is left out: %s", where, error)
+
+
+def _entries(group: str, kind: type, expected: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     from importlib.metadata import entry_points  # which takes a while to load
 
     for entry in entry_points(group=group):
-        try:
-            yield entry.load()
-        except Exception as error:  # of another package: nothing else is to fail with it
-            package = "" if entry.dist is None else f" of {entry.dist.name}"
-            log.warning("%s %s%s cannot be loaded and is left out: %s", group, entry.name, package, error)
+
+        def load(entry: Any = entry) -> Any:
+            declared = entry.load()
+            if not isinstance(declared, kind):
+                raise TypeError(f"it is {type(declared).__name__}, expected {expected}")
+            return declared
+
+        package = "" if entry.dist is None else f" of {entry.dist.name}"
+        yield f"{group} {entry.name}{package}", load

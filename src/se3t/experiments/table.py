@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 MISSING = "–"
@@ -222,7 +223,8 @@ class TableSpec:
         name: word of ``se3t table``.
         experiment: that trains what it lacks.
         columns: from the records of one table, the published one, and the columns asked for; without cost.
-        published: file of published numbers, whose systems and order it has; "": there are none.
+        published: published numbers, whose systems and order it has: a file of ``published_numbers`` by name, or the path
+            of one elsewhere; "": there are none.
         place: where it stands among all tables.
         takes: whether it shows a record.
         describe: what it says of the data of some records, which all have the same; without records: of the table
@@ -242,7 +244,7 @@ class TableSpec:
     name: str
     experiment: str
     columns: Callable[[Sequence[Any], PublishedTable | None, Sequence[str]], Sequence[TableColumn]]
-    published: str = ""
+    published: str | Path = ""
     place: int = 100
     takes: Callable[[Any], bool] = lambda record: True
     describe: Callable[[Sequence[Any], PublishedTable | None], DataFacts] = _describe

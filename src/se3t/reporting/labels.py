@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from se3t.config import NBodyData, overrides
+from se3t.config import overrides
 from se3t.config.presets import settings_of_preset
 from se3t.experiments import experiment as declared
 from se3t.runs import Record, RunRecord
@@ -86,7 +86,7 @@ def run_all(table: str, settings: Sequence[str], joins: str = "") -> str:
         joins: experiment of runs that are there; "": none is, and the command may choose the budget.
     """
     named = [word.partition("=")[2] for word in settings if word.startswith("preset=")]
-    presets = named or ([default_preset(joins)] if joins else [])
+    presets = named or [preset for preset in ([default_preset(joins)] if joins else []) if preset]
     flag = [word for preset in presets for word in ("--preset", preset)]
     words = [word for word in settings if not word.startswith("preset=")]
     return overrides.command(["table", table, "--run", *flag, *words])
@@ -112,6 +112,13 @@ def settings_to_join(records: Sequence[Record], data: Mapping[str, Any]) -> list
     presets, experiment = {record.preset for record in records}, records[0].experiment
     preset = next(iter(presets)) if len(presets) == 1 else None
     words = preset_words(experiment, preset)
-    given = {"data.preset": NBodyData().preset, **settings_of_preset(experiment, preset or default_preset(experiment))}
+    given = given_settings(experiment, preset)
     changed = {name: value for name, value in data.items() if given.get(f"data.{name}") != value}
     return words + overrides.overrides(changed, "data.")
+
+
+def given_settings(experiment: str, preset: str | None) -> dict[str, Any]:
+    """Settings of a training that names none but its preset, with the preset of the default data."""
+    data = declared(experiment).datasets[0].schema()
+    defaults = {"data.preset": data.preset} if hasattr(data, "preset") else {}
+    return defaults | settings_of_preset(experiment, preset or default_preset(experiment))

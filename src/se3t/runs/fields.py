@@ -56,6 +56,8 @@ class Fields:
         value = int(self._get(name, int, "an integer"))
         if value < 0:
             raise UserError(f"{self.origin}: field {name!r} is {value}, expected 0 or more; {ADVICE}")
+        if value >= 2**63:
+            raise UserError(f"{self.origin}: field {name!r} is too large a number; {ADVICE}")
         return value
 
     def mapping(self, name: str) -> Mapping[str, Any]:

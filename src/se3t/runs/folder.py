@@ -12,11 +12,12 @@ import fcntl
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from se3t.config import Config
 from se3t.config.overrides import override_key
@@ -196,7 +197,7 @@ class RunFolder:
             raise self._not_writable(str(error.strerror)) from error
         with self.lock.open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(file)
             except BlockingIOError as error:
                 raise self._in_progress() from error
             except OSError as error:  # some network file systems have no locks: then the user has to take care
@@ -255,8 +256,11 @@ class RunFolder:
     @property
     def last_change(self) -> float:
         """When something was last measured, in seconds since 1970; 0 where nothing is there."""
-        times = [path.stat().st_mtime for path in (self.result, self.metrics, self.config) if path.exists()]
-        return max(times, default=0.0)
+        times = [0.0]
+        for path in (self.result, self.metrics, self.config):
+            with suppress(FileNotFoundError):
+                times.append(path.stat().st_mtime)
+        return max(times)
 
     def unfinished_state(self) -> tuple[str, str]:
         """The state of a run without a result, and why it failed.
@@ -282,3 +286,13 @@ class RunFolder:
             with suppress(OSError):  # such as a full disk: the error that is on its way says more
                 write_json(self.failure, {"reason": reason})
             raise
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the lock for this process alone; a look at it by ``is_held``, which is short, is waited for."""
+    for _ in range(5):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.05)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return None

@@ -1,6 +1,6 @@
 """Run records: finding, reading and checking the ``result.json`` files that training leaves under ``runs/``.
 
-What all experiments have in common; what one of them adds: ``nbody``, ``classification``, ``properties``.
+What all experiments have in common; what one of them adds is declared in :mod:`se3t.experiments`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from se3t.experiments import dataset, tables
 from se3t.experiments.table import TableSpec
 from se3t.reporting.published import load_published
 from se3t.reporting.tables import ablations
+from se3t.reporting.tables.ablations import ABLATED
 from se3t.reporting.tables.build import require_name, require_preset
 from se3t.runs import RunFolder, read_json, require_same_data
 from se3t.screen import console, say
@@ -73,8 +74,8 @@ def default_preset(which: str) -> str:
 
 
 def _spec(which: str) -> TableSpec:
-    """The declaration of a table; that of ablations is the first one's."""
-    return tables().get(which) or next(iter(tables().values()))
+    """The declaration of a table; ablations are those of Table 1."""
+    return tables()[ABLATED if which == "ablations" else which]
 
 
 def plan(request: TableRequest) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from se3t.config import NBodyData
-from se3t.config.presets import settings_of_preset
 from se3t.experiments import tables as declared
 from se3t.experiments.table import (
     MISSING,
@@ -23,7 +21,7 @@ from se3t.experiments.table import (
 )
 from se3t.reporting.labels import (
     command,
-    default_preset,
+    given_settings,
     labels,
     preset_words,
     run_all,
@@ -92,8 +90,7 @@ def settings_of(spec: TableSpec, records: Sequence[RunRecord]) -> list[str]:
 def _settings_of_none(spec: TableSpec, preset: str | None) -> list[str]:
     """Words that a run needs where there is none yet."""
     preset = preset or spec.budget
-    given = settings_of_preset(spec.experiment, preset or default_preset(spec.experiment))
-    has_data = spec.data is None or given.get("data.preset", NBodyData().preset) == spec.data
+    has_data = spec.data is None or given_settings(spec.experiment, preset).get("data.preset") == spec.data
     return [*preset_words(spec.experiment, preset), *([] if has_data else [f"data.preset={spec.data}"])]
 
 
