@@ -54,9 +54,8 @@ def _check_setting(word: str, name: str) -> None:
         raise UserError(f"{word}: expected force=true or force=false")
     if key == "seed":
         hint = dataset(name).seed_hint
-        raise UserError(
-            f"{word}: does not change the data; {f'{hint}={value}' if hint else 'no other setting does, see se3t data prepare --help'}"
-        )
+        setting = f"{hint}={value}" if hint else "its splits are fixed"
+        raise UserError(f"{word}: does not change the data; {setting}")
 
 
 def _compose(name: str, overrides: list[str]) -> Config:

@@ -223,8 +223,8 @@ class TableSpec:
         name: word of ``se3t table``.
         experiment: that trains what it lacks.
         columns: from the records of one table, the published one, and the columns asked for; without cost.
-        published: published numbers, whose systems and order it has: a file of ``published_numbers`` by name, or the path
-            of one elsewhere; "": there are none.
+        published: published numbers, whose systems and order it has: the name of a file in ``published_numbers``, or
+            the path of another file; "": there are none.
         place: where it stands among all tables.
         takes: whether it shows a record.
         describe: what it says of the data of some records, which all have the same; without records: of the table
