@@ -58,8 +58,8 @@ def run(words: Sequence[str]) -> int:
     for word in words:
         if word.partition("=")[0] in _MOVED:
             raise UserError(
-                f"bench: {word} is a comparison with others and not installed with se3t; from a checkout of the "
-                f"repository: python -m benchmarks {shlex.join(words)}"
+                f"bench: {word} is not installed with se3t; from a checkout of the repository: "
+                f"python -m benchmarks {shlex.join(words)}"
             )
     given = parse(words)
     json_file = file_of(given, "json", ".json")

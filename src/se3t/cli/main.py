@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``se3t``; by default those of this process.
 
     Returns:
-        Exit status: 0, or 2 for what the user can mend, 1 for other failures, 128 + the number of a signal.
+        Exit status: 0, or 2 for what the user can mend, 75 for a run that another process is training, 1 for other
+            failures, 128 + the number of a signal.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):

@@ -48,5 +48,6 @@ from se3t.config.settings import setting_names as setting_names
 from se3t.config.validation import (
     to_config as to_config,
     to_eval_config as to_eval_config,
+    model_settings as model_settings,
     validate as validate,
 )

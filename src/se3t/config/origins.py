@@ -13,6 +13,7 @@ from se3t.config.schemas import SCHEMAS
 from se3t.config.settings import flatten
 
 _TYPED, _DEFAULT = "command line", "default"
+_TARGET = "task.target"  # which every choice of a task of molecules sets, the default one too
 
 
 @dataclass
@@ -82,7 +83,9 @@ class Origins:
         schema = SCHEMAS[group].get(str(values.get(f"{group}.name")))
         plain = vars(schema()) if schema is not None else {}
         return [
-            key for key, value in values.items() if key == f"{group}.name" or plain.get(key.partition(".")[2]) != value
+            key
+            for key, value in values.items()
+            if key in (f"{group}.name", _TARGET) or plain.get(key.partition(".")[2]) != value
         ]
 
 

@@ -18,6 +18,8 @@ from se3t.errors import UserError, did_you_mean
 if typing.TYPE_CHECKING:
     from omegaconf import DictConfig
 
+Settings = typing.TypeVar("Settings")
+
 
 def to_config(settings: Mapping[str, Any] | DictConfig) -> Config:
     """The validated configuration that ``settings`` describe: what Hydra composed, or the ``config.yaml`` of a run.
@@ -51,6 +53,27 @@ def checked(schema: type, settings: Any) -> Any:
         raise explain(error) from error
     validate(config)
     return config
+
+
+def model_settings(schema: type[Settings], given: Settings | None, **hidden: Any) -> Settings:
+    """The checked settings of a model that a program builds; the defaults where none are given.
+
+    Args:
+        schema: what the model takes.
+        given: an instance of it.
+        hidden: ``fiber_hidden`` of the model.
+
+    Raises:
+        UserError: for another object, or a setting of a wrong type or out of range.
+    """
+    if given is None and hidden.get("fiber_hidden") is None:
+        return schema()
+    if not isinstance(given, schema):
+        raise UserError(
+            f"settings: expected {schema.__name__}(num_layers=…, channels=…), got {type(given).__name__}; the order is "
+            "fiber_in, fiber_out, settings, and fiber_hidden=… goes with settings"
+        )
+    return typing.cast(Settings, checked(schema, vars(given)))
 
 
 def _literal(settings: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from se3t.config import SE3TransformerModel, validate
+from se3t.config import SE3TransformerModel, model_settings
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry, edge_fiber
 from se3t.graph import Graph
@@ -27,7 +27,7 @@ class SE3Transformer(nn.Module):
         fiber_in: types and channels of the node features.
         fiber_out: types and channels of the output; type 0 alone with ``pooled``.
         settings: sizes and choices, see :class:`se3t.config.SE3TransformerModel`.
-        fiber_hidden: types and channels between the layers, in place of ``num_degrees`` and ``channels``.
+        fiber_hidden: types and channels between the layers, in place of ``num_degrees`` and ``channels`` of ``settings``.
         num_edge_scalars: invariant edge features, used beside the distance.
         fiber_edge: edge features of any type, joined to the source features in every layer.
         relative_position: the relative position as one more edge feature, see :meth:`EdgeGeometry.of`.
@@ -55,8 +55,8 @@ class SE3Transformer(nn.Module):
         pooled: bool = False,
     ) -> None:
         super().__init__()
-        s = settings or SE3TransformerModel()
-        validate(s)
+        s = model_settings(SE3TransformerModel, settings, fiber_hidden=fiber_hidden)
+        fiber_in, fiber_out = Fiber(fiber_in), Fiber(fiber_out)
         if s.ablation != self.ablation:
             raise ValueError(f"ablation={s.ablation}: {type(self).__name__} is not that model; use build_model")
         self.settings, self.relative_position = s, relative_position

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from se3t.config import TFNModel, validate
+from se3t.config import TFNModel, model_settings
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry, edge_fiber
 from se3t.graph import Graph
@@ -24,7 +24,7 @@ class TFN(nn.Module):
         fiber_in: types and channels of the node features.
         fiber_out: types and channels of the output; type 0 alone with ``pooled``.
         settings: sizes and choices, see :class:`se3t.config.TFNModel`.
-        fiber_hidden: types and channels between the layers, in place of ``num_degrees`` and ``channels``.
+        fiber_hidden: types and channels between the layers, in place of ``num_degrees`` and ``channels`` of ``settings``.
         num_edge_scalars: invariant edge features, used beside the distance.
         fiber_edge: edge features of any type, joined to the source features in every layer.
         relative_position: the relative position as one more edge feature, see :meth:`EdgeGeometry.of`.
@@ -50,8 +50,8 @@ class TFN(nn.Module):
         pooled: bool = False,
     ) -> None:
         super().__init__()
-        s = settings or TFNModel()
-        validate(s)
+        s = model_settings(TFNModel, settings, fiber_hidden=fiber_hidden)
+        fiber_in, fiber_out = Fiber(fiber_in), Fiber(fiber_out)
         self.settings, self.relative_position = s, relative_position
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.fiber_hidden = fiber_hidden or Fiber.uniform(s.num_degrees, s.channels)
