@@ -27,7 +27,7 @@ class SE3Transformer(nn.Module):
         fiber_in: types and channels of the node features.
         fiber_out: types and channels of the output; type 0 alone with ``pooled``.
         settings: sizes and choices, see :class:`se3t.config.SE3TransformerModel`.
-        fiber_hidden: types and channels between the layers, in place of ``num_degrees`` and ``channels`` of ``settings``.
+        fiber_hidden: types and channels between the layers, in place of those of ``settings``.
         num_edge_scalars: invariant edge features, used beside the distance.
         fiber_edge: edge features of any type, joined to the source features in every layer.
         relative_position: the relative position as one more edge feature, see :meth:`EdgeGeometry.of`.
