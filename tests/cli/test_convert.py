@@ -37,7 +37,7 @@ def test_weights_and_a_configuration_become_a_model(run: Run, tmp_path: Path) ->
     words = ["convert", "--from", "authors", "--config", "m.yaml", "--couplings", "q.pt", "w.pt", "--to", "model.pt"]
     answer = run(*words)
     assert answer.status == 0
-    assert "model.pt: SE3Transformer, 1x1 -> 3x0+3x1 -> 2x1" in answer.out
+    assert "model.pt: ReleasedSE3Transformer, 1x1 -> 3x0+3x1 -> 2x1" in answer.out
     assert "load_model('model.pt')" in answer.out
     assert answer.files == ["m.yaml", "model.pt", "q.pt", "w.pt"]
     assert next(load_model(tmp_path / "model.pt").parameters()).dtype == torch.float64

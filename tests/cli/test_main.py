@@ -77,7 +77,7 @@ def test_unknown_command_suggests_the_nearest(run: Run, word: str, near: str) ->
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fault(config: object) -> None:
+    def fault(config: object, **given: object) -> None:
         raise TypeError("a fault")
 
     monkeypatch.setattr("se3t.training.train.train", fault)
@@ -86,7 +86,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(run: Run, monkeypatch: pytes
 
 
 def test_an_error_of_a_library_says_how_to_find_its_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fault(config: object) -> None:
+    def fault(config: object, **given: object) -> None:
         raise ValueError("shapes differ")
 
     monkeypatch.setattr("se3t.training.train.train", fault)
@@ -100,7 +100,7 @@ def test_debug_shows_the_traceback_of_a_user_error(run: Run, monkeypatch: pytest
 
 
 def test_interrupt_says_how_to_continue(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(config: object) -> None:
+    def interrupt(config: object, **given: object) -> None:
         with signals.advice(lambda: "continue with: se3t train resume=here"):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)

@@ -30,7 +30,7 @@ class Recorder:
         self.errors: dict[int, Exception] = {}
         self.tabulated: list[Path] = []
 
-    def train(self, config: Config) -> Path:
+    def train(self, config: Config, **given: object) -> Path:
         self.configs.append(config)
         self.argv.append(list(sys.argv))
         self.folders.append(Path.cwd())
@@ -97,7 +97,7 @@ def test_failures_of_one_cause_share_a_line(run: Run, train: Recorder) -> None:
 
 
 def test_a_signal_stops_all_jobs_and_says_which_are_left(run: Run, train: Recorder, monkeypatch: Any) -> None:
-    def interrupted(config: Config) -> Path:
+    def interrupted(config: Config, **given: object) -> Path:
         if config.seed == 3:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)
@@ -157,7 +157,7 @@ def test_devices_of_a_preset_are_refused_as_well(run: Run, train: Recorder, tmp_
 def test_eval_takes_several_checkpoints(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def evaluate(checkpoint: str, **options: object) -> None:
+    def evaluate(checkpoint: str, *given: object, **options: object) -> None:
         seen.append(checkpoint)
         raise UserError(f"{checkpoint}: missing")
 

@@ -21,7 +21,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, 
     """A run folder, and what is asked of the trainer."""
     calls: list[tuple[Config, Any]] = []
 
-    def train(config: Config, folder: Path | None = None) -> Path:
+    def train(config: Config, folder: Path | None = None, **given: object) -> Path:
         calls.append((config, folder))
         return tmp_path / "result.json"
 

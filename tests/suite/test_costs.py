@@ -196,6 +196,7 @@ def test_what_a_training_takes_is_its_steps_and_what_it_takes_besides(monkeypatc
     clock, config = Seconds(), job(["experiment=nbody", "model=deepset", "preset=smoke"]).config
     task = probe.random_task(config)
     model = probe.model_for(config, task)
+    run = probe.Run(config, RunFolder(Path()), task, model, torch.device("cpu"))
     model.register_forward_hook(lambda *_: setattr(clock, "now", clock.now + 0.01))
 
     def trained(*given: object) -> float:
@@ -205,10 +206,10 @@ def test_what_a_training_takes_is_its_steps_and_what_it_takes_besides(monkeypatc
 
     monkeypatch.setattr(probe, "time", clock)
     monkeypatch.setattr(probe, "_trained", trained)
-    step, besides = probe._step_seconds(config, task, model, torch.device("cpu"), 1.0)
+    step, besides = probe._step_seconds(run, 1.0)
     assert (step, besides) == (pytest.approx(0.02), pytest.approx(3 * 0.01 + 1.5))
     model.register_forward_hook(lambda *_: setattr(clock, "now", clock.now + 2.0))
-    step, besides = probe._step_seconds(config, task, model, torch.device("cpu"), 1.0)
+    step, besides = probe._step_seconds(run, 1.0)
     assert (step, besides) == (pytest.approx(4 * 2.01), 0.0)  # too long for a training
 
 

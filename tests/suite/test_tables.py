@@ -120,12 +120,12 @@ def test_ablations_are_the_full_model_what_is_taken_out_of_it_and_two_others() -
 
 
 def test_every_part_that_a_model_can_lack_is_an_ablation() -> None:
-    from se3t.models.ablation import ABLATIONS as BUILT
+    from se3t.models import ABLATIONS as BUILT
 
     (setting,) = (item for item in fields(SE3TransformerModel) if item.name == "ablation")
     swept = yaml.safe_load((conf_dir() / "sweep" / "ablation.yaml").read_text())["parameters"]["model.ablation"]
     trained = [words[1].partition("=")[2] for words in tables.ABLATIONS if len(words) > 1]
-    assert ["none", *trained] == list(setting.metadata["choices"]) == swept == list(BUILT)
+    assert ["none", *trained] == list(setting.metadata["choices"]) == swept == ["none", *BUILT]
 
 
 def test_the_default_is_the_reduced_budget_with_three_seeds_and_one_of_smoke() -> None:

@@ -52,12 +52,13 @@ class _Released(nn.Module):
         self.fiber_in, self.fiber_hidden, self.fiber_out = fiber_in, fiber_hidden, fiber_out
         self.relative_position, self.fiber_edge = relative_position, edge_fiber(fiber_edge, relative_position)
         fibers = [fiber_in, *[fiber_hidden] * (len(layer_specs) - 1), fiber_last or fiber_out]
-        self.layers = nn.ModuleList(
+        self.layers = nn.ModuleList()  # drawn last, as in the other models
+        self.norms = nn.ModuleList(NormNonlinearity(fiber, norm, **norm_options or {}) for fiber in fibers[1:-1])
+        self.readout = Readout(fibers[-1], fiber_out, pooling=pooling, head=head)
+        self.layers.extend(
             _layer(is_attention, *pair, {**options, "fiber_edge": self.fiber_edge})
             for pair, (is_attention, options) in zip(pairwise(fibers), layer_specs, strict=True)
         )
-        self.norms = nn.ModuleList(NormNonlinearity(fiber, norm, **norm_options or {}) for fiber in fibers[1:-1])
-        self.readout = Readout(fibers[-1], fiber_out, pooling=pooling, head=head)
 
 
 class ReleasedSE3Transformer(_Released, SE3Transformer):

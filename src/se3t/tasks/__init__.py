@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from se3t.config import choices
 from se3t.errors import UserError
 from se3t.experiments import dataset, experiments, task
 
@@ -22,13 +23,15 @@ def build_task(config: Config) -> Task:
         UserError: for an unknown name, data of another task, or data that are missing or damaged.
     """
     spec = task(config.task.name)
-    own = [entry for entry in experiments().values() if entry.task is spec]
-    names = [data.name for entry in own for data in entry.datasets]
+    known = choices("experiment")
+    users = [entry for entry in experiments().values() if entry.task is spec]
+    users.sort(key=lambda entry: entry.name not in known)  # own molecules are data of another experiment
+    names = [data.name for entry in users for data in entry.datasets]
     if config.data.name not in names:
-        known = " or ".join(f"data={name}" for name in names)
+        needed = " or ".join(f"data={name}" for name in names)
         raise UserError(
-            f"data={config.data.name}: task {spec.name} needs {known}; name the experiment that goes with the data, "
-            f"such as experiment={own[0].name}"
+            f"data={config.data.name}: task {spec.name} needs {needed}; name the experiment that goes with the data, "
+            f"such as experiment={users[0].name}"
         )
     built: Task = spec.implementation.load().from_config(config)
     return built
