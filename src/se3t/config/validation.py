@@ -55,18 +55,18 @@ def checked(schema: type, settings: Any) -> Any:
     return config
 
 
-def model_settings(schema: type[Settings], given: Settings | None, **hidden: Any) -> Settings:
-    """The checked settings of a model that a program builds; the defaults where none are given.
+def model_settings(schema: type[Settings], given: Settings | None, *, is_required: bool = False) -> Settings:
+    """The checked settings of a model that a program builds.
 
     Args:
         schema: what the model takes.
-        given: an instance of it.
-        hidden: ``fiber_hidden`` of the model.
+        given: an instance of it; None: the defaults.
+        is_required: whether None is refused.
 
     Raises:
         UserError: for another object, or a setting of a wrong type or out of range.
     """
-    if given is None and hidden.get("fiber_hidden") is None:
+    if given is None and not is_required:
         return schema()
     if not isinstance(given, schema):
         raise UserError(

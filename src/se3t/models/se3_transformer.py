@@ -55,7 +55,8 @@ class SE3Transformer(nn.Module):
         pooled: bool = False,
     ) -> None:
         super().__init__()
-        s = model_settings(SE3TransformerModel, settings, fiber_hidden=fiber_hidden)
+        # With hidden fibers alone an earlier version built another network: other heads, keys and self-interaction.
+        s = model_settings(SE3TransformerModel, settings, is_required=fiber_hidden is not None)
         fiber_in, fiber_out = Fiber(fiber_in), Fiber(fiber_out)
         if s.ablation != self.ablation:
             raise ValueError(f"ablation={s.ablation}: {type(self).__name__} is not that model; use build_model")

@@ -50,7 +50,7 @@ class TFN(nn.Module):
         pooled: bool = False,
     ) -> None:
         super().__init__()
-        s = model_settings(TFNModel, settings, fiber_hidden=fiber_hidden)
+        s = model_settings(TFNModel, settings)
         fiber_in, fiber_out = Fiber(fiber_in), Fiber(fiber_out)
         self.settings, self.relative_position = s, relative_position
         self.fiber_in, self.fiber_out = fiber_in, fiber_out

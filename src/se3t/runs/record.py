@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from se3t.config.fields import time_in_words
 from se3t.config.overrides import override_key, spell
@@ -97,7 +97,7 @@ class RunRecord:
         return ()
 
     @property
-    def as_trained(self) -> Self:
+    def as_trained(self) -> RunRecord:
         """The record without what was chosen after the training, such as how test objects were rotated."""
         return self
 

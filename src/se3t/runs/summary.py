@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from se3t.config.fields import seconds_of
 from se3t.runs.fields import Fields, text_at, value_at
 from se3t.runs.folder import RunFolder
 from se3t.runs.names import CONFIG, DAMAGED, FINISHED, NO_METRICS, RESULT, TIME
 from se3t.runs.record import ended_in, read_result
+
+Summary = TypeVar("Summary", bound="RunSummary")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class RunSummary:
     is_verified: bool = True
 
     @classmethod
-    def read(cls, folder: Path, check: Callable[[Fields], object]) -> Self:
+    def read(cls: type[Summary], folder: Path, check: Callable[[Fields], object]) -> Summary:
         """One run, as far as its files can be read.
 
         Args:
@@ -77,7 +79,7 @@ class RunSummary:
         return cls(folder, changed=run.last_change, **facts)
 
     @classmethod
-    def find(cls, paths: Iterable[Path], check: Callable[[Fields], object]) -> list[Self]:
+    def find(cls: type[Summary], paths: Iterable[Path], check: Callable[[Fields], object]) -> list[Summary]:
         """Runs in some folders and below, sorted by folder; a file stands for its folder."""
         folders: set[Path] = set()
         for path in paths:
