@@ -83,7 +83,9 @@ def layer_work(layer: nn.Module, sizes: Sizes, *, is_first: bool = False) -> Wor
         parts = [_convolution(conv, sizes, is_first) for conv in layer.value_key]  # type: ignore[arg-type]
         parts += [_linear(layer.query, sizes, is_first), _attention(layer.attention, sizes)]
         parts += [] if layer.project is None else [_linear(layer.project, sizes, False)]
-        return sum([*parts, _interaction(layer.self_interaction, sizes, is_first and layer.skip == "sum")], Work())
+        return sum(
+            [*parts, _interaction(layer.self_interaction, sizes, is_first and layer.project is not None)], Work()
+        )
     if isinstance(layer, Readout) and layer.head is not None:
         entries = sum(part.weight.numel() for part in layer.head if isinstance(part, nn.Linear))
         return Work(3 * 2 * sizes.graphs * entries, 3 * _ITEM * entries)

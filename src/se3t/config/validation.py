@@ -73,7 +73,8 @@ def model_settings(schema: type[Settings], given: Settings | None, *, is_require
             f"settings: expected {schema.__name__}(num_layers=…, channels=…), got {type(given).__name__}; the order is "
             "fiber_in, fiber_out, settings, and fiber_hidden=… goes with settings"
         )
-    return typing.cast(Settings, checked(schema, vars(given)))
+    kernel = {"kernel": vars(given)["kernel"]}  # a program may register others; the layers refuse those that none did
+    return typing.cast(Settings, dataclasses.replace(checked(schema, {**vars(given), "kernel": "auto"}), **kernel))
 
 
 def _literal(settings: Any) -> Any:
