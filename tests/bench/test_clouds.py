@@ -66,10 +66,10 @@ def test_models_are_those_of_the_experiment_with_and_without_height() -> None:
         "tfn+z": Fiber("2x0"),
     }
     for name, channels in (("se3_transformer", 5), ("tfn", 3)):
-        fibers = steps[name].model.fibers
-        assert len(fibers) == 5  # of four layers
-        assert fibers[1] == Fiber.uniform(4, channels)
-        assert fibers[-1] == Fiber("64x0")
+        model = steps[name].model
+        assert len(model.layers) == 4
+        assert model.fiber_hidden == Fiber.uniform(4, channels)
+        assert model.layers[-1].fiber_out == Fiber("64x0")
 
 
 def test_a_step_draws_other_points_of_other_objects_every_time_and_leaves_gradients() -> None:
