@@ -54,7 +54,7 @@ def _check_setting(word: str, name: str) -> None:
         raise UserError(f"{word}: expected force=true or force=false")
     if key == "seed":
         hint = dataset(name).seed_hint
-        setting = f"{hint}={value}" if hint else "its splits are fixed"
+        setting = f"{hint}={value}" if hint else "its splits are official or fixed"
         raise UserError(f"{word}: does not change the data; {setting}")
 
 
