@@ -5,7 +5,7 @@ _se3t_complete() {
     elif [ "$command" = train ] || [ "$command" = eval ]; then
         # Hydra knows no commands: the line that it reads has none.
         local choices line="${COMP_LINE:0:COMP_POINT}"
-        choices=$(COMP_LINE="se3t${line#*$command}" se3t "$command" -sc query=bash 2>/dev/null)
+        choices=$(COMP_LINE="se3t ${line#*[[:space:]]$command[[:space:]]}" se3t "$command" -sc query=bash 2>/dev/null)
         COMPREPLY=($(compgen -o nospace -o default -W "$choices" -- "$word"))
     elif [ "$command" = data ] && [ "$COMP_CWORD" -eq 2 ]; then
         COMPREPLY=($(compgen -W "prepare" -- "$word"))

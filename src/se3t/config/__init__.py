@@ -6,7 +6,6 @@ from se3t.config.choices import (
     choices as choices,
     conf_dir as conf_dir,
     conf_file as conf_file,
-    conf_folders as conf_folders,
     extend as extend,
 )
 from se3t.config.fields import rotation_angle as rotation_angle

@@ -119,6 +119,6 @@ def settings_to_join(records: Sequence[Record], data: Mapping[str, Any]) -> list
 
 def given_settings(experiment: str, preset: str | None) -> dict[str, Any]:
     """Settings of a training that names none but its preset, with the preset of the default data."""
-    data = declared(experiment).datasets[0].schema()
-    defaults = {"data.preset": data.preset} if hasattr(data, "preset") else {}
+    data = vars(declared(experiment).datasets[0].schema())
+    defaults = {"data.preset": data["preset"]} if "preset" in data else {}
     return defaults | settings_of_preset(experiment, preset or default_preset(experiment))

@@ -11,8 +11,9 @@ from se3t.experiments.table import ALWAYS_NAMED, MISSING, TableSpec
 from se3t.reporting.labels import command, labels, preset_words, run_all
 from se3t.reporting.published import load_published, printed_names
 from se3t.reporting.tables import budgets
-from se3t.reporting.tables.builder import TableBuilder, seeds_of, settings_of, spread_note
+from se3t.reporting.tables.builder import TableBuilder, settings_of
 from se3t.reporting.tables.layout import COST, Block, Cell, ResultTable, Row
+from se3t.reporting.tables.rows import seeds_of, spread_note
 from se3t.runs import RunRecord
 
 ABLATED = "1"

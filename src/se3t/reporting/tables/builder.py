@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from se3t.experiments import tables as declared
 from se3t.experiments.table import (
@@ -28,9 +26,9 @@ from se3t.reporting.labels import (
     settings_to_join,
 )
 from se3t.reporting.published import load_published, system_name
-from se3t.reporting.spelling import span
 from se3t.reporting.tables import budgets
 from se3t.reporting.tables.layout import COST, NO_TRAINING, Block, Cell, ResultTable, Row
+from se3t.reporting.tables.rows import beside, facts, mean, seeds_in_words, seeds_of, spread_note
 from se3t.runs import RunRecord, group_by_data, group_by_settings
 
 
@@ -207,7 +205,7 @@ class TableBuilder:
             if value is None:
                 cells.append(self._cell(runs, column, entry))
             else:
-                cells.append(_beside(Cell(Estimate(value), mark=self.data.mark), self._printed(column, entry)))
+                cells.append(beside(Cell(Estimate(value), mark=self.data.mark), self._printed(column, entry)))
         how = (NO_TRAINING, *self.data.how)
         row = Row("measured", "measured", (*cells, Cell(text="0"), Cell(text=MISSING)), how=how, **facts(runs))
         return replace(row, parameters=(0,))
@@ -253,12 +251,12 @@ class TableBuilder:
         values = self._values(runs, column)
         model, height = (runs[0].model, runs[0].system[2]) if runs else (str(entry and entry.model), False)
         make = "" if values or self.published is None else self._command([model], height, [column])
-        cell = Cell(_mean(values), tuple(sorted({run.seed for run, _ in values})), self.data.mark, command=make)
+        cell = Cell(mean(values), tuple(sorted({run.seed for run, _ in values})), self.data.mark, command=make)
         if not reference:
-            return _beside(cell, self._printed(column, entry))
+            return beside(cell, self._printed(column, entry))
         common = {run.seed for run in runs} & {run.seed for run in reference}
         ours, theirs = (
-            _mean([(run, value) for run, value in self._values(group, column) if run.seed in common])
+            mean([(run, value) for run, value in self._values(group, column) if run.seed in common])
             for group in (runs, reference)
         )
         return replace(cell, ratio=ours.value / theirs.value if ours and theirs and theirs.value else None)
@@ -380,58 +378,3 @@ class TableBuilder:
             sources.setdefault(entry.source, []).append(entry.label)
         yield from (f"{', '.join(labels)}: {source}." for source, labels in sources.items() if source)
         yield from () if self.published is None else self.published.notes
-
-
-# --- runs of a row ----------------------------------------------------------------------------------------------------
-
-
-def _mean(values: Sequence[tuple[RunRecord, float]]) -> Estimate | None:
-    """Mean and standard deviation; None when there are no runs."""
-    numbers = [value for _, value in values]
-    if not numbers:
-        return None
-    return Estimate(statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None)
-
-
-def _beside(cell: Cell, published: Estimate | None) -> Cell:
-    """The cell with the published number that it stands beside, and its ratio to that."""
-    if cell.estimate is None or published is None or published.value == 0:
-        return replace(cell, published=published)
-    return replace(cell, published=published, ratio=cell.estimate.value / published.value)
-
-
-def facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """What a row tells of its runs."""
-    return {
-        "seeds": seeds_of([runs]),
-        "parameters": tuple(sorted({run.parameters for run in runs})),
-        "steps": tuple(sorted({run.steps_done for run in runs})),
-        "records": tuple(run.origin for run in runs),
-    }
-
-
-def seeds_of(groups: Iterable[Sequence[RunRecord]]) -> tuple[int, ...]:
-    """All seeds of some rows, sorted."""
-    return tuple(sorted({run.seed for group in groups for run in group}))
-
-
-def seeds_in_words(runs: Sequence[RunRecord], all_seeds: Iterable[int]) -> str:
-    """How many seeds; where others of the table have more or other ones, which.
-
-    ``3 seeds``, ``2 of 3 seeds: 0, 2``; where the numbers of a row have several numbers of seeds ``1 … 2 of 2 seeds:
-    0, 1``.
-    """
-    every, seeds = tuple(all_seeds), seeds_of([runs])
-    by_number: dict[Any, set[int]] = {}
-    for run in runs:
-        by_number.setdefault(run.repeat[:-1], set()).add(run.seed)  # the last of what tells runs apart is the seed
-    counts = span(len(seeds) for seeds in by_number.values())
-    if seeds == every and counts == f"{len(seeds)}":
-        return f"{counts} seed" + "s" * (len(seeds) > 1)
-    return f"{counts} of {len(every)} seeds: {', '.join(map(str, seeds))}"
-
-
-def spread_note(groups: Iterable[Sequence[RunRecord]]) -> list[str]:
-    """What ± is, where a row has several seeds."""
-    has_several = any(len({run.seed for run in group}) > 1 for group in groups)
-    return ["±: standard deviation over seeds."] if has_several else []
