@@ -1,4 +1,4 @@
-"""``python -m benchmarks <what> [flags]``: ``se3t bench`` with the codes of others, single layers and pictures."""
+"""``python -m benchmarks <what> [flags]``: ``se3t bench`` and what needs a checkout, see benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from se3t.screen import show
 from se3t.signals import SECONDS, interrupted_by_signals
 
 COMMAND = "python -m benchmarks"
-WHAT = bench.WHAT | {name: f"benchmarks.{name}" for name in ("step", "layer", "clouds", "sh")}
+WHAT = bench.WHAT | {name: f"benchmarks.{name}" for name in ("step", "layer", "clouds", "sh", "tiles")}
 _MORE = {
     "--contenders": "layer clouds",
-    "--num-graphs": "clouds",
+    "--num-graphs": "clouds tiles",
+    "--workload": "tiles",
+    "--precision": "tiles",
     "--sweep": "layer",
 }
 FLAGS: dict[str, tuple[str, dict[str, Any]]] = {

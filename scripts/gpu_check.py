@@ -77,7 +77,7 @@ def phases(given: argparse.Namespace, work: Path) -> list[Phase]:
         def words(limit: float) -> list[str]:
             own = (gpu if on_gpu else f"{cpu} --quick").format(most=max(1, int(0.8 * limit - 5)))
             file = [] if name == "tiles" else ["--json", str(out / f"{name}.json")]
-            command = ["benchmarks", "step"] if what == "step" else ["se3t", "bench", name]
+            command = ["benchmarks", what] if what else ["se3t", "bench", name]
             return ["-m", *command, "--device", given.device, *own.split(), *file]
 
         return Phase(name, seconds, words, f"{name}.json")
@@ -91,6 +91,7 @@ def phases(given: argparse.Namespace, work: Path) -> list[Phase]:
             150 if on_gpu else 35,
             "--num-graphs 240 --precision bf16 tf32 --seconds {most}",
             "--workload nbody --num-graphs 1 --seconds {most}",
+            "tiles",
         ),
         bench(
             "qm9",

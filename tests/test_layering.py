@@ -85,7 +85,7 @@ HOMES: dict[str, tuple[tuple[str, ...], bool]] = {
     "rdkit": (tuple(f"data.molecules.{name}" for name in ("chemistry", "conversion", "embedding")), False),
     "h5py": (("data",), True),
     "lightning": (("training",), False),
-    "triton": (("nn.kernels.triton_programs", "nn.kernels.triton_tiles", "bench.tiles"), False),
+    "triton": (("nn.kernels.triton_programs", "nn.kernels.triton_tiles"), False),
     "optuna": (("suite",), True),
     "submitit": (("suite",), True),
     "jinja2": (("reporting.report.page",), True),

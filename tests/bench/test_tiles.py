@@ -17,10 +17,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from se3t.bench import options, tiles
+from benchmarks import tiles
+from benchmarks.tiles import Launch
+from se3t.bench import options
 from se3t.bench.options import Options
 from se3t.bench.report import Report
-from se3t.bench.tiles import Launch
 from se3t.errors import UserError
 from se3t.nn.kernels import tilings, triton_kernel
 from se3t.nn.kernels.tilings import Case, Tiling, default
@@ -266,7 +267,7 @@ needs_interpreter = pytest.mark.skipif(
 
 def interpreted(own_file: Path, *words: str) -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
-    paths = os.pathsep.join(str(root / folder) for folder in ("src", "tests"))
+    paths = os.pathsep.join(str(root / folder) for folder in ("src", "tests", "."))
     own = {**os.environ, "PYTHONPATH": paths, "TRITON_INTERPRET": "1", tilings.FILE: str(own_file)}
     command = [sys.executable, "-m", "bench.tiles_child", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=own, cwd=own_file.parent, check=False)
@@ -342,5 +343,5 @@ def test_the_defaults_can_be_asked_for(own_file: Path, monkeypatch: pytest.Monke
 
 def test_without_a_gpu_it_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(UserError, match=r"bench tiles: .*with TRITON_INTERPRET=1 it can be tried out"):
+    with pytest.raises(UserError, match=r"tiles: .*with TRITON_INTERPRET=1 it can be tried out"):
         tiles.run(Options())

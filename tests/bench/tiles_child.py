@@ -1,5 +1,4 @@
-"""``bench tiles`` in a process of its own, whose kernel is interpreted: prints what was found and what the kernel then
-does with the file.
+"""``python -m benchmarks tiles`` with an interpreted kernel: prints what it finds, and what the kernel does then.
 
 The times are made up, so that sizes other than the default ones win.
 """
@@ -11,7 +10,8 @@ from dataclasses import replace
 
 import torch
 
-from se3t.bench import tiles, workloads
+from benchmarks import tiles
+from se3t.bench import workloads
 from se3t.bench.options import Options
 from se3t.bench.workloads import Workload, mean_square
 from se3t.nn.kernels import tilings, triton_programs, triton_tiles

@@ -47,6 +47,7 @@ def test_nothing_is_written_unless_asked(run: Run) -> None:
     [
         "layer --sweep degrees",
         "clouds",
+        "tiles --device cuda --seconds 120",
         "step --adapter other.py",
         "step --plot step.png",
         "step --contenders edge_frame e3nn",

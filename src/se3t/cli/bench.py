@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from se3t.bench.report import Report
 
 RESULTS = Path("benchmarks/results")
-WHAT = {name: f"se3t.bench.{name}" for name in ("step", "scaling", "memory", "data", "sh", "tiles")}
+WHAT = {name: f"se3t.bench.{name}" for name in ("step", "scaling", "memory", "data", "sh")}
 """By benchmark: the module whose ``run`` measures."""
 
 Flags = Mapping[str, tuple[str, dict[str, Any]]]
 FLAGS: Flags = {
     "--contenders": ("step scaling memory sh", {"dest": "names", "nargs": "+", "metavar": "NAME"}),
-    "--workload": ("step memory tiles", {"dest": "workloads", "nargs": "+", "metavar": "NAME"}),
-    "--precision": ("step tiles", {"dest": "precisions", "nargs": "+", "choices": ("32", "tf32", "bf16")}),
-    "--num-graphs": ("step memory tiles", {"type": positive, "metavar": "N"}),
+    "--workload": ("step memory", {"dest": "workloads", "nargs": "+", "metavar": "NAME"}),
+    "--precision": ("step", {"dest": "precisions", "nargs": "+", "choices": ("32", "tf32", "bf16")}),
+    "--num-graphs": ("step memory", {"type": positive, "metavar": "N"}),
     "--sweep": ("scaling", {"dest": "sweeps", "nargs": "+", "metavar": "NAME"}),
     "--max-edges": ("scaling", {"type": positive, "metavar": "N"}),
     "--stores": ("data", {"nargs": "+", "metavar": "NAME"}),
@@ -46,7 +46,7 @@ _COMMON: Mapping[str, dict[str, Any]] = {
     "--no-memory": {"dest": "memory", "action": "store_false"},
 }
 """By flag: how it is read; its ``dest`` is a field of :class:`se3t.bench.options.Options`."""
-_MOVED = ("layer", "clouds", "--adapter", "--plot", "peer", "e3nn", "e3nn-separate", "sphericart")
+_MOVED = ("layer", "clouds", "tiles", "--adapter", "--plot", "peer", "e3nn", "e3nn-separate", "sphericart")
 
 
 def run(words: Sequence[str]) -> int:

@@ -139,7 +139,7 @@ def _kernels(device: Any) -> Iterator[str]:
         yield f"kernel on {place.type}: {auto.in_words(place)}"
     if device.type == "cuda":
         file = tilings.source_of(tilings.name_of(device))
-        yield f"tile sizes of kernel triton: {file or 'defaults that were not timed; se3t bench tiles measures them'}"
+        yield f"tile sizes of kernel triton: {file or 'defaults, not timed; python -m benchmarks tiles measures them'}"
 
 
 def cuda_state(built_for: str | None, available: bool, driver: str | None) -> str:

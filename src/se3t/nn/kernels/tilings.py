@@ -1,6 +1,6 @@
 """Tile sizes of the Triton kernel: measured ones where there are any for the GPU, else defaults that were not timed.
 
-``se3t bench tiles`` measures them and writes a file that is read here. Imports no Triton.
+``python -m benchmarks tiles`` measures them and writes a file that is read here. Imports no Triton.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def _read(name: str) -> dict[Case, Tiling]:
     try:
         device, found = _parsed(path)
     except _UNREADABLE as error:
-        _log.warning("%s: not a file of tile sizes (%r): not used; se3t bench tiles writes a new one", path, error)
+        _log.warning(
+            "%s: not a file of tile sizes (%r): not used; python -m benchmarks tiles measures them", path, error
+        )
         return {}
     if device != name:
         _log.warning("%s: tile sizes of %s, not of %s: not used", path, device, name)

@@ -31,7 +31,7 @@ DEPTHS = 4
 _PROGRAMS = 512  # enough to fill a GPU: a sum over edges is split until there are as many
 _SPLIT = 256  # edges of a part of a sum over edges are a multiple of this, which every tile divides
 on_launch: Callable[[Case, Callable[[Tiling], Tensor]], Tensor] | None = None
-"""Given every launch, to be done with tile sizes of its choice, once or several times: for ``se3t bench tiles``."""
+"""Takes every launch and repeats it with tile sizes of its choice: for ``python -m benchmarks tiles``."""
 
 
 INTERPRETED = not isinstance(triton_programs.contract, triton.JITFunction)

@@ -1,4 +1,4 @@
-"""``se3t bench tiles``: tile sizes of the Triton kernel, tried on this GPU; the fastest are used from then on."""
+"""``python -m benchmarks tiles``: search for the fastest tile sizes of the Triton kernel on this GPU."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _require_usable(options: Options, precisions: Sequence[str]) -> tuple[torch.
     reason = triton_kernel.unavailable(device)
     if reason is not None:
         advice = "; with TRITON_INTERPRET=1 it can be tried out, slowly, on a CPU"
-        raise UserError(f"bench tiles: {reason}{'' if os.environ.get('TRITON_INTERPRET') == '1' else advice}")
+        raise UserError(f"tiles: {reason}{'' if os.environ.get('TRITON_INTERPRET') == '1' else advice}")
     for precision in precisions:
         require_device(precision, device)
     path = tilings.file_to_write(tilings.name_of(device))
