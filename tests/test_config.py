@@ -24,7 +24,7 @@ from se3t.errors import UserError
 from se3t.experiments import tasks
 from se3t.models import MODELS
 from se3t.reporting.published import PUBLISHED_NUMBERS
-from se3t.runs import first_difference, setting, settings_hash
+from se3t.runs.identity import first_difference, setting, settings_hash
 
 _EXPERIMENTS = choices("experiment")
 _BUDGETS = [(experiment, preset) for experiment in _EXPERIMENTS for preset in choices(f"budget/{experiment}")]

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from se3t.reporting.tables.build import named_tables, names, to_rich
+from se3t.reporting.tables.build import named_tables, names
+from se3t.reporting.tables.terminal import to_rich
 from se3t.screen import Folded, Screen, bar_columns, csv_text, fixed, markdown_text, printable, say
 
 WIDTHS = (40, 50, 60, 72, 80, 100, 200)

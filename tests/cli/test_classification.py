@@ -12,7 +12,8 @@ import torch
 
 from se3t.config import Config
 from se3t.models import MODELS
-from se3t.runs import CHECKPOINTS, DETAILS, RESULT, read_json
+from se3t.runs import read_json
+from se3t.runs.names import CHECKPOINTS, DETAILS, RESULT
 from se3t.training import checkpoint as ckpt
 
 from .conftest import Run

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from se3t.config import Config, DeepSetModel
-from se3t.runs import CONFIG, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.names import CONFIG
 
 from .conftest import Run
 

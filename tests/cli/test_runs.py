@@ -17,7 +17,8 @@ import yaml
 from reporting.results import property_result, result
 from se3t.reporting.report.runs import find_runs
 from se3t.reporting.run_texts import age, compared, listed
-from se3t.runs import seal, settings_hash
+from se3t.runs.files import seal
+from se3t.runs.identity import settings_hash
 
 from .conftest import Run
 

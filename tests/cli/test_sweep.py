@@ -19,7 +19,8 @@ from tests.suite.parts import job
 from se3t.config import to_config
 from se3t.config.compose import compose
 from se3t.reporting.sweep_record import read_record
-from se3t.runs import RunFolder, seal
+from se3t.runs import RunFolder
+from se3t.runs.files import seal
 from suite.sweep_fakes import WORDS, FakeLauncher, prepare
 
 from .conftest import Run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reporting.results import property_result, result
-from se3t.runs import seal
+from se3t.runs.files import seal
 from se3t.suite import tables
 from se3t.suite.pool import Ended, Outcome
 from se3t.suite.tables import TableRequest

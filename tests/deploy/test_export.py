@@ -17,7 +17,9 @@ from se3t.deploy.export import FILES, export
 from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
 from se3t.measure.evaluate import evaluate
-from se3t.runs import CHECKPOINTS, RunFolder, seal, write_json
+from se3t.runs import RunFolder
+from se3t.runs.files import seal, write_json
+from se3t.runs.names import CHECKPOINTS
 from se3t.training import checkpoint as ckpt
 from se3t.training.finish import finish
 from se3t.training.run import Run

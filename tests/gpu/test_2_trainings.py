@@ -15,7 +15,8 @@ from data.scanobjectnn.raw_files import raw_folder
 from se3t.config import TARGETS, Config, to_config
 from se3t.measure.evaluate import evaluate
 from se3t.nn.kernels import triton_kernel
-from se3t.runs import CHECKPOINTS, PROVENANCE, read_json
+from se3t.runs import read_json
+from se3t.runs.names import CHECKPOINTS, PROVENANCE
 from se3t.training import checkpoint as ckpt
 from se3t.training.train import train
 

@@ -20,7 +20,9 @@ from se3t.measure import rotations
 from se3t.measure import runs as measure_runs
 from se3t.measure.evaluate import evaluate
 from se3t.reporting.figures.figure4 import load_rotations
-from se3t.runs import CHECKPOINTS, RESULT, read_json, write_json
+from se3t.runs import read_json
+from se3t.runs.files import write_json
+from se3t.runs.names import CHECKPOINTS, RESULT
 from se3t.tasks.base import Task
 from se3t.training import checkpoint as ckpt
 from se3t.training.train import train

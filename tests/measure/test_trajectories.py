@@ -18,7 +18,8 @@ from se3t.errors import UserError
 from se3t.measure import runs as measure_runs
 from se3t.measure import trajectories
 from se3t.reporting.figures.figure3 import load_trajectories
-from se3t.runs import RESULT, read_json
+from se3t.runs import read_json
+from se3t.runs.names import RESULT
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt

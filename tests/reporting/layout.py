@@ -33,3 +33,8 @@ def _parts(figure: Figure) -> Iterable[object]:
         yield part.get_window_extent()
     for axis in figure.axes:
         yield axis.get_tightbbox(for_layout_only=False)
+
+
+def notes_of(figure: Figure) -> str:
+    """The small lines below the title of a figure, as one."""
+    return " ".join(part.get_text().replace("\n", " ") for part in figure.texts if part.get_gid() == NOTES)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from se3t.reporting.tables.build import ResultTable, named_tables, render_tables, tables
+from se3t.reporting.tables.build import named_tables, render_tables, tables
 from se3t.reporting.tables.formats import to_json, to_markdown
+from se3t.reporting.tables.layout import ResultTable
 
 from .results import lines, property_result, ratios, result
 from .test_classification import cloud_result, shapes_result

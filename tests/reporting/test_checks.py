@@ -13,7 +13,8 @@ import yaml
 from se3t.errors import UserError
 from se3t.reporting.reading import require_whole
 from se3t.reporting.tables.build import named_tables, tables
-from se3t.runs import Fields, settings_hash
+from se3t.runs import Fields
+from se3t.runs.identity import settings_hash
 
 from .results import property_result, result
 from .test_classification import cloud_result

@@ -15,7 +15,10 @@ from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import parse_rotation
 from se3t.models import MODELS
 from se3t.reporting.published import load_published, printed_names
-from se3t.reporting.tables.build import ResultTable, tables, to_markdown, to_rich
+from se3t.reporting.tables.build import tables
+from se3t.reporting.tables.formats import to_markdown
+from se3t.reporting.tables.layout import ResultTable
+from se3t.reporting.tables.terminal import to_rich
 from se3t.runs import Fields
 
 from .results import change, lines, ratios

@@ -12,9 +12,9 @@ import pytest
 from se3t.errors import UserError
 from se3t.reporting.figures.curve_runs import find_curve_runs
 from se3t.reporting.figures.curves import MAX_LINES, Curves, draw_curves, learning_curves
-from se3t.reporting.figures.style import WIDTH, notes_of
+from se3t.reporting.figures.style import WIDTH
 
-from .layout import require_legible
+from .layout import notes_of, require_legible
 from .results import property_result, result, subset_result
 from .test_classification import cloud_result, shapes_result
 

@@ -12,11 +12,11 @@ import pytest
 
 from se3t.errors import UserError
 from se3t.reporting.figures.figure3 import animate_figure3, draw_figure3, load_trajectories
-from se3t.reporting.figures.style import WIDTH, notes_of
+from se3t.reporting.figures.style import WIDTH
 from se3t.reporting.figures.trajectory_runs import find_trajectory_runs, labels
 from se3t.reporting.figures.trajectory_runs import finished_run as record_of
 
-from .layout import require_legible
+from .layout import notes_of, require_legible
 from .results import result
 from .test_classification import cloud_result
 

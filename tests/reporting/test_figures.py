@@ -13,9 +13,9 @@ from se3t.errors import UserError
 from se3t.reporting.figures.confusion import draw_confusion, load_confusion
 from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
 from se3t.reporting.figures.rotation_runs import find_runs
-from se3t.reporting.figures.style import notes_of, save
+from se3t.reporting.figures.style import save
 
-from .layout import require_legible
+from .layout import notes_of, require_legible
 from .results import result
 from .test_classification import cloud_result, shapes_result
 

@@ -25,7 +25,7 @@ from se3t.reporting.tables.build import named_tables, names, tables
 from se3t.reporting.tables.formats import CSV_COLUMNS, FORMATS, to_csv, to_json, to_markdown
 from se3t.reporting.tables.latex import escape, to_latex
 from se3t.reporting.tables.layout import ResultTable
-from se3t.runs import seal
+from se3t.runs.files import seal
 
 from .results import lines, property_result, result, subset_result
 from .test_classification import cloud_result, shapes_result

@@ -12,9 +12,9 @@ from se3t.bench import sh
 from se3t.bench.options import Options
 from se3t.errors import UserError
 from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics, write_harmonics
-from se3t.reporting.figures.style import WIDTH, notes_of
+from se3t.reporting.figures.style import WIDTH
 
-from .layout import require_legible
+from .layout import notes_of, require_legible
 
 
 def row(name: str, degree: int, what: str = "forward", speed: float = 3.0, difference: float = 2e-7) -> dict[str, Any]:

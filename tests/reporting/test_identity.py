@@ -14,7 +14,10 @@ from se3t.experiments.nbody import parse_record
 from se3t.reporting.labels import labels
 from se3t.reporting.report.runs import Run
 from se3t.reporting.run_texts import differing
-from se3t.runs import ADDED, FINISHED, IRRELEVANT, Fields, first_difference, group_by_settings, settings_hash
+from se3t.runs import Fields
+from se3t.runs.identity import ADDED, IRRELEVANT, first_difference, settings_hash
+from se3t.runs.names import FINISHED
+from se3t.runs.record import group_by_settings
 
 from .results import result
 

@@ -9,7 +9,10 @@ from rich.console import Console
 
 from se3t.config.presets import settings_of_preset
 from se3t.errors import UserError
-from se3t.reporting.tables.build import ResultTable, named_tables, tables, to_markdown, to_rich
+from se3t.reporting.tables.build import named_tables, tables
+from se3t.reporting.tables.formats import to_markdown
+from se3t.reporting.tables.layout import ResultTable
+from se3t.reporting.tables.terminal import to_rich
 
 from .results import lines, property_result, ratios, subset_result
 

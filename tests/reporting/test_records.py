@@ -11,7 +11,7 @@ from se3t.experiments import nbody, qm9
 from se3t.experiments.nbody import NBodyRecord
 from se3t.reporting.labels import labels
 from se3t.reporting.reading import readable
-from se3t.runs import Result, find_results, group_by_data, group_by_settings
+from se3t.runs.record import Result, find_results, group_by_data, group_by_settings
 
 from .results import property_result, result
 

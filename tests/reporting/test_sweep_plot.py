@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
-from se3t.reporting.figures.style import notes_of
 from se3t.reporting.figures.sweep_plot import draw_sweep, facts
 from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun
+
+from .layout import notes_of
 
 LR = {"low": 1e-4, "high": 1e-1, "log": True}
 

@@ -12,9 +12,13 @@ from rich.console import Console
 
 from se3t.errors import UserError
 from se3t.experiments.nbody import parse_record
-from se3t.reporting.tables.build import ResultTable, named_tables, render_tables, tables, to_markdown, to_rich
+from se3t.reporting.tables.build import named_tables, render_tables, tables
+from se3t.reporting.tables.formats import to_markdown
+from se3t.reporting.tables.layout import ResultTable
 from se3t.reporting.tables.layout import lines as printed_lines
-from se3t.runs import Fields, seal
+from se3t.reporting.tables.terminal import to_rich
+from se3t.runs import Fields
+from se3t.runs.files import seal
 
 from .results import lines, property_result, ratios, result
 

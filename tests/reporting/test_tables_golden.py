@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from se3t.cli.main import main
-from se3t.runs import seal
+from se3t.runs.files import seal
 
 GOLDEN = Path(__file__).parent / "golden_tables"
 RECORDS = [json.loads(line) for line in (GOLDEN / "records.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -19,17 +19,10 @@ from se3t.reporting.figures.curve_runs import find_curve_runs
 from se3t.reporting.report.runs import find_runs, read_run
 from se3t.reporting.tables.build import named_tables, tables
 from se3t.reporting.tables.formats import to_csv, to_markdown
-from se3t.runs import (
-    ADVICE,
-    DAMAGED,
-    DIGESTS,
-    FINISHED,
-    digest_of,
-    digest_of_metrics,
-    find_results,
-    seal,
-    settings_hash,
-)
+from se3t.runs.files import digest_of, digest_of_metrics, seal
+from se3t.runs.identity import settings_hash
+from se3t.runs.names import ADVICE, DAMAGED, DIGESTS, FINISHED
+from se3t.runs.record import find_results
 from se3t.screen import markdown_text
 
 from .results import result

@@ -10,18 +10,13 @@ import pytest
 from se3t.config import to_config
 from se3t.errors import UserError
 from se3t.experiments import experiment
-from se3t.runs import (
-    FINISHED,
-    METRICS,
-    Fields,
-    RunFolder,
-    RunSummary,
-    digest_of_metrics,
-    finished_result,
-    read_result,
-    require_file_unchanged,
-    require_unchanged,
-)
+from se3t.reporting.report.runs import find_runs
+from se3t.runs import Fields, RunFolder
+from se3t.runs.checks import require_file_unchanged, require_unchanged
+from se3t.runs.files import digest_of_metrics
+from se3t.runs.names import FINISHED, METRICS
+from se3t.runs.record import read_result
+from se3t.runs.resume import finished_result
 
 FOLDER = RunFolder(Path(__file__).parent / "earlier_version" / "0-06fc480e")
 
@@ -51,12 +46,12 @@ def test_its_digests_match_and_it_counts_as_verified() -> None:
 
 
 def test_the_list_of_runs_shows_it(tmp_path: Path) -> None:
-    (run,) = RunSummary.find([FOLDER.path.parent], require_unchanged)
+    (run,) = find_runs([FOLDER.path.parent])
     assert (run.state, run.experiment, run.steps, run.split) == (FINISHED, "nbody", (4, 4), "test")
     assert [session["command"] for session in run.sessions] == [run.command]
     unfinished = shutil.copytree(FOLDER.path, tmp_path / FOLDER.path.name)
     RunFolder(unfinished).result.unlink()
-    (run,) = RunSummary.find([tmp_path], require_unchanged)
+    (run,) = find_runs([tmp_path])
     assert (run.state, run.split, run.metrics["mse_x"]) == ("interrupted", "valid", 0.13095227291220254)
 
 

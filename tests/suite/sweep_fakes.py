@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from se3t.config import Config
-from se3t.runs import CONFIG, RESULT, RunFolder, seal
+from se3t.runs import RunFolder
+from se3t.runs.files import seal
+from se3t.runs.names import CONFIG, RESULT
 from se3t.suite.jobs import Job
 from se3t.suite.specification import Specification, specify
 

@@ -14,7 +14,8 @@ import torch
 from tests.suite.parts import job, make_job, with_data
 
 from se3t.config import Config
-from se3t.runs import CHECKPOINTS, CONFIG, PROVENANCE, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.names import CHECKPOINTS, CONFIG, PROVENANCE
 from se3t.suite import costs, probe
 from se3t.suite.costs import Cost, Estimates, estimate, kind, makespan, recorded
 from se3t.suite.jobs import Job, job_of

@@ -10,7 +10,8 @@ import pytest
 from tests.suite.parts import job, make_job
 
 from se3t.errors import UserError
-from se3t.runs import CHECKPOINTS, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.names import CHECKPOINTS
 from se3t.suite.jobs import Job
 
 

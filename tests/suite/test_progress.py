@@ -10,7 +10,8 @@ from rich.console import Console
 from tests.suite.parts import job, make_job
 
 from se3t.experiments import task
-from se3t.runs import CHECKPOINTS, METRICS, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.names import CHECKPOINTS, METRICS
 from se3t.suite.costs import Cost, Estimates, kind
 from se3t.suite.jobs import Job
 from se3t.suite.pool import Ended

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from se3t.errors import UserError
-from se3t.runs import PROVENANCE, RESULT, RunFolder, read_json
+from se3t.runs import RunFolder, read_json
+from se3t.runs.names import PROVENANCE, RESULT
 
 LINE = (
     "table",

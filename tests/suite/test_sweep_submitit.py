@@ -14,7 +14,8 @@ import pytest
 from tests.suite.parts import job
 
 from se3t.errors import UserError
-from se3t.runs import PROVENANCE, RunFolder, read_json
+from se3t.runs import RunFolder, read_json
+from se3t.runs.names import PROVENANCE
 from se3t.suite.jobs import Job
 from se3t.suite.pool import run_jobs
 from se3t.suite.submitit_launcher import SubmititHandle, SubmititLauncher, Training, parameters

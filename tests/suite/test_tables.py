@@ -17,7 +17,8 @@ from tests.suite.parts import StubLauncher, job, with_data
 from se3t.config import Config, QM9Data, SE3TransformerModel, conf_dir
 from se3t.errors import UserError
 from se3t.reporting.published import load_published
-from se3t.runs import CHECKPOINTS, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.names import CHECKPOINTS
 from se3t.suite import costs, pool, tables
 from se3t.suite.costs import resources
 from se3t.suite.jobs import Job

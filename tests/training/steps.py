@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from se3t.runs import CHECKPOINTS
+from se3t.runs.names import CHECKPOINTS
 from se3t.training import checkpoint as ckpt
 
 

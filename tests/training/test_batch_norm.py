@@ -28,7 +28,8 @@ from se3t.measure.evaluate import evaluate
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.models.pointglr import PointGLR
 from se3t.models.pointnet import PointNet
-from se3t.runs import CHECKPOINTS, RESULT, read_json
+from se3t.runs import read_json
+from se3t.runs.names import CHECKPOINTS, RESULT
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt

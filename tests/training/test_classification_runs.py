@@ -20,7 +20,8 @@ from se3t.fiber import Features
 from se3t.graph import Graph
 from se3t.measure.evaluate import evaluate
 from se3t.models.auxiliary import AuxiliaryLoss
-from se3t.runs import CHECKPOINTS, DETAILS, PROVENANCE, RESULT, RunFolder, read_json
+from se3t.runs import RunFolder, read_json
+from se3t.runs.names import CHECKPOINTS, DETAILS, PROVENANCE, RESULT
 from se3t.tasks.base import Task
 from se3t.tasks.classification import ClassificationTask, CloudBatch
 from se3t.training import checkpoint as ckpt

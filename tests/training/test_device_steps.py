@@ -24,7 +24,8 @@ from se3t.deploy.predict import load_predictor
 from se3t.models import MODELS
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.nn.kernels.edge_frame import without_reading_values
-from se3t.runs import RESULT, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.names import RESULT
 from se3t.tasks.base import Task
 from se3t.training import record
 from se3t.training.callbacks import EMAWeights, LossWatch

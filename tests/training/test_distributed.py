@@ -16,7 +16,8 @@ from torch import nn
 
 from se3t.config import Config
 from se3t.errors import UserError
-from se3t.runs import CHECKPOINTS, RESULT, RunFolder, read_json
+from se3t.runs import RunFolder, read_json
+from se3t.runs.names import CHECKPOINTS, RESULT
 from se3t.signals import Interrupted, interrupted_by_signals
 from se3t.training import checkpoint as ckpt
 from se3t.training.distributed import launch

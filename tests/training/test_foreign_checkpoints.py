@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from se3t import runs
 from se3t.cli.main import main
 from se3t.config import Config, QM9Data
 from se3t.deploy.export import export
@@ -22,7 +21,10 @@ from se3t.deploy.predict import load_predictor
 from se3t.errors import UserError
 from se3t.measure.evaluate import evaluate
 from se3t.reporting.report.runs import read_run
-from se3t.runs import CONFIG, DAMAGED, FAILED, FAILURE, METRICS, RESULT, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.checks import require_file_unchanged
+from se3t.runs.files import digest_of_metrics, read_metrics, require_sealed
+from se3t.runs.names import CONFIG, DAMAGED, DIGESTS, FAILED, FAILURE, METRICS, RESULT
 from se3t.tasks import require_no_download
 from se3t.training import checkpoint as ckpt
 from se3t.training.train import train
@@ -162,10 +164,10 @@ def refused(folder: Path, told: str) -> None:
 
 def test_a_run_is_written_with_digests_that_hold(folder: Path) -> None:
     result = RunFolder(folder).read_result()
-    assert runs.require_sealed(result, "it")
-    assert set(result[runs.DIGESTS]) == {"metrics.jsonl", "checkpoints/best.ckpt"}
-    lines = runs.read_metrics(folder / METRICS)
-    runs.require_file_unchanged(folder, METRICS, runs.digest_of_metrics(lines))
+    assert require_sealed(result, "it")
+    assert set(result[DIGESTS]) == {"metrics.jsonl", "checkpoints/best.ckpt"}
+    lines = read_metrics(folder / METRICS)
+    require_file_unchanged(folder, METRICS, digest_of_metrics(lines))
     assert evaluate(folder, build=build)["metrics"] == result["test"]
 
 

@@ -15,7 +15,9 @@ from lightning.pytorch import Trainer
 
 from se3t.config import Config, OptimConfig
 from se3t.errors import UserError
-from se3t.runs import CHECKPOINTS, RunFolder, read_json, settings_hash
+from se3t.runs import RunFolder, read_json
+from se3t.runs.identity import settings_hash
+from se3t.runs.names import CHECKPOINTS
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import callbacks, finish, progress
 from se3t.training import checkpoint as ckpt

@@ -24,7 +24,8 @@ from se3t.experiments.qm9 import parse_record
 from se3t.measure.evaluate import evaluate
 from se3t.models import build_model
 from se3t.precision import data_dtype, default_dtype
-from se3t.runs import CHECKPOINTS, PROVENANCE, RESULT, Fields, RunFolder, read_json
+from se3t.runs import Fields, RunFolder, read_json
+from se3t.runs.names import CHECKPOINTS, PROVENANCE, RESULT
 from se3t.tasks.base import Task
 from se3t.tasks.property import PropertyTask
 from se3t.training import checkpoint as ckpt

@@ -21,7 +21,8 @@ from se3t.cli.failures import guarded
 from se3t.config import Config, OptimConfig, SE3TransformerModel
 from se3t.errors import UserError
 from se3t.files import WriteError
-from se3t.runs import CHECKPOINTS, METRICS, PROVENANCE, RESULT, RunFolder, read_json
+from se3t.runs import RunFolder, read_json
+from se3t.runs.names import CHECKPOINTS, METRICS, PROVENANCE, RESULT
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training.feed import derived_seed

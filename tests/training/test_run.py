@@ -20,7 +20,8 @@ from se3t.config import Config, OptimConfig, TFNModel
 from se3t.errors import UserError
 from se3t.experiments.nbody import parse_record
 from se3t.measure.evaluate import evaluate
-from se3t.runs import CHECKPOINTS, CONFIG, RESULT, Fields, RunFolder, read_json
+from se3t.runs import Fields, RunFolder, read_json
+from se3t.runs.names import CHECKPOINTS, CONFIG, RESULT
 from se3t.tasks.base import Task
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt

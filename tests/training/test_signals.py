@@ -15,7 +15,8 @@ import torch
 
 from se3t.cli.failures import guarded
 from se3t.config import Config
-from se3t.runs import CHECKPOINTS, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.names import CHECKPOINTS
 from se3t.signals import Interrupted
 from se3t.tasks.nbody import NBodyTask
 from se3t.training import checkpoint as ckpt

@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> int:
     from se3t.reporting.report.page import Content, render
     from se3t.reporting.report.runs import find_runs
     from se3t.reporting.sweep_record import trials_among, trials_left_out
-    from se3t.runs import DAMAGED
+    from se3t.runs.names import DAMAGED
 
     paths = given.runs or [_RUNS]
     runs, folder = find_runs(paths), _folder_of_figures(paths)

@@ -67,7 +67,8 @@ def _list(paths: Sequence[Path], settings: Sequence[str], states: str | None, fo
 def _compare(paths: Sequence[Path]) -> int:
     from se3t.reporting.report.runs import read_run
     from se3t.reporting.run_texts import compared
-    from se3t.runs import DAMAGED, RunFolder
+    from se3t.runs import RunFolder
+    from se3t.runs.names import DAMAGED
 
     if len(paths) < 2:
         raise UserError("runs compare: expected two run folders or more: se3t runs compare <run folder> <run folder>")
@@ -93,7 +94,7 @@ def _require_folder(path: Path) -> None:
 
 
 def _states(text: str | None) -> list[str]:
-    from se3t.runs import STATES
+    from se3t.runs.names import STATES
 
     states = [] if text is None else text.split(",")
     for state in states:

@@ -139,7 +139,7 @@ def _tables(which: str | None, results: Sequence[Path], target: str | None, pres
 def _results(paths: Sequence[Path], with_trials: bool) -> list[Path]:
     """Without the trials of sweeps below the folders, unless asked: a table is of what was trained for it."""
     from se3t.reporting.sweep_record import trials_among, trials_left_out
-    from se3t.runs import find_results
+    from se3t.runs.record import find_results
 
     found: list[Path] = []
     for path in paths or [_RUNS]:

@@ -12,7 +12,9 @@ from se3t.cli.hydra_app import App, messages
 from se3t.config import Config, stored, to_config
 from se3t.config.compose import checked, value_of
 from se3t.errors import UserError
-from se3t.runs import CONFIG, first_difference, read_config
+from se3t.runs.files import read_config
+from se3t.runs.identity import first_difference
+from se3t.runs.names import CONFIG
 
 
 def run(words: Sequence[str]) -> int:

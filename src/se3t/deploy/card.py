@@ -11,7 +11,7 @@ from se3t.config import Config
 from se3t.config.fields import time_in_words
 from se3t.experiments import DataSet, TaskSpec, dataset, task
 from se3t.reporting.published import printed_names
-from se3t.runs import DIGEST, TIME
+from se3t.runs.names import DIGEST, TIME
 from se3t.screen import markdown_text
 
 MISSING = "–"

@@ -16,7 +16,9 @@ from se3t.errors import UserError
 from se3t.experiments import dataset
 from se3t.files import temporary_beside, write_atomically
 from se3t.reporting.reading import require_whole
-from se3t.runs import CONFIG, PROVENANCE, RESULT, RunFolder, read_json, read_result
+from se3t.runs import RunFolder, read_json
+from se3t.runs.names import CONFIG, PROVENANCE, RESULT
+from se3t.runs.record import read_result
 from se3t.training import checkpoint as ckpt
 
 CARD = "README.md"

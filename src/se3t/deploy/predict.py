@@ -24,7 +24,7 @@ from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import build_model
 from se3t.precision import default_dtype
-from se3t.runs import CHECKPOINTS
+from se3t.runs.names import CHECKPOINTS
 from se3t.training import checkpoint as ckpt
 
 BATCH_SIZE = 128

@@ -10,23 +10,13 @@ from typing import TypeVar
 
 from se3t.config import extend
 from se3t.errors import UserError, did_you_mean
-from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
+from se3t.experiments.base import DataSet as DataSet
+from se3t.experiments.base import Experiment as Experiment
+from se3t.experiments.base import Lazy as Lazy
+from se3t.experiments.base import Metric as Metric
+from se3t.experiments.base import TaskSpec as TaskSpec
 from se3t.experiments.installed import add_installed, installed_experiments, installed_models
 from se3t.experiments.table import TableSpec
-
-__all__ = [
-    "DataSet",
-    "Experiment",
-    "Lazy",
-    "Metric",
-    "TaskSpec",
-    "dataset",
-    "experiment",
-    "experiments",
-    "experiments_of",
-    "tables",
-    "task",
-]
 
 
 @cache

@@ -12,7 +12,8 @@ from typing import Any
 
 from se3t.config.overrides import prepare_line
 from se3t.experiments.table import DataFacts, TableColumn, TableSpec
-from se3t.runs import Fields, RunRecord, common, measured_split, overridden
+from se3t.runs import Fields, RunRecord
+from se3t.runs.record import common, measured_split, overridden
 
 
 @dataclass(frozen=True)
@@ -65,30 +66,6 @@ class Metric:
         return ", ".join(filter(None, (self.label or self.name, self.shown_unit)))
 
 
-def _nothing(data: Any) -> None:
-    return None
-
-
-def _no_file(data: Any) -> Path:
-    return Path(os.devnull)  # which is always there
-
-
-def _prepare_nothing(data: Any, progress: bool = True, force: bool = False) -> None:
-    return None
-
-
-def _no_settings(data: Any) -> dict[str, Any]:
-    return {}
-
-
-def _no_sizes(data: Any) -> dict[str, int]:
-    return {}
-
-
-def _no_lines(data: Any, prepared: Any) -> tuple[()]:
-    return ()
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
     """Data that a task learns from. Every function takes the settings of the data, an instance of ``schema``.
@@ -120,18 +97,18 @@ class DataSet:
     name: str
     label: str
     schema: type
-    store_path: Callable[[Any], Path] = _no_file
-    prepare: Callable[..., Any] = _prepare_nothing
-    summary: Callable[[Any, Any], Iterable[Any]] = _no_lines
+    store_path: Callable[[Any], Path] = lambda data: Path(os.devnull)  # which always exists
+    prepare: Callable[..., Any] = lambda data, progress=True, force=False: None
+    summary: Callable[[Any, Any], Iterable[Any]] = lambda data, prepared: ()
     store_settings: tuple[str, ...] = ()
-    split_sizes: Callable[[Any], dict[str, int]] = _no_sizes
-    obstacle: Callable[[Any], str | None] = _nothing
+    split_sizes: Callable[[Any], dict[str, int]] = lambda data: {}
+    obstacle: Callable[[Any], str | None] = lambda data: None
     has_checksum: bool = False
-    is_downloaded: Callable[[Any], bool | None] = _nothing
+    is_downloaded: Callable[[Any], bool | None] = lambda data: None
     needs: str = ""
     remedy: str = ""
     seed_hint: str = ""
-    cost_settings: Callable[[Any], Mapping[str, Any]] = _no_settings
+    cost_settings: Callable[[Any], Mapping[str, Any]] = lambda data: {}
     places: tuple[str, ...] = ("root",)
     limits: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -140,7 +117,7 @@ class DataSet:
     @property
     def is_prepared(self) -> bool:
         """Whether there is anything to prepare."""
-        return self.store_path is not _no_file
+        return self.store_path is not DataSet.store_path
 
     def prepare_command(self, data: Any, force: bool = False) -> str:
         """The command line that prepares these data; ``force`` adds the word that replaces a damaged file."""

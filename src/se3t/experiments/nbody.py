@@ -24,7 +24,8 @@ from se3t.experiments.table import (
     TableColumn,
     TableSpec,
 )
-from se3t.runs import Fields, RunRecord, common, overridden
+from se3t.runs import Fields, RunRecord
+from se3t.runs.record import common, overridden
 
 _LENGTH, _SPEED = "simulation length²", "simulation length² / simulation time²"
 _LINEAR = "relative to constant velocity"

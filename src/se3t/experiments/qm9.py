@@ -22,7 +22,8 @@ from se3t.experiments.table import (
     TableColumn,
     TableSpec,
 )
-from se3t.runs import Fields, RunRecord, common, measured_split, overridden
+from se3t.runs import Fields, RunRecord
+from se3t.runs.record import common, measured_split, overridden
 
 _DEVIATIONS = "standard deviations of the target"
 

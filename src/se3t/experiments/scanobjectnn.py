@@ -27,7 +27,8 @@ from se3t.experiments.table import (
     TableColumn,
     TableSpec,
 )
-from se3t.runs import Fields, RunRecord, common, measured_split, overridden
+from se3t.runs import Fields, RunRecord
+from se3t.runs.record import common, measured_split, overridden
 
 _PERCENT: dict[str, Any] = {"factor": 100.0, "shown_unit": "%", "at_most": 1.0}
 

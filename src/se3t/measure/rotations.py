@@ -18,7 +18,7 @@ from se3t.experiments.scanobjectnn import parse_record
 from se3t.measure.runs import load_run
 from se3t.reporting.figures.figure4 import finished_run, line_of, require_one_setting
 from se3t.reporting.figures.rotation_runs import settings_hash
-from se3t.runs import write_json
+from se3t.runs.files import write_json
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
 from se3t.training.run import Run

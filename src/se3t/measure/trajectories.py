@@ -17,7 +17,7 @@ from se3t.experiments.nbody import NBodyRecord
 from se3t.measure.runs import load_run
 from se3t.precision import forward_context
 from se3t.reporting.figures.trajectory_runs import finished_run, labels, require_same_data
-from se3t.runs import write_json
+from se3t.runs.files import write_json
 from se3t.so3 import rotation_about_axis
 from se3t.tasks.nbody import NBodyBatch, NBodyTask
 from se3t.training import checkpoint as ckpt

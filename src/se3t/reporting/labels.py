@@ -9,7 +9,8 @@ from typing import Any
 from se3t.config import overrides
 from se3t.config.presets import settings_of_preset
 from se3t.experiments import experiment as declared
-from se3t.runs import Record, RunRecord
+from se3t.runs import RunRecord
+from se3t.runs.record import Record
 
 _MAX_NAMES = 3
 # The column of steps tells these already.

@@ -9,7 +9,11 @@ from pathlib import Path
 
 from se3t.errors import UserError
 from se3t.experiments import experiments
-from se3t.runs import RESULT, Fields, Result, digest_of, find_results, read_result, require_kinds, require_unchanged
+from se3t.runs import Fields
+from se3t.runs.checks import require_kinds, require_unchanged
+from se3t.runs.files import digest_of
+from se3t.runs.names import RESULT
+from se3t.runs.record import Result, find_results, read_result
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from se3t.config.overrides import spell
 from se3t.experiments.table import MISSING
 from se3t.reporting.report.runs import ON_VALIDATION, Run
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN
-from se3t.runs import ADDED, relevant
+from se3t.runs.identity import ADDED, relevant
 from se3t.screen import csv_text, one_line
 
 _HEADS = ("state", "experiment", "model", "preset", "seed", "step", "result", "age", "folder")

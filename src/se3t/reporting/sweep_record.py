@@ -12,7 +12,9 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.runs import DIGEST, RESULT, read_json, require_sealed, seal
+from se3t.runs import read_json
+from se3t.runs.files import require_sealed, seal
+from se3t.runs.names import DIGEST, RESULT
 
 TRIALS = "trials.json"
 STATES = ("finished", "running", "waiting", "pruned", "failed")

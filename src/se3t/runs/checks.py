@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from se3t.errors import UserError
-from se3t.runs.digests import require_sealed
 from se3t.runs.fields import Fields, value_at
-from se3t.runs.files import read_config, read_json
+from se3t.runs.files import read_config, read_json, require_sealed
 from se3t.runs.identity import first_difference, setting, settings_hash
 from se3t.runs.names import ADVICE, CONFIG, DIGESTS, RESULT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from se3t.config import Config
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.runs.digests import seal
+from se3t.runs.names import ADVICE, COSTS, DIGEST, DIGESTS
 
 _DEEPEST = 20  # lists and mappings inside each other in config.yaml, which has 3
 _LARGEST = 256 * 2**20  # bytes; the largest file of a run, details.json of all of ScanObjectNN, has 1 MiB
@@ -153,3 +154,42 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+# --- digests: whether a record was changed ----------------------------------------------------------------------------
+# They guard against damage and careless edits. A digest is not a signature: whoever can write a record can write one.
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys and the white space in its file."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with the digest of all its fields; read back from JSON it has the same digest."""
+    fields = {name: value for name, value in content.items() if name != DIGEST}
+    return {**fields, DIGEST: digest_of(fields)}
+
+
+def require_sealed(content: Mapping[str, Any], origin: str) -> bool:
+    """Refuse content that does not match its digest.
+
+    Returns:
+        Whether there is a digest: records of earlier versions have none, nor any of the files beside them.
+
+    Raises:
+        UserError: naming the file.
+    """
+    if DIGEST not in content and DIGESTS not in content:
+        return False
+    if DIGEST not in content:
+        raise UserError(f"{origin}: field {DIGEST!r} is missing; {ADVICE}")
+    if seal(content)[DIGEST] != content[DIGEST]:
+        raise UserError(f"{origin}: its content does not match its field {DIGEST!r}; {ADVICE}")
+    return True
+
+
+def digest_of_metrics(lines: Iterable[Mapping[str, Any]]) -> str:
+    """The digest of what a training measured, without what it says of the machine."""
+    return digest_of([{name: value for name, value in line.items() if name not in COSTS} for line in lines])

@@ -25,9 +25,8 @@ from se3t.errors import BusyError, UserError
 from se3t.files import write_atomically, writing
 from se3t.runs import names
 from se3t.runs.checks import require_kinds
-from se3t.runs.digests import require_sealed
 from se3t.runs.fields import Fields
-from se3t.runs.files import finite, read_config, read_json, read_metrics, write_config, write_json
+from se3t.runs.files import finite, read_config, read_json, read_metrics, require_sealed, write_config, write_json
 from se3t.runs.identity import settings_hash
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,9 @@ from se3t.config import Config
 from se3t.data.molecules.parallel import available_cores
 from se3t.errors import UserError
 from se3t.experiments import dataset
-from se3t.runs import CONFIG, METRICS, PROVENANCE, RESULT, RunFolder, read_config, read_json
+from se3t.runs import RunFolder, read_json
+from se3t.runs.files import read_config
+from se3t.runs.names import CONFIG, METRICS, PROVENANCE, RESULT
 from se3t.suite.jobs import Job
 from se3t.suite.pool import ended_by
 

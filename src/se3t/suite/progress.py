@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from se3t.experiments import TaskSpec, experiment
-from se3t.runs import METRICS
+from se3t.runs.names import METRICS
 from se3t.screen import bar_columns, say
 from se3t.suite.costs import Estimates, kind, makespan
 from se3t.suite.jobs import Job

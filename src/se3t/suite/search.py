@@ -12,7 +12,8 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.reporting.sweep_record import Trial, TrialRun, read_record, write_record
-from se3t.runs import METRICS, RunFolder
+from se3t.runs import RunFolder
+from se3t.runs.names import METRICS
 from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
 from se3t.suite.pool import Ended, Pool, Watch, log_of, stopped_by_signals

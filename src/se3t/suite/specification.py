@@ -21,7 +21,7 @@ from se3t.config.compose import compose
 from se3t.config.overrides import overrides
 from se3t.config.settings import flatten
 from se3t.errors import UserError
-from se3t.runs import ADDED, identity
+from se3t.runs.identity import ADDED, identity
 from se3t.suite import spaces
 from se3t.suite.jobs import Job, job_of
 

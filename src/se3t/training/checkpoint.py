@@ -19,21 +19,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from se3t import runs
 from se3t.compat.converted import is_model
 from se3t.compat.weights import read_file
 from se3t.config import Config
 from se3t.config.stored import stored_config
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.runs import CHECKPOINTS, first_difference, setting
+from se3t.runs.checks import require_config, require_file_unchanged
+from se3t.runs.identity import first_difference, setting
+from se3t.runs.names import BEST, CHECKPOINTS
 from se3t.tasks.base import Task
 from se3t.training.state import RunState
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-BEST = runs.BEST
 EXPORTED = "model.ckpt"
 KEEP = 2
 """Checkpoints to continue from that are kept: should the newest be damaged, the one before it serves."""
@@ -157,9 +157,9 @@ def load(checkpoint: Path) -> Checkpoint:
     found = read_checkpoint(locate(checkpoint))
     folder = found.path.absolute().parent.parent
     if found.path.absolute().parent.name == CHECKPOINTS and not is_model(found.content):
-        runs.require_config(folder, found.settings, str(found.path), "it is one of another run; restore the file")
+        require_config(folder, found.settings, str(found.path), "it is one of another run; restore the file")
         if found.content.get("kind") == "best":
-            runs.require_file_unchanged(folder, f"{CHECKPOINTS}/{BEST}", digest_of_best(found.content))
+            require_file_unchanged(folder, f"{CHECKPOINTS}/{BEST}", digest_of_best(found.content))
     return found
 
 

@@ -7,18 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from se3t.runs import (
-    BEST,
-    CHECKPOINTS,
-    DETAILS,
-    DIGESTS,
-    METRICS,
-    OVERRIDES,
-    digest_of,
-    digest_of_metrics,
-    read_json,
-    write_json,
-)
+from se3t.runs import read_json
+from se3t.runs.files import digest_of, digest_of_metrics, write_json
+from se3t.runs.names import BEST, CHECKPOINTS, DETAILS, DIGESTS, METRICS, OVERRIDES
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
 from se3t.training.evaluation import peak_memory_bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from se3t.config import TrainerConfig
-from se3t.runs import EARLY_STOPPING, STEPS, TIME
+from se3t.runs.names import EARLY_STOPPING, STEPS, TIME
 
 
 @dataclass

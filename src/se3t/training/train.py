@@ -20,7 +20,9 @@ from se3t.experiments import dataset
 from se3t.files import WriteError
 from se3t.nn.kernels.native import require
 from se3t.precision import data_dtype, matmul_precision, require_device
-from se3t.runs import OVERRIDES, RunFolder, finished_result, require_same_data, too_few_steps
+from se3t.runs import RunFolder
+from se3t.runs.names import OVERRIDES
+from se3t.runs.resume import finished_result, require_same_data, too_few_steps
 from se3t.signals import advice, interrupted_by_signals, last_words
 from se3t.training import checkpoint as ckpt
 from se3t.training import record

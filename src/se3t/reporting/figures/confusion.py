@@ -11,7 +11,10 @@ from se3t.experiments.scanobjectnn import parse_record, rotation_in_words
 from se3t.reporting.figures.figure4 import finished_run, list_of
 from se3t.reporting.figures.style import SMALL, blank_figure, headline, styled
 from se3t.reporting.published import system_name
-from se3t.runs import DETAILS, Fields, digest_of, read_json, require_file_unchanged
+from se3t.runs import Fields, read_json
+from se3t.runs.checks import require_file_unchanged
+from se3t.runs.files import digest_of
+from se3t.runs.names import DETAILS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

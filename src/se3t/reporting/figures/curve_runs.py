@@ -14,17 +14,11 @@ from se3t.config.overrides import spell
 from se3t.errors import UserError, did_you_mean
 from se3t.experiments import experiments
 from se3t.reporting.reading import readable, tell_left_out
-from se3t.runs import (
-    METRICS,
-    NO_METRICS,
-    RESULT,
-    Fields,
-    RunRecord,
-    digest_of_metrics,
-    find_results,
-    read_metrics,
-    require_file_unchanged,
-)
+from se3t.runs import Fields, RunRecord
+from se3t.runs.checks import require_file_unchanged
+from se3t.runs.files import digest_of_metrics, read_metrics
+from se3t.runs.names import METRICS, NO_METRICS, RESULT
+from se3t.runs.record import find_results
 
 log = logging.getLogger(__name__)
 

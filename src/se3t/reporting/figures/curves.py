@@ -31,7 +31,8 @@ from se3t.reporting.published import published_tables, system_name
 from se3t.reporting.spelling import span
 from se3t.reporting.tables import budgets
 from se3t.reporting.tables.ablations import ABLATIONS
-from se3t.runs import RunRecord, group_by_settings
+from se3t.runs import RunRecord
+from se3t.runs.record import group_by_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

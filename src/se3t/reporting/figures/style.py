@@ -17,51 +17,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D00", "#888888")
-"""Okabe and Ito's, told apart by people with any kind of colour vision; markers or dashes say the same once more."""
-
-_LIGHT = {
-    "paper": "#fff",
-    "card": "#fff",
-    "raised": "#f6f7f8",
-    "ink": "#1d2329",
-    "muted": "#5b6570",
-    "rule": "#d9dee3",
-    "accent": "#0b5f95",
-    "positive": "#c24e00",
-    "negative": "#0067a3",
-    "grid": "#e4e8eb",
-    "notice": "#fff6df",
-    "notice-rule": "#d9a514",
-    "good": "#1e6b3a",
-    "bad": "#a3271b",
-    "warn": "#7d5600",
-}
-_DARK = {
-    "paper": "#14181c",
-    "raised": "#1d2328",
-    "ink": "#e3e7ea",
-    "muted": "#9ba6b0",
-    "rule": "#353e46",
-    "accent": "#6cb8ea",
-    "positive": "#f2904c",
-    "negative": "#62b5ec",
-    "grid": "#2a3238",
-    "notice": "#2d2714",
-    "notice-rule": "#a98a2c",
-    "good": "#7cc797",
-    "bad": "#f0938a",
-    "warn": "#dcb65e",
-}
-_PRINT = {"paper": "#fff", "raised": "#fff", "ink": "#000", "muted": "#444", "rule": "#bbb", "accent": "#0b5f95"}
-PAGE = (
-    (":root", "light", _LIGHT, ""),
-    (':root:not([data-theme="light"])', "dark", _DARK, "@media (prefers-color-scheme: dark)"),
-    (':root[data-theme="dark"]', "dark", _DARK, ""),
-    (":root, :root[data-theme]", "light", _PRINT, "@media print"),
-)
-"""Colours of the HTML page by their CSS variables: selector, scheme, colours, and the medium they are for. Matplotlib's
-pictures stand on cards, which stay white. Blue and vermilion are those of ``COLOURS``, with more contrast to the page.
-"""
+"""Okabe and Ito's, for any kind of colour vision; markers or dashes repeat what they tell."""
 
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "8", "h", "<", ">", "p", "d")
 DASHES = ("-", "--", "-.", ":")
@@ -108,16 +64,6 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
             return draw(*args, **options)
 
     return in_style
-
-
-def page_colours() -> str:
-    """``PAGE`` as CSS."""
-    rules = []
-    for selector, scheme, colours, medium in PAGE:
-        variables = " ".join(f"--{name}: {colour};" for name, colour in colours.items())
-        rule = f"{selector} {{ {variables} color-scheme: {scheme}; }}"
-        rules.append(f"{medium} {{ {rule} }}" if medium else rule)
-    return "\n".join(rules)
 
 
 def blank_figure(width: float, height: float) -> Figure:
@@ -209,11 +155,6 @@ def headline(figure: Figure, title: str, notes: Sequence[str]) -> Text:
     text = figure.suptitle("\n".join(heads), fontsize=NORMAL, y=1 - _PAD / (height + room), **top)
     figure.text(0.5, 1 - first / (height + room), "\n".join(lines), fontsize=TINY, color=MUTED, gid=NOTES, **top)
     return text
-
-
-def notes_of(figure: Figure) -> str:
-    """The small lines below the title of a figure, as one."""
-    return " ".join(part.get_text().replace("\n", " ") for part in figure.texts if part.get_gid() == NOTES)
 
 
 def save(figure: Figure, out: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from se3t.experiments.table import MISSING, Estimate
 from se3t.reporting.published import load_published
 from se3t.reporting.report.runs import Run
 from se3t.reporting.spelling import error
-from se3t.runs import FINISHED
+from se3t.runs.names import FINISHED
 
 _SMALLEST = 1e-9
 """Anything below is drawn at the left edge."""

@@ -21,7 +21,7 @@ from se3t.reporting.figures.style import rendered
 from se3t.reporting.figures.trajectory_runs import SYSTEMS
 from se3t.reporting.published import printed_names
 from se3t.reporting.report.runs import Run
-from se3t.runs import FINISHED
+from se3t.runs.names import FINISHED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,7 +20,6 @@ from se3t import __version__
 from se3t.errors import UserError
 from se3t.experiments import nbody
 from se3t.experiments.table import MISSING
-from se3t.reporting.figures.style import page_colours
 from se3t.reporting.published import load_published
 from se3t.reporting.report import run_list
 from se3t.reporting.report.equivariance import equivariance_errors, span
@@ -29,7 +28,7 @@ from se3t.reporting.report.rotation_view import load_view
 from se3t.reporting.report.runs import Run
 from se3t.reporting.tables.build import all_names, experiments_in, named_tables, names
 from se3t.reporting.tables.layout import ResultTable, lines
-from se3t.runs import FINISHED, RESULT, STATES
+from se3t.runs.names import FINISHED, RESULT, STATES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -69,8 +68,7 @@ def render(content: Content) -> str:
     Raises:
         UserError: naming file and field, when a file of a figure cannot be read.
     """
-    runs, script = content.runs, _asset("report.js")
-    style = _asset("report.css").replace("/* colours */", page_colours())
+    runs, script, style = content.runs, _asset("report.js"), _asset("report.css")
     styles = " ".join(map(_fingerprint, (style, _WITHOUT_SCRIPT)))
     return (
         environment()

@@ -14,7 +14,8 @@ from se3t.files import write_atomically
 from se3t.reporting.figures.trajectory_runs import EXPERIMENT, finished_run, one_of_each
 from se3t.reporting.published import load_published
 from se3t.reporting.report.runs import Run
-from se3t.runs import FINISHED, RESULT, read_json
+from se3t.runs import read_json
+from se3t.runs.names import FINISHED, RESULT
 
 NAME = "report_figure3.json"
 """Of the report's own file: ``figure3.json`` beside it is the user's."""

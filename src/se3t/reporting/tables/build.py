@@ -13,25 +13,11 @@ from se3t.experiments.table import TableSpec
 from se3t.reporting.reading import LeftOut, Readable, readable
 from se3t.reporting.tables.ablations import ablation_tables
 from se3t.reporting.tables.builder import apart_from, tables_of
-from se3t.reporting.tables.formats import to_markdown
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN, Block, ResultTable, Row, shortened
 from se3t.reporting.tables.terminal import to_rich
-from se3t.runs import Fields, Result, RunRecord
+from se3t.runs import Fields, RunRecord
+from se3t.runs.record import Result
 from se3t.screen import Folded
-
-__all__ = [
-    "ResultTable",
-    "all_names",
-    "experiments_in",
-    "named_tables",
-    "names",
-    "render_tables",
-    "require_name",
-    "require_preset",
-    "tables",
-    "to_markdown",
-    "to_rich",
-]
 
 ABLATIONS = "ablations"
 

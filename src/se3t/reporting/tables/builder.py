@@ -29,7 +29,8 @@ from se3t.reporting.published import load_published, system_name
 from se3t.reporting.tables import budgets
 from se3t.reporting.tables.layout import COST, NO_TRAINING, Block, Cell, ResultTable, Row
 from se3t.reporting.tables.rows import beside, facts, mean, seeds_in_words, seeds_of, spread_note
-from se3t.runs import RunRecord, group_by_data, group_by_settings
+from se3t.runs import RunRecord
+from se3t.runs.record import group_by_data, group_by_settings
 
 
 def tables_of(
