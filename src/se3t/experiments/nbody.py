@@ -107,18 +107,16 @@ def spelled(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={spell(value)}" for name, value in settings.items())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NBodyRecord(RunRecord):
     """A finished run of the N-body experiment.
 
     Attributes:
-        linear: test MSE of x and of v of the constant-velocity baseline on the same data.
         distinct_samples: (trajectory, start) pairs that training can see; None: an earlier version wrote the record,
             whose random starts were drawn once.
     """
 
     data: Simulation
-    linear: tuple[float, float]
     distinct_samples: int | None = None
 
     @property
@@ -142,6 +140,8 @@ def parse_record(fields: Fields) -> NBodyRecord:
     given = overridden(fields, _NOT_DATA_KNOBS)
     if "distinct_samples" not in data and redraws_starts(fields.mapping("config").get("data") or {}):
         given["start"] = "random_once"
+    places = enumerate(TASK.baseline_metrics)
+    errors = {metric: fields.amount(f"data.baselines.constant_velocity.{place}") for place, metric in places}
     return NBodyRecord(
         **common(fields),
         overridden={name: value for name, value in given.items() if (name, value) != ("data_seed", 0)},
@@ -151,10 +151,7 @@ def parse_record(fields: Fields) -> NBodyRecord:
             fields.text("data.checksum"),
             tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS) if "sizes" in data else (),
         ),
-        linear=(
-            fields.amount("data.baselines.constant_velocity.0"),
-            fields.amount("data.baselines.constant_velocity.1"),
-        ),
+        baselines={"linear": errors | {f"relative_{metric}": 1.0 for metric in errors}},
         distinct_samples=fields.integer("data.distinct_samples") if "distinct_samples" in data else None,
         metrics=TASK.read(fields, "test"),
     )
@@ -228,12 +225,6 @@ def _join(records: Sequence[NBodyRecord]) -> Join:
     return Join({"preset": record.data.preset, **record.overridden})
 
 
-def _linear(record: NBodyRecord) -> Mapping[str, Mapping[str, float]]:
-    """Errors of constant velocity, which come with the data."""
-    errors = dict(zip(TASK.baseline_metrics, record.linear, strict=True))
-    return {"linear": errors | {f"relative_{metric}": 1.0 for metric in errors}}
-
-
 def _table(
     name: str, published: str, preset: str, relative: str, columns: Sequence[TableColumn], **more: Any
 ) -> TableSpec:
@@ -245,7 +236,6 @@ def _table(
         describe=partial(_describe, preset=preset, relative=relative),
         join=_join,
         notes=_notes,
-        baselines=_linear,
         always_named=ALWAYS_NAMED,
         data=preset,
         **more,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -113,10 +113,10 @@ class Molecules(NamedTuple):
         return is_subset(self.sizes, self.official)
 
     @property
-    def how(self) -> list[str]:
+    def how(self) -> tuple[str, ...]:
         """What the numbers are measured on, where it is not what the published ones are, in the words of tables."""
         data = [OWN_DATA] if self.kind != DATA.name else [SUBSET] if self.is_subset else []
-        return [*data, *[VALIDATION] * (self.measured_on == "valid")]
+        return (*data, *[VALIDATION] * (self.measured_on == "valid"))
 
 
 def is_subset(sizes: Iterable[int], official: Iterable[int]) -> bool:
@@ -124,47 +124,21 @@ def is_subset(sizes: Iterable[int], official: Iterable[int]) -> bool:
     return any(size < (1 - _TOLERANCE) * whole for size, whole in zip(sizes, official, strict=False))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PropertyRecord(RunRecord):
     """A finished run that learned one property.
 
     Attributes:
-        target: name of the property.
         column: how it is printed, and its unit.
-        baselines: mean absolute errors of predictions without a network, by name.
-        baseline_split: what those were measured on.
     """
 
     data: Molecules
-    target: str
     column: TableColumn
-    baselines: dict[str, float]
-    baseline_split: str
-
-    @property
-    def how(self) -> tuple[str, ...]:
-        """How its data differ from those of published numbers, in the words of tables."""
-        return tuple(self.data.how)
-
-    @property
-    def baseline_how(self) -> tuple[str, ...]:
-        """The same for its numbers that need no network."""
-        return tuple(self.data._replace(measured_on=self.baseline_split).how)
 
     @property
     def data_name(self) -> str:
         """The property, and the data in words."""
         return f"{self.column.label}, {self.data.name}"
-
-    @property
-    def part(self) -> str:
-        """The property."""
-        return self.target
-
-    @property
-    def repeat(self) -> tuple[str, int]:
-        """One line of a table has several targets, each with several seeds."""
-        return (self.target, self.seed)
 
 
 def parse_record(fields: Fields) -> PropertyRecord:
@@ -178,26 +152,27 @@ def parse_record(fields: Fields) -> PropertyRecord:
     arguments["settings"] = {name: settings[name] for name in settings if name not in ("task.target", "task.column")}
     split = measured_split(fields)
     kind, target = fields.text("data.kind"), fields.text("data.target")
+    data = Molecules(
+        kind,
+        fields.text("data.checksum"),
+        sizes=tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS),
+        official=tuple(fields.integer(f"data.official.{name}") for name in _SPLITS) if kind == DATA.name else (),
+        measured_on=split,
+    )
+    metrics, unit = TASK.read(fields, split), fields.text("data.unit").replace("^2", "²").replace("^3", "³")
     return PropertyRecord(
         **arguments,
         overridden={name: value for name, value in overridden(fields, ()).items() if name in _SIZES},
-        data=Molecules(
-            kind,
-            fields.text("data.checksum"),
-            sizes=tuple(fields.integer(f"data.sizes.{name}") for name in _SPLITS),
-            official=tuple(fields.integer(f"data.official.{name}") for name in _SPLITS) if kind == DATA.name else (),
-            measured_on=split,
-        ),
-        metrics=TASK.read(fields, split),
-        target=target,
-        column=TableColumn(fields.text("data.label"), target, _typeset(fields.text("data.unit"))),
-        baselines={name: fields.amount(f"data.baselines.{name}.0") for name in TASK.baselines},
-        baseline_split=fields.text("data.baseline_split"),
+        data=data,
+        metrics={target: metrics["mae"], **metrics},
+        part=target,
+        column=TableColumn(fields.text("data.label"), target, unit),
+        how=data.how,
+        baselines={
+            printed: {target: fields.amount(f"data.baselines.{name}.0")} for name, printed in TASK.baselines.items()
+        },
+        baseline_how=data._replace(measured_on=fields.text("data.baseline_split")).how,
     )
-
-
-def _typeset(unit: str) -> str:
-    return unit.replace("^2", "²").replace("^3", "³")
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -215,7 +190,7 @@ def _columns(
     Raises:
         UserError: for one that neither the paper nor a run has, or when a unit is not the one of the paper.
     """
-    found = {record.target: record.column for record in records}
+    found = {record.part: record.column for record in records}
     printed = {} if published is None else published.columns
     for target in wanted:
         if target not in found and target not in printed:
@@ -224,20 +199,14 @@ def _columns(
     order = sorted(found) if published is None else [*printed, *TARGETS, *found]
     targets = [target for target in dict.fromkeys(order) if target in found or target in wanted]
     for record in records if published is not None else ():
-        unit = printed.get(record.target, found[record.target]).unit
+        unit = printed.get(record.part, found[record.part]).unit
         if record.column.unit != unit:
             raise UserError(
-                f"{record.origin}: field 'data.unit' is {record.column.unit!r}, expected {unit!r} for {record.target}, "
+                f"{record.origin}: field 'data.unit' is {record.column.unit!r}, expected {unit!r} for {record.part}, "
                 "the unit of its column; the run was made by another version, run it again"
             )
     columns = [printed.get(target) or found[target] for target in targets]
     return (*columns, INVARIANCE, _BATCH) if len(columns) == 1 else columns
-
-
-def _value(record: PropertyRecord, column: TableColumn) -> float | None:
-    if column == INVARIANCE:
-        return record.metrics[column.metric]
-    return record.metrics["mae"] if column.metric == record.target else None
 
 
 def _describe_data(records: Sequence[PropertyRecord], published: PublishedTable | None) -> DataFacts:
@@ -282,10 +251,6 @@ def _notes(parts: NoteParts) -> Iterable[str]:
     yield from parts.source
 
 
-def _baselines(record: PropertyRecord) -> Mapping[str, Mapping[str, float]]:
-    return {TASK.baselines[name]: {record.target: error} for name, error in record.baselines.items()}
-
-
 def _table(name: str, published: str, is_own: bool) -> TableSpec:
     return TableSpec(
         name=name,
@@ -296,8 +261,6 @@ def _table(name: str, published: str, is_own: bool) -> TableSpec:
         takes=lambda record: (record.data.kind != DATA.name) == is_own,
         describe=_describe_data,
         notes=_notes,
-        baselines=_baselines,
-        value=_value,
         always_named=("preset", "data.graph", "data.radius"),
         choice="task",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -138,12 +138,12 @@ class Clouds(NamedTuple):
         return any(size < whole for size, whole in zip((train + valid, test), self.official, strict=False))
 
     @property
-    def how(self) -> list[str]:
+    def how(self) -> tuple[str, ...]:
         """What the numbers are measured on, where it is not what the published ones are, in the words of tables."""
         found = [SYNTHETIC] if self.is_synthetic else [SUBSET] if self.is_subset else []
         is_variant = not self.is_synthetic and self.variant != PUBLISHED_ON
         is_other = is_variant or self.up_axis != VERTICAL or self.rotation > 0
-        return [*found, *[OTHER_DATA] * is_other, *[VALIDATION] * (self.measured_on == "valid")]
+        return (*found, *[OTHER_DATA] * is_other, *[VALIDATION] * (self.measured_on == "valid"))
 
     @property
     def differences(self) -> list[str]:
@@ -176,51 +176,24 @@ def rotation_in_words(rotation: float) -> str:
     return f"test rotation up to {rotation:g}° about a horizontal axis"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassificationRecord(RunRecord):
     """A finished run that learned classes.
 
     Attributes:
-        height: whether heights were part of the input ("+z").
         num_points: of a cloud.
         augmentation: random rotations in training: none, vertical or so3.
-        baselines: accuracy and class-mean accuracy in % of predictions without a network, by the names of
-            the task.
-        baseline_split: what those were measured on.
     """
 
     data: Clouds
-    height: bool
     num_points: int
     augmentation: str
-    baselines: dict[str, tuple[float, float]]
-    baseline_split: str
-
-    @property
-    def system(self) -> tuple[str, str, bool]:
-        """Model, ablation, and whether heights were part of its input."""
-        return self.model, self.ablation, self.height
-
-    @property
-    def how(self) -> tuple[str, ...]:
-        """How its data differ from those of published numbers, in the words of tables."""
-        return tuple(self.data.how)
-
-    @property
-    def baseline_how(self) -> tuple[str, ...]:
-        """The same for its numbers that need no network."""
-        return tuple(self.data._replace(measured_on=self.baseline_split).how)
 
     @property
     def data_name(self) -> str:
         """Its data in words, with how they differ from the paper's."""
         others = (what for what in self.data.differences if what not in self.data.name)
         return ", ".join([self.data.name, *others, f"checksum {self.data.checksum[:8]}"])
-
-    @property
-    def always_named(self) -> tuple[str, ...]:
-        """The augmentation, where there is one."""
-        return () if self.augmentation == "none" else ("task.augmentation",)
 
     @property
     def as_trained(self) -> ClassificationRecord:
@@ -237,22 +210,25 @@ def parse_record(fields: Fields) -> ClassificationRecord:
     split = measured_split(fields)
     shared = common(fields)
     shared["settings"].pop("task.test_rotation", None)  # one of the data: 90 and 90.0 are the same
+    data, augmentation = _clouds(fields, split), fields.text("config.task.augmentation")
     return ClassificationRecord(
         **shared,
         overridden=_other_than_default(fields),
-        data=_clouds(fields, split),
+        data=data,
         metrics=TASK.read(fields, split),
         height=fields.flag("config.task.height"),
         num_points=fields.integer("config.task.num_points"),
-        augmentation=fields.text("config.task.augmentation"),
+        augmentation=augmentation,
+        always_named=() if augmentation == "none" else ("task.augmentation",),
+        how=data.how,
         baselines={
-            name: (
-                100 * fields.amount(f"data.baselines.{name}.0", 1.0),
-                100 * fields.amount(f"data.baselines.{name}.1", 1.0),
-            )
-            for name in TASK.baselines
+            printed: {
+                metric: 100 * fields.amount(f"data.baselines.{name}.{place}", 1.0)
+                for place, metric in enumerate(TASK.baseline_metrics)
+            }
+            for name, printed in TASK.baselines.items()
         },
-        baseline_split=fields.text("data.baseline_split"),
+        baseline_how=data._replace(measured_on=fields.text("data.baseline_split")).how,
     )
 
 
@@ -362,11 +338,6 @@ def _join(records: Sequence[ClassificationRecord]) -> Join:
     )
 
 
-def _baselines(record: ClassificationRecord) -> Mapping[str, Mapping[str, float]]:
-    errors = record.baselines.items()
-    return {TASK.baselines[name]: dict(zip(TASK.baseline_metrics, values, strict=True)) for name, values in errors}
-
-
 TABLE_2 = TableSpec(
     name="2",
     experiment="scanobjectnn",
@@ -385,8 +356,6 @@ TABLE_2 = TableSpec(
     describe=_describe_data,
     join=_join,
     notes=_notes,
-    baselines=_baselines,
-    lists_missing_together=True,
 )
 
 EXPERIMENT = Experiment(

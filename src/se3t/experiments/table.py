@@ -210,11 +210,6 @@ def _describe(records: Sequence[Any], published: PublishedTable | None) -> DataF
     return DataFacts(records[0].data_name, records[0].data_name, how=records[0].how)
 
 
-def _value(record: Any, column: TableColumn) -> float | None:
-    number: float | None = record.metrics.get(column.metric)
-    return number
-
-
 @dataclass(frozen=True, kw_only=True)
 class TableSpec:
     """A table of the runs of an experiment: one for each data set among them.
@@ -231,14 +226,10 @@ class TableSpec:
             where nothing was run.
         join: what a run needs to stand in one table with some records.
         notes: from their parts, without those on the data.
-        baselines: numbers of a record that need no network, by name and metric. That of a model of the table stands
-            with this, others in a block of their own.
-        value: the number of a record in a column; None: it has none.
         always_named: settings that a row names even where all rows have them.
         data: preset of the data where nothing was run; None: there is no choice.
         budget: preset that trains on these data: runs on them stand in this table alone.
         choice: setting that chooses a column, each of which is a training of its own; "": one training fills all.
-        lists_missing_together: whether one command trains several systems that were not run.
     """
 
     name: str
@@ -250,10 +241,7 @@ class TableSpec:
     describe: Callable[[Sequence[Any], PublishedTable | None], DataFacts] = _describe
     join: Callable[[Sequence[Any]], Join] = lambda records: Join(records[0].overridden)
     notes: Callable[[NoteParts], Iterable[str]] = lambda parts: (*parts.budget, *parts.spread, *parts.source)
-    baselines: Callable[[Any], Mapping[str, Mapping[str, float]]] = lambda record: {}
-    value: Callable[[Any, TableColumn], float | None] = _value
     always_named: tuple[str, ...] = ()
     data: str | None = None
     budget: str | None = None
     choice: str = ""
-    lists_missing_together: bool = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -27,7 +27,7 @@ Result: TypeAlias = Path | str | Mapping[str, Any]
 """A result: its file, or its content."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """A finished run, as its ``result.json`` tells it: what every experiment has.
 
@@ -43,6 +43,12 @@ class RunRecord:
         ended_in: the time budget that has ended the training, in words; "" where something else has.
         overrides: the overrides of its command line as typed; None where the record does not tell: it was written
             before there was this field, or by Python code.
+        height: whether heights were part of its input.
+        part: what beside the data decides what its metrics mean, such as the property that it learned; "" for nothing.
+        how: how its data differ from those of published numbers, in the words of tables.
+        baselines: numbers that need no network, by their name in tables and by metric.
+        baseline_how: ``how`` of these.
+        always_named: settings that a line of a figure names even where all lines have them.
     """
 
     origin: str
@@ -61,6 +67,12 @@ class RunRecord:
     ablation: str
     ended_in: str
     overrides: tuple[str, ...] | None
+    height: bool = False
+    part: str = ""
+    how: tuple[str, ...] = ()
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baseline_how: tuple[str, ...] = ()
+    always_named: tuple[str, ...] = ()
 
     def setting(self, name: str) -> Any:
         """A setting of the run as it was in effect; None where there is no such setting."""
@@ -69,32 +81,12 @@ class RunRecord:
     @property
     def system(self) -> tuple[str, str, bool]:
         """What was trained: model, ablation, and whether heights were part of its input."""
-        return self.model, self.ablation, False
+        return self.model, self.ablation, self.height
 
     @property
     def data_name(self) -> str:
         """Its data in words."""
         return ", ".join(map(str, self.data))
-
-    @property
-    def how(self) -> tuple[str, ...]:
-        """How its data differ from those of published numbers, in the words of tables."""
-        return ()
-
-    @property
-    def baseline_how(self) -> tuple[str, ...]:
-        """The same for its numbers that need no network."""
-        return self.how
-
-    @property
-    def part(self) -> str:
-        """What beside the data decides what its metrics mean, such as the property that it learned; "" for nothing."""
-        return ""
-
-    @property
-    def always_named(self) -> tuple[str, ...]:
-        """Settings that a line of a figure names even where all lines have them."""
-        return ()
 
     @property
     def as_trained(self) -> RunRecord:
@@ -118,7 +110,7 @@ class RunRecord:
     @property
     def repeat(self) -> tuple[Any, ...]:
         """What tells the runs of one line of a table apart; the seed last."""
-        return (self.seed,)
+        return (self.part, self.seed)
 
 
 Record = TypeVar("Record", bound=RunRecord)

@@ -26,6 +26,7 @@ from se3t.config.stored import stored_config
 from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.runs.checks import require_config, require_file_unchanged
+from se3t.runs.files import digest_of
 from se3t.runs.identity import first_difference, setting
 from se3t.runs.names import BEST, CHECKPOINTS
 from se3t.tasks.base import Task
@@ -166,7 +167,7 @@ def load(checkpoint: Path) -> Checkpoint:
 def digest_of_best(best: Mapping[str, Any]) -> str:
     """SHA-256 of what predictions follow from: the weights, and the facts of the task."""
     weights = digest_of_weights(model_weights(best["state_dict"]))
-    return runs.digest_of({"weights": weights, "facts": best.get("facts", {})})
+    return digest_of({"weights": weights, "facts": best.get("facts", {})})
 
 
 def digest_of_weights(weights: Mapping[str, Tensor]) -> str:

@@ -119,7 +119,7 @@ class TableBuilder:
         self.groups = group_by_settings(records)
         self.entries = [] if published is None else list(published.models.values())
         names = {entry.model for entry in self.entries}
-        baselines = spec.baselines(records[0]) if records else {}
+        baselines = records[0].baselines if records else {}
         self.baselines = [name for name in baselines if name not in names]
         self.free = {name: values for name, values in baselines.items() if name in names}
         self.trained = [group for group in self.groups if group[0].model not in self.free]
@@ -216,7 +216,7 @@ class TableBuilder:
         how = (NO_TRAINING, *self.records[0].baseline_how)
         cells = []
         for column in self.columns:
-            errors = (self.spec.baselines(record)[name].get(column.metric) for record in self.records)
+            errors = (record.baselines[name].get(column.metric) for record in self.records)
             value = next((error for error in errors if error is not None), None) if column in self.numbers else None
             cells.append(Cell(text=MISSING) if value is None else Cell(Estimate(value), mark=signs(how)))
         return Row("baseline", name, (*cells, *[Cell(text=MISSING)] * len(COST)), name, how=how)
@@ -263,12 +263,12 @@ class TableBuilder:
         return replace(cell, ratio=ours.value / theirs.value if ours and theirs and theirs.value else None)
 
     def _values(self, runs: Iterable[RunRecord], column: TableColumn) -> list[tuple[RunRecord, float]]:
-        found = ((run, self._known(run.metrics, column, self.spec.value(run, column))) for run in runs)
+        found = ((run, self._known(run.metrics, column)) for run in runs)
         return [(run, value) for run, value in found if value is not None]
 
-    def _known(self, metrics: Mapping[str, float], column: TableColumn, value: float | None = None) -> float | None:
+    def _known(self, metrics: Mapping[str, float], column: TableColumn) -> float | None:
         """A number of a column, or its ratio to a published one, where that is what the column shows."""
-        value = metrics.get(column.metric) if value is None else value
+        value = metrics.get(column.metric)
         if value is not None or column.over is None or self.published is None:
             return value
         metric, model = column.over
@@ -300,7 +300,7 @@ class TableBuilder:
     def _missing(self) -> Iterator[str]:
         """What was not run, with the commands that run it."""
         left = [(entry, columns) for entry in self.entries if (columns := self._left(entry))]
-        if self.spec.lists_missing_together:
+        if any(entry.height for entry in self.entries):
             yield from self._missing_together([entry for entry, _ in left])
         else:
             for entry, columns in left:
