@@ -23,7 +23,7 @@ from se3t.measure.evaluate import evaluate
 from se3t.reporting.report.runs import read_run
 from se3t.runs import RunFolder
 from se3t.runs.checks import require_file_unchanged
-from se3t.runs.files import digest_of_metrics, read_metrics, require_sealed
+from se3t.runs.files import digest_of_metrics, read_metrics, require_sealed, seal
 from se3t.runs.names import CONFIG, DAMAGED, DIGESTS, FAILED, FAILURE, METRICS, RESULT
 from se3t.tasks import require_no_download
 from se3t.training import checkpoint as ckpt
@@ -203,7 +203,7 @@ def test_a_result_with_something_else_in_a_part_is_refused_by_field(
     name: str, folders: tuple[Config, Path, Path], folder: Path
 ) -> None:
     content = json.loads((folder / RESULT).read_text()) | {name: [1]}
-    (folder / RESULT).write_text(json.dumps(runs.seal(content)))
+    (folder / RESULT).write_text(json.dumps(seal(content)))
     with pytest.raises(UserError, match=rf"result\.json: field '{name}' should be an object, got \[1\]"):
         train(folders[0], folder, build=build)
 
