@@ -5,7 +5,12 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 JOBS   ?= 2
+# Neighbouring tests stay together, so that a fixture of a module is built once; an idle worker takes half of what is left.
+SHARED := -n $(JOBS) --dist worksteal
 TYPED  := tests/so3 tests/nn tests/models tests/testing tests/tasks tests/test_fiber.py tests/test_geometry.py tests/test_graph.py
+
+# Compiled files are kept, tests among them, which takes pytest some seconds in each worker.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help install data train test typed e2e slow coverage lint format gpu bench tables figures report sweep doctor wheel clean distclean
@@ -34,19 +39,19 @@ train: $(STAMP)  ## SE(3)-Transformer on the N-body task, minutes on two cores
 	$(BIN)/se3t train experiment=nbody preset=quick $(ARGS)
 
 test: $(STAMP)  ## all quick tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 typed: $(STAMP)  ## the tests of the library, with annotations of shapes and types executed
-	@SE3T_TYPED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(or $(ARGS),$(TYPED))
+	@SE3T_TYPED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) $(or $(ARGS),$(TYPED))
 
 e2e: $(STAMP)  ## the tests of a wheel, a browser, SLURM, two processes, worked pages
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m e2e $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) -m e2e $(ARGS)
 
 slow: $(STAMP)  ## the tests that take minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
 coverage: $(STAMP)  ## lines that no test reaches, in so3, nn and models
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov=se3t.so3 --cov=se3t.nn --cov=se3t.models --cov-fail-under=95 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) --cov=se3t.so3 --cov=se3t.nn --cov=se3t.models --cov-fail-under=95 $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

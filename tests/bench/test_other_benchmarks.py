@@ -101,18 +101,25 @@ def test_without_scipy_harmonics_have_nothing_to_be_compared_with(
         sh.run(QUICK, names, max_degree=0, num_vectors=10)
 
 
-def test_random_samples_stand_for_data_that_are_not_there(tmp_path: Path) -> None:
+def few(name: str) -> dict[str, data.Store]:
+    """One store of which only batches of 32 are made."""
+    return {name: dataclasses.replace(data.STORES[name], batch_sizes=(32,))}
+
+
+def test_random_samples_stand_for_data_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "STORES", few("nbody"))
     report = data.run(QUICK, ["nbody"], root=str(tmp_path / "data"))
     flat, single = report.rows
     assert (flat["name"], single["name"]) == ("flat arrays", "sample by sample")
     assert (flat["store"], flat["ratio"]) == ("nbody", 1)
     assert flat["samples_per_second"] == pytest.approx(flat["batch_size"] * flat["per_second"])
     root = tmp_path / "data"
-    assert f"nbody: no prepared data in {root}: 512 random samples of the same sizes, in memory." in report.notes
+    assert f"nbody: no prepared data in {root}: 32 random samples of the same sizes, in memory." in report.notes
     assert not list(tmp_path.iterdir())
 
 
-def test_molecules_are_timed_by_kind_of_graph(tmp_path: Path) -> None:
+def test_molecules_are_timed_by_kind_of_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "STORES", few("qm9"))
     report = data.run(QUICK, ["qm9"], root=str(tmp_path / "data"))
     assert [row["store"] for row in report.rows[::2]] == ["qm9, bonds", "qm9, complete", "qm9, radius"]
     assert [row["ratio"] for row in report.rows[::2]] == [1, 1, 1]
@@ -132,6 +139,7 @@ def test_prepared_molecules_are_the_ones_that_are_timed(tmp_path: Path, monkeypa
 
 
 def test_ways_to_assemble_a_batch_that_differ_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "STORES", few("nbody"))
     monkeypatch.setattr(data, "_single", lambda task, index: data._flat(task, index.flip(0)))
     with pytest.raises(ValueError, match="differ in positions"):
         data.run(QUICK, ["nbody"], root=str(tmp_path))

@@ -36,9 +36,7 @@ def test_a_draw_depends_on_its_trajectory_and_not_on_the_batch() -> None:
 def test_starts_are_uniform_over_trajectories_and_over_draws() -> None:
     num_starts = 210
     over_trajectories = random_starts(random_bits(5, torch.arange(42_000)), num_starts)
-    over_draws = torch.stack(
-        [random_starts(random_bits(draw, torch.tensor([17])), num_starts) for draw in range(21_000)]
-    )
+    over_draws = random_starts(random_bits(torch.arange(21_000), torch.tensor([17])), num_starts)
     for starts in (over_trajectories, over_draws):
         counts = np.bincount(starts.flatten().numpy(), minlength=num_starts)
         assert len(counts) == num_starts
