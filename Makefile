@@ -44,7 +44,7 @@ test: $(STAMP)  ## all quick tests
 typed: $(STAMP)  ## the tests of the library, with annotations of shapes and types executed
 	@SE3T_TYPED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) $(or $(ARGS),$(TYPED))
 
-e2e: $(STAMP)  ## the tests of a wheel, a browser, SLURM, two processes, worked pages
+e2e: $(STAMP)  ## the tests of a wheel, another package, a browser, SLURM, two processes, compilers, worked pages
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) -m e2e $(ARGS)
 
 slow: $(STAMP)  ## the tests that take minutes

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.e2e  # another package
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tests" / "example_package"
 

@@ -15,6 +15,7 @@ CHOSEN = (
 )
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("interpreter")
 def test_tests_for_a_gpu_pass_on_the_cpu() -> None:
     """Interpreted where they are for Triton; all files of the folder are loaded."""

@@ -276,6 +276,7 @@ def interpreted(own_file: Path, *words: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.e2e
 @needs_interpreter
 def test_the_kernel_computes_the_same_with_the_sizes_that_a_search_of_a_training_step_wrote(own_file: Path) -> None:
     found = interpreted(own_file)
@@ -288,6 +289,7 @@ def test_the_kernel_computes_the_same_with_the_sizes_that_a_search_of_a_training
     assert [entry["tile"] for entry in content["tilings"]] == [row["tiling"] for row in found["rows"]]
 
 
+@pytest.mark.e2e
 @needs_interpreter
 def test_a_training_step_that_fails_is_told_and_what_was_seen_before_is_searched(own_file: Path) -> None:
     found = interpreted(own_file, "hidden_gradients")

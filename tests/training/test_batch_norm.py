@@ -85,6 +85,7 @@ def test_weights_are_averaged_where_none_are(name: str, tmp_path: Path) -> None:
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_two_processes_measure_with_the_statistics_that_are_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

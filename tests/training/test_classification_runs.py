@@ -272,6 +272,7 @@ def test_a_run_with_a_step_schedule_may_be_continued_to_more_steps(tmp_path: Pat
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_two_processes_take_the_step_and_measure_the_errors_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
