@@ -152,7 +152,7 @@ def test_a_converted_model_says_nothing_of_data(run: Run) -> None:
     assert run("convert", "--from", "authors", str(AUTHORS), "--to", "model.pt").status == 0
     answer = run("eval", "checkpoint=model.pt")
     assert answer.status == 2
-    assert "model.pt: a converted model, which says nothing of data; add experiment=…" in answer.err
+    assert "model.pt: a converted model, which does not name its data; add experiment=…" in answer.err
 
 
 def test_a_converted_model_is_measured_on_data(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

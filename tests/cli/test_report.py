@@ -87,7 +87,7 @@ def test_data_that_are_gone_do_not_stop_the_page(run: Run, tmp_path: Path, monke
     from se3t.errors import UserError
 
     def trajectories(runs: Sequence[Path], out: Path, **options: Any) -> Path:
-        raise UserError("the data have another checksum; bring back those data")
+        raise UserError("the data have another checksum; restore those data")
 
     module = ModuleType("se3t.measure.trajectories")
     module.trajectories = trajectories  # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ def test_data_that_are_gone_do_not_stop_the_page(run: Run, tmp_path: Path, monke
     answer = run("report")
     assert answer.status == 0
     assert "no rotated predictions: the data have another checksum" in answer.err
-    assert "bring back those data" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "restore those data" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -145,7 +145,7 @@ def test_a_figure_4_of_runs_that_are_gone_or_changed_is_shown_with_a_remark(run:
     answer = run("report", "--no-measure")
     assert answer.status == 0
     assert "runs/figures/figure4.json was measured before runs changed" in answer.err
-    assert "runs/gone is gone" in answer.err
+    assert "runs/gone no longer exists" in answer.err
     assert "0-tfn/checkpoints/best.ckpt: is damaged" in answer.err
 
 

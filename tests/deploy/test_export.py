@@ -273,7 +273,7 @@ def test_a_classifier_is_exported_with_its_classes_and_synthetic_data_are_called
     facts = ckpt.read_checkpoint(ckpt.locate(run)).content["facts"]
     assert facts["synthetic"]
     assert "- data: synthetic" in card
-    assert "trained on synthetic scans: nothing is known about real ones" in card
+    assert "trained on synthetic scans: not tested on real ones" in card
     assert f"- classes: {', '.join(facts['classes'])}" in card
     accuracy, majority = result(run)["test"]["accuracy"], result(run)["data"]["baselines"]["majority"][0]
     assert row(card, "accuracy (share of objects)")[1] == f"{accuracy:.4g}"

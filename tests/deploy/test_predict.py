@@ -268,11 +268,11 @@ def test_a_checkpoint_of_another_task_is_refused_in_one_sentence(tmp_path: Path)
 def test_a_checkpoint_without_facts_is_refused(tmp_path: Path, run: Path) -> None:
     content = ckpt.read_checkpoint(ckpt.locate(run)).content
     ckpt.write_checkpoint(tmp_path / "old.ckpt", {name: value for name, value in content.items() if name != "facts"})
-    with pytest.raises(UserError, match=r"old.ckpt: does not say what its training molecules were like; train"):
+    with pytest.raises(UserError, match=r"old.ckpt: has no record of its training molecules; train"):
         load_predictor(tmp_path / "old.ckpt")
 
 
 def test_a_converted_model_is_refused(tmp_path: Path) -> None:
     ckpt.write_checkpoint(tmp_path / "model.pt", {"format": ckpt.FORMAT, "kind": "model", "model": {}})
-    with pytest.raises(UserError, match=r"model.pt: a converted model, which says nothing of property"):
+    with pytest.raises(UserError, match=r"model.pt: a converted model, which has no property"):
         load_predictor(tmp_path / "model.pt")

@@ -16,8 +16,8 @@ from reporting.results import result
 from se3t.config import Config, NBodyData, NBodyTask, TFNModel
 from se3t.data.clouds.dataset import CloudData
 from se3t.errors import UserError
+from se3t.measure import evaluate as measure_runs
 from se3t.measure import rotations
-from se3t.measure import runs as measure_runs
 from se3t.measure.evaluate import evaluate
 from se3t.reporting.figures.figure4 import load_rotations
 from se3t.runs import read_json
@@ -178,9 +178,9 @@ def test_points_of_other_weights_and_of_runs_that_are_gone_are_named(tmp_path: P
     assert rotations.outdated(out, []) == []
     content["points"].append({**content["points"][0], "run": "gone", "seed": 5})
     write_json(out, content)
-    assert rotations.outdated(out, [folder]) == ["gone is gone"]
+    assert rotations.outdated(out, [folder]) == ["gone no longer exists"]
     finished_run(folder, plain_config(tmp_path), noise=2.0)
-    assert rotations.outdated(out, []) == [f"{folder} has other weights now", "gone is gone"]
+    assert rotations.outdated(out, []) == [f"{folder} has other weights now", "gone no longer exists"]
 
 
 def test_runs_that_differ_by_their_test_rotation_are_measured_once(tmp_path: Path, measured: Measured) -> None:
@@ -326,7 +326,7 @@ def test_a_wrong_rotation_is_told_before_anything_is_measured(
 def test_a_file_that_is_none_of_this_figure_is_refused_and_kept(text: str, tmp_path: Path, measured: Measured) -> None:
     out = tmp_path / "out.json"
     out.write_bytes(text.encode(errors="surrogateescape"))
-    refused([plain_run(tmp_path)], ["0"], out, r"out\.json: is no file of this figure .*remove it or choose another")
+    refused([plain_run(tmp_path)], ["0"], out, r"out\.json: is not a file of this figure .*remove it or choose another")
     assert measured.rotations == []
 
 

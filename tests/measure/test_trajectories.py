@@ -15,7 +15,7 @@ from torch import nn
 from se3t.config import Config, SE3TransformerModel, SetTransformerModel, to_config
 from se3t.data.nbody.dataset import NBodyDataset
 from se3t.errors import UserError
-from se3t.measure import runs as measure_runs
+from se3t.measure import evaluate as measure_runs
 from se3t.measure import trajectories
 from se3t.reporting.figures.figure3 import load_trajectories
 from se3t.runs import read_json

@@ -314,8 +314,8 @@ def test_test_objects_are_turned_when_asked_for(tmp_path: Path) -> None:
     [
         ("200", "test", r"task\.test_rotation=200: expected degrees from 0 to 180"),
         ("sideways", "test", r"task\.test_rotation=sideways: expected degrees from 0 to 180"),
-        ("90", "valid", r"task\.test_rotation: turns the objects of split=test alone, not those of split=valid"),
-        ("0", "train", r"task\.test_rotation: turns the objects of split=test alone, not those of split=train"),
+        ("90", "valid", r"task\.test_rotation: rotates the objects of split=test only, not those of split=valid"),
+        ("0", "train", r"task\.test_rotation: rotates the objects of split=test only, not those of split=train"),
     ],
 )
 def test_rotations_that_cannot_be_measured_are_refused_in_one_sentence(

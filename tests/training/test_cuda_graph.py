@@ -139,7 +139,7 @@ def test_without_a_device_every_step_runs_eagerly_and_the_log_says_why_once(capl
             assert not received.requires_grad
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), twin.parameters(), strict=True))
     assert [record.getMessage() for record in caplog.records] == [
-        "CUDA graphs are not used: the batch is on cpu, they need a CUDA device"
+        "CUDA graphs are not used: the batch is on cpu, a CUDA device is needed"
     ]
     assert steps.recorded == {}
 

@@ -1,4 +1,4 @@
-"""Peak memory in a process of its own: ``python -m se3t.bench.child '<JSON>'`` makes a piece of work and weighs it."""
+"""Peak memory of some work, in a process of its own: ``python -m se3t.bench.child '<JSON>'``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MARK = "peak bytes:"
 
 @dataclass(frozen=True)
 class Peak:
-    """What a process needed.
+    """Peak memory of a process.
 
     Attributes:
         bytes: at its peak, beyond what it held before the first round; None where it did not get that far.
@@ -33,7 +33,7 @@ class Peak:
 def peak_memory_elsewhere(
     maker: str, arguments: Mapping[str, Any], *, device: str, threads: int | None = None, rounds: int = 3
 ) -> Peak:
-    """Peak memory of a piece of work, measured in a fresh process.
+    """Peak memory of some work, measured in a fresh process.
 
     Args:
         maker: ``module:function`` that returns the work, see :class:`se3t.bench.timing.Timed`.

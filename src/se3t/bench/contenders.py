@@ -1,4 +1,4 @@
-"""What is compared: our model with each of the kernels."""
+"""The contenders of a benchmark: our model with each of the kernels."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def default_names(workload: Workload, reference_kept: int = REFERENCE_KEPT) -> t
         reason = unavailable(name, workload.device)
         most = reference_kept if name == REFERENCE else MOST_KEPT
         if reason is None and Ours.parse(name).keeps_weights and kept > most:
-            reason = f"it holds {kept / 2**20:,.0f} MiB of radial weights here; name it to measure it all the same"
+            reason = f"it holds {kept / 2**20:,.0f} MiB of radial weights here; name it to measure it anyway"
         if reason is None:
             chosen.append(name)
         else:
@@ -247,7 +247,7 @@ def collect(workload: Workload, names: Sequence[str], failures: list[str]) -> Co
     Args:
         workload: what they work on.
         names: see :func:`all_names`; empty: :func:`default_names`.
-        failures: takes what is said of kernels that compute something else than the reference; they are left out.
+        failures: receives the errors of kernels that disagree with the reference; they are left out.
 
     Raises:
         UserError: for an unknown name, or a contender that was named and cannot run.
@@ -270,7 +270,7 @@ def make_all(
         makers: by name.
         required: names of contenders whose failure is an error.
         notes: on others that are missing.
-        failures: takes what is said of contenders that compute something else than the reference.
+        failures: receives the errors of contenders that disagree with the reference.
 
     Raises:
         UserError: when a required contender fails, or none is left.

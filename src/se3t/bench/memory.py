@@ -27,7 +27,7 @@ def run(
     names: Sequence[str] = (),
     num_graphs: int | None = None,
 ) -> Report:
-    """Weigh a training step of each workload.
+    """Measure a training step of each workload.
 
     Args:
         options: how; peak memory is measured in a quick run too.
@@ -41,34 +41,31 @@ def run(
     """
     chosen = options.workloads(workloads, num_graphs)
     require_usable(names, options.device)
-    rows: list[Row] = []
-    notes: list[str] = []
-    with options.in_force() as machine:
-        for workload in chosen:
-            contenders, missing = (list(dict.fromkeys(names)), []) if names else default_names(workload, MOST_KEPT)
-            notes += missing
-            rows += [_weigh(options, workload, name, notes) for name in contenders]
-    ratios(rows, "peak_memory", "workload")
-    if not any(row["peak_memory"] is not None for row in rows):
-        raise UserError(f"nothing could be measured: {' '.join(notes)}")
-    return Report(
-        benchmark="memory",
-        title="Peak memory of a training step on synthetic graphs, float32",
-        columns=COLUMNS,
-        rows=rows,
+    where = "" if options.device == "cpu" else " (of the allocator of torch)"
+    report = Report(
+        "memory",
+        "Peak memory of a training step on synthetic graphs, float32",
+        COLUMNS,
         notes=[
-            "Bytes beyond what the process held before its first of three steps, each contender in a process of its own"
-            f"{'' if options.device == 'cpu' else ' (of the allocator of torch)'}. ratio: over the workload's first "
-            "line. radial weights: the size of those of all edges and layers, which some kernels hold.",
-            *dict.fromkeys(notes),
+            "Bytes beyond what the process held before its first of three steps, each contender in a process of its "
+            f"own{where}. ratio: over the workload's first line. radial weights: the size of those of all edges and "
+            "layers, which some kernels hold."
         ],
-        settings={**options.record, "workloads": [workload.spec for workload in chosen]},
-        machine=machine,
+        settings={"workloads": [workload.spec for workload in chosen]},
         group="workload",
     )
+    with options.measuring(report):
+        for workload in chosen:
+            contenders, missing = (list(dict.fromkeys(names)), []) if names else default_names(workload, MOST_KEPT)
+            report.notes += missing
+            report.rows += [_measure(options, workload, name, report.notes) for name in contenders]
+    ratios(report.rows, "peak_memory", "workload")
+    if not any(row["peak_memory"] is not None for row in report.rows):
+        raise UserError(f"nothing could be measured: {' '.join(report.notes[1:])}")
+    return report
 
 
-def _weigh(options: Options, workload: Workload, name: str, notes: list[str]) -> Row:
+def _measure(options: Options, workload: Workload, name: str, notes: list[str]) -> Row:
     peak = options.weigh(_REBUILD, {"spec": workload.spec, "name": name})
     if peak.reason:
         notes.append(f"{workload.name}: {name} is missing: its process {peak.reason}.")

@@ -1,16 +1,18 @@
-"""Options of all benchmarks."""
+"""Options of all benchmarks, and the machine that they run on."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from se3t.bench.child import Peak, peak_memory_elsewhere
-from se3t.bench.machine import describe, require_device
+from se3t.bench.report import Report, until_stopped
 from se3t.bench.timing import Timed, Times, time_all
 from se3t.bench.workloads import Workload
 from se3t.errors import UserError
@@ -78,6 +80,16 @@ class Options:
         finally:
             torch.set_num_threads(before)
 
+    @contextmanager
+    def measuring(self, report: Report) -> Iterator[None]:
+        """Notes machine and options in a report while it is filled. Once it has rows, a signal ends the measuring and
+        is noted in its failures.
+        """
+        report.settings = {**self.record, **report.settings}
+        with self.in_force() as report.machine, until_stopped(report.rows, report.failures):
+            yield
+        report.notes[:] = dict.fromkeys(report.notes)
+
     def time(self, work: Mapping[str, Timed], *, repetitions: int, seconds: float = 60.0) -> dict[str, Times]:
         """Time work in turns.
 
@@ -113,3 +125,32 @@ class Options:
     def weigh(self, maker: str, arguments: Mapping[str, Any], rounds: int = 3) -> Peak:
         """Peak memory in another process, in a quick run too."""
         return peak_memory_elsewhere(maker, arguments, device=self.device, threads=self.threads, rounds=rounds)
+
+
+def require_device(device: str) -> None:
+    """Make sure that torch can use the device.
+
+    Raises:
+        UserError: when it cannot, or knows no such device.
+    """
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"device {device!r}: expected cpu or cuda")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device!r}: torch sees no CUDA device; use cpu (`se3t doctor` says what there is)")
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Machine and versions, for the record."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU, {_processor()}",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.files import write_atomically
+from se3t.runs.files import finite
 from se3t.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Report:
         rows: one for each thing measured: plain values, seconds and bytes.
         notes: what a reader must know, a sentence each.
         settings: what was asked for.
-        machine: where it ran, see :func:`se3t.bench.machine.describe`.
+        machine: where it ran, see :meth:`se3t.bench.options.Options.in_force`.
         facts: results that belong to no single row, such as peaks or exponents.
         group: field of the rows whose change starts a new section of the table.
         failures: what was not measured: kernels that compute something else than the reference, and all that a signal
@@ -66,7 +66,7 @@ class Report:
     benchmark: str
     title: str
     columns: Sequence[Column]
-    rows: list[Row]
+    rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     settings: Row = field(default_factory=dict)
     machine: Row = field(default_factory=dict)
@@ -91,40 +91,28 @@ class Report:
         for row, following in zip(self.rows, [*self.rows[1:], None], strict=True):
             ends = self.group is not None and following is not None and row[self.group] != following[self.group]
             table.add_row(*(shown(row.get(c.key), c.kind) for c in columns), end_section=ends)
-        lines = [self._where(), *self.notes, *(f"FAILED: {line}" for line in self.failures)]
+        where = "{device}, {threads} threads, torch {torch}.".format(**self.machine) if self.machine else ""
+        lines = [where, *self.notes, *(f"FAILED: {line}" for line in self.failures)]
         return Group(Folded(table), *(Text(printable(line)) for line in lines if line))
 
     def to_json(self) -> str:
         """Everything but the layout of table and figure; numbers that are not finite become null."""
-        content = {
-            "benchmark": self.benchmark,
-            "title": self.title,
-            "settings": self.settings,
-            "machine": self.machine,
-            "facts": self.facts,
-            "rows": self.rows,
-            "notes": self.notes,
-            "failures": self.failures,
-        }
-        return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+        names = ("benchmark", "title", "settings", "machine", "facts", "rows", "notes", "failures")
+        content = {name: getattr(self, name) for name in names}
+        return json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False)
 
     def save(self, file: Path) -> None:
         """Write :meth:`to_json` to a file."""
         write_atomically(file, lambda stream: stream.write(f"{self.to_json()}\n".encode()))
 
-    def _where(self) -> str:
-        if not self.machine:
-            return ""
-        return f"{self.machine['device']}, {self.machine['threads']} threads, torch {self.machine['torch']}."
-
 
 @contextmanager
 def until_stopped(rows: Sequence[Row], failures: list[str]) -> Iterator[None]:
-    """Let a signal end the measuring, and not what was measured until then.
+    """End the measuring at a signal, and keep what was measured before.
 
     Args:
         rows: of the report; where there is none yet, the signal ends the program.
-        failures: of the report, takes note of the signal.
+        failures: of the report, where the signal is noted.
     """
     try:
         yield
@@ -145,7 +133,7 @@ def shown(value: Any, kind: str) -> str:
         return MISSING
     if kind == "range":
         return "–".join(_ms(bound) for bound in value)
-    formats: Mapping[str, Any] = {
+    formats: dict[str, Callable[[Any], str]] = {
         "text": str,
         "ms": _ms,
         "ratio": lambda number: f"{number:.3g}",
@@ -155,8 +143,7 @@ def shown(value: Any, kind: str) -> str:
         "count": lambda number: f"{number:,.0f}",
         "number": lambda number: f"{number:.3g}",
     }
-    text: str = formats[kind](value)
-    return text
+    return formats[kind](value)
 
 
 def time_fields(times: Times, name: str = "step") -> Row:
@@ -183,11 +170,3 @@ def ratios(rows: Sequence[Row], key: str, group: str | None = None) -> None:
 def _ms(seconds: float) -> str:
     milliseconds = 1e3 * seconds
     return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:,.0f}"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

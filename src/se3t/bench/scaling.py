@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from se3t.bench.options import Options
-from se3t.bench.report import PEAK_MEMORY, RATIO, TIME, Column, Report, Row, ratios, time_fields, until_stopped
+from se3t.bench.report import PEAK_MEMORY, RATIO, TIME, Column, Report, Row, ratios, time_fields
 from se3t.bench.single import Single, agreeing, usable
 from se3t.errors import UserError, require_known
 
@@ -54,38 +55,33 @@ def run(
     most = max_edges or (_QUICK_EDGES if options.quick else MOST_EDGES)
     sizes = {sweep: cases(sweep, most, options) for sweep in sweeps}
     notes += _too_small(sizes, most, options)
-    rows: list[Row] = []
-    failures: list[str] = []
-    with options.in_force() as machine:
-        small = dataclasses.replace(_CLOUD, num_points=16, num_neighbors=5, device=options.device, seed=options.seed)
-        chosen, difference = agreeing(small, chosen, failures)
-        with until_stopped(rows, failures):
-            for sweep, own in sizes.items():
-                for single in own:
-                    rows += _measure(options, sweep, single, chosen, notes)
-    ratios(rows, "step", "case")
-    facts = {"fits": fits(rows), "largest_difference": difference.value}
-    return Report(
-        benchmark="scaling",
-        title="One attention layer with its basis, forward and backward, float32, on synthetic clouds",
-        columns=COLUMNS,
-        rows=rows,
-        notes=[
-            f"5 channels, one head, keys and values in one convolution, radial networks 32 wide. Equal outputs and "
-            f"gradients: within {difference.value:.0e} of the reference kernel in float64, {difference.single:.0e} in "
-            "float32.",
-            "points: more and more clouds of 50 points with 20 neighbours each; neighbors and degree: clouds of 128 "
-            "points, as many as the point-cloud workload has (quick: one). ratio: over the first kernel at the same "
-            "size; MiB: peak of a step, each in a process of its own.",
-            *_fit_notes(facts["fits"]),  # type: ignore[arg-type]
-            *dict.fromkeys(notes),
-        ],
-        settings={**options.record, "sweeps": list(sweeps), "max_edges": most},
-        machine=machine,
-        facts=facts,
+    report = Report(
+        "scaling",
+        "One attention layer with its basis, forward and backward, float32, on synthetic clouds",
+        COLUMNS,
+        notes=notes,
+        settings={"sweeps": list(sweeps), "max_edges": most},
         group="case",
-        failures=failures,
     )
+    small = dataclasses.replace(_CLOUD, num_points=16, num_neighbors=5, device=options.device, seed=options.seed)
+    with options.measuring(report):
+        chosen, difference = agreeing(small, chosen, report.failures)
+        for sweep, singles in sizes.items():
+            for single in singles:
+                report.rows += _measure(options, sweep, single, chosen, notes)
+    ratios(report.rows, "step", "case")
+    exponents = fits(report.rows)
+    report.facts = {"fits": exponents, "largest_difference": difference.value}
+    report.notes[:0] = [
+        f"5 channels, one head, keys and values in one convolution, radial networks 32 wide. Equal outputs and "
+        f"gradients: within {difference.value:.0e} of the reference kernel in float64, {difference.single:.0e} in "
+        "float32.",
+        "points: more and more clouds of 50 points with 20 neighbours each; neighbors and degree: clouds of 128 "
+        "points, as many as the point-cloud workload has (quick: one). ratio: over the first kernel at the same "
+        "size; MiB: peak of a step, each in a process of its own.",
+        *_fit_notes(exponents),
+    ]
+    return report
 
 
 def cases(sweep: str, max_edges: int, options: Options) -> list[Single]:
@@ -141,12 +137,8 @@ def fits(rows: Sequence[Row]) -> dict[str, Row]:
 
 def exponent(rows: Sequence[Row]) -> float | None:
     """Slope of log time over log edges, by least squares; None below two sizes."""
-    x = [math.log(row["num_edges"]) for row in rows]
-    y = [math.log(row["step"]) for row in rows]
-    if len(set(x)) < 2:
-        return None
-    middle, height = sum(x) / len(x), sum(y) / len(y)
-    return sum((a - middle) * (b - height) for a, b in zip(x, y, strict=True)) / sum((a - middle) ** 2 for a in x)
+    edges, seconds = ([math.log(row[name]) for row in rows] for name in ("num_edges", "step"))
+    return statistics.linear_regression(edges, seconds).slope if len(set(edges)) > 1 else None
 
 
 def _slope(rows: Sequence[Row]) -> float | None:

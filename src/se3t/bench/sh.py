@@ -13,7 +13,7 @@ from torch import Tensor
 
 from se3t.bench.equality import DisagreementError
 from se3t.bench.options import Options
-from se3t.bench.report import RATIO, Column, Report, Row, ratios, time_fields, until_stopped
+from se3t.bench.report import RATIO, Column, Report, Row, ratios, time_fields
 from se3t.bench.timing import Call, Timed
 from se3t.errors import UserError, require_known
 from se3t.so3 import spherical_harmonics
@@ -86,32 +86,27 @@ def run(
     degrees = range(max_degree + 1) if max_degree is not None else _QUICK_DEGREES if options.quick else range(11)
     count = num_vectors or (_QUICK_VECTORS if options.quick else NUM_VECTORS)
     vectors = torch.randn(count, 3, generator=torch.Generator().manual_seed(options.seed))
-    rows: list[Row] = []
-    notes: list[str] = []
-    failures: list[str] = []
-    with options.in_force() as machine, until_stopped(rows, failures):
-        for degree in degrees:
-            rows += _measure(options, degree, vectors, chosen, notes)
-    rows.sort(key=lambda row: (row["what"] != FORWARD, row["degree"]))
-    ratios(rows, "time", "case")
-    return Report(
-        benchmark="sh",
-        title=f"Spherical harmonics of degrees 0 … J of {count:,} random vectors, float32",
-        columns=COLUMNS,
-        rows=rows,
+    where = "" if options.device == "cpu" else " and works on the CPU"
+    report = Report(
+        "sh",
+        f"Spherical harmonics of degrees 0 … J of {count:,} random vectors, float32",
+        COLUMNS,
         notes=[
             "10⁶ / s: vectors. ratio: time over that of the first line of the same J. Largest difference: of any value "
             "from SciPy in double precision, relative to the largest value; of gradients: from ours in double "
             "precision.",
             "All are given in the order and the signs of ours; what turns the axes is not timed. SciPy has no gradients"
-            f"{'' if options.device == 'cpu' else ' and works on the CPU'}.",
-            *dict.fromkeys(notes),
+            f"{where}.",
         ],
-        settings={**options.record, "num_vectors": count, "degrees": list(degrees)},
-        machine=machine,
+        settings={"num_vectors": count, "degrees": list(degrees)},
         group="case",
-        failures=failures,
     )
+    with options.measuring(report):
+        for degree in degrees:
+            report.rows += _measure(options, degree, vectors, chosen, report.notes)
+    report.rows.sort(key=lambda row: (row["what"] != FORWARD, row["degree"]))
+    ratios(report.rows, "time", "case")
+    return report
 
 
 def scipy_harmonics(max_degree: int, vectors: Tensor) -> Tensor:

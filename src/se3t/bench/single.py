@@ -138,7 +138,7 @@ def agreeing(small: Single, names: Sequence[str], failures: list[str]) -> tuple[
     Args:
         small: a size at which the reference is quick.
         names: kernels.
-        failures: takes what is said of the others.
+        failures: receives the errors of the others.
 
     Raises:
         UserError: when none does.

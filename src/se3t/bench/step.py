@@ -8,7 +8,7 @@ import torch
 
 from se3t.bench.contenders import MEMORY, SEPARATE, Collected, Contender, collect
 from se3t.bench.options import Options
-from se3t.bench.report import PARTS, PEAK_MEMORY, RATIO, TIME, Column, Report, Row, ratios, time_fields, until_stopped
+from se3t.bench.report import PARTS, PEAK_MEMORY, RATIO, TIME, Column, Report, Row, ratios, time_fields
 from se3t.bench.workloads import NBODY, Workload
 from se3t.errors import UserError
 from se3t.precision import require_device
@@ -33,12 +33,12 @@ def run(
     precisions: Sequence[str] = ("32",),
     collect: Callable[[Workload, Sequence[str], list[str]], Collected] = collect,
 ) -> Report:
-    """Check, time and weigh the contenders of each workload.
+    """Check the contenders of each workload, then measure time and memory.
 
     Args:
         options: how.
         workloads: names, see :data:`se3t.bench.workloads.WORKLOADS`.
-        names: contenders, the first one being what ratios refer to; empty: all that are sensible here.
+        names: contenders, the first one being what ratios refer to; empty: :func:`se3t.bench.contenders.default_names`.
         num_graphs: graphs of a batch, in place of the workload's.
         precisions: of the products, see :mod:`se3t.precision`; every contender in each.
         collect: makes the contenders of a workload, see :func:`se3t.bench.contenders.collect`.
@@ -50,33 +50,21 @@ def run(
     precisions = list(dict.fromkeys(precisions))
     for precision in precisions:
         require_device(precision, torch.device(options.device))
-    rows: list[Row] = []
-    notes: list[str] = []
-    failures: list[str] = []
-    with options.in_force() as machine, until_stopped(rows, failures):
+    title = "Training step of the SE(3)-Transformer on synthetic graphs, "
+    title += " and ".join(PRECISIONS[precision] for precision in precisions)
+    settings = {"workloads": [workload.spec for workload in chosen], "precisions": precisions}
+    report = Report("step", title, COLUMNS, settings=settings, group="workload")
+    with options.measuring(report):
         for workload in chosen:
-            contenders, missing = collect(workload, names, failures)
-            notes += missing
-            rows += _measure(options, workload, _variants(workload, contenders, precisions, failures), notes)
-    if not rows:
-        raise UserError(f"bench step: nothing could be measured: {'; '.join(failures)}")
-    ratios(rows, "step", "workload")
-    return Report(
-        benchmark="step",
-        title="Training step of the SE(3)-Transformer on synthetic graphs, "
-        + " and ".join(PRECISIONS[precision] for precision in precisions),
-        columns=COLUMNS,
-        rows=rows,
-        notes=[*_notes(chosen, rows), *dict.fromkeys(notes)],
-        settings={
-            **options.record,
-            "workloads": [workload.spec for workload in chosen],
-            "precisions": precisions,
-        },
-        machine=machine,
-        failures=failures,
-        group="workload",
-    )
+            contenders, missing = collect(workload, names, report.failures)
+            report.notes += missing
+            variants = _variants(workload, contenders, precisions, report.failures)
+            report.rows += _measure(options, workload, variants, report.notes)
+    if not report.rows:
+        raise UserError(f"bench step: nothing could be measured: {'; '.join(report.failures)}")
+    ratios(report.rows, "step", "workload")
+    report.notes[:0] = _notes(chosen, report.rows)
+    return report
 
 
 def _variants(

@@ -104,18 +104,18 @@ class Times:
 def time_all(
     work: Mapping[str, Timed], *, repetitions: int, warmup: int, device: str, seconds: float | None = None
 ) -> dict[str, Times]:
-    """Time everything in turns, each round in a rotated order, so that a change in the machine's load meets all alike.
+    """Time everything in turns, each round in a rotated order, so that a change in the machine's load affects all.
 
-    Whoever comes next finds the caches full of what another left, which a training would not: everything is done twice
-    in a turn, and the second time counts. Python's garbage is collected between the turns, not in them.
+    Each contender finds the caches filled by another one, unlike in training: everything is done twice in a turn, and
+    the second time counts. Python's garbage is collected between the turns, not in them.
 
     Args:
         work: what to time, by name.
         repetitions: timed rounds, at least 1.
         warmup: rounds before them that are not counted.
         device: of the work; a GPU is synchronised around each part.
-        seconds: for everything, in equal shares: who has used up its share takes no further turn, but for one to warm
-            up and three that count; None: no limit.
+        seconds: for everything, in equal shares: a contender that has used up its share has no further turns, after
+            one to warm up and three that count; None: no limit.
     """
     names = list(work)
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -81,13 +82,7 @@ class Workload:
     @property
     def spec(self) -> dict[str, str | int]:
         """Plain values that :meth:`of` makes the workload from, in another process too."""
-        return {
-            "name": self.name,
-            "num_graphs": self.num_graphs,
-            "num_points": self.num_points,
-            "device": self.device,
-            "seed": self.seed,
-        }
+        return {name: getattr(self, name) for name in ("name", "num_graphs", "num_points", "device", "seed")}
 
     @classmethod
     def of(
@@ -126,13 +121,7 @@ class Workload:
     @property
     def num_edges(self) -> int:
         """Directed edges of a batch."""
-        pairs = self.num_points * (self.num_points - 1)
-        per_graph = {
-            "complete": pairs,
-            "bonds": 2 * (self.num_bonds or 0),
-            "knn": self.num_points * min(self.num_neighbors or 0, self.num_points - 1),
-        }
-        return self.num_graphs * per_graph[self.edges]
+        return self.num_graphs * self.resized(1).graph(device="cpu").edge_index.shape[1]
 
     @property
     def num_unique_edges(self) -> int:
@@ -167,7 +156,8 @@ class Workload:
         generator = torch.Generator().manual_seed(self.seed)
         batch = torch.arange(self.num_graphs).repeat_interleave(self.num_points)
         make = _molecules if self.num_bonds is not None else _points if self.edges == "knn" else _charges
-        return make(self, batch, generator).to(dtype).to(self.device if device is None else device)
+        graph = Graph(batch=batch, num_graphs=self.num_graphs, **make(self, batch, generator))
+        return graph.to(dtype).to(self.device if device is None else device)
 
     def model(self, kernel: str = "auto", memory: str = "auto", separate: bool = False) -> SE3Transformer:
         """The model in float32 on the CPU; the same weights for every kernel and memory mode.
@@ -217,22 +207,20 @@ def weights_per_edge(model: nn.Module) -> int:
     return sum(part.radial.weights_per_edge for part in model.modules() if isinstance(part, EquivariantConv))
 
 
-def _charges(workload: Workload, batch: Tensor, generator: torch.Generator) -> Graph:
+def _charges(workload: Workload, batch: Tensor, generator: torch.Generator) -> dict[str, Any]:
     """Normal positions and velocities, charges ±1; their product is the edge scalar."""
     edge_index = fully_connected(batch)
     charge = torch.randint(0, 2, (len(batch), 1, 1), generator=generator).double() * 2 - 1
     positions, velocities = torch.randn(2, len(batch), 3, generator=generator, dtype=torch.float64)
-    return Graph(
-        positions=positions,
-        features={0: charge, 1: torch.stack((positions, velocities), dim=1)},
-        edge_index=edge_index,
-        batch=batch,
-        num_graphs=workload.num_graphs,
-        edge_scalars=(charge[edge_index[0]] * charge[edge_index[1]])[:, 0],
-    )
+    return {
+        "positions": positions,
+        "features": {0: charge, 1: torch.stack((positions, velocities), dim=1)},
+        "edge_index": edge_index,
+        "edge_scalars": (charge[edge_index[0]] * charge[edge_index[1]])[:, 0],
+    }
 
 
-def _molecules(workload: Workload, batch: Tensor, generator: torch.Generator) -> Graph:
+def _molecules(workload: Workload, batch: Tensor, generator: torch.Generator) -> dict[str, Any]:
     """Trees of atoms with rings; node features are an element (one of five) and a number, edge scalars a bond class."""
     positions, bonds = molecules(workload.num_graphs, workload.num_points, workload.num_bonds or 0, generator)
     classes = torch.randint(0, NUM_CLASSES, (bonds.shape[1],), generator=generator)
@@ -243,14 +231,12 @@ def _molecules(workload: Workload, batch: Tensor, generator: torch.Generator) ->
     element = torch.randint(0, workload.fiber_in[0] - 1, (len(batch),), generator=generator)
     one_hot = torch.nn.functional.one_hot(element, workload.fiber_in[0] - 1).double()
     number = torch.randn(len(batch), 1, generator=generator, dtype=torch.float64)
-    return Graph(
-        positions=positions,
-        features={0: torch.cat([one_hot, number], dim=1)[..., None]},
-        edge_index=edge_index,
-        batch=batch,
-        num_graphs=workload.num_graphs,
-        edge_scalars=scalars,
-    )
+    return {
+        "positions": positions,
+        "features": {0: torch.cat([one_hot, number], dim=1)[..., None]},
+        "edge_index": edge_index,
+        "edge_scalars": scalars,
+    }
 
 
 def _completed(batch: Tensor, edge_index: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
@@ -262,16 +248,14 @@ def _completed(batch: Tensor, edge_index: Tensor, scalars: Tensor) -> tuple[Tens
     return every, out
 
 
-def _points(workload: Workload, batch: Tensor, generator: torch.Generator) -> Graph:
+def _points(workload: Workload, batch: Tensor, generator: torch.Generator) -> dict[str, Any]:
     """Points in the unit ball, each with the feature 1, and their nearest neighbours."""
     positions = ball(len(batch), generator)
-    return Graph(
-        positions=positions,
-        features={0: torch.ones(len(batch), workload.fiber_in[0], 1, dtype=torch.float64)},
-        edge_index=knn_graph(positions, workload.num_neighbors or 1, batch),
-        batch=batch,
-        num_graphs=workload.num_graphs,
-    )
+    return {
+        "positions": positions,
+        "features": {0: torch.ones(len(batch), workload.fiber_in[0], 1, dtype=torch.float64)},
+        "edge_index": knn_graph(positions, workload.num_neighbors or 1, batch),
+    }
 
 
 _QM9 = Workload(

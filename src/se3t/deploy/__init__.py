@@ -1,1 +1,1 @@
-"""What becomes of a trained model: predictions for molecules, and a folder with weights and model card to hand on."""
+"""Uses of a trained model: predictions for molecules, and export as a folder with weights and model card."""

@@ -1,4 +1,4 @@
-"""The model card: what a trained model is, how good, and for what, in Markdown."""
+"""The model card: what a trained model is, how accurate it is and what it is for, in Markdown."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from se3t.screen import markdown_text
 
 MISSING = "–"
 _SPLITS = {"train": "training", "valid": "validation", "test": "test"}
+_WEIGHTS = 'In Python, `torch.load("model.ckpt", weights_only=True)` gives its weights as plain tensors.'
 _PAPER = (
     "F. B. Fuchs, D. E. Worrall, V. Fischer, M. Welling: SE(3)-Transformers: 3D Roto-Translation Equivariant Attention "
     "Networks. NeurIPS 2020. arXiv:2006.10503"
@@ -24,7 +25,7 @@ _PAPER = (
 
 @dataclass(frozen=True)
 class Exported:
-    """All that a card says about a model.
+    """All that a card is made from.
 
     Attributes:
         config: settings of its training.
@@ -69,8 +70,11 @@ def model_card(model: Exported) -> str:
         "Training": _training(model),
         "Errors": _errors(model),
         "Limits": [f"- {limit}" for limit in (*card.limits(), *model.dataset.limits)],
-        "Use": [*_use(card.commands()), *card.python()],
-        "Versions": _versions(model),
+        "Use": ["```bash", *card.commands(), "```", "", _WEIGHTS, *card.python()],
+        "Versions": [
+            ", ".join(f"{name} {version}" for name, version in model.versions.items()) + " (training)",
+            f"and se3t {model.exported_with} (export).",
+        ],
         "Licence and citation": _citation(model),
     }
     texts = [(f"## {title}\n\n" if title else "") + "\n".join(lines) for title, lines in sections.items()]
@@ -78,7 +82,7 @@ def model_card(model: Exported) -> str:
 
 
 class Card:
-    """What a card says of the models of one task; a task of its own overrides what it knows more of."""
+    """The task-specific parts of a model card; subclasses override those that they extend."""
 
     def __init__(self, model: Exported) -> None:
         self.model = model
@@ -208,16 +212,6 @@ def _baselines(
             errors[reference].setdefault(split, values[metric] / values[f"relative_{metric}"])
     for name, by_split in errors.items():
         yield names.get(name, name.replace("_", " ")), by_split
-
-
-def _use(commands: Sequence[str]) -> list[str]:
-    weights = 'In Python, `torch.load("model.ckpt", weights_only=True)` gives its weights as plain tensors.'
-    return ["```bash", *commands, "```", "", weights]
-
-
-def _versions(model: Exported) -> Iterator[str]:
-    yield ", ".join(f"{name} {version}" for name, version in model.versions.items()) + " (training)"
-    yield f"and se3t {model.exported_with} (export)."
 
 
 def _citation(model: Exported) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a model card says of a model that names the class of a point cloud."""
+"""Model card of a classifier of point clouds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClassificationCard(Card):
 
     def limits(self) -> list[str]:
         """What the model is not for."""
-        synthetic = "trained on synthetic scans: nothing is known about real ones"
+        synthetic = "trained on synthetic scans: not tested on real ones"
         return [
             "meant for single objects, centred and scaled to the unit sphere, as those above",
             *([synthetic] if self.model.facts["synthetic"] else []),

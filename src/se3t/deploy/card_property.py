@@ -1,4 +1,4 @@
-"""What a model card says of a model that predicts a property of molecules."""
+"""Model card of a model that predicts a property of molecules."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class PropertyCard(Card):
 
     def summary(self) -> str:
         """What the model does, in a sentence."""
-        seen = "positions and bonds" if self.model.config.model.name in _READS_BONDS else "positions"
-        return f"From the atoms of a molecule and their {seen}: {markdown_text(what_it_is(self.model.facts))}."
+        inputs = "positions and bonds" if self.model.config.model.name in _READS_BONDS else "positions"
+        return f"From the atoms of a molecule and their {inputs}: {markdown_text(what_it_is(self.model.facts))}."
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for the first table."""
@@ -54,10 +54,10 @@ class PropertyCard(Card):
     def limits(self) -> list[str]:
         """What the model is not for."""
         facts = self.model.facts
-        atomisation = "the numbers are atomisation energies: energies of single atoms were taken off"
+        atomisation = "the numbers are atomisation energies: the energies of single atoms were subtracted"
         return [
             f"only molecules of {spell_elements(facts['elements_seen'])}; `se3t predict` refuses others",
-            f"nothing is known about molecules of more than {facts['max_atoms']} atoms; they get a warning",
+            f"not tested on molecules of more than {facts['max_atoms']} atoms; `se3t predict` warns about them",
             *([atomisation] if is_atomisation(facts) else []),
         ]
 

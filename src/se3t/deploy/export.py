@@ -16,8 +16,8 @@ from se3t.errors import UserError
 from se3t.experiments import dataset
 from se3t.files import temporary_beside, write_atomically
 from se3t.reporting.reading import require_whole
-from se3t.runs import RunFolder, read_json
-from se3t.runs.names import CONFIG, PROVENANCE, RESULT
+from se3t.runs import RunFolder
+from se3t.runs.names import CONFIG, RESULT
 from se3t.runs.record import read_result
 from se3t.training import checkpoint as ckpt
 
@@ -41,7 +41,7 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
         What the card says.
 
     Raises:
-        UserError: it is not the checkpoint of a run that validation chose, or the folder is in the way.
+        UserError: it is not the checkpoint of a run that validation chose, or the folder exists.
     """
     require_free(folder, force)
     found = ckpt.load(checkpoint)
@@ -55,7 +55,8 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
             "chose: give the run folder"
         )
     config = without_places(found.config)
-    model = _exported(found, config)
+    result, versions = _result_of(found)
+    model = Exported(config, found.step, found.content["metrics"], found.facts, result, versions, __version__)
     content = {"format": ckpt.FORMAT, "kind": "exported", "config": asdict(config)}
     content |= {name: found.content[name] for name in _KEPT if name in found.content}
     _write_folder(folder, content, config, model_card(model))
@@ -63,10 +64,10 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
 
 
 def require_free(folder: Path, force: bool) -> None:
-    """Refuse to write over anything that is no export; nothing is written.
+    """Refuse to overwrite anything but an export; nothing is written.
 
     Raises:
-        UserError: naming the folder and what is in the way.
+        UserError: naming the folder and what it holds.
     """
     if not folder.exists():
         return
@@ -93,19 +94,6 @@ def without_places(config: Config) -> Config:
     return replace(config, data=data, runs=Config().runs, resume=False, logger=LoggerConfig())
 
 
-def _exported(found: ckpt.Checkpoint, config: Config) -> Exported:
-    result, versions = _result_of(found)
-    return Exported(
-        config=config,
-        step=found.step,
-        valid=found.content["metrics"],
-        facts=found.content.get("facts", {}),
-        result=result,
-        versions=versions,
-        exported_with=__version__,
-    )
-
-
 def _result_of(found: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mapping[str, str]]:
     """Result and versions of the run whose best checkpoint this is; no result where it belongs to other weights."""
     folder = found.path.absolute().parent.parent
@@ -114,10 +102,8 @@ def _result_of(found: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mappin
         require_whole(fields)
         if fields.content.get("best_step") == found.step:
             return fields.content, fields.mapping("versions")
-    sessions: list[Any] = []
-    if (folder / PROVENANCE).is_file():
-        sessions = read_json(folder / PROVENANCE).get("sessions", [])
-    return None, sessions[-1]["versions"] if sessions else {}
+    sessions = RunFolder(folder).read_sessions()
+    return None, sessions[-1].get("versions", {}) if sessions else {}
 
 
 def _write_folder(folder: Path, content: dict[str, Any], config: Config, card: str) -> None:

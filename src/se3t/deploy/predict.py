@@ -61,8 +61,7 @@ class Predictor:
     @property
     def settings(self) -> GraphSettings:
         """What the model sees of a molecule."""
-        edges, radius, inputs = (self.facts[name] for name in ("edges", "radius", "inputs"))
-        return GraphSettings(tuple(self.facts["elements"]), edges, radius, inputs)
+        return _settings(self.facts)
 
     @property
     def column(self) -> str:
@@ -72,7 +71,7 @@ class Predictor:
         return f"{self.facts['target']}{kind}{unit}"
 
     def reason_against(self, molecule: Molecule) -> str:
-        """Why the molecule is none that this model can say anything about, or nothing."""
+        """Why the model cannot predict this molecule; empty where it can."""
         unseen = sorted(set(molecule.numbers.tolist()) - set(self.facts["elements_seen"]))
         if unseen:
             element = "element" if len(unseen) == 1 else "elements"
@@ -99,7 +98,7 @@ def is_atomisation(facts: Mapping[str, Any]) -> bool:
 
 
 def what_it_is(facts: Mapping[str, Any]) -> str:
-    """The property in words, and its unit."""
+    """Description of the property, with its unit."""
     target = target_of(facts["kind"], facts["target"])
     words = f"column {facts['target']!r} of the training table" if target is None else target.label
     less = ", less the energies of the single atoms: negative for bound molecules" if is_atomisation(facts) else ""
@@ -115,27 +114,27 @@ def load_predictor(checkpoint: Path, device: torch.device | str = "cpu") -> Pred
     found = ckpt.load(checkpoint)
     if is_model(found.content):
         raise UserError(
-            f"{found.path}: a converted model, which says nothing of property, unit and training molecules; se3t "
-            "predict needs a model that se3t train made (experiment=qm9)"
+            f"{found.path}: a converted model, which has no property, unit or training molecules; se3t predict "
+            "needs a model trained by se3t train (experiment=qm9)"
         )
     config = found.config
-    facts = found.content.get("facts", {})
     if config.task.name != "property":
         raise UserError(
             f"{found.path}: was trained for experiment={config.experiment}, not for a property of molecules; se3t "
             "predict needs a run of experiment=qm9"
         )
-    if "elements_seen" not in facts:
-        raise UserError(f"{found.path}: does not say what its training molecules were like; train the model again")
-    device = torch.device(device)
-    predictor = Predictor(
-        found.path, nn.Identity(), config, facts, found.step, found.content.get("metrics", {}), device
-    )
-    return replace(predictor, model=_model(predictor, found).to(device).eval())
+    if "elements_seen" not in found.facts:
+        raise UserError(f"{found.path}: has no record of its training molecules; train the model again")
+    model, metrics, device = _model(found).to(device).eval(), found.content.get("metrics", {}), torch.device(device)
+    return Predictor(found.path, model, config, found.facts, found.step, metrics, device)
 
 
-def _model(predictor: Predictor, found: ckpt.Checkpoint) -> nn.Module:
-    settings, config = predictor.settings, predictor.config.model
+def _settings(facts: Mapping[str, Any]) -> GraphSettings:
+    return GraphSettings(tuple(facts["elements"]), facts["edges"], facts["radius"], facts["inputs"])
+
+
+def _model(found: ckpt.Checkpoint) -> nn.Module:
+    settings, config = _settings(found.facts), found.config.model
     # The fastest kernel of this machine, whichever was asked for in training: all compute the same function.
     anywhere = {name: "auto" for name in ("kernel", "memory") if name in vars(config)}
     with default_dtype(torch.float32):
@@ -146,7 +145,7 @@ def _model(predictor: Predictor, found: ckpt.Checkpoint) -> nn.Module:
             num_edge_scalars=settings.num_edge_scalars,
             pooled=True,
         )
-    ckpt.load_weights(model, ckpt.model_weights(found.content["state_dict"]), found.path)
+    ckpt.load_weights(model, found.weights, found.path)
     return model
 
 
@@ -155,13 +154,13 @@ def _model(predictor: Predictor, found: ckpt.Checkpoint) -> nn.Module:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one entry.
+    """The result for one entry.
 
     Attributes:
         entry: the record of a file.
         values: the prediction of every model, in the unit of its property; None where there is none.
-        warnings: what to beware of.
-        reason: why no model predicts anything, or nothing.
+        warnings: about the prediction.
+        reason: why no model predicts anything; empty where one does.
     """
 
     entry: Entry
@@ -257,7 +256,7 @@ def _too_large(predictors: Sequence[Predictor], entry: Entry) -> list[str]:
 
 @dataclass
 class Summary:
-    """What came out, all together.
+    """Counts over all rows.
 
     Attributes:
         counts: of rows: ``predicted``, ``warned`` (among them), ``refused``, ``embedded``.

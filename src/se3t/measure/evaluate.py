@@ -1,4 +1,4 @@
-"""Metrics of a checkpoint on a split: what ``se3t eval`` shows."""
+"""Metrics of a checkpoint on a split, as ``se3t eval`` shows them, and finished runs to be measured again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluate(
         split: "train", "valid" or "test".
         overrides: settings in place of those of the training, such as ``{"trainer.precision": "64"}``; None: as in
             training, but precision "32" for "tf32" on a CPU.
-        experiment: the experiment that a converted model is measured on, which says nothing of data.
+        experiment: the experiment that a converted model is measured on.
         build: how task and model are made.
 
     Returns:
@@ -54,7 +54,7 @@ def evaluate(
     found = ckpt.load(Path(checkpoint))
     config = _with_overrides(_settings_of(found, experiment), overrides)
     if "task.test_rotation" in overrides and split != "test":
-        raise UserError(f"task.test_rotation: turns the objects of split=test alone, not those of split={split}")
+        raise UserError(f"task.test_rotation: rotates the objects of split=test only, not those of split={split}")
     config = _computable(config, is_asked="trainer.precision" in overrides)
     if build is build_parts:  # another function may take its data from anywhere
         require_no_download(config)
@@ -81,7 +81,7 @@ def _settings_of(found: ckpt.Checkpoint, experiment: Config | None) -> Config:
     if is_model(found.content):
         if experiment is None:
             raise UserError(
-                f"{found.path}: a converted model, which says nothing of data; add experiment=…, such as "
+                f"{found.path}: a converted model, which does not name its data; add experiment=…, such as "
                 "experiment=nbody"
             )
         return experiment
@@ -128,11 +128,34 @@ def _converted(found: ckpt.Checkpoint, config: Config) -> tuple[dict[str, Any], 
 
 
 def _trained(found: ckpt.Checkpoint, config: Config, build: Build) -> tuple[dict[str, Any], Run]:
-    """A model of ``se3t train``, with what predictions refer to."""
+    """A model of ``se3t train``, with the statistics of its training data."""
     run = Run.prepare(config, RunFolder(found.path.parent), build)
     ckpt.load_weights(run.model, found.weights, found.path)
-    run.task.restore(found.content.get("facts", {}))  # the data may be others than those of the training
+    run.task.restore(found.facts)  # the data may be others than those of the training
     trained_on, measured_on = found.content.get("data_checksum"), run.task.describe().get("checksum")
     if None not in (trained_on, measured_on) and trained_on != measured_on:
         log.warning("trained on data with checksum %s, measured on data with %s", trained_on, measured_on)
     return {"model": config.model.name, "seed": config.seed, "step": found.step, "origin": None}, run
+
+
+def load_run(folder: Path, found: ckpt.Checkpoint, checksum: str, accelerator: str) -> Run:
+    """A run with its data and the weights of a checkpoint, not yet on the device.
+
+    Args:
+        folder: of the run.
+        found: its checkpoint.
+        checksum: of the data that it was trained on.
+        accelerator: "auto", "cpu" or "gpu".
+
+    Raises:
+        UserError: the data have changed since.
+    """
+    run = Run.prepare(found.config, RunFolder(folder), build_parts)
+    now = run.task.describe()["checksum"]
+    if now != checksum:
+        raise UserError(
+            f"{folder}: was trained on data with checksum {checksum}, and the data now have {now}; restore those data"
+        )
+    ckpt.load_weights(run.model, found.weights, found.path)
+    run.device = choose_device(accelerator)
+    return run

@@ -15,7 +15,7 @@ from se3t.config import rotation_angle
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import parse_record
-from se3t.measure.runs import load_run
+from se3t.measure.evaluate import load_run
 from se3t.reporting.figures.figure4 import finished_run, line_of, require_one_setting
 from se3t.reporting.figures.rotation_runs import settings_hash
 from se3t.runs.files import write_json
@@ -31,8 +31,8 @@ def rotation_sweep(
 ) -> Path:
     """Measure every run with its test objects turned, once for each kind of rotation, and write the numbers.
 
-    What the file holds already is kept, and of the same weights not measured again; it is written after every run, so
-    that an interrupted sweep goes on where it was.
+    Points in the file are kept, and those of the same weights not measured again. The file is written after every run,
+    so that an interrupted sweep resumes there.
 
     Args:
         runs: folders of finished classification runs, all on the same data; the weights that validation chose are used.
@@ -80,11 +80,11 @@ def rotation_sweep(
 
 
 def outdated(path: Path, known: Sequence[Path]) -> list[str]:
-    """For every run of a file whose weights are no longer those that were measured, the reason.
+    """For every run of a file whose weights have changed since, the reason.
 
     Args:
         path: what :func:`rotation_sweep` wrote.
-        known: folders of runs, of which one may be what the file calls otherwise, seen from another folder.
+        known: folders of runs, which the file may name relative to another folder.
     """
     reasons = []
     for name, weights in {point["run"]: point["weights"] for point in _read(path).get("points", [])}.items():
@@ -92,7 +92,7 @@ def outdated(path: Path, known: Sequence[Path]) -> list[str]:
         folder = next((own for own in (Path(name), *known) if own.is_dir() and own.parts[-len(parts) :] == parts), None)
         try:
             if folder is None:
-                reasons.append(f"{name} is gone")
+                reasons.append(f"{name} no longer exists")
             elif _digest(ckpt.load(folder).weights) != weights:
                 reasons.append(f"{name} has other weights now")
         except UserError as error:
@@ -101,13 +101,14 @@ def outdated(path: Path, known: Sequence[Path]) -> list[str]:
 
 
 class _Measured:
-    """A finished run: its settings at once, its data and weights when something is measured."""
+    """A finished run; its data and weights are loaded when something is measured."""
 
     def __init__(self, folder: Path) -> None:
         self.record = parse_record(finished_run(folder))
         self.folder, self.checkpoint = folder, ckpt.load(folder)
-        facts = self.checkpoint.content.get("facts", {})
-        self.data = {name: facts.get(name) for name in ("kind", "variant", "synthetic", "up_axis", "checksum")}
+        self.data = {
+            name: self.checkpoint.facts.get(name) for name in ("kind", "variant", "synthetic", "up_axis", "checksum")
+        }
         self.point = self._describe()
         self._run: Run | None = None
 
@@ -167,5 +168,5 @@ def _read(path: Path) -> dict[str, Any]:
         needed = ("run", "model", "height", *_KEY)
         {(*(point[name] for name in needed), *line_of(point)) for point in content["points"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is no file of this figure ({error}); remove it or choose another --out") from error
+        raise UserError(f"{path}: is not a file of this figure ({error}); remove it or choose another --out") from error
     return dict(content)

@@ -14,7 +14,7 @@ from torch import Tensor
 from se3t.data.progress import progress_bar
 from se3t.errors import UserError
 from se3t.experiments.nbody import NBodyRecord
-from se3t.measure.runs import load_run
+from se3t.measure.evaluate import load_run
 from se3t.precision import forward_context
 from se3t.reporting.figures.trajectory_runs import finished_run, labels, require_same_data
 from se3t.runs.files import write_json
@@ -64,7 +64,7 @@ def trajectories(
 
     Raises:
         UserError: a run that is missing, damaged or of another experiment; runs on different data; data that have
-            changed since; a sample that is none; a prediction that is not finite.
+            changed since; a sample that does not exist; a prediction that is not finite.
     """
     if not runs:
         raise UserError("figure 3: no run; give the folders of finished runs, such as runs/nbody/tfn/0-1a2b3c4d")
@@ -91,7 +91,7 @@ def trajectories(
 def _without_failures(
     runs: Iterable[_From], work: Callable[[_From], _To], failures: list[UserError] | None
 ) -> list[_To]:
-    """The work on all runs but those that fail, whose errors are added to ``failures``; at least on one."""
+    """Results of all runs but those that fail, whose errors are added to ``failures``; at least one must succeed."""
     done = []
     for run in runs:
         try:

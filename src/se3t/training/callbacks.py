@@ -1,8 +1,8 @@
-"""What happens between two training steps: looking at the time, watching the loss, averaging, evaluating, saving
-(:mod:`.saving`) — in this order.
+"""What happens between two training steps, in this order: time limit, training loss, weight averaging, evaluation,
+checkpoints (:mod:`.saving`).
 
-All of it hangs on ``on_train_batch_end``, and a checkpoint is written last: it then holds the state between step s and
-step s + 1, whatever else fell on step s, and continuing from it is continuing at the start of step s + 1.
+All of it runs in ``on_train_batch_end``, and a checkpoint is written last: it holds the complete state between step s
+and step s + 1, so that a resumed run starts with step s + 1.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TimeLimit(Callback):
         self._group: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on at the share that is used."""
+        """Set the share that is used so far."""
         if trainer.world_size > 1:
             self._group = torch.distributed.new_group(backend="gloo")  # between CPUs, wherever the model is
         self._tell(pl_module, self.state.training_seconds)
@@ -52,7 +52,7 @@ class TimeLimit(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the step; stop when the time is up."""
+        """Add the time of the step; stop when the time is up."""
         self.stopwatch.lap(training=True)
         seconds = self.state.training_seconds
         if self._group is not None:
@@ -71,7 +71,7 @@ class LossWatch(Callback):
     """Sums up the training loss, writes it to the record, and stops the run when it is not finite.
 
     Reading a value waits for the GPU (or the other processes), so there it happens every ``LOG_EVERY`` steps, and
-    before every evaluation and checkpoint: nothing is saved that was not looked at.
+    before every evaluation and checkpoint: no checkpoint follows an unchecked loss.
     """
 
     def __init__(self, run: Run, stopwatch: Stopwatch) -> None:
@@ -85,7 +85,7 @@ class LossWatch(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss; look at it when it is time."""
+        """Keep the loss; check the kept ones when it is time."""
         self._pending.append(outputs["loss"].detach())
         step, budget = trainer.global_step, self.run.config.trainer
         logs = step % LOG_EVERY == 0
@@ -101,7 +101,7 @@ class LossWatch(Callback):
             self.state.loss_sum, self.state.loss_count = 0.0, 0
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Look at what a signal's checkpoint is to hold."""
+        """Check the losses before the checkpoint that a signal causes."""
         if isinstance(exception, Interrupted) and trainer.world_size == 1 and self._pending:
             self._look(trainer, trainer.global_step)
 
@@ -124,7 +124,7 @@ class EMAWeights(WeightAveraging):
     update. Its counter is on the CPU, as torch's own update reads it three times a step, and waits for a GPU.
 
     The weight of the old average is min(``decay``, (1 + n) / (10 + n)) after n updates, so that the initial weights
-    are soon forgotten, whatever ``decay`` is; the first update takes the weights as they are.
+    soon lose their influence, whatever ``decay`` is; the first update copies the weights.
 
     Args:
         decay: largest weight of the old average.
@@ -227,7 +227,7 @@ def _copy(module: LightningModule) -> dict[str, Tensor]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let a signal take effect at once, in the middle of work that otherwise holds it."""
+    """Let a signal take effect at once, within work during which signals are otherwise held back."""
     try:
         signals.release()
         yield

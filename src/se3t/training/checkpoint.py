@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 EXPORTED = "model.ckpt"
 KEEP = 2
-"""Checkpoints to continue from that are kept: should the newest be damaged, the one before it serves."""
+"""Checkpoints to resume from that are kept: where the newest is damaged, the one before it is used."""
 PREFIX = "model."
 """Before every name of a weight in ``state_dict``: the model is the attribute ``model`` of the training module."""
 
@@ -82,8 +82,14 @@ class Checkpoint:
         return model_weights(self.content["state_dict"])
 
     @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the task says of its data; nothing in checkpoints of earlier versions."""
+        facts: Mapping[str, Any] = self.content.get("facts", {})
+        return facts
+
+    @property
     def state(self) -> RunState:
-        """State of the run, of a checkpoint to continue from.
+        """State of the run, in a checkpoint to resume from.
 
         Raises:
             UserError: for a state of another version.
@@ -92,7 +98,7 @@ class Checkpoint:
             return RunState(**self.content["run"])
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{self.path}: holds no state of a run that could go on ({error}); remove the run folder to start again"
+                f"{self.path}: holds no state to resume a run from ({error}); remove the run folder to start again"
             ) from error
 
 
@@ -120,7 +126,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _what_it_is(content: Mapping[Any, Any]) -> str:
-    """The content of a foreign file, in words."""
+    """Description of a file of another program."""
     if "pytorch-lightning_version" in content:
         return "one of PyTorch Lightning"
     if content and all(isinstance(value, Tensor) for value in content.values()):
@@ -136,6 +142,8 @@ def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
     kinds = {"config": Mapping, "step": int, "state_dict": Mapping}
     if content.get("kind") == "step":
         kinds["run"] = Mapping
+    if "facts" in content:
+        kinds["facts"] = Mapping
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):
             is_there = f"is a {type(content[name]).__name__}" if name in content else "is missing"
@@ -143,9 +151,7 @@ def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
     for name, value in content["state_dict"].items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             what = type(value).__name__
-            raise UserError(f"{path}: this checkpoint is damaged, {name!r} is no weight but a {what}; {_EXPECTED}")
-    if not isinstance(content.get("facts", {}), Mapping):
-        raise UserError(f"{path}: this checkpoint is damaged, its part 'facts' holds no facts by name; {_EXPECTED}")
+            raise UserError(f"{path}: this checkpoint is damaged, {name!r} is not a weight but a {what}; {_EXPECTED}")
 
 
 def load(checkpoint: Path) -> Checkpoint:
@@ -165,13 +171,13 @@ def load(checkpoint: Path) -> Checkpoint:
 
 
 def digest_of_best(best: Mapping[str, Any]) -> str:
-    """SHA-256 of what predictions follow from: the weights, and the facts of the task."""
+    """SHA-256 of what determines predictions: the weights, and the facts of the task."""
     weights = digest_of_weights(model_weights(best["state_dict"]))
     return digest_of({"weights": weights, "facts": best.get("facts", {})})
 
 
 def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the weights themselves: the files of two equal trainings differ in the settings they tell."""
+    """SHA-256 of the weights alone: files of two equal trainings can differ in their settings."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -287,7 +293,7 @@ def require_same_data(checkpoint: Checkpoint, checksum: str | None) -> None:
     if before is not None and checksum is not None and before != checksum:
         raise UserError(
             f"{checkpoint.path}: was trained on data with checksum {before}, and the data now have {checksum}; "
-            "bring back those data, or remove the run folder to start again"
+            "restore those data, or remove the run folder to start again"
         )
 
 
@@ -295,7 +301,7 @@ def not_finite(what: str, folder: Path) -> UserError:
     """The error for a run that has diverged.
 
     Args:
-        what: became what, and when.
+        what: that is not finite, and when.
         folder: of the checkpoints.
     """
     kept = next(folder.glob("step-*.ckpt"), None) is not None

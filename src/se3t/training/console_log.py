@@ -1,4 +1,4 @@
-"""``console.log`` of a run folder: what a run says, as plain lines. Imports no torch."""
+"""``console.log`` of a run folder: the output of a run as plain lines. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_line(folder: Path, text: str) -> None:
 
 
 class ConsoleLog(logging.Handler):
-    """Appends lines to a file once :meth:`open` has said which. A disk that is full loses lines and nothing else."""
+    """Appends lines to the file that :meth:`open` names. A full disk loses lines and nothing else."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ConsoleLog(logging.Handler):
         self._waiting: list[str] = []
 
     def open(self, folder: Path) -> None:
-        """Write what has been said so far to the file of a run folder, and all that follows."""
+        """Write the lines so far, and all later ones, to the file of a run folder."""
         self._folder, waiting = folder, self._waiting
         for text in (f"--- {datetime.now(UTC).isoformat(timespec='seconds')}  {command_line()}", *waiting):
             self.line(text)
@@ -56,7 +56,7 @@ def console_log(is_first: bool) -> Iterator[ConsoleLog]:
     """Collect what this package logs, warnings, and the error that ends the work.
 
     Args:
-        is_first: whether this process speaks for all; the others collect nothing.
+        is_first: whether this is the first process of the training; the others collect nothing.
     """
     kept, logger, show = ConsoleLog(), logging.getLogger("se3t"), warnings.showwarning
     if not is_first:

@@ -49,7 +49,7 @@ class StepGraphs:
     cache may drop. Where such tensors are replaced, :meth:`clear` comes first.
 
     Attributes:
-        reason: why every step runs eagerly, in words; None where that is not so, or not yet known.
+        reason: why every step runs eagerly; None where that is not so, or not yet known.
 
     Args:
         loss: tensors of a batch → loss, a number; with autocast inside where it is wanted.
@@ -62,7 +62,7 @@ class StepGraphs:
         self.clear()
 
     def clear(self) -> None:
-        """Start anew: forget all captured steps and why there were none."""
+        """Forget all captured steps, and the reason why there were none."""
         self.recorded: dict[Key, Recorded | None] = {}  # None: seen once
         self.reason: str | None = None
         self.is_full = False
@@ -144,9 +144,9 @@ class StepGraphs:
 
 
 def unavailable(device: torch.device | str) -> str | None:
-    """Why steps on a device cannot be captured, in words; None where they can."""
+    """Why steps on a device cannot be captured; None where they can."""
     if torch.device(device).type != "cuda":
-        return f"the batch is on {torch.device(device).type}, they need a CUDA device"
+        return f"the batch is on {torch.device(device).type}, a CUDA device is needed"
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return "training is distributed over several processes"
     return None

@@ -50,7 +50,7 @@ def started_by_torchrun() -> bool:
 
 @contextmanager
 def own_ranks(devices: int) -> Iterator[None]:
-    """Hide what another program has left in the environment, and see that torchrun was asked for as many processes.
+    """Hide ranks that another program has left in the environment, and check the number of torchrun's processes.
 
     Args:
         devices: ``trainer.devices``.
@@ -67,7 +67,7 @@ def own_ranks(devices: int) -> Iterator[None]:
     # Lightning and torch would take this process for one of several.
     names = [] if started_by_a_launcher() else [name for name in _RANKS if name in os.environ]
     if names:
-        log.warning("%s in the environment: ignored, neither torchrun nor se3t has set them", ", ".join(names))
+        log.warning("%s in the environment: ignored, not set by torchrun or se3t", ", ".join(names))
     hidden = {name: os.environ.pop(name) for name in names}
     try:
         yield
@@ -124,7 +124,7 @@ def _run(setting: tuple[Any, ...], num_processes: int) -> None:
 
 @contextmanager
 def quiet_logger(name: str, level: int = logging.WARNING) -> Iterator[None]:
-    """Let a logger pass nothing below ``level``, for a while."""
+    """Suppress messages of a logger below ``level`` within the context."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(level)
@@ -149,7 +149,7 @@ def _enter(
     handler, logger = logging.StreamHandler(), logging.getLogger("se3t")
     handler.setFormatter(logging.Formatter("se3t: %(message)s"))
     logger.addHandler(handler)
-    logger.setLevel(level if rank == 0 else logging.ERROR)  # the first process says it for all
+    logger.setLevel(level if rank == 0 else logging.ERROR)  # the first process logs for all
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
     try:

@@ -44,7 +44,7 @@ def evaluate_split(
         device: where the data lie.
         rank: number of this process; each measures its share of the batches.
         world_size: number of processes; all of them must call.
-        keep: takes the details that the task has of every sample (of this process), in the order of the split.
+        keep: receives the task's details of every sample (of this process), in the order of the split.
 
     Returns:
         Mean of every metric of the task, and those relative to its trivial baseline.

@@ -1,4 +1,4 @@
-"""The end of a run: the last weights are measured, the best ones chosen, and those measured on the test split, once."""
+"""The end of a run: the last weights are measured, the best ones chosen, and measured on the test split, once."""
 
 from __future__ import annotations
 

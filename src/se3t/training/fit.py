@@ -46,7 +46,7 @@ def fit(run: Run) -> None:
     with quiet():
         trainer = _trainer(run, strategy, _callbacks(run, random))
     # Lightning's own handlers end a run as if it had finished.
-    setattr(trainer._signal_connector, "register_signal_handlers", _no_handlers)  # noqa: B010
+    setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
     module = TrainingModule(run.model, run.task, run.config, first_step=step)
     with quiet(), _interruption_unchanged():
         trainer.fit(module, ckpt_path=path, weights_only=True)
@@ -111,8 +111,8 @@ def _strategy(run: Run) -> Strategy | str:
 
 
 def has_unused_parameters(model: nn.Module, task: Task, precision: str) -> bool:
-    """Whether some parameter gets no gradient from the loss: distributed training must then look for such parameters
-    in every step.
+    """Whether some parameter gets no gradient from the loss: distributed training must then search for such
+    parameters in every step.
     """
     model = copy.deepcopy(model)  # a trial pass moves the statistics of batch normalisation
     task.to("cpu", data_dtype(precision))
@@ -122,15 +122,9 @@ def has_unused_parameters(model: nn.Module, task: Task, precision: str) -> bool:
     return any(parameter.grad is None for parameter in model.parameters())
 
 
-def _no_handlers() -> None:
-    return
-
-
 @contextmanager
 def _interruption_unchanged() -> Iterator[None]:
-    """Let an interruption through as what it is: Lightning turns it into the end of the process, and ignores SIGINT
-    from then on.
-    """
+    """Pass an interruption on unchanged: Lightning turns it into SystemExit, and ignores SIGINT from then on."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -144,9 +138,7 @@ def _interruption_unchanged() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning's remarks about itself off the screen; its warnings stay, but for those that name a choice made
-    here on purpose.
-    """
+    """Hide Lightning's messages about itself; its warnings stay, except those about a choice made here on purpose."""
     with quiet_logger("lightning.pytorch"), quiet_logger("lightning.fabric"), warnings.catch_warnings():
         for message in _ON_PURPOSE:
             warnings.filterwarnings("ignore", message=message)

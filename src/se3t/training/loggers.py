@@ -1,5 +1,5 @@
-"""Weights & Biases and TensorBoard, when wanted; the only place that imports them. The record on disk never depends on
-them.
+"""Weights & Biases and TensorBoard, where enabled; the only module that imports them. The record on disk never
+depends on them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def wandb_mode(wanted: str) -> Mode:
 
 @contextmanager
 def loggers(config: Config, folder: Path) -> Iterator[tuple[list[Write], str]]:
-    """All that were asked for, for as long as the context lasts, and in words where they write.
+    """All loggers that are enabled, as long as the context lasts, and a description of where they write.
 
     Raises:
         UserError: TensorBoard is not installed.

@@ -41,7 +41,7 @@ def require_room(task: Task, batch_size: int) -> None:
 
 
 class TrainingModule(LightningModule):
-    """A model with its task. A batch is the tensor of its sample numbers: the data wait on the device already.
+    """A model with its task. A batch is the tensor of its sample numbers: the data are already on the device.
 
     Args:
         model: what is trained.
@@ -66,7 +66,7 @@ class TrainingModule(LightningModule):
             super().__setattr__(name, value)
 
     def setup(self, stage: str) -> None:
-        """Bring the data to the device of this process, and forget captured steps: they read data in other memory.
+        """Move the data to the device of this process, and forget captured steps, which read data elsewhere in memory.
 
         Raises:
             UserError: when a batch is larger than the memory of the machine.
@@ -110,12 +110,12 @@ class TrainingModule(LightningModule):
         return loss + self.model.auxiliary_loss() if isinstance(self.model, AuxiliaryLoss) else loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Nothing is left to do where :meth:`training_step` made the gradients."""
+        """Skipped where :meth:`training_step` has made the gradients."""
         if self.graphs is None:
             super().backward(loss, *args, **kwargs)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        """Keep the gradients where they are there already."""
+        """Skipped where :meth:`training_step` has made the gradients."""
         if self.graphs is None:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 

@@ -12,13 +12,10 @@ _SHORT_SECONDS = 1200.0
 
 def duration(seconds: float) -> str:
     """Such as "40 s", "12 min", "3.5 h" or "6 days"."""
-    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size or (unit == "min" and seconds >= 90):
-            return (
-                f"{seconds / size:.1f} {unit}"
-                if seconds < 10 * size and unit != "min"
-                else f"{seconds / size:.0f} {unit}"
-            )
+    for size, unit, least in ((86_400, "days", 2), (3_600, "h", 2), (60, "min", 1.5)):
+        if seconds >= least * size:
+            digits = 1 if seconds < 10 * size and unit != "min" else 0
+            return f"{seconds / size:.{digits}f} {unit}"
     return f"{seconds:.0f} s"
 
 

@@ -1,4 +1,4 @@
-"""Progress: a bar in a terminal; elsewhere, and in the log of the run, a line after a time and for every evaluation."""
+"""Progress: a bar in a terminal; elsewhere, and in the log of the run, a line at intervals and for every evaluation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class ProgressLine(Callback):
-    """Shows how far a run is and what was measured last.
+    """Shows the progress of a run and its latest measurements.
 
     Args:
         run: whose losses are shown; every line that is shown where there is no bar is kept.
@@ -61,7 +61,7 @@ class ProgressLine(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar, a few times a second; say a line when it is time."""
+        """Update the bar a few times a second; print a line at intervals."""
         now = time.perf_counter()
         if self._bar is not None and now - self._drawn > REFRESH_SECONDS:
             self._drawn = now
@@ -128,11 +128,11 @@ class ProgressLine(Callback):
         self.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         self.close()
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -1,4 +1,4 @@
-"""Where a run comes from: versions, commit and command line, which its record keeps. Imports no torch."""
+"""Provenance of a run: versions, commit and command line, which its record keeps. Imports no torch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def git_commit() -> str | None:
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
-    """Where a run comes from: versions, commit, command line, number of processors; no name of a host or a user."""
+    """Versions, commit, command line, number of processors; no name of a host or a user."""
     return {
         "versions": versions(),
         "git_commit": git_commit(),

@@ -1,4 +1,4 @@
-"""A run: its settings, its folder, its data and its model on a device, and what has come of it so far."""
+"""A run: its settings, its folder, its data and its model on a device, and its state."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def choose_device(accelerator: str, setting: str = "trainer.accelerator=") -> to
 
     Args:
         accelerator: "cpu", "gpu" or "cuda", or "auto" for a GPU where there is one.
-        setting: what the user gave it by, for errors.
+        setting: how the user sets it, for errors.
 
     Raises:
         UserError: when a GPU is asked for where there is none.
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the first one of the training, which speaks and writes for all."""
+        """Whether this is the first process of the training, which logs and writes for all."""
         return process_rank() == 0
 
     @property
@@ -113,7 +113,7 @@ class Run:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def to_device(self) -> None:
-        """Bring data and model to the device."""
+        """Move data and model to the device."""
         self.task.to(self.device, self.dtype)
         self.model.to(self.device)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: when it is time, at its end, and for a signal."""
+"""Checkpoints of a run: every few steps, at its end, and at a signal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONG_STEP_SECONDS = 0.5
 
 
 class Checkpointing(Callback):
-    """Saves everything a run needs to go on: every ``checkpoint_every`` steps, at the end, and when a signal ends the
+    """Saves everything a run needs to resume: every ``checkpoint_every`` steps, at the end, and when a signal ends the
     run. It restores the random numbers.
 
     A signal waits for the end of the step. Where steps are long it takes effect before the optimiser changes the first
@@ -34,18 +34,18 @@ class Checkpointing(Callback):
 
     Args:
         run: the training; its settings and state are part of the checkpoint.
-        stopwatch: told about the time that saving takes.
-        random_states: to begin with, one for each process; for others fresh ones are drawn.
+        stopwatch: counts the time that saving takes.
+        random_states: to start with, one for each process; further processes are seeded anew.
     """
 
     def __init__(self, run: Run, stopwatch: Stopwatch, random_states: Sequence[Mapping[str, Any]] = ()) -> None:
         self.run, self.stopwatch, self.random_states = run, stopwatch, random_states
-        self._before_step: _BeforeStep | None = None  # of a step that may be cut short
+        self._before_step: _BeforeStep | None = None  # of a step that may be interrupted
         self._saved: int | None = None  # step of the newest checkpoint; None before the training has started
         self._began = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the random numbers of this process: those of the checkpoint, else fresh ones."""
+        """Set the random numbers of this process: from the checkpoint, else from the seed."""
         if trainer.global_rank < len(self.random_states):
             ckpt.set_random_state(self.random_states[trainer.global_rank])
         else:
@@ -60,7 +60,7 @@ class Checkpointing(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """From here on a step is not cut short."""
+        """From here on a step is not interrupted."""
         signals.hold()
         self._before_step = None
 
@@ -78,8 +78,8 @@ class Checkpointing(Callback):
             signals.check()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save the last complete state when a signal ends the run. Several processes are never at the same place: the
-        last checkpoint of all counts there.
+        """Save the last complete state when a signal ends the run. Several processes are never at the same step:
+        they resume from their last common checkpoint.
         """
         signals.install()  # Lightning has taken SIGINT
         if isinstance(exception, Interrupted) and trainer.world_size == 1 and self._saved != trainer.global_step:
@@ -100,7 +100,7 @@ class Checkpointing(Callback):
         self._saved = step
 
     def _allow(self, trainer: Trainer, module: LightningModule) -> None:
-        """Let a signal cut short the next step."""
+        """Let a signal interrupt the next step."""
         if trainer.world_size == 1:
             self._before_step = _BeforeStep(module)
         signals.release()
@@ -133,14 +133,14 @@ class _BeforeStep:
         self._random = ckpt.random_state()
 
     def restore(self) -> None:
-        """Bring it back."""
+        """Restore it."""
         for buffer, value in self._buffers:
             buffer.copy_(value)
         ckpt.set_random_state(self._random)
 
 
 def _count_complete_steps(fit_loop: dict[str, Any], step: int) -> None:
-    """Let the counters of Lightning's loop say what they say at the end of a step."""
+    """Set the counters of Lightning's loop to their values at the end of a step."""
     fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] = step - 1
     optimiser = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
     batches = fit_loop["epoch_loop.batch_progress"]
@@ -152,7 +152,7 @@ def _count_complete_steps(fit_loop: dict[str, Any], step: int) -> None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lets Lightning write checkpoints whole or not at all, and read verified ones only."""
+    """Writes Lightning's checkpoints whole or not at all, and reads only verified ones."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write under a temporary name, then rename."""

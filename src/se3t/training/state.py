@@ -38,11 +38,11 @@ class RunState:
     training_seconds: float = 0.0
 
     def judge(self, candidate: dict[str, Any], patience: int | None) -> bool:
-        """Compare an evaluation with the best one so far, and stop the run after ``patience`` of them in vain.
+        """Compare an evaluation with the best one so far, and stop the run after ``patience`` without improvement.
 
         Args:
             candidate: what :attr:`best` is to hold if its validation loss is the lowest.
-            patience: evaluations without improvement; None: without end.
+            patience: evaluations without improvement; None: no limit.
 
         Returns:
             Whether it is the best so far.
@@ -60,7 +60,7 @@ class RunState:
         return step / self.training_seconds if self.training_seconds else 0.0
 
     def ended_by(self, step: int, budget: TrainerConfig) -> str | None:
-        """What has ended a training: "steps", "time" or "early stopping"; None while some of each is left.
+        """What has ended a training: "steps", "time" or "early stopping"; None while it may continue.
 
         Args:
             step: steps taken.

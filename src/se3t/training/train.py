@@ -18,6 +18,7 @@ from se3t.config import Config, to_config
 from se3t.errors import UserError
 from se3t.experiments import dataset
 from se3t.files import WriteError
+from se3t.nn.kernels import auto
 from se3t.nn.kernels.native import require
 from se3t.precision import data_dtype, matmul_precision, require_device
 from se3t.runs import RunFolder
@@ -26,7 +27,6 @@ from se3t.runs.resume import finished_result, require_same_data, too_few_steps
 from se3t.signals import advice, interrupted_by_signals, last_words
 from se3t.training import checkpoint as ckpt
 from se3t.training import record
-from se3t.training.announce import in_three_lines
 from se3t.training.console_log import add_line, console_log
 from se3t.training.distributed import launch, own_ranks, process_rank, started_by_a_launcher
 from se3t.training.feed import StepFeed
@@ -130,7 +130,7 @@ def run_process(config: Config, folder: RunFolder, build: Build, overrides: Sequ
             stack.enter_context(folder.failures_noted())
             others, where = stack.enter_context(loggers(config, folder.path))
             run.writers, run.keep_line = [folder.append_metrics, *others], console.line
-            for line in in_three_lines(run, where):
+            for line in _first_lines(run, where):
                 log.info("%s", line)
         catch_up(run)
         if _steps_are_left(run):
@@ -143,7 +143,7 @@ def run_process(config: Config, folder: RunFolder, build: Build, overrides: Sequ
 
 
 def _resume(run: Run) -> None:
-    """Take up the newest checkpoint, if any."""
+    """Load the newest checkpoint, if any."""
     checkpoint = ckpt.newest_checkpoint(run.folder.checkpoints)
     if checkpoint is None:
         return
@@ -155,7 +155,7 @@ def _resume(run: Run) -> None:
 
 
 def _open_record(run: Run, overrides: Sequence[str] | None) -> None:
-    """Bring the record to where the run starts."""
+    """Rewind the record to the step that the run starts from."""
     run.folder.checkpoints.mkdir(exist_ok=True)
     ckpt.restore_best(run.folder.checkpoints, run.resumed)
     step = None if run.resumed is None else run.resumed.step
@@ -172,7 +172,37 @@ def _steps_are_left(run: Run) -> bool:
     return run.resumed is None or run.state.ended_by(run.resumed.step, run.config.trainer) is None
 
 
-# --- what is told, and what is refused --------------------------------------------------------------------------------
+# --- messages and refusals --------------------------------------------------------------------------------
+
+
+def _first_lines(run: Run, loggers: str) -> list[str]:
+    """Folder and model; data and budget; machine and what else is written.
+
+    Args:
+        run: about to start.
+        loggers: where W&B and TensorBoard write.
+    """
+    config, task, device = run.config, run.task, run.device
+    budget = config.trainer
+    sizes = ", ".join(f"{task.size(split):,} {split}" for split in ("train", "valid", "test"))
+    where = "from the start" if run.resumed is None else f"from step {run.resumed.step:,}"
+    checksum = str(task.describe().get("checksum") or "")[:12]
+    processes = f"{budget.devices} processes, " if budget.devices > 1 else ""
+    num_threads = torch.get_num_threads()
+    threads = f", {num_threads} thread{'s' if num_threads > 1 else ''}" if device.type == "cpu" else ""
+    kernel = getattr(config.model, "kernel", None)
+    if kernel == "auto":
+        kernel = auto.in_words(device, run.dtype)
+    limit = "" if budget.max_time is None else f", trainer.max_time={budget.max_time}"
+    data = [config.data.name, f"{sizes} samples", *([f"checksum {checksum}"] if checksum else [])]
+    machine = [f"{processes}{device.type}{threads}", f"precision {budget.precision}"]
+    machine += [f"kernel {kernel}"] if kernel else []
+    return [
+        f"{run.folder}: {config.experiment}, {config.model.name}, {run.num_parameters:,} parameters, {where}",
+        f"data {', '.join(data)}; {budget.max_steps:,} steps of batch {budget.batch_size}{limit}, evaluated every "
+        f"{budget.eval_every:,}",
+        f"{', '.join(machine)}; {loggers}",
+    ]
 
 
 def _how_to_continue(config: Config, folder: RunFolder, build: Build) -> str:
@@ -186,7 +216,7 @@ def _how_to_continue(config: Config, folder: RunFolder, build: Build) -> str:
 
 
 def _tell_of_others(config: Config, folder: RunFolder) -> None:
-    """Where there is nothing to continue, say which runs of other settings there are."""
+    """Where there is nothing to resume, name the runs of other settings."""
     others = sorted(path.name for path in folder.path.parent.glob(f"{config.seed}-*") if path != folder.path)
     if config.resume and others and not folder.path.exists():
         names = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
@@ -194,7 +224,7 @@ def _tell_of_others(config: Config, folder: RunFolder) -> None:
 
 
 def _require_computable(config: Config) -> None:
-    """Whether a precision or a kernel that was asked for by name can run is told before anything is written."""
+    """Refuse a precision or a kernel that this machine lacks before anything is written."""
     device = choose_device(config.trainer.accelerator)
     require_device(config.trainer.precision, device)
     if getattr(config.model, "kernel", None) == "native":
