@@ -111,7 +111,7 @@ def run(
     neighbors: Sequence[int] = NEIGHBORS,
     num_graphs: int | None = None,
 ) -> Report:
-    """Check, time and weigh the models of the experiment as ``conf/recipe/scanobjectnn`` sets them.
+    """Check the models of the experiment, then measure time and memory, as ``conf/recipe/scanobjectnn`` sets them.
 
     Args:
         options: how.
@@ -128,26 +128,23 @@ def run(
         if not 0 < number < SAMPLED:
             raise UserError(f"neighbors={number}: a point of {SAMPLED} has 1 to {SAMPLED - 1} neighbours")
     count = num_graphs or (_QUICK_GRAPHS if options.quick else NUM_GRAPHS)
-    rows: list[Row] = []
-    notes: list[str] = []
-    with options.in_force() as machine:
-        differences = {name: difference_of(name, options.seed, options.device).check(name) for name in chosen}
-        for number in dict.fromkeys(neighbors):
-            rows += _measure(options, chosen, number, count, notes)
-    for row in rows:
-        difference = differences[row["name"]]
-        row.update(difference=difference.value, difference_single=difference.single)
-    ratios(rows, "step", "case")
-    return Report(
-        benchmark="clouds",
-        title=f"Training step on {count} synthetic clouds of {SAMPLED} points, data included, float32",
-        columns=COLUMNS,
-        rows=rows,
-        notes=[*_notes(rows), *notes],
-        settings={**options.record, "num_graphs": count, "num_points": SAMPLED, "neighbors": list(neighbors)},
-        machine=machine,
+    report = Report(
+        "clouds",
+        f"Training step on {count} synthetic clouds of {SAMPLED} points, data included, float32",
+        COLUMNS,
+        settings={"num_graphs": count, "num_points": SAMPLED, "neighbors": list(neighbors)},
         group="case",
     )
+    with options.measuring(report):
+        differences = {name: difference_of(name, options.seed, options.device).check(name) for name in chosen}
+        for number in dict.fromkeys(neighbors):
+            report.rows += _measure(options, chosen, number, count, report.notes)
+    for row in report.rows:
+        difference = differences[row["name"]]
+        row.update(difference=difference.value, difference_single=difference.single)
+    ratios(report.rows, "step", "case")
+    report.notes[:0] = _notes(report.rows)
+    return report
 
 
 def difference_of(name: str, seed: int = 0, device: str = "cpu") -> Difference:

@@ -12,7 +12,7 @@ from benchmarks.counting import Sizes, Work, layer_work
 from benchmarks.roofs import ROOF, Peaks, measure_peaks, share_of_roof
 from se3t.bench.contenders import REFERENCE
 from se3t.bench.options import Options
-from se3t.bench.report import PARTS, RATIO, TIME, Column, Report, Row, ratios, time_fields, until_stopped
+from se3t.bench.report import PARTS, RATIO, TIME, Column, Report, Row, ratios, time_fields
 from se3t.bench.single import Single, agreeing, usable
 from se3t.errors import require_known
 from se3t.nn import ConvSettings, EquivariantConv
@@ -69,39 +69,34 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
     """
     sweeps = require_known("sweep", sweeps, SWEEPS)
     chosen, notes = usable(names, options.device)
-    rows: list[Row] = []
-    failures: list[str] = []
     base = dataclasses.replace(BASE, seed=options.seed, device=options.device)
-    with options.in_force() as machine:
+    report = Report(
+        "layer",
+        "One convolution to keys and values, forward and backward with its basis, float32",
+        COLUMNS,
+        notes=notes,
+        settings={"sweeps": list(sweeps)},
+        group="case",
+    )
+    with options.measuring(report):
         peaks = measure_peaks(options.device, options.quick)
         small = dataclasses.replace(base, num_graphs=1, channels=4)
-        chosen, difference = agreeing(small, chosen, failures)
-        with until_stopped(rows, failures):
-            for sweep in sweeps:
-                for single in _sizes(base, sweep, options.quick):
-                    rows += _measure(options, sweep, single, chosen, peaks, notes)
-    ratios(rows, "step", "case")
-    return Report(
-        benchmark="layer",
-        title="One convolution to keys and values, forward and backward with its basis, float32",
-        columns=COLUMNS,
-        rows=rows,
-        notes=[
-            f"Synthetic clouds of {base.num_points} points with {base.num_neighbors} neighbours each; radial networks "
-            "32 wide, one for all pairs of degrees; input and output have types 0 … degrees − 1, the output twice the "
-            "channels. ratio: over the first kernel at the same sizes.",
-            f"Equal outputs and gradients: within {difference.value:.0e} of the reference kernel in float64, "
-            f"{difference.single:.0e} in float32.",
-            f"Roofs in this run: {peaks.flop / 1e9:,.0f} GFLOP/s, {peaks.bandwidth / 1e9:,.1f} GB/s; counted is the "
-            "least work, weights first in the frame of the edge.",
-            *dict.fromkeys(notes),
-        ],
-        settings={**options.record, "sweeps": list(sweeps)},
-        machine=machine,
-        facts={"peak_flop_per_second": peaks.flop, "peak_bytes_per_second": peaks.bandwidth},
-        group="case",
-        failures=failures,
-    )
+        chosen, difference = agreeing(small, chosen, report.failures)
+        for sweep in sweeps:
+            for single in _sizes(base, sweep, options.quick):
+                report.rows += _measure(options, sweep, single, chosen, peaks, report.notes)
+    ratios(report.rows, "step", "case")
+    report.facts = {"peak_flop_per_second": peaks.flop, "peak_bytes_per_second": peaks.bandwidth}
+    report.notes[:0] = [
+        f"Synthetic clouds of {base.num_points} points with {base.num_neighbors} neighbours each; radial networks "
+        "32 wide, one for all pairs of degrees; input and output have types 0 … degrees − 1, the output twice the "
+        "channels. ratio: over the first kernel at the same sizes.",
+        f"Equal outputs and gradients: within {difference.value:.0e} of the reference kernel in float64, "
+        f"{difference.single:.0e} in float32.",
+        f"Roofs in this run: {peaks.flop / 1e9:,.0f} GFLOP/s, {peaks.bandwidth / 1e9:,.1f} GB/s; counted is the "
+        "least work, weights first in the frame of the edge.",
+    ]
+    return report
 
 
 def _sizes(base: Single, sweep: str, quick: bool) -> Iterator[Single]:

@@ -1,4 +1,4 @@
-"""Everything to be known of a GPU in a quarter of an hour: correctness, tile sizes, speed, and a trained network.
+"""Check a GPU in a quarter of an hour: correctness, tile sizes, speed, and a trained network.
 
   scripts/gpu_check.sh                            14 minutes on the GPU of this machine
   scripts/gpu_check.sh --minutes 30               all limits in proportion
@@ -47,12 +47,12 @@ OTHERS = "nbody nbody_attentive qm9_complete pointcloud pointcloud_deg3 pointclo
 
 
 class StoppedError(Exception):
-    """A signal has come."""
+    """Ended by a signal."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What is run, with this Python.
+    """A command that is run with this Python.
 
     Attributes:
         name: on the command line.
@@ -70,7 +70,7 @@ class Phase:
 
 
 def phases(given: argparse.Namespace, work: Path) -> list[Phase]:
-    """All phases, in their order: where something is wrong, and what decides how others run, comes first."""
+    """All phases in order: those that find errors, and those that later ones depend on, come first."""
     on_gpu, out = given.device == "cuda", given.out
 
     def bench(name: str, seconds: float, gpu: str, cpu: str, what: str = "") -> Phase:
@@ -153,7 +153,7 @@ def _fastest(out: Path) -> list[str]:
 
 
 class Check:
-    """Runs phases, one after the other, and keeps what they say.
+    """Runs phases, one after the other, and keeps their output.
 
     Args:
         given: the command line.
@@ -178,13 +178,13 @@ class Check:
         }
 
     def say(self, text: str) -> None:
-        """On the screen, and in the log."""
+        """Print a line, and add it to the log."""
         print(text, flush=True)
         self.log.write(f"{text}\n")
         self.log.flush()
 
     def run(self, phase: Phase) -> None:
-        """Within its limit, and that of all; the training may use what is left."""
+        """Run a phase within its limit and the total one; the training may use all time left."""
         scale = 60 * self.given.minutes / WHOLE[self.given.device]
         left = self.end - time.monotonic() - GRACE - 4
         left -= KEPT[self.given.device] * scale if phase.name != "train" and "train" in self.given.only else 0
@@ -202,7 +202,7 @@ class Check:
         self.record(phase.name, result, seconds, limit, line)
 
     def watch(self, words: Sequence[str], limit: float, stop: int) -> tuple[str, str]:
-        """Run a command to its end or its limit; how it ended, and its last line. Nothing that it started stays."""
+        """Run a command to its end or its limit; returns how it ended, and its last line. All its processes end."""
         last = [""]
         with subprocess.Popen(
             [sys.executable, *words],
@@ -237,7 +237,7 @@ class Check:
         return result if in_time else "time limit", last[0][:200]
 
     def record(self, name: str, result: str, seconds: float, limit: float, line: str) -> None:
-        """Add to summary.json, in place of what an earlier call has left of the same phase."""
+        """Update summary.json: replaces the entry of an earlier call."""
         self.failures += result != "ok"
         own = {"phase": name, "result": result, "seconds": round(seconds), "limit": round(limit), "line": line}
         try:
@@ -251,7 +251,7 @@ class Check:
         temporary.replace(self.summary)
 
     def archive(self) -> None:
-        """The run as far as it got: a checkpoint to go on from only where there are no best weights."""
+        """The run so far: a checkpoint to resume from only where there are no best weights."""
         for config in sorted((self.work / "runs").glob("*/*/*/config.yaml")):
             folder, file = config.parent, self.given.out / "run.tar.gz"
             if (folder / "checkpoints/best.ckpt").is_file():
@@ -264,7 +264,7 @@ class Check:
 
 
 def _end(process: subprocess.Popen[str], stop: int) -> None:
-    """Let a process end, else kill it, and all that it has started."""
+    """Wait for a process to end, else kill it and its children."""
     try:
         with suppress(subprocess.TimeoutExpired, ProcessLookupError):
             if process.poll() is None:
@@ -309,7 +309,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
 
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--minutes", type=positive, default=14, metavar="N", help="for everything (14)")
-    parser.add_argument("--only", type=some, default=names, metavar="PHASE,…", help="these phases alone")
+    parser.add_argument("--only", type=some, default=names, metavar="PHASE,…", help="only these phases")
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="prepared data (data)")
     parser.add_argument("--out", type=Path, default=Path("results/gpu"), metavar="DIR", help="results (results/gpu)")
     parser.add_argument(
@@ -321,7 +321,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the phases that were asked for."""
+    """Run the chosen phases."""
     given = parse()
     given.out.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything to be known of a GPU in a quarter of an hour: see scripts/gpu_check.py, which takes the same flags.
+# Check a GPU in a quarter of an hour: see scripts/gpu_check.py, which takes the same flags.
 #
 #   scripts/gpu_check.sh --data data --out results/gpu
 #   scripts/gpu_check.sh --device cpu --minutes 5

@@ -286,7 +286,7 @@ def main(words: list[str] | None = None) -> int:
             save(path, content)
             changed = True
     if changed:
-        print("files were written: read the differences, then commit them if they are meant")
+        print("files were written: check the differences, then commit them if they are intended")
     return int(changed)
 
 

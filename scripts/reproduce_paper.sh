@@ -42,7 +42,7 @@ flags=(--preset "$preset")
 [[ -z "$jobs" ]] || flags+=(--jobs "$jobs")
 
 failed=() child=""
-stop() { # stop <status>: a signal ends the command at work as well, which saves what a training needs to go on
+stop() { # stop <status>: a signal ends the command at work as well, which saves what a training needs to resume
   trap '' HUP INT TERM
   [[ -z "$child" ]] || { kill -TERM "$child" 2>/dev/null && wait "$child"; } || true
   echo "$0: stopped; rerun the command to resume" >&2
@@ -52,11 +52,11 @@ trap 'stop 129' HUP
 trap 'stop 130' INT
 trap 'stop 143' TERM
 
-step() { # step <what> <command …>: say what comes, go on after a failure, and remember it; not after a signal
+step() { # step <what> <command …>: print what runs, continue after a failure, and record it; not after a signal
   echo "== $1"
   shift
   local status=0
-  "$@" & # while bash waits for a command in the foreground, it hears of no signal
+  "$@" & # while bash waits for a command in the foreground, it receives no signal
   child=$!
   wait "$child" || status=$?
   child=""

@@ -107,8 +107,8 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
 def _task(store: Store, overrides: Sequence[str], root: str) -> tuple[Task, str]:
     """The task on prepared data or on random samples, and which."""
     size = max(store.batch_sizes)
-    words = [*store.overrides, *overrides, f"data.root={root}", f"trainer.batch_size={size}"]
-    config = to_config(compose("train", words))
+    settings = [*store.overrides, *overrides, f"data.root={root}", f"trainer.batch_size={size}"]
+    config = to_config(compose("train", settings))
     path = dataset(config.data.name).store_path(config.data)
     if path.exists():
         return build_task(config).to("cpu", torch.float32), f"prepared data in {path.parent}."

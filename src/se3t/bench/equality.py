@@ -45,9 +45,9 @@ class Difference:
     single_gradient: float
 
     @classmethod
-    def largest(cls, found: Sequence[Difference]) -> Difference:
+    def largest(cls, differences: Sequence[Difference]) -> Difference:
         """The largest of each."""
-        return cls(*(max(values) for values in zip(*map(astuple, found), strict=True)))
+        return cls(*(max(values) for values in zip(*map(astuple, differences), strict=True)))
 
     def check(self, name: str) -> Difference:
         """Return the difference itself.
@@ -55,15 +55,15 @@ class Difference:
         Raises:
             DisagreementError: when it is above the tolerance, or not a number.
         """
-        for word, found, limit in (
+        for word, value, limit in (
             ("output in float64", self.value, TOLERANCE),
             ("gradient in float64", self.gradient, GRADIENT_TOLERANCE),
             ("output in float32", self.single, SINGLE_TOLERANCE),
             ("gradient in float32", self.single_gradient, SINGLE_GRADIENT_TOLERANCE),
         ):
-            if not found <= limit:
+            if not value <= limit:
                 raise DisagreementError(
-                    f"{name}: its {word} differs from the reference kernel's by {found:.1e} relative, above "
+                    f"{name}: its {word} differs from the reference kernel's by {value:.1e} relative, above "
                     f"{limit:.0e}; it is not timed"
                 )
         return self
@@ -105,13 +105,13 @@ class Reference:
             graph: makes the same batch.
             build: makes the contender, whose parameters are named as those of the reference.
         """
-        found = []
+        compared = []
         for dtype in (torch.float64, torch.float32):
             batch = graph(dtype)
             model = build().to(batch.device).to(dtype)
             model.load_state_dict(self.weights)
-            found.append(_compare(_evaluate(model, batch), self.expected))
-        return Difference(*found[0], *found[1])
+            compared.append(_compare(_evaluate(model, batch), self.expected))
+        return Difference(*compared[0], *compared[1])
 
 
 def _evaluate(model: nn.Module, graph: Graph) -> Evaluated:

@@ -96,19 +96,19 @@ def cases(sweep: str, max_edges: int, options: Options) -> list[Single]:
     w3 = dataclasses.replace(_W3, num_graphs=clouds)
     if sweep == "points":
         count = int(math.log(max(1, max_edges / FIRST_EDGES), 10**0.5) + 1e-9) + 1
-        found = [dataclasses.replace(_CLOUD, num_graphs=round(10 ** (step / 2))) for step in range(count)]
+        singles = [dataclasses.replace(_CLOUD, num_graphs=round(10 ** (step / 2))) for step in range(count)]
     elif sweep == "neighbors":
-        found = [dataclasses.replace(w3, num_neighbors=count) for count in _NEIGHBORS]
+        singles = [dataclasses.replace(w3, num_neighbors=count) for count in _NEIGHBORS]
     else:
         last = _QUICK_DEGREE if options.quick else _MAX_DEGREE
-        found = [dataclasses.replace(w3, num_degrees=degree + 1) for degree in range(last + 1)]
-    placed = [dataclasses.replace(one, device=options.device, seed=options.seed) for one in found]
+        singles = [dataclasses.replace(w3, num_degrees=degree + 1) for degree in range(last + 1)]
+    placed = [dataclasses.replace(one, device=options.device, seed=options.seed) for one in singles]
     return [one for one in placed if one.num_edges <= max_edges]
 
 
 def _too_small(sizes: Mapping[str, Sequence[Single]], most: int, options: Options) -> list[str]:
     """Notes about sweeps without a case; an error where that is all of them."""
-    empty = [sweep for sweep, own in sizes.items() if not own]
+    empty = [sweep for sweep, singles in sizes.items() if not singles]
     least = {sweep: min(one.num_edges for one in cases(sweep, MOST_EDGES, options)) for sweep in empty}
     if len(empty) == len(sizes):
         sweep = min(empty, key=lambda sweep: least[sweep])
@@ -159,13 +159,13 @@ def _measure(options: Options, sweep: str, single: Single, names: Sequence[str],
             "max_degree": single.num_degrees - 1,
             "num_edges": single.num_edges,
             "name": name,
-            **time_fields(own),
-            "per_edge": 1e6 * own.total.median / single.num_edges,
+            **time_fields(timed),
+            "per_edge": 1e6 * timed.total.median / single.num_edges,
             **options.peak_memory(
                 _REBUILD, {"single": plain, "name": name}, f"{name}, {single.num_edges:,} edges", notes, rounds=2
             ),
         }
-        for name, own in times.items()
+        for name, timed in times.items()
     ]
 
 

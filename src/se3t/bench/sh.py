@@ -184,10 +184,10 @@ def _passes(
     """The forward pass, and that with gradients: each as a function, and what it computes in our axes."""
     evaluate = implementation.make(degree)
     device = device if implementation.is_torch else "cpu"
-    own = (_turned(vectors) if implementation.is_polar_z else vectors).to(device)
-    yield FORWARD, (partial(_without_gradient, evaluate, own), evaluate(own))
+    inputs = (_turned(vectors) if implementation.is_polar_z else vectors).to(device)
+    yield FORWARD, (partial(_without_gradient, evaluate, inputs), evaluate(inputs))
     if implementation.is_torch:
-        call = partial(_gradient, evaluate, own, cotangent.to(device))
+        call = partial(_gradient, evaluate, inputs, cotangent.to(device))
         gradient = call()
         yield BOTH, (call, gradient.roll(-1, 1) if implementation.is_polar_z else gradient)
 
@@ -203,12 +203,12 @@ def _without_gradient(evaluate: Evaluate, vectors: Tensor) -> Tensor:
 
 
 def _gradient(evaluate: Evaluate, vectors: Tensor, cotangent: Tensor) -> Tensor:
-    own = vectors.detach().requires_grad_()
-    values = evaluate(own)
+    inputs = vectors.detach().requires_grad_()
+    values = evaluate(inputs)
     if not values.requires_grad:  # degree 0 alone is a constant
-        return torch.zeros_like(own)
-    (gradient,) = torch.autograd.grad(values, own, cotangent, allow_unused=True)
-    return torch.zeros_like(own) if gradient is None else gradient
+        return torch.zeros_like(inputs)
+    (gradient,) = torch.autograd.grad(values, inputs, cotangent, allow_unused=True)
+    return torch.zeros_like(inputs) if gradient is None else gradient
 
 
 def _difference(name: str, degree: int, value: Tensor, exact: Tensor) -> float:

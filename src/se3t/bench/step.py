@@ -89,7 +89,7 @@ def _measure(options: Options, workload: Workload, contenders: Sequence[Contende
     times = options.time({contender.title: contender.work for contender in contenders}, repetitions=11, seconds=seconds)
     rows = []
     for contender in contenders:
-        own, difference = times[contender.title], contender.difference
+        timed, difference = times[contender.title], contender.difference
         what = f"{workload.name}, {contender.title}"
         rows.append(
             {
@@ -97,8 +97,8 @@ def _measure(options: Options, workload: Workload, contenders: Sequence[Contende
                 "name": contender.title,
                 "contender": contender.name,
                 "precision": contender.precision,
-                **time_fields(own),
-                "per_ms": 1e-3 * workload.num_graphs / own.total.median,
+                **time_fields(timed),
+                "per_ms": 1e-3 * workload.num_graphs / timed.total.median,
                 "parameters": contender.parameters,
                 "weights_per_edge": contender.weights_per_edge,
                 "difference": None if difference is None else difference.value,

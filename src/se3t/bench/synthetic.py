@@ -39,8 +39,8 @@ def molecules(
         raise ValueError(f"num_bonds={num_bonds}: a molecule of {num_atoms} atoms needs at least {num_atoms - 1} bonds")
     positions, bonds = [], []
     for number in range(num_graphs):
-        own, pairs = _molecule(num_atoms, num_bonds, generator)
-        positions.append(own)
+        places, pairs = _molecule(num_atoms, num_bonds, generator)
+        positions.append(places)
         bonds.append(pairs + number * num_atoms)
     return torch.cat(positions), torch.cat(bonds, dim=1)
 

@@ -180,7 +180,7 @@ def clock_of(device: str) -> Callable[[], float]:
 
 def _summary(rounds: list[tuple[float, ...]]) -> Times:
     parts = tuple(Spread.of(list(part)) for part in zip(*rounds, strict=True))
-    return Times(Spread.of([sum(own) for own in rounds]), parts if len(parts) > 1 else (), len(rounds))
+    return Times(Spread.of([sum(seconds) for seconds in rounds]), parts if len(parts) > 1 else (), len(rounds))
 
 
 def _resident(field: str) -> int:

@@ -22,6 +22,7 @@ from se3t.nn.precision import at_least_float32
 
 NBODY, QM9 = "nbody", "qm9"
 """Names of the workloads that are measured unless others are named, and for tile sizes."""
+_SETTINGS = ("num_layers", "num_degrees", "channels", "channels_div", "num_heads", "self_interaction", "radial_hidden")
 NUM_CLASSES = 4  # of bonds: single, double, triple, aromatic
 
 
@@ -169,14 +170,8 @@ class Workload:
                 network, as in the paper.
         """
         settings = SE3TransformerModel(
-            num_layers=self.num_layers,
-            num_degrees=self.num_degrees,
-            channels=self.channels,
-            channels_div=self.channels_div,
-            num_heads=self.num_heads,
-            self_interaction=self.self_interaction,
+            **{name: getattr(self, name) for name in _SETTINGS},
             fuse_key_value=not separate,
-            radial_hidden=self.radial_hidden,
             share_radial="none" if separate else "full",
             pool_channels=(self.fiber_last or {0: 1})[0],
             kernel=kernel,

@@ -44,21 +44,21 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
         UserError: it is not the checkpoint of a run that validation chose, or the folder exists.
     """
     require_free(folder, force)
-    found = ckpt.load(checkpoint)
-    if is_model(found.content):
+    loaded = ckpt.load(checkpoint)
+    if is_model(loaded.content):
         raise UserError(
-            f"{found.path}: a converted model, without a run record; give the folder of a run of se3t train"
+            f"{loaded.path}: a converted model, without a run record; give the folder of a run of se3t train"
         )
-    if found.content.get("kind") != "best":
+    if loaded.content.get("kind") != "best":
         raise UserError(
-            f"{found.path}: a checkpoint to continue from, or an exported one; expected the weights that validation "
+            f"{loaded.path}: a checkpoint to continue from, or an exported one; expected the weights that validation "
             "chose: give the run folder"
         )
-    config = without_places(found.config)
-    result, versions = _result_of(found)
-    model = Exported(config, found.step, found.content["metrics"], found.facts, result, versions, __version__)
+    config = without_places(loaded.config)
+    result, versions = _result_of(loaded)
+    model = Exported(config, loaded.step, loaded.content["metrics"], loaded.facts, result, versions, __version__)
     content = {"format": ckpt.FORMAT, "kind": "exported", "config": asdict(config)}
-    content |= {name: found.content[name] for name in _KEPT if name in found.content}
+    content |= {name: loaded.content[name] for name in _KEPT if name in loaded.content}
     _write_folder(folder, content, config, model_card(model))
     return model
 
@@ -94,13 +94,13 @@ def without_places(config: Config) -> Config:
     return replace(config, data=data, runs=Config().runs, resume=False, logger=LoggerConfig())
 
 
-def _result_of(found: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mapping[str, str]]:
+def _result_of(loaded: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mapping[str, str]]:
     """Result and versions of the run whose best checkpoint this is; no result where it belongs to other weights."""
-    folder = found.path.absolute().parent.parent
+    folder = loaded.path.absolute().parent.parent
     if (folder / RESULT).is_file():
         fields = read_result(folder / RESULT)
         require_whole(fields)
-        if fields.content.get("best_step") == found.step:
+        if fields.content.get("best_step") == loaded.step:
             return fields.content, fields.mapping("versions")
     sessions = RunFolder(folder).read_sessions()
     return None, sessions[-1].get("versions", {}) if sessions else {}

@@ -100,9 +100,9 @@ def is_atomisation(facts: Mapping[str, Any]) -> bool:
 def what_it_is(facts: Mapping[str, Any]) -> str:
     """Description of the property, with its unit."""
     target = target_of(facts["kind"], facts["target"])
-    words = f"column {facts['target']!r} of the training table" if target is None else target.label
+    description = f"column {facts['target']!r} of the training table" if target is None else target.label
     less = ", less the energies of the single atoms: negative for bound molecules" if is_atomisation(facts) else ""
-    return f"{words}{less}, in {facts['unit'] or 'the unit of the table'}"
+    return f"{description}{less}, in {facts['unit'] or 'the unit of the table'}"
 
 
 def load_predictor(checkpoint: Path, device: torch.device | str = "cpu") -> Predictor:
@@ -111,30 +111,30 @@ def load_predictor(checkpoint: Path, device: torch.device | str = "cpu") -> Pred
     Raises:
         UserError: it is missing or damaged, or not of a model that learned a property of molecules.
     """
-    found = ckpt.load(checkpoint)
-    if is_model(found.content):
+    loaded = ckpt.load(checkpoint)
+    if is_model(loaded.content):
         raise UserError(
-            f"{found.path}: a converted model, which has no property, unit or training molecules; se3t predict "
+            f"{loaded.path}: a converted model, which has no property, unit or training molecules; se3t predict "
             "needs a model trained by se3t train (experiment=qm9)"
         )
-    config = found.config
+    config = loaded.config
     if config.task.name != "property":
         raise UserError(
-            f"{found.path}: was trained for experiment={config.experiment}, not for a property of molecules; se3t "
+            f"{loaded.path}: was trained for experiment={config.experiment}, not for a property of molecules; se3t "
             "predict needs a run of experiment=qm9"
         )
-    if "elements_seen" not in found.facts:
-        raise UserError(f"{found.path}: has no record of its training molecules; train the model again")
-    model, metrics, device = _model(found).to(device).eval(), found.content.get("metrics", {}), torch.device(device)
-    return Predictor(found.path, model, config, found.facts, found.step, metrics, device)
+    if "elements_seen" not in loaded.facts:
+        raise UserError(f"{loaded.path}: has no record of its training molecules; train the model again")
+    model, metrics, device = _model(loaded).to(device).eval(), loaded.content.get("metrics", {}), torch.device(device)
+    return Predictor(loaded.path, model, config, loaded.facts, loaded.step, metrics, device)
 
 
 def _settings(facts: Mapping[str, Any]) -> GraphSettings:
     return GraphSettings(tuple(facts["elements"]), facts["edges"], facts["radius"], facts["inputs"])
 
 
-def _model(found: ckpt.Checkpoint) -> nn.Module:
-    settings, config = _settings(found.facts), found.config.model
+def _model(checkpoint: ckpt.Checkpoint) -> nn.Module:
+    settings, config = _settings(checkpoint.facts), checkpoint.config.model
     # The fastest kernel of this machine, whichever was asked for in training: all compute the same function.
     anywhere = {name: "auto" for name in ("kernel", "memory") if name in vars(config)}
     with default_dtype(torch.float32):
@@ -145,7 +145,7 @@ def _model(found: ckpt.Checkpoint) -> nn.Module:
             num_edge_scalars=settings.num_edge_scalars,
             pooled=True,
         )
-    ckpt.load_weights(model, found.weights, found.path)
+    ckpt.load_weights(model, checkpoint.weights, checkpoint.path)
     return model
 
 

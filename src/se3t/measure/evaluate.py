@@ -51,20 +51,20 @@ def evaluate(
     if split not in SPLITS:
         raise UserError(f"split={split}: unknown; {did_you_mean(split, SPLITS)}")
     overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
-    found = ckpt.load(Path(checkpoint))
-    config = _with_overrides(_settings_of(found, experiment), overrides)
+    loaded = ckpt.load(Path(checkpoint))
+    config = _with_overrides(_settings_of(loaded, experiment), overrides)
     if "task.test_rotation" in overrides and split != "test":
         raise UserError(f"task.test_rotation: rotates the objects of split=test only, not those of split={split}")
     config = _computable(config, is_asked="trainer.precision" in overrides)
     if build is build_parts:  # another function may take its data from anywhere
         require_no_download(config)
-    model, run = _converted(found, config) if is_model(found.content) else _trained(found, config, build)
+    model, run = _converted(loaded, config) if is_model(loaded.content) else _trained(loaded, config, build)
     if run.task.size(split) == 0:
         others = ", ".join(f"split={name}" for name in SPLITS if run.task.size(name))
         raise UserError(f"split={split}: the data hold no sample of that split; use one of {others}")
     run.to_device()
     return {
-        "checkpoint": str(found.path),
+        "checkpoint": str(loaded.path),
         "experiment": config.experiment,
         **model,
         "split": split,
@@ -77,18 +77,19 @@ def evaluate(
     }
 
 
-def _settings_of(found: ckpt.Checkpoint, experiment: Config | None) -> Config:
-    if is_model(found.content):
+def _settings_of(checkpoint: ckpt.Checkpoint, experiment: Config | None) -> Config:
+    if is_model(checkpoint.content):
         if experiment is None:
             raise UserError(
-                f"{found.path}: a converted model, which does not name its data; add experiment=…, such as "
+                f"{checkpoint.path}: a converted model, which does not name its data; add experiment=…, such as "
                 "experiment=nbody"
             )
         return experiment
-    settings = found.config
+    settings = checkpoint.config
     if experiment is not None and experiment.experiment != settings.experiment:
         raise UserError(
-            f"{found.path}: was trained for experiment={settings.experiment}, not {experiment.experiment}; leave it out"
+            f"{checkpoint.path}: was trained for experiment={settings.experiment}, not {experiment.experiment}; "
+            "leave it out"
         )
     return settings
 
@@ -114,48 +115,44 @@ def _computable(config: Config, *, is_asked: bool) -> Config:
     return config
 
 
-def _converted(found: ckpt.Checkpoint, config: Config) -> tuple[dict[str, Any], Run]:
+def _converted(checkpoint: ckpt.Checkpoint, config: Config) -> tuple[dict[str, Any], Run]:
     """A converted model, on the task of ``config`` with the inputs it takes."""
-    file = read_model(found.path)
+    file = read_model(checkpoint.path)
     task, model = build_task(config), file.model.to(data_dtype(config.trainer.precision))
     try:
         task.select_inputs(model)
     except UserError as error:
-        raise UserError(f"{found.path}: {error}") from error
+        raise UserError(f"{checkpoint.path}: {error}") from error
     origin = f"{file.origin.get('code', 'elsewhere')} ({Path(str(file.origin.get('file', '?'))).name})"
-    run = Run(config, RunFolder(found.path.parent), task, model, choose_device(config.trainer.accelerator))
+    run = Run(config, RunFolder(checkpoint.path.parent), task, model, choose_device(config.trainer.accelerator))
     return {"model": file.name, "seed": None, "step": None, "origin": origin}, run
 
 
-def _trained(found: ckpt.Checkpoint, config: Config, build: Build) -> tuple[dict[str, Any], Run]:
+def _trained(checkpoint: ckpt.Checkpoint, config: Config, build: Build) -> tuple[dict[str, Any], Run]:
     """A model of ``se3t train``, with the statistics of its training data."""
-    run = Run.prepare(config, RunFolder(found.path.parent), build)
-    ckpt.load_weights(run.model, found.weights, found.path)
-    run.task.restore(found.facts)  # the data may be others than those of the training
-    trained_on, measured_on = found.content.get("data_checksum"), run.task.describe().get("checksum")
+    run = Run.prepare(config, RunFolder(checkpoint.path.parent), build)
+    ckpt.load_weights(run.model, checkpoint.weights, checkpoint.path)
+    run.task.restore(checkpoint.facts)  # the data may be others than those of the training
+    trained_on, measured_on = checkpoint.content.get("data_checksum"), run.task.describe().get("checksum")
     if None not in (trained_on, measured_on) and trained_on != measured_on:
         log.warning("trained on data with checksum %s, measured on data with %s", trained_on, measured_on)
-    return {"model": config.model.name, "seed": config.seed, "step": found.step, "origin": None}, run
+    return {"model": config.model.name, "seed": config.seed, "step": checkpoint.step, "origin": None}, run
 
 
-def load_run(folder: Path, found: ckpt.Checkpoint, checksum: str, accelerator: str) -> Run:
+def load_run(folder: Path, loaded: ckpt.Checkpoint, checksum: str | None, accelerator: str) -> Run:
     """A run with its data and the weights of a checkpoint, not yet on the device.
 
     Args:
         folder: of the run.
-        found: its checkpoint.
+        loaded: its checkpoint.
         checksum: of the data that it was trained on.
         accelerator: "auto", "cpu" or "gpu".
 
     Raises:
         UserError: the data have changed since.
     """
-    run = Run.prepare(found.config, RunFolder(folder), build_parts)
-    now = run.task.describe()["checksum"]
-    if now != checksum:
-        raise UserError(
-            f"{folder}: was trained on data with checksum {checksum}, and the data now have {now}; restore those data"
-        )
-    ckpt.load_weights(run.model, found.weights, found.path)
+    run = Run.prepare(loaded.config, RunFolder(folder), build_parts)
+    ckpt.require_same_data(folder, str(checksum), run.task.describe()["checksum"])
+    ckpt.load_weights(run.model, loaded.weights, loaded.path)
     run.device = choose_device(accelerator)
     return run

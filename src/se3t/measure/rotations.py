@@ -89,7 +89,7 @@ def outdated(path: Path, known: Sequence[Path]) -> list[str]:
     reasons = []
     for name, weights in {point["run"]: point["weights"] for point in _read(path).get("points", [])}.items():
         parts = Path(name).parts
-        folder = next((own for own in (Path(name), *known) if own.is_dir() and own.parts[-len(parts) :] == parts), None)
+        folder = next((run for run in (Path(name), *known) if run.is_dir() and run.parts[-len(parts) :] == parts), None)
         try:
             if folder is None:
                 reasons.append(f"{name} no longer exists")

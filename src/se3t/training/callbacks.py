@@ -152,8 +152,8 @@ class EMAWeights(WeightAveraging):
         count = int(average.n_averaged)
         decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
         get_ema_multi_avg_fn(decay)(list(average.module.parameters()), list(pl_module.parameters()), count)
-        for own, current in zip(average.module.buffers(), pl_module.buffers(), strict=True):
-            own.copy_(current)
+        for averaged, current in zip(average.module.buffers(), pl_module.buffers(), strict=True):
+            averaged.copy_(current)
         average.n_averaged += 1
         self._latest_update_step = trainer.global_step
 

@@ -64,8 +64,8 @@ class Checkpoint:
     @property
     def settings(self) -> dict[str, Any]:
         """The configuration of the run, as plain values."""
-        found: dict[str, Any] = self.content["config"]
-        return found
+        settings: dict[str, Any] = self.content["config"]
+        return settings
 
     @property
     def config(self) -> Config:
@@ -161,13 +161,13 @@ def load(checkpoint: Path) -> Checkpoint:
     Raises:
         UserError: as :func:`locate` and :func:`read_checkpoint`, and when it belongs to another run than its folder.
     """
-    found = read_checkpoint(locate(checkpoint))
-    folder = found.path.absolute().parent.parent
-    if found.path.absolute().parent.name == CHECKPOINTS and not is_model(found.content):
-        require_config(folder, found.settings, str(found.path), "it is one of another run; restore the file")
-        if found.content.get("kind") == "best":
-            require_file_unchanged(folder, f"{CHECKPOINTS}/{BEST}", digest_of_best(found.content))
-    return found
+    loaded = read_checkpoint(locate(checkpoint))
+    folder = loaded.path.absolute().parent.parent
+    if loaded.path.absolute().parent.name == CHECKPOINTS and not is_model(loaded.content):
+        require_config(folder, loaded.settings, str(loaded.path), "it is one of another run; restore the file")
+        if loaded.content.get("kind") == "best":
+            require_file_unchanged(folder, f"{CHECKPOINTS}/{BEST}", digest_of_best(loaded.content))
+    return loaded
 
 
 def digest_of_best(best: Mapping[str, Any]) -> str:
@@ -283,17 +283,22 @@ def require_same_run(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Non
         )
 
 
-def require_same_data(checkpoint: Checkpoint, checksum: str | None) -> None:
-    """Refuse to continue on other data than the checkpoint was trained on, where both have a checksum.
+def require_same_data(trained: Path, before: str | None, now: str | None, otherwise: str = "") -> None:
+    """Refuse other data than those of the training, where both have a checksum.
+
+    Args:
+        trained: run folder or checkpoint, for errors.
+        before: checksum of the data of the training.
+        now: checksum of the data as they are.
+        otherwise: what else the user can do than restore the data.
 
     Raises:
         UserError: naming both checksums.
     """
-    before = checkpoint.content.get("data_checksum")
-    if before is not None and checksum is not None and before != checksum:
+    if None not in (before, now) and before != now:
         raise UserError(
-            f"{checkpoint.path}: was trained on data with checksum {before}, and the data now have {checksum}; "
-            "restore those data, or remove the run folder to start again"
+            f"{trained}: was trained on data with checksum {before}, and the data now have {now}; restore those data"
+            f"{otherwise}"
         )
 
 
@@ -314,23 +319,18 @@ def model_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(PREFIX): value for name, value in state_dict.items() if name.startswith(PREFIX)}
 
 
-def prefixed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo :func:`model_weights`."""
-    return {PREFIX + name: value for name, value in weights.items()}
-
-
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
     """Load weights into a model, in the dtype and on the device of the model.
 
     Raises:
         UserError: naming the first parameter that the model lacks, that the file lacks, or that has another shape.
     """
-    own = model.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        if name not in weights or name not in own or own[name].shape != weights[name].shape:
+    current = model.state_dict()
+    for name in sorted(current.keys() | weights.keys()):
+        if name not in weights or name not in current or current[name].shape != weights[name].shape:
             raise UserError(
                 f"{source}: a checkpoint of another model: parameter {name!r} is {_shape(weights, name)} there and "
-                f"{_shape(own, name)} in this model; give a checkpoint of this model, or its settings"
+                f"{_shape(current, name)} in this model; give a checkpoint of this model, or its settings"
             )
     model.load_state_dict(dict(weights))
 

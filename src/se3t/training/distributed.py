@@ -7,15 +7,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch.distributed.elastic.utils.distributed import get_free_port
 from torch.multiprocessing import ProcessExitedException, start_processes
 
 from se3t.errors import UserError
@@ -36,6 +36,8 @@ _RANKS = (
 )
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def started_by_a_launcher() -> bool:
@@ -94,7 +96,7 @@ def launch(worker: Callable[..., None], arguments: tuple[Any, ...], num_processe
     """
     with tempfile.TemporaryDirectory() as folder:
         level = logging.getLogger("se3t").getEffectiveLevel()
-        setting = (num_processes, _free_port(), folder, level, worker, arguments)
+        setting = (num_processes, get_free_port(), folder, level, worker, arguments)
         try:
             with quiet_logger("torch.multiprocessing.spawn", logging.ERROR):  # the error below says what happened
                 _run(setting, num_processes)
@@ -120,6 +122,15 @@ def _run(setting: tuple[Any, ...], num_processes: int) -> None:
             process.join(max(0.0, deadline - time.monotonic()))
             process.kill()
         raise
+
+
+def gather(value: T, world_size: int) -> list[T]:
+    """The value of every process, in the order of their ranks; all of them must call."""
+    if world_size == 1:
+        return [value]
+    values: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 @contextmanager
@@ -159,10 +170,3 @@ def _enter(
         raise SystemExit(_FAILED) from error
     if torch.distributed.is_initialized():  # its threads end here: at the end of the process they could abort it
         torch.distributed.destroy_process_group()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from se3t.tasks.base import Task
+from se3t.training.distributed import gather
 from se3t.training.feed import derived_seed
 
 
@@ -59,7 +60,12 @@ def evaluate_split(
             ).items():
                 sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + values.sum()
     model.train(training)
-    means = {name: value / task.size(split) for name, value in _total(sums, world_size).items()}
+    total: dict[str, float] = {}
+    shares = gather({name: float(value) for name, value in sums.items()}, world_size)
+    for share in shares:  # in the order of the ranks: the same sum on every rank
+        for name, value in share.items():
+            total[name] = total.get(name, 0.0) + value
+    means = {name: value / task.size(split) for name, value in total.items()}
     return {**means, **task.relative(means, split)}
 
 
@@ -69,26 +75,14 @@ def _measure(
     batch = task.batch(split, index)
     graph = task.graph(batch)
     prediction = model(graph)
-    for name, found in ({} if keep is None else task.details(prediction, batch)).items():
-        keep.setdefault(name, []).extend(found.tolist())
+    for name, details in ({} if keep is None else task.details(prediction, batch)).items():
+        keep.setdefault(name, []).extend(details.tolist())
     values = task.metrics(prediction, batch)
     generator = torch.Generator().manual_seed(derived_seed(seed, number))
     rotated = [task.equivariance(model, graph, prediction, generator) for _ in range(num_rotations)]
     for name in rotated[0] if rotated else ():
         values[name] = torch.stack([errors[name] for errors in rotated]).mean(dim=0)
     return values
-
-
-def _total(sums: dict[str, Tensor], world_size: int) -> dict[str, float]:
-    if world_size == 1:
-        return {name: float(value) for name, value in sums.items()}
-    shares: list[dict[str, float] | None] = [None] * world_size
-    torch.distributed.all_gather_object(shares, {name: float(value) for name, value in sums.items()})
-    total: dict[str, float] = {}
-    for share in shares:  # in the order of the ranks: the same sum on every rank
-        for name, value in (share or {}).items():
-            total[name] = total.get(name, 0.0) + value
-    return total
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -59,7 +59,8 @@ def _choose(run: Run, last: ckpt.Checkpoint | None) -> dict[str, Any]:
     """The weights with the lowest validation loss, the last ones among them."""
     step, best = (0, None) if last is None else (last.step, run.state.best)
     if last is None or step % run.config.trainer.eval_every:  # no evaluation fell on the last step
-        content = {"state_dict": ckpt.prefixed(run.model.state_dict())} if last is None else last.content
+        weights = {ckpt.PREFIX + name: value for name, value in run.model.state_dict().items()}
+        content = {"state_dict": weights} if last is None else last.content
         metrics = run.measure_weights(content["state_dict"], "valid")
         run.write_validation(step, metrics, run.state.steps_per_second(step), final=True)
         if best is None or metrics["loss"] < run.state.best_loss:

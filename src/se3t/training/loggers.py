@@ -61,11 +61,11 @@ def loggers(config: Config, folder: Path) -> Iterator[tuple[list[Write], str]]:
         UserError: TensorBoard is not installed.
     """
     mode, is_board = wandb_mode(config.logger.wandb), config.logger.tensorboard
-    words = [f"W&B {mode}" + (f" in {folder / 'wandb'}" if mode == "offline" else "")]
-    words += [f"TensorBoard in {folder / TENSORBOARD}"] if is_board else []
+    places = [f"W&B {mode}" + (f" in {folder / 'wandb'}" if mode == "offline" else "")]
+    places += [f"TensorBoard in {folder / TENSORBOARD}"] if is_board else []
     board = tensorboard(folder) if is_board else nullcontext(None)
     with wandb_run(config, folder, mode) as online, board as events:
-        yield [write for write in (online, events) if write is not None], ", ".join(words)
+        yield [write for write in (online, events) if write is not None], ", ".join(places)
 
 
 @contextmanager

@@ -41,15 +41,15 @@ def shorter_preset(config: Config, seconds_per_step: float) -> tuple[str, int] |
     """The longest preset of the experiment that takes minutes on the same data, with its number of steps; None where
     there is none.
     """
-    found: list[tuple[int, str]] = []
+    shorter: list[tuple[int, str]] = []
     for name in choices(f"budget/{config.experiment}"):
         path = conf_file(f"budget/{config.experiment}/{name}.yaml")
         assert path is not None
         budget = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         steps = None if "data" in budget else budget.get("trainer", {}).get("max_steps")
         if isinstance(steps, int) and steps < config.trainer.max_steps and steps * seconds_per_step <= _SHORT_SECONDS:
-            found.append((steps, name))
-    if not found:
+            shorter.append((steps, name))
+    if not shorter:
         return None
-    steps, name = max(found)
+    steps, name = max(shorter)
     return name, steps

@@ -142,10 +142,10 @@ _WORDS = {"relative_mse_x": "x/linear", "relative_mse_v": "v/linear", "steps_per
 
 
 def describe(values: Mapping[str, Any], headline: Sequence[str] = (), units: Mapping[str, str] | None = None) -> str:
-    """Epoch, loss, the headline metrics with their units, and speed, in a few words."""
-    words = [f"epoch {values['epoch']:.1f}"] if "epoch" in values else []
+    """Epoch, loss, the headline metrics with their units, and speed, in a few parts."""
+    parts = [f"epoch {values['epoch']:.1f}"] if "epoch" in values else []
     for name in ("loss", *headline, "steps_per_second"):
         if name in values:
             unit = (units or {}).get(name, "1") if name in headline else "1"
-            words.append(f"{_WORDS.get(name, name)} {values[name]:.3g}{'' if unit == '1' else f' {unit}'}")
-    return "  ".join(words)
+            parts.append(f"{_WORDS.get(name, name)} {values[name]:.3g}{'' if unit == '1' else f' {unit}'}")
+    return "  ".join(parts)

@@ -184,9 +184,15 @@ class Run:
         if not math.isfinite(metrics["loss"]):
             what = f"the validation loss became {metrics['loss']} after step {step}"
             raise ckpt.not_finite(what, self.folder.checkpoints)
-        candidate = ckpt.best_of(self.task, step, metrics, weights, raw)
-        if self.state.judge(candidate, self.config.trainer.early_stopping) and self.is_first:
-            self.write_best(candidate)
+        state, patience = self.state, self.config.trainer.early_stopping
+        if metrics["loss"] < state.best_loss:
+            state.best_loss, state.evaluations_without_improvement = metrics["loss"], 0
+            state.best = ckpt.best_of(self.task, step, metrics, weights, raw)
+            if self.is_first:
+                self.write_best(state.best)
+        else:
+            state.evaluations_without_improvement += 1
+        state.stopped_early = patience is not None and state.evaluations_without_improvement >= patience
 
     def write_best(self, best: Mapping[str, Any]) -> None:
         """Write ``best.ckpt``."""

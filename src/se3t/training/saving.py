@@ -16,6 +16,7 @@ from torch import nn
 from se3t import signals
 from se3t.signals import Interrupted
 from se3t.training import checkpoint as ckpt
+from se3t.training.distributed import gather
 from se3t.training.feed import derived_seed
 from se3t.training.module import TrainingModule
 from se3t.training.run import Run
@@ -118,7 +119,7 @@ class Checkpointing(Callback):
             "step": trainer.global_step,
             "config": asdict(self.run.config),
             "run": dict(vars(self.run.state)),
-            "random": _random_states(trainer.world_size),
+            "random": gather(ckpt.random_state(), trainer.world_size),
             "data_checksum": pl_module.task.describe().get("checksum"),
             "facts": pl_module.task.facts(),
         }
@@ -161,15 +162,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a whole checkpoint to the CPU, running none of its code."""
         return ckpt.read_checkpoint(Path(path)).content
-
-
-def _random_states(world_size: int) -> list[dict[str, Any]]:
-    own = ckpt.random_state()
-    if world_size == 1:
-        return [own]
-    states: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(states, own)
-    return states
 
 
 def _require_finite_weights(module: LightningModule, step: int, folder: Path) -> None:

@@ -37,24 +37,6 @@ class RunState:
     seconds: float = 0.0
     training_seconds: float = 0.0
 
-    def judge(self, candidate: dict[str, Any], patience: int | None) -> bool:
-        """Compare an evaluation with the best one so far, and stop the run after ``patience`` without improvement.
-
-        Args:
-            candidate: what :attr:`best` is to hold if its validation loss is the lowest.
-            patience: evaluations without improvement; None: no limit.
-
-        Returns:
-            Whether it is the best so far.
-        """
-        is_best = bool(candidate["metrics"]["loss"] < self.best_loss)
-        if is_best:
-            self.best, self.best_loss, self.evaluations_without_improvement = candidate, candidate["metrics"]["loss"], 0
-        else:
-            self.evaluations_without_improvement += 1
-        self.stopped_early = patience is not None and self.evaluations_without_improvement >= patience
-        return is_best
-
     def steps_per_second(self, step: int) -> float:
         """Mean over all ``step`` steps of the training; 0 before the first one."""
         return step / self.training_seconds if self.training_seconds else 0.0

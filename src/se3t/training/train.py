@@ -148,7 +148,8 @@ def _resume(run: Run) -> None:
     if checkpoint is None:
         return
     ckpt.require_same_run(checkpoint, asdict(run.config))
-    ckpt.require_same_data(checkpoint, run.task.describe().get("checksum"))
+    before, now = checkpoint.content.get("data_checksum"), run.task.describe().get("checksum")
+    ckpt.require_same_data(checkpoint.path, before, now, ", or remove the run folder to start again")
     run.resumed, run.state = checkpoint, checkpoint.state
     if checkpoint.step > run.config.trainer.max_steps and not run.state.stopped_early:
         raise too_few_steps(run.folder, run.config.trainer.max_steps, checkpoint.step)
