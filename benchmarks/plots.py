@@ -159,7 +159,7 @@ PANELS: Mapping[str, Callable[[Sequence[Row]], list[Panel]]] = {
 
 
 def check_suffix(path: Path) -> None:
-    """Make sure that the ending of a file says what to draw.
+    """Refuse a file whose ending is not a format of pictures.
 
     Raises:
         UserError: when it does not.

@@ -75,7 +75,7 @@ def script(path: Path) -> None:
 
 FOREIGN: dict[str, tuple[Callable[[Path], None], str]] = {
     "of Lightning": (save({"pytorch-lightning_version": "2.5", "state_dict": STATE}), "but one of PyTorch Lightning"),
-    "weights alone": (save(STATE), "but weights alone, which say nothing of model and data"),
+    "weights alone": (save(STATE), "but weights alone, without model and data"),
     "of a training script": (save({"epoch": 3, "model_state_dict": STATE}), "a file that holds 'epoch', 'model_state"),
     "of another format": (save({**MINE, "format": 99}), "but one of another format, 99 where this version reads 1"),
     "an empty mapping": (save({}), "but a file that holds nothing"),

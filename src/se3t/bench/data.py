@@ -75,7 +75,7 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
     Args:
         options: how.
         stores: names, see ``STORES``; empty: all.
-        root: folder of prepared data; random samples of the same sizes stand for what is not there.
+        root: folder of prepared data; random samples of the same sizes replace what is missing.
 
     Raises:
         UserError: for an unknown store, or a damaged one.

@@ -90,7 +90,7 @@ def cases(sweep: str, max_edges: int, options: Options) -> list[Single]:
     Args:
         sweep: one of ``SWEEPS``.
         max_edges: largest number of edges.
-        options: device and seed; in a quick run a single cloud stands for ten.
+        options: device and seed; a quick run has a single cloud in place of ten.
     """
     clouds = 1 if options.quick else _W3.num_graphs
     w3 = dataclasses.replace(_W3, num_graphs=clouds)

@@ -70,7 +70,7 @@ def run(
 def _variants(
     workload: Workload, contenders: Sequence[Contender], precisions: Sequence[str], failures: list[str]
 ) -> list[Contender]:
-    """Every contender in every precision that it knows, but for those that do not get through a step."""
+    """Every contender in every precision that it offers, except those whose step fails."""
     variants: dict[str, Contender] = {}
     for variant in (contender.in_precision(precision) for precision in precisions for contender in contenders):
         if variant.title in variants:

@@ -53,7 +53,7 @@ class Workload:
         head: whether Linear – ReLU – Linear follows the pooling.
         radial_hidden: width of the radial networks.
         seed: of the graphs and of the weights.
-        device: where :meth:`graph` puts its tensors unless told otherwise.
+        device: default device of :meth:`graph`.
     """
 
     name: str
@@ -152,7 +152,7 @@ class Workload:
 
         Args:
             dtype: of all floating tensors.
-            device: where they lie; None: ``self.device``.
+            device: of the tensors; None: ``self.device``.
         """
         generator = torch.Generator().manual_seed(self.seed)
         batch = torch.arange(self.num_graphs).repeat_interleave(self.num_points)

@@ -47,7 +47,7 @@ class Exported:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """What the run record says of the data."""
+        """The data, as in the run record."""
         return {} if self.result is None else self.result["data"]
 
     @property

@@ -82,9 +82,9 @@ def require_free(folder: Path, force: bool) -> None:
 
 
 def without_places(config: Config) -> Config:
-    """The configuration without folders of a machine and names of an account, which say nothing about the model.
+    """The configuration without folders of a machine and names of an account, which do not describe the model.
 
-    Of ``data.raw`` the name stays for molecules of one's own; ``se3t eval data.raw=…`` says where they are.
+    ``data.raw`` keeps the file name for own molecules; ``se3t eval data.raw=…`` names the path.
     """
     default: Any = type(config.data)()
     changes = {name: getattr(default, name) for name in dataset(config.data.name).places if name in vars(default)}

@@ -193,7 +193,7 @@ def predict(predictors: Sequence[Predictor], entries: Iterable[Entry], batch_siz
         against = [_reason_against(predictor, entry) for predictor in predictors]
         if "" in against and entry.molecule is not None:
             size = max(num_edges(entry.molecule, predictor.settings) for predictor in predictors)
-            # As if each were as large as the largest: models that see clouds pad them to the same size.
+            # Each counts as the largest one: models of point clouds pad them to the same size.
             if molecules == batch_size or max(largest, size) * (molecules + 1) > MAX_EDGES:
                 yield from _rows(predictors, waiting)
                 waiting, largest, molecules = [], 0, 0
@@ -308,7 +308,7 @@ def write_table(
         write: takes the cells of a row, the headings first; such as ``csv.writer(file).writerow``.
         predictors: those that made the rows.
         rows: see :func:`predict`.
-        tell: is told the number of rows written.
+        tell: called with the number of rows written.
     """
     write(["file", "index", "identifier", *columns_of(predictors), "geometry", "status"])
     summary = Summary()

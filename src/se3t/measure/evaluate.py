@@ -41,7 +41,7 @@ def evaluate(
         build: how task and model are made.
 
     Returns:
-        ``checkpoint`` (file), ``experiment``, ``model``, ``seed``, ``step`` (both None, and ``origin`` told, for a
+        ``checkpoint`` (file), ``experiment``, ``model``, ``seed``, ``step`` (both None, and ``origin`` set, for a
         converted model), ``split``, ``test_rotation``, ``precision``, ``parameters``,
         ``data``, ``units`` and ``metrics`` by name.
 

@@ -164,7 +164,7 @@ class Evaluation(Callback):
 
     Args:
         run: the training.
-        stopwatch: told when training pauses.
+        stopwatch: counts the time of evaluations apart.
         averaging: the callback that holds the averaged weights, if any.
     """
 

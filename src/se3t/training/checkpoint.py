@@ -1,6 +1,6 @@
 """Checkpoints: written whole or not at all, verified when read, complete enough to continue bit for bit.
 
-``checkpoints/step-<step>.ckpt`` (the two newest) hold everything a run needs to go on; ``checkpoints/best.ckpt`` holds
+``checkpoints/step-<step>.ckpt`` (the two newest) hold everything a run needs to resume; ``checkpoints/best.ckpt`` holds
 the weights with the lowest validation loss. Only tensors and plain values are stored, so that reading runs no code of
 the file (``weights_only=True``).
 """
@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the task says of its data; nothing in checkpoints of earlier versions."""
+        """The task's facts about its data; empty in checkpoints of earlier versions."""
         facts: Mapping[str, Any] = self.content.get("facts", {})
         return facts
 
@@ -130,7 +130,7 @@ def _what_it_is(content: Mapping[Any, Any]) -> str:
     if "pytorch-lightning_version" in content:
         return "one of PyTorch Lightning"
     if content and all(isinstance(value, Tensor) for value in content.values()):
-        return "weights alone, which say nothing of model and data (se3t convert reads those of the released codes)"
+        return "weights alone, without model and data (se3t convert reads those of the released codes)"
     if "format" in content and "state_dict" in content:
         return f"one of another format, {content['format']!r} where this version reads {FORMAT}"
     names = ", ".join(repr(str(name)) for name in list(content)[:4])

@@ -42,7 +42,7 @@ def evaluate_split(
         batch_size: samples at a time.
         num_equivariance_samples: rotations of every sample.
         seed: seed of the rotations.
-        device: where the data lie.
+        device: of the data.
         rank: number of this process; each measures its share of the batches.
         world_size: number of processes; all of them must call.
         keep: receives the task's details of every sample (of this process), in the order of the split.

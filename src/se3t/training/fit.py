@@ -45,7 +45,7 @@ def fit(run: Run) -> None:
     strategy = _strategy(run)
     with quiet():
         trainer = _trainer(run, strategy, _callbacks(run, random))
-    # Lightning's own handlers end a run as if it had finished.
+    # Lightning's own handlers make an interrupted run look finished.
     setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
     module = TrainingModule(run.model, run.task, run.config, first_step=step)
     with quiet(), _interruption_unchanged():

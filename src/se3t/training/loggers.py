@@ -70,8 +70,8 @@ def loggers(config: Config, folder: Path) -> Iterator[tuple[list[Write], str]]:
 
 @contextmanager
 def tensorboard(folder: Path) -> Iterator[Write]:
-    """Event files in a run folder, written anew from the record of the run: a run that is continued has every point
-    once, and one that is continued with TensorBoard has all of them.
+    """Event files in a run folder, rewritten from the record of the run: a resumed run has every point once, also those
+    from before TensorBoard was enabled.
 
     Args:
         folder: of the run, whose ``metrics.jsonl`` goes as far as the checkpoint that it is continued from.
@@ -109,7 +109,7 @@ def wandb_run(config: Config, folder: Path, mode: Mode | None = None) -> Iterato
 
     Args:
         config: ``logger`` chooses mode, project, group and tags; all of it is stored with the run.
-        folder: run folder: files of W&B and the identity of the run lie there.
+        folder: run folder: where W&B's files and the identity of the run are.
         mode: as :func:`wandb_mode` has it; None: ask it.
     """
     mode = mode or wandb_mode(config.logger.wandb)

@@ -41,7 +41,7 @@ class ProgressLine(Callback):
         self.console = console or terminal(stderr=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._begin, self._drawn, self._told, self._loss = (0, 0.0), 0.0, 0.0, math.nan
+        self._begin, self._drawn, self._printed, self._loss = (0, 0.0), 0.0, 0.0, math.nan
         self._trained = 0.0  # training seconds at the beginning
         self._previous: float | None = None  # end of the step before, None at the first one and after an evaluation
         self._steps, self._seconds, self._is_forecast = 0, 0.0, False
@@ -49,7 +49,7 @@ class ProgressLine(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar, in a terminal."""
         self._begin, self._trained = (trainer.global_step, time.perf_counter()), self.state.training_seconds
-        self._told = time.perf_counter()
+        self._printed = time.perf_counter()
         if not (self.console.is_terminal and self.config.trainer.progress):
             return
         times = TimeRemainingColumn(compact=True, table_column=fixed())
@@ -69,7 +69,7 @@ class ProgressLine(Callback):
             self._bar.update(self._task, completed=step, total=self._end(step), refresh=True)
         if not self._is_forecast:
             self._forecast(trainer.global_step, now)
-        if now - self._told > min(max(LINE_SECONDS, (now - self._begin[1]) / 10), MOST_SECONDS):
+        if now - self._printed > min(max(LINE_SECONDS, (now - self._begin[1]) / 10), MOST_SECONDS):
             self._say(self._pace(trainer.global_step, now))
 
     def _forecast(self, step: int, now: float) -> None:
@@ -103,7 +103,7 @@ class ProgressLine(Callback):
         return f"{self._place(step)}  {loss}{rate:.3g} steps/s{left}"
 
     def _say(self, text: str) -> None:
-        self._told = time.perf_counter()
+        self._printed = time.perf_counter()
         self.run.keep_line(f"{self.title}  {text}")
         if self._bar is None and self.config.trainer.progress:
             say(self.console, f"{self.title}  {text}")

@@ -36,7 +36,7 @@ class Checkpointing(Callback):
     Args:
         run: the training; its settings and state are part of the checkpoint.
         stopwatch: counts the time that saving takes.
-        random_states: to start with, one for each process; further processes are seeded anew.
+        random_states: to start with, one for each process; further processes are seeded.
     """
 
     def __init__(self, run: Run, stopwatch: Stopwatch, random_states: Sequence[Mapping[str, Any]] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Train a model, continue a training, or report what was trained before."""
+"""Train a model, resume a training, or report a finished one."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def train(
         UserError: for anything a user can cause: an unfinished run without ``resume``, a loss that is not finite,
             damaged or changed data, a folder that cannot be written …
         WriteError: the disk is full; earlier checkpoints are as they were.
-        Interrupted: at SIGINT, SIGTERM or SIGHUP, with what a run needs to go on saved.
+        Interrupted: at SIGINT, SIGTERM or SIGHUP, after saving what the run needs to resume.
     """
     config = config if isinstance(config, Config) else to_config(config)
     folder = RunFolder.of(config) if run_dir is None else RunFolder(Path(run_dir))
@@ -108,7 +108,7 @@ def _start(config: Config, folder: RunFolder, build: Build, overrides: Sequence[
         run_process(config, folder, build, overrides)
         return
     _check_devices(config)
-    _require_averageable(config, build(config)[1])  # here first: bad input is told once, data are prepared once
+    _require_averageable(config, build(config)[1])  # here first: one error for bad input, data are prepared once
     with last_words(partial(add_line, folder.path)):
         launch(run_process, (config, folder, build, overrides), config.trainer.devices)
 
