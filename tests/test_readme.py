@@ -70,7 +70,7 @@ def _check(command: str, words: list[str]) -> None:
     elif command == "bench":
         bench.parse(words)
     elif command == "figure":
-        figure.PARSERS[words[0]]().parse_intermixed_args(words[1:])
+        figure.parser(words[0]).parse_intermixed_args(words[1:])
     elif command == "table":
         table.parser().parse_intermixed_args(words)
     elif command == "sweep":

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from se3t.config import Config
-from se3t.models import MODELS
+from se3t.config import SCHEMAS, Config
 from se3t.runs import read_json
 from se3t.runs.names import CHECKPOINTS, DETAILS, RESULT
 from se3t.training import checkpoint as ckpt
@@ -38,7 +37,7 @@ def trained(run: Run, tmp_path: Path, root: Path, model: str, *words: str) -> tu
     return folder, read_json(folder / RESULT)
 
 
-@pytest.mark.parametrize("model", sorted(set(MODELS) - _ELSEWHERE))
+@pytest.mark.parametrize("model", sorted(set(SCHEMAS["model"]) - _ELSEWHERE))
 def test_every_model_of_the_table_trains(run: Run, tmp_path: Path, root: Path, model: str) -> None:
     folder, result = trained(run, tmp_path, root, model)
     assert (result["model"], result["budget"]["steps_done"], result["parameters"] > 0) == (model, 1, True)

@@ -34,9 +34,9 @@ def launchers(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[FakeLauncher]:
     made: list[FakeLauncher] = []
 
     class Launcher(FakeLauncher):
-        def __init__(self, threads: int | None, words: Sequence[str]) -> None:
+        def __init__(self, threads: int | None, overrides: Sequence[str]) -> None:
             super().__init__(fails=lambda config: config.optim.lr == 0.5)
-            self.words = words
+            self.overrides = overrides
             made.append(self)
 
     monkeypatch.setattr("se3t.suite.launch.LocalLauncher", Launcher)
@@ -65,7 +65,7 @@ def test_a_grid_ends_with_its_best_and_the_command_that_trains_it(run: Run, laun
     assert answer.status == 0, answer.err
     assert "6 of 6 done" in answer.err
     assert "optim.lr=0.003, seed 1" in answer.err
-    assert launchers[0].words == (f"logger.group={folder().name}",)
+    assert launchers[0].overrides == (f"logger.group={folder().name}",)
     assert f"Sweep {folder().name}, experiment nbody" in answer.out
     assert "preset smoke, 4 steps x 8; loss of validation, not test" in answer.out
     assert "data: simulated, calibrated_random, 32 training samples" in answer.out

@@ -16,7 +16,7 @@ from nn.triton_cases import difference
 from se3t.config import SCHEMAS
 from se3t.fiber import Fiber
 from se3t.graph import Graph
-from se3t.models import MODELS, build_model
+from se3t.models import build_model
 from se3t.testing import assert_equivariant
 
 from .conftest import DEVICE, MARKS
@@ -39,7 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
 PARTICLES = ("linear", "deepset", "set_transformer", "se3_transformer", "tfn")
 POOLED = ("schnet", "mpnn", "se3_transformer pooled", "tfn pooled")
 EQUIVARIANT = ("linear", "se3_transformer", "tfn", *POOLED)
-CASES = [*PARTICLES, *POOLED, *sorted(set(MODELS) - {*PARTICLES, *POOLED})]
+CASES = [*PARTICLES, *POOLED, *sorted(set(SCHEMAS["model"]) - {*PARTICLES, *POOLED})]
 SCALARS = Fiber("3x0")
 
 
@@ -82,7 +82,7 @@ def results_of(model: nn.Module, graph: Graph) -> Sequence[Tensor]:
 
 
 def test_no_model_is_left_out() -> None:
-    assert {model_name(case) for case in CASES} == set(MODELS)
+    assert {model_name(case) for case in CASES} == set(SCHEMAS["model"])
 
 
 @pytest.mark.parametrize("dtype", LIMITS)

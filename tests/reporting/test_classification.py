@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from se3t.config import rotation_angle, setting_names
+from se3t.config import SCHEMAS, rotation_angle, setting_names
 from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import parse_rotation
-from se3t.models import MODELS
 from se3t.reporting.published import load_published, printed_names
 from se3t.reporting.tables.build import tables
 from se3t.reporting.tables.formats import to_markdown
@@ -341,7 +340,7 @@ def test_terminal_table_holds_every_number_in_80_columns(make: Any):
 def test_models_of_table_2_are_part_of_this_package_and_a_plus_z_names_no_model():
     entries = load_published("table2").models.values()
     assert [entry.label for entry in entries] == PAPER
-    assert all(entry.model in MODELS for entry in entries)
+    assert all(entry.model in SCHEMAS["model"] for entry in entries)
     assert printed_names()["tfn"] == "TFN"
     assert {entry.model for entry in entries if entry.height} == {"tfn", "se3_transformer"}
     assert [entry.label for entry in entries if not entry.is_quoted] == [

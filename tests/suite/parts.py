@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -53,10 +53,10 @@ class StubLauncher:
         self.trace, self.seconds = trace, seconds
         self.handles: list[LocalHandle] = []
 
-    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> LocalHandle:
+    def start(self, job: Job, log: Path) -> LocalHandle:
         settings = json.dumps(asdict(job.config))
         arguments = [sys.executable, str(STUB), str(job.folder), settings, str(self.seconds), str(self.trace)]
-        self.handles.append(spawn(arguments, log, environment, job.command))
+        self.handles.append(spawn(arguments, log, {}, job.command))
         return self.handles[-1]
 
 
@@ -97,7 +97,7 @@ def main(folder: str) -> None:
 
     jobs = [make_job(Path(folder), seed, max_steps=5) for seed in range(6)]
     trace = Path(folder) / "trace"
-    pool.start_process = lambda words, log, environment: prepare_slowly(jobs[0].store, trace, 0.3, log)
+    pool.start_process = lambda words, log: prepare_slowly(jobs[0].store, trace, 0.3, log)
     with suppress(KeyboardInterrupt):
         outcome = run_jobs(jobs, StubLauncher(trace, 0.03), workers=2)
         assert not outcome.failed, outcome.failed

@@ -83,7 +83,7 @@ class FakeLauncher:
         self.finished: list[Job] = []
         self.stopped: list[Job] = []
 
-    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> FakeHandle:
+    def start(self, job: Job, log: Path) -> FakeHandle:
         self.started.append(job)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()

@@ -21,7 +21,7 @@ from se3t.suite.costs import Cost, Estimates, estimate, kind, makespan, recorded
 from se3t.suite.jobs import Job, job_of
 from se3t.suite.probe import measure
 from se3t.suite.progress import Clock
-from se3t.suite.wording import in_words
+from se3t.suite.wording import plan_lines
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def leave_record(one: Job, step_seconds: float, eval_seconds: float, evaluations
 def long_job(folder: Path, seed: int = 0, max_steps: int = 1000) -> Job:
     one = make_job(folder, seed)
     trainer = replace(one.config.trainer, max_steps=max_steps, eval_every=100)
-    return job_of(one.words, replace(one.config, trainer=trainer))
+    return job_of(one.overrides, replace(one.config, trainer=trainer))
 
 
 def changed(one: Job, **groups: dict[str, object]) -> Config:
@@ -96,7 +96,7 @@ def test_records_of_a_gpu_count_where_there_is_one(tmp_path: Path, monkeypatch: 
 
 def test_records_that_do_not_tell_their_device_count_where_the_settings_do(tmp_path: Path) -> None:
     one, other = long_job(tmp_path, seed=1), long_job(tmp_path, seed=2)
-    one = job_of(one.words, changed(one, trainer={"accelerator": "cpu"}))
+    one = job_of(one.overrides, changed(one, trainer={"accelerator": "cpu"}))
     for left in (one, other):
         leave_record(left, 0.5, 1.0)
         provenance = left.folder / PROVENANCE
@@ -147,7 +147,7 @@ def test_the_preparation_of_data_is_part_of_the_estimate(tmp_path: Path, monkeyp
     found = estimate(jobs, 2, 1)
     assert set(found.preparation) == {jobs[0].store, jobs[1].store}
     assert found.preparing() == [pytest.approx(0.6 * 5 + 10)] * 2
-    lines = list(in_words("1", jobs, found, 2))
+    lines = list(plan_lines("1", jobs, found, 2))
     assert "time: about 23 s (2 at a time, 1 CPU thread each)" in lines  # 13 s of data, and two starts, one by one
     assert sum("first, and about 13 s of the time: se3t data prepare nbody" in line for line in lines) == 2
     clock = Clock(jobs, found, 2)
@@ -158,8 +158,8 @@ def test_the_preparation_of_data_is_part_of_the_estimate(tmp_path: Path, monkeyp
 
 def test_no_job_takes_longer_than_its_time_and_its_evaluations(tmp_path: Path) -> None:
     one = long_job(tmp_path)
-    short = job_of(one.words, changed(one, trainer={"max_time": "00:02:00"}))
-    long = job_of(one.words, changed(one, trainer={"max_time": "01:00:00"}))
+    short = job_of(one.overrides, changed(one, trainer={"max_time": "00:02:00"}))
+    long = job_of(one.overrides, changed(one, trainer={"max_time": "01:00:00"}))
     found = Estimates({kind(one.config): Cost(0.5, 2.0, "records")}, startup=3.0, threads=1)
     assert found.last_step(short) == 240  # of half a second
     assert found.seconds(short) == pytest.approx(3 + 120 + (3 * 8 + 8) * 2.0)  # at 100, 200 and the end
@@ -167,12 +167,12 @@ def test_no_job_takes_longer_than_its_time_and_its_evaluations(tmp_path: Path) -
     assert found.seconds(long) == found.seconds(one) == pytest.approx(3 + 500 + (10 * 8 + 8) * 2.0)
     with_data(short)
     assert Clock([short], found, 1).seconds({short.folder: 140}) == found.seconds(short)  # no pace yet
-    assert any(" 1,000 steps or 2 min " in line for line in in_words("1", [short], found, 1))
+    assert any(" 1,000 steps or 2 min " in line for line in plan_lines("1", [short], found, 1))
 
 
 def test_the_pace_tells_the_last_step_where_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = long_job(tmp_path)
-    one = job_of(one.words, changed(one, trainer={"max_time": "00:02:00"}))
+    one = job_of(one.overrides, changed(one, trainer={"max_time": "00:02:00"}))
     clock = Clock([one], Estimates({}, 0.0, 1), 1)
     now = [100.0]
     monkeypatch.setattr("se3t.suite.progress.time.monotonic", lambda: now[0])
@@ -242,7 +242,7 @@ def test_a_measurement_that_fails_leaves_the_time_unknown_and_says_so(
     one = long_job(tmp_path)
     found = estimate([one], workers=1, threads=1)
     assert (found.seconds(one), found.startup, found.trouble) == (None, 0.0, reason)
-    lines = list(in_words("1", [one], found, 1))
+    lines = list(plan_lines("1", [one], found, 1))
     assert "time: not known (1 at a time, 1 CPU thread each)" in lines
     assert f"some times are not known, their measurement failed: {reason}" in lines
 

@@ -65,9 +65,9 @@ def test_a_job_given_twice_runs_once(tmp_path: Path) -> None:
 
 def test_a_signal_is_named_as_the_reason(tmp_path: Path) -> None:
     class Killed(StubLauncher):
-        def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> LocalHandle:
+        def start(self, job: Job, log: Path) -> LocalHandle:
             code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-            return spawn([sys.executable, "-c", code], log, environment, "killed")
+            return spawn([sys.executable, "-c", code], log, {}, "killed")
 
     (failure,) = run_jobs(with_data(make_job(tmp_path)), Killed(tmp_path / "trace")).failed
     assert failure.reason == "ended by SIGKILL, perhaps out of memory"
@@ -90,7 +90,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
     """Preparations as they were asked for; that of data_seed 1 fails."""
     asked: list[list[str]] = []
 
-    def start(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> LocalHandle:
+    def start(words: Sequence[str], log: Path) -> LocalHandle:
         asked.append(list(words))
         if "data.data_seed=1" in words:
             return spawn([sys.executable, "-c", "print('se3t: no space left'); exit(1)"], log, {}, "prepare")
@@ -146,11 +146,11 @@ def test_a_run_that_another_process_took_before_the_start_is_tried_again_by_its_
     tmp_path: Path, status: int, is_tried_again: bool
 ) -> None:
     class Overtaken(StubLauncher):
-        def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> LocalHandle:
+        def start(self, job: Job, log: Path) -> LocalHandle:
             if self.handles:
-                return super().start(job, log, environment)
+                return super().start(job, log)
             said = "" if is_tried_again else "print('se3t: another process is training this run'); "
-            self.handles.append(spawn([sys.executable, "-c", f"{said}exit({status})"], log, environment, "overtaken"))
+            self.handles.append(spawn([sys.executable, "-c", f"{said}exit({status})"], log, {}, "overtaken"))
             return self.handles[-1]
 
     (job,) = with_data(make_job(tmp_path))
@@ -265,13 +265,13 @@ def test_a_local_job_is_its_line_with_the_words_of_all(tmp_path: Path, monkeypat
         return spawn([sys.executable, "-c", ""], log, {}, "nothing")
 
     monkeypatch.setattr("se3t.suite.launch.start_process", start)
-    launcher = LocalLauncher(threads=1, words=["logger.group=table1"])
-    launcher.start(make_job(tmp_path, 3), tmp_path / "log", {"A": "b"}).stop()
-    launcher.start(make_job(tmp_path, 3, threads=2), tmp_path / "log", {}).stop()
+    launcher = LocalLauncher(threads=1, overrides=["logger.group=table1"])
+    launcher.start(make_job(tmp_path, 3), tmp_path / "log").stop()
+    launcher.start(make_job(tmp_path, 3, threads=2), tmp_path / "log").stop()
     (words, environment), (_, other) = asked
     own = ["train", "model=deepset", "seed=3", "logger.group=table1", "trainer.threads=1"]
     assert words == [*own, "resume=true", "trainer.progress=false"]
-    assert environment == {"OMP_NUM_THREADS": "1", "A": "b"}
+    assert environment == {"OMP_NUM_THREADS": "1"}
     assert other == {"OMP_NUM_THREADS": "2"}
 
 

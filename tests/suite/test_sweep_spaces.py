@@ -58,8 +58,8 @@ def test_a_short_cut_to_a_configuration_is_what_the_line_composes() -> None:
     spec = specify(["experiment=qm9", "sweep=lr_channels", "preset=smoke"])
     for parameters in corners(spec):
         short = spec.job(parameters, 3)
-        assert asdict(job(short.words).config) == asdict(short.config)
-        assert job(short.words).folder == short.folder
+        assert asdict(job(short.overrides).config) == asdict(short.config)
+        assert job(short.overrides).folder == short.folder
 
 
 def test_a_file_of_the_user_is_read(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_values_of_the_line_take_the_place_of_those_of_the_file() -> None:
     spec = specify(["experiment=nbody", "sweep=lr", "optim.lr=1e-3,0.002", "model=tfn,deepset", "seed=4,5"])
     assert spec.sweep.parameters == {"optim.lr": Values((0.001, 0.002)), "model": Values(("tfn", "deepset"))}
     assert spec.sweep.seeds == (4, 5)
-    assert spec.words == ("experiment=nbody",)
+    assert spec.overrides == ("experiment=nbody",)
     assert spec.num_jobs == 8
     assert {spec.job(parameters, 4).config.model.name for parameters in spec.combinations()} == {"tfn", "deepset"}
 

@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.suite.parts import job
@@ -64,8 +63,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Short(SubmititLauncher):
     """Its jobs run ``se3t --version``, which loads no torch."""
 
-    def _training(self, job: Job, log: Path, environment: Any) -> Training:
-        training = super()._training(job, log, environment)
+    def _training(self, job: Job, log: Path) -> Training:
+        training = super()._training(job, log)
         training.words = ("--version",)
         training.result = str(Path.cwd())  # there already
         return training
@@ -105,8 +104,8 @@ def test_the_script_for_sbatch_says_what_was_asked_for(slurm: Path) -> None:
 
 
 def test_what_a_job_does_is_the_line_of_a_training_that_can_go_on(slurm: Path) -> None:
-    launcher = SubmititLauncher(Path("jobs"), "slurm", SETTINGS, words=("logger.group=g",))
-    training = launcher._training(job(WORDS), Path("a.log"), {"A": "b"})
+    launcher = SubmititLauncher(Path("jobs"), "slurm", SETTINGS, overrides=("logger.group=g",))
+    training = launcher._training(job(WORDS), Path("a.log"))
     assert training.words == (
         "train",
         *WORDS,
@@ -115,7 +114,7 @@ def test_what_a_job_does_is_the_line_of_a_training_that_can_go_on(slurm: Path) -
         "resume=true",
         "trainer.progress=false",
     )
-    assert training.environment == {"OMP_NUM_THREADS": "6", "A": "b"}
+    assert training.environment == {"OMP_NUM_THREADS": "6"}
     again = training.checkpoint()
     assert (again.function.words, again.function.folder) == (training.words, training.folder)
 
@@ -123,7 +122,7 @@ def test_what_a_job_does_is_the_line_of_a_training_that_can_go_on(slurm: Path) -
 @pytest.mark.e2e
 def test_a_job_of_slurm_runs_and_its_status_comes_back(slurm: Path) -> None:
     launcher = Short(Path("jobs"), "slurm", SETTINGS)
-    handle = launcher.start(job(WORDS), Path("logs/a.log"), {})
+    handle = launcher.start(job(WORDS), Path("logs/a.log"))
     assert wait(handle) == 0
     assert "se3t 0." in Path("logs/a.log").read_text()
     (script,) = Path("jobs").rglob("*_submission.sh")
@@ -133,14 +132,14 @@ def test_a_job_of_slurm_runs_and_its_status_comes_back(slurm: Path) -> None:
 def test_a_job_that_is_still_in_the_queue_is_not_submitted_again(slurm: Path) -> None:
     (slurm / "queue").touch()
     (slurm / "state").write_text("PENDING")
-    first = Short(Path("jobs"), "slurm", SETTINGS).start(job(WORDS), Path("a.log"), {})
-    again = Short(Path("jobs"), "slurm", SETTINGS).start(job(WORDS), Path("a.log"), {})
+    first = Short(Path("jobs"), "slurm", SETTINGS).start(job(WORDS), Path("a.log"))
+    again = Short(Path("jobs"), "slurm", SETTINGS).start(job(WORDS), Path("a.log"))
     assert first.job.job_id == again.job.job_id == "101"
     assert len((slurm / "submitted").read_text().splitlines()) == 1
     assert again.poll() is None
     again.stop()
     assert (slurm / "cancelled").read_text() == "101\n"
-    other = Short(Path("jobs"), "slurm", SETTINGS).start(job(WORDS), Path("a.log"), {})
+    other = Short(Path("jobs"), "slurm", SETTINGS).start(job(WORDS), Path("a.log"))
     assert other.job.job_id == "102"
 
 
@@ -151,7 +150,7 @@ def test_a_job_that_ends_without_a_word_is_a_failure_with_a_reason(
 
     monkeypatch.setattr(submitit.SlurmJob, "_results_timeout_s", 0)
     (slurm / "queue").touch()
-    handle = Short(Path("jobs"), "slurm", SETTINGS).start(job(WORDS), Path("a.log"), {})
+    handle = Short(Path("jobs"), "slurm", SETTINGS).start(job(WORDS), Path("a.log"))
     (slurm / "state").write_text("NODE_FAIL")
     handle.job.done(force_check=True)
     assert wait(handle) == 1
@@ -161,7 +160,7 @@ def test_a_job_that_ends_without_a_word_is_a_failure_with_a_reason(
 @pytest.mark.e2e
 def test_a_job_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    handle = Short(Path("jobs"), "local", {"cpus": "1"}).start(job(WORDS), Path("logs/a.log"), {"A": "b"})
+    handle = Short(Path("jobs"), "local", {"cpus": "1"}).start(job(WORDS), Path("logs/a.log"))
     assert wait(handle) == 0
     assert "se3t 0." in Path("logs/a.log").read_text()
     handle.stop()
@@ -171,7 +170,9 @@ def test_a_job_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 def test_a_training_runs_in_a_process_of_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    outcome = run_jobs([job(WORDS)], SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}, words=("logger.group=g",)))
+    outcome = run_jobs(
+        [job(WORDS)], SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}, overrides=("logger.group=g",))
+    )
     assert outcome.failed == []
     (result,) = outcome.finished
     content = read_json(result)
@@ -187,7 +188,7 @@ def test_a_training_that_is_stopped_ends_without_a_word(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     one = job([*WORDS, "trainer.max_steps=100000", "trainer.checkpoint_every=20"])
-    handle = SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}).start(one, Path("a.log"), {})
+    handle = SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}).start(one, Path("a.log"))
     while one.saved_step < 20:
         time.sleep(0.1)
         assert handle.poll() is None
@@ -203,7 +204,7 @@ def test_a_job_that_is_preempted_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     words = [*WORDS, "trainer.max_steps=3000", "trainer.eval_every=500", "trainer.checkpoint_every=20"]
     one = job(words)
-    handle = SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}).start(one, Path("a.log"), {})
+    handle = SubmititLauncher(Path("jobs"), "local", {"cpus": "1"}).start(one, Path("a.log"))
     while one.saved_step < 100:
         time.sleep(0.1)
         assert handle.poll() is None

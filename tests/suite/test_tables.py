@@ -6,7 +6,7 @@ import copy
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -267,10 +267,10 @@ class Launcher(StubLauncher):
         super().__init__(Path("trace"))
         type(self).made.append((threads, words))
 
-    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> LocalHandle:
+    def start(self, job: Job, log: Path) -> LocalHandle:
         if job.config.model.name == "deepset":
             job.config.optim.lr = 2.0
-        return super().start(job, log, environment)
+        return super().start(job, log)
 
 
 @pytest.fixture

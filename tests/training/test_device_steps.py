@@ -18,10 +18,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from other_device import DEVICE, Elsewhere, here, other_device
-from se3t.config import Config, QM9Data
+from se3t.config import SCHEMAS, Config, QM9Data
 from se3t.config import models as settings
 from se3t.deploy.predict import load_predictor
-from se3t.models import MODELS
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.nn.kernels.edge_frame import without_reading_values
 from se3t.runs import RunFolder
@@ -183,7 +182,7 @@ def test_a_training_step_runs_where_its_data_lie_and_reads_no_more_than_listed(c
 
 
 def test_every_model_takes_a_step_on_the_device() -> None:
-    assert {config.model.name for config in CASES.values()} == set(MODELS)
+    assert {config.model.name for config in CASES.values()} == set(SCHEMAS["model"])
 
 
 @pytest.mark.parametrize("model", [name for name in NBODY if name != "linear"])

@@ -21,7 +21,7 @@ EXCEEDED, UNREADABLE = 1, 2
 
 def parser() -> Parser:
     """The flags of ``se3t check-golden``."""
-    parser = Parser("check-golden", "check-golden FILE … [--kernel NAME] [--precision 64 | 32] [--verbose]")
+    parser = Parser("check-golden")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--kernel", choices=[*KERNELS, "all"], default="all")
     parser.add_argument("--precision", choices=[*PRECISIONS, "all"], default="all")

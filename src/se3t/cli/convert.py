@@ -16,7 +16,7 @@ CODES = ("authors", "nvidia")
 
 def parser() -> Parser:
     """The flags of ``se3t convert``."""
-    parser = Parser("convert", "convert --from authors | nvidia [--config model.yaml] weights.pt --to file")
+    parser = Parser("convert")
     parser.add_argument("weights", type=Path)
     parser.add_argument("--from", dest="code", choices=CODES, required=True)
     parser.add_argument("--to", type=Path, required=True)

@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> int:
     Returns:
         0, or 1 when a package that training needs is missing.
     """
-    parser = Parser("doctor", "doctor --root <folder of data>")
+    parser = Parser("doctor")
     parser.add_argument("--root", type=Path, default=Path("data"))
     root: Path = parser.parse_args(list(words)).root
     packages = _packages("")

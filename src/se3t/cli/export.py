@@ -13,7 +13,7 @@ from se3t.screen import show
 
 def parser() -> Parser:
     """The flags of ``se3t export``."""
-    parser = Parser("export", "export <run folder> --to <folder>")
+    parser = Parser("export")
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--to", type=Path, required=True)

@@ -5,94 +5,48 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from se3t.cli.options import Parser, from_zero, positive
 from se3t.errors import UserError, did_you_mean
+from se3t.experiments import experiments
+from se3t.reporting.figures.rotation_runs import DATA, find_runs
 from se3t.screen import show
 
 _ANGLES = ("0", "30", "60", "90", "120", "150", "180")
 _RUNS = Path("runs")
 _OTHER_FORMATS = (".svg", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".html", ".docx", ".txt", ".csv")
-_USAGE3 = "figure 3 [<run folder> …] [--sample N] [--step DEGREES] [--gif] [--out NAME] [--data FILE.json]"
-_USAGE4 = (
-    "figure 4 [<run folder> …] [--on scanobjectnn | shapes15] [--angles 0,30,…] [--so3] [--out NAME] [--data FILE.json]"
-)
-_USAGE_SH = "figure sh [--max-degree J] [--num-vectors N] [--threads N] [--quick] [--out NAME] [--data FILE.json …]"
-_USAGE_CURVES = "figure curves [<run folder> …] [--metric NAME] [--experiment E] [--preset P] [--out NAME]"
 
 
 def run(words: Sequence[str]) -> int:
     """Draw one figure."""
     which = words[0] if words else ""
-    if which not in _DRAW:
+    if which not in FIGURES:
         missing = f"{which!r} is unknown" if words else "which one is missing"
-        raise UserError(f"figure: {missing}; {did_you_mean(which, _DRAW)}; see se3t figure --help")
-    for path in _DRAW[which](PARSERS[which]().parse_intermixed_args(list(words[1:]))):
+        raise UserError(f"figure: {missing}; {did_you_mean(which, FIGURES)}; see se3t figure --help")
+    given = parser(which).parse_intermixed_args(list(words[1:]))
+    if getattr(given, "data", None) is not None:
+        _require_nothing_to_measure(which, given)
+    for path in FIGURES[which][0](given):
         show(f"written: {path}")
     return 0
 
 
-# --- flags ------------------------------------------------------------------------------------------------------------
-
-
-def figure3_parser() -> Parser:
-    """Flags of ``se3t figure 3``."""
-    own = _parser("figure 3", _USAGE3, "figure3")
-    own.add_argument("runs", type=Path, nargs="*")
-    own.add_argument("--sample", type=from_zero, metavar="N")
-    own.add_argument("--step", type=_step, metavar="DEGREES")
-    own.add_argument("--gif", action="store_true")
-    own.add_argument("--data", type=Path)
+def parser(which: str) -> Parser:
+    """The flags of one figure."""
+    own = Parser(f"figure {which}")
+    own.add_argument("--out", type=_without_suffix, default=Path(FIGURES[which][1]))
+    for flag, figures, how in _FLAGS:
+        if which in figures.split():
+            own.add_argument(flag, **how)
     return own
 
 
-def figure4_parser() -> Parser:
-    """Flags of ``se3t figure 4``."""
-    from se3t.reporting.figures.rotation_runs import DATA
-
-    own = _parser("figure 4", _USAGE4, "figure4")
-    own.add_argument("runs", type=Path, nargs="*")
-    own.add_argument("--on", choices=DATA)
-    own.add_argument("--angles", type=_angles, metavar="A,B,…")
-    own.add_argument("--so3", action="store_true")
-    own.add_argument("--data", type=Path)
-    return own
-
-
-def confusion_parser() -> Parser:
-    """Flags of ``se3t figure confusion``."""
-    own = _parser("figure confusion", "figure confusion <run folder> [--out NAME]", "confusion")
-    own.add_argument("run", type=Path)
-    return own
-
-
-def harmonics_parser() -> Parser:
-    """Flags of ``se3t figure sh``."""
-    own = _parser("figure sh", _USAGE_SH, "harmonics")
-    own.add_argument("--max-degree", type=from_zero, metavar="J")
-    for flag in ("--num-vectors", "--threads"):
-        own.add_argument(flag, type=positive, metavar="N")
-    own.add_argument("--quick", action="store_true")
-    own.add_argument("--data", type=Path, nargs="+")
-    return own
-
-
-def curves_parser() -> Parser:
-    """Flags of ``se3t figure curves``."""
-    from se3t.experiments import experiments
-
-    own = _parser("figure curves", _USAGE_CURVES, "curves")
-    own.add_argument("runs", type=Path, nargs="*")
-    own.add_argument("--metric", default="loss", metavar="NAME")
-    own.add_argument("--experiment", choices=experiments())
-    own.add_argument("--preset", metavar="NAME")
-    return own
-
-
-def _parser(command: str, usage: str, out: str) -> Parser:
-    own = Parser(command, usage)
-    own.add_argument("--out", type=_without_suffix, default=Path(out))
-    return own
+def _require_nothing_to_measure(which: str, given: argparse.Namespace) -> None:
+    for name, value in vars(given).items():
+        if name not in ("data", "out", "gif") and value is not None and value is not False and value != []:
+            word = name if name == "runs" else f"--{name.replace('_', '-')}"
+            raise UserError(f"figure {which}: --data draws what was measured before; leave {word} out")
 
 
 def _angles(text: str) -> list[str]:
@@ -130,8 +84,6 @@ def _without_suffix(text: str) -> Path:
 
 
 def _figure3(given: argparse.Namespace) -> list[Path]:
-    if given.data is not None and (given.runs or given.sample is not None or given.step is not None):
-        raise UserError("figure 3: --data draws what was predicted before; leave runs, --sample and --step out")
     from se3t.reporting.figures.figure3 import animate_figure3, draw_figure3, load_trajectories
     from se3t.reporting.figures.style import save
 
@@ -156,16 +108,12 @@ def _predict(given: argparse.Namespace) -> Path:
 
 
 def _figure4(given: argparse.Namespace) -> list[Path]:
-    if given.data is not None and (given.runs or given.on or given.angles or given.so3):
-        raise UserError("figure 4: --data draws what was measured before; leave runs, --on, --angles and --so3 out")
     from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
     from se3t.reporting.figures.style import save
 
     _require_writable(given.out, ".json")
     if given.data is not None:
         return save(draw_figure4(load_rotations(given.data)), given.out)
-    from se3t.reporting.figures.rotation_runs import find_runs
-
     runs = find_runs(given.runs or [_RUNS], given.on)
     from se3t.measure.rotations import rotation_sweep
 
@@ -183,9 +131,6 @@ def _confusion(given: argparse.Namespace) -> list[Path]:
 
 
 def _harmonics(given: argparse.Namespace) -> list[Path]:
-    how = (given.max_degree, given.num_vectors, given.threads)
-    if given.data is not None and (given.quick or any(value is not None for value in how)):
-        raise UserError("figure sh: --data draws what was measured before; leave the other flags but --out out")
     from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics
     from se3t.reporting.figures.style import save
 
@@ -239,17 +184,31 @@ def _require_writable(out: Path, *suffixes: str) -> None:
         check_writable(_target(out, suffix))
 
 
-PARSERS: dict[str, Callable[[], Parser]] = {
-    "3": figure3_parser,
-    "4": figure4_parser,
-    "confusion": confusion_parser,
-    "curves": curves_parser,
-    "sh": harmonics_parser,
+_FLAGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("runs", "3 4 curves", {"type": Path, "nargs": "*"}),
+    ("run", "confusion", {"type": Path}),
+    ("--sample", "3", {"type": from_zero, "metavar": "N"}),
+    ("--step", "3", {"type": _step, "metavar": "DEGREES"}),
+    ("--gif", "3", {"action": "store_true"}),
+    ("--on", "4", {"choices": DATA}),
+    ("--angles", "4", {"type": _angles, "metavar": "A,B,…"}),
+    ("--so3", "4", {"action": "store_true"}),
+    ("--metric", "curves", {"default": "loss", "metavar": "NAME"}),
+    ("--experiment", "curves", {"choices": experiments()}),
+    ("--preset", "curves", {"metavar": "NAME"}),
+    ("--max-degree", "sh", {"type": from_zero, "metavar": "J"}),
+    ("--num-vectors", "sh", {"type": positive, "metavar": "N"}),
+    ("--threads", "sh", {"type": positive, "metavar": "N"}),
+    ("--quick", "sh", {"action": "store_true"}),
+    ("--data", "3 4", {"type": Path}),
+    ("--data", "sh", {"type": Path, "nargs": "+"}),
+)
+"""Arguments: their name, the figures that have them, how they are read."""
+FIGURES: dict[str, tuple[Callable[[argparse.Namespace], list[Path]], str]] = {
+    "3": (_figure3, "figure3"),
+    "4": (_figure4, "figure4"),
+    "confusion": (_confusion, "confusion"),
+    "curves": (_curves, "curves"),
+    "sh": (_harmonics, "harmonics"),
 }
-_DRAW: dict[str, Callable[[argparse.Namespace], list[Path]]] = {
-    "3": _figure3,
-    "4": _figure4,
-    "confusion": _confusion,
-    "curves": _curves,
-    "sh": _harmonics,
-}
+"""By figure: the function that draws it, and the name of its files."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from se3t.cli.help import usage_of
 from se3t.errors import UserError
 from se3t.files import check_writable
 
@@ -16,11 +17,11 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         command: word after ``se3t``.
-        usage: how the command is written, for errors.
+        usage: how the command is written, for errors; by default as on its help page.
     """
 
-    def __init__(self, command: str, usage: str) -> None:
-        super().__init__(prog=command, usage=usage, add_help=False, allow_abbrev=False)
+    def __init__(self, command: str, usage: str = "") -> None:
+        super().__init__(prog=command, usage=usage or usage_of(command), add_help=False, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Raise :class:`UserError` with argparse's message.

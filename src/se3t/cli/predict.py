@@ -22,7 +22,7 @@ _WEIGHTS = (".ckpt", ".pt", ".pth")
 
 def parser() -> Parser:
     """The flags of ``se3t predict``."""
-    parser = Parser("predict", "predict FILE … <run folder> [--out predictions.csv], or --checkpoint <run folder>")
+    parser = Parser("predict")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--checkpoint", type=Path, action="append", default=[])
     parser.add_argument("--out", default="predictions.csv")

@@ -21,15 +21,11 @@ if TYPE_CHECKING:
 _RUNS = Path("runs")
 _FIGURES = "figures"  # folder of what was measured, beside the runs
 _LEFT_OUT = "left out of the rotated predictions"
-_USAGE = (
-    "report [<run folder> …] [--out report.html] [--figure3 FILE.json] [--figure4 FILE.json] [--harmonics FILE.json] "
-    "[--no-measure] [--trials]"
-)
 
 
 def parser() -> Parser:
     """Flags of ``se3t report``."""
-    own = Parser("report", _USAGE)
+    own = Parser("report")
     own.add_argument("runs", type=Path, nargs="*")
     own.add_argument("--out", type=Path, default=Path("report.html"))
     for name in ("--figure3", "--figure4", "--harmonics"):

@@ -17,15 +17,11 @@ if TYPE_CHECKING:
 
 _RUNS = Path("runs")
 _COMPARE = "compare"
-_USAGE = (
-    "runs [<run folder> …] [key=value …] [--state STATE,…] [--format text | csv | json], or "
-    "runs compare <run folder> <run folder> [<run folder> …]"
-)
 
 
 def parser() -> Parser:
     """Flags of ``se3t runs``."""
-    own = Parser("runs", _USAGE)
+    own = Parser("runs")
     own.add_argument("words", nargs="*")
     own.add_argument("--state")
     own.add_argument("--format", choices=("text", "csv", "json"), default="text")

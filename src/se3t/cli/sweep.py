@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from se3t.suite.specification import Specification
 
 LAUNCHERS = ("local", "slurm", "submitit")
-_USAGE = (
-    "sweep experiment=<experiment> sweep=<sweep> [key=value …] [--seeds 0,1,2] [--trials N] [--jobs N] "
-    "[--launcher local | slurm | submitit] [--plan], or sweep --list | --best <sweep> | --plot <sweep>"
-)
 _SLURM = "slurm."
 _JOBS_OF_SLURM = 8
 _TOP = 5
@@ -32,7 +28,7 @@ _MODES = ("list", "best", "plot", "plan")
 
 def parser() -> Parser:
     """Flags of ``se3t sweep``."""
-    own = Parser("sweep", _USAGE)
+    own = Parser("sweep")
     own.add_argument("words", nargs="*")
     own.add_argument("--seeds", type=seeds, metavar="A,B,…")
     own.add_argument("--trials", type=positive)
@@ -119,7 +115,7 @@ def _launcher(spec: Specification, given: argparse.Namespace) -> tuple[int, Any]
     from se3t.suite.costs import resources
     from se3t.suite.sweep import GROUP, first_job
 
-    has_group = any(text.startswith(f"{GROUP}=") for text in spec.words)
+    has_group = any(text.startswith(f"{GROUP}=") for text in spec.overrides)
     words = () if has_group else (overrides.override(GROUP, spec.title),)
     workers, threads = resources([first_job(spec)] * spec.num_jobs, given.jobs)
     if given.launcher == "local":

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 _RUNS = Path("runs")
 _TERMINAL = "terminal"
-_USAGE = (
-    "table [1 | 2 | 3 | egnn | ablations] [<run folder or result.json> …] [--preset P] [--target <property>] "
-    "[--trials] [--format FORMAT] [--out FILE] [--run | --plan] [--seeds 0,1,2] [--jobs N] [key=value …]"
-)
 _EXAMPLES = (
     "se3t train experiment=nbody preset=quick, se3t train experiment=scanobjectnn data=shapes15 preset=quick, or "
     "se3t train experiment=qm9 task=homo preset=fast; se3t table 1 prints what is published"
@@ -34,7 +30,7 @@ def parser() -> Parser:
     """Flags of ``se3t table``."""
     from se3t.reporting.tables.formats import FORMATS
 
-    own = Parser("table", _USAGE)
+    own = Parser("table")
     own.add_argument("words", nargs="*")
     own.add_argument("--preset")
     own.add_argument("--target")
@@ -59,7 +55,7 @@ def run(words: Sequence[str]) -> int:
     if given.seeds is not None or given.jobs is not None:
         raise UserError(f"{'--jobs' if given.seeds is None else '--seeds'}: goes with --run or --plan")
     if asked.settings:
-        raise UserError(f"{asked.settings[0]}: a setting goes with --run or --plan; expected: se3t {_USAGE}")
+        raise UserError(f"{asked.settings[0]}: a setting goes with --run or --plan; add one of them, or leave it out")
     _write(_tables(asked.which, _results(asked.paths, given.trials), given.target, given.preset), asked)
     return 0
 

@@ -273,7 +273,7 @@ class Converted:
     Attributes:
         model: the equal model, weights loaded.
         weights: the way between their parameters and ours.
-        name: word of the registry :data:`se3t.models.MODELS` for the model's class.
+        name: of the model's schema.
         arguments: its constructor arguments, as plain values.
         settings: what was read off the weights and the configuration, under their names.
     """

@@ -1,8 +1,10 @@
-"""Schemas of the models, one for each choice of ``model=``. Imports no torch."""
+"""Schemas of the models, one for each choice of ``model=``; ``implementation`` is the class, as ``'module:Class'``.
+Imports no torch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 
 from se3t.config.fields import by_name, choice, number
 
@@ -11,6 +13,7 @@ from se3t.config.fields import by_name, choice, number
 class LinearModel:
     """Constant velocity: x_0 + T v_0, v_0. No parameters."""
 
+    implementation = "se3t.models.linear:Linear"
     name: str = "linear"
 
 
@@ -18,6 +21,7 @@ class LinearModel:
 class DeepSetModel:
     """Deep Sets, Zaheer et al. 2017, as the paper's N-body baseline uses it."""
 
+    implementation = "se3t.models.deepset:DeepSet"
     name: str = "deepset"
     width: int = number(64, at_least=1)
     num_encoder_layers: int = number(3, at_least=1)
@@ -29,6 +33,7 @@ class DeepSetModel:
 class SetTransformerModel:
     """Set Transformer, Lee et al. 2019: SAB blocks and a point-wise head."""
 
+    implementation = "se3t.models.set_transformer:SetTransformer"
     name: str = "set_transformer"
     width: int = number(64, at_least=1)
     num_layers: int = number(4, at_least=1)
@@ -43,6 +48,7 @@ class SetTransformerModel:
 class TFNModel:
     """Tensor Field Network, Thomas et al. 2018."""
 
+    implementation = "se3t.models.tfn:TFN"
     name: str = "tfn"
     num_layers: int = number(4, at_least=1)
     num_degrees: int = number(4, at_least=1)  # types 0 … num_degrees - 1
@@ -62,6 +68,7 @@ class TFNModel:
 class SE3TransformerModel:
     """SE(3)-Transformer, Fuchs et al. 2020."""
 
+    implementation = "se3t.models.se3_transformer:SE3Transformer"
     name: str = "se3_transformer"
     num_layers: int = number(4, at_least=1)
     num_degrees: int = number(4, at_least=1)  # types 0 … num_degrees - 1
@@ -87,6 +94,7 @@ class SE3TransformerModel:
 class SchNetModel:
     """SchNet, Schütt et al. 2018: continuous-filter convolutions of distances."""
 
+    implementation = "se3t.models.schnet:SchNet"
     name: str = "schnet"
     channels: int = number(128, at_least=1)
     num_filters: int = number(128, at_least=1)
@@ -100,6 +108,7 @@ class SchNetModel:
 class MPNNModel:
     """Neural message passing ("NMP"), Gilmer et al. 2017: edge networks, GRU, Set2Set."""
 
+    implementation = "se3t.models.mpnn:MPNN"
     name: str = "mpnn"
     channels: int = number(64, at_least=1)
     edge_hidden: int = number(128, at_least=1)  # width of the network that makes a matrix of an edge
@@ -113,6 +122,7 @@ class MPNNModel:
 class PointNetModel:
     """PointNet, Qi et al. 2017: a network on every point, the maximum over all, learned alignments of the input."""
 
+    implementation = "se3t.models.pointnet:PointNet"
     name: str = "pointnet"
     transform: bool = True  # T-Nets for the input and for the features
     regularization: float = number(0.001, at_least=0)  # of the feature transform, ‖I − A Aᵀ‖²
@@ -123,6 +133,7 @@ class PointNetModel:
 class PointNet2Model:
     """PointNet++, Qi et al. 2017: PointNets on neighbourhoods of fewer and fewer points (single-scale grouping)."""
 
+    implementation = "se3t.models.pointnet2:PointNet2"
     name: str = "pointnet2"
     dropout: float = number(0.5, at_least=0, at_most=0.95)
 
@@ -131,6 +142,7 @@ class PointNet2Model:
 class DGCNNModel:
     """DGCNN, Wang et al. 2019: EdgeConv on neighbours in the space of the features, found anew in every layer."""
 
+    implementation = "se3t.models.dgcnn:DGCNN"
     name: str = "dgcnn"
     num_neighbors: int = number(20, at_least=1)
     dropout: float = number(0.5, at_least=0, at_most=0.95)
@@ -140,6 +152,7 @@ class DGCNNModel:
 class PointCNNModel:
     """PointCNN, Li et al. 2018: X-Conv, which weights and permutes the neighbours of a point before a convolution."""
 
+    implementation = "se3t.models.pointcnn:PointCNN"
     name: str = "pointcnn"
     dropout: float = number(0.5, at_least=0, at_most=0.95)
 
@@ -148,6 +161,7 @@ class PointCNNModel:
 class SpiderCNNModel:
     """SpiderCNN, Xu et al. 2018: filters that are step functions times Taylor polynomials of the neighbour's place."""
 
+    implementation = "se3t.models.spidercnn:SpiderCNN"
     name: str = "spidercnn"
     num_neighbors: int = number(20, at_least=1)
     num_taylor: int = number(5, at_least=1)  # terms of each filter
@@ -158,6 +172,7 @@ class SpiderCNNModel:
 class ModifiedFisherModel:
     """3DmFV-Net, Ben-Shabat et al. 2018: Fisher vectors on a grid of Gaussians, then 3-D convolutions."""
 
+    implementation = "se3t.models.modified_fisher:ModifiedFisherNet"
     name: str = "modified_fisher"
     grid: int = number(8, at_least=2)  # Gaussians along each axis
     dropout: float = number(0.3, at_least=0, at_most=0.95)
@@ -167,24 +182,10 @@ class ModifiedFisherModel:
 class PointGLRModel:
     """PointGLR, Rao et al. 2020: an unsupervised code of shapes, here learned together with the classes."""
 
+    implementation = "se3t.models.pointglr:PointGLR"
     name: str = "pointglr"
     dropout: float = number(0.5, at_least=0, at_most=0.95)
 
 
-MODELS = by_name(
-    LinearModel,
-    DeepSetModel,
-    TFNModel,
-    SetTransformerModel,
-    SE3TransformerModel,
-    SchNetModel,
-    MPNNModel,
-    PointNetModel,
-    PointNet2Model,
-    DGCNNModel,
-    PointCNNModel,
-    SpiderCNNModel,
-    ModifiedFisherModel,
-    PointGLRModel,
-)
+MODELS = by_name(*(schema for schema in list(vars().values()) if is_dataclass(schema)))
 """The schemas of all models by name."""

@@ -1,7 +1,7 @@
 """The models, by name. Each one takes a :class:`~se3t.graph.Graph` and returns features of its ``fiber_out``:
 one for each node, or with ``pooled`` one for each cloud.
 
-A new model is one file here, one schema in ``se3t.config`` and one line in ``MODELS``.
+A new model is one file here and one schema in ``se3t.config``, which names its class.
 """
 
 from __future__ import annotations
@@ -16,26 +16,6 @@ from se3t.config import SCHEMAS
 from se3t.errors import UserError, did_you_mean
 from se3t.fiber import Fiber
 
-MODELS: dict[str, str] = {
-    "linear": "se3t.models.linear:Linear",
-    "deepset": "se3t.models.deepset:DeepSet",
-    "tfn": "se3t.models.tfn:TFN",
-    "set_transformer": "se3t.models.set_transformer:SetTransformer",
-    "se3_transformer": "se3t.models.se3_transformer:SE3Transformer",
-    "schnet": "se3t.models.schnet:SchNet",
-    "mpnn": "se3t.models.mpnn:MPNN",
-    "pointnet": "se3t.models.pointnet:PointNet",
-    "pointnet2": "se3t.models.pointnet2:PointNet2",
-    "dgcnn": "se3t.models.dgcnn:DGCNN",
-    "pointcnn": "se3t.models.pointcnn:PointCNN",
-    "spidercnn": "se3t.models.spidercnn:SpiderCNN",
-    "modified_fisher": "se3t.models.modified_fisher:ModifiedFisherNet",
-    "pointglr": "se3t.models.pointglr:PointGLR",
-}
-"""Name of a model -> ``'module:Class'``; a module is imported when its model is asked for. The schema of a model of
-another package says the same in its attribute ``implementation``."""
-
-
 ABLATIONS: dict[str, str] = {
     "attention": "se3t.models.ablation:WithoutAttention",
     "radial": "se3t.models.ablation:WithoutRadialNetworks",
@@ -45,18 +25,18 @@ ABLATIONS: dict[str, str] = {
 
 
 def model_class(name: str, ablation: str = "none") -> type[nn.Module]:
-    """The class behind a name of the registry.
+    """The class behind the name of a model.
 
     Args:
-        name: key of ``MODELS``.
+        name: of a schema in ``SCHEMAS["model"]``.
         ablation: key of ``ABLATIONS``, or ``none``.
 
     Raises:
-        UserError: for a name that is not in ``MODELS``.
+        UserError: for a name without a schema, or a schema without ``implementation``.
     """
-    target = MODELS.get(name) or getattr(SCHEMAS["model"].get(name), "implementation", None)
+    target = getattr(SCHEMAS["model"].get(name), "implementation", None)
     if target is None:
-        raise UserError(f"model: no model is called {name!r}; {did_you_mean(name, MODELS)}")
+        raise UserError(f"model: no model is called {name!r}; {did_you_mean(name, SCHEMAS['model'])}")
     module, _, attribute = ABLATIONS.get(ablation, target).partition(":")
     cls: type[nn.Module] = getattr(importlib.import_module(module), attribute)
     return cls

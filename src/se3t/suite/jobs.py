@@ -1,4 +1,4 @@
-"""A training as a job: the line that starts it, its run folder, and how far it is. Imports no torch."""
+"""A training as a job: its command, its run folder and its state. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ State: TypeAlias = Literal["finished", "interrupted", "new"]
 
 @dataclass(frozen=True)
 class Job:
-    """One line ``se3t train <words>``.
+    """One command ``se3t train <overrides>``.
 
     Attributes:
-        words: its words.
-        config: what they describe.
+        overrides: as typed.
+        config: what they compose.
         folder: of its run record; two jobs with the same folder are the same run.
     """
 
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     config: Config = field(compare=False, repr=False)
     folder: Path
 
     @property
     def command(self) -> str:
-        """The line, ready to be pasted into a shell."""
-        return shlex.join(["se3t", "train", *self.words])
+        """The command, ready to be pasted into a shell."""
+        return shlex.join(["se3t", "train", *self.overrides])
 
     @property
     def steps(self) -> int:
@@ -52,7 +52,7 @@ class Job:
         """Finished only where the result is there, of these settings, and covers ``trainer.max_steps``.
 
         Raises:
-            UserError: for a run record that this line neither reports nor may continue.
+            UserError: for a run record of other settings, which this job may not continue.
         """
         config = replace(self.config, resume=True)
         if finished_result(RunFolder(self.folder), config) is not None:
@@ -67,12 +67,12 @@ class Job:
 
     @property
     def data(self) -> DataSet:
-        """What is said of its data."""
+        """The declaration of its data."""
         return dataset(self.config.data.name)
 
     @property
     def task(self) -> TaskSpec:
-        """What is said of its task."""
+        """The declaration of its task."""
         return task(self.config.task.name)
 
     @cached_property
@@ -81,12 +81,11 @@ class Job:
         return self.data.store_path(self.config.data)
 
 
-def job_of(words: Sequence[str], config: Config) -> Job:
-    """The job of words whose configuration is known.
+def job_of(overrides: Sequence[str], config: Config) -> Job:
+    """The job of overrides whose configuration is known.
 
     Raises:
         UserError: for settings of the data that are refused.
     """
-    found = Job(tuple(words), config, RunFolder.of(config).path)
-    dataset(config.data.name).store_path(config.data)  # looks at its settings
-    return found
+    dataset(config.data.name).store_path(config.data)  # checks its settings
+    return Job(tuple(overrides), config, RunFolder.of(config).path)

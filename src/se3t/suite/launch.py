@@ -18,7 +18,7 @@ from se3t.suite.jobs import Job
 GRACE_SECONDS = 10.0
 """How long a process may take to stop before it is killed."""
 FOR_ALL = ("resume=true", "trainer.progress=false")
-"""Words that every job of many gets: they change nothing of what is trained."""
+"""Overrides that every job of many gets: they change nothing of what is trained."""
 
 
 @runtime_checkable
@@ -36,14 +36,8 @@ class Handle(Protocol):
 class Launcher(Protocol):
     """Starts jobs somewhere."""
 
-    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> Handle:
-        """Start a job.
-
-        Args:
-            job: what to train.
-            log: file that its output is appended to.
-            environment: variables that it gets besides those of this process.
-        """
+    def start(self, job: Job, log: Path) -> Handle:
+        """Start a job, whose output is appended to the file ``log``."""
 
 
 class LocalHandle:
@@ -80,39 +74,51 @@ class LocalLauncher:
 
     Args:
         threads: of torch in every job, where a job does not say; None leaves torch's choice.
-        words: settings that every job gets besides its own, such as ``logger.group=table1``.
+        overrides: settings that every job gets besides its own, such as ``logger.group=table1``.
     """
 
-    def __init__(self, threads: int | None = None, words: Sequence[str] = ()) -> None:
-        self.threads, self.words = threads, tuple(words)
+    def __init__(self, threads: int | None = None, overrides: Sequence[str] = ()) -> None:
+        self.threads, self.overrides = threads, tuple(overrides)
 
-    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> LocalHandle:
-        """Start ``se3t train`` with the words of a job."""
-        threads = self.threads if job.config.trainer.threads is None else job.config.trainer.threads
-        own = [] if threads is None else [f"trainer.threads={threads}"]
-        limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-        return start_process(["train", *job.words, *self.words, *own, *FOR_ALL], log, {**limit, **environment})
+    def start(self, job: Job, log: Path) -> LocalHandle:
+        """Start ``se3t train`` with the overrides of a job."""
+        words, environment = line_of(job, self.overrides, self.threads)
+        return start_process(words, log, environment)
 
 
-def start_process(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> LocalHandle:
+def line_of(job: Job, overrides: Sequence[str], threads: int | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The words behind ``se3t`` that train one of many jobs, and variables of its process.
+
+    Args:
+        job: what to train.
+        overrides: that every job gets besides its own.
+        threads: of torch, where the job does not say; None leaves torch's choice.
+    """
+    own = [f"trainer.threads={threads}"] if threads and job.config.trainer.threads is None else []
+    threads = job.config.trainer.threads or threads
+    words = ("train", *job.overrides, *overrides, *own, *FOR_ALL)
+    return words, {"OMP_NUM_THREADS": str(threads)} if threads else {}
+
+
+def start_process(words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> LocalHandle:
     """Start ``se3t <words>`` as a process that ends with this one.
 
     Args:
-        words: command and what belongs to it.
+        words: the command and its arguments.
         log: file that its output is appended to, below a line with the time.
         environment: variables that it gets besides those of this process.
     """
-    return spawn([sys.executable, "-m", "se3t.cli.child", *words], log, environment, shlex.join(["se3t", *words]))
+    return spawn([sys.executable, "-m", "se3t.cli.child", *words], log, environment or {}, shlex.join(["se3t", *words]))
 
 
 def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str], title: str) -> LocalHandle:
-    """Start a program that asks to end with this process: :mod:`se3t.cli.child`.
+    """Start a program that ends with this process, see :mod:`se3t.cli.child`.
 
     Linux sends it the signal when the thread that has started it ends, not the process: call this from a thread that
     lives as long as the work.
 
     Args:
-        arguments: program and what belongs to it.
+        arguments: the program and its arguments.
         log: file that its output is appended to.
         environment: variables that it gets besides those of this process.
         title: what the log calls it.

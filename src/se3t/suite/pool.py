@@ -1,5 +1,5 @@
-"""Many jobs on a few workers: what is finished is not repeated, what was interrupted goes on, what fails is told at the
-end and stops no other. Imports no torch.
+"""Many jobs on a few workers: finished ones are skipped, interrupted ones resume, a failure stops no other job. Imports
+no torch.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,18 +95,10 @@ class Pool:
         launcher: where they run.
         workers: how many at a time.
         watch: is told what happens.
-        environment: variables for all jobs.
     """
 
-    def __init__(
-        self,
-        launcher: Launcher,
-        workers: int,
-        watch: Watch | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self.launcher, self.workers = launcher, workers
-        self.watch, self.environment = watch or Watch(), dict(environment or {})
+    def __init__(self, launcher: Launcher, workers: int, watch: Watch) -> None:
+        self.launcher, self.workers, self.watch = launcher, workers, watch
         self._waiting: list[Job] = []
         self._running: dict[Path, tuple[Job, _Work]] = {}
         self._preparing: dict[Path, _Work] = {}
@@ -204,7 +196,7 @@ class Pool:
             if not job.store.exists():
                 return self._prepare(job)
             begin = log.stat().st_size if log.exists() else 0
-            work = _Work(self.launcher.start(job, log, self.environment), log, begin)
+            work = _Work(self.launcher.start(job, log), log, begin)
         except (UserError, OSError) as error:
             return Ended(job, "failed", log, str(error))
         self._waiting.remove(job)
@@ -231,7 +223,7 @@ class Pool:
             log = Path(job.config.runs) / LOGS / f"data-{job.config.data.name}-{job.store.stem}.log"
             begin = log.stat().st_size if log.exists() else 0
             words = [*shlex.split(job.data.prepare_command(job.config.data))[1:], "trainer.progress=false"]
-            self._preparing[job.store] = _Work(start_process(words, log, self.environment), log, begin)
+            self._preparing[job.store] = _Work(start_process(words, log), log, begin)
             self.watch.preparing(job.store)
         return None
 
@@ -249,7 +241,7 @@ def run_jobs(
     launcher: Launcher | None = None,
     workers: int = 1,
     watch: Watch | None = None,
-    environment: Mapping[str, str] | None = None,
+    note: Callable[[Sequence[Job], Sequence[Ended]], object] = lambda running, ended: None,
 ) -> Outcome:
     """Run all jobs that are not finished, each once, in their order.
 
@@ -258,7 +250,7 @@ def run_jobs(
         launcher: where they run; None: on this machine.
         workers: how many at a time.
         watch: is told what happens.
-        environment: variables for all jobs.
+        note: takes, a few times a second, the jobs at work and those that have ended since.
 
     Raises:
         Interrupted: at Ctrl-C, SIGTERM or SIGHUP, after all processes have ended.
@@ -267,17 +259,16 @@ def run_jobs(
     done = {job.folder for job in unique if _is_finished(job)}
     outcome = Outcome()
     with stopped_by_signals(), watch or Watch() as told:
-        pool = Pool(launcher or LocalLauncher(), workers, told, environment)
+        pool = Pool(launcher or LocalLauncher(), workers, told)
         for job in unique:
             if job.folder not in done:
                 pool.submit(job)
         try:
             while not pool.is_idle:
-                for ended in pool.step():
-                    if ended.status == "finished":
-                        done.add(ended.job.folder)
-                    else:
-                        outcome.failed.append(ended)
+                all_ended = pool.step()
+                done |= {ended.job.folder for ended in all_ended if ended.status == "finished"}
+                outcome.failed += [ended for ended in all_ended if ended.status != "finished"]
+                note(pool.running, all_ended)
                 if not pool.is_idle:
                     time.sleep(POLL_SECONDS)
         finally:

@@ -5,11 +5,12 @@ torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from se3t.config.settings import flatten
 from se3t.errors import UserError
 from se3t.reporting.sweep_record import Trial, TrialRun, read_record, write_record
 from se3t.runs import RunFolder
@@ -17,7 +18,7 @@ from se3t.runs.names import METRICS
 from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
 from se3t.suite.pool import Ended, Pool, Watch, log_of, stopped_by_signals
-from se3t.suite.spaces import Interval, Scalar
+from se3t.suite.spaces import Scalar
 from se3t.suite.specification import Parameters, Specification, rounded
 from se3t.suite.study import Proposal, Study
 from se3t.suite.trials import blank_record, value_of, words_of
@@ -254,18 +255,8 @@ def _rounded(parameters: Parameters) -> dict[str, Any]:
 
 
 def _first(spec: Specification) -> dict[str, Scalar] | None:
-    """What stands in ``conf`` already, where the search may propose it: no winner is worse than that."""
-    found: dict[str, Scalar] = {}
-    for name, space in spec.sweep.parameters.items():
-        value = _setting(spec.settings, name)
-        if value not in (space if isinstance(space, Interval) else space.values):
-            return None
-        found[name] = value
-    return found
-
-
-def _setting(settings: Mapping[str, Any], name: str) -> Any:
-    value: Any = settings
-    for key in name.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+    """The settings of ``conf`` as the first trial, where the search may propose them: no winner is worse than that."""
+    settings, parameters = dict(flatten(spec.settings)), spec.sweep.parameters
+    if any(settings.get(name) not in space for name, space in parameters.items()):
+        return None
+    return {name: settings.get(name) for name in parameters}

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from se3t.config.choices import choices, conf_file
 from se3t.config.fields import choice, number
+from se3t.config.overrides import spell
 from se3t.config.validation import checked
 from se3t.errors import UserError, did_you_mean
 
@@ -31,8 +32,11 @@ class Values:
         numbers = [value for value in self.values if isinstance(value, int | float) and not isinstance(value, bool)]
         return len(numbers) == len(self.values) and min(numbers) > 0 and max(numbers) / min(numbers) >= 10
 
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
+
     def __str__(self) -> str:
-        return ", ".join(map(_spell, self.values))
+        return ", ".join(map(spell, self.values))
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class Interval:
         return math.isclose(steps, round(steps), abs_tol=1e-9)
 
     def __str__(self) -> str:
-        words = [f"{_spell(self.low)} to {_spell(self.high)}"]
-        words += [f"in steps of {_spell(self.step)}"] if self.step is not None else []
+        words = [f"{spell(self.low)} to {spell(self.high)}"]
+        words += [f"in steps of {spell(self.step)}"] if self.step is not None else []
         return " ".join([*words, *["(log)"] * self.log])
 
 
@@ -293,7 +297,7 @@ def _space(path: Path, key: str, value: Any) -> Space:
         raise UserError(f"{path}: {key}: expected a list of values, or low and high, got {value}")
     if not value or any(isinstance(item, list | dict) for item in value):
         raise UserError(f"{path}: {key}: expected a list of plain values, such as [1, 2, 4], got {value}")
-    if len(set(map(_spell, value))) < len(value):
+    if len(set(map(spell, value))) < len(value):
         raise UserError(f"{path}: {key}: the same value stands there twice: {value}")
     return Values(tuple(value))
 
@@ -312,7 +316,3 @@ def _interval(value: Mapping[str, Any], where: str) -> Interval:
     if found.high not in found:
         raise UserError(f"{where}.step: steps of {found.step} from {found.low} do not end at {found.high}")
     return found
-
-
-def _spell(value: Scalar) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

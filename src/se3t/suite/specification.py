@@ -45,14 +45,14 @@ class Specification:
 
     Attributes:
         sweep: with the values, seeds and number of trials of the command line in place of those of the file.
-        words: what all trainings share: those of the file, then those of the command line.
+        overrides: of all trainings: those of the file, then those of the command line.
         experiment: of all of them.
-        settings: what ``words`` describe, without parameters and seed.
+        settings: what ``overrides`` compose, without parameters and seed.
         runs: folder of the run records.
     """
 
     sweep: spaces.Sweep
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     experiment: str
     settings: Mapping[str, Any]
     runs: Path
@@ -95,7 +95,7 @@ class Specification:
         Raises:
             UserError: for settings that are refused.
         """
-        words = [*self.words, *overrides(parameters)]
+        words = [*self.overrides, *overrides(parameters)]
         key = " ".join(words)
         if key not in self._configs:  # some ten milliseconds, of which a large sweep with many seeds has many
             self._configs[key] = self._config(words, parameters)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 from se3t.errors import UserError, did_you_mean
 from se3t.files import write_atomically
 from se3t.suite.jobs import Job
-from se3t.suite.launch import FOR_ALL, LocalHandle, start_process
+from se3t.suite.launch import LocalHandle, line_of, start_process
 
 MAX_TIMEOUTS = 100
 """How often a job may run out of time and be queued again."""
@@ -138,7 +137,7 @@ class SubmititLauncher:
         cluster: slurm, or local: processes of this machine, to try what would be submitted.
         settings: of SLURM by the names of ``SETTINGS``, as typed.
         title: of the jobs in the queue.
-        words: settings of ``se3t train`` that every job gets besides its own.
+        overrides: settings of ``se3t train`` that every job gets besides its own.
 
     Raises:
         UserError: submitit or SLURM is missing, a setting is unknown or wrong.
@@ -150,16 +149,16 @@ class SubmititLauncher:
         cluster: str,
         settings: Mapping[str, str],
         title: str = "se3t",
-        words: Sequence[str] = (),
+        overrides: Sequence[str] = (),
     ) -> None:
-        self.folder, self.cluster, self.words = folder.absolute(), cluster, tuple(words)
+        self.folder, self.cluster, self.overrides = folder.absolute(), cluster, tuple(overrides)
         self.parameters = parameters(settings)
         self.title, self.threads = title, self.parameters.get("cpus_per_task")
         self._submitit = require_submitit()
         if cluster == "slurm" and self._submitit.SlurmExecutor.affinity() < 0:
             raise UserError("launcher slurm: there is no srun here; use it on a cluster, or try --launcher submitit")
 
-    def start(self, job: Job, log: Path, environment: Mapping[str, str]) -> SubmititHandle:
+    def start(self, job: Job, log: Path) -> SubmititHandle:
         """Submit a job, or find the one that an earlier process has submitted and that is still in the queue."""
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
@@ -169,17 +168,14 @@ class SubmititLauncher:
         self.folder.mkdir(parents=True, exist_ok=True)
         own = Path(tempfile.mkdtemp(prefix=f"{job.folder.name}-", dir=self.folder))
         executor = self._executor(own, job)
-        submitted = executor.submit(self._training(job, log, environment))
+        submitted = executor.submit(self._training(job, log))
         self._remember({**known, str(job.folder): [str(own), submitted.job_id]})
         return SubmititHandle(submitted, log, self.cluster == "local")
 
-    def _training(self, job: Job, log: Path, environment: Mapping[str, str]) -> Training:
-        own = [f"trainer.threads={self.threads}"] if self.threads and job.config.trainer.threads is None else []
-        limit = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
-        words = ("train", *job.words, *self.words, *own, *FOR_ALL)
-        result = str(job.result.absolute())
-        variables = {**limit, **environment}
-        return Training(words, str(Path.cwd()), str(log.absolute()), result, variables, self.cluster == "local")
+    def _training(self, job: Job, log: Path) -> Training:
+        words, environment = line_of(job, self.overrides, self.threads)
+        folder, result = str(Path.cwd()), str(job.result.absolute())
+        return Training(words, folder, str(log.absolute()), result, environment, self.cluster == "local")
 
     def _executor(self, folder: Path, job: Job) -> Any:
         if self.cluster == "local":
@@ -194,7 +190,7 @@ class SubmititLauncher:
             **self.parameters,
             job_name=self.title,
             additional_parameters={"requeue": True},
-            setup=[f"# {shlex.join(['se3t', 'train', *job.words])}"],
+            setup=[f"# {job.command}"],
         )
         return executor
 

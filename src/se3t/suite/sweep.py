@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -165,7 +164,7 @@ def _write_specification(spec: Specification) -> None:
         name: space_settings(space) if isinstance(space, Interval) else list(space.values)
         for name, space in sweep.parameters.items()
     }
-    content = asdict(sweep) | {"parameters": parameters, "defaults": list(spec.words)}
+    content = asdict(sweep) | {"parameters": parameters, "defaults": list(spec.overrides)}
     for name in ("name", *(("trials", "pruning") if sweep.search == "grid" else ())):
         del content[name]
     content["experiments"] = {spec.experiment: {}}
@@ -185,8 +184,8 @@ class _Cell:
     job: Job
 
 
-class Grid(Watch):
-    """All combinations of a grid; as a watch it keeps ``trials.json`` up to date.
+class Grid:
+    """All combinations of a grid.
 
     Args:
         spec: of the grid.
@@ -198,7 +197,6 @@ class Grid(Watch):
     def __init__(self, spec: Specification) -> None:
         self.spec, self.record = spec, blank_record(spec)
         self.cells: dict[Path, _Cell] = {}
-        self._inner = Watch()
         for number, parameters in enumerate(spec.combinations()):
             self.record.trials.append(self._trial(Trial(number, parameters)))
         if not self.cells:
@@ -222,10 +220,9 @@ class Grid(Watch):
 
     def run(self, launcher: Launcher, workers: int, watch: Watch) -> SweepRecord:
         """Run what is not finished."""
-        self._inner = watch
         self._write()
         try:
-            run_jobs([cell.job for cell in self.cells.values()], launcher, workers, self)
+            run_jobs([cell.job for cell in self.cells.values()], launcher, workers, watch, self._note)
         finally:
             for cell in self.cells.values():
                 if cell.run.state == "running":
@@ -235,41 +232,18 @@ class Grid(Watch):
             self._write()
         return self.record
 
-    def __enter__(self) -> Grid:
-        self._inner.__enter__()
-        return self
-
-    def __exit__(self, *details: Any) -> None:
-        self._inner.__exit__(*details)
-
-    def preparing(self, store: Path) -> None:
-        """Pass on."""
-        self._inner.preparing(store)
-
-    def blocked(self, job: Job) -> None:
-        """Pass on."""
-        self._inner.blocked(job)
-
-    def tick(self, running: Sequence[Job]) -> None:
-        """Pass on."""
-        self._inner.tick(running)
-
-    def started(self, job: Job) -> None:
-        """Note that a training runs."""
-        cell = self.cells[job.folder]
-        cell.run.state, cell.run.reason = "running", ""
-        _settle(cell.trial)
-        self._write()
-        self._inner.started(job)
-
-    def ended(self, ended: Ended) -> None:
-        """Note how a training has ended."""
-        cell = self.cells[ended.job.folder]
-        failed = ended.status == "failed"
-        cell.run.state, cell.run.reason = "failed" if failed else "waiting", ended.reason
-        self._look(cell)  # whatever became of the process, a result is a result
-        self._write()
-        self._inner.ended(ended)
+    def _note(self, running: Sequence[Job], ended: Sequence[Ended]) -> None:
+        """Keep ``trials.json`` up to date."""
+        started = [cell for job in running if (cell := self.cells[job.folder]).run.state != "running"]
+        for cell in started:
+            cell.run.state, cell.run.reason = "running", ""
+            _settle(cell.trial)
+        for one in ended:
+            cell = self.cells[one.job.folder]
+            cell.run.state, cell.run.reason = "failed" if one.status == "failed" else "waiting", one.reason
+            self._look(cell)  # whatever became of the process, a result is a result
+        if started or ended:
+            self._write()
 
     def _look(self, cell: _Cell) -> None:
         """Take the objective of a run that is finished."""

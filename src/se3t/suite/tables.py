@@ -25,7 +25,7 @@ from se3t.suite.jobs import Job, job_of
 from se3t.suite.launch import LocalLauncher
 from se3t.suite.pool import Outcome, run_jobs
 from se3t.suite.progress import Clock, view
-from se3t.suite.wording import failures, in_words, obstacle_of, opening, trouble
+from se3t.suite.wording import failures, obstacle_of, opening, plan_lines, trouble
 
 DEFAULT_PRESET, DEFAULT_SEEDS = "reduced", (0, 1, 2)
 ABLATIONS = (
@@ -89,7 +89,7 @@ def plan(request: TableRequest) -> None:
     workers, threads = resources(jobs, request.workers)
     with console(stderr=True).status("measuring training steps …"):
         estimates = estimate(jobs, workers, threads)
-    for line in in_words(request.which, jobs, estimates, workers):
+    for line in plan_lines(request.which, jobs, estimates, workers):
         say(out, line)
 
 

@@ -25,7 +25,7 @@ def blank_record(spec: Specification) -> SweepRecord:
         parameters={name: space_settings(space) for name, space in sweep.parameters.items()},
         seeds=list(sweep.seeds),
         asked=sweep.trials,
-        words=list(spec.words),
+        words=list(spec.overrides),
     )
 
 

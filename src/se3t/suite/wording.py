@@ -12,7 +12,7 @@ from se3t.suite.pool import Ended
 from se3t.training.pace import duration
 
 
-def in_words(which: str, jobs: Sequence[Job], estimates: Estimates, workers: int) -> Iterator[str]:
+def plan_lines(which: str, jobs: Sequence[Job], estimates: Estimates, workers: int) -> Iterator[str]:
     """The plan, line by line: every training, the sum, and what to know of the times."""
     seconds = {job.folder: estimates.seconds(job) for job in jobs}
     rows = [(_state(job), _steps(job), _time(job, seconds[job.folder]), job.command) for job in jobs]

@@ -47,6 +47,13 @@ def help_text(name: str) -> str:
     return Path(__file__).with_name(f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
 
 
+def usage_of(command: str) -> str:
+    """How a command such as ``table`` or ``figure 3`` is written, in one line."""
+    page, _, _ = help_text(command.split()[0]).partition("\n\n")
+    forms = " ".join(page.split()).removeprefix("usage: se3t ").split(" se3t ")
+    return ", or se3t ".join(form for form in forms if f"{form} ".startswith(f"{command} "))
+
+
 def command_help(name: str) -> str:
     """Text of ``se3t <name> --help``."""
     text = help_text(name)
