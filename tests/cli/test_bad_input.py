@@ -76,7 +76,7 @@ _CASES = [
     ("data prepare nbody --force", ["--force:", "write force=true"]),
     ("data prepare nbody force=yes", ["force=yes:", "force=true or force=false"]),
     ("doctor data.root=x", ["data.root=x", "se3t doctor [--root"]),
-    ("doctor --root", ["--root", "se3t doctor --root"]),
+    ("doctor --root", ["--root", "se3t doctor [--root"]),
     ("convert", ["convert:", "required: weights, --from, --to", "se3t convert --from authors | nvidia"]),
     ("convert --from dgl a.pt --to b.pt", ["--from", "invalid choice: 'dgl'", "expected: se3t convert"]),
     ("convert --from nvidia a.pt --to b.pt", ["a.pt: there is no such file"]),
