@@ -10,10 +10,10 @@ from torch import nn
 
 from benchmarks.counting import Sizes, Work, layer_work
 from benchmarks.roofs import ROOF, Peaks, measure_peaks, share_of_roof
-from se3t.bench.contenders import REFERENCE
+from se3t.bench.contenders import REFERENCE, usable_kernels
 from se3t.bench.options import Options
 from se3t.bench.report import PARTS, RATIO, TIME, Column, Report, Row, ratios, time_fields
-from se3t.bench.single import Single, agreeing, usable
+from se3t.bench.single import Single, agreeing
 from se3t.errors import require_known
 from se3t.nn import ConvSettings, EquivariantConv
 
@@ -68,7 +68,7 @@ def run(options: Options, names: Sequence[str] = (), sweeps: Sequence[str] = tup
         UserError: for an unknown name, or a kernel that was named and cannot run here.
     """
     sweeps = require_known("sweep", sweeps, SWEEPS)
-    chosen, notes = usable(names, options.device)
+    chosen, notes = usable_kernels(names, options.device)
     base = dataclasses.replace(BASE, seed=options.seed, device=options.device)
     report = Report(
         "layer",

@@ -14,8 +14,9 @@ from benchmarks.counting import Work
 from benchmarks.layer import Convolution, work_of
 from benchmarks.roofs import Peaks
 from se3t.bench import scaling
+from se3t.bench.contenders import usable_kernels
 from se3t.bench.options import Options
-from se3t.bench.single import Single, usable
+from se3t.bench.single import Single
 from se3t.errors import UserError
 from se3t.nn import EquivariantConv, SE3AttentionBlock
 from se3t.nn.kernels import vectorised
@@ -82,8 +83,8 @@ def test_what_has_no_meaning_for_a_layer_is_refused(run: object, name: str, mess
 def test_a_kernel_that_cannot_run_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectorised, "unavailable", lambda device: f"not on {device.type}", raising=False)
     with pytest.raises(UserError, match="contender 'vectorised' cannot run here: not on cpu"):
-        usable(["edge_frame", "vectorised"], "cpu")
-    assert "vectorised is left out: not on cpu." in usable([], "cpu")[1]
+        usable_kernels(["edge_frame", "vectorised"], "cpu")
+    assert "vectorised is left out: not on cpu." in usable_kernels([], "cpu")[1]
 
 
 @pytest.mark.parametrize(("sweeps", "least"), [(scaling.SWEEPS, 640), (["points"], 1000), (["degree"], 5120)])

@@ -26,7 +26,7 @@ MOST_KEPT = 2**30
 REFERENCE_KEPT = 2**27
 """The same for the reference kernel where it is timed: it is slow long before it is large."""
 _WITH_MEMORY = (EDGE_FRAME, AUTO)  # auto falls back on edge_frame
-_REBUILD = "se3t.bench.contenders:rebuild"
+REBUILD = "se3t.bench.contenders:rebuild"
 
 
 class UnusableError(UserError):
@@ -207,6 +207,28 @@ def default_names(workload: Workload, reference_kept: int = REFERENCE_KEPT) -> t
     return chosen, notes
 
 
+def usable_kernels(names: Sequence[str], device: str) -> tuple[list[str], list[str]]:
+    """Kernels to measure in a single layer, and notes on why others are missing.
+
+    Args:
+        names: what was asked for; empty: all of ours but the reference and ``auto``.
+        device: where.
+
+    Raises:
+        UserError: for an unknown name, one that has no meaning for a layer, or one that was asked for and cannot run.
+    """
+    for name in names:
+        if name.endswith(SEPARATE):
+            raise UserError(f"contender {name!r}: the ending {SEPARATE} is for bench step and bench memory only")
+    require_usable(names, device)
+    if names:
+        return list(dict.fromkeys(names)), []
+    wanted = [name for name in kernel_names() if name not in (REFERENCE, AUTO) and not is_foreign(name)]
+    reasons = {name: unavailable(name, device) for name in wanted}
+    notes = [f"{name} is left out: {reason}." for name, reason in reasons.items() if reason is not None]
+    return [name for name, reason in reasons.items() if reason is None], notes
+
+
 def make(workload: Workload, name: str, *, check: bool = True) -> Contender:
     """A contender.
 
@@ -227,7 +249,7 @@ def make(workload: Workload, name: str, *, check: bool = True) -> Contender:
     return Contender(
         name=name,
         work=Step(model, lambda: mean_square(model(graph))),
-        maker=_REBUILD,
+        maker=REBUILD,
         arguments={"spec": workload.spec, "name": name},
         difference=difference,
         parameters=sum(value.numel() for value in model.parameters()),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from se3t.bench.contenders import MOST_KEPT, Ours, default_names, require_usable
+from se3t.bench.contenders import MOST_KEPT, REBUILD, Ours, default_names, require_usable
 from se3t.bench.options import Options
 from se3t.bench.report import RATIO, Column, Report, Row, ratios
 from se3t.bench.workloads import NBODY, Workload
 from se3t.errors import UserError
 
-_REBUILD = "se3t.bench.contenders:rebuild"
 COLUMNS = (
     Column("workload", "workload"),
     Column("name", "contender"),
@@ -66,7 +65,7 @@ def run(
 
 
 def _measure(options: Options, workload: Workload, name: str, notes: list[str]) -> Row:
-    peak = options.weigh(_REBUILD, {"spec": workload.spec, "name": name})
+    peak = options.weigh(REBUILD, {"spec": workload.spec, "name": name})
     if peak.reason:
         notes.append(f"{workload.name}: {name} is missing: its process {peak.reason}.")
     return {

@@ -8,9 +8,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from se3t.bench.contenders import usable_kernels
 from se3t.bench.options import Options
 from se3t.bench.report import PEAK_MEMORY, RATIO, TIME, Column, Report, Row, ratios, time_fields
-from se3t.bench.single import Single, agreeing, usable
+from se3t.bench.single import Single, agreeing
 from se3t.errors import UserError, require_known
 
 SWEEPS = ("points", "neighbors", "degree")
@@ -51,7 +52,7 @@ def run(
         UserError: for an unknown name, a kernel that was named and cannot run here, or when no case has so few edges.
     """
     sweeps = require_known("sweep", sweeps, SWEEPS)
-    chosen, notes = usable(names, options.device)
+    chosen, notes = usable_kernels(names, options.device)
     most = max_edges or (_QUICK_EDGES if options.quick else MOST_EDGES)
     sizes = {sweep: cases(sweep, most, options) for sweep in sweeps}
     notes += _too_small(sizes, most, options)

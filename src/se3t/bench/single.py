@@ -11,17 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from se3t.bench.contenders import (
-    AUTO,
-    MOST_KEPT,
-    REFERENCE,
-    SEPARATE,
-    Ours,
-    is_foreign,
-    kernel_names,
-    require_usable,
-    unavailable,
-)
+from se3t.bench.contenders import MOST_KEPT, REFERENCE, Ours
 from se3t.bench.equality import Difference, DisagreementError, Reference
 from se3t.bench.timing import Step
 from se3t.bench.workloads import Workload, mean_square, weights_per_edge
@@ -152,25 +142,3 @@ def agreeing(small: Single, names: Sequence[str], failures: list[str]) -> tuple[
     if not differences:
         raise UserError(f"no kernel is left to measure: {'; '.join(failures)}")
     return [*differences], Difference.largest([*differences.values()])
-
-
-def usable(names: Sequence[str], device: str) -> tuple[list[str], list[str]]:
-    """Kernels to measure, and notes on why others are missing.
-
-    Args:
-        names: what was asked for; empty: all of ours but the reference and ``auto``.
-        device: where.
-
-    Raises:
-        UserError: for an unknown name, one that has no meaning for a layer, or one that was asked for and cannot run.
-    """
-    for name in names:
-        if name.endswith(SEPARATE):
-            raise UserError(f"contender {name!r}: the ending {SEPARATE} is for bench step and bench memory only")
-    require_usable(names, device)
-    if names:
-        return list(dict.fromkeys(names)), []
-    wanted = [name for name in kernel_names() if name not in (REFERENCE, AUTO) and not is_foreign(name)]
-    reasons = {name: unavailable(name, device) for name in wanted}
-    notes = [f"{name} is left out: {reason}." for name, reason in reasons.items() if reason is not None]
-    return [name for name, reason in reasons.items() if reason is None], notes

@@ -190,9 +190,10 @@ def predict(predictors: Sequence[Predictor], entries: Iterable[Entry], batch_siz
     waiting: list[tuple[Entry, list[str]]] = []
     largest = molecules = 0
     for entry in entries:
-        against = [_reason_against(predictor, entry) for predictor in predictors]
-        if "" in against and entry.molecule is not None:
-            size = max(num_edges(entry.molecule, predictor.settings) for predictor in predictors)
+        molecule = entry.molecule
+        against = [entry.problem if molecule is None else model.reason_against(molecule) for model in predictors]
+        if "" in against and molecule is not None:
+            size = max(num_edges(molecule, predictor.settings) for predictor in predictors)
             # Each counts as the largest one: models of point clouds pad them to the same size.
             if molecules == batch_size or max(largest, size) * (molecules + 1) > MAX_EDGES:
                 yield from _rows(predictors, waiting)
@@ -213,10 +214,6 @@ def num_edges(molecule: Molecule, settings: GraphSettings) -> int:
     if settings.edges == "bonds" and settings.inputs == "atoms":
         return 2 * len(molecule.bond_classes)
     return len(molecule) * (len(molecule) - 1)
-
-
-def _reason_against(predictor: Predictor, entry: Entry) -> str:
-    return entry.problem if entry.molecule is None else predictor.reason_against(entry.molecule)
 
 
 def _rows(predictors: Sequence[Predictor], waiting: Sequence[tuple[Entry, list[str]]]) -> Iterator[Row]:
