@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,15 +89,6 @@ def test_a_missing_package_is_left_out_with_a_line_or_named(monkeypatch: pytest.
     assert any("sphericart is left out: the package sphericart-torch is missing" in note for note in report.notes)
     with pytest.raises(UserError, match="sphericart needs the package sphericart-torch"):
         peers_sh.run(QUICK, ["sphericart"])
-
-
-@pytest.mark.parametrize("names", [["se3t"], []])
-def test_without_scipy_harmonics_have_nothing_to_be_compared_with(
-    names: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.special", None)
-    with pytest.raises(UserError, match=r"bench sh: the package scipy .* is missing, .* pip install 'scipy>=1\.15'"):
-        sh.run(QUICK, names, max_degree=0, num_vectors=10)
 
 
 def few(name: str) -> dict[str, data.Store]:

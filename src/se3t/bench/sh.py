@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -75,7 +74,7 @@ def run(
         implementations: by name.
 
     Raises:
-        UserError: for an unknown implementation; without SciPy, which ours is compared with too.
+        UserError: for an unknown implementation.
         DisagreementError: when ours is further than ``TOLERANCE`` from the values in double precision; another
             implementation is left out where it is.
     """
@@ -119,8 +118,8 @@ def scipy_harmonics(max_degree: int, vectors: Tensor) -> Tensor:
     Source: real part × √2 (−1)^m for m > 0, imaginary part for m < 0; (−1)^m undoes the Condon–Shortley phase.
     """
     import numpy as np
+    from scipy.special import sph_harm_y
 
-    sph_harm_y = _sph_harm_y()
     x, y, z = vectors.detach().cpu().numpy().T
     polar, azimuth = np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)
     columns = []
@@ -130,17 +129,6 @@ def scipy_harmonics(max_degree: int, vectors: Tensor) -> Tensor:
         columns += [value.imag for value in scaled[:0:-1]]
         columns += [values[0].real, *(value.real for value in scaled[1:])]
     return torch.from_numpy(np.stack(columns, axis=1))
-
-
-def _sph_harm_y() -> Callable[..., Any]:
-    try:
-        from scipy.special import sph_harm_y
-    except ImportError as error:
-        raise UserError(
-            "bench sh: the package scipy (1.15 or later) is missing, whose values all others are compared with; "
-            "install it: pip install 'scipy>=1.15'"
-        ) from error
-    return cast(Callable[..., Any], sph_harm_y)
 
 
 def _measure(

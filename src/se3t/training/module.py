@@ -58,9 +58,7 @@ class TrainingModule(LightningModule):
         self.time_share = 0.0  # of trainer.max_time, the same in all processes
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if (
-            name == "_current_fx_name"
-        ):  # Lightning notes every hook it calls; torch's bookkeeping takes longer than the hook
+        if name == "_current_fx_name":  # Lightning sets it at every hook; torch would take longer than the hook
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
