@@ -44,5 +44,5 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         experiment("nbdy")
     with pytest.raises(UserError, match="data=qm: unknown"):
         dataset("qm")
-    with pytest.raises(UserError, match="no task is called 'propert'"):
+    with pytest.raises(UserError, match="task=propert: unknown"):
         task("propert")

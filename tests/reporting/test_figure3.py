@@ -184,7 +184,7 @@ def test_the_animation_has_a_frame_for_each_angle_and_is_written_whole(write: Wr
         ({"models": [model("A", mse_x="small")]}, r"'models\.0\.mse_x' should be a number"),
         ({"positions": [[0, 0], [0, 0]]}, r"'positions\.0' should be a list of 3, got 2"),
         ({"target": [TARGET[0], [0, 0, math.nan]]}, r"'target\.1\.2' is nan"),
-        ({"charges": []}, r"'charges' should be a list of some, got 0"),
+        ({"charges": []}, r"'charges' should be a list that is not empty"),
         ({"axis": [0, 0, 0]}, r"expected an 'axis' that is not zero"),
         ({"angles": [10, 20, 30, 40]}, r"'angles' that begin with 0"),
         ({"data": {}}, r"'data\.preset' is missing"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TypeVar
 
@@ -62,15 +62,19 @@ def _by_name(kind: str, declared: Iterable[_Named]) -> dict[str, _Named]:
     return by_name
 
 
+def _find(kind: str, name: str, declared: Mapping[str, _Named]) -> _Named:
+    if name not in declared:
+        raise UserError(f"{kind}={name}: unknown; {did_you_mean(name, declared)}")
+    return declared[name]
+
+
 def experiment(name: str) -> Experiment:
     """The experiment of that name.
 
     Raises:
         UserError: there is none.
     """
-    if name not in experiments():
-        raise UserError(f"experiment={name}: unknown; {did_you_mean(name, experiments())}")
-    return experiments()[name]
+    return _find("experiment", name, experiments())
 
 
 @cache
@@ -98,9 +102,7 @@ def dataset(name: str) -> DataSet:
     Raises:
         UserError: there is none.
     """
-    if name not in datasets():
-        raise UserError(f"data={name}: unknown; {did_you_mean(name, datasets())}")
-    return datasets()[name]
+    return _find("data", name, datasets())
 
 
 @cache
@@ -115,6 +117,4 @@ def task(name: str) -> TaskSpec:
     Raises:
         UserError: there is none.
     """
-    if name not in tasks():
-        raise UserError(f"task: no task is called {name!r}; {did_you_mean(name, tasks())}")
-    return tasks()[name]
+    return _find("task", name, tasks())

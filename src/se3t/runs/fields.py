@@ -65,6 +65,13 @@ class Fields:
         value: Mapping[str, Any] = self._get(name, Mapping, "an object")
         return value
 
+    def items(self, name: str) -> list[Any]:
+        """A list with something in it."""
+        value: list[Any] = self._get(name, list, "a list that is not empty")
+        if not value:
+            raise UserError(f"{self.origin}: field {name!r} should be a list that is not empty, got {value!r}")
+        return value
+
     def flag(self, name: str) -> bool:
         """A yes or no."""
         return bool(self._get(name, bool, "true or false"))

@@ -6,11 +6,9 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from se3t.config import Config
 from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.runs.names import ADVICE, COSTS, DIGEST, DIGESTS
@@ -134,14 +132,6 @@ def write_json(path: Path, value: Any, *, sealed: bool = False) -> None:
     """
     value = finite(value)
     text = json.dumps(seal(value) if sealed else value, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def write_config(path: Path, config: Config) -> None:
-    """Write the configuration as YAML, atomically."""
-    from omegaconf import OmegaConf
-
-    text = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
     write_atomically(path, lambda file: file.write(text.encode()))
 
 

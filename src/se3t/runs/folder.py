@@ -26,12 +26,22 @@ from se3t.files import write_atomically, writing
 from se3t.runs import names
 from se3t.runs.checks import require_kinds
 from se3t.runs.fields import Fields
-from se3t.runs.files import finite, read_config, read_json, read_metrics, require_sealed, write_config, write_json
+from se3t.runs.files import finite, read_config, read_json, read_metrics, require_sealed, write_json
 from se3t.runs.identity import settings_hash
 
 log = logging.getLogger(__name__)
 
 _EXPECTED = "a file of a run record; remove it and run again"
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a run folder, by its name there."""
+
+    name: str
+
+    def __get__(self, run: RunFolder, owner: type[RunFolder]) -> Path:
+        return run.path / self.name
 
 
 @dataclass(frozen=True)
@@ -55,45 +65,22 @@ class RunFolder:
 
     # --- files --------------------------------------------------------------------------------------------------------
 
-    @property
-    def config(self) -> Path:
-        """The settings."""
-        return self.path / names.CONFIG
-
-    @property
-    def provenance(self) -> Path:
-        """Versions and command line, for each part of a training that was continued."""
-        return self.path / names.PROVENANCE
-
-    @property
-    def metrics(self) -> Path:
-        """What was measured, one JSON object a line with at least ``kind`` and ``step``."""
-        return self.path / names.METRICS
-
-    @property
-    def result(self) -> Path:
-        """The result of a finished run."""
-        return self.path / names.RESULT
-
-    @property
-    def details(self) -> Path:
-        """What the task keeps of every sample."""
-        return self.path / names.DETAILS
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / names.CHECKPOINTS
-
-    @property
-    def lock(self) -> Path:
-        """The file that the process that trains this run holds locked."""
-        return self.path / names.LOCK
-
-    @property
-    def failure(self) -> Path:
-        """Why the training failed."""
-        return self.path / names.FAILURE
+    config = _File(names.CONFIG)
+    """The settings."""
+    provenance = _File(names.PROVENANCE)
+    """Versions and command line, for each part of a training that was continued."""
+    metrics = _File(names.METRICS)
+    """What was measured, one JSON object a line with at least ``kind`` and ``step``."""
+    result = _File(names.RESULT)
+    """The result of a finished run."""
+    details = _File(names.DETAILS)
+    """What the task keeps of every sample."""
+    checkpoints = _File(names.CHECKPOINTS)
+    """The folder of the checkpoints."""
+    lock = _File(names.LOCK)
+    """The file that the process that trains this run holds locked."""
+    failure = _File(names.FAILURE)
+    """Why the training failed."""
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -154,8 +141,11 @@ class RunFolder:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def write_config(self, config: Config) -> None:
-        """Write the settings, atomically."""
-        write_config(self.config, config)
+        """Write the settings as YAML, atomically."""
+        from omegaconf import OmegaConf
+
+        text = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+        write_atomically(self.config, lambda file: file.write(text.encode()))
 
     def append_metrics(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Add one line to what was measured; lines are only ever appended."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import parse_record, rotation_in_words
-from se3t.reporting.figures.figure4 import finished_run, list_of
+from se3t.reporting.figures.figure4 import finished_run
 from se3t.reporting.figures.style import SMALL, blank_figure, headline, styled
 from se3t.reporting.published import system_name
 from se3t.runs import Fields, read_json
@@ -51,7 +51,7 @@ def load_confusion(folder: Path) -> Confusion:
         )
     fields = Fields(read_json(path, "the predictions of a finished run"), str(path))
     require_file_unchanged(folder, DETAILS, digest_of(fields.content))
-    classes = tuple(str(name) for name in list_of(fields, "classes"))
+    classes = tuple(str(name) for name in fields.items("classes"))
     label, predicted = (_labels(fields, name, len(classes)) for name in ("label", "predicted"))
     if len(label) != len(predicted):
         raise UserError(f"{path}: {len(label)} entries of 'label', but {len(predicted)} of 'predicted'; expected pairs")
@@ -65,7 +65,7 @@ def load_confusion(folder: Path) -> Confusion:
 
 
 def _labels(fields: Fields, name: str, count: int) -> list[int]:
-    values = list(list_of(fields, name))
+    values = fields.items(name)
     wrong = [value for value in values if type(value) is not int or not 0 <= value < count]
     if wrong:
         raise UserError(f"{fields.origin}: field {name!r} should be numbers of classes below {count}, got {wrong[0]!r}")

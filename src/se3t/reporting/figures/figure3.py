@@ -142,9 +142,6 @@ def load_trajectories(path: Path) -> Trajectories:
     axis = _array(fields, "axis", 3)
     if not any(axis) or angles[0] != 0:
         raise UserError(f"{path}: expected an 'axis' that is not zero, and 'angles' that begin with 0")
-    models = fields.content.get("models")
-    if not isinstance(models, list) or not models:
-        raise UserError(f"{path}: field 'models' should be a list that is not empty, got {models!r}")
     return Trajectories(
         data=_data_in_words(fields),
         horizon=fields.number("data.horizon"),
@@ -155,7 +152,9 @@ def load_trajectories(path: Path) -> Trajectories:
         charges=charges,
         positions=_array(fields, "positions", len(charges), 3),
         target=_array(fields, "target", len(charges), 3),
-        models=tuple(_model(fields, f"models.{index}", len(angles), len(charges)) for index in range(len(models))),
+        models=tuple(
+            _model(fields, f"models.{index}", len(angles), len(charges)) for index in range(len(fields.items("models")))
+        ),
     )
 
 
@@ -172,21 +171,12 @@ def _model(fields: Fields, name: str, angles: int, particles: int) -> Prediction
 
 def _array(fields: Fields, name: str, *shape: int | None) -> Any:
     """Nested lists of finite numbers of some shape; None: any length but 0."""
-    value: Any = fields.content
-    for key in name.split("."):
-        value = value[int(key)] if isinstance(value, list) else value.get(key) if isinstance(value, Mapping) else None
-    return _checked(fields, name, value, shape)
-
-
-def _checked(fields: Fields, name: str, value: Any, shape: Sequence[int | None]) -> Any:
     if not shape:
         return fields.number(name)
-    length = shape[0]
-    if not isinstance(value, list) or not value or (length is not None and len(value) != length):
-        told = f"{len(value)}" if isinstance(value, list) else repr(value)
-        wanted = "some" if length is None else f"{length}"
-        raise UserError(f"{fields.origin}: field {name!r} should be a list of {wanted}, got {told}; draw it anew")
-    return [_checked(fields, f"{name}.{index}", part, shape[1:]) for index, part in enumerate(value)]
+    length = len(fields.items(name))
+    if shape[0] not in (None, length):
+        raise UserError(f"{fields.origin}: field {name!r} should be a list of {shape[0]}, got {length}; draw it anew")
+    return [_array(fields, f"{name}.{index}", *shape[1:]) for index in range(length)]
 
 
 def _data_in_words(fields: Fields) -> str:

@@ -116,7 +116,7 @@ def load_rotations(path: Path) -> Rotations:
             to share one point, or runs with different settings one line.
     """
     fields = Fields(read_json(path, "what se3t figure 4 wrote beside its pictures"), str(path))
-    listed = list_of(fields, "points")
+    listed = fields.items("points")
     points = [_point(fields, f"points.{index}") for index in range(len(listed))]
     require_one_setting(listed, path)
     is_synthetic, up_axis = fields.flag("data.synthetic"), fields.text("data.up_axis")
@@ -155,18 +155,6 @@ def require_one_setting(points: Iterable[Mapping[str, Any]], path: Path) -> None
                 f"{system_name(point['model'], point['height'])}, but differ in more than their seeds; draw each "
                 "with an --out of its own"
             )
-
-
-def list_of(fields: Fields, name: str) -> Sequence[Any]:
-    """A list with something in it.
-
-    Raises:
-        UserError: naming file and field, when it is something else.
-    """
-    value = fields.content.get(name)
-    if not isinstance(value, list) or not value:
-        raise UserError(f"{fields.origin}: field {name!r} should be a list that is not empty, got {value!r}")
-    return value
 
 
 def _point(fields: Fields, name: str) -> dict[str, Any]:

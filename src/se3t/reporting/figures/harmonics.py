@@ -130,12 +130,9 @@ def _machine(report: Fields) -> str:
 
 
 def _lines(report: Fields, device: str) -> list[Line]:
-    rows = report.content.get("rows")
-    if not isinstance(rows, list) or not rows:
-        raise UserError(f"{report.origin}: field 'rows' should be a list that is not empty; measure again")
     speeds: dict[str, dict[str, dict[int, float]]] = {}
     differences: dict[str, dict[str, dict[int, float]]] = {}
-    for number in range(len(rows)):
+    for number in range(len(report.items("rows"))):
         name, what = (report.text(f"rows.{number}.{field}") for field in ("name", "what"))
         if what not in PASSES:
             raise UserError(f"{report.origin}: field 'rows.{number}.what' is {what!r}, expected {' or '.join(PASSES)}")

@@ -134,44 +134,22 @@ def _draw_search(axis: Any, record: SweepRecord, name: str) -> Any:
     """
     places = _places(record, name)
     numbers = [trial.number for trial in record.trials]
-    shown = {"vmin": min(numbers), "vmax": max(max(numbers), 1), "cmap": "viridis"}
+    shown = {"vmin": min(numbers), "vmax": max(max(numbers), 1), "cmap": "viridis", "s": 14}
     ended = [trial for trial in record.trials if trial.value is not None]
     others = [trial for trial in record.trials if trial.value is None and _value(trial) is not None]
     stopped = [trial for trial in others if trial.state == "pruned"]
-    others = [trial for trial in others if trial.state != "pruned"]
-    drawn = axis.scatter(
-        [places[spell(trial.parameters[name])] for trial in ended],
-        [_value(trial) for trial in ended],
-        c=[trial.number for trial in ended],
-        s=14,
-        label="finished",
-        zorder=3,
-        **shown,
-    )
+    failed = [trial for trial in others if trial.state != "pruned"]
+
+    def scatter(trials: Sequence[Trial], **style: Any) -> Any:
+        x = [places[spell(trial.parameters[name])] for trial in trials]
+        return axis.scatter(x, list(map(_value, trials)), c=[trial.number for trial in trials], **shown, **style)
+
+    drawn = scatter(ended, label="finished", zorder=3)
     if stopped:
-        colours = drawn.cmap(drawn.norm([trial.number for trial in stopped]))
-        axis.scatter(
-            [places[spell(trial.parameters[name])] for trial in stopped],
-            [_value(trial) for trial in stopped],
-            facecolors="none",
-            edgecolors=colours,
-            linewidths=0.9,
-            s=14,
-            label="stopped early, last value",
-            zorder=2,
-        )
-    if others:
-        axis.scatter(
-            [places[spell(trial.parameters[name])] for trial in others],
-            [_value(trial) for trial in others],
-            c=[trial.number for trial in others],
-            marker="x",
-            linewidths=0.9,
-            s=14,
-            label="no result, last value",
-            zorder=2,
-            **shown,
-        )
+        hollow = scatter(stopped, linewidths=0.9, label="stopped early, last value", zorder=2)
+        hollow.set(edgecolors=hollow.to_rgba(hollow.get_array()), facecolors="none")
+    if failed:
+        scatter(failed, marker="x", linewidths=0.9, label="no result, last value", zorder=2)
     _mark_best(axis, record, places, name)
     return drawn
 
