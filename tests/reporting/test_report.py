@@ -23,10 +23,9 @@ from se3t.reporting.figures.trajectory_runs import SYSTEMS, find_trajectory_runs
 from se3t.reporting.published import load_published
 from se3t.reporting.report import view_runs
 from se3t.reporting.report.equivariance import _decades, _place
-from se3t.reporting.report.page import Content, environment, render
-from se3t.reporting.report.rotation_view import load_view
-from se3t.reporting.report.run_list import duration
+from se3t.reporting.report.page import Content, duration, environment, render
 from se3t.reporting.report.runs import Run, find_runs
+from se3t.reporting.report.view_runs import load_view
 from se3t.reporting.sweep_record import SweepRecord, Trial, TrialRun, trials_among, write_record
 from se3t.runs import RunFolder
 

@@ -70,7 +70,13 @@ def printed_names() -> dict[str, str]:
     return {entry.model: entry.label for entry in entries if entry.model is not None and not entry.height}
 
 
-def system_name(model: str, height: bool) -> str:
+@cache
+def paper_models() -> list[str]:
+    """Models of this package as in the paper's tables, one after the other."""
+    return list(printed_names())
+
+
+def system_name(model: str, height: bool = False) -> str:
     """What the paper calls a model, with "+z" where heights are part of its input."""
     return printed_names().get(model, model) + (" +z" if height else "")
 

@@ -27,10 +27,10 @@ from se3t.reporting.figures.style import (
     styled,
 )
 from se3t.reporting.labels import labels
-from se3t.reporting.published import published_tables, system_name
+from se3t.reporting.published import paper_models, published_tables
 from se3t.reporting.spelling import span
-from se3t.reporting.tables import budgets
-from se3t.reporting.tables.ablations import ABLATIONS
+from se3t.reporting.tables.ablations import ablated_name
+from se3t.reporting.tables.rows import is_reduced, steps_in_words
 from se3t.runs import RunRecord
 from se3t.runs.record import group_by_settings
 
@@ -145,24 +145,12 @@ def _lines(runs: Sequence[Run]) -> Iterable[Line]:
         groups = group_by_settings(systems[system])
         for group, words in zip(groups, _apart(groups), strict=True):
             remark = "" if any(record.parameters for record in group) else "not trained"
-            label = ", ".join(filter(None, (_name(system), words, remark)))
+            label = ", ".join(filter(None, (ablated_name(*system), words, remark)))
             yield _line(label, system, [own[record.origin] for record in group])
 
 
-def _name(system: tuple[str, str, bool]) -> str:
-    model, ablation, height = system
-    without = "" if ablation == "none" else ABLATIONS.get(ablation, (ablation,))[0].lower()
-    return ", ".join(filter(None, (system_name(model, height), without)))
-
-
-def _order() -> list[str]:
-    """Models as in the paper's tables, one after the other."""
-    entries = [entry for table in published_tables() for entry in table.models.values()]
-    return list(dict.fromkeys(str(entry.model) for entry in entries if entry.model is not None))
-
-
 def _place(system: tuple[str, str, bool]) -> tuple[Any, ...]:
-    order, (model, ablation, height) = _order(), system
+    order, (model, ablation, height) = paper_models(), system
     return (order.index(model) if model in order else len(order), model, ablation != "none", ablation, height)
 
 
@@ -170,7 +158,7 @@ def _apart(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
     """What tells the lines of one system apart; their steps and batch, which tables have a column for, at last."""
     always = tuple(dict.fromkeys(name for group in groups for run in group for name in run.always_named))
     found = labels(groups, always)
-    for tell in (lambda runs: budgets.steps(runs, " steps"), lambda runs: f"batch {runs[0].batch_size}"):
+    for tell in (lambda runs: steps_in_words(runs, " steps"), lambda runs: f"batch {runs[0].batch_size}"):
         counts = Counter(found)
         words = [tell(group) if counts[text] > 1 else "" for text, group in zip(found, groups, strict=True)]
         found = [", ".join(filter(None, both)) for both in zip(found, words, strict=True)]
@@ -211,7 +199,7 @@ def _budget(records: Sequence[RunRecord]) -> tuple[str, ...]:
     published = next(tables, None)
     if published is None or not trained:
         return ()
-    if not any(budgets.is_reduced([record], published.samples) for record in trained):
+    if not any(is_reduced([record], published.samples) for record in trained):
         return ("full budget",)
     steps, batches = (span(getattr(run, name) for run in trained) for name in ("steps_done", "batch_size"))
     return (f"reduced budget: {steps} steps of batch {batches}", f"(paper: {published.budget})")
@@ -248,7 +236,7 @@ def _notes(curves: Curves) -> list[str]:
 
 def _styles(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
     """By label: a colour for each model, dashes for its lines, a marker for each line."""
-    known = _order()
+    known = paper_models()
     models = sorted({line.system[0] for line in lines if line.is_trained})
     models.sort(key=lambda name: known.index(name) if name in known else len(known))
     styles: dict[str, dict[str, Any]] = {}

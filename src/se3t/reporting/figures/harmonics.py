@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.errors import UserError
-from se3t.files import write_atomically
 from se3t.reporting.figures.style import (
     MUTED,
     WIDTH,
@@ -23,6 +22,7 @@ from se3t.reporting.figures.style import (
     styled,
 )
 from se3t.runs import Fields, read_json
+from se3t.runs.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,9 +77,7 @@ def write_harmonics(reports: Sequence[str], out: Path) -> Path:
     Returns:
         ``out``.
     """
-    content = {"kind": KIND, "reports": [json.loads(report) for report in reports]}
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(out, lambda file: file.write(text.encode()))
+    write_json(out, {"kind": KIND, "reports": [json.loads(report) for report in reports]})
     return out
 
 

@@ -10,9 +10,8 @@ from se3t.config import NBodyData
 from se3t.errors import UserError
 from se3t.experiments import nbody
 from se3t.experiments.nbody import NBodyRecord, Simulation, parse_record
-from se3t.reporting.published import system_name
 from se3t.reporting.reading import finished_below, finished_fields
-from se3t.reporting.tables.ablations import ABLATIONS
+from se3t.reporting.tables.ablations import ablated_name
 
 EXPERIMENT = nbody.EXPERIMENT.name
 SYSTEMS = ("set_transformer", "se3_transformer")
@@ -71,9 +70,7 @@ def require_same_data(runs: Mapping[Path, NBodyRecord]) -> None:
 
 def labels(runs: Sequence[NBodyRecord]) -> list[str]:
     """What the figure calls the runs: the system, and the ablation, seed or folder where that is needed."""
-    names = [system_name(run.model, False) for run in runs]
-    parts = [ABLATIONS.get(run.ablation, ("",))[0].lower() for run in runs]
-    names = [", ".join(filter(None, both)) for both in zip(names, parts, strict=True)]
+    names = [ablated_name(run.model, run.ablation) for run in runs]
     for tell in (lambda run: f"seed {run.seed}", lambda run: f"{run.steps_done:,} steps", _folder):
         names = [
             f"{name}, {tell(run)}" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)

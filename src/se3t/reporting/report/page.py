@@ -10,22 +10,24 @@ import hashlib
 import importlib.metadata
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from se3t import __version__
 from se3t.errors import UserError
 from se3t.experiments import nbody
-from se3t.experiments.table import MISSING
+from se3t.experiments.table import MISSING, Estimate
 from se3t.reporting.published import load_published
-from se3t.reporting.report import run_list
 from se3t.reporting.report.equivariance import equivariance_errors, span
 from se3t.reporting.report.figures import figures
-from se3t.reporting.report.rotation_view import load_view
-from se3t.reporting.report.runs import Run
+from se3t.reporting.report.runs import ON_VALIDATION, Run
+from se3t.reporting.report.view_runs import load_view
+from se3t.reporting.spelling import error
 from se3t.reporting.tables.build import all_names, experiments_in, named_tables, names
 from se3t.reporting.tables.layout import ResultTable, lines
 from se3t.runs.names import FINISHED, RESULT, STATES
@@ -88,7 +90,7 @@ def render(content: Content) -> str:
             trials=content.trials,
             experiments=sorted({run.what for run in runs if run.what}),
             states=[state for state in STATES if any(run.state == state for run in runs)],
-            notes=list(run_list.notes(runs)),
+            notes=list(_notes(runs)),
         )
     )
 
@@ -105,7 +107,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    functions = (lines, span, run_list.error_lines, run_list.duration, run_list.as_yaml, run_list.metric_rows)
+    functions = (lines, span, error_lines, duration, as_yaml, metric_rows)
     found.globals |= {"MISSING": MISSING, **{function.__name__: function for function in functions}}
     return found
 
@@ -174,3 +176,47 @@ def _tables(runs: Sequence[Run]) -> list[ResultTable | str]:
         else:  # that of EGNN, which is not of the paper, only where something was run
             found += [table for table in tables if table.data or name != nbody.EGNN.name]
     return found
+
+
+# --- the list of runs -------------------------------------------------------------------------------------------------
+
+
+def _notes(runs: Sequence[Run]) -> Iterator[str]:
+    """What one must know to read the list."""
+    if any(run.split == "valid" for run in runs):
+        yield ON_VALIDATION
+    if any(run.is_synthetic for run in runs):
+        yield "synthetic: data made by this program, a stand-in for real scans."
+
+
+def error_lines(run: Run) -> list[str]:
+    """The equivariance errors of a run, each with what it is of."""
+    return [f"{name} {error(Estimate(value))}".strip() for name, value in run.errors.items()] or [MISSING]
+
+
+def duration(seconds: float | None) -> str:
+    """A time in words."""
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def as_yaml(values: Mapping[str, Any], *, nested: bool) -> str:
+    """Settings as they are written in ``conf``: one a line, or with what is innermost on one line."""
+    style = False if nested else None
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100, default_flow_style=style)
+    return text.rstrip("\n")
+
+
+def metric_rows(run: Run) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The splits a run was measured on, and for each metric its number on each of them."""
+    splits = {"test": run.metrics} if run.split == "test" else {}
+    splits |= {"valid": run.valid}
+    names = dict.fromkeys(name for values in splits.values() for name in values)
+    rows = [
+        (name, [f"{values[name]:.6g}" if name in values else MISSING for values in splits.values()]) for name in names
+    ]
+    return list(splits), rows

@@ -6,17 +6,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from se3t.config.fields import seconds_of, time_in_words
 from se3t.experiments import Metric, experiments, molecules
 from se3t.experiments.table import MISSING, Estimate
-from se3t.reporting.published import system_name
 from se3t.reporting.reading import require_whole
 from se3t.reporting.spelling import number
-from se3t.reporting.tables.ablations import ABLATIONS
+from se3t.reporting.tables.ablations import ablated_name
 from se3t.runs import RunFolder
 from se3t.runs.fields import text_at, value_at
 from se3t.runs.names import CONFIG, DAMAGED, FINISHED, NO_METRICS, RESULT, TIME
@@ -84,9 +82,7 @@ class Run:
     @property
     def system(self) -> str:
         """What the paper calls the model, with what changes it."""
-        ablation = text_at(self.config, "model.ablation")
-        name = _system_name(self.model, self.height)
-        return name if ablation in ("none", "") else f"{name}, {ABLATIONS.get(ablation, (ablation,))[0].lower()}"
+        return ablated_name(self.model, text_at(self.config, "model.ablation"), self.height)
 
     @property
     def what(self) -> str:
@@ -139,9 +135,6 @@ class Run:
             for name, value in self.metrics.items()
             if name.startswith(ERROR)
         }
-
-
-_system_name = cache(system_name)  # the same for many runs, and read from three files
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:

@@ -1,20 +1,24 @@
-"""Which runs the three-dimensional view shows, and whether what was measured of them before still holds."""
+"""The three-dimensional view of a prediction that rotates with its input: its runs, and the data that the page embeds.
+
+``rotation.html`` has the controls, which ``report.js`` brings to life.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from se3t import __version__
 from se3t.errors import UserError
 from se3t.experiments.nbody import NBodyRecord
-from se3t.files import write_atomically
+from se3t.reporting.figures.figure3 import Prediction, load_trajectories
 from se3t.reporting.figures.trajectory_runs import EXPERIMENT, finished_run, one_of_each
-from se3t.reporting.published import load_published
+from se3t.reporting.published import load_published, printed_names
 from se3t.reporting.report.runs import Run
-from se3t.runs import read_json
+from se3t.runs import Fields, read_json
+from se3t.runs.files import write_json
 from se3t.runs.names import FINISHED, RESULT
 
 NAME = "report_figure3.json"
@@ -22,6 +26,9 @@ NAME = "report_figure3.json"
 
 _WEIGHTS = Path("checkpoints") / "best.ckpt"
 _KEY = "measured_from"
+_FIRST = "se3_transformer"
+"""The model that the view opens on."""
+_PLACES = 9  # of coordinates: below the rounding of single precision, so that the page can tell an error from none
 
 
 def view_runs(runs: Sequence[Run]) -> tuple[list[Path], list[str]]:
@@ -88,5 +95,47 @@ def remember(measured: Path, wanted: Mapping[str, str], path: Path) -> None:
         path: where to keep it.
     """
     content = {**read_json(measured, "what se3t figure 3 wrote"), _KEY: dict(wanted)}
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_json(path, content)
+
+
+# --- what the page embeds ---------------------------------------------------------------------------------------------
+
+
+def load_view(path: Path) -> dict[str, Any]:
+    """Read and check a file of Figure 3.
+
+    Returns:
+        What the page embeds: nothing but what is shown.
+
+    Raises:
+        UserError: naming file and field, when the file cannot be read or holds something else.
+    """
+    found, first = load_trajectories(path), printed_names()[_FIRST]
+    fields = Fields(read_json(path, "what se3t figure 3 wrote"), str(path))
+    particles = range(len(found.charges))
+    velocities = [[fields.number(f"velocities.{particle}.{axis}") for axis in range(3)] for particle in particles]
+    return {
+        "data": f"{found.data}, horizon {found.horizon:g}, checksum {fields.text('data.checksum')[:8]}",
+        "sample": found.sample,
+        "axis": _rounded(found.axis),
+        "angles": list(found.angles),
+        "charges": list(found.charges),
+        "positions": _rounded(found.positions),
+        "velocities": _rounded(velocities),
+        "target": _rounded(found.target),
+        "models": [_model(model) for model in sorted(found.models, key=lambda model: model.label != first)],
+    }
+
+
+def _model(model: Prediction) -> dict[str, Any]:
+    return {
+        "label": model.label,
+        "steps": model.steps,
+        "mse": model.mse_x,
+        "error": model.equivariance_error_x,
+        "predictions": _rounded(model.positions),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    return round(float(value), _PLACES) if isinstance(value, int | float) else [_rounded(item) for item in value]

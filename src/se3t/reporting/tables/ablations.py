@@ -9,11 +9,10 @@ from se3t.experiments import experiments_of
 from se3t.experiments import tables as declared
 from se3t.experiments.table import ALWAYS_NAMED, MISSING, TableSpec
 from se3t.reporting.labels import command, labels, preset_words, run_all
-from se3t.reporting.published import load_published, printed_names
-from se3t.reporting.tables import budgets
+from se3t.reporting.published import load_published, printed_names, system_name
 from se3t.reporting.tables.builder import TableBuilder, settings_of
 from se3t.reporting.tables.layout import COST, Block, Cell, ResultTable, Row
-from se3t.reporting.tables.rows import seeds_of, spread_note
+from se3t.reporting.tables.rows import budget_notes, seeds_of, spread_note
 from se3t.runs import RunRecord
 
 ABLATED = "1"
@@ -31,6 +30,12 @@ SYSTEMS = {"tfn": "the paper's system without attention", "set_transformer": "th
 """Systems of the paper that stand beside the ablations."""
 
 _FULL_NAME = "full model"
+
+
+def ablated_name(model: str, ablation: str, height: bool = False) -> str:
+    """What the paper calls a model, with what was taken out of it."""
+    part = "" if ablation in ("none", "") else ABLATIONS.get(ablation, (ablation,))[0].lower()
+    return ", ".join(filter(None, (system_name(model, height), part)))
 
 
 def ablation_tables(
@@ -141,7 +146,7 @@ class _Ablations(TableBuilder):
             yield f"{printed_names()[model]}: {SYSTEMS[model]}; another architecture, with a learning rate of its own."
         settings = "settings and budget (other architectures and learning rates: the same budget)"
         yield f"Ratios are to the full model on the same data, with the same {settings}, over the same seeds."
-        yield from budgets.notes(self.trained, self.published)
+        yield from budget_notes(self.trained, self.published)
         yield from spread_note(self.trained)
 
     def _not_run(self, blocks: Iterable[Block]) -> Iterator[str]:

@@ -26,9 +26,18 @@ from se3t.reporting.labels import (
     settings_to_join,
 )
 from se3t.reporting.published import load_published, system_name
-from se3t.reporting.tables import budgets
 from se3t.reporting.tables.layout import COST, NO_TRAINING, Block, Cell, ResultTable, Row
-from se3t.reporting.tables.rows import beside, facts, mean, seeds_in_words, seeds_of, spread_note
+from se3t.reporting.tables.rows import (
+    beside,
+    budget_notes,
+    cost,
+    facts,
+    how_trained,
+    mean,
+    seeds_in_words,
+    seeds_of,
+    spread_note,
+)
 from se3t.runs import RunRecord
 from se3t.runs.record import group_by_data, group_by_settings
 
@@ -194,8 +203,8 @@ class TableBuilder:
         label = ", ".join(filter(None, ("measured", seeds_in_words(runs, self.seeds), setting)))
         cells = [self._cell(runs, column, entry, reference) for column in self.columns]
         tells_batch = all(column.label != "batch" for column in self.columns)
-        cells += budgets.cost(runs, self.published, tells_batch=tells_batch)
-        how = (*budgets.how_trained(runs, self.published), *self.data.how)
+        cells += cost(runs, self.published, tells_batch=tells_batch)
+        how = (*how_trained(runs, self.published), *self.data.how)
         return Row("measured", label, tuple(cells), setting, how=how, **facts(runs))
 
     def _free_row(self, model: str, runs: Sequence[RunRecord], entry: PublishedModel | None) -> Row:
@@ -362,7 +371,7 @@ class TableBuilder:
             records=self.records,
             columns=self.columns,
             published=self.published,
-            budget=tuple(budgets.notes(self.trained, self.published)),
+            budget=tuple(budget_notes(self.trained, self.published)),
             spread=spread_note(self.groups),
             source=[f"Published: {self.published.source}."] if self.published and has_source else [],
             remarks=[

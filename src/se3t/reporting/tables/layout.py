@@ -23,7 +23,7 @@ PUBLISHED = "published"
 """What a row of published numbers is called, and the reference of ratios unless a table has another."""
 
 COST = (TableColumn("param."), TableColumn("steps"))
-"""Columns of text; see :func:`se3t.reporting.tables.budgets.cost`."""
+"""Columns of text; see :func:`se3t.reporting.tables.rows.cost`."""
 
 _SPELL: dict[str, Callable[[Estimate | None, int | None, str], str]] = {
     "number": spelling.number,
