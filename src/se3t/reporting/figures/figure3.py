@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from se3t.config.overrides import spell
 from se3t.errors import UserError
 from se3t.experiments.table import Estimate
@@ -21,6 +23,7 @@ from se3t.runs import Fields, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
 
 KIND = "figure3"
 _TITLE = "Figure 3: a prediction that turns with its input"
@@ -94,38 +97,27 @@ class Trajectories:
     target: Sequence[Point]
     models: tuple[Prediction, ...]
 
-    def flat(self, point: Sequence[float], angle: float = 0.0) -> tuple[float, float]:
-        """A point turned by some degrees about the axis, as seen along it."""
-        x, y = (_dot(point, side) for side in _sides(self.axis))
+    def flat(self, points: ArrayLike, angle: float = 0.0) -> NDArray[np.float64]:
+        """Points, ``[…, 3]``, rotated by some degrees about the axis, as seen along it, ``[…, 2]``."""
         cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        return cosine * x - sine * y, sine * x + cosine * y
+        seen: NDArray[np.float64] = np.asarray(points) @ _sides(self.axis) @ [[cosine, sine], [-sine, cosine]]
+        return seen
 
     def deviation(self, model: Prediction) -> float:
-        """The largest distance of a prediction from where a perfectly equivariant model would have it: at the
-        prediction for the input as it is, turned by the same angle.
+        """The largest distance between a prediction, rotated back, and the prediction for the input as it is: 0 for a
+        perfectly equivariant model.
         """
-        return max(
-            math.dist(self._turned(first, angle), self._turned(found, 0.0))
-            for angle, positions in zip(self.angles, model.positions, strict=True)
-            for first, found in zip(model.positions[0], positions, strict=True)
-        )
-
-    def _turned(self, point: Point, angle: float) -> tuple[float, float, float]:
-        return (*self.flat(point, angle), _dot(point, self.axis))
+        back = [self.flat(found, -angle) for angle, found in zip(self.angles, model.positions, strict=True)]
+        heights = np.asarray(model.positions) @ self.axis
+        return float(np.hypot(np.linalg.norm(back - back[0], axis=-1), heights - heights[0]).max())
 
 
-def _dot(left: Point, right: Point) -> float:
-    return sum(a * b for a, b in zip(left, right, strict=True))
-
-
-def _sides(axis: Point) -> tuple[Point, Point]:
-    """Two directions that make a right-handed system with the axis: x and y for the axis z."""
-    start = (1.0, 0.0, 0.0) if abs(axis[0]) < 0.9 else (0.0, 1.0, 0.0)
-    along = _dot(start, axis)
-    across = [value - along * part for value, part in zip(start, axis, strict=True)]
-    across = [value / math.hypot(*across) for value in across]
-    (a, b, c), (x, y, z) = axis, across
-    return across, (b * z - c * y, c * x - a * z, a * y - b * x)
+def _sides(axis: Point) -> NDArray[np.float64]:
+    """Two directions, ``[3, 2]``, that make a right-handed system with the axis: x and y for the axis z."""
+    start = np.eye(3)[0 if abs(axis[0]) < 0.9 else 1]
+    across = start - (start @ axis) * np.asarray(axis)
+    across /= np.linalg.norm(across)
+    return np.stack([across, np.cross(axis, across)], axis=1)
 
 
 def load_trajectories(path: Path) -> Trajectories:
@@ -237,11 +229,10 @@ def _draw_trajectory(axis: Any, found: Trajectories, model: Prediction) -> None:
     for place, colour in enumerate(_colours(found)):
         start, truth = found.flat(found.positions[place]), found.flat(found.target[place])
         predicted = found.flat(model.positions[0][place])
-        axis.plot(*zip(start, truth, strict=True), color=colour, **_WAY)
-        axis.plot(*zip(truth, predicted, strict=True), color=colour, **_MISS)
-        for kind, point in (("input", start), ("truth", truth), ("prediction", predicted)):
-            _mark(axis, kind, point, colour)
-        _mark_charge(axis, start, found.charges[place], colour)
+        axis.plot(*np.transpose([start, truth]), color=colour, **_WAY)
+        axis.plot(*np.transpose([truth, predicted]), color=colour, **_MISS)
+        for point, style in zip((start, truth, predicted, start), _styles(found.charges[place]).values(), strict=True):
+            _mark(axis, point, colour, style)
     _frame(axis, found, *_region(found))
 
 
@@ -249,9 +240,9 @@ def _draw_rotations(axis: Any, found: Trajectories, model: Prediction) -> None:
     axis.set_title(f"input turned in steps of {found.angles[1]:g}°\n{_off(found, model)}")
     for place, colour in enumerate(_colours(found)):
         _draw_circle(axis, found, model, place, colour)
-        points = [found.flat(positions[place]) for positions in model.positions]
-        axis.plot(*zip(*points, strict=True), color=colour, **_DOT)
-        _mark(axis, "prediction", points[0], colour)
+        points = found.flat([positions[place] for positions in model.positions])
+        axis.plot(*points.T, color=colour, **_DOT)
+        _mark(axis, points[0], colour, _KINDS["prediction"])
     _frame(axis, found, (0.0, 0.0), _extent(found))
 
 
@@ -261,20 +252,19 @@ def _off(found: Trajectories, model: Prediction) -> str:
 
 def _draw_circle(axis: Any, found: Trajectories, model: Prediction, place: int, colour: str) -> None:
     """Where a perfectly equivariant model would have its predictions of one particle."""
-    points = [found.flat(model.positions[0][place], float(angle)) for angle in range(0, 361, 3)]
-    axis.plot(*zip(*points, strict=True), color=colour, **_IDEAL)
+    points = [found.flat(model.positions[0][place], angle) for angle in range(0, 361, 3)]
+    axis.plot(*np.transpose(points), color=colour, **_IDEAL)
 
 
-def _mark(axis: Any, kind: str, point: Sequence[float], colour: str) -> Any:
-    (artist,) = axis.plot(*([value] for value in point), color=colour, linestyle="none", zorder=3, **_KINDS[kind])
+def _mark(axis: Any, point: Sequence[float], colour: str, style: Mapping[str, Any]) -> Any:
+    (artist,) = axis.plot(*([value] for value in point), color=colour, linestyle="none", **{"zorder": 3, **style})
     return artist
 
 
-def _mark_charge(axis: Any, point: Sequence[float], charge: float, colour: str) -> Any:
-    """The sign inside the circle of the input."""
-    sign = {"marker": "+" if charge > 0 else "_", "markersize": 3, "markeredgewidth": 0.8}
-    (artist,) = axis.plot(*([value] for value in point), color=colour, linestyle="none", zorder=4, **sign)
-    return artist
+def _styles(charge: float) -> dict[str, Mapping[str, Any]]:
+    """Those of positions, and of the sign of a charge, which is inside the circle of the input."""
+    sign = {"marker": "+" if charge > 0 else "_", "markersize": 3, "markeredgewidth": 0.8, "zorder": 4}
+    return {**_KINDS, "charge": sign}
 
 
 def _colours(found: Trajectories) -> list[str]:
@@ -282,17 +272,16 @@ def _colours(found: Trajectories) -> list[str]:
 
 
 def _region(found: Trajectories) -> tuple[tuple[float, float], float]:
-    """Centre and half width of the square with everything that is not turned, the same for all models."""
-    flat = [*found.positions, *found.target, *(point for model in found.models for point in model.positions[0])]
-    sides = list(zip(*map(found.flat, flat), strict=True))
-    centre = [(min(side) + max(side)) / 2 for side in sides]
-    return (centre[0], centre[1]), _MARGIN * max((max(side) - min(side)) / 2 for side in sides)
+    """Centre and half width of the square with everything that is not rotated, the same for all models."""
+    points = found.flat([*found.positions, *found.target, *(p for model in found.models for p in model.positions[0])])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return tuple((low + high) / 2), _MARGIN * (high - low).max() / 2
 
 
 def _extent(found: Trajectories) -> float:
     """How far from the axis anything lies, whatever the angle."""
     points = [*found.positions, *found.target, *(p for model in found.models for turn in model.positions for p in turn)]
-    return _MARGIN * max(math.hypot(*found.flat(point)) for point in points)
+    return float(_MARGIN * np.linalg.norm(found.flat(points), axis=-1).max())
 
 
 def _frame(axis: Any, found: Trajectories, centre: tuple[float, float], half: float) -> None:
@@ -369,8 +358,8 @@ def _moving_parts(axis: Any, found: Trajectories, model: Prediction) -> list[dic
     for place, colour in enumerate(_colours(found)):
         _draw_circle(axis, found, model, place, colour)
         origin = (0.0, 0.0)
-        artists = {kind: _mark(axis, kind, origin, colour) for kind in _KINDS}
-        artists["charge"] = _mark_charge(axis, origin, found.charges[place], colour)
+        styles = _styles(found.charges[place])
+        artists = {kind: _mark(axis, origin, colour, style) for kind, style in styles.items()}
         (artists["trail"],) = axis.plot([], [], color=colour, **_DOT)
         parts.append(artists)
     return parts
@@ -378,7 +367,7 @@ def _moving_parts(axis: Any, found: Trajectories, model: Prediction) -> list[dic
 
 def _move(artists: Mapping[str, Any], found: Trajectories, model: Prediction, place: int, frame: int) -> None:
     start, truth = (found.flat(points[place], found.angles[frame]) for points in (found.positions, found.target))
-    trail = [found.flat(positions[place]) for positions in model.positions[: frame + 1]]
+    trail = found.flat([positions[place] for positions in model.positions[: frame + 1]])
     for kind, point in (("input", start), ("charge", start), ("truth", truth), ("prediction", trail[-1])):
-        artists[kind].set_data(*([value] for value in point))
-    artists["trail"].set_data(*zip(*trail, strict=True))
+        artists[kind].set_data(*point[:, None])
+    artists["trail"].set_data(*trail.T)
