@@ -195,7 +195,7 @@ def test_the_confusion_matrix_of_a_run_is_drawn(run: Run, runs: Path) -> None:
         (["4", "elsewhere"], "elsewhere: no result.json of experiment scanobjectnn in it"),
         (["4", "runs/nbody"], "is a run of experiment nbody, expected one of scanobjectnn"),
         (["4", "--out", "runs/nbody/result.json/x"], "is not a folder"),
-        (["3"], "runs: no finished run of set_transformer in it to stand beside se3_transformer"),
+        (["3"], "runs: no finished run of set_transformer in it"),
         (["3", "runs/scanobjectnn/0-a"], "is a run of experiment scanobjectnn, expected one of nbody"),
         (["3", "--sample", "first"], "argument --sample: got 'first', expected a whole number from 0 on"),
         (["3", "--data", "figure3.json", "--step", "5"], "--data draws what was measured before; leave --step out"),

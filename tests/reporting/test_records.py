@@ -10,8 +10,8 @@ from se3t.errors import UserError
 from se3t.experiments import nbody, qm9
 from se3t.experiments.nbody import NBodyRecord
 from se3t.reporting.labels import labels
-from se3t.reporting.reading import readable
-from se3t.runs.record import Result, find_results, group_by_data, group_by_settings
+from se3t.reporting.reading import Result, readable
+from se3t.runs.record import find_results, group_by_data, group_by_settings
 
 from .results import property_result, result
 

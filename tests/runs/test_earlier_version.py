@@ -14,9 +14,8 @@ from se3t.reporting.report.runs import find_runs
 from se3t.runs import Fields, RunFolder
 from se3t.runs.checks import require_file_unchanged, require_unchanged
 from se3t.runs.files import digest_of_metrics
+from se3t.runs.folder import finished_result
 from se3t.runs.names import FINISHED, METRICS
-from se3t.runs.record import read_result
-from se3t.runs.resume import finished_result
 
 FOLDER = RunFolder(Path(__file__).parent / "earlier_version" / "0-06fc480e")
 
@@ -27,7 +26,7 @@ def test_its_settings_still_have_the_hash_of_its_name() -> None:
 
 
 def test_its_record_has_the_same_values() -> None:
-    record = experiment("nbody").parse_record(read_result(FOLDER.result))
+    record = experiment("nbody").parse_record(Fields.read(FOLDER.result))
     assert (record.model, record.preset, record.seed, record.ablation) == ("se3_transformer", "smoke", 0, "none")
     assert (record.max_steps, record.steps_done, record.batch_size, record.parameters) == (4, 4, 8, 180_568)
     assert record.metrics["mse_x"] == 0.08231749545715673
@@ -39,7 +38,7 @@ def test_its_record_has_the_same_values() -> None:
 
 
 def test_its_digests_match_and_it_counts_as_verified() -> None:
-    fields = read_result(FOLDER.result)
+    fields = Fields.read(FOLDER.result)
     require_unchanged(fields)
     assert fields.is_verified
     require_file_unchanged(FOLDER.path, METRICS, digest_of_metrics(FOLDER.read_metrics()))
@@ -65,7 +64,7 @@ def test_the_same_training_is_finished_and_a_longer_one_asks_for_resume() -> Non
 
 def test_what_it_overrode_follows_from_its_preset() -> None:
     """Its result does not say what was typed."""
-    fields: Fields = read_result(FOLDER.result)
+    fields = Fields.read(FOLDER.result)
     record = experiment("nbody").parse_record(fields)
     assert record.overrides is None
     assert not record.is_overridden("optim.lr")

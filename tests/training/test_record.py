@@ -14,9 +14,9 @@ from se3t.errors import UserError
 from se3t.files import write_atomically
 from se3t.runs import RunFolder, read_json
 from se3t.runs.files import write_json
+from se3t.runs.folder import finished_result
 from se3t.runs.identity import first_difference, settings_hash
 from se3t.runs.names import CONFIG, PROVENANCE
-from se3t.runs.resume import finished_result
 from se3t.training import record
 from se3t.training.train import train
 

@@ -16,9 +16,8 @@ from se3t.errors import UserError
 from se3t.experiments import dataset
 from se3t.files import temporary_beside, write_atomically
 from se3t.reporting.reading import require_whole
-from se3t.runs import RunFolder
+from se3t.runs import Fields, RunFolder
 from se3t.runs.names import CONFIG, RESULT
-from se3t.runs.record import read_result
 from se3t.training import checkpoint as ckpt
 
 CARD = "README.md"
@@ -98,7 +97,7 @@ def _result_of(loaded: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mappi
     """Result and versions of the run whose best checkpoint this is; no result where it belongs to other weights."""
     folder = loaded.path.absolute().parent.parent
     if (folder / RESULT).is_file():
-        fields = read_result(folder / RESULT)
+        fields = Fields.read(folder / RESULT)
         require_whole(fields)
         if fields.content.get("best_step") == loaded.step:
             return fields.content, fields.mapping("versions")

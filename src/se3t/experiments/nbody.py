@@ -90,16 +90,15 @@ class Simulation(NamedTuple):
         with_settings = f" with settings overridden ({spelled(overridden)})" if overridden else ""
         return f"preset {self.preset}{with_settings}, horizon {self.horizon:g}, checksum {self.checksum[:8]}"
 
-    def lacks(self, sizes: Mapping[str, int]) -> list[str]:
-        """Which splits have fewer trajectories than ``sizes``, in words."""
-        own = dict(zip(_SPLITS, self.sizes, strict=False))
-        return [f"{own[name]:,} of {whole:,} {name}" for name, whole in sizes.items() if own.get(name, whole) < whole]
-
-    def exceeds(self, sizes: Mapping[str, int]) -> list[str]:
-        """Which splits have more trajectories than ``sizes``, in words."""
-        own = dict(zip(_SPLITS, self.sizes, strict=False))
-        more = {name: whole for name, whole in sizes.items() if own.get(name, whole) > whole}
-        return [f"{own[name]:,} in place of {whole:,} {name}" for name, whole in more.items()]
+    def differing(self, sizes: Mapping[str, int]) -> dict[str, list[str]]:
+        """The splits that have fewer, and those that have more trajectories than ``sizes``, in words."""
+        found: dict[str, list[str]] = {"fewer": [], "more": []}
+        for name, own in zip(_SPLITS, self.sizes, strict=False):
+            if own < sizes.get(name, own):
+                found["fewer"].append(f"{own:,} of {sizes[name]:,} {name}")
+            elif own > sizes.get(name, own):
+                found["more"].append(f"{own:,} in place of {sizes[name]:,} {name}")
+        return found
 
 
 def spelled(settings: Mapping[str, Any]) -> str:
@@ -183,12 +182,12 @@ def _describe(
     data, changes = record.data, spelled(record.changes)
     reading = data.preset if data.preset in published.readings and not changes else None
     what = f"preset {data.preset}" + (f" with {changes}" if changes else "") + f", horizon {data.horizon:g}"
-    is_subset, is_other = bool(data.lacks(published.sizes)), reading is None or bool(data.exceeds(published.sizes))
+    sizes = data.differing(published.sizes)
     return DataFacts(
         title=_title(published, what, reading),
         name=data.name(record.overridden),
         notes=(*_data_notes(record, published, reading), relative),
-        how=(*[SUBSET] * is_subset, *[OTHER_DATA] * is_other),
+        how=(*[SUBSET] * bool(sizes["fewer"]), *[OTHER_DATA] * (reading is None or bool(sizes["more"]))),
         reading=reading,
     )
 
@@ -210,7 +209,7 @@ def _data_notes(record: NBodyRecord, published: PublishedTable, reading: str | N
     else:
         what = f"other data than preset {data.preset} ({spelled(record.changes)})" if record.changes else "other data"
         yield f"{OTHER} {what}, no reading of the paper: {NOT_COMPARABLE}."
-    for which, sizes in (("fewer", data.lacks(published.sizes)), ("more", data.exceeds(published.sizes))):
+    for which, sizes in data.differing(published.sizes).items():
         if sizes:
             yield f"{OTHER} {which} trajectories than the paper's ({', '.join(sizes)}): {NOT_COMPARABLE}."
 

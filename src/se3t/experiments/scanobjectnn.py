@@ -141,22 +141,22 @@ class Clouds(NamedTuple):
     def how(self) -> tuple[str, ...]:
         """What the numbers are measured on, where it is not what the published ones are, in the words of tables."""
         found = [SYNTHETIC] if self.is_synthetic else [SUBSET] if self.is_subset else []
-        is_variant = not self.is_synthetic and self.variant != PUBLISHED_ON
-        is_other = is_variant or self.up_axis != VERTICAL or self.rotation > 0
+        is_other = (not self.is_synthetic and self.variant != PUBLISHED_ON) or bool(self.changes)
         return (*found, *[OTHER_DATA] * is_other, *[VALIDATION] * (self.measured_on == "valid"))
+
+    @property
+    def changes(self) -> list[str]:
+        """A vertical and a test rotation that are not the paper's."""
+        axis = [axis_in_words(self.up_axis)] if self.up_axis != VERTICAL else []
+        return [*axis, *([rotation_in_words(self.rotation)] if self.rotation else [])]
 
     @property
     def differences(self) -> list[str]:
         """Why the numbers cannot be compared with the published ones; nothing where they can."""
-        found = []
-        if self.is_synthetic:
-            found.append(SHAPES)
-        elif self.variant != PUBLISHED_ON:
-            found.append(self.name)
-        elif self.is_subset:
-            found.append(f"a part of {PUBLISHED_ON}")
-        found += [axis_in_words(self.up_axis)] if self.up_axis != VERTICAL else []
-        return [*found, *([rotation_in_words(self.rotation)] if self.rotation else [])]
+        objects = f"a part of {PUBLISHED_ON}" if self.is_subset else ""
+        if self.is_synthetic or self.variant != PUBLISHED_ON:
+            objects = SHAPES if self.is_synthetic else self.name
+        return [*filter(None, [objects]), *self.changes]
 
 
 def data_name(variant: str, is_synthetic: bool) -> str:
@@ -283,13 +283,9 @@ def _describe_data(records: Sequence[ClassificationRecord], published: Published
 def _title(data: Clouds, title: str) -> str:
     if data.is_synthetic:
         title = SHAPES
-    elif data.variant != PUBLISHED_ON:
-        title += f" {data.variant}"
-    elif data.is_subset:
-        title += " subset"
-    title += f", {axis_in_words(data.up_axis)}" if data.up_axis != VERTICAL else ""
-    title += f", {rotation_in_words(data.rotation)}" if data.rotation else ""
-    return title + (f": {NOT_COMPARABLE}" if data.differences else "")
+    elif data.variant != PUBLISHED_ON or data.is_subset:
+        title += f" {data.variant}" if data.variant != PUBLISHED_ON else " subset"
+    return ", ".join([title, *data.changes]) + (f": {NOT_COMPARABLE}" if data.differences else "")
 
 
 def _data_notes(data: Clouds) -> Iterable[str]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from se3t.errors import UserError
 from se3t.experiments import experiments
@@ -13,9 +14,12 @@ from se3t.runs import Fields
 from se3t.runs.checks import require_kinds, require_unchanged
 from se3t.runs.files import digest_of
 from se3t.runs.names import RESULT
-from se3t.runs.record import Result, find_results, read_result
+from se3t.runs.record import find_results
 
 log = logging.getLogger(__name__)
+
+Result: TypeAlias = Path | str | Mapping[str, Any]
+"""A result: its file, or its content."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def readable(results: Iterable[Result]) -> Readable:
     for index, result in enumerate(results):
         fields = Fields({}, str(result))
         try:
-            fields = read_result(result, f"result {index}")
+            fields = Fields(result, f"result {index}") if isinstance(result, Mapping) else Fields.read(Path(result))
             if isinstance(result, Mapping) and fields.content.get("status") != "finished":
                 continue
             require_whole(fields)
@@ -120,7 +124,7 @@ def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
     path = folder / RESULT
     if not path.is_file():
         raise UserError(f"{folder}: no {RESULT} in it; {expected}")
-    fields = read_result(path)
+    fields = Fields.read(path)
     require_whole(fields)
     found = fields.text("experiment")
     if found != experiment:

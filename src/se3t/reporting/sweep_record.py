@@ -12,7 +12,7 @@ from typing import Any
 
 from se3t.errors import UserError
 from se3t.files import write_atomically
-from se3t.runs import read_json
+from se3t.runs import RunFolder, read_json
 from se3t.runs.files import require_sealed, seal
 from se3t.runs.names import DIGEST, RESULT
 
@@ -179,9 +179,7 @@ def require_results(record: SweepRecord) -> list[str]:
 
 
 def _require_value(run: TrialRun, path: Path, metric: str) -> None:
-    content = read_json(path, "the result.json of a finished run")
-    require_sealed(content, str(path))
-    value = objective_of(content, metric, path)
+    value = objective_of(RunFolder(path.parent).read_result(), metric, path)
     if value != run.value:
         raise UserError(
             f"{path}: {metric} of validation is {value:g}, but {run.value} in {TRIALS}; run the sweep again"
@@ -223,7 +221,7 @@ def trials_left_out(trials: Mapping[Path, str]) -> str:
 def _has_group_of(folder: Path, record: SweepRecord) -> bool:
     """Whether a run was started with the group of a sweep, as far as it says."""
     try:
-        group = read_json(folder / "result.json", "a run record")["config"]["logger"]["group"]
+        group = read_json(folder / RESULT)["config"]["logger"]["group"]
     except (UserError, KeyError, TypeError):
         return True
     return group == record.title or any(word.startswith("logger.group=") for word in record.words)

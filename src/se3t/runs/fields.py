@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from se3t.errors import UserError
+from se3t.runs.files import read_json
 from se3t.runs.names import ADVICE
 
+_RESULT = "the result.json of a finished run; run the training again or remove the file"
 _TOO_LARGE = 1e300  # a whole number in JSON may be larger than any float
 
 
@@ -41,6 +44,19 @@ class Fields:
     def __init__(self, content: Mapping[str, Any], origin: str) -> None:
         self.content, self.origin = content, origin
         self.is_verified, self.is_checked = True, False
+
+    @classmethod
+    def read(cls, path: Path, expected: str = _RESULT) -> Fields:
+        """A JSON object with its file.
+
+        Args:
+            path: the file.
+            expected: what it should be, for errors.
+
+        Raises:
+            UserError: naming the file, when it cannot be read.
+        """
+        return cls(read_json(path, expected), str(path))
 
     def optional_text(self, name: str) -> str | None:
         """A text, or None where there is none."""

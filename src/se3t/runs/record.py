@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from se3t.config.fields import time_in_words
 from se3t.config.overrides import override_key, spell
@@ -17,14 +17,10 @@ from se3t.config.presets import settings_of_preset
 from se3t.errors import UserError
 from se3t.runs.checks import require_unchanged
 from se3t.runs.fields import Fields
-from se3t.runs.files import read_json
 from se3t.runs.identity import ADDED, line_settings
 from se3t.runs.names import ADVICE, OVERRIDES, RESULT, TIME
 
 _DEVICES = "trainer.devices"
-
-Result: TypeAlias = Path | str | Mapping[str, Any]
-"""A result: its file, or its content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,22 +115,6 @@ Record = TypeVar("Record", bound=RunRecord)
 def find_results(runs: Path) -> list[Path]:
     """All ``result.json`` files below a folder, sorted by path."""
     return sorted(runs.glob(f"**/{RESULT}"))
-
-
-def read_result(result: Result, name: str = "") -> Fields:
-    """One result as it is, finished or not.
-
-    Args:
-        result: its file, or its content.
-        name: of a content, for messages.
-
-    Raises:
-        UserError: naming the file, when it cannot be read.
-    """
-    if isinstance(result, Mapping):
-        return Fields(result, name)
-    expected = "the result.json of a finished run; run the training again or remove the file"
-    return Fields(read_json(Path(result), expected), str(result))
 
 
 def measured_split(fields: Fields) -> str:

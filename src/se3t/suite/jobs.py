@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 from se3t.config import Config
 from se3t.experiments import DataSet, TaskSpec, dataset, task
 from se3t.runs import RunFolder
+from se3t.runs.folder import finished_result
 from se3t.runs.names import CHECKPOINTS, CONFIG, RESULT
-from se3t.runs.resume import finished_result
 
 State: TypeAlias = Literal["finished", "interrupted", "new"]
 

@@ -18,7 +18,7 @@ from se3t.reporting.tables import ablations
 from se3t.reporting.tables.ablations import ABLATED
 from se3t.reporting.tables.build import require_name, require_preset
 from se3t.runs import RunFolder, read_json
-from se3t.runs.resume import require_same_data
+from se3t.runs.folder import require_same_data
 from se3t.screen import console, say
 from se3t.suite.costs import estimate, resources
 from se3t.suite.jobs import Job, job_of

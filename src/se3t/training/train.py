@@ -22,8 +22,8 @@ from se3t.nn.kernels import auto
 from se3t.nn.kernels.native import require
 from se3t.precision import data_dtype, matmul_precision, require_device
 from se3t.runs import RunFolder
+from se3t.runs.folder import finished_result, require_same_data, too_few_steps
 from se3t.runs.names import OVERRIDES
-from se3t.runs.resume import finished_result, require_same_data, too_few_steps
 from se3t.signals import advice, interrupted_by_signals, last_words
 from se3t.training import checkpoint as ckpt
 from se3t.training import record

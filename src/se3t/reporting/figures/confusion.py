@@ -11,7 +11,7 @@ from se3t.experiments.scanobjectnn import parse_record, rotation_in_words
 from se3t.reporting.figures.figure4 import finished_run
 from se3t.reporting.figures.style import SMALL, blank_figure, headline, styled
 from se3t.reporting.published import system_name
-from se3t.runs import Fields, read_json
+from se3t.runs import Fields
 from se3t.runs.checks import require_file_unchanged
 from se3t.runs.files import digest_of
 from se3t.runs.names import DETAILS
@@ -49,7 +49,7 @@ def load_confusion(folder: Path) -> Confusion:
             f"{folder}: no {DETAILS} in it, which holds the class predicted for every object; remove the folder "
             "and run the training again"
         )
-    fields = Fields(read_json(path, "the predictions of a finished run"), str(path))
+    fields = Fields.read(path, "the predictions of a finished run")
     require_file_unchanged(folder, DETAILS, digest_of(fields.content))
     classes = tuple(str(name) for name in fields.items("classes"))
     label, predicted = (_labels(fields, name, len(classes)) for name in ("label", "predicted"))

@@ -19,7 +19,7 @@ from se3t.experiments.table import Estimate
 from se3t.reporting.figures.style import INK, WIDTH, blank_figure, colour_of, grid, headline, save_animation, styled
 from se3t.reporting.published import load_published
 from se3t.reporting.spelling import error, number, span
-from se3t.runs import Fields, read_json
+from se3t.runs import Fields
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,7 +126,7 @@ def load_trajectories(path: Path) -> Trajectories:
     Raises:
         UserError: naming file and field, when the file cannot be read, is another one, or is damaged.
     """
-    fields = Fields(read_json(path, "what se3t figure 3 wrote beside its pictures"), str(path))
+    fields = Fields.read(path, "what se3t figure 3 wrote beside its pictures")
     kind = fields.content.get("kind")
     if kind != KIND:
         raise UserError(f"{path}: field 'kind' is {kind!r}, expected {KIND!r}: what se3t figure 3 wrote")

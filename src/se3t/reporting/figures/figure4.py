@@ -30,7 +30,7 @@ from se3t.reporting.figures.style import (
 from se3t.reporting.published import load_published, system_name
 from se3t.reporting.reading import finished_fields
 from se3t.reporting.spelling import span
-from se3t.runs import Fields, read_json
+from se3t.runs import Fields
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +115,7 @@ def load_rotations(path: Path) -> Rotations:
         UserError: naming file and field, when the file cannot be read or is another one, and where two runs would have
             to share one point, or runs with different settings one line.
     """
-    fields = Fields(read_json(path, "what se3t figure 4 wrote beside its pictures"), str(path))
+    fields = Fields.read(path, "what se3t figure 4 wrote beside its pictures")
     listed = fields.items("points")
     points = [_point(fields, f"points.{index}") for index in range(len(listed))]
     require_one_setting(listed, path)

@@ -129,21 +129,17 @@ def _rank_of_data(runs: Sequence[NBodyRecord]) -> tuple[Any, ...]:
 
 
 def _missing(path: Path, runs: Iterable[NBodyRecord]) -> UserError:
-    partly = [run.model for run in runs]
-    if not partly:
-        return UserError(
-            f"{path}: no finished run of {' or '.join(SYSTEMS)} in it, experiment {EXPERIMENT}; make them: se3t train "
-            f"-m experiment={EXPERIMENT} preset=reduced model={','.join(SYSTEMS)}"
-        )
-    other = next((model for model in SYSTEMS if model not in partly), None)
-    if other is None:
+    found = [run.model for run in runs]
+    missing = [model for model in SYSTEMS if model not in found]
+    if not missing:
         return UserError(
             f"{path}: its runs of {' and '.join(SYSTEMS)} are on different data; the figure shows one trajectory, "
             "train both on the same data or give the folder of one run"
         )
+    them, several = ("them", "-m ") if len(missing) > 1 else ("it", "")
     return UserError(
-        f"{path}: no finished run of {other} in it to stand beside {partly[0]}; make one: se3t train "
-        f"experiment={EXPERIMENT} preset=reduced model={other}, or give the folder of one run"
+        f"{path}: no finished run of {' or '.join(missing)} in it; make {them}: se3t train {several}"
+        f"experiment={EXPERIMENT} preset=reduced model={','.join(missing)}, or give the folder of one run"
     )
 
 

@@ -15,10 +15,10 @@ from se3t.experiments.table import MISSING, Estimate
 from se3t.reporting.reading import require_whole
 from se3t.reporting.spelling import number
 from se3t.reporting.tables.ablations import ablated_name
-from se3t.runs import RunFolder
+from se3t.runs import Fields, RunFolder
 from se3t.runs.fields import text_at, value_at
 from se3t.runs.names import CONFIG, DAMAGED, FINISHED, NO_METRICS, RESULT, TIME
-from se3t.runs.record import ended_in, read_result
+from se3t.runs.record import ended_in
 
 VALIDATION = "ᵛ"
 """Sign of a number that was measured on validation."""
@@ -165,7 +165,7 @@ def _is_hidden(path: Path) -> bool:
 
 def _finished(run: RunFolder) -> dict[str, Any]:
     """A finished run, whose record is checked as for tables."""
-    fields = read_result(run.result)
+    fields = Fields.read(run.result)
     require_whole(fields)
     content = fields.content
     valid, test = _numbers(content.get("valid")), _numbers(content.get("test"))

@@ -111,7 +111,7 @@ def load_view(path: Path) -> dict[str, Any]:
         UserError: naming file and field, when the file cannot be read or holds something else.
     """
     found, first = load_trajectories(path), printed_names()[_FIRST]
-    fields = Fields(read_json(path, "what se3t figure 3 wrote"), str(path))
+    fields = Fields.read(path, "what se3t figure 3 wrote")
     particles = range(len(found.charges))
     velocities = [[fields.number(f"velocities.{particle}.{axis}") for axis in range(3)] for particle in particles]
     return {

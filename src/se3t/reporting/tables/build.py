@@ -10,13 +10,12 @@ from se3t.errors import UserError, did_you_mean
 from se3t.experiments import experiments, experiments_of
 from se3t.experiments import tables as declared
 from se3t.experiments.table import TableSpec
-from se3t.reporting.reading import LeftOut, Readable, readable
+from se3t.reporting.reading import LeftOut, Readable, Result, readable
 from se3t.reporting.tables.ablations import ablation_tables
 from se3t.reporting.tables.builder import apart_from, tables_of
 from se3t.reporting.tables.layout import UNVERIFIED, UNVERIFIED_SIGN, Block, ResultTable, Row, shortened
 from se3t.reporting.tables.terminal import to_rich
 from se3t.runs import Fields, RunRecord
-from se3t.runs.record import Result
 from se3t.screen import Folded
 
 ABLATIONS = "ablations"
