@@ -207,7 +207,7 @@ def test_the_confusion_matrix_of_a_run_is_drawn(run: Run, runs: Path) -> None:
         (["curves", "--metric", "los", "runs/nbody"], "metrics.jsonl: cannot be read"),
         (["curves", "--experiment", "qm"], "invalid choice: 'qm'"),
         (["curves", "--out", "runs/nbody/result.json/x"], "is not a folder"),
-        (["curves", "elsewhere"], "elsewhere: no finished run there"),
+        (["curves", "elsewhere"], "elsewhere: no finished run;"),
         (["confusion"], "the following arguments are required: run"),
         (["confusion", "runs"], "runs: no result.json in it"),
         (["confusion", "runs/nbody"], "is a run of experiment nbody, expected one of scanobjectnn"),

@@ -203,7 +203,7 @@ def test_runs_of_other_experiments_and_budgets_are_passed_over(tmp_path: Path) -
     (panel,) = curves(tmp_path, experiment="nbody", preset="quick").panels
     assert [line.seeds for line in panel.lines] == [1]
     assert len(find_curve_runs([tmp_path], "loss", "nbody")) == 2
-    with pytest.raises(UserError, match=r"--preset quik: no finished run of it there; did you mean 'quick'\?"):
+    with pytest.raises(UserError, match=r"--preset quik: no finished run of it; did you mean 'quick'\?"):
         curves(tmp_path, experiment="nbody", preset="quik")
     with pytest.raises(UserError, match="c: is a run of experiment scanobjectnn, expected one of nbody"):
         curves(tmp_path / "c", experiment="nbody")
@@ -212,12 +212,12 @@ def test_runs_of_other_experiments_and_budgets_are_passed_over(tmp_path: Path) -
 
 
 def test_nothing_there_an_unknown_metric_and_too_much_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no finished run of experiment qm9 there; .* se3t train experiment=qm9"):
+    with pytest.raises(UserError, match=r"no finished run of experiment qm9; .* se3t train experiment=qm9"):
         curves(tmp_path, experiment="qm9")
     put(tmp_path / "a", result("tfn"))
-    with pytest.raises(UserError, match=r"--metric los: no validation has it; did you mean 'loss'\? known: loss$"):
+    with pytest.raises(UserError, match=r"--metric los: no validation measured it; did you mean 'loss'\? known: loss$"):
         curves(tmp_path, metric="los")
-    with pytest.raises(UserError, match="--metric seconds: no validation has it"):
+    with pytest.raises(UserError, match="--metric seconds: no validation measured it"):
         curves(tmp_path, metric="seconds")
     for number in range(MAX_LINES + 1):
         put(tmp_path / f"{number}", result("tfn", config__model__channels=100 + number))
@@ -246,7 +246,7 @@ def test_half_a_line_is_none_and_runs_without_measurements_are_named(tmp_path: P
         file.write('{"kind": "valid", "st')
     assert curves(folder).panels[0].lines[0].mean == VALID
     other = put(tmp_path / "b", result("tfn", 1), metric="mse_x")
-    with pytest.raises(UserError, match=r"b/metrics\.jsonl: no validation has loss; leave that run out"):
+    with pytest.raises(UserError, match=r"b/metrics\.jsonl: no validation measured loss; leave that run out"):
         curves(folder, other)
     (folder / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match=r"a/metrics\.jsonl: cannot be read"):

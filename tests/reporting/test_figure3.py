@@ -78,7 +78,7 @@ def test_trajectories_stand_above_rotations_and_models_side_by_side(write: Write
     figure = draw_figure3(found)
     first, second, below_first, below_second = figure.axes
     assert [axis.get_title().split("\n")[0] for axis in (first, second)] == ["A", "B"]
-    assert below_first.get_title() == "input turned in steps of 90°\nat most 0.3 from perfect"
+    assert below_first.get_title() == "input rotated in steps of 90°\nat most 0.3 from perfect"
     assert "at most 0 from" in below_second.get_title() or "e-" in below_second.get_title()
     for axis in (first, second):
         assert points(axis, "o") == [pytest.approx(point[:2]) for point in POSITIONS]
@@ -122,7 +122,7 @@ def test_pictures_are_seen_along_the_axis(write: Write, axis: list[float]) -> No
 
 def test_title_says_data_sample_and_why_and_a_reduced_budget(write: Write) -> None:
     figure = draw_figure3(load_trajectories(write()))
-    assert figure.get_suptitle() == "Figure 3: a prediction that turns with its input"
+    assert figure.get_suptitle() == "Figure 3: predictions for a rotated input"
     assert notes_of(figure).split("; ")[:-1] == [
         "simulated N-body data, preset calibrated_random, checksum ab",
         "test trajectory 7 of 1,000: median error in x of B",
@@ -139,7 +139,7 @@ def test_axes_have_names_and_the_legend_says_what_lines_mean(write: Write) -> No
     figure = draw_figure3(load_trajectories(write()))
     assert {(axis.get_xlabel(), axis.get_ylabel()) for axis in figure.axes} == {("x", "y")}
     named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert named[3:] == ["input to truth", "truth to prediction", "perfectly equivariant", "predictions, input turned"]
+    assert named[3:] == ["input to truth", "truth to prediction", "perfectly equivariant", "predictions, input rotated"]
 
 
 def test_budgets_that_differ_stand_at_their_models(write: Write) -> None:

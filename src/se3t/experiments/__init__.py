@@ -32,7 +32,7 @@ def experiments() -> dict[str, Experiment]:
     an installed package declares wrongly is left out with a warning.
     """
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    declared = [found for module in modules if isinstance(found := vars(module).get("EXPERIMENT"), Experiment)]
+    declared = [entry for module in modules if isinstance(entry := vars(module).get("EXPERIMENT"), Experiment)]
     by_name: dict[str, Experiment] = {}
 
     def add(entry: Experiment) -> None:
@@ -129,7 +129,7 @@ def task(name: str) -> TaskSpec:
 
 
 def installed_experiments() -> Iterator[tuple[str, Callable[[], Any]]]:
-    """What the entry points of ``se3t.experiments`` declare: where each stands, and a function that loads it."""
+    """What the entry points of ``se3t.experiments`` declare: where each is declared, and a function that loads it."""
     return _entries(EXPERIMENTS, Experiment, "an Experiment")
 
 
@@ -143,7 +143,7 @@ def add_installed(entries: Iterator[tuple[str, Callable[[], Any]]], add: Callabl
     for where, load in entries:
         try:
             add(load())
-        except Exception as error:  # of another package: nothing else is to fail with it
+        except Exception as error:  # of another package: it must not break anything else
             log.warning("%s is left out: %s", where, error)
 
 

@@ -1,4 +1,4 @@
-"""What an experiment says of itself, and what everything else asks it for. Imports no torch."""
+"""Declarations of experiments, their data and their tasks. Imports no torch."""
 
 from __future__ import annotations
 
@@ -74,18 +74,18 @@ class DataSet:
         name: word of ``data=``.
         label: its printed name.
         schema: dataclass of its settings.
-        store_path: file of the prepared data, there or not; unless given, nothing is prepared: the task makes its data.
+        store_path: file of the prepared data, whether it exists or not; unless given, nothing is prepared.
         prepare: ``(data, progress=…, force=…)`` makes that file where it is missing.
         summary: ``(data, prepared)``: lines and rich tables that ``se3t data prepare`` prints; ``prepared`` is what
             ``prepare`` has returned.
         store_settings: settings that the command to prepare them names where they are not the defaults; (): all.
-        split_sizes: samples of each split as far as settings and published sizes tell; a store may hold fewer.
-        obstacle: why the data cannot be prepared, as far as a look at the files tells; None: nothing is in the way.
+        split_sizes: samples of each split, from settings and published sizes; a store may hold fewer.
+        obstacle: why the data cannot be prepared, from a look at the files; None: they can be.
         has_checksum: whether the checksum of the prepared file (:mod:`se3t.data.store`) tells whether finished runs
             still belong to it; else the settings alone determine the data.
-        is_downloaded: asked for settings whether preparing downloads files.
+        is_downloaded: whether preparing downloads files, with these settings.
         needs: what the command to prepare them lacks, such as ``data.raw=<what you downloaded>``.
-        remedy: what to do about the obstacle, to go on its sentence.
+        remedy: what to do about the obstacle, as the end of its sentence.
         seed_hint: which setting a seed of the data is, in words: "the seed of the simulation is data.data_seed".
         cost_settings: what the time of a training step depends on, by name.
         places: settings that name files or folders of one machine; an exported model has their defaults.
@@ -127,7 +127,7 @@ class DataSet:
         return prepare_line(self.name, changed, force)
 
     def recorded_checksum(self, data: Any) -> str | None:
-        """Checksum of the data as they lie prepared; None where settings alone determine them, or there are none yet.
+        """Checksum of the prepared data; None where settings alone determine them, or nothing is prepared yet.
 
         Raises:
             UserError: for prepared data that are damaged.
@@ -147,15 +147,15 @@ class TaskSpec:
         implementation: the subclass of ``se3t.tasks.base.Task``.
         schema: dataclass of its settings.
         metrics: all that it measures, in the order in which they are printed.
-        headline: metrics that a run is judged by: learning curves and lists of runs show them.
-        progress: metrics that are shown while it is trained; the first one tells most.
+        headline: main metrics: learning curves and lists of runs show them.
+        progress: metrics that are shown while it is trained; the most important one first.
         predicts: what it predicts, for its model card: "where particles move".
         limits: what else a model card says of it, in sentences.
-        baselines: predictions without a network, by name as people read it; relative errors refer to the first.
+        baselines: printed names of predictions without a network; relative errors refer to the first.
         baseline_metrics: what the errors of these are, in their order.
         card: what the card of an exported model says of the task, a subclass of ``se3t.deploy.card.Card``.
         random: makes the task on random samples of the sizes of real ones, from a configuration, so that the time of a
-            training can be told before the data are there; None: it cannot be told.
+            training can be estimated before the data are prepared; None: it cannot.
     """
 
     name: str

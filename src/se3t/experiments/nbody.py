@@ -92,13 +92,13 @@ class Simulation(NamedTuple):
 
     def differing(self, sizes: Mapping[str, int]) -> dict[str, list[str]]:
         """The splits that have fewer, and those that have more trajectories than ``sizes``, in words."""
-        found: dict[str, list[str]] = {"fewer": [], "more": []}
-        for name, own in zip(_SPLITS, self.sizes, strict=False):
-            if own < sizes.get(name, own):
-                found["fewer"].append(f"{own:,} of {sizes[name]:,} {name}")
-            elif own > sizes.get(name, own):
-                found["more"].append(f"{own:,} in place of {sizes[name]:,} {name}")
-        return found
+        words: dict[str, list[str]] = {"fewer": [], "more": []}
+        for name, size in zip(_SPLITS, self.sizes, strict=False):
+            if size < sizes.get(name, size):
+                words["fewer"].append(f"{size:,} of {sizes[name]:,} {name}")
+            elif size > sizes.get(name, size):
+                words["more"].append(f"{size:,} in place of {sizes[name]:,} {name}")
+        return words
 
 
 def spelled(settings: Mapping[str, Any]) -> str:
@@ -160,18 +160,18 @@ def parse_record(fields: Fields) -> NBodyRecord:
 
 
 def _plainest(records: Sequence[NBodyRecord]) -> NBodyRecord:
-    """The record that overrides least: what others do beside it, on the same data, changes nothing."""
+    """The record with the fewest overrides: on the same data, further ones have no effect."""
     return min(records, key=lambda record: len(record.overridden))
 
 
 def _describe(
     records: Sequence[NBodyRecord], published: PublishedTable | None, *, preset: str, relative: str
 ) -> DataFacts:
-    """What tables say of simulated data.
+    """Title and notes of a table of simulated data.
 
     Args:
         records: on the same data; none: on those of ``preset``.
-        published: the table that they stand in.
+        published: the published table beside it.
         preset: of the data where nothing was run.
         relative: what relative numbers of the table are.
     """

@@ -120,7 +120,7 @@ class Molecules(NamedTuple):
 
 
 def is_subset(sizes: Iterable[int], official: Iterable[int]) -> bool:
-    """Whether some split lacks more than one molecule in a thousand, as those that cannot be read are."""
+    """Whether a split lacks more than one molecule in a thousand: so many cannot be read."""
     return any(size < (1 - _TOLERANCE) * whole for size, whole in zip(sizes, official, strict=False))
 
 
@@ -190,22 +190,22 @@ def _columns(
     Raises:
         UserError: for one that neither the paper nor a run has, or when a unit is not the one of the paper.
     """
-    found = {record.part: record.column for record in records}
+    learned = {record.part: record.column for record in records}
     printed = {} if published is None else published.columns
     for target in wanted:
-        if target not in found and target not in printed:
+        if target not in learned and target not in printed:
             hint = did_you_mean(target, printed)
             raise UserError(f"--target {target}: no finished run on QM9 learned it, nor has the paper a column; {hint}")
-    order = sorted(found) if published is None else [*printed, *TARGETS, *found]
-    targets = [target for target in dict.fromkeys(order) if target in found or target in wanted]
+    order = sorted(learned) if published is None else [*printed, *TARGETS, *learned]
+    targets = [target for target in dict.fromkeys(order) if target in learned or target in wanted]
     for record in records if published is not None else ():
-        unit = printed.get(record.part, found[record.part]).unit
+        unit = printed.get(record.part, learned[record.part]).unit
         if record.column.unit != unit:
             raise UserError(
                 f"{record.origin}: field 'data.unit' is {record.column.unit!r}, expected {unit!r} for {record.part}, "
                 "the unit of its column; the run was made by another version, run it again"
             )
-    columns = [printed.get(target) or found[target] for target in targets]
+    columns = [printed.get(target) or learned[target] for target in targets]
     return (*columns, INVARIANCE, _BATCH) if len(columns) == 1 else columns
 
 

@@ -104,7 +104,7 @@ VERTICAL = "y"
 """The coordinate that is the height of all of these data."""
 
 SHAPES = "synthetic shapes15"
-"""What every table and figure calls the generated data."""
+"""Name of the generated data in tables and figures."""
 
 
 class Clouds(NamedTuple):
@@ -140,9 +140,9 @@ class Clouds(NamedTuple):
     @property
     def how(self) -> tuple[str, ...]:
         """What the numbers are measured on, where it is not what the published ones are, in the words of tables."""
-        found = [SYNTHETIC] if self.is_synthetic else [SUBSET] if self.is_subset else []
+        objects = [SYNTHETIC] if self.is_synthetic else [SUBSET] if self.is_subset else []
         is_other = (not self.is_synthetic and self.variant != PUBLISHED_ON) or bool(self.changes)
-        return (*found, *[OTHER_DATA] * is_other, *[VALIDATION] * (self.measured_on == "valid"))
+        return (*objects, *[OTHER_DATA] * is_other, *[VALIDATION] * (self.measured_on == "valid"))
 
     @property
     def changes(self) -> list[str]:
@@ -165,7 +165,7 @@ def data_name(variant: str, is_synthetic: bool) -> str:
 
 
 def axis_in_words(up_axis: str) -> str:
-    """A wrong vertical."""
+    """A vertical that is not that of the data."""
     return f"{up_axis} taken for the vertical"
 
 
@@ -197,7 +197,7 @@ class ClassificationRecord(RunRecord):
 
     @property
     def as_trained(self) -> ClassificationRecord:
-        """The record as if test objects had not been rotated."""
+        """The record without the rotation of test objects."""
         return replace(self, data=self.data._replace(rotation=0.0))
 
 

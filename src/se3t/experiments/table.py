@@ -1,6 +1,6 @@
-"""What a table of runs consists of: an experiment declares it, one builder makes it. Imports no torch.
+"""Declarations of the tables of an experiment. Imports no torch.
 
-The builder is :mod:`se3t.reporting.tables.builder`; the published numbers lie in ``reporting/published_numbers``.
+The builder is :mod:`se3t.reporting.tables.builder`; the published numbers are in ``reporting/published_numbers``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MISSING = "–"
-"""What is printed where there is no number."""
+"""Printed in place of a missing number."""
 OTHER, VALID = "ˢ", "ᵛ"
 """Signs of numbers on other data than the paper's, and of numbers on validation."""
 SUBSET, SYNTHETIC, OTHER_DATA, VALIDATION = "subset", "synthetic", "other data", "validation"
@@ -64,8 +64,8 @@ class PublishedModel:
 
     def relative(self, metric: str, reference: PublishedModel) -> float | None:
         """This model's number over that of ``reference``; None when either is missing."""
-        own, other = self.metrics.get(metric), reference.metrics.get(metric)
-        return None if own is None or other is None else own.value / other.value
+        number, other = self.metrics.get(metric), reference.metrics.get(metric)
+        return None if number is None or other is None else number.value / other.value
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,9 @@ class TableSpec:
             the path of another file; "": there are none.
         place: where it stands among all tables.
         takes: whether it shows a record.
-        describe: what it says of the data of some records, which all have the same; without records: of the table
+        describe: title and notes from records, which all have the same data; without records: those of a table
             where nothing was run.
-        join: what a run needs to stand in one table with some records.
+        join: the settings with which a run joins the table of some records.
         notes: from their parts, without those on the data.
         always_named: settings that a row names even where all rows have them.
         data: preset of the data where nothing was run; None: there is no choice.

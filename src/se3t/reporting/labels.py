@@ -1,4 +1,4 @@
-"""Words that tell runs apart: labels of rows, and the settings of a run that would join a table."""
+"""Labels of rows, and the settings with which a run joins a table."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from se3t.runs import RunRecord
 from se3t.runs.record import Record
 
 _MAX_NAMES = 3
-# The column of steps tells these already.
+# shown in the column of steps
 _SHOWN = ("trainer.max_steps", "trainer.batch_size")
 
 
 def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) -> list[str]:
-    """For each group of runs of one model the settings in which it differs from the other groups; "" when in none.
+    """For each group of runs of one model the settings in which it differs from the other groups; "" where none.
 
-    Where these are many, the folder of the group's first run instead.
+    Where there are many, the folder of the group's first run instead.
 
     Args:
         groups: runs of one model, those of a group equal but for their seeds.
@@ -30,14 +30,14 @@ def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) ->
     folders = [Path(group[0].origin).parent.name for group in groups]
     by_folder = len(differing) > _MAX_NAMES and all(folders)
     differing = [] if by_folder else differing
-    found = []
+    texts = []
     for group, folder in zip(groups, folders, strict=True):
         settings = group[0].settings
         others = [name for name in always if name not in differing and settings.get(name) is not None]
         names = [*(name for name in others if _applies(name, settings)), *differing]
-        words = [f"{_short(name, names)}={overrides.spell(group[0].setting(name))}" for name in names]
-        found.append(", ".join([*words, f"run {folder}"] if by_folder else words))
-    return found
+        parts = [f"{_short(name, names)}={overrides.spell(group[0].setting(name))}" for name in names]
+        texts.append(", ".join([*parts, f"run {folder}"] if by_folder else parts))
+    return texts
 
 
 def _applies(name: str, settings: Mapping[str, Any]) -> bool:
@@ -58,8 +58,8 @@ def _differing(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
 
 
 def _follows_preset(name: str, runs: Sequence[RunRecord]) -> bool:
-    """Whether the preset says enough of a setting, which changes with the preset alone and which nobody has overridden,
-    or which is part of the budget.
+    """Whether the preset determines a setting: it changes only with the preset and was not overridden, or is part of
+    the budget.
     """
     pairs = {(run.preset, overrides.spell(run.setting(name))) for run in runs}
     if name == "preset" or len(pairs) > len({preset for preset, _ in pairs}):
@@ -79,18 +79,18 @@ def command(experiment: str, words: Sequence[str]) -> str:
 
 
 def run_all(table: str, settings: Sequence[str], joins: str = "") -> str:
-    """The command that runs whatever a table lacks.
+    """The command that runs everything that a table lacks.
 
     Args:
         table: its name.
-        settings: words that a run needs to join it.
-        joins: experiment of runs that are there; "": none is, and the command may choose the budget.
+        settings: overrides with which a run joins it.
+        joins: experiment of the runs in the table; "": there are none, and the command may choose the budget.
     """
     named = [word.partition("=")[2] for word in settings if word.startswith("preset=")]
     presets = named or [preset for preset in ([default_preset(joins)] if joins else []) if preset]
     flag = [word for preset in presets for word in ("--preset", preset)]
-    words = [word for word in settings if not word.startswith("preset=")]
-    return overrides.command(["table", table, "--run", *flag, *words])
+    others = [word for word in settings if not word.startswith("preset=")]
+    return overrides.command(["table", table, "--run", *flag, *others])
 
 
 def default_preset(experiment: str) -> str:
@@ -99,12 +99,12 @@ def default_preset(experiment: str) -> str:
 
 
 def preset_words(experiment: str, preset: str | None) -> list[str]:
-    """What a training needs to have a budget."""
+    """The override that chooses a budget; none for the default."""
     return [] if preset in (None, default_preset(experiment)) else [f"preset={preset}"]
 
 
 def settings_to_join(records: Sequence[Record], data: Mapping[str, Any]) -> list[str]:
-    """What a run of another model needs beside its defaults to share a table with ``records``, all on the same data.
+    """Overrides with which a run of another model joins the table of ``records``, all on the same data.
 
     Args:
         records: the runs of the table.

@@ -1,4 +1,4 @@
-"""The numbers of the paper, read from ``published_numbers``: written nowhere else."""
+"""The published numbers, read from ``published_numbers``."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def system_name(model: str, height: bool = False) -> str:
 
 
 def _is_trained(entry: dict[str, Any]) -> bool:
-    """Whether the paper of a table trained this model: nothing says otherwise."""
+    """Whether the paper of a table trained this model, which is the default."""
     return bool(entry.get("trained", True)) and not entry.get("quoted") and not entry.get("source")
 
 
 def _estimate(entry: dict[str, Any] | None) -> Estimate | None:
-    """A number, in quotes where the digits it was printed with would get lost."""
+    """A number with its printed digits; in YAML it is quoted where it ends in zeros."""
     if entry is None or entry["value"] is None:
         return None
     exponent = Decimal(str(entry["value"])).as_tuple().exponent

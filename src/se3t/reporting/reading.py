@@ -1,4 +1,4 @@
-"""Reading many run records: those that are damaged or were changed are left out and named, the others are read."""
+"""Reading many run records: damaged or changed ones are left out and reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Result: TypeAlias = Path | str | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A record that is not taken.
+    """A record that was left out.
 
     Attributes:
         origin: its file.
@@ -46,10 +46,10 @@ class Readable:
 
 
 def readable(results: Iterable[Result]) -> Readable:
-    """The records of finished runs that are as their runs left them.
+    """The records of finished runs that are unchanged since.
 
     Args:
-        results: files, or their contents, of which those of unfinished runs are passed over.
+        results: files, or contents; contents of unfinished runs are skipped.
 
     Raises:
         UserError: when records are left out and none remains: the reason of the first.
@@ -86,7 +86,7 @@ def _require_no_copy(fields: Fields, seen: dict[str, str]) -> None:
 
 
 def require_whole(fields: Fields) -> None:
-    """Refuse a record that is not one of a finished run, was changed after it, or holds what no run can measure.
+    """Refuse a record of an unfinished run, one that was changed, and one with an impossible number.
 
     Raises:
         UserError: naming file and field.
@@ -101,13 +101,13 @@ def require_whole(fields: Fields) -> None:
         experiment.read(fields)
 
 
-def tell_left_out(found: Readable) -> None:
-    """Name in the log what was left out."""
-    for record in found.left_out:
+def tell_left_out(records: Readable) -> None:
+    """Log what was left out."""
+    for record in records.left_out:
         log.warning("left out: %s", record.reason)
 
 
-# --- folders that a figure is asked for -------------------------------------------------------------------------------
+# --- folders given for a figure ---------------------------------------------------------------------------------------
 
 
 def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
@@ -116,29 +116,29 @@ def finished_fields(folder: Path, experiment: str, expected: str) -> Fields:
     Args:
         folder: of the run.
         experiment: that it must be of.
-        expected: what to do about a folder that is none of a finished run, for errors.
+        expected: what to do about a folder without a finished run, for errors.
 
     Raises:
-        UserError: there is no such result, it was changed after its run, or it is one of another experiment.
+        UserError: there is no such result, it was changed, or it is of another experiment.
     """
     path = folder / RESULT
     if not path.is_file():
         raise UserError(f"{folder}: no {RESULT} in it; {expected}")
     fields = Fields.read(path)
     require_whole(fields)
-    found = fields.text("experiment")
-    if found != experiment:
-        raise UserError(f"{folder}: is a run of experiment {found}, expected one of {experiment}")
+    other = fields.text("experiment")
+    if other != experiment:
+        raise UserError(f"{folder}: is a run of experiment {other}, expected one of {experiment}")
     return fields
 
 
 def finished_below(folder: Path, experiment: str) -> dict[Path, Fields]:
-    """By folder the results of the finished runs of an experiment below another folder; others are passed over, and
-    what is damaged or was changed is left out and told in the log.
+    """Results of the finished runs of an experiment below a folder, by folder of the run; damaged or changed ones are
+    left out and logged.
 
     Raises:
-        UserError: naming the file, when nothing there can be taken.
+        UserError: naming the file, when none of the records can be used.
     """
-    found = readable(find_results(folder))
-    tell_left_out(found)
-    return {Path(run.origin).parent: run for run in found.runs if run.content.get("experiment") == experiment}
+    records = readable(find_results(folder))
+    tell_left_out(records)
+    return {Path(run.origin).parent: run for run in records.runs if run.content.get("experiment") == experiment}

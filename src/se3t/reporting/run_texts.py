@@ -1,6 +1,4 @@
-"""The list of runs, and runs side by side, as text, JSON and CSV. Nothing is cut: what is too wide for a line
-goes to the next one.
-"""
+"""The list of runs, and runs side by side, as text, JSON and CSV. Nothing is truncated: long lines are wrapped."""
 
 from __future__ import annotations
 
@@ -37,16 +35,16 @@ def listed(runs: Sequence[Run], width: int, now: float) -> list[str]:
     heads = dict(zip(_HEADS, _HEADS, strict=True))
     widths = {name: max(len(row[name]) for row in (heads, *rows)) for name in _HEADS}
     shown = list(_HEADS)
-    for name in ("folder", "result", "step", "preset"):  # what goes to the next line, one after the other
+    for name in ("folder", "result", "step", "preset"):  # moved to the next line, in this order
         if sum(widths[name] + len(_GAP) for name in shown) - len(_GAP) > width:
             shown.remove(name)
-    found = [_aligned(heads, shown, widths)]
+    lines = [_aligned(heads, shown, widths)]
     for row, run in zip(rows, runs, strict=True):
         rest = [_named(name, row[name]) for name in _HEADS if name not in shown and row[name] != MISSING]
         problem = [f"    {one_line(run.problem)}"] if run.problem else []
-        found += [_aligned(row, shown, widths), *_packed(rest, width), *problem]
+        lines += [_aligned(row, shown, widths), *_packed(rest, width), *problem]
     notes = [ON_VALIDATION] if any(run.split == "valid" for run in runs) else []
-    return [*found, *notes, *_not_verified(runs)]
+    return [*lines, *notes, *_not_verified(runs)]
 
 
 def _named(name: str, text: str) -> str:
@@ -105,7 +103,7 @@ def age(seconds: float) -> str:
 
 
 def to_json(runs: Iterable[Run]) -> str:
-    """All that the list knows, numbers unrounded."""
+    """All facts of the list, with unrounded numbers."""
     return json.dumps({"runs": [_facts(run) for run in runs]}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -154,7 +152,7 @@ def compared(runs: Sequence[Run], width: int) -> list[str]:
 
     Args:
         runs: two or more.
-        width: of the terminal; where the columns do not fit, every value has a line of its own.
+        width: of the terminal; where the columns do not fit, every value has its own line.
     """
     names = [_letter(index) for index in range(len(runs))]
     lines = [f"{name}  {one_line(str(run.folder))}, {_state(run)}" for name, run in zip(names, runs, strict=True)]
@@ -219,7 +217,7 @@ def _side_by_side(names: Sequence[str], rows: Sequence[tuple[str, list[str]]], w
         return [
             _GAP + _GAP.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells
         ]
-    found = []
+    lines = []
     for label, *values in cells[1:]:
-        found += [f"{_GAP}{label}", *(f"{_GAP * 2}{name}  {value}" for name, value in zip(names, values, strict=True))]
-    return found
+        lines += [f"{_GAP}{label}", *(f"{_GAP * 2}{name}  {value}" for name, value in zip(names, values, strict=True))]
+    return lines

@@ -1,4 +1,4 @@
-"""How numbers are written, wherever they are shown."""
+"""How numbers are written in tables, figures and pages."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from se3t.experiments.table import MISSING, Estimate
 
 
 def number(estimate: Estimate | None, places: int | None = None, mark: str = "") -> str:
-    """A number with ``mark`` and its spread, which a spread of nothing is not.
+    """A number with ``mark`` and its spread, unless that is 0 or unknown.
 
     Args:
         estimate: a published number keeps the digits it was printed with.
-        places: digits after the point of a measured one; None: three digits that count.
-        mark: what a note explains.
+        places: digits after the point of a measured one; None: three significant digits.
+        mark: a sign that a note explains.
     """
     if estimate is None:
         return MISSING
     places = places if estimate.places is None else estimate.places
     places = _three_digits(estimate.value) if places is None else places
     values = [estimate.value, *([estimate.std] if estimate.std else [])]
-    if places > 6 or abs(estimate.value) >= 1e7:  # an own property may have any unit
+    if places > 6 or abs(estimate.value) >= 1e7:  # a property of your own molecules may have any unit
         texts = [_power_of_ten(value) for value in values]
     else:
         texts = [f"{value:.{places}f}" for value in values]
@@ -48,7 +48,7 @@ def _small(value: float, digits: int) -> str:
 
 
 def relative(estimate: Estimate | None, mark: str = "") -> str:
-    """A number relative to a reference with ``mark`` and its spread; the reference itself, but for rounding, is 1."""
+    """A number relative to a reference with ``mark`` and its spread; the reference itself is 1, up to rounding."""
     if estimate is None:
         return MISSING
     if abs(estimate.value - 1) < 1e-6:
@@ -72,5 +72,5 @@ def _power_of_ten(value: float) -> str:
 
 def span(values: Iterable[int]) -> str:
     """A number, or the smallest and the largest of several."""
-    found = sorted(set(values))
-    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} … {found[-1]:,}"
+    ordered = sorted(set(values))
+    return f"{ordered[0]:,}" if len(ordered) == 1 else f"{ordered[0]:,} … {ordered[-1]:,}"

@@ -1,4 +1,4 @@
-"""What a sweep keeps of itself: its trials, as ``trials.json`` of its folder, and which of them is best."""
+"""The record of a sweep: ``trials.json`` in its folder, with all trials, and which of them is best."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from se3t.runs.names import DIGEST, RESULT
 
 TRIALS = "trials.json"
 STATES = ("finished", "running", "waiting", "pruned", "failed")
-_EXPECTED = "what se3t sweep keeps of a sweep"
+_EXPECTED = "the record of a sweep"
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Trial:
         parameters: value of each.
         state: one of ``STATES``.
         runs: one for each seed.
-        history: objective of the first seed by training step, as far as somebody watched it.
+        history: objective of the first seed by training step, as far as it was watched.
         reason: why no run of it started.
     """
 
@@ -89,10 +89,10 @@ class SweepRecord:
         search: grid or tpe.
         metric: objective, of validation.
         direction: minimize or maximize.
-        parameters: of each either its values, or low and high; ``log`` says how they are spread.
+        parameters: values, or low and high, of each; ``log``: on a logarithmic scale.
         seeds: of every trial.
         asked: number of trials that were asked for.
-        words: of ``se3t train``, which all runs share.
+        words: overrides of ``se3t train`` that all runs share.
         trials: in the order of their numbers.
     """
 
@@ -111,8 +111,8 @@ class SweepRecord:
     def ranking(self) -> list[Trial]:
         """Finished trials, the best first."""
         sign = -1 if self.direction == "maximize" else 1
-        found = [(trial.value, trial) for trial in self.trials if trial.value is not None]
-        return [trial for _, trial in sorted(found, key=lambda pair: (sign * pair[0], pair[1].number))]
+        finished = [(trial.value, trial) for trial in self.trials if trial.value is not None]
+        return [trial for _, trial in sorted(finished, key=lambda pair: (sign * pair[0], pair[1].number))]
 
     def count(self, state: str) -> int:
         """Number of trials in a state."""
@@ -146,8 +146,8 @@ def read_record(folder: Path) -> SweepRecord:
 
 
 def unverified(folder: Path, record: SweepRecord) -> list[Path]:
-    """Files of a sweep without a digest, as earlier versions wrote them: its record, and the results of its trials as
-    far as they are still there.
+    """Files of a sweep without a digest, as earlier versions wrote them: its record, and the results of its trials
+    where they still exist.
     """
     results = [Path(run.folder) / RESULT for trial in record.trials for run in trial.runs if run.state == "finished"]
     return [path for path in (folder / TRIALS, *results) if path.is_file() and DIGEST not in read_json(path)]
@@ -159,11 +159,11 @@ def _trial(content: Mapping[str, Any]) -> Trial:
 
 
 def require_results(record: SweepRecord) -> list[str]:
-    """Compare the objectives of finished runs with their results, where these are still there. A trial of one that was
+    """Compare the objectives of finished runs with their results, where these still exist. A trial whose result was
     changed becomes a failed one.
 
     Returns:
-        What was found, a sentence each.
+        A sentence for each that differs.
     """
     left_out = []
     for trial in record.trials:
@@ -187,9 +187,9 @@ def _require_value(run: TrialRun, path: Path, metric: str) -> None:
 
 
 def trials_among(folders: Iterable[Path]) -> dict[Path, str]:
-    """Which run folders are trials of a sweep: of each the title of the sweep.
+    """The run folders that are trials of a sweep, with its title.
 
-    A training that somebody started on their own stays one where a sweep has found it finished: it has not its group.
+    A run that was started alone, and only reused by a sweep, is not one of its trials: it is not in its group.
 
     Args:
         folders: ``<runs>/<experiment>/<model>/<name>``.
@@ -199,27 +199,29 @@ def trials_among(folders: Iterable[Path]) -> dict[Path, str]:
         place = folder.absolute()
         if len(place.parents) > 2:
             by_root.setdefault(place.parents[2], {})[place.parts[-3:]] = folder
-    found: dict[Path, str] = {}
-    for root, own in by_root.items():
+    titles: dict[Path, str] = {}
+    for root, places in by_root.items():
         for path in sorted(root.glob(f"sweeps/*/*/{TRIALS}")):
             try:
                 record = read_record(path.parent)
             except UserError:
-                continue  # whoever asks for the sweep is told
+                continue  # the commands of sweeps report it
             listed = {Path(run.folder).parts[-3:] for trial in record.trials for run in trial.runs}
-            found |= {own[key]: record.title for key in own.keys() & listed if _has_group_of(own[key], record)}
-    return found
+            titles |= {
+                places[key]: record.title for key in places.keys() & listed if _has_group_of(places[key], record)
+            }
+    return titles
 
 
 def trials_left_out(trials: Mapping[Path, str]) -> str:
-    """In words, that a page or a table is without them."""
+    """A note that a page or a table is without these trials."""
     titles = sorted(set(trials.values()))
     names = ", ".join(titles[:3]) + (", …" if len(titles) > 3 else "")
     return f"{len(trials)} trials of sweeps are left out ({names}); --trials shows them"
 
 
 def _has_group_of(folder: Path, record: SweepRecord) -> bool:
-    """Whether a run was started with the group of a sweep, as far as it says."""
+    """Whether a run was started in the group of a sweep; True where its record does not tell."""
     try:
         group = read_json(folder / RESULT)["config"]["logger"]["group"]
     except (UserError, KeyError, TypeError):
@@ -237,15 +239,15 @@ def find_sweep(name: str, runs: Path) -> Path:
     Raises:
         UserError: when there is none, or several.
     """
-    found = sorted(path.parent for path in runs.glob(f"sweeps/*/*/{TRIALS}"))
-    same = [path for path in found if name in (path.name, path.name.rpartition("-")[0])]
+    sweeps = sorted(path.parent for path in runs.glob(f"sweeps/*/*/{TRIALS}"))
+    same = [path for path in sweeps if name in (path.name, path.name.rpartition("-")[0])]
     if len(same) == 1:
         return same[0]
     if same:
         raise UserError(f"{name}: several sweeps have that name; choose one: {', '.join(map(str, same))}")
     if Path(name).is_dir():
         return Path(name)
-    there = f"there are {', '.join(map(str, found))}" if found else f"there is none in {runs / 'sweeps'}"
+    there = f"there are {', '.join(map(str, sweeps))}" if sweeps else f"there is none in {runs / 'sweeps'}"
     raise UserError(f"{name}: no such sweep; {there}")
 
 

@@ -1,4 +1,4 @@
-"""Whether a run record is as its run left it: what it says twice must agree."""
+"""Whether a run record is unchanged since its run: fields that are stored twice must agree."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _KINDS: Mapping[str, Callable[[Fields, str], Any]] = {
     "versions": Fields.mapping,
     "valid": Fields.mapping,
 }
-"""What some fields hold; a record of an earlier version may be without them."""
+"""Types of some fields; a record of an earlier version may lack them."""
 _FOLDER = re.compile(r"(\d+)-([0-9a-f]{8})")
 _ABSENT = object()
 
@@ -81,15 +81,15 @@ def require_kinds(fields: Fields) -> None:
 
 
 def _require_name_of_folder(path: Path, config: Mapping[str, Any]) -> None:
-    found = _FOLDER.fullmatch(path.absolute().parent.name)
-    if not found:
+    name = _FOLDER.fullmatch(path.absolute().parent.name)
+    if not name:
         return
-    if int(found[1]) != config["seed"]:
-        raise UserError(f"{path}: field 'config.seed' is {config['seed']}, but its folder says {found[1]}; {ADVICE}")
-    if settings_hash(config) != found[2]:
+    if int(name[1]) != config["seed"]:
+        raise UserError(f"{path}: field 'config.seed' is {config['seed']}, but its folder says {name[1]}; {ADVICE}")
+    if settings_hash(config) != name[2]:
         raise UserError(
             f"{path}: the settings in field 'config' have the hash {settings_hash(config)}, but its folder says "
-            f"{found[2]}; {ADVICE}"
+            f"{name[2]}; {ADVICE}"
         )
 
 
@@ -97,7 +97,7 @@ def _require_name_of_folder(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def require_file_unchanged(folder: Path, name: str, digest: str) -> None:
-    """Refuse a file of a finished run that is not as the run left it; of a run that is being continued, any will do.
+    """Refuse a file of a finished run that was changed since; not of a run that is being continued.
 
     Args:
         folder: of the run.
@@ -127,7 +127,7 @@ def is_being_continued(folder: Path, result: Mapping[str, Any]) -> bool:
 
 
 def require_config(folder: Path, settings: Mapping[str, Any], what: str, advice: str = ADVICE) -> None:
-    """Refuse settings of another run than that of a folder, as far as ``config.yaml`` in it tells.
+    """Refuse settings that differ from ``config.yaml`` in a folder, where there is one.
 
     Settings that do not tell runs apart may differ: a run that is being continued has another ``trainer.max_steps``
     there until it has finished again.
@@ -135,8 +135,8 @@ def require_config(folder: Path, settings: Mapping[str, Any], what: str, advice:
     Args:
         folder: of a run.
         settings: to compare.
-        what: has these settings, for errors.
-        advice: what that means, and what to do about it.
+        what: the file with these settings, for errors.
+        advice: what the difference means, and what to do.
 
     Raises:
         UserError: naming the first setting that differs.
@@ -144,8 +144,8 @@ def require_config(folder: Path, settings: Mapping[str, Any], what: str, advice:
     path = folder / CONFIG
     if not path.is_file():
         return
-    beside = read_config(path)
-    name = first_difference(settings, beside)
+    other = read_config(path)
+    name = first_difference(settings, other)
     if name is not None:
-        ours, theirs = setting(settings, name), setting(beside, name)
+        ours, theirs = setting(settings, name), setting(other, name)
         raise UserError(f"{what}: field 'config.{name}' is {ours!r}, but {theirs!r} in {path}; {advice}")

@@ -37,7 +37,7 @@ class Fields:
         origin: its file, for messages.
 
     Attributes:
-        is_verified: whether the content is known to be as it was written; a file without a digest may be or not.
+        is_verified: whether a digest shows that the content is unchanged; False for a file without one.
         is_checked: whether :func:`se3t.runs.checks.require_unchanged` has looked at it.
     """
 
@@ -68,7 +68,7 @@ class Fields:
         return str(self._get(name, str, "text"))
 
     def integer(self, name: str) -> int:
-        """A whole number that can count something."""
+        """A whole number of at least 0."""
         value = int(self._get(name, int, "an integer"))
         if value < 0:
             raise UserError(f"{self.origin}: field {name!r} is {value}, expected 0 or more; {ADVICE}")
@@ -89,7 +89,7 @@ class Fields:
         return value
 
     def flag(self, name: str) -> bool:
-        """A yes or no."""
+        """True or false."""
         return bool(self._get(name, bool, "true or false"))
 
     def number(self, name: str) -> float:

@@ -1,4 +1,4 @@
-"""Reading and writing the files of a run folder: whatever is wrong with one is a UserError that names it."""
+"""Reading and writing the files of a run folder; every problem with a file is a UserError that names it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_text(path: Path, expected: str) -> str:
         UserError: the file is missing, no regular file, larger than any record, or not UTF-8.
     """
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would wait forever
             raise UserError(f"{path}: is not a regular file; expected {expected}")
         size = path.stat().st_size
         if size > _LARGEST:
@@ -83,8 +83,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _require_small(events: Iterable[Any]) -> None:
-    """Refuse YAML that a loader would make too much of: deep nesting ends the process inside the parser in C, and a few
-    lines of aliases stand for billions of settings.
+    """Refuse YAML that would exhaust the loader: deep nesting crashes the parser in C, and a few lines of aliases
+    expand to billions of settings.
     """
     import yaml
 
@@ -98,7 +98,7 @@ def _require_small(events: Iterable[Any]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All complete lines of a ``metrics.jsonl``: the half line that a killed process may have left is not one of them.
+    """All complete lines of a ``metrics.jsonl``, without the partial line that a killed process may leave.
 
     Raises:
         UserError: naming the file, when it cannot be read, and the line, when it is no measurement with a ``kind`` and
@@ -151,7 +151,7 @@ def finite(value: Any) -> Any:
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys and the white space in its file."""
+    """SHA-256 of a JSON value, independent of the order of its keys and of white space."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
@@ -181,5 +181,5 @@ def require_sealed(content: Mapping[str, Any], origin: str) -> bool:
 
 
 def digest_of_metrics(lines: Iterable[Mapping[str, Any]]) -> str:
-    """The digest of what a training measured, without what it says of the machine."""
+    """The digest of what a training measured, without time and memory."""
     return digest_of([{name: value for name, value in line.items() if name not in COSTS} for line in lines])

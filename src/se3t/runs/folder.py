@@ -1,8 +1,8 @@
 """The run folder: the names of its files, reading and writing them, who holds it, and the state of the run.
 
 ``runs/<experiment>/<model>/<seed>-<hash of the settings>/`` holds ``config.yaml`` (the settings), ``provenance.json``
-(versions, command line), ``metrics.jsonl`` (one JSON object a line), ``console.log`` (what it said), ``result.json``
-(final metrics, only once the run has finished), ``details.json`` (what the task keeps of every sample) and
+(versions, command line), ``metrics.jsonl`` (one JSON object a line), ``console.log`` (its output), ``result.json``
+(final metrics, written when the run has finished), ``details.json`` (what the task keeps of every sample) and
 ``checkpoints/``.
 """
 
@@ -113,7 +113,7 @@ class RunFolder:
         return read_metrics(self.metrics) if self.metrics.exists() else []
 
     def read_sessions(self) -> list[Mapping[str, Any]]:
-        """Where each part of the training comes from; none where there is no file.
+        """Versions and command line of each session of the training; none where there is no file.
 
         Raises:
             UserError: when the file is damaged.
@@ -155,7 +155,7 @@ class RunFolder:
             file.write(line + "\n")
 
     def rewind_metrics(self, step: int, *, repeats_evaluation: bool = False) -> None:
-        """Forget what will be measured again: all after ``step``, and what belonged to the end of the run.
+        """Drop the lines that will be measured again: all after ``step``, and those of the final evaluation.
 
         Args:
             step: from which the run continues.
@@ -168,14 +168,14 @@ class RunFolder:
         write_atomically(self.metrics, lambda file: file.write(text.encode()))
 
     def add_session(self, facts: Mapping[str, Any]) -> None:
-        """Add where this part of the training comes from: a run that is continued keeps that of its earlier parts."""
+        """Add versions and command line of this session; those of earlier sessions are kept."""
         write_json(self.provenance, {"sessions": [*self.read_sessions(), facts]})
 
     # --- who holds it -------------------------------------------------------------------------------------------------
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the folder: no second process may write there. The hold ends with the process, however that ends.
+        """Lock the folder against other processes; the lock ends with the process.
 
         Raises:
             BusyError: when another process holds the folder.
@@ -267,19 +267,19 @@ class RunFolder:
 
     @contextmanager
     def failures_noted(self) -> Iterator[None]:
-        """Note why a training failed; the note goes when the run is continued. An interruption is no failure."""
+        """Write why a training failed; the file is removed when the run is continued. An interruption is no failure."""
         self.failure.unlink(missing_ok=True)
         try:
             yield
-        except Exception as error:  # of whatever kind: it is raised again
+        except Exception as error:  # any exception: it is raised again
             reason = " ".join(str(error).split()) if isinstance(error, UserError) else repr(error)
-            with suppress(OSError):  # such as a full disk: the error that is on its way says more
+            with suppress(OSError):  # such as a full disk: the error that is raised says more
                 write_json(self.failure, {"reason": reason})
             raise
 
 
 def _lock(file: IO[str]) -> None:
-    """Take the lock for this process alone; a look at it by ``is_held``, which is short, is waited for."""
+    """Take the lock exclusively; retry while another process checks it with ``is_held``."""
     for _ in range(5):
         with suppress(BlockingIOError):
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -292,16 +292,16 @@ def _lock(file: IO[str]) -> None:
 
 
 def finished_result(folder: RunFolder, config: Config, *, is_first: bool = True) -> dict[str, Any] | None:
-    """The result of an earlier run of the same line, or None when there is something left to train.
+    """The result of an earlier run with the same settings, or None when there are steps left to train.
 
     Args:
         folder: of the run.
-        config: of this line.
+        config: of this run.
         is_first: whether this is the first process of the training. The others may see a folder that the first one has
             just made, so they do not ask whether an interrupted run may be continued.
 
     Raises:
-        UserError: when a run is there that this line neither reports nor may continue.
+        UserError: when there is a run that can neither be reported nor continued.
     """
     wanted = config.trainer.max_steps
     if not folder.result.exists():

@@ -1,4 +1,4 @@
-"""Which settings tell runs apart, which are shared by the runs of one line of a table, and which change nothing.
+"""Which settings identify a run, which are shared by the runs of one table row, and which have no effect.
 
 This is the only list of settings that do not matter: names of run folders, labels and groups of runs follow from it.
 """
@@ -18,7 +18,7 @@ IRRELEVANT = (
     "logger",
     "data.root",
     "data.workers",
-    "data.uncharacterized",  # with data.raw of QM9: where a store comes from that is one and the same
+    "data.uncharacterized",  # like data.raw of QM9: the prepared store is the same
     "trainer.checkpoint_every",
     "trainer.progress",
     "trainer.threads",
@@ -39,9 +39,9 @@ _REPEATS = ("seed", "data.raw")  # runs that differ only here are repeats of one
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that tell runs apart, by dotted name.
+    """The settings that identify a run, by dotted name.
 
-    A finished run is not another one for having more steps, unless the learning rate of every step depends on their
+    More steps do not make it another run, unless the learning rate of every step depends on their
     number: then ``trainer.max_steps`` is one of these settings.
     """
     flat = relevant(settings)
@@ -61,7 +61,7 @@ def line_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings that may change what a run measures, by dotted name."""
+    """All settings that may affect what a run measures, by dotted name."""
     flat = without(dict(flatten(settings)), IRRELEVANT)
     return {name: value for name, value in flat.items() if name not in ADDED or value != ADDED[name]}
 

@@ -1,4 +1,4 @@
-"""Names: the files of a run folder, and the words that its record uses."""
+"""Names of the files of a run folder, and values of fields of its record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OVERRIDES = "overrides"
 """Field of ``result.json`` and of each session in ``provenance.json``: the overrides of the command line as typed."""
 
 COSTS = ("seconds", "steps_per_second", "peak_memory_bytes")
-"""What a line of ``metrics.jsonl`` says of the machine: two equal trainings differ here, so no digest covers it."""
+"""Time and memory in a line of ``metrics.jsonl``: equal trainings differ in these, so no digest covers them."""
 
 NO_METRICS = ("step", "epoch", *COSTS)
 """What a line of ``metrics.jsonl`` holds besides metrics."""
@@ -33,4 +33,4 @@ STATES = (FINISHED, RUNNING, INTERRUPTED, FAILED, DAMAGED)
 """States of a run."""
 
 ADVICE = "the record was changed after its run; restore the file, or remove its folder and run again"
-"""What to do about a record that disagrees with itself."""
+"""What to do about an inconsistent record."""

@@ -1,6 +1,6 @@
 """Run records: finding, reading and checking the ``result.json`` files that training leaves under ``runs/``.
 
-What all experiments have in common; what one of them adds is declared in :mod:`se3t.experiments`.
+This is what all experiments share; :mod:`se3t.experiments` declares what each of them adds.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class RunRecord:
 
     Attributes:
         origin: the file, for messages.
-        preset: word for its budget, or None.
-        settings: the configuration by dotted name, without what does not matter; equal for runs that differ by seed
-            only.
+        preset: name of its budget, or None.
+        settings: the configuration by dotted name, without settings that have no effect; equal for runs that differ
+            only by seed.
         overridden: settings of the data that a run of the same preset needs for the same data.
         data: what two runs must share to be compared.
         metrics: what was measured, by name.
         ablation: what was taken out of the model, none for most.
         ended_in: the time budget that has ended the training, in words; "" where something else has.
-        overrides: the overrides of its command line as typed; None where the record does not tell: it was written
-            before there was this field, or by Python code.
+        overrides: the overrides of its command line as typed; None where unknown: in records of earlier versions,
+            and of runs started from Python.
         height: whether heights were part of its input.
         part: what beside the data decides what its metrics mean, such as the property that it learned; "" for nothing.
         how: how its data differ from those of published numbers, in the words of tables.
@@ -86,13 +86,11 @@ class RunRecord:
 
     @property
     def as_trained(self) -> RunRecord:
-        """The record without what was chosen after the training, such as how test objects were rotated."""
+        """The record without choices made after the training, such as the rotation of test objects."""
         return self
 
     def is_overridden(self, name: str) -> bool:
-        """Whether a setting was typed; where the record does not tell, whether it is not what preset and model have
-        today.
-        """
+        """Whether a setting was typed; where unknown, whether it differs from today's value of preset and model."""
         if self.overrides is not None:
             return name in map(override_key, self.overrides)
         expected = settings_of_preset(self.experiment, self.preset or "", self.model)
@@ -118,7 +116,7 @@ def find_results(runs: Path) -> list[Path]:
 
 
 def measured_split(fields: Fields) -> str:
-    """What the numbers of a run were measured on: validation only where the data have no test split.
+    """The split on which a run was measured: validation only where the data have no test split.
 
     Raises:
         UserError: when there is a test split, and no numbers on it.
@@ -131,7 +129,7 @@ def measured_split(fields: Fields) -> str:
 
 
 def ablation_of(fields: Fields) -> str:
-    """What was taken out of the model of a run; none also where its record knows no such setting."""
+    """What was taken out of the model of a run; none also where the record lacks this setting."""
     has_model = fields.mapping("config").get("model") is not None
     return str(fields.mapping("config.model").get("ablation") or "none") if has_model else "none"
 

@@ -58,10 +58,10 @@ def load_confusion(folder: Path) -> Confusion:
     counts = [[0] * len(classes) for _ in classes]
     for row, column in zip(label, predicted, strict=True):
         counts[row][column] += 1
-    words = [f"{fields.text('split')} split, seed {run.seed}, {run.steps_done:,} steps"]
-    words += [rotation_in_words(run.data.rotation)] if run.data.rotation else []
+    notes = [f"{fields.text('split')} split, seed {run.seed}, {run.steps_done:,} steps"]
+    notes += [rotation_in_words(run.data.rotation)] if run.data.rotation else []
     title = f"{system_name(run.model, run.height)}: predicted and true class"
-    return Confusion(title, (f"{run.data.name}, checksum {run.data.checksum[:8]}", *words), classes, counts)
+    return Confusion(title, (f"{run.data.name}, checksum {run.data.checksum[:8]}", *notes), classes, counts)
 
 
 def _labels(fields: Fields, name: str, count: int) -> list[int]:

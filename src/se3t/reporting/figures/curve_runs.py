@@ -33,9 +33,9 @@ class Run:
     """A finished run with what it measured while it was trained.
 
     Attributes:
-        record: what tables see of it; where its test objects were turned afterwards is left out.
-        best_step: of the weights that validation chose; None where a record does not tell.
-        unit: of the metric; "" where a record does not tell.
+        record: what tables see of it; without the rotation of its test objects.
+        best_step: of the weights that validation chose; None where unknown.
+        unit: of the metric; "" where unknown.
         valid: the metric on validation.
         train: the same on training batches; nothing for metrics other than the loss.
     """
@@ -60,34 +60,34 @@ def find_curve_runs(
     Args:
         paths: folders of runs, or folders above some.
         metric: to read.
-        experiment: runs of others are passed over; None: there must be one only.
-        preset: runs of other budgets are passed over; None: all.
+        experiment: runs of others are skipped; None: there must be only one.
+        preset: runs of other budgets are skipped; None: all.
 
     Raises:
-        UserError: nothing is there, a folder is none of a run, runs are of several experiments, or no run has the
+        UserError: no run is found, a folder is not a run, runs are of several experiments, or no run has the
             metric.
     """
-    found = _finished(paths, experiment)
-    kinds = sorted({_experiment(fields) for fields in found})
+    results = _finished(paths, experiment)
+    kinds = sorted({_experiment(fields) for fields in results})
     if len(kinds) > 1:
         raise UserError(
             f"{_names(paths)}: runs of several experiments, {', '.join(kinds)}; choose one: --experiment {kinds[0]}"
         )
     if preset is not None:
-        presets = sorted({spell(fields.content.get("preset")) for fields in found})
-        found = [fields for fields in found if fields.content.get("preset") == preset]
-        if not found:
-            raise UserError(f"--preset {preset}: no finished run of it there; {did_you_mean(preset, presets)}")
-    lines = _measurements(found)
-    known = {name for own in lines.values() for name in _metrics(own)}
+        presets = sorted({spell(fields.content.get("preset")) for fields in results})
+        results = [fields for fields in results if fields.content.get("preset") == preset]
+        if not results:
+            raise UserError(f"--preset {preset}: no finished run of it; {did_you_mean(preset, presets)}")
+    lines = _measurements(results)
+    known = {name for measured in lines.values() for name in _metrics(measured)}
     if metric not in known:
-        raise UserError(f"--metric {metric}: no validation has it; {did_you_mean(metric, known)}")
-    return _unturned([_run(fields, lines[fields.origin], metric) for fields in found if fields.origin in lines])
+        raise UserError(f"--metric {metric}: no validation measured it; {did_you_mean(metric, known)}")
+    return _unturned([_run(fields, lines[fields.origin], metric) for fields in results if fields.origin in lines])
 
 
 def _measurements(runs: Sequence[Fields]) -> dict[str, list[dict[str, Any]]]:
-    """By record what was measured while its run was trained; of several runs those with damaged files are left out."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """What each run measured while it was trained, by record; runs with damaged files are left out."""
+    measured: dict[str, list[dict[str, Any]]] = {}
     errors: list[UserError] = []
     for fields in runs:
         folder = Path(fields.origin).parent
@@ -97,12 +97,12 @@ def _measurements(runs: Sequence[Fields]) -> dict[str, list[dict[str, Any]]]:
         except UserError as error:
             errors.append(error)
         else:
-            found[fields.origin] = lines
-    if errors and not found:
+            measured[fields.origin] = lines
+    if errors and not measured:
         raise errors[0]
     for reason in errors:
         log.warning("left out: %s", reason)
-    return found
+    return measured
 
 
 def _finished(paths: Sequence[Path], experiment: str | None) -> list[Fields]:
@@ -110,20 +110,20 @@ def _finished(paths: Sequence[Path], experiment: str | None) -> list[Fields]:
     below = [result for path in paths if path / RESULT not in given for result in find_results(path)]
     records = readable(dict.fromkeys([*given, *below]))
     tell_left_out(records)
-    found = []
+    results = []
     for fields in records.runs:
         if experiment is None or _experiment(fields) == experiment:
-            found.append(fields)
+            results.append(fields)
         elif Path(fields.origin) in given:
             other = _experiment(fields)
             raise UserError(
                 f"{Path(fields.origin).parent}: is a run of experiment {other}, expected one of {experiment}"
             )
-    if not found:
+    if not results:
         of = f" of experiment {experiment}" if experiment else ""
         make = f"se3t train experiment={experiment or Config().experiment}"
-        raise UserError(f"{_names(paths)}: no finished run{of} there; {_EXPECTED}, make one: {make}")
-    return found
+        raise UserError(f"{_names(paths)}: no finished run{of}; {_EXPECTED}, make one: {make}")
+    return results
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -133,7 +133,7 @@ def _names(paths: Sequence[Path]) -> str:
 def _experiment(fields: Fields) -> str:
     name = fields.text("experiment")
     if name not in experiments():
-        raise UserError(f"{fields.origin}: is of experiment {name!r}, which is not known; leave it out")
+        raise UserError(f"{fields.origin}: is of the unknown experiment {name!r}; leave it out")
     return name
 
 
@@ -147,7 +147,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _series(lines: Sequence[Mapping[str, Any]], kind: str, metric: str) -> Series:
-    """Without values that were not finite, which a record holds as null."""
+    """Values by step, without those that were not finite, which a record stores as null."""
     chosen = [line for line in lines if line.get("kind") == kind and _is_number(line.get(metric))]
     return dict(sorted((int(line["step"]), float(line[metric])) for line in chosen))
 
@@ -155,7 +155,9 @@ def _series(lines: Sequence[Mapping[str, Any]], kind: str, metric: str) -> Serie
 def _run(fields: Fields, lines: Sequence[Mapping[str, Any]], metric: str) -> Run:
     valid = _series(lines, "valid", metric)
     if not valid:
-        raise UserError(f"{Path(fields.origin).with_name(METRICS)}: no validation has {metric}; leave that run out")
+        raise UserError(
+            f"{Path(fields.origin).with_name(METRICS)}: no validation measured {metric}; leave that run out"
+        )
     best, units = fields.content.get("best_step"), fields.content.get("units")
     unit = units.get(metric) if isinstance(units, Mapping) else None
     return Run(
@@ -168,7 +170,7 @@ def _run(fields: Fields, lines: Sequence[Mapping[str, Any]], metric: str) -> Run
 
 
 def _unturned(runs: Sequence[Run]) -> list[Run]:
-    """How test objects were turned says nothing about a training: of runs that differ by that alone one is left."""
+    """One of each set of runs that differ only in the rotation of test objects: it does not affect the training."""
     kept, seen = [], dict[str, Any]()
     for run in runs:
         record = run.record.as_trained

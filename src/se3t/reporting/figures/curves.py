@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS, MAX_LINES = 4, 16
-_LETTERS = 50  # of a line of a title
+_LETTERS = 50  # per line of a title
 _HEIGHT, _LINE = 2.0, 0.14  # inches
-_MARKED = 6  # markers on a line, about
-_DECADES = 0.7  # of a metric, from which on its axis is logarithmic
+_MARKED = 6  # markers on a line, approximately
+_DECADES = 0.7  # a metric with a larger range has a logarithmic axis
 _CHOSEN = "chosen weights"
 _UNTRAINED = {"color": MUTED, "linestyle": (0, (4, 2))}
 _SHARES = ("accuracy",)  # names of metrics from 0 to 1
@@ -58,8 +58,8 @@ class Line:
         mean: of the metric on validation.
         spread: its standard deviation over the seeds; nothing for one seed.
         train: the mean of the loss on training batches; nothing for other metrics.
-        best: step and metric of the weights that validation chose, for each seed that tells.
-        is_trained: whether there was anything to train.
+        best: step and metric of the weights that validation chose, for each seed where known.
+        is_trained: whether it has parameters to train.
     """
 
     label: str
@@ -82,7 +82,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """What the figure shows: metric and unit, the budget in lines of words, and the panels."""
+    """What the figure shows: metric and unit, the budget in one or two lines, and the panels."""
 
     metric: str
     unit: str
@@ -95,10 +95,10 @@ def learning_curves(runs: Sequence[Run], metric: str) -> Curves:
 
     Args:
         runs: see :func:`se3t.reporting.figures.curve_runs.find_curve_runs`.
-        metric: that they were read for.
+        metric: that the runs were read for.
 
     Raises:
-        UserError: more lines or data sets than fit, a run that is there twice, or seeds without a common step.
+        UserError: more lines or data sets than fit, a run that is given twice, or seeds without a common step.
     """
     panels = _panels(runs)
     count = _count(panels)
@@ -115,7 +115,7 @@ def num_lines(runs: Sequence[Run]) -> int:
     """How many lines runs of one experiment make, whether they fit into a figure or not.
 
     Raises:
-        UserError: a run that is there twice, or seeds without a common step.
+        UserError: a run that is given twice, or seeds without a common step.
     """
     return _count(_panels(runs))
 
@@ -137,16 +137,16 @@ def _count(panels: Sequence[Panel]) -> int:
 
 def _lines(runs: Sequence[Run]) -> Iterable[Line]:
     """The lines of one panel, in the order of the paper's tables."""
-    own = {run.record.origin: run for run in runs}
+    by_origin = {run.record.origin: run for run in runs}
     systems: dict[tuple[str, str, bool], list[RunRecord]] = {}
     for run in runs:
         systems.setdefault(run.record.system, []).append(run.record)
     for system in sorted(systems, key=_place):
         groups = group_by_settings(systems[system])
-        for group, words in zip(groups, _apart(groups), strict=True):
+        for group, setting in zip(groups, _apart(groups), strict=True):
             remark = "" if any(record.parameters for record in group) else "not trained"
-            label = ", ".join(filter(None, (ablated_name(*system), words, remark)))
-            yield _line(label, system, [own[record.origin] for record in group])
+            label = ", ".join(filter(None, (ablated_name(*system), setting, remark)))
+            yield _line(label, system, [by_origin[record.origin] for record in group])
 
 
 def _place(system: tuple[str, str, bool]) -> tuple[Any, ...]:
@@ -155,20 +155,22 @@ def _place(system: tuple[str, str, bool]) -> tuple[Any, ...]:
 
 
 def _apart(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
-    """What tells the lines of one system apart; their steps and batch, which tables have a column for, at last."""
+    """What distinguishes the lines of one system; steps and batch, which have columns in tables, come last."""
     always = tuple(dict.fromkeys(name for group in groups for run in group for name in run.always_named))
-    found = labels(groups, always)
+    names = labels(groups, always)
     for tell in (lambda runs: steps_in_words(runs, " steps"), lambda runs: f"batch {runs[0].batch_size}"):
-        counts = Counter(found)
-        words = [tell(group) if counts[text] > 1 else "" for text, group in zip(found, groups, strict=True)]
-        found = [", ".join(filter(None, both)) for both in zip(found, words, strict=True)]
-    return found
+        counts = Counter(names)
+        parts = [tell(group) if counts[text] > 1 else "" for text, group in zip(names, groups, strict=True)]
+        names = [", ".join(filter(None, both)) for both in zip(names, parts, strict=True)]
+    return names
 
 
 def _line(label: str, system: tuple[str, str, bool], runs: Sequence[Run]) -> Line:
     common = _common([run.valid for run in runs])
     if not common:
-        raise UserError(f"{runs[0].folder}: has no validated step in common with {runs[-1].folder}; draw them apart")
+        raise UserError(
+            f"{runs[0].folder}: has no validated step in common with {runs[-1].folder}; draw them in separate figures"
+        )
     several = len(runs) > 1
     return Line(
         label=label,
@@ -185,7 +187,7 @@ def _line(label: str, system: tuple[str, str, bool], runs: Sequence[Run]) -> Lin
 
 
 def _common(series: Sequence[Series]) -> list[int]:
-    """Steps that every seed has: a mean is over the same seeds everywhere."""
+    """Steps that all seeds have, so that every mean is over the same seeds."""
     return sorted(set.intersection(*map(set, series)))
 
 
@@ -298,7 +300,7 @@ def _is_logarithmic(metric: str, panel: Panel) -> bool:
 
 
 def _logarithmic(axis: Any) -> None:
-    """Numbers as they are where an axis has hardly a power of ten to show."""
+    """A logarithmic axis; plain numbers at its ticks where it covers few powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     axis.set_yscale("log")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 KIND = "figure3"
-_TITLE = "Figure 3: a prediction that turns with its input"
+_TITLE = "Figure 3: predictions for a rotated input"
 Point = Sequence[float]
 
 _MARGIN = 1.1
@@ -40,8 +40,8 @@ _IDEAL = {"linestyle": "--", "linewidth": 0.7, "zorder": 1}
 _DOT = {"linestyle": "none", "marker": ".", "markersize": 2.6, "zorder": 2}
 _WAY = {"linestyle": "-", "linewidth": 0.8, "zorder": 1}
 _MISS = {"linestyle": ":", "linewidth": 0.8, "zorder": 1}
-_TURNED = ({**_IDEAL, "label": "perfectly equivariant"}, {**_DOT, "label": "predictions, input turned"})
-_LINES = ({**_WAY, "label": "input to truth"}, {**_MISS, "label": "truth to prediction"}, *_TURNED)
+_ROTATED = ({**_IDEAL, "label": "perfectly equivariant"}, {**_DOT, "label": "predictions, input rotated"})
+_LINES = ({**_WAY, "label": "input to truth"}, {**_MISS, "label": "truth to prediction"}, *_ROTATED)
 _GIF_WIDTH, _GIF_HEIGHT, _GIF_DPI, _GIF_PER_SECOND = 2.5, 3.5, 110, 8
 
 
@@ -58,7 +58,7 @@ class Prediction:
         equivariance_error_x: of the run, on all test trajectories.
         steps: of its training.
         batch_size: of its training.
-        positions: ``[angle][particle][3]``, for the input turned by each angle.
+        positions: ``[angle][particle][3]``, for the input rotated by each angle.
     """
 
     label: str
@@ -74,16 +74,16 @@ class Trajectories:
     """What Figure 3 shows; lengths in units of the simulation.
 
     Attributes:
-        data: in words.
+        data: their description.
         horizon: time from input to truth.
-        checksum: of the data, its beginning; "" where it is not known.
-        sample: in words: which test trajectory, and why.
+        checksum: of the data, its first digits; "" where unknown.
+        sample: which test trajectory, and why it was chosen.
         axis: of the rotations, of length 1.
         angles: degrees.
         charges: ``[particle]``.
         positions: ``[particle][3]``, the input.
         target: ``[particle][3]``, the truth.
-        models: in their order.
+        models: in the order of the figure.
     """
 
     data: str
@@ -107,7 +107,7 @@ class Trajectories:
         """The largest distance between a prediction, rotated back, and the prediction for the input as it is: 0 for a
         perfectly equivariant model.
         """
-        back = [self.flat(found, -angle) for angle, found in zip(self.angles, model.positions, strict=True)]
+        back = [self.flat(positions, -angle) for angle, positions in zip(self.angles, model.positions, strict=True)]
         heights = np.asarray(model.positions) @ self.axis
         return float(np.hypot(np.linalg.norm(back - back[0], axis=-1), heights - heights[0]).max())
 
@@ -167,14 +167,14 @@ def _array(fields: Fields, name: str, *shape: int | None) -> Any:
         return fields.number(name)
     length = len(fields.items(name))
     if shape[0] not in (None, length):
-        raise UserError(f"{fields.origin}: field {name!r} should be a list of {shape[0]}, got {length}; draw it anew")
+        raise UserError(f"{fields.origin}: field {name!r} should be a list of {shape[0]}, got {length}; draw it again")
     return [_array(fields, f"{name}.{index}", *shape[1:]) for index in range(length)]
 
 
 def _data_in_words(fields: Fields) -> str:
     changed = fields.mapping("data").get("overridden") or {}
-    words = [f"{name}={spell(value)}" for name, value in changed.items()]
-    changes = f" ({', '.join(words)})" if words else ""
+    settings = [f"{name}={spell(value)}" for name, value in changed.items()]
+    changes = f" ({', '.join(settings)})" if settings else ""
     return f"simulated N-body data, preset {fields.text('data.preset')}{changes}"
 
 
@@ -188,71 +188,71 @@ def _sample_in_words(fields: Fields) -> str:
 
 
 @styled
-def draw_figure3(found: Trajectories) -> Figure:
+def draw_figure3(shown: Trajectories) -> Figure:
     """For each model the trajectory and its prediction, and the predictions for all rotations of the input."""
-    columns = min(2, len(found.models))
-    rows = 2 * math.ceil(len(found.models) / 2) if columns == 2 else 1
+    columns = min(2, len(shown.models))
+    rows = 2 * math.ceil(len(shown.models) / 2) if columns == 2 else 1
     figure = blank_figure(WIDTH, _ROW * rows + 0.95)
-    headline(figure, _TITLE, _notes(found))
+    headline(figure, _TITLE, _notes(shown))
     grid = figure.subplots(rows, 2, squeeze=False)
-    for place, model in enumerate(found.models):
+    for place, model in enumerate(shown.models):
         row, column = 2 * (place // 2), place % 2
         pair = (grid[row][column], grid[row + 1][column]) if columns == 2 else grid[0]
-        _draw_trajectory(pair[0], found, model)
-        _draw_rotations(pair[1], found, model)
-    for axis in [grid[row][1] for row in range(rows)][-2:] if columns == 2 and len(found.models) % 2 else ():
+        _draw_trajectory(pair[0], shown, model)
+        _draw_rotations(pair[1], shown, model)
+    for axis in [grid[row][1] for row in range(rows)][-2:] if columns == 2 and len(shown.models) % 2 else ():
         axis.remove()
-    _legend(figure, found.horizon, _LINES)
+    _legend(figure, shown.horizon, _LINES)
     return figure
 
 
-def _notes(found: Trajectories) -> list[str]:
-    checksum = f", checksum {found.checksum}" if found.checksum else ""
-    return [f"{found.data}{checksum}", found.sample, *_budget(found), "lengths in units of the simulation"]
+def _notes(shown: Trajectories) -> list[str]:
+    checksum = f", checksum {shown.checksum}" if shown.checksum else ""
+    return [f"{shown.data}{checksum}", shown.sample, *_budget(shown), "lengths in units of the simulation"]
 
 
-def _budget(found: Trajectories) -> list[str]:
-    """That the paper trained for longer, where it did."""
+def _budget(shown: Trajectories) -> list[str]:
+    """A note where the paper trained for longer."""
     published = load_published("table1")
     full = published.max_steps * published.batch_size
-    trained = [model for model in found.models if model.steps]
+    trained = [model for model in shown.models if model.steps]
     if all(model.steps * model.batch_size >= full for model in trained):
         return []
     steps = span(model.steps for model in trained)
     return [f"reduced budget: {steps} of the paper's {published.max_steps:,} training steps"]
 
 
-def _draw_trajectory(axis: Any, found: Trajectories, model: Prediction) -> None:
-    apart = len({other.steps for other in found.models if other.steps}) > 1
+def _draw_trajectory(axis: Any, shown: Trajectories, model: Prediction) -> None:
+    apart = len({other.steps for other in shown.models if other.steps}) > 1
     steps = f", {model.steps:,} steps" if apart and model.steps else ""
     axis.set_title(f"{model.label}\nMSE x {number(Estimate(model.mse_x))}{steps}")
-    for place, colour in enumerate(_colours(found)):
-        start, truth = found.flat(found.positions[place]), found.flat(found.target[place])
-        predicted = found.flat(model.positions[0][place])
+    for place, colour in enumerate(_colours(shown)):
+        start, truth = shown.flat(shown.positions[place]), shown.flat(shown.target[place])
+        predicted = shown.flat(model.positions[0][place])
         axis.plot(*np.transpose([start, truth]), color=colour, **_WAY)
         axis.plot(*np.transpose([truth, predicted]), color=colour, **_MISS)
-        for point, style in zip((start, truth, predicted, start), _styles(found.charges[place]).values(), strict=True):
+        for point, style in zip((start, truth, predicted, start), _styles(shown.charges[place]).values(), strict=True):
             _mark(axis, point, colour, style)
-    _frame(axis, found, *_region(found))
+    _frame(axis, shown, *_region(shown))
 
 
-def _draw_rotations(axis: Any, found: Trajectories, model: Prediction) -> None:
-    axis.set_title(f"input turned in steps of {found.angles[1]:g}°\n{_off(found, model)}")
-    for place, colour in enumerate(_colours(found)):
-        _draw_circle(axis, found, model, place, colour)
-        points = found.flat([positions[place] for positions in model.positions])
+def _draw_rotations(axis: Any, shown: Trajectories, model: Prediction) -> None:
+    axis.set_title(f"input rotated in steps of {shown.angles[1]:g}°\n{_off(shown, model)}")
+    for place, colour in enumerate(_colours(shown)):
+        _draw_circle(axis, shown, model, place, colour)
+        points = shown.flat([positions[place] for positions in model.positions])
         axis.plot(*points.T, color=colour, **_DOT)
         _mark(axis, points[0], colour, _KINDS["prediction"])
-    _frame(axis, found, (0.0, 0.0), _extent(found))
+    _frame(axis, shown, (0.0, 0.0), _extent(shown))
 
 
-def _off(found: Trajectories, model: Prediction) -> str:
-    return f"at most {error(Estimate(found.deviation(model)))} from perfect"
+def _off(shown: Trajectories, model: Prediction) -> str:
+    return f"at most {error(Estimate(shown.deviation(model)))} from perfect"
 
 
-def _draw_circle(axis: Any, found: Trajectories, model: Prediction, place: int, colour: str) -> None:
-    """Where a perfectly equivariant model would have its predictions of one particle."""
-    points = [found.flat(model.positions[0][place], angle) for angle in range(0, 361, 3)]
+def _draw_circle(axis: Any, shown: Trajectories, model: Prediction, place: int, colour: str) -> None:
+    """The predictions of a perfectly equivariant model for one particle."""
+    points = [shown.flat(model.positions[0][place], angle) for angle in range(0, 361, 3)]
     axis.plot(*np.transpose(points), color=colour, **_IDEAL)
 
 
@@ -267,27 +267,27 @@ def _styles(charge: float) -> dict[str, Mapping[str, Any]]:
     return {**_KINDS, "charge": sign}
 
 
-def _colours(found: Trajectories) -> list[str]:
-    return [colour_of(place) for place in range(len(found.charges))]
+def _colours(shown: Trajectories) -> list[str]:
+    return [colour_of(place) for place in range(len(shown.charges))]
 
 
-def _region(found: Trajectories) -> tuple[tuple[float, float], float]:
+def _region(shown: Trajectories) -> tuple[tuple[float, float], float]:
     """Centre and half width of the square with everything that is not rotated, the same for all models."""
-    points = found.flat([*found.positions, *found.target, *(p for model in found.models for p in model.positions[0])])
+    points = shown.flat([*shown.positions, *shown.target, *(p for model in shown.models for p in model.positions[0])])
     low, high = points.min(axis=0), points.max(axis=0)
     return tuple((low + high) / 2), _MARGIN * (high - low).max() / 2
 
 
-def _extent(found: Trajectories) -> float:
+def _extent(shown: Trajectories) -> float:
     """How far from the axis anything lies, whatever the angle."""
-    points = [*found.positions, *found.target, *(p for model in found.models for turn in model.positions for p in turn)]
-    return float(_MARGIN * np.linalg.norm(found.flat(points), axis=-1).max())
+    points = [*shown.positions, *shown.target, *(p for model in shown.models for turn in model.positions for p in turn)]
+    return float(_MARGIN * np.linalg.norm(shown.flat(points), axis=-1).max())
 
 
-def _frame(axis: Any, found: Trajectories, centre: tuple[float, float], half: float) -> None:
+def _frame(axis: Any, shown: Trajectories, centre: tuple[float, float], half: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    names = ("x", "y") if tuple(found.axis) == (0, 0, 1) else ("across the axis", "across both")
+    names = ("x", "y") if tuple(shown.axis) == (0, 0, 1) else ("across the axis", "across both")
     for side, middle, name in zip("xy", centre, names, strict=True):
         axis.set(**{f"{side}label": name})
         getattr(axis, f"{side}axis").labelpad = 1
@@ -314,8 +314,8 @@ def _legend(figure: Figure, horizon: float, lines: Sequence[Mapping[str, Any]]) 
 
 
 @styled
-def animate_figure3(found: Trajectories, path: Path) -> Path:
-    """The input turned once about the axis, with the truth and what each model predicts, as GIF.
+def animate_figure3(shown: Trajectories, path: Path) -> Path:
+    """The input rotated once about the axis, with the truth and what each model predicts, as GIF.
 
     Args:
         found: the numbers.
@@ -324,50 +324,50 @@ def animate_figure3(found: Trajectories, path: Path) -> Path:
     Returns:
         ``path``.
     """
-    columns = min(3, len(found.models))
-    rows = math.ceil(len(found.models) / columns)
+    columns = min(3, len(shown.models))
+    rows = math.ceil(len(shown.models) / columns)
     figure = blank_figure(max(WIDTH, _GIF_WIDTH * columns), _GIF_HEIGHT * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
-    title = headline(figure, _frame_title(found, -1), _notes(found))
+    title = headline(figure, _frame_title(shown, -1), _notes(shown))
     moving = []
-    for axis, model in zip(grid.flat, found.models, strict=False):
-        axis.set_title(f"{model.label}\n{_off(found, model)}")
-        _frame(axis, found, (0.0, 0.0), _extent(found))
-        moving.append((model, _moving_parts(axis, found, model)))
-    for axis in grid.flat[len(found.models) :]:
+    for axis, model in zip(grid.flat, shown.models, strict=False):
+        axis.set_title(f"{model.label}\n{_off(shown, model)}")
+        _frame(axis, shown, (0.0, 0.0), _extent(shown))
+        moving.append((model, _moving_parts(axis, shown, model)))
+    for axis in grid.flat[len(shown.models) :]:
         axis.remove()
-    _legend(figure, found.horizon, _TURNED)
+    _legend(figure, shown.horizon, _ROTATED)
 
     def show(frame: int) -> None:
-        title.set_text(_frame_title(found, frame))
+        title.set_text(_frame_title(shown, frame))
         for model, parts in moving:
             for place, artists in enumerate(parts):
-                _move(artists, found, model, place, frame)
+                _move(artists, shown, model, place, frame)
 
     artists = [title, *(artist for _, parts in moving for part in parts for artist in part.values())]
-    return save_animation(figure, path, artists, len(found.angles), show, dpi=_GIF_DPI, per_second=_GIF_PER_SECOND)
+    return save_animation(figure, path, artists, len(shown.angles), show, dpi=_GIF_DPI, per_second=_GIF_PER_SECOND)
 
 
-def _frame_title(found: Trajectories, frame: int) -> str:
-    return f"input turned by {found.angles[frame]:g}°"
+def _frame_title(shown: Trajectories, frame: int) -> str:
+    return f"input rotated by {shown.angles[frame]:g}°"
 
 
-def _moving_parts(axis: Any, found: Trajectories, model: Prediction) -> list[dict[str, Any]]:
+def _moving_parts(axis: Any, shown: Trajectories, model: Prediction) -> list[dict[str, Any]]:
     """By particle what :func:`_move` moves; the circles stay."""
     parts = []
-    for place, colour in enumerate(_colours(found)):
-        _draw_circle(axis, found, model, place, colour)
+    for place, colour in enumerate(_colours(shown)):
+        _draw_circle(axis, shown, model, place, colour)
         origin = (0.0, 0.0)
-        styles = _styles(found.charges[place])
+        styles = _styles(shown.charges[place])
         artists = {kind: _mark(axis, origin, colour, style) for kind, style in styles.items()}
         (artists["trail"],) = axis.plot([], [], color=colour, **_DOT)
         parts.append(artists)
     return parts
 
 
-def _move(artists: Mapping[str, Any], found: Trajectories, model: Prediction, place: int, frame: int) -> None:
-    start, truth = (found.flat(points[place], found.angles[frame]) for points in (found.positions, found.target))
-    trail = found.flat([positions[place] for positions in model.positions[: frame + 1]])
+def _move(artists: Mapping[str, Any], shown: Trajectories, model: Prediction, place: int, frame: int) -> None:
+    start, truth = (shown.flat(points[place], shown.angles[frame]) for points in (shown.positions, shown.target))
+    trail = shown.flat([positions[place] for positions in model.positions[: frame + 1]])
     for kind, point in (("input", start), ("charge", start), ("truth", truth), ("prediction", trail[-1])):
         artists[kind].set_data(*point[:, None])
     artists["trail"].set_data(*trail.T)

@@ -48,7 +48,7 @@ _AUGMENTATIONS = {"so3": "SO(3)"}
 
 
 def not_apart(first: str, second: str, seed: int, system: tuple[str, bool]) -> UserError:
-    """Two runs would have to share one point."""
+    """The error for two runs that would share one point."""
     return UserError(
         f"{first} and {second} are both seed {seed} of {system_name(*system)} and cannot be told apart in the figure; "
         "leave one out, or draw it with another --out"
@@ -182,12 +182,12 @@ def _lines(points: Sequence[Mapping[str, Any]], origin: str) -> Iterable[Line]:
         groups.setdefault(key, []).append(point)
     systems = _in_order({point["system"] for point in points})
     for system in systems:
-        own = [point for point in points if point["system"] == system]
-        differing = [name for name in _WORDS if len({point[name] for point in own}) > 1]
+        of_system = [point for point in points if point["system"] == system]
+        differing = [name for name in _WORDS if len({point[name] for point in of_system}) > 1]
         for key in sorted((key for key in groups if key[0] == system), key=str):
             group = groups[key]
-            words = [_WORDS[name].format(group[0][name]) for name in differing if group[0][name] is not None]
-            yield Line(system, ", ".join(words), key[1], _accuracies(group, origin))
+            remarks = [_WORDS[name].format(group[0][name]) for name in differing if group[0][name] is not None]
+            yield Line(system, ", ".join(remarks), key[1], _accuracies(group, origin))
 
 
 _WORDS = {"num_points": "{:,} points", "preset": "preset {}", "max_steps": "{:,} steps"}
@@ -203,71 +203,71 @@ def _in_order(systems: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
 
 
 def _accuracies(points: Sequence[Mapping[str, Any]], origin: str) -> dict[float, dict[int, float]]:
-    found: dict[float, dict[int, float]] = {}
+    accuracies: dict[float, dict[int, float]] = {}
     runs: dict[tuple[float, int], str] = {}
     for point in points:
         place = (point["rotation"], point["seed"])
         if place in runs:
             raise not_apart(f"{origin}: {runs[place]}", point["run"], point["seed"], point["system"])
         runs[place] = point["run"]
-        found.setdefault(point["rotation"], {})[point["seed"]] = point["accuracy"]
-    return dict(sorted(found.items()))
+        accuracies.setdefault(point["rotation"], {})[point["seed"]] = point["accuracy"]
+    return dict(sorted(accuracies.items()))
 
 
 # --- Figure 4: its picture --------------------------------------------------------------------------------------------
 
 
 @styled
-def draw_figure4(found: Rotations) -> Figure:
+def draw_figure4(rotations: Rotations) -> Figure:
     """Test accuracy against the largest test rotation: (a) trained without, (b) with rotation augmentation."""
-    names = list(dict.fromkeys(map(found.label, found.lines)))
+    names = list(dict.fromkeys(map(rotations.label, rotations.lines)))
     columns = legend_columns(names)
     figure = blank_figure(WIDTH, 4.4 + 0.15 * math.ceil(len(names) / columns))
-    headline(figure, "Figure 4: accuracy of rotated objects", _notes(found))
+    headline(figure, "Figure 4: accuracy of rotated objects", _notes(rotations))
     panels = figure.subplots(2, 1, sharex=True)
-    _draw_panel(panels[0], found, is_augmented=False)
-    _draw_panel(panels[1], found, is_augmented=True)
+    _draw_panel(panels[0], rotations, is_augmented=False)
+    _draw_panel(panels[1], rotations, is_augmented=True)
     panels[1].set_xlabel("largest test rotation about a horizontal axis, degrees")
     legend_below(figure, panels, [*names, "chance"], columns, handlelength=3)
     return figure
 
 
-def _draw_panel(axis: Any, found: Rotations, *, is_augmented: bool) -> None:
-    lines = [line for line in found.lines if (line.augmentation != "none") == is_augmented]
+def _draw_panel(axis: Any, rotations: Rotations, *, is_augmented: bool) -> None:
+    lines = [line for line in rotations.lines if (line.augmentation != "none") == is_augmented]
     kinds = [_AUGMENTATIONS.get(kind, kind) for kind in sorted({line.augmentation for line in lines})]
-    styles = _styles(found)
+    styles = _styles(rotations)
     for number, line in enumerate(lines):
         place = _SO3 + _SPREAD * ((number + 0.5) / len(lines) - 0.5)
-        _draw_line(axis, line, place, found.label(line), styles[found.label(line)])
+        _draw_line(axis, line, place, rotations.label(line), styles[rotations.label(line)])
     title = "(b) with rotation augmentation" if is_augmented else "(a) without rotation augmentation"
     title += f" ({kinds[0]})" if is_augmented and len(kinds) == 1 else ""
     axis.set_title(title, loc="left")
     axis.axhline(100 / NUM_CLASSES, color=MUTED, linestyle=":", linewidth=1, label="chance")
     if not lines:
-        axis.text(0.5, 0.5, _how_to_fill(found, is_augmented), transform=axis.transAxes, **_NOTICE)
-    _scales(axis, any(math.inf in line.accuracies for line in found.lines))
+        axis.text(0.5, 0.5, _how_to_fill(rotations, is_augmented), transform=axis.transAxes, **_NOTICE)
+    _scales(axis, any(math.inf in line.accuracies for line in rotations.lines))
 
 
-def _notes(found: Rotations) -> list[str]:
-    seeds = found.num_seeds
+def _notes(rotations: Rotations) -> list[str]:
+    seeds = rotations.num_seeds
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     mean = "one seed" if seeds == [1] else f"mean of {count} seeds ± standard deviation"
-    checksum = f", checksum {found.checksum}" if found.checksum else ""
-    return [f"{found.data}, {found.num_objects:,} test objects{checksum}", *_budget(found), mean]
+    checksum = f", checksum {rotations.checksum}" if rotations.checksum else ""
+    return [f"{rotations.data}, {rotations.num_objects:,} test objects{checksum}", *_budget(rotations), mean]
 
 
-def _budget(found: Rotations) -> list[str]:
-    """That the paper trained for longer, where it did."""
+def _budget(rotations: Rotations) -> list[str]:
+    """The budget, compared with the paper's where that was larger."""
     published = load_published("table2").max_steps
-    if not found.steps or found.steps[0] >= published:
-        return [f"{span(found.steps)} training steps"] if found.steps else []
-    return [f"reduced budget: {span(found.steps)} of the paper's {published:,} training steps"]
+    if not rotations.steps or rotations.steps[0] >= published:
+        return [f"{span(rotations.steps)} training steps"] if rotations.steps else []
+    return [f"reduced budget: {span(rotations.steps)} of the paper's {published:,} training steps"]
 
 
-def _styles(found: Rotations) -> dict[str, dict[str, Any]]:
+def _styles(rotations: Rotations) -> dict[str, dict[str, Any]]:
     """By label: a colour for each model, dashes for heights, a marker for each line."""
-    models = list(dict.fromkeys(line.system[0] for line in found.lines))
-    systems = {found.label(line): line.system for line in found.lines}
+    models = list(dict.fromkeys(line.system[0] for line in rotations.lines))
+    systems = {rotations.label(line): line.system for line in rotations.lines}
     styles: dict[str, dict[str, Any]] = {}
     for number, (label, (model, height)) in enumerate(systems.items()):
         colour = colour_of(models.index(model))
@@ -302,8 +302,8 @@ def _scales(axis: Any, has_so3: bool) -> None:
     grid(axis, "y")
 
 
-def _how_to_fill(found: Rotations, is_augmented: bool) -> str:
-    words = ["data=shapes15"] * found.is_synthetic + ["task.augmentation=so3"] * is_augmented
+def _how_to_fill(rotations: Rotations, is_augmented: bool) -> str:
+    settings = ["data=shapes15"] * rotations.is_synthetic + ["task.augmentation=so3"] * is_augmented
     what = "with" if is_augmented else "without"
     lines = [f"no run {what} rotation augmentation yet:", f"se3t train experiment={EXPERIMENT} preset=figure4"]
-    return "\n".join([*lines, *([" ".join(words)] if words else [])])
+    return "\n".join([*lines, *([" ".join(settings)] if settings else [])])

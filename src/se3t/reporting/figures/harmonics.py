@@ -60,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Harmonics:
-    """What the figure shows: where it was measured, in words, how many vectors at a time, and the lines."""
+    """What the figure shows: the machines, how many vectors at a time, and the lines."""
 
     machines: tuple[str, ...]
     num_vectors: tuple[int, ...]
@@ -88,21 +88,21 @@ def load_harmonics(paths: Sequence[Path]) -> Harmonics:
         paths: files of ``se3t figure sh`` or ``se3t bench sh --json``.
 
     Raises:
-        UserError: naming file and field, when one cannot be read or is another one, or a device was measured twice.
+        UserError: naming file and field, when one cannot be read or is another file, or a device was measured twice.
     """
     reports = [report for path in paths for report in _reports(path)]
-    found: dict[tuple[str, str], Line] = {}
+    lines: dict[tuple[str, str], Line] = {}
     devices = [_device(report) for report in reports]
     for report, device in zip(reports, devices, strict=True):
         if devices.count(device) > 1:
             raise UserError(f"{report.origin}: one of several measurements of a {device}; give one of each device")
         for line in _lines(report, device):
             if device == _CPU or line.name not in _ON_THE_CPU_ALWAYS or _CPU not in devices:
-                found[line.name, line.device] = line
+                lines[line.name, line.device] = line
     return Harmonics(
         machines=tuple(dict.fromkeys(map(_machine, reports))),
         num_vectors=tuple(dict.fromkeys(report.integer("settings.num_vectors") for report in reports)),
-        lines=tuple(found.values()),
+        lines=tuple(lines.values()),
     )
 
 
@@ -135,9 +135,9 @@ def _lines(report: Fields, device: str) -> list[Line]:
         if what not in PASSES:
             raise UserError(f"{report.origin}: field 'rows.{number}.what' is {what!r}, expected {' or '.join(PASSES)}")
         degree = report.integer(f"rows.{number}.degree")
-        for found, field, scale in ((speeds, "per_second", 1e6), (differences, "difference", 1.0)):
+        for values, field, scale in ((speeds, "per_second", 1e6), (differences, "difference", 1.0)):
             value = scale * report.number(f"rows.{number}.{field}")
-            found.setdefault(name, {}).setdefault(what, {})[degree] = value
+            values.setdefault(name, {}).setdefault(what, {})[degree] = value
     on = {name: _CPU if name in _ON_THE_CPU_ALWAYS else device for name in speeds}
     return [Line(name, on[name], speeds[name], differences[name]) for name in speeds]
 
@@ -146,16 +146,16 @@ def _lines(report: Fields, device: str) -> list[Line]:
 
 
 @styled
-def draw_harmonics(found: Harmonics) -> Figure:
+def draw_harmonics(harmonics: Harmonics) -> Figure:
     """Vectors a second by degree, forward and with gradients, and the largest relative difference."""
-    figure = blank_figure(WIDTH, 5.0 + 0.14 * math.ceil((len(found.lines) + 1) / 2))
-    headline(figure, "Speed of the spherical harmonics", _notes(found))
+    figure = blank_figure(WIDTH, 5.0 + 0.14 * math.ceil((len(harmonics.lines) + 1) / 2))
+    headline(figure, "Speed of the spherical harmonics", _notes(harmonics))
     panels = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1, 0.8))
     for panel, what, letter in zip(panels, PASSES, "ab", strict=False):
-        _draw(panel, found, [(line, line.per_second.get(what, {})) for line in found.lines])
+        _draw(panel, harmonics, [(line, line.per_second.get(what, {})) for line in harmonics.lines])
         panel.set_title(f"({letter}) {what}", loc="left")
         panel.set_ylabel("vectors a second")
-    _draw(panels[2], found, [(line, _largest(line)) for line in found.lines])
+    _draw(panels[2], harmonics, [(line, _largest(line)) for line in harmonics.lines])
     panels[2].axhline(2.0**-24, color=MUTED, linestyle=":", linewidth=0.8, label="rounding, 2⁻²⁴")
     panels[2].set_title("(c) largest relative difference", loc="left")
     panels[2].set_ylabel("values, gradients")
@@ -165,21 +165,21 @@ def draw_harmonics(found: Harmonics) -> Figure:
     return figure
 
 
-def _notes(found: Harmonics) -> list[str]:
-    counts = " and ".join(f"{count:,}" for count in found.num_vectors)
-    return [f"{counts} vectors, single precision", *found.machines]
+def _notes(harmonics: Harmonics) -> list[str]:
+    counts = " and ".join(f"{count:,}" for count in harmonics.num_vectors)
+    return [f"{counts} vectors, single precision", *harmonics.machines]
 
 
 def _largest(line: Line) -> dict[int, float]:
-    """By degree; none where there is no difference at all, which a logarithmic axis cannot show."""
+    """By degree, without differences of 0, which a logarithmic axis cannot show."""
     degrees = {degree for values in line.difference.values() for degree in values}
     worst = {degree: max(values.get(degree, 0.0) for values in line.difference.values()) for degree in degrees}
     return {degree: worst[degree] for degree in sorted(degrees) if worst[degree]}
 
 
-def _draw(axis: Any, found: Harmonics, series: Sequence[tuple[Line, Mapping[int, float]]]) -> None:
+def _draw(axis: Any, harmonics: Harmonics, series: Sequence[tuple[Line, Mapping[int, float]]]) -> None:
     """A colour and a marker for each implementation; dashed and open on a GPU."""
-    names = list(dict.fromkeys(line.name for line in found.lines))
+    names = list(dict.fromkeys(line.name for line in harmonics.lines))
     for line, values in series:
         number = names.index(line.name)
         colour = colour_of(number)

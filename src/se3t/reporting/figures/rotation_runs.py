@@ -1,4 +1,4 @@
-"""Runs that go into one Figure 4: finding them, and refusing before the work what cannot be drawn after it."""
+"""Runs of one Figure 4: finding them, and refusing those that cannot be drawn, before anything is measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from se3t.reporting.reading import finished_below
 from se3t.runs import Fields
 
 DATA = tuple(data.name for data in scanobjectnn.EXPERIMENT.datasets)
-"""What Figure 4 can be on."""
+"""Data sets of Figure 4."""
 
 
 def find_runs(paths: Sequence[Path], on: str | None = None) -> list[Path]:
@@ -32,23 +32,23 @@ def find_runs(paths: Sequence[Path], on: str | None = None) -> list[Path]:
         UserError: a folder without such a run, a run of another experiment, no run on the data, different data, runs
             that would be one line and differ in more than their seeds, or two runs that the figure cannot tell apart.
     """
-    found: dict[Path, Fields] = {}
+    results: dict[Path, Fields] = {}
     for path in paths:
         if (path / "result.json").is_file():
-            found[path] = finished_run(path)
+            results[path] = finished_run(path)
             continue
         runs = finished_below(path, EXPERIMENT)
         if not runs:
             raise UserError(f"{path}: no result.json of experiment {EXPERIMENT} in it; {EXPECTED}")
-        found |= runs
+        results |= runs
     if on is not None:
-        found = {folder: run for folder, run in found.items() if run.text("data.kind") == on}
-        if not found:
+        results = {folder: run for folder, run in results.items() if run.text("data.kind") == on}
+        if not results:
             raise UserError(
                 f"{', '.join(map(str, paths))}: no finished run on {on}; make one: "
                 f"se3t train experiment={EXPERIMENT} data={on}"
             )
-    return _require_one_figure({folder: parse_record(run) for folder, run in found.items()})
+    return _require_one_figure({folder: parse_record(run) for folder, run in results.items()})
 
 
 def settings_hash(run: ClassificationRecord) -> str:
@@ -88,16 +88,16 @@ def _in_words(data: Clouds) -> str:
 
 def _require_seeds(first: Path, folder: Path, runs: Mapping[Path, ClassificationRecord]) -> None:
     """Refuse two runs of one line that differ in more than their seeds."""
-    run, own, others = runs[folder], runs[folder].line, runs[first].line
-    names = [name for name in dict.fromkeys([*others, *own]) if others.get(name) != own.get(name)]
+    run, settings, others = runs[folder], runs[folder].line, runs[first].line
+    names = [name for name in dict.fromkeys([*others, *settings]) if others.get(name) != settings.get(name)]
     if names:
-        words = [f"{name} ({spell(others.get(name))} and {spell(own.get(name))})" for name in names]
+        differences = [f"{name} ({spell(others.get(name))} and {spell(settings.get(name))})" for name in names]
         raise UserError(
             f"{first} and {folder} would be one line of the figure, {system_name(run.model, run.height)}, but differ "
-            f"in {', '.join(words)}; give the folders of one setting, or draw each with an --out of its own"
+            f"in {', '.join(differences)}; give the folders of one setting, or draw each with an --out of its own"
         )
 
 
 def _are_one_training(first: ClassificationRecord, second: ClassificationRecord) -> bool:
-    """Whether two runs differ in nothing but how the test objects were turned afterwards."""
+    """Whether two runs differ only in the rotation of the test objects."""
     return first.settings == second.settings and first.data.rotation != second.data.rotation

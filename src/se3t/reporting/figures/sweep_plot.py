@@ -43,31 +43,31 @@ def facts(record: SweepRecord) -> list[str]:
     Raises:
         UserError: when a record that should be there is damaged.
     """
-    words = f"{record.metric} of validation, not test"
-    found = next((run for trial in record.trials for run in trial.runs if run.state == "finished"), None)
-    path = Path(found.folder) / "result.json" if found is not None else Path()
+    measured = f"{record.metric} of validation, not test"
+    finished = next((run for trial in record.trials for run in trial.runs if run.state == "finished"), None)
+    path = Path(finished.folder) / "result.json" if finished is not None else Path()
     if not path.is_file():
-        return [words]
+        return [measured]
     result = read_json(path, "the result.json of a finished run")
     data, budget = _part(result, "data"), _part(result, "budget")
     kind = "simulated, " if record.experiment == nbody.EXPERIMENT.name else ""
     lines = [f"data: {kind}{data.get('preset') or '?'}"]
     if (size := _part(data, "sizes").get("train")) and "preset" not in record.parameters:
         lines[0] += f", {size:,} training samples"
-    return [*lines, "; ".join([*_budget(record, result.get("preset"), budget), words])]
+    return [*lines, "; ".join([*_budget(record, result.get("preset"), budget), measured])]
 
 
 def _budget(record: SweepRecord, preset: str | None, budget: Mapping[str, Any]) -> list[str]:
     """What all trainings of a sweep have in common of it."""
     if "preset" in record.parameters:
         return []
-    found = [f"preset {preset}"] if preset else []
+    parts = [f"preset {preset}"] if preset else []
     steps, batch = budget.get("max_steps"), budget.get("batch_size")
     if steps and "trainer.max_steps" not in record.parameters:
         size = f" x {batch}" if batch and "trainer.batch_size" not in record.parameters else ""
         time = None if "trainer.max_time" in record.parameters else budget.get("max_time")
-        found.append(f"{steps:,} steps{size}" + (f" or {time_in_words(time)}" if time else ""))
-    return [", ".join(found)] if found else []
+        parts.append(f"{steps:,} steps{size}" + (f" or {time_in_words(time)}" if time else ""))
+    return [", ".join(parts)] if parts else []
 
 
 def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:

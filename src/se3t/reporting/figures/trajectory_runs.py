@@ -1,4 +1,4 @@
-"""Runs that go into one Figure 3: finding them, choosing among many, and refusing what cannot share it."""
+"""Runs of one Figure 3: finding them, choosing among many, and refusing those that cannot share it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def find_trajectory_runs(paths: Sequence[Path]) -> list[Path]:
     Raises:
         UserError: a folder without such a run, a run of another experiment, runs on different data, or too many.
     """
-    found: dict[Path, NBodyRecord] = {}
+    runs: dict[Path, NBodyRecord] = {}
     for path in paths:
-        found |= {path: finished_run(path)} if (path / "result.json").is_file() else _choose(path)
-    if len(found) > MAX_RUNS:
-        raise UserError(f"figure 3: {len(found)} runs do not fit into one figure; give at most {MAX_RUNS}")
-    require_same_data(found)
-    return list(found)
+        runs |= {path: finished_run(path)} if (path / "result.json").is_file() else _choose(path)
+    if len(runs) > MAX_RUNS:
+        raise UserError(f"figure 3: {len(runs)} runs do not fit into one figure; give at most {MAX_RUNS}")
+    require_same_data(runs)
+    return list(runs)
 
 
 def finished_run(folder: Path) -> NBodyRecord:
@@ -61,9 +61,9 @@ def require_same_data(runs: Mapping[Path, NBodyRecord]) -> None:
     folders = list(runs)
     for folder in folders[1:]:
         if runs[folder].data != runs[folders[0]].data:
-            words = [_in_words(runs[path].data) for path in (folder, folders[0])]
+            data = [_in_words(runs[path].data) for path in (folder, folders[0])]
             raise UserError(
-                f"{folder}: is on {words[0]}, but {folders[0]} on {words[1]}; the figure shows one trajectory, give "
+                f"{folder}: is on {data[0]}, but {folders[0]} on {data[1]}; the figure shows one trajectory, give "
                 "runs on the same data"
             )
 
@@ -129,8 +129,8 @@ def _rank_of_data(runs: Sequence[NBodyRecord]) -> tuple[Any, ...]:
 
 
 def _missing(path: Path, runs: Iterable[NBodyRecord]) -> UserError:
-    found = [run.model for run in runs]
-    missing = [model for model in SYSTEMS if model not in found]
+    models = [run.model for run in runs]
+    missing = [model for model in SYSTEMS if model not in models]
     if not missing:
         return UserError(
             f"{path}: its runs of {' and '.join(SYSTEMS)} are on different data; the figure shows one trajectory, "

@@ -1,4 +1,4 @@
-"""Equivariance errors of all runs: what their chart and their table show; ``equivariance.html`` writes both."""
+"""Equivariance errors of all runs, for their chart and their table; ``equivariance.html`` writes both."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from se3t.reporting.spelling import error
 from se3t.runs.names import FINISHED
 
 _SMALLEST = 1e-9
-"""Anything below is drawn at the left edge."""
+"""Smaller errors are drawn at the left edge."""
 
 _KINDS = ("x", "v", "")
-"""What an error is of: positions, velocities, or invariant outputs."""
+"""Outputs with an error: positions, velocities, or invariant ones."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,18 @@ def _systems(runs: Sequence[Run]) -> list[_System]:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((_data_in_words(run), run.system), []).append(run)
-    found = []
+    systems = []
     for (what, name), group in sorted(groups.items()):
         plain = [entry for entry in published.models.values() if entry.label == name and what == published.experiment]
         printed = {of: entry.metrics.get(f"equivariance_error_{of}") for entry in plain for of in "xv"}
         values = {of: estimate.value for of, estimate in printed.items() if estimate is not None}
-        found.append(_System(what, name, tuple(group), values))
-    return found
+        systems.append(_System(what, name, tuple(group), values))
+    return systems
 
 
 def _data_in_words(run: Run) -> str:
-    words = ["synthetic"] * run.is_synthetic + ["validation"] * (run.split == "valid")
-    return ", ".join([run.what, *words])
+    remarks = ["synthetic"] * run.is_synthetic + ["validation"] * (run.split == "valid")
+    return ", ".join([run.what, *remarks])
 
 
 def _decades(values: Sequence[float]) -> range:
@@ -110,7 +110,7 @@ def _place(value: float, decades: range) -> str:
 
 
 def span(values: Sequence[float]) -> list[str]:
-    """The smallest and the largest, one below the other: side by side the table would be wider than a page."""
+    """The smallest and the largest, one below the other, so that the table fits the page."""
     if not values:
         return [MISSING]
     low, high = (error(Estimate(value)) for value in (min(values), max(values)))

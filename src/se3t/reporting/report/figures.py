@@ -1,4 +1,4 @@
-"""The figures of the page, drawn by matplotlib; one that cannot be drawn leaves its reason."""
+"""The figures of the page, drawn by matplotlib; in place of one that cannot be drawn is the reason."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from se3t.runs.names import FINISHED
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST = 4  # models of the printed Figure 3; the three-dimensional view has all of them
+_MOST = 4  # models in Figure 3 of the page; the three-dimensional view has all of them
 
 
 _DPI = 200
-_LARGEST_DRAWING = 200_000  # bytes, from which on points are smaller than their description
+_LARGEST_DRAWING = 200_000  # bytes; larger drawings are smaller as PNG
 _PIXELS_PER_INCH = 96
 
 
@@ -44,7 +44,7 @@ class Image(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One place of the gallery: a picture with its caption, or why there is none and the command that makes it."""
+    """An entry of the gallery: a picture with its caption, or why there is none and the command that makes it."""
 
     text: str
     command: str = ""
@@ -54,18 +54,18 @@ class Place(NamedTuple):
 def figures(
     runs: Sequence[Run], figure3: Path | None, figure4: Path | None, harmonics: Path | None = None
 ) -> list[Place]:
-    """All that can be drawn; for the rest the commands that make it."""
+    """All figures that can be drawn, and the commands that make the others."""
     return [*_figure3(figure3), *_figure4(figure4), *_harmonics(harmonics), *_curves(runs)]
 
 
 def _drawn(draw: Callable[[], Figure], description: str, caption: str) -> Place:
-    """A figure: as drawing where that is small, else as PNG."""
+    """A figure, as SVG where that is small, else as PNG."""
     try:
         figure = draw()
         content, kind = rendered(figure, "svg"), "svg+xml"
         if len(content) > _LARGEST_DRAWING:
             content, kind = rendered(figure, "png", _DPI), "png"
-    except (ValueError, OSError) as error:  # of one figure only: the page has more to tell
+    except (ValueError, OSError) as error:  # only this figure fails, not the page
         return Place(f"Not drawn: {error}")
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     width, height = (round(_PIXELS_PER_INCH * 1.5 * inches) for inches in figure.get_size_inches())
@@ -76,10 +76,10 @@ def _figure3(path: Path | None) -> Iterable[Place]:
     if path is None:
         yield Place("Figure 3 (predictions for a rotated input) needs a finished N-body run.", "se3t figure 3")
         return
-    found = _as_printed(load_trajectories(path))
-    names = " and ".join(model.label for model in found.models)
+    shown = _as_printed(load_trajectories(path))
+    names = " and ".join(model.label for model in shown.models)
     yield _drawn(
-        lambda: draw_figure3(found),
+        lambda: draw_figure3(shown),
         f"Figure 3: input, truth and prediction of a trajectory by {names}, and below the predictions for the input "
         "rotated in steps, beside the dashed circles of a perfectly equivariant model",
         f"Figure 3. A test trajectory as {names} predict it, and the same with the input rotated: a perfectly "
@@ -87,13 +87,13 @@ def _figure3(path: Path | None) -> Iterable[Place]:
     )
 
 
-def _as_printed(found: Trajectories) -> Trajectories:
-    """With the two systems of the paper's figure where they are among many."""
+def _as_printed(measured: Trajectories) -> Trajectories:
+    """The trajectories of the two systems of the paper's figure, where there are more than these."""
     names = [printed_names()[name] for name in SYSTEMS]
-    models = tuple(model for model in found.models if model.label in names)
-    if len(found.models) <= 2 or len(models) < 2:
-        models = found.models[:_MOST]
-    return replace(found, models=tuple(sorted(models, key=lambda model: (*names, model.label).index(model.label))))
+    models = tuple(model for model in measured.models if model.label in names)
+    if len(measured.models) <= 2 or len(models) < 2:
+        models = measured.models[:_MOST]
+    return replace(measured, models=tuple(sorted(models, key=lambda model: (*names, model.label).index(model.label))))
 
 
 def _figure4(path: Path | None) -> Iterable[Place]:
@@ -103,11 +103,12 @@ def _figure4(path: Path | None) -> Iterable[Place]:
             "se3t figure 4",
         )
         return
-    found = load_rotations(path)
+    rotations = load_rotations(path)
     yield _drawn(
-        lambda: draw_figure4(found),
+        lambda: draw_figure4(rotations),
         "Figure 4: test accuracy against the largest rotation of the test objects, trained without and with rotations",
-        f"Figure 4 on {found.data}, {found.num_objects:,} test objects: accuracy against the largest test rotation.",
+        f"Figure 4 on {rotations.data}, {rotations.num_objects:,} test objects: accuracy against the largest test "
+        "rotation.",
     )
 
 
@@ -118,11 +119,11 @@ def _harmonics(path: Path | None) -> Iterable[Place]:
             "se3t figure sh",
         )
         return
-    found = load_harmonics([path])
+    harmonics = load_harmonics([path])
     yield _drawn(
-        lambda: draw_harmonics(found),
+        lambda: draw_harmonics(harmonics),
         "Spherical harmonics: vectors a second and the largest relative difference from double precision, by degree",
-        f"Spherical harmonics, measured on {'; '.join(found.machines)}: speed and difference from values in double "
+        f"Spherical harmonics, measured on {'; '.join(harmonics.machines)}: speed and difference from values in double "
         "precision against the largest degree.",
     )
 
@@ -145,7 +146,7 @@ def _learning_curves(what: str, folders: Sequence[Path], metric: str) -> Iterabl
     try:
         runs = find_curve_runs(folders, metric)
         drawings = [("", runs, 0)] if num_lines(runs) <= MAX_LINES else _by_preset(runs)
-    except UserError as error:  # of one figure only: the page has more to tell
+    except UserError as error:  # only this figure fails, not the page
         yield Place(f"Learning curves of {what}, {metric}, are not drawn: {error}")
         return
     for preset, shown, left_out in drawings:
@@ -166,13 +167,17 @@ def _by_preset(runs: Sequence[CurveRun]) -> list[tuple[str, list[CurveRun], int]
     """For each preset its name in words, its runs, and how many lines were left out: where there are still too many,
     those with other settings than the preset's.
     """
-    found = []
+    drawings = []
     for preset in sorted({run.record.preset or "" for run in runs}):
-        own = [run for run in runs if (run.record.preset or "") == preset]
-        shown = own if num_lines(own) <= MAX_LINES else [run for run in own if _is_as_preset(run)] or own
-        words = f", preset {preset}" if preset else ", without preset"
-        found.append((words, shown, num_lines(own) - num_lines(shown)))
-    return found
+        of_preset = [run for run in runs if (run.record.preset or "") == preset]
+        shown = (
+            of_preset
+            if num_lines(of_preset) <= MAX_LINES
+            else [run for run in of_preset if _is_as_preset(run)] or of_preset
+        )
+        name = f", preset {preset}" if preset else ", without preset"
+        drawings.append((name, shown, num_lines(of_preset) - num_lines(shown)))
+    return drawings
 
 
 def _is_as_preset(run: CurveRun) -> bool:

@@ -1,4 +1,4 @@
-"""The page: what its templates (``page.html`` and, for each section, one beside it) are filled with.
+"""The page: the content of its templates (``page.html`` and one for each section beside it).
 
 Everything is inside one file that needs no network.
 """
@@ -45,7 +45,7 @@ class Content:
 
     Attributes:
         runs: all there are, finished or not.
-        sources: where they were looked for, in words.
+        sources: the folders or files that were searched.
         made: when.
         figure3: file of ``se3t figure 3``; None where there is none.
         figure4: file of ``se3t figure 4``; likewise.
@@ -96,20 +96,20 @@ def render(content: Content) -> str:
 
 
 def environment() -> Environment:
-    """The templates beside this file. All text they are given is escaped: none of a run record becomes markup."""
+    """The templates beside this file. All text is escaped: nothing in a run record becomes markup."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    found = Environment(
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     functions = (lines, span, error_lines, duration, as_yaml, metric_rows)
-    found.globals |= {"MISSING": MISSING, **{function.__name__: function for function in functions}}
-    return found
+    templates.globals |= {"MISSING": MISSING, **{function.__name__: function for function in functions}}
+    return templates
 
 
 def _asset(name: str) -> str:
@@ -117,7 +117,7 @@ def _asset(name: str) -> str:
 
 
 def _fingerprint(text: str) -> str:
-    """A script or a style sheet as the policy of the page names it: nothing else is run or applied."""
+    """A script or a style sheet as the policy of the page names it: no other one is run or applied."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -152,19 +152,19 @@ def _data(runs: Sequence[Run]) -> str:
 
 
 def _versions() -> str:
-    found = [f"se3t {__version__}", f"Python {platform.python_version()}"]
+    versions = [f"se3t {__version__}", f"Python {platform.python_version()}"]
     for package in _PACKAGES:
         try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
+            versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return ", ".join(versions)
 
 
 def _tables(runs: Sequence[Run]) -> list[ResultTable | str]:
-    """All tables of the paper, with what was not run; one whose records do not fit together leaves the reason."""
+    """All tables of the paper, with what was not run; in place of one whose records do not fit together the reason."""
     finished = [run for run in runs if run.state == FINISHED]
-    found: list[ResultTable | str] = []
+    shown: list[ResultTable | str] = []
     for name in all_names():
         results = [run.folder / RESULT for run in finished if run.experiment in experiments_in(name)]
         if not results and name not in names():
@@ -172,17 +172,17 @@ def _tables(runs: Sequence[Run]) -> list[ResultTable | str]:
         try:
             tables = named_tables(name, results)
         except UserError as error:
-            found.append(f"Table {name}: {error}")
+            shown.append(f"Table {name}: {error}")
         else:  # that of EGNN, which is not of the paper, only where something was run
-            found += [table for table in tables if table.data or name != nbody.EGNN.name]
-    return found
+            shown += [table for table in tables if table.data or name != nbody.EGNN.name]
+    return shown
 
 
 # --- the list of runs -------------------------------------------------------------------------------------------------
 
 
 def _notes(runs: Sequence[Run]) -> Iterator[str]:
-    """What one must know to read the list."""
+    """Notes on the list."""
     if any(run.split == "valid" for run in runs):
         yield ON_VALIDATION
     if any(run.is_synthetic for run in runs):

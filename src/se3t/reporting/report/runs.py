@@ -1,4 +1,4 @@
-"""All runs below some folders, finished or not; a damaged one is listed as such and does not stop the others."""
+"""All runs below some folders, finished or not; damaged ones are listed as such."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Run:
         problem: what is wrong with a damaged one, or why a failed one ended.
         steps: done, and asked for; None where unknown.
         max_time: ``trainer.max_time``; "" for no limit.
-        ended_by: what has ended the training, as far as the record tells.
+        ended_by: what has ended the training, where known.
         seconds: of training and validation.
         split: what ``metrics`` were measured on; "valid" as long as test has not been measured.
         metrics: of the weights that validation chose; of an unfinished run the last ones there are.
         config: all its settings.
-        data: what the record says about the data.
+        data: facts of the data, from the record.
         sessions: where each part of the training comes from; a run that was continued has several.
         changed: when something was last measured, in seconds since 1970.
-        is_verified: whether its record has a digest, so that a change of it would show.
+        is_verified: whether its record has a digest, so that changes are detected.
     """
 
     folder: Path
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def system(self) -> str:
-        """What the paper calls the model, with what changes it."""
+        """The paper's name of the model, with its ablation."""
         return ablated_name(self.model, text_at(self.config, "model.ablation"), self.height)
 
     @property
@@ -96,7 +96,7 @@ class Run:
 
     @property
     def progress(self) -> str:
-        """The steps that were taken, and the budget where they are not all of it."""
+        """The steps done, and the budget where it is larger."""
         done, asked = self.steps
         if done is None or self.parameters == 0:
             return MISSING
@@ -107,7 +107,7 @@ class Run:
 
     @property
     def headline(self) -> list[tuple[Metric, float]]:
-        """What the run is judged by, as it is shown."""
+        """The main metrics, as they are shown."""
         if self.experiment not in experiments():
             return []
         task = experiments()[self.experiment].task
@@ -119,13 +119,13 @@ class Run:
 
     @property
     def results(self) -> list[str]:
-        """What the run is judged by: name, number with the sign of validation, and the unit that the data decide."""
+        """The main metrics as text: name, number with the sign of validation, and a unit that depends on the data."""
         mark = VALIDATION if self.split == "valid" else ""
-        found = []
+        texts = []
         for metric, value in self.headline:
             unit = "" if metric.unit else self.units.get(metric.name, "")
-            found.append(f"{metric.heading} {number(Estimate(value), mark=mark)} {unit}".rstrip())
-        return found
+            texts.append(f"{metric.heading} {number(Estimate(value), mark=mark)} {unit}".rstrip())
+        return texts
 
     @property
     def errors(self) -> dict[str, float]:
@@ -198,7 +198,7 @@ def _unfinished(run: RunFolder) -> dict[str, Any]:
     last = next((_numbers(line) for line in reversed(lines) if line["kind"] == "valid"), {})
     metrics = {name: value for name, value in last.items() if name not in NO_METRICS}
     if max_time := text_at(config, "trainer.max_time"):
-        seconds_of(max_time, "trainer.max_time")  # what is damaged is told
+        seconds_of(max_time, "trainer.max_time")  # an invalid one makes the run a damaged one
     state, problem = run.unfinished_state()
     return {
         **_settings(config),

@@ -32,7 +32,7 @@ _PLACES = 9  # of coordinates: below the rounding of single precision, so that t
 
 
 def view_runs(runs: Sequence[Run]) -> tuple[list[Path], list[str]]:
-    """Of every system one finished N-body run with weights, in the order of the paper, all on the same data, as
+    """One finished N-body run with weights of every system, in the order of the paper, all on the same data, as
     :func:`se3t.reporting.figures.trajectory_runs.one_of_each` chooses them.
 
     Returns:
@@ -53,18 +53,18 @@ def view_runs(runs: Sequence[Run]) -> tuple[list[Path], list[str]]:
 
 
 def sources(folders: Sequence[Path]) -> dict[str, str]:
-    """By folder what its numbers follow from: the weights, the record, and this package."""
-    found = {}
+    """A digest of what determines the numbers of each run: weights, record, and version of this package."""
+    digests = {}
     for folder in folders:
         digest = hashlib.sha256(__version__.encode())
         for path in (folder / _WEIGHTS, folder / RESULT):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-        found[str(folder)] = digest.hexdigest()[:16]
-    return found
+        digests[str(folder)] = digest.hexdigest()[:16]
+    return digests
 
 
 def is_current(path: Path, wanted: Mapping[str, str]) -> bool:
-    """Whether a file of Figure 3 was measured from just these."""
+    """Whether a file of Figure 3 was measured from exactly these."""
     try:
         return path.is_file() and read_json(path, "what se3t figure 3 wrote").get(_KEY) == dict(wanted)
     except UserError:
@@ -72,14 +72,14 @@ def is_current(path: Path, wanted: Mapping[str, str]) -> bool:
 
 
 def shown(path: Path, chosen: Sequence[Path]) -> list[Path]:
-    """Which of the chosen runs a file of Figure 3 shows: those that failed are not in it, and are tried again."""
+    """The chosen runs that a file of Figure 3 shows; those that failed are not in it, and are tried again."""
     models = read_json(path, "what se3t figure 3 wrote").get("models")
     names = {model.get("run") for model in models} if isinstance(models, list) else set()
     return [folder for folder in chosen if str(folder) in names]
 
 
 def may_be_replaced(path: Path) -> bool:
-    """Whether there is no file, or one that the report has written itself."""
+    """Whether there is no file, or one that the report has written."""
     try:
         return not path.exists() or _KEY in read_json(path, "what se3t report wrote")
     except UserError:
@@ -110,20 +110,20 @@ def load_view(path: Path) -> dict[str, Any]:
     Raises:
         UserError: naming file and field, when the file cannot be read or holds something else.
     """
-    found, first = load_trajectories(path), printed_names()[_FIRST]
+    shown, first = load_trajectories(path), printed_names()[_FIRST]
     fields = Fields.read(path, "what se3t figure 3 wrote")
-    particles = range(len(found.charges))
+    particles = range(len(shown.charges))
     velocities = [[fields.number(f"velocities.{particle}.{axis}") for axis in range(3)] for particle in particles]
     return {
-        "data": f"{found.data}, horizon {found.horizon:g}, checksum {fields.text('data.checksum')[:8]}",
-        "sample": found.sample,
-        "axis": _rounded(found.axis),
-        "angles": list(found.angles),
-        "charges": list(found.charges),
-        "positions": _rounded(found.positions),
+        "data": f"{shown.data}, horizon {shown.horizon:g}, checksum {fields.text('data.checksum')[:8]}",
+        "sample": shown.sample,
+        "axis": _rounded(shown.axis),
+        "angles": list(shown.angles),
+        "charges": list(shown.charges),
+        "positions": _rounded(shown.positions),
         "velocities": _rounded(velocities),
-        "target": _rounded(found.target),
-        "models": [_model(model) for model in sorted(found.models, key=lambda model: model.label != first)],
+        "target": _rounded(shown.target),
+        "models": [_model(model) for model in sorted(shown.models, key=lambda model: model.label != first)],
     }
 
 

@@ -1,4 +1,4 @@
-"""The table of ablations: what the SE(3)-Transformer is without one of its parts, beside the full model."""
+"""The table of ablations: the SE(3)-Transformer without one of its parts, beside the full model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from se3t.reporting.tables.rows import budget_notes, seeds_of, spread_note
 from se3t.runs import RunRecord
 
 ABLATED = "1"
-"""The table whose system is ablated where no run says another one."""
+"""The table with the ablated system, where there are no runs."""
 FULL_MODEL = "se3_transformer"
 ABLATIONS = {
     "attention": ("Attention removed", "all neighbours of a point weigh the same"),
@@ -50,7 +50,7 @@ def ablation_tables(
         preset: the budget that commands for missing runs then name.
     """
     shown = [record for record in records if record.model == FULL_MODEL or record.model in SYSTEMS]
-    first, found = declared()[ABLATED], []
+    first, tables = declared()[ABLATED], []
     for spec in declared().values():
         groups: dict[tuple[Any, ...], list[RunRecord]] = {}
         for record in shown if spec.budget is None else ():
@@ -59,8 +59,8 @@ def ablation_tables(
         for _, group in sorted(groups.items(), key=lambda item: item[0]):
             is_ablated = any(record.ablation != "none" for record in group)
             if is_ablated or (always and spec is first and any(record.model == FULL_MODEL for record in group)):
-                found.append(_Ablations(spec, group).ablations())
-    return found or ([_Ablations(first, [], preset).ablations()] if always else [])
+                tables.append(_Ablations(spec, group).ablations())
+    return tables or ([_Ablations(first, [], preset).ablations()] if always else [])
 
 
 class _Ablations(TableBuilder):
@@ -133,8 +133,8 @@ class _Ablations(TableBuilder):
         if runs in self.full:
             return ()
         alike = _settings if runs[0].model == FULL_MODEL and runs[0].ablation not in OWN_SETTINGS else _budget
-        found = [group for group in self.full if alike(group) == alike(runs)]
-        return found[0] if len(found) == 1 else ()
+        matching = [group for group in self.full if alike(group) == alike(runs)]
+        return matching[0] if len(matching) == 1 else ()
 
     def _ablation_notes(self) -> Iterator[str]:
         meanings = [f"{label} (model.ablation={name}): {meaning}." for name, (label, meaning) in ABLATIONS.items()]

@@ -1,4 +1,4 @@
-"""Every table that run records fill, by the names the paper gives them."""
+"""All tables of run records, by their names in the paper."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ ABLATIONS = "ablations"
 
 
 def names() -> list[str]:
-    """Tables that exist whether anything was run or not."""
+    """Tables that exist even where nothing was run."""
     return [*(name for name, spec in declared().items() if spec.published), ABLATIONS]
 
 
 def all_names() -> list[str]:
-    """The tables, those included that exist only where something was run."""
+    """All tables, including those that exist only where something was run."""
     return [*names(), *(name for name, spec in declared().items() if name == spec.experiment)]
 
 
 def experiments_in(name: str) -> list[str]:
-    """Whose runs a table shows; what it lacks are runs of the first one."""
+    """The experiments whose runs a table shows; the first one trains what it lacks."""
     if name != ABLATIONS:
         return experiments_of(declared()[name])
     tables = [spec for spec in declared().values() if spec.name in names()]
@@ -62,7 +62,7 @@ def require_preset(preset: str, name: str | None = None, *, is_run: bool = False
     Args:
         preset: the budget.
         name: of the table; None: any.
-        is_run: whether the table is to be run, and not only shown.
+        is_run: whether missing runs are to be trained.
 
     Raises:
         UserError: naming those that there are.
@@ -86,16 +86,16 @@ def tables(results: Iterable[Result], target: str | None = None, preset: str | N
         target: only runs that learned this property of molecules.
         preset: only runs of this budget.
 
-    What is damaged, was changed after its run, or holds a number that cannot be is left out, and a note names it.
+    Records that are damaged, were changed or have an impossible number are left out, and a note names them.
 
     Raises:
-        UserError: naming file and field, when nothing else is there.
+        UserError: naming file and field, when no record is left.
     """
     records = readable(results)
     runs = _chosen(records.runs, target, preset)
     whole = _whole(runs)
-    found = [table for spec in declared().values() for table in tables_of(spec, _of(spec, whole))]
-    return _with_notes([*found, *ablation_tables(runs)], records)
+    built = [table for spec in declared().values() for table in tables_of(spec, _of(spec, whole))]
+    return _with_notes([*built, *ablation_tables(runs)], records)
 
 
 def named_tables(
@@ -124,14 +124,14 @@ def _named(name: str, runs: Sequence[RunRecord], target: str | None, preset: str
     if name == ABLATIONS:
         return ablation_tables(runs, always=True, preset=preset)
     spec = declared()[name]
-    found = tables_of(spec, _of(spec, _whole(runs)), always=bool(spec.published), preset=preset, target=target)
-    if not found:
+    built = tables_of(spec, _of(spec, _whole(runs)), always=bool(spec.published), preset=preset, target=target)
+    if not built:
         raise UserError(f"table {name}: no finished run there; train one: se3t train experiment={spec.experiment}")
-    return found
+    return built
 
 
 def render_tables(results: Iterable[Result]) -> list[Folded]:
-    """All tables that the results fill, for a terminal: what was measured, beside what is published of that."""
+    """All tables that the results fill, for a terminal: measured rows, with the published numbers beside them."""
     return [to_rich(shortened(table, _hint(table))) for table in tables(results)]
 
 
@@ -154,14 +154,14 @@ def _chosen(runs: Iterable[Fields], target: str | None, preset: str | None) -> l
 
 
 def _with_notes(tables: Iterable[ResultTable], records: Readable) -> list[ResultTable]:
-    """The tables with what is not verified marked, and with notes of what was left out of them."""
+    """The tables with unverified rows marked, and with notes on left out records."""
     unverified = {fields.origin for fields in records.runs if not fields.is_verified}
     return [_with_left_out(_marked(table, unverified), records.left_out) for table in tables]
 
 
 def _marked(table: ResultTable, unverified: set[str]) -> ResultTable:
-    """A line is not verified when one of its runs is not; one without runs, such as a baseline, has its numbers from
-    any of the others.
+    """A row is not verified when one of its runs is not; one without runs, such as a baseline, may have its numbers
+    from any run.
     """
     if not unverified & {origin for block in table.blocks for row in block.rows for origin in row.records}:
         return table
@@ -177,11 +177,11 @@ def _marked(table: ResultTable, unverified: set[str]) -> ResultTable:
 
 
 def _with_left_out(table: ResultTable, left_out: Sequence[LeftOut]) -> ResultTable:
-    own = [record for record in left_out if record.experiment is None or _may_show(table, record.experiment)]
-    notes = [f"Left out: {record.reason}." for record in own[:_MOST_NAMED]]
-    if len(own) > _MOST_NAMED:
-        notes.append(f"{len(own) - _MOST_NAMED} more are left out; se3t runs --state damaged names them.")
-    return replace(table, notes=(*table.notes, *notes), left_out=tuple(record.reason for record in own))
+    relevant = [record for record in left_out if record.experiment is None or _may_show(table, record.experiment)]
+    notes = [f"Left out: {record.reason}." for record in relevant[:_MOST_NAMED]]
+    if len(relevant) > _MOST_NAMED:
+        notes.append(f"{len(relevant) - _MOST_NAMED} more are left out; se3t runs --state damaged names them.")
+    return replace(table, notes=(*table.notes, *notes), left_out=tuple(record.reason for record in relevant))
 
 
 def _may_show(table: ResultTable, experiment: str) -> bool:
@@ -189,7 +189,7 @@ def _may_show(table: ResultTable, experiment: str) -> bool:
 
 
 def _whole(runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """Runs of models from which nothing was taken."""
+    """Runs of whole models, without ablation."""
     return [run for run in runs if run.ablation == "none"]
 
 

@@ -50,12 +50,12 @@ def tables_of(
     preset: str | None = None,
     target: str | None = None,
 ) -> list[ResultTable]:
-    """A table for every data set among the runs: first those that the paper may mean, then the others.
+    """A table for every data set among the runs: first the paper's possible ones, then the others.
 
     Args:
         spec: of the tables.
         records: finished runs of its experiments.
-        always: whether all published columns are there, and a table also where nothing was run.
+        always: whether to have all published columns, and a table also where nothing was run.
         preset: budget that commands name where nothing was run.
         target: with ``always``, the only column.
     """
@@ -90,13 +90,13 @@ def _place(reading: str | None, how: Sequence[str], readings: Sequence[str]) -> 
 
 
 def settings_of(spec: TableSpec, records: Sequence[RunRecord]) -> list[str]:
-    """Words that a run of another model needs to share a table with these."""
+    """Overrides with which a run of another model joins the table of these."""
     join = spec.join(records)
     return [*join.before, *settings_to_join(records, join.data), *join.after]
 
 
 def _settings_of_none(spec: TableSpec, preset: str | None) -> list[str]:
-    """Words that a run needs where there is none yet."""
+    """Overrides of the first run of a table."""
     preset = preset or spec.budget
     has_data = spec.data is None or given_settings(spec.experiment, preset).get("data.preset") == spec.data
     return [*preset_words(spec.experiment, preset), *([] if has_data else [f"data.preset={spec.data}"])]
@@ -109,8 +109,8 @@ class TableBuilder:
         spec: of the table.
         published: the published table; None: there is nothing to compare with.
         records: on one data set; none: nothing was run.
-        settings: words that a run needs to join the table.
-        wanted: columns to have even where no run fills them.
+        settings: overrides with which a run joins the table.
+        wanted: columns to show even where no run fills them.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class TableBuilder:
 
         Args:
             present: readings of the paper that have a table.
-            notes: that come last.
+            notes: the last ones.
         """
         spec, published = self.spec, self.published
         name = "" if published is None else published.title.partition(", ")[0]
@@ -159,7 +159,7 @@ class TableBuilder:
     # --- blocks and rows
 
     def _blocks(self) -> Iterator[Block]:
-        """What needs no network, every published system, then the others that were run."""
+        """Baselines, every published system, then the other systems that were run."""
         if self.baselines:
             yield Block("No network", tuple(map(self._baseline_row, self.baselines)))
         systems = {(entry.model, entry.height): entry for entry in self.entries}
@@ -208,7 +208,7 @@ class TableBuilder:
         return Row("measured", label, tuple(cells), setting, how=how, **facts(runs))
 
     def _free_row(self, model: str, runs: Sequence[RunRecord], entry: PublishedModel | None) -> Row:
-        """A model whose numbers come with the data, so that it needs no run; other numbers of it do."""
+        """A model some of whose numbers come with the data, so that only its other numbers need a run."""
         cells = []
         for column in self.columns:
             value = None if runs else self._known(self.free[model], column)
@@ -272,11 +272,11 @@ class TableBuilder:
         return replace(cell, ratio=ours.value / theirs.value if ours and theirs and theirs.value else None)
 
     def _values(self, runs: Iterable[RunRecord], column: TableColumn) -> list[tuple[RunRecord, float]]:
-        found = ((run, self._known(run.metrics, column)) for run in runs)
-        return [(run, value) for run, value in found if value is not None]
+        values = ((run, self._known(run.metrics, column)) for run in runs)
+        return [(run, value) for run, value in values if value is not None]
 
     def _known(self, metrics: Mapping[str, float], column: TableColumn) -> float | None:
-        """A number of a column, or its ratio to a published one, where that is what the column shows."""
+        """A number of a column, or its ratio to a published one where the column shows that."""
         value = metrics.get(column.metric)
         if value is not None or column.over is None or self.published is None:
             return value
@@ -285,7 +285,7 @@ class TableBuilder:
         return None if reference is None else metrics[metric] / reference.value
 
     def _printed(self, column: TableColumn, entry: PublishedModel | None) -> Estimate | None:
-        """A published number; relative ones follow from two of them."""
+        """A published number, or the ratio of two of them."""
         if entry is None or self.published is None:
             return None
         if column.over is None:
@@ -299,7 +299,7 @@ class TableBuilder:
     def _command(
         self, models: Sequence[str | None], height: bool = False, columns: Sequence[TableColumn] | None = None
     ) -> str:
-        """Trains systems of the table, for all columns unless told."""
+        """The command that trains systems of the table, for all columns unless given."""
         choice = [column.metric for column in columns or self.numbers] if self.spec.choice else []
         words = [f"{self.spec.choice}={','.join(choice)}"] if choice else []
         words += [f"model={','.join(map(str, models))}", *["task.height=true"] * height]
@@ -334,7 +334,7 @@ class TableBuilder:
                 yield f"Not run: {names}. To run: {self._command([entry.model for entry in missing], height)}"
 
     def _left(self, entry: PublishedModel) -> list[TableColumn]:
-        """The columns that a system of this package lacks; where one training fills all, all or none."""
+        """The columns that a system of this package lacks; all or none where one training fills all."""
         if entry.model is None:
             return []
         groups = self._groups(entry.model, entry.height)
@@ -343,7 +343,7 @@ class TableBuilder:
         return [column for column in self.numbers if not any(self._values(group, column) for group in groups)]
 
     def _other_readings(self, present: Iterable[str | None]) -> Iterator[str]:
-        """Where the same table on the other data is that the paper may mean."""
+        """Notes on the tables on the other data that the paper may mean."""
         if self.published is None or self.data.reading is None:
             return
         order = list(self.published.readings)
@@ -359,7 +359,7 @@ class TableBuilder:
                 yield f"The {reading} (preset {name}), not run: {line}"
 
     def _without(self, settings: Iterable[str]) -> list[str]:
-        """Words without a budget that is for another table."""
+        """Overrides without a preset that belongs to another table."""
         budgets_of_others = {f"preset={other.budget}" for other in apart_from(self.spec)}
         return [word for word in settings if word not in budgets_of_others]
 
@@ -382,7 +382,7 @@ class TableBuilder:
         )
 
     def _details(self) -> Iterator[str]:
-        """Where published numbers stand that are not from the paper of the table, and what else is said of them."""
+        """Sources of published numbers that are not from the paper of the table, and further notes on them."""
         sources: dict[str, list[str]] = {}
         for entry in self.entries:
             sources.setdefault(entry.source, []).append(entry.label)

@@ -1,4 +1,4 @@
-"""Tables as files: Markdown, CSV and JSON; numbers are rounded in Markdown only. LaTeX stands with ``latex``."""
+"""Tables as files: Markdown, CSV and JSON; numbers are rounded in Markdown only. LaTeX is in ``latex``."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def to_csv(tables: Iterable[ResultTable]) -> str:
-    """All numbers of some tables in the long form, one a line; what has several values in one cell has spaces between
-    them (seeds, steps, parameters), or semicolons (how).
+    """All numbers of some tables in long form, one a line; several values of a cell are separated by spaces (seeds,
+    steps, parameters) or semicolons (how).
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
@@ -73,9 +73,9 @@ def _json_line(table: ResultTable, block: Block, row: Row) -> dict[str, Any]:
 
 
 def _exported(block: Block) -> Sequence[Row]:
-    """Lines of a system: what is published stands beside what was measured, and alone where nothing was."""
-    own = [row for row in block.rows if row.kind != "published"]
-    return own or block.rows
+    """The measured rows of a system, which include published numbers; the published one where nothing was measured."""
+    measured = [row for row in block.rows if row.kind != "published"]
+    return measured or block.rows
 
 
 def _metrics(table: ResultTable, block: Block, row: Row) -> dict[str, dict[str, Any]]:
@@ -128,6 +128,6 @@ FORMATS: dict[str, Callable[[Sequence[ResultTable]], str]] = {
     "latex": lambda tables: "\n".join(map(to_latex, tables)),
     "json": to_json,
 }
-"""What writes tables as text, by the name of the format."""
+"""Functions that write tables as text, by format."""
 SUFFIXES = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", ".txt": "terminal"}
 """The format of a file by the end of its name."""

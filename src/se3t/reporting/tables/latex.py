@@ -1,4 +1,4 @@
-"""Tables in LaTeX: of the packages they need booktabs alone, and plain pdflatex reads them."""
+"""Tables in LaTeX: they need booktabs and plain pdflatex."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ def _block(system: str, printed: Iterable[Line], count: int) -> Iterator[str]:
 
 
 def escape(text: str) -> str:
-    """Any text as LaTeX prints it; a letter that its fonts lack loses its accent, or is given by its number."""
+    """Any text as LaTeX prints it; letters that its fonts lack lose their accent, or are written by number."""
     quoted = _OPENING_QUOTE.sub(r"\1“", " ".join(printable(text).split()))
     return "".join(map(_character, quoted.replace("--", "-\N{ZERO WIDTH SPACE}-")))
 
 
 def _character(character: str) -> str:
-    if found := _ESCAPED.get(character) or _MACROS.get(character):
-        return found
+    if escaped := _ESCAPED.get(character) or _MACROS.get(character):
+        return escaped
     if character.isascii():
         return character
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
@@ -116,19 +116,19 @@ def _character(character: str) -> str:
 
 def _number(cell: str) -> str:
     """A cell, with its spread as an index and powers of ten as such."""
-    found = _NUMBER.match(cell)
-    if not found:
+    match = _NUMBER.match(cell)
+    if not match:
         return escape(cell)
-    value, mark, std = found.groups()
+    value, mark, std = match.groups()
     spread = f"$_{{\\pm {_power(std, is_inside=True)}}}$" if std else ""
     return f"{_power(value)}{escape(mark)}{spread}"
 
 
 def _power(text: str, *, is_inside: bool = False) -> str:
-    found = _POWER.match(text)
-    if not found:
+    match = _POWER.match(text)
+    if not match:
         return escape(text)
-    formula = f"{found[1]}\\cdot 10^{{{found[2]}}}"
+    formula = f"{match[1]}\\cdot 10^{{{match[2]}}}"
     return formula if is_inside else f"${formula}$"
 
 
@@ -140,10 +140,10 @@ def _heading(heading: str) -> str:
 
 
 def _indexed(text: str) -> str:
-    found = _INDEX.match(text)
-    if not found:
+    match = _INDEX.match(text)
+    if not match:
         return escape(text)
-    return f"{escape(found[1])}$_{{\\mathrm{{{escape(found[2])}}}}}$" + f"~{escape(found[3])}" * bool(found[3])
+    return f"{escape(match[1])}$_{{\\mathrm{{{escape(match[2])}}}}}$" + f"~{escape(match[3])}" * bool(match[3])
 
 
 def _noted(note: str) -> str:

@@ -1,4 +1,4 @@
-"""What a table is, before it is written in any format: lines of numbers, each with its spread, origin and reference."""
+"""Tables before they are written in a format: rows of numbers, each with its spread, origin and reference."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from se3t.reporting import spelling
 REDUCED, OTHER_NETWORK = "†", "‡"
 """Signs of a budget and of a network that are not the paper's; those of data are in :mod:`se3t.experiments.table`."""
 UNVERIFIED, UNVERIFIED_SIGN = "unverified", "ᵘ"
-"""What a line is of which some record has no digest, and its sign."""
+"""Word and sign of a row with a record without digest."""
 NOT_RUN = "not run"
 
 FULL, REDUCED_BUDGET, NO_TRAINING = "full budget", "reduced budget", "no training"
 SMALLER, DIFFERENT = "smaller network", "other network"
 PUBLISHED_ONLY = "published only"
-"""How a number was obtained: words of CSV and JSON, where every number has them."""
+"""How a number was obtained, in CSV and JSON."""
 
 PUBLISHED = "published"
 """What a row of published numbers is called, and the reference of ratios unless a table has another."""
@@ -98,13 +98,13 @@ class Block:
 
     @property
     def is_measured(self) -> bool:
-        """Whether a line of it holds numbers of ours."""
+        """Whether it has a measured row."""
         return any(row.kind in ("measured", "baseline") for row in self.rows)
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table of one data set: never of two.
+    """A table of one data set.
 
     Attributes:
         name: 1, 2, 3, egnn, ablations, or own.
@@ -112,7 +112,7 @@ class ResultTable:
         data: the data set in words; "" where nothing was run.
         columns: its columns.
         blocks: its systems, in order.
-        notes: what one must know to read it.
+        notes: notes for its readers.
         missing: what was not run, each with the command that runs it.
         reference: what ratios refer to.
         left_out: for every record that could not be taken a sentence that names it.
@@ -169,11 +169,11 @@ def text_of(column: TableColumn, cell: Cell) -> str:
 
 
 def shortened(table: ResultTable, hint: str) -> ResultTable:
-    """The table with nothing but what was measured, and the published numbers beside that.
+    """The table with measured systems alone, and the published numbers of these.
 
     Args:
         table: a whole one.
-        hint: where the rest is told.
+        hint: where to find the rest.
     """
     kept = tuple(block for block in table.blocks if block.is_measured)
     left_out = [block.system for block in table.blocks if not block.is_measured and block.command]

@@ -1,4 +1,4 @@
-"""What a row of a table says of its runs: numbers, seeds, and how budget and network differ from the paper's."""
+"""Rows of a table from their runs: numbers, seeds, and how budget and network differ from the paper's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from se3t.reporting.spelling import span
 from se3t.reporting.tables.layout import DIFFERENT, FULL, OTHER_NETWORK, REDUCED, REDUCED_BUDGET, SMALLER, Cell
 from se3t.runs import RunRecord
 
-_SAME_NETWORK = ("name", "ablation", "kernel", "memory", "fuse_key_value")  # how it is computed; ablations have a table
+_SAME_NETWORK = (
+    "name",
+    "ablation",
+    "kernel",
+    "memory",
+    "fuse_key_value",
+)  # how it is computed; ablations have their own table
 _NO_SIZE = ("num_heads", "channels_div", "num_inducing")  # less of these is not less of a network
 
 
@@ -27,14 +33,14 @@ def mean(values: Sequence[tuple[RunRecord, float]]) -> Estimate | None:
 
 
 def beside(cell: Cell, published: Estimate | None) -> Cell:
-    """The cell with the published number that it stands beside, and its ratio to that."""
+    """The cell with the published number and the ratio to it."""
     if cell.estimate is None or published is None or published.value == 0:
         return replace(cell, published=published)
     return replace(cell, published=published, ratio=cell.estimate.value / published.value)
 
 
 def facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """What a row tells of its runs."""
+    """Facts of the runs of a row."""
     return {
         "seeds": seeds_of([runs]),
         "parameters": tuple(sorted({run.parameters for run in runs})),
@@ -49,7 +55,7 @@ def seeds_of(groups: Iterable[Sequence[RunRecord]]) -> tuple[int, ...]:
 
 
 def seeds_in_words(runs: Sequence[RunRecord], all_seeds: Iterable[int]) -> str:
-    """How many seeds; where others of the table have more or other ones, which.
+    """How many seeds; and which, where other rows have more or other ones.
 
     ``3 seeds``, ``2 of 3 seeds: 0, 2``; where the numbers of a row have several numbers of seeds ``1 … 2 of 2 seeds:
     0, 1``.
@@ -65,7 +71,7 @@ def seeds_in_words(runs: Sequence[RunRecord], all_seeds: Iterable[int]) -> str:
 
 
 def spread_note(groups: Iterable[Sequence[RunRecord]]) -> list[str]:
-    """What ± is, where a row has several seeds."""
+    """The note on ±, where a row has several seeds."""
     has_several = any(len({run.seed for run in group}) > 1 for group in groups)
     return ["±: standard deviation over seeds."] if has_several else []
 
@@ -91,7 +97,7 @@ def cost(runs: Sequence[RunRecord], published: PublishedTable | None, *, tells_b
 
 
 def steps_in_words(runs: Sequence[RunRecord], what: str = "") -> str:
-    """How many steps were done: of how many, where there were to be more; in what time, where it has ended them.
+    """The steps done; of how many, where there were to be more; in what time, where a time budget has ended them.
 
     Args:
         runs: of one line.
@@ -145,17 +151,17 @@ def is_reduced(runs: Iterable[RunRecord], full: int) -> bool:
 
 def network(run: RunRecord, published: PublishedTable) -> str:
     """Whether the network is another one than that of the paper, in the words of tables; "" where it is not."""
-    found = _differences(run, published)
-    if not found:
+    differences = _differences(run, published)
+    if not differences:
         return ""
-    return SMALLER if all(_is_less(name, *pair) for name, pair in found.items()) else DIFFERENT
+    return SMALLER if all(_is_less(name, *pair) for name, pair in differences.items()) else DIFFERENT
 
 
 def _differences(run: RunRecord, published: PublishedTable) -> dict[str, tuple[Any, Any]]:
     """Settings of the network with the value in the run and that of the published one, or of the paper's preset: of
     several the nearest one.
     """
-    found = []
+    by_network = []
     presets = experiment(run.experiment).paper_presets
     networks = [settings_of_preset(run.experiment, preset, run.model) for preset in presets]
     for expected in [published.networks.get(run.model, {})] if published.networks else networks:
@@ -164,10 +170,10 @@ def _differences(run: RunRecord, published: PublishedTable) -> dict[str, tuple[A
             for name, value in expected.items()
             if name.startswith("model.") and run.settings.get(name, value) != value
         }
-        found.append({name: pair for name, pair in pairs.items() if name not in _SAME_NETWORK})
-    return min(found, key=len, default={})
+        by_network.append({name: pair for name, pair in pairs.items() if name not in _SAME_NETWORK})
+    return min(by_network, key=len, default={})
 
 
-def _is_less(name: str, own: Any, papers: Any) -> bool:
-    is_size = type(own) is int and type(papers) is int and name not in _NO_SIZE
-    return is_size and bool(own < papers)
+def _is_less(name: str, value: Any, published: Any) -> bool:
+    is_size = type(value) is int and type(published) is int and name not in _NO_SIZE
+    return is_size and bool(value < published)

@@ -31,14 +31,14 @@ def to_rich(table: ResultTable) -> Folded:
         padding=0,
     )
     printed = {block.system: list(lines(table, block)) for block in table.blocks}
-    width = _label_width(table.headings, [line for found in printed.values() for line in found])
+    width = _label_width(table.headings, [line for rows in printed.values() for line in rows])
     rendered.add_column("", no_wrap=True)
     for heading in table.headings:
         is_words = heading in _WORDS  # breaks where it is too long, numbers do not
         rendered.add_column(_heading(heading), justify="right", no_wrap=not is_words)
-    for system, found in printed.items():
+    for system, rows in printed.items():
         rendered.add_row("\n".join(textwrap.wrap(system, width)), style="bold")
-        for line in found:
+        for line in rows:
             cells = map(_stacked, line.cells)
             rendered.add_row(_label(line, width), *cells, style=_STYLES.get(line.kind, ""))
         rendered.add_section()
