@@ -17,13 +17,13 @@ PUBLISHED_NUMBERS = Path(__file__).parent / "published_numbers"
 
 
 @cache
-def load_published(name: str | Path = "table1", folder: Path | None = None) -> PublishedTable:
-    """Read ``<folder>/<name>.yaml``; the folder is ``published_numbers`` unless told. A path is the file itself.
+def load_published(name: str | Path = "table1") -> PublishedTable:
+    """Read ``published_numbers/<name>.yaml``. A path is the file itself.
 
     Raises:
         UserError: when the file is missing.
     """
-    path = name if isinstance(name, Path) else (folder or PUBLISHED_NUMBERS) / f"{name}.yaml"
+    path = name if isinstance(name, Path) else PUBLISHED_NUMBERS / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"published numbers: {path} does not exist; reinstall se3t, or run from a complete checkout")
     content: Any = OmegaConf.to_container(OmegaConf.load(path))

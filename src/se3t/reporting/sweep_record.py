@@ -194,22 +194,18 @@ def trials_among(folders: Iterable[Path]) -> dict[Path, str]:
     Args:
         folders: ``<runs>/<experiment>/<model>/<name>``.
     """
-    by_root: dict[Path, dict[tuple[str, ...], Path]] = {}
-    for folder in folders:
-        place = folder.absolute()
-        if len(place.parents) > 2:
-            by_root.setdefault(place.parents[2], {})[place.parts[-3:]] = folder
+    by_place = {folder.absolute(): folder for folder in folders}
     titles: dict[Path, str] = {}
-    for root, places in by_root.items():
+    for root in {place.parents[2] for place in by_place if len(place.parents) > 2}:
         for path in sorted(root.glob(f"sweeps/*/*/{TRIALS}")):
             try:
                 record = read_record(path.parent)
             except UserError:
                 continue  # the commands of sweeps report it
-            listed = {Path(run.folder).parts[-3:] for trial in record.trials for run in trial.runs}
-            titles |= {
-                places[key]: record.title for key in places.keys() & listed if _has_group_of(places[key], record)
-            }
+            for run in (run for trial in record.trials for run in trial.runs):
+                folder = by_place.get(root.joinpath(*Path(run.folder).parts[-3:]))
+                if folder is not None and _has_group_of(folder, record):
+                    titles[folder] = record.title
     return titles
 
 

@@ -82,11 +82,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """What the figure shows: metric and unit, the budget in one or two lines, and the panels."""
+    """What the figure shows: metric and unit, the budget, and the panels."""
 
     metric: str
     unit: str
-    budget: tuple[str, ...]
+    budget: str
     panels: tuple[Panel, ...]
 
 
@@ -194,17 +194,17 @@ def _common(series: Sequence[Series]) -> list[int]:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _budget(records: Sequence[RunRecord]) -> tuple[str, ...]:
+def _budget(records: Sequence[RunRecord]) -> str:
     """How the training compares with that of the paper."""
     tables = (table for table in published_tables() if table.experiment == records[0].experiment)
     trained = [record for record in records if record.parameters]
     published = next(tables, None)
     if published is None or not trained:
-        return ()
+        return ""
     if not any(is_reduced([record], published.samples) for record in trained):
-        return ("full budget",)
+        return "full budget"
     steps, batches = (span(getattr(run, name) for run in trained) for name in ("steps_done", "batch_size"))
-    return (f"reduced budget: {steps} steps of batch {batches}", f"(paper: {published.budget})")
+    return f"reduced budget: {steps} steps of batch {batches} (paper: {published.budget})"
 
 
 # --- the picture ------------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def _notes(curves: Curves) -> list[str]:
     seeds = "one seed" if counts == [1] else f"mean of {many} seeds ± standard deviation"
     thin = "thin: on training batches" if any(line.train for panel in curves.panels for line in panel.lines) else ""
     data = [curves.panels[0].data] if len(curves.panels) == 1 else []
-    return [*data, " ".join(curves.budget), seeds, thin]
+    return [*data, curves.budget, seeds, thin]
 
 
 def _styles(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:

@@ -318,7 +318,7 @@ def animate_figure3(shown: Trajectories, path: Path) -> Path:
     """The input rotated once about the axis, with the truth and what each model predicts, as GIF.
 
     Args:
-        found: the numbers.
+        shown: the numbers.
         path: the file.
 
     Returns:

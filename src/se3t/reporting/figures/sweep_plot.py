@@ -24,6 +24,7 @@ from se3t.reporting.figures.style import (
 )
 from se3t.reporting.sweep_record import SweepRecord, Trial
 from se3t.runs import read_json
+from se3t.runs.fields import value_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,30 +50,24 @@ def facts(record: SweepRecord) -> list[str]:
     if not path.is_file():
         return [measured]
     result = read_json(path, "the result.json of a finished run")
-    data, budget = _part(result, "data"), _part(result, "budget")
     kind = "simulated, " if record.experiment == nbody.EXPERIMENT.name else ""
-    lines = [f"data: {kind}{data.get('preset') or '?'}"]
-    if (size := _part(data, "sizes").get("train")) and "preset" not in record.parameters:
+    lines = [f"data: {kind}{value_at(result, 'data.preset') or '?'}"]
+    if (size := value_at(result, "data.sizes.train")) and "preset" not in record.parameters:
         lines[0] += f", {size:,} training samples"
-    return [*lines, "; ".join([*_budget(record, result.get("preset"), budget), measured])]
+    return [*lines, "; ".join([*_budget(record, result), measured])]
 
 
-def _budget(record: SweepRecord, preset: str | None, budget: Mapping[str, Any]) -> list[str]:
+def _budget(record: SweepRecord, result: Mapping[str, Any]) -> list[str]:
     """What all trainings of a sweep have in common of it."""
     if "preset" in record.parameters:
         return []
-    parts = [f"preset {preset}"] if preset else []
-    steps, batch = budget.get("max_steps"), budget.get("batch_size")
+    parts = [f"preset {result['preset']}"] if result.get("preset") else []
+    steps, batch, time = (value_at(result, f"budget.{name}") for name in ("max_steps", "batch_size", "max_time"))
     if steps and "trainer.max_steps" not in record.parameters:
         size = f" x {batch}" if batch and "trainer.batch_size" not in record.parameters else ""
-        time = None if "trainer.max_time" in record.parameters else budget.get("max_time")
-        parts.append(f"{steps:,} steps{size}" + (f" or {time_in_words(time)}" if time else ""))
+        limit = f" or {time_in_words(time)}" if time and "trainer.max_time" not in record.parameters else ""
+        parts.append(f"{steps:,} steps{size}{limit}")
     return [", ".join(parts)] if parts else []
-
-
-def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = content.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 @styled

@@ -61,7 +61,7 @@ def require_same_data(runs: Mapping[Path, NBodyRecord]) -> None:
     folders = list(runs)
     for folder in folders[1:]:
         if runs[folder].data != runs[folders[0]].data:
-            data = [_in_words(runs[path].data) for path in (folder, folders[0])]
+            data = [runs[path].data.name() for path in (folder, folders[0])]
             raise UserError(
                 f"{folder}: is on {data[0]}, but {folders[0]} on {data[1]}; the figure shows one trajectory, give "
                 "runs on the same data"
@@ -141,7 +141,3 @@ def _missing(path: Path, runs: Iterable[NBodyRecord]) -> UserError:
         f"{path}: no finished run of {' or '.join(missing)} in it; make {them}: se3t train {several}"
         f"experiment={EXPERIMENT} preset=reduced model={','.join(missing)}, or give the folder of one run"
     )
-
-
-def _in_words(data: Simulation) -> str:
-    return f"preset {data.preset}, horizon {data.horizon:g}, checksum {data.checksum[:8]}"

@@ -98,10 +98,7 @@ def _as_printed(measured: Trajectories) -> Trajectories:
 
 def _figure4(path: Path | None) -> Iterable[Place]:
     if path is None:
-        yield Place(
-            "Figure 4 (accuracy of rotated objects) has not been measured yet.",
-            "se3t figure 4",
-        )
+        yield Place("Figure 4 (accuracy of rotated objects) has not been measured yet.", "se3t figure 4")
         return
     rotations = load_rotations(path)
     yield _drawn(
@@ -114,10 +111,7 @@ def _figure4(path: Path | None) -> Iterable[Place]:
 
 def _harmonics(path: Path | None) -> Iterable[Place]:
     if path is None:
-        yield Place(
-            "The speed of the spherical harmonics has not been measured yet.",
-            "se3t figure sh",
-        )
+        yield Place("The speed of the spherical harmonics has not been measured yet.", "se3t figure sh")
         return
     harmonics = load_harmonics([path])
     yield _drawn(

@@ -17,14 +17,7 @@ from se3t.experiments.table import (
     TableSpec,
     signs,
 )
-from se3t.reporting.labels import (
-    command,
-    given_settings,
-    labels,
-    preset_words,
-    run_all,
-    settings_to_join,
-)
+from se3t.reporting.labels import command, given_settings, labels, preset_words, run_all, settings_to_join
 from se3t.reporting.published import load_published, system_name
 from se3t.reporting.tables.layout import COST, NO_TRAINING, Block, Cell, ResultTable, Row
 from se3t.reporting.tables.rows import (
@@ -231,13 +224,8 @@ class TableBuilder:
         return Row("baseline", name, (*cells, *[Cell(text=MISSING)] * len(COST)), name, how=how)
 
     def _published_row(self, entry: PublishedModel, is_alone: bool) -> Row:
-        label = (
-            "quoted"
-            if entry.is_quoted
-            else "published only"
-            if entry.model is None and self.spec.choice
-            else "published"
-        )
+        only = " only" * (entry.model is None and bool(self.spec.choice))
+        label = "quoted" if entry.is_quoted else f"published{only}"
         cells = [
             Cell(self._printed(column, entry)) if column.metric else Cell(text=column.tell_published(entry))
             for column in self.columns
