@@ -256,7 +256,7 @@ def _draw_circle(axis: Any, shown: Trajectories, model: Prediction, place: int, 
     axis.plot(*np.transpose(points), color=colour, **_IDEAL)
 
 
-def _mark(axis: Any, point: Sequence[float], colour: str, style: Mapping[str, Any]) -> Any:
+def _mark(axis: Any, point: Any, colour: str, style: Mapping[str, Any]) -> Any:
     (artist,) = axis.plot(*([value] for value in point), color=colour, linestyle="none", **{"zorder": 3, **style})
     return artist
 
