@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from se3t.config.fields import by_name, choice, number, seconds_of, time_limit
 from se3t.config.models import MODELS, SE3TransformerModel
@@ -82,6 +82,8 @@ class QM9Data(_Molecules):
     ``raw`` is a downloaded file, or its folder; null: the prepared store, else a download.
     """
 
+    made_from: ClassVar[tuple[str, ...]] = ("raw", "uncharacterized")  # the same data, wherever these files are
+
     name: str = "qm9"
     uncharacterized: str | None = None  # list of molecules to leave out; null: beside the raw file, else the own list
 
@@ -117,6 +119,8 @@ class _Clouds:
 @dataclass
 class ScanObjectNNData(_Clouds):
     """ScanObjectNN: scans of 2,902 objects of 15 classes. ``raw`` is the folder or zip that you downloaded."""
+
+    made_from: ClassVar[tuple[str, ...]] = ("raw",)  # the same data, wherever these files are
 
     name: str = "scanobjectnn"
     raw: str | None = None

@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from se3t.config import SCHEMAS
 from se3t.config.settings import flatten
 
 IRRELEVANT = (
@@ -45,8 +46,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     number: then ``trainer.max_steps`` is one of these settings.
     """
     flat = relevant(settings)
-    if flat.get("data.name") in ("qm9", "scanobjectnn"):
-        flat.pop("data.raw", None)
+    schema = SCHEMAS["data"].get(str(flat.get("data.name")))
+    flat = without(flat, [f"data.{name}" for name in getattr(schema, "made_from", ())])
     if flat.get("optim.schedule") != "cosine":
         flat.pop("trainer.max_steps", None)
     return flat
