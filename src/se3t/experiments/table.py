@@ -70,7 +70,7 @@ class PublishedModel:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A published table: where it stands, what its spreads are, the budget behind it, its columns and its models in the
+    """A published table: its source, what its spreads are, the budget behind it, its columns and its models in the
     paper's order.
 
     Attributes:
@@ -115,7 +115,7 @@ class TableColumn:
     """A column.
 
     Attributes:
-        label: what stands above it.
+        label: its heading.
         metric: name of its numbers in CSV and JSON; "" for a column of text.
         unit: of its numbers.
         style: number, error (of equivariance) or relative.
@@ -220,7 +220,7 @@ class TableSpec:
         columns: from the records of one table, the published one, and the columns asked for; without cost.
         published: published numbers, whose systems and order it has: the name of a file in ``published_numbers``, or
             the path of another file; "": there are none.
-        place: where it stands among all tables.
+        place: its position among all tables.
         takes: whether it shows a record.
         describe: title and notes from records, which all have the same data; without records: those of a table
             where nothing was run.
@@ -228,7 +228,7 @@ class TableSpec:
         notes: from their parts, without those on the data.
         always_named: settings that a row names even where all rows have them.
         data: preset of the data where nothing was run; None: there is no choice.
-        budget: preset that trains on these data: runs on them stand in this table alone.
+        budget: preset that trains on these data: runs on them are in this table alone.
         choice: setting that chooses a column, each of which is a training of its own; "": one training fills all.
     """
 

@@ -23,7 +23,7 @@ def labels(groups: Sequence[Sequence[RunRecord]], always: Sequence[str] = ()) ->
     Where there are many, the folder of the group's first run instead.
 
     Args:
-        groups: runs of one model, those of a group equal but for their seeds.
+        groups: runs of one model; those of a group differ only in their seeds.
         always: settings to name whether they differ or not, unless they are null.
     """
     differing = _differing(groups)

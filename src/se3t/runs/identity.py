@@ -54,7 +54,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def line_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that runs of one line of a table share, by dotted name: all that matter but for the seed."""
+    """The settings that runs of one line of a table share, by dotted name: all relevant ones except the seed."""
     flat = {name: value for name, value in relevant(settings).items() if name not in _REPEATS}
     if flat.get("model.ablation") in ("none", None):
         flat.pop("model.ablation", None)  # as in records from before there was such a setting
@@ -86,6 +86,6 @@ def setting(settings: Mapping[str, Any], name: str) -> Any:
 
 
 def without(flat: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Settings by dotted name, but for those named and those of a group named."""
+    """Settings by dotted name, without those named and those of a named group."""
     groups = tuple(f"{name}." for name in names)
     return {name: value for name, value in flat.items() if name not in names and not name.startswith(groups)}

@@ -179,7 +179,7 @@ def _overrides(fields: Fields) -> tuple[str, ...] | None:
 
 
 def overridden(fields: Fields, without: Iterable[str]) -> dict[str, Any]:
-    """Data settings that were given, as they are not null, but for those named in ``without``."""
+    """Data settings that were given (not null), except those named in ``without``."""
     has_data = fields.mapping("config").get("data") is not None
     data = fields.mapping("config.data") if has_data else {}
     return {name: value for name, value in data.items() if value is not None and name not in without}

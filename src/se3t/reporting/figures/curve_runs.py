@@ -82,7 +82,9 @@ def find_curve_runs(
     known = {name for measured in lines.values() for name in _metrics(measured)}
     if metric not in known:
         raise UserError(f"--metric {metric}: no validation measured it; {did_you_mean(metric, known)}")
-    return _unturned([_run(fields, lines[fields.origin], metric) for fields in results if fields.origin in lines])
+    return _one_of_each_training(
+        [_run(fields, lines[fields.origin], metric) for fields in results if fields.origin in lines]
+    )
 
 
 def _measurements(runs: Sequence[Fields]) -> dict[str, list[dict[str, Any]]]:
@@ -169,7 +171,7 @@ def _run(fields: Fields, lines: Sequence[Mapping[str, Any]], metric: str) -> Run
     )
 
 
-def _unturned(runs: Sequence[Run]) -> list[Run]:
+def _one_of_each_training(runs: Sequence[Run]) -> list[Run]:
     """One of each set of runs that differ only in the rotation of test objects: it does not affect the training."""
     kept, seen = [], dict[str, Any]()
     for run in runs:

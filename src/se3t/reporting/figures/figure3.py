@@ -279,7 +279,7 @@ def _region(shown: Trajectories) -> tuple[tuple[float, float], float]:
 
 
 def _extent(shown: Trajectories) -> float:
-    """How far from the axis anything lies, whatever the angle."""
+    """The largest distance of any point from the axis."""
     points = [*shown.positions, *shown.target, *(p for model in shown.models for turn in model.positions for p in turn)]
     return float(_MARGIN * np.linalg.norm(shown.flat(points), axis=-1).max())
 

@@ -41,7 +41,7 @@ NUM_CLASSES = 15
 """Of all data of this experiment."""
 
 _TICKS = range(0, 181, 30)
-_SO3, _SPREAD = 210, 18  # where it stands on the axis of angles, and over what its markers are spread
+_SO3, _SPREAD = 210, 18  # its position on the axis of angles, and the width of its markers
 _FIRST = (("se3_transformer", True), ("se3_transformer", False), ("tfn", False), ("tfn", True))
 _NOTICE = {"ha": "center", "va": "center", "bbox": {"facecolor": "white", "edgecolor": "none"}}
 _AUGMENTATIONS = {"so3": "SO(3)"}
@@ -86,7 +86,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Rotations:
-    """What Figure 4 shows: the data in words, their number of test objects and checksum, the lines in their order."""
+    """What Figure 4 shows: description, number of test objects and checksum of the data, and the lines."""
 
     data: str
     is_synthetic: bool
@@ -278,7 +278,7 @@ def _styles(rotations: Rotations) -> dict[str, dict[str, Any]]:
 
 
 def _draw_line(axis: Any, line: Line, place: float, label: str, style: Mapping[str, Any]) -> None:
-    """A line over the angles with a band of one standard deviation; SO(3) stands apart, at ``place``, with a bar."""
+    """A line over the angles with a band of one standard deviation; SO(3) is separate, at ``place``, with a bar."""
     means = {angle: statistics.fmean(seeds.values()) for angle, seeds in line.accuracies.items()}
     spreads = {
         angle: statistics.stdev(seeds.values()) if len(seeds) > 1 else 0.0 for angle, seeds in line.accuracies.items()

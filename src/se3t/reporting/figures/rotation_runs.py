@@ -25,8 +25,8 @@ def find_runs(paths: Sequence[Path], on: str | None = None) -> list[Path]:
     """Folders of finished classification runs, all on the same data; of those that differ by test rotation one.
 
     Args:
-        paths: folders of runs, or folders above some, where runs of other experiments are passed over.
-        on: one of ``DATA``; runs on other data are passed over.
+        paths: folders of runs, or folders above some, where runs of other experiments are skipped.
+        on: one of ``DATA``; runs on other data are skipped.
 
     Raises:
         UserError: a folder without such a run, a run of another experiment, no run on the data, different data, runs

@@ -28,7 +28,7 @@ TINY, SMALL, NORMAL = 6, 7, 8
 """Sizes of letters in points."""
 
 INK, MUTED, FAINT = "0.2", "0.4", "0.7"
-"""Greys: of symbols that stand for all colours, of reference lines and notes, of what parts a panel."""
+"""Greys: of symbols in legends, of reference lines and notes, of lines that divide a panel."""
 
 STYLE: Mapping[str, Any] = {
     "font.size": SMALL,

@@ -38,7 +38,7 @@ _OUTLIER = 10.0  # objectives so many times the interquartile range above the me
 
 
 def facts(record: SweepRecord) -> list[str]:
-    """What every number of a sweep depends on, in words: data, budget, split; from its first finished run, without
+    """What every number of a sweep depends on: data, budget, split; from its first finished run, without
     what its parameters change.
 
     Raises:
@@ -208,7 +208,7 @@ def _limit(axis: Any, values: Sequence[float], direction: str) -> None:
 
 
 def _places(record: SweepRecord, name: str) -> dict[str, float]:
-    """Where the values of a parameter stand on its axis: numbers at themselves, words one after another."""
+    """Positions of the values of a parameter on its axis: numbers as they are, words one after another."""
     space = record.parameters[name]
     values = space.get("values") or [trial.parameters[name] for trial in record.trials if name in trial.parameters]
     if _is_numeric(record, name):

@@ -93,7 +93,7 @@ def _choose(path: Path) -> dict[Path, NBodyRecord]:
 
 
 def one_of_each(runs: Mapping[Path, NBodyRecord]) -> list[Path]:
-    """Of runs on whatever data one of each system, all on the same data.
+    """One run of each system, all on the same data, from runs on any data.
 
     The data are those where both systems of the paper's figure have the largest budget; where no data have both, those
     with the largest budget of any system. Of several runs of a system the one with the largest budget is chosen.

@@ -55,7 +55,7 @@ class Errors:
 
     @property
     def is_published(self) -> bool:
-        """Whether an error of the paper stands beside the measured ones."""
+        """Whether there are errors of the paper beside the measured ones."""
         return any(system.published for system in self.systems)
 
     @property
@@ -65,7 +65,7 @@ class Errors:
         return [(n, "1" if n == 0 else f"{'≤' if 10.0**n <= _SMALLEST else ''}1e{n}") for n in shown]
 
     def place(self, value: float) -> str:
-        """Where an error stands in the chart."""
+        """Position of an error in the chart."""
         return _place(value, self.decades)
 
 
@@ -104,7 +104,7 @@ def _decades(values: Sequence[float]) -> range:
 
 
 def _place(value: float, decades: range) -> str:
-    """Where a value stands, in % of the width; the first and last decade keep some distance from the edges."""
+    """Position of a value, in % of the width, with a margin at the edges."""
     share = (math.log10(max(value, _SMALLEST)) - decades[0]) / (decades[-1] - decades[0])
     return f"{3 + 94 * share:.2f}%"
 

@@ -138,7 +138,7 @@ class Run:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
-    """Runs in some folders and below, sorted by folder; a file stands for its folder. Hidden folders are skipped."""
+    """Runs in some folders and below, sorted by folder; a file means its folder. Hidden folders are skipped."""
     folders: set[Path] = set()
     for path in paths:
         root = path.parent if path.is_file() else path

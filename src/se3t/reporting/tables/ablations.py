@@ -27,7 +27,7 @@ ABLATIONS = {
 OWN_SETTINGS = {"equivariance": ("optim.lr=0.001", "optim.warmup_steps=100")}
 """Of N-body: words of an ablation that does not train well with those of the full model; chosen on validation."""
 SYSTEMS = {"tfn": "the paper's system without attention", "set_transformer": "the paper's system without equivariance"}
-"""Systems of the paper that stand beside the ablations."""
+"""Systems of the paper beside the ablations."""
 
 _FULL_NAME = "full model"
 

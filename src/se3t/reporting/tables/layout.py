@@ -40,7 +40,7 @@ class Cell:
         estimate: mean and standard deviation, not rounded; None where there is no number.
         seeds: whose mean it is.
         mark: signs that a note explains.
-        published: the number of the paper that a measured one stands beside.
+        published: the number of the paper beside a measured one.
         ratio: the number over its reference, the published one unless the table says another.
         command: makes the number that is missing.
         text: printed in place of a number.
@@ -61,7 +61,7 @@ class Row:
 
     Attributes:
         kind: measured, baseline (needs no network), published or missing.
-        label: what the line is, in words.
+        label: its printed name.
         cells: one for each column.
         setting: what tells it from other lines of its system; "" where there is one only.
         seeds: of its runs.
@@ -109,7 +109,7 @@ class ResultTable:
     Attributes:
         name: 1, 2, 3, egnn, ablations, or own.
         title: what it shows.
-        data: the data set in words; "" where nothing was run.
+        data: description of the data set; "" where nothing was run.
         columns: its columns.
         blocks: its systems, in order.
         notes: notes for its readers.
@@ -132,7 +132,7 @@ class ResultTable:
 
     @property
     def headings(self) -> tuple[str, ...]:
-        """What stands above the columns; a unit follows after a comma."""
+        """Headings of the columns; a unit follows after a comma."""
         return tuple(column.heading for column in self.columns)
 
 

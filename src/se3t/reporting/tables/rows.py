@@ -85,7 +85,7 @@ def cost(runs: Sequence[RunRecord], published: PublishedTable | None, *, tells_b
     Args:
         runs: of one line.
         published: None: there is nothing to compare with.
-        tells_batch: whether a batch size that is not the paper's stands beside the steps.
+        tells_batch: whether to add a batch size that is not the paper's to the steps.
     """
     parameters = span(run.parameters for run in runs)
     batch, mark = "", ""
@@ -101,7 +101,7 @@ def steps_in_words(runs: Sequence[RunRecord], what: str = "") -> str:
 
     Args:
         runs: of one line.
-        what: stands behind the number.
+        what: text behind the number.
     """
     done, time = span(run.steps_done for run in runs), _time(runs)
     if time:

@@ -19,7 +19,7 @@ _STYLES = {"published": "dim", "ratio": "italic"}
 
 
 def to_rich(table: ResultTable) -> Folded:
-    """The table for a terminal, its notes as caption; a spread stands below its number."""
+    """The table for a terminal, its notes as caption; a spread is printed below its number."""
     rendered = Table(
         title=table.title,
         caption="\n".join(["", *table.notes, *table.missing]),
@@ -53,12 +53,12 @@ def _label_width(headings: Sequence[str], printed: Sequence[Line]) -> int:
 
 
 def _stacked(cell: str) -> str:
-    """The spread stands below the number."""
+    """The spread is printed below the number."""
     return cell.replace(" ± ", "\n±")
 
 
 def _heading(heading: str) -> str:
-    """The unit stands below the name, in two lines where it is long."""
+    """The unit is printed below the name, in two lines where it is long."""
     name, comma, unit = heading.rpartition(", ")
     return "\n".join((name, unit.replace("/(", "/\n("))) if comma else heading
 
