@@ -55,7 +55,7 @@ def figures(
     runs: Sequence[Run], figure3: Path | None, figure4: Path | None, harmonics: Path | None = None
 ) -> list[Place]:
     """All figures that can be drawn, and the commands that make the others."""
-    return [*_figure3(figure3), *_figure4(figure4), *_harmonics(harmonics), *_curves(runs)]
+    return [_figure3(figure3), _figure4(figure4), _harmonics(harmonics), *_curves(runs)]
 
 
 def _drawn(draw: Callable[[], Figure], description: str, caption: str) -> Place:
@@ -72,13 +72,12 @@ def _drawn(draw: Callable[[], Figure], description: str, caption: str) -> Place:
     return Place(caption, image=Image(source, description, width, height))
 
 
-def _figure3(path: Path | None) -> Iterable[Place]:
+def _figure3(path: Path | None) -> Place:
     if path is None:
-        yield Place("Figure 3 (predictions for a rotated input) needs a finished N-body run.", "se3t figure 3")
-        return
+        return Place("Figure 3 (predictions for a rotated input) needs a finished N-body run.", "se3t figure 3")
     shown = _as_printed(load_trajectories(path))
     names = " and ".join(model.label for model in shown.models)
-    yield _drawn(
+    return _drawn(
         lambda: draw_figure3(shown),
         f"Figure 3: input, truth and prediction of a trajectory by {names}, and below the predictions for the input "
         "rotated in steps, beside the dashed circles of a perfectly equivariant model",
@@ -96,12 +95,11 @@ def _as_printed(measured: Trajectories) -> Trajectories:
     return replace(measured, models=tuple(sorted(models, key=lambda model: (*names, model.label).index(model.label))))
 
 
-def _figure4(path: Path | None) -> Iterable[Place]:
+def _figure4(path: Path | None) -> Place:
     if path is None:
-        yield Place("Figure 4 (accuracy of rotated objects) has not been measured yet.", "se3t figure 4")
-        return
+        return Place("Figure 4 (accuracy of rotated objects) has not been measured yet.", "se3t figure 4")
     rotations = load_rotations(path)
-    yield _drawn(
+    return _drawn(
         lambda: draw_figure4(rotations),
         "Figure 4: test accuracy against the largest rotation of the test objects, trained without and with rotations",
         f"Figure 4 on {rotations.data}, {rotations.num_objects:,} test objects: accuracy against the largest test "
@@ -109,12 +107,11 @@ def _figure4(path: Path | None) -> Iterable[Place]:
     )
 
 
-def _harmonics(path: Path | None) -> Iterable[Place]:
+def _harmonics(path: Path | None) -> Place:
     if path is None:
-        yield Place("The speed of the spherical harmonics has not been measured yet.", "se3t figure sh")
-        return
+        return Place("The speed of the spherical harmonics has not been measured yet.", "se3t figure sh")
     harmonics = load_harmonics([path])
-    yield _drawn(
+    return _drawn(
         lambda: draw_harmonics(harmonics),
         "Spherical harmonics: vectors a second and the largest relative difference from double precision, by degree",
         f"Spherical harmonics, measured on {'; '.join(harmonics.machines)}: speed and difference from values in double "
