@@ -230,7 +230,7 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no finished run of set_transformer or se3_transformer .* se3t train"):
         find_trajectory_runs([tmp_path])
     put(tmp_path / "a", result())
-    with pytest.raises(UserError, match=r"no finished run of set_transformer in it .* model=set_transformer"):
+    with pytest.raises(UserError, match=r"no finished run of set_transformer in it; .* model=set_transformer"):
         find_trajectory_runs([tmp_path])
     put(tmp_path / "b", result("set_transformer", data__checksum="ff"))
     with pytest.raises(UserError, match="are on different data"):
