@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from se3t.tasks.property import PropertyTask
 from se3t.training import checkpoint as ckpt
 from se3t.training.train import train
 
+from .cloud_parts import new_processes
 from .steps import assert_same_step
 
 TIMES = {"seconds", "training_seconds", "steps_per_second", "samples_per_second", "peak_memory_bytes"}
@@ -190,25 +189,19 @@ def test_without_a_test_split_the_result_is_the_validation_error(
 
 # --- resumed ----------------------------------------------------------------------------------------------------------
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from se3t.tasks.property import PropertyTask
-from se3t.training.train import train
-from training.test_property_runs import build, small_config
 
-steps, loss = [0], PropertyTask.loss
+def train_until_killed(runs: Path) -> None:
+    """In the sixth step: five are done and four are saved."""
+    steps, loss = [0], PropertyTask.loss
 
-def dying(self, prediction, batch):
-    steps[0] += torch.is_grad_enabled()
-    if steps[0] == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return loss(self, prediction, batch)
+    def dying(self: PropertyTask, prediction: Any, batch: Any) -> torch.Tensor:
+        steps[0] += torch.is_grad_enabled()
+        if steps[0] == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss(self, prediction, batch)
 
-PropertyTask.loss = dying
-train(small_config(Path(sys.argv[1]), ema_decay=0.7), build=build)
-"""
+    PropertyTask.loss = dying  # of another process
+    train(small_config(runs, ema_decay=0.7), build=build)
 
 
 class Interrupted(Exception):
@@ -231,10 +224,10 @@ def test_continuing_after_a_kill_and_another_interruption_changes_nothing(
     finished: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, expected = finished
-    paths = [str(Path(__file__).parents[1]), *sys.path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "WANDB_MODE": "disabled"}
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment)
-    assert killed.returncode == -signal.SIGKILL
+    process = new_processes().Process(target=train_until_killed, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     config = replace(config, runs=str(tmp_path), resume=True)
     with monkeypatch.context() as patch:  # five steps are done and four are saved: now the fifth to seventh
         interrupt_after(3, patch)

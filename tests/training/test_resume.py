@@ -7,8 +7,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +26,7 @@ from se3t.training import checkpoint as ckpt
 from se3t.training.feed import derived_seed
 from se3t.training.train import train
 
+from .cloud_parts import new_processes
 from .parts import build, small_config
 
 TIMING = {"seconds", "training_seconds", "steps_per_second", "samples_per_second", "peak_memory_bytes"}
@@ -274,35 +273,28 @@ def test_continuing_an_equivariant_model_changes_nothing(tmp_path: Path, monkeyp
     assert_same_run(expected, train(replace(config, resume=True), build=build).parent)
 
 
-KILLED = """
-import io, os, signal, sys
-from pathlib import Path
-import torch
-from training.parts import build, small_config
-from se3t.training.train import train
+def train_until_killed(runs: Path) -> None:
+    """Until half of the second checkpoint is written."""
+    save = torch.save
 
-save = torch.save
+    def dying(content: Any, file: Any) -> None:
+        save(content, buffer := io.BytesIO())
+        if content["step"] == 8 and content["kind"] == "step":
+            file.write(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        file.write(buffer.getvalue())
 
-def dying(content, file):
-    buffer = io.BytesIO()
-    save(content, buffer)
-    if content["step"] == 8 and content["kind"] == "step":
-        file.write(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-        file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-    file.write(buffer.getvalue())
-
-torch.save = dying
-train(small_config(Path(sys.argv[1])), build=build)
-"""
+    torch.save = dying  # of another process
+    train(small_config(runs), build=build)
 
 
 def test_a_kill_in_the_middle_of_writing_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
     expected = train(small_config(tmp_path / "expected"), build=build)
-    paths = [str(Path(__file__).parents[1]), *sys.path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "WANDB_MODE": "disabled"}
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed")], env=environment)
-    assert killed.returncode == -signal.SIGKILL
+    process = new_processes().Process(target=train_until_killed, args=(tmp_path / "killed",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     config = small_config(tmp_path / "killed")
     checkpoints = RunFolder.of(config).path / CHECKPOINTS
     assert [path.name for path in checkpoints.glob("step-*")] == ["step-0000000004.ckpt"]
