@@ -35,11 +35,11 @@ def forget() -> None:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """An empty cache, nothing loaded yet, and compilation that takes no time to optimise."""
+    """An empty cache, nothing loaded yet, and compilation that optimises nothing."""
     monkeypatch.setenv("SE3T_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SE3T_NATIVE", raising=False)
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(compiler, "_COMMON", tuple("-O1" if flag == "-O3" else flag for flag in compiler._COMMON))
+    monkeypatch.setattr(compiler, "_COMMON", tuple("-O0" if flag == "-O3" else flag for flag in compiler._COMMON))
     forget()
     yield
     forget()
