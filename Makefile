@@ -8,6 +8,8 @@ JOBS   ?= 2
 # Neighbouring tests stay together, so that a fixture of a module is built once; an idle worker takes half of what is left.
 SHARED := -n $(JOBS) --dist worksteal
 TYPED  := tests/so3 tests/nn tests/models tests/testing tests/tasks tests/test_fiber.py tests/test_geometry.py tests/test_graph.py
+# Their work is done by other processes, in which no annotation is executed.
+TYPED  += --ignore tests/nn/test_triton.py --ignore tests/nn/test_native_compiler.py
 
 # Compiled files are kept, tests among them, which takes pytest some seconds in each worker.
 export PYTHONDONTWRITEBYTECODE :=

@@ -79,7 +79,7 @@ def test_a_signal_leaves_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> N
 
     seen: list[object] = []
     monkeypatch.setattr(Options, "time", stopped)
-    report = step.run(QUICK, ["nbody", "pointcloud"], ["edge_frame"], num_graphs=1)
+    report = step.run(QUICK, ["nbody", "nbody_attentive"], ["edge_frame"], num_graphs=1)
     assert [row["workload"] for row in report.rows] == ["nbody"]
     assert report.failures == ["ended by SIGTERM before everything was measured"]
     with pytest.raises(Interrupted):
@@ -169,12 +169,12 @@ def test_the_seed_reaches_the_batch_that_is_timed() -> None:
 
 @pytest.fixture(scope="module")
 def report() -> step.Report:
-    return step.run(QUICK, ["nbody", "pointcloud"], ["edge_frame", "vectorised"], num_graphs=1)
+    return step.run(QUICK, ["nbody", "nbody_attentive"], ["edge_frame", "vectorised"], num_graphs=1)
 
 
 def test_report_has_a_row_for_every_workload_and_contender_with_ratios_over_the_first(report: step.Report) -> None:
     assert [(row["workload"], row["name"]) for row in report.rows] == [
-        (workload, name) for workload in ("nbody", "pointcloud") for name in ("edge_frame", "vectorised")
+        (workload, name) for workload in ("nbody", "nbody_attentive") for name in ("edge_frame", "vectorised")
     ]
     for first, second in (report.rows[:2], report.rows[2:]):
         assert first["ratio"] == 1

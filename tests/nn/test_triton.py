@@ -57,6 +57,7 @@ def test_interpreted_kernel_equals_the_reference_with_all_gradients(dtype: str) 
     assert above_limit("basics", dtype, 6) == {}
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("interpreter")
 @pytest.mark.parametrize("dtype", LIMITS)
 def test_interpreted_kernel_equals_the_reference_in_the_shapes_of_the_workloads(dtype: str) -> None:
@@ -71,6 +72,7 @@ def test_interpreted_kernel_equals_the_reference_in_every_shape(dtype: str) -> N
     assert above_limit("all_shapes", dtype, 50) == {}
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("interpreter")
 def test_sums_of_16_bits_are_in_float32_and_may_leave_the_range_of_float16() -> None:
     """The kernel sums what it rounds; a layer computes in float32 under float16 throughout."""
