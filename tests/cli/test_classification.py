@@ -19,7 +19,7 @@ from .conftest import Run
 
 _ELSEWHERE = {"linear", "schnet", "mpnn"}  # for particles that move, and for molecules
 _DATA = ("experiment=scanobjectnn", "data=shapes15", "data.num_train=30", "data.num_test=15", "data.background=false")
-_SMALLER = {"modified_fisher": ["model.width=4"]}  # 46 million parameters
+_SMALLER = {"modified_fisher": ["model.grid=2"]}  # 46 million parameters
 _ONE_STEP = ("preset=smoke", "trainer.max_steps=1", "trainer.progress=false", "trainer.threads=1")
 
 
