@@ -126,6 +126,13 @@ class EdgeGeometry:
         return length if self.edge_scalars is None else torch.cat([self.edge_scalars[:: self.repeat], length], dim=1)
 
 
+def edge_vectors(graph: Graph) -> Float[Tensor, "edge 3"]:
+    """x_j − x_i of every edge: those of the graph, or differences of its positions."""
+    if graph.edge_vectors is not None:
+        return graph.edge_vectors
+    return graph.positions[graph.source] - graph.positions[graph.target]
+
+
 def require_digits(positions: Tensor) -> None:
     """Refuse positions in half precision.
 
@@ -185,10 +192,7 @@ def _edge_order(graph: Graph) -> tuple[Tensor | None, int, RadialRows | None]:
     if graph.positions.device.type != "cpu":
         return order, 1 if order is None else 2, None
     with torch.no_grad():
-        vectors = graph.edge_vectors
-        if vectors is None:
-            vectors = graph.positions[graph.source] - graph.positions[graph.target]
-        invariants = safe_norm(vectors)[:, None]
+        invariants = safe_norm(edge_vectors(graph))[:, None]
         if graph.edge_scalars is not None:
             invariants = torch.cat([graph.edge_scalars, invariants], dim=1)
         if order is not None and is_pairing(graph, order):
@@ -222,10 +226,10 @@ def _sorted_by(invariants: Tensor, rows: Tensor) -> Tensor:
 
     Rows far from each other stay apart, so that what belongs to a stretch of rows fits into the cache.
     """
-    own = invariants[rows]
-    order = torch.argsort(own[:, -1], stable=True)
-    for column in range(own.shape[1] - 2, -1, -1):
-        order = order[torch.argsort(own[order, column], stable=True)]
+    values = invariants[rows]
+    order = torch.argsort(values[:, -1], stable=True)
+    for column in range(values.shape[1] - 2, -1, -1):
+        order = order[torch.argsort(values[order, column], stable=True)]
     if len(rows) > _WINDOW:
         order = order[torch.argsort(rows[order] // _WINDOW, stable=True)]
     return order

@@ -56,15 +56,26 @@ class _Clouds:
     def smallest(self) -> int:
         return self.largest if self.are_equal else int(self.sizes.min())
 
-    def pad(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions ``[cloud, largest, 3]``, zeros after the last point, and a mask ``[cloud, largest]`` of points."""
+    def pad(self, positions: Tensor) -> Tensor:
+        """Positions ``[cloud, largest, 3]``, zeros after the last point."""
         if positions.shape[:-1].numel() == self.num_clouds * self.largest:  # clouds of equal size
             padded = positions.reshape(self.num_clouds, self.largest, 3)
         else:
             padded = positions.new_zeros(self.num_clouds, self.largest, 3)
             padded[self.batch, self.local] = positions
-        present = torch.arange(self.largest, device=self.sizes.device) < self.sizes[:, None]
-        return padded, present
+        return padded
+
+    @property
+    def present(self) -> Tensor:
+        """Mask ``[cloud, largest]`` of points."""
+        return torch.arange(self.largest, device=self.sizes.device) < self.sizes[:, None]
+
+    @property
+    def pairs(self) -> Tensor:
+        """Mask ``[cloud, target, source]`` of pairs of distinct points."""
+        pairs = self.present[:, :, None] & self.present[:, None, :]
+        pairs.diagonal(dim1=-2, dim2=-1).fill_(False)
+        return pairs
 
     def edges(self, chosen: Tensor, degree: int | None = None) -> Tensor:
         """``[2, edge]`` of a mask ``[cloud, target, source]``, whose row-major order is by target, then source.
@@ -97,13 +108,7 @@ def fully_connected(batch: Int[Tensor, " node"]) -> Int[Tensor, "2 edge"]:
         ValueError: when ``batch`` is not ascending.
     """
     clouds = _Clouds.of(batch)
-    degree = clouds.sizes[batch] - 1  # [node]
-    target = torch.repeat_interleave(degree)
-    rank = torch.arange(len(target), device=batch.device) - (degree.cumsum(0) - degree)[target]
-    source = (
-        clouds.first[batch][target] + rank + (rank >= clouds.local[target])
-    )  # the last term skips the target itself
-    return torch.stack([source, target])
+    return clouds.edges(clouds.pairs)
 
 
 def knn_graph(
@@ -205,9 +210,10 @@ def farthest_point_sampling(
     if clouds.num_clouds and num_samples > clouds.smallest:
         small = int(clouds.sizes.argmin())
         raise ValueError(f"num_samples: cloud {small} has only {int(clouds.sizes[small])} points, not {num_samples}")
-    padded, present = clouds.pad(positions.detach())
     start = _starts(clouds, random_start, generator) if start is None else _checked(clouds, start)
-    return (_farthest(padded, present, start, num_samples) + clouds.first[:, None]).flatten()
+    return (
+        _farthest(clouds.pad(positions.detach()), clouds.present, start, num_samples) + clouds.first[:, None]
+    ).flatten()
 
 
 def sort_by_target(edge_index: Int[Tensor, "2 edge"], *edge_values: Tensor) -> tuple[Tensor, ...]:
@@ -258,10 +264,9 @@ def _check_finite(positions: Tensor) -> None:
 
 def _distances(clouds: _Clouds, positions: Tensor) -> Float[Tensor, "cloud size size"]:
     """Distance table; infinite between a point and itself and where a cloud has no point."""
-    padded, present = clouds.pad(positions.detach())
+    padded = clouds.pad(positions.detach())
     distance = torch.cdist(padded, padded, compute_mode="donot_use_mm_for_euclid_dist")
-    distance.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
-    return distance.masked_fill_(~(present[:, :, None] & present[:, None, :]), torch.inf)
+    return distance.masked_fill_(~clouds.pairs, torch.inf)
 
 
 def _nearest(distance: Float[Tensor, "cloud size size"], k: int) -> Bool[Tensor, "cloud size size"]:

@@ -131,9 +131,9 @@ def test_configuration_reaches_the_model():
     config = DGCNNModel(num_neighbors=7, dropout=0.1)
     model = build_model(config, fiber_in=POSITIONS, fiber_out=CLASSES, num_edge_scalars=0, pooled=True)
     assert isinstance(model, DGCNN)
-    assert (model.num_neighbors, model.head.dropout.p) == (7, 0.1)
+    assert (model.settings.num_neighbors, model.head.dropout.p) == (7, 0.1)
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(UserError, match="num_neighbors must be at least 1, got 0"):
+    with pytest.raises(UserError, match="num_neighbors=0 is out of range: it must be 1 or more"):
         DGCNN(POSITIONS, CLASSES, num_neighbors=0)

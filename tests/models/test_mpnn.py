@@ -149,7 +149,8 @@ def test_configuration_decides_the_sizes(pooled: bool):
     assert [layer.weight.shape for layer in (model.head[0], model.head[2])] == [(10, 20 if pooled else 10), (2, 10)]
     torch.testing.assert_close(model.gaussians.offset, torch.tensor([0.0, 2, 4, 6]))
     assert (model.set2set.processing_steps if model.set2set else None) == (5 if pooled else None)
-    assert "3x0 -> 2x0, num_layers=2" in repr(model)
+    assert "3x0 -> 2x0, channels=" in repr(model)
+    assert "num_layers=2" in repr(model)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models import pointcloud
+from se3t.models.dgcnn import DGCNN
 from se3t.models.pointcloud import (
     POSITIONS,
     ClassifierHead,
@@ -18,7 +19,6 @@ from se3t.models.pointcloud import (
     dense_positions,
     gather,
     nearest,
-    require_classifier,
 )
 
 from .point_contract import CLASSES, point_clouds
@@ -46,32 +46,29 @@ def _normal(*shape: int, seed: int = 0) -> Tensor:
 
 def test_clouds_become_rows_of_a_batch():
     clouds = _normal(3, 4, 3)
-    assert torch.equal(dense_positions(point_clouds(*clouds), POSITIONS, "pointnet"), clouds)
+    assert torch.equal(dense_positions(point_clouds(*clouds), "pointnet"), clouds)
 
 
 def test_clouds_of_unequal_size_are_refused():
     graph = point_clouds(_normal(3, 3), _normal(5, 3))
     with pytest.raises(UserError, match=r"model=pointnet needs clouds of one size.* 3 to 5 points"):
-        dense_positions(graph, POSITIONS, "pointnet")
+        dense_positions(graph, "pointnet")
 
 
 def test_clouds_without_points_are_refused():
     with pytest.raises(UserError, match="0 to 0 points"):
-        dense_positions(point_clouds(*_normal(2, 0, 3)), POSITIONS, "pointnet")
+        dense_positions(point_clouds(*_normal(2, 0, 3)), "pointnet")
 
 
 @pytest.mark.parametrize("fiber", ["1x0", "1x0+1x1", "2x1"])
 def test_other_inputs_than_coordinates_are_refused(fiber: str):
-    graph = point_clouds(_normal(4, 3))
     with pytest.raises(UserError, match=r"model=dgcnn reads the coordinates.*task.inputs=positions"):
-        dense_positions(graph, Fiber(fiber), "dgcnn")
-    with pytest.raises(UserError, match=r"task\.inputs=positions"):
-        require_classifier("dgcnn", Fiber(fiber), CLASSES)
+        DGCNN(Fiber(fiber), CLASSES)
 
 
 def test_vectors_as_classes_are_refused():
     with pytest.raises(UserError, match="predicts scalars"):
-        require_classifier("dgcnn", POSITIONS, Fiber("2x1"))
+        DGCNN(POSITIONS, Fiber("2x1"))
 
 
 # --- neighbours -------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from se3t.fiber import Fiber
-from se3t.models.pointwise import DenseLayout, flatten_features, unflatten_features
+from se3t.models.pointwise import as_dense, flatten_features, from_dense, unflatten_features
 
 from .clouds import clouds
 
@@ -34,17 +36,18 @@ def test_flattening_refuses_another_fiber():
 @pytest.mark.parametrize("sizes", [(3, 3), (1,), (4, 1, 3), (2, 0, 3), (0, 2), (0, 0)])
 def test_unpacking_undoes_packing(sizes: tuple[int, ...]):
     graph = clouds(*sizes)
-    layout = DenseLayout.of(graph.batch, graph.num_graphs)
-    dense = layout.pack(graph.positions)
-    assert dense.shape == (len(sizes), max(*sizes, 1), 3)
-    assert torch.equal(layout.unpack(dense), graph.positions)
+    dense, mask = as_dense(graph.positions, graph)
+    assert dense.shape == (len(sizes), max(sizes), 3)
+    assert torch.equal(from_dense(dense, mask), graph.positions)
     for index, size in enumerate(sizes):
         assert torch.equal(dense[index, :size], graph.positions[graph.batch == index])
         assert not dense[index, size:].any()
 
 
 def test_clouds_of_equal_size_are_a_reshape_without_a_mask():
-    graph = clouds(4, 4, 4)
-    layout = DenseLayout.of(graph.batch, 3)
-    assert layout.mask is None
-    assert layout.pack(graph.positions).data_ptr() == graph.positions.data_ptr()
+    graph = replace(clouds(4, 4, 4), cloud_size=4)
+    dense, mask = as_dense(graph.positions, graph)
+    assert mask is None
+    assert dense.data_ptr() == graph.positions.data_ptr()
+    assert torch.equal(from_dense(dense, mask), graph.positions)
+    assert torch.equal(as_dense(graph.positions, clouds(4, 4, 4))[0], dense)

@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import nn
 
 from se3t.config import SCHEMAS as GROUPS
@@ -63,8 +64,8 @@ def test_every_model_with_parameters_predicts_scalars_of_points_and_of_clouds(sc
 
 
 @pytest.mark.parametrize("schema", CLASSIFIERS)
-def test_a_classifier_knows_its_name(schema: type):
-    assert model_class(schema().name).name == schema().name
+def test_a_classifier_knows_its_schema(schema: type):
+    assert model_class(schema().name).schema is schema
 
 
 @pytest.mark.parametrize("schema", GROUPS["model"].values())
@@ -95,9 +96,33 @@ def test_a_model_with_a_settings_object_reads_every_setting(schema: type, monkey
 
 
 def test_a_setting_that_the_constructor_does_not_take_is_an_error():
-    config = SimpleNamespace(name="deepset", width=4, depth=3)
-    with pytest.raises(TypeError, match="DeepSet takes no depth, settings of SimpleNamespace"):
-        build(config)
+    with pytest.raises(TypeError, match="Linear takes no depth, settings of SimpleNamespace"):
+        build(SimpleNamespace(name="linear", depth=3))
+
+
+@pytest.mark.parametrize("schema", [DeepSetModel, SetTransformerModel, SchNetModel])
+def test_pooling_without_one_output_for_each_cloud_is_refused(schema: type):
+    cls = model_class(schema().name)
+    with pytest.raises(UserError, match=f"pooling=sum: goes with pooled=True; without it {cls.__name__} gives one"):
+        cls(**SCALARS, pooling="sum")
+    assert cls(**SCALARS, pooling="sum", pooled=True).settings.pooling == "sum"
+    assert (
+        len(cls(**SCALARS, settings=schema(pooling="sum"))(clouds(3, fiber=Fiber("3x0"), dtype=torch.float32))[0]) == 3
+    )
+
+
+@pytest.mark.parametrize("schema", [DeepSetModel, SchNetModel, MPNNModel])
+def test_settings_and_single_ones_by_name_are_the_same(schema: type):
+    cls, name = model_class(schema().name), "width" if schema is DeepSetModel else "channels"
+    torch.manual_seed(0)
+    first = cls(**SCALARS, **{name: 6})
+    torch.manual_seed(0)
+    second = cls(**SCALARS, settings=schema(**{name: 6}))
+    assert first.settings == second.settings
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert cls(**SCALARS, settings=schema(**{name: 5}), **{name: 6}).settings == first.settings
+    with pytest.raises(TypeError, match="depth"):
+        cls(**SCALARS, depth=3)
 
 
 def test_unknown_model_is_an_error_with_the_nearest_name():

@@ -162,7 +162,7 @@ def test_configuration_decides_the_sizes(pooled: bool):
     torch.testing.assert_close(model.gaussians.offset, torch.tensor([0.0, 2, 4, 6]))
     assert model.blocks[0].conv.cutoff == model.cutoff == 6.0
     assert (model.pooling.reduce if model.pooling else None) == ("sum" if pooled else None)
-    assert "3x0 -> 2x0, cutoff=6" in repr(model)
+    assert "3x0 -> 2x0, channels=10, num_filters=7, num_layers=3, num_gaussians=4, cutoff=6.0" in repr(model)
 
 
 def test_a_single_channel_is_enough():
@@ -192,5 +192,5 @@ def test_impossible_sizes_are_refused(setting: dict[str, float]):
 
 
 def test_an_unknown_pooling_is_refused():
-    with pytest.raises(ValueError, match="pooling 'median'"):
+    with pytest.raises(UserError, match="pooling=median: unknown"):
         SchNet(FIBER_IN, FIBER_OUT, pooled=True, pooling="median")

@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from se3t.compat.mapping import Converted, RadialNames, Signs, WeightMap, signs_of
+from se3t.compat.mapping import AFFINE, TWO_LINEAR, Converted, RadialNames, Signs, WeightMap, signs_of
 from se3t.compat.models import model_from_arguments
 from se3t.compat.settings import checked, choice, first_name, number, readable, require, require_heads, whole
 from se3t.errors import UserError
@@ -129,7 +129,7 @@ def _build(kind: str, settings: dict[str, Any], couplings: Mapping[Any, Tensor],
 
 
 def fields(state_dict: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """The words that a configuration of these weights may hold."""
+    """The fields that a configuration of these weights may have."""
     return tuple(_FIELDS[_kind(state_dict, None, "weights")])
 
 
@@ -177,7 +177,7 @@ def _settings(
 
 
 def _read_off(state: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
-    """What names and shapes show; a damaged set of weights shows less, and is refused later."""
+    """Settings that follow from names and shapes; damaged weights yield fewer, and are refused later."""
     root = "block0" if kind == "qm9_tfn" else "Gblock"
     last = max(int(name.split(".")[1]) for name in state if name.startswith(f"{root}."))
     known: dict[str, Any] = {"num_layers": last // 2 + (0 if kind.endswith("se3_transformer") else 1)}
@@ -300,13 +300,12 @@ def _block(weights: WeightMap, theirs: str, ours: str, block: SE3AttentionBlock,
         conv: Any = block.value_key[index]
         _kernels(weights, f"{theirs}.GMAB.{part}", f"{ours}.value_key.{index}", conv, signs)
     weights.linear(f"{theirs}.GMAB.q.transform", f"{ours}.query", block.query.fiber_out)
-    own = f"{ours}.self_interaction"
-    if f"{own}.mlp.{block.fiber_out.degrees[0]}.0.weight" in weights.ours:
+    self_interaction = f"{ours}.self_interaction"
+    if f"{self_interaction}.mlp.{block.fiber_out.degrees[0]}.0.weight" in weights.ours:
         for degree in block.fiber_out:
-            names = {f"{layer}.{part}": f"{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
-            weights.network(f"{theirs}.project.transform.{degree}", f"{own}.mlp.{degree}", names)
+            weights.network(f"{theirs}.project.transform.{degree}", f"{self_interaction}.mlp.{degree}", TWO_LINEAR)
     else:
-        weights.linear(f"{theirs}.project.transform", own, block.fiber_out)
+        weights.linear(f"{theirs}.project.transform", self_interaction, block.fiber_out)
 
 
 def _convolution(weights: WeightMap, theirs: str, ours: str, conv: EquivariantConv, signs: Signs) -> None:
@@ -328,9 +327,9 @@ def _norm(weights: WeightMap, theirs: str, ours: str, fiber: Fiber, settings: Ma
             continue
         number = settings.get("norm_layers", 0)
         for layer in range(max(number, 1)):
-            own = f"{ours}.norm.{degree}" if number == 0 else f"{ours}.norm.{degree}.{layer}"
-            norm = own if number == 0 else f"{own}.0"
-            weights.network(f"{theirs}.transform.{degree}.{3 * layer}.bn", norm, {"weight": "weight", "bias": "bias"})
+            our_norm = f"{ours}.norm.{degree}" if number == 0 else f"{ours}.norm.{degree}.{layer}"
+            norm = our_norm if number == 0 else f"{our_norm}.0"
+            weights.network(f"{theirs}.transform.{degree}.{3 * layer}.bn", norm)
             if number:
-                linear = {"weight": "weight", "bias": "bias"} if layer == number - 1 else {"weight": "weight"}
-                weights.network(f"{theirs}.transform.{degree}.{3 * layer + 2}", f"{own}.2", linear)
+                linear = AFFINE if layer == number - 1 else AFFINE[:1]
+                weights.network(f"{theirs}.transform.{degree}.{3 * layer + 2}", f"{our_norm}.2", linear)

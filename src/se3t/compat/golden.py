@@ -38,6 +38,8 @@ from se3t.so3 import clebsch_gordan, spherical_harmonics, to_authors_phase, wign
 
 Content: TypeAlias = Mapping[str, Any]
 Errors: TypeAlias = dict[str, float]
+Pairs: TypeAlias = dict[str, tuple[Tensor, Tensor]]
+"""Reference value and ours, by part of a quantity."""
 TOLERANCES = {"64": {"gradients": 1e-8, "": 1e-10}, "32": {"gradients": 1e-3, "": 1e-5}}
 """Largest relative error by precision and quantity; ``""`` for all others. Gradients in float32 are as good as their
 condition: where a norm layer divides by a spread of 1e-3, rounding grows a thousandfold on its way back. In float32
@@ -53,6 +55,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """What the constructors of the released classes do when an argument is left out: ``config`` holds their arguments."""
 SHIFT = (1.0, 2.0, 3.0)
 """The translation of ``output_translated``."""
+_MOVED = ("output_rotated", "output_translated")
 _NOTHING: Mapping[str, float] = {}
 _SMALL = {"64": 1e-6, "32": 1e-3}
 _AXES = [1, 2, 0]  # the authors' rotation matrices have the axes (z, x, y) of their points
@@ -110,7 +113,7 @@ def compare(
         by parameter.
 
     Raises:
-        UserError: that begins with ``source`` and says what in the file is not as it should be.
+        UserError: that begins with ``source`` and says what is wrong with the file.
     """
     with readable(source, "what it holds"):
         if "state_dict" not in content and "Q_J" in content and "Y" in content:
@@ -119,14 +122,23 @@ def compare(
             expected = f"expected {', '.join(_REQUIRED)} (or Y and Q_J)"
             raise UserError(f"{source}: not a reference file: {', '.join(missing)} missing; {expected}")
         converted = load(content, source, kernel)
-        model = converted.model.to(device, DTYPES[precision])
-        graph = graph_of(content["inputs"], model, source).to(device, DTYPES[precision])
-        rows = _compare_forward(content, converted, graph, source) + _compare_moved(content, model, graph, source)
-        if "grads" in content:
-            rows.append(("gradients", _compare_gradients(content, converted, graph, precision, source)))
+        values = _values(content, converted, source, device, precision)
+        layers = mapping(content.get("layer_outputs", {}), "layer_outputs", source)
+        for name in layers:
+            require_known(name, converted.weights.layers, "layer_outputs", source)
+        references = {
+            "output": content["output"],
+            **layers,
+            **{name: content[name] for name in _MOVED if name in content},
+        }
+        fields = {name: f"layer_outputs[{name!r}]" if name in layers else name for name in references}
+        errors = {name: _errors(_paired(references[name], values[name], fields[name], source)) for name in references}
+        if "gradients" in values:
+            pairs = _paired_gradients(content["grads"], values["gradients"], source)
+            errors["gradients"] = _errors(pairs, _SMALL[precision])
         if rounded is None:
             rounded = rounding(content, source) if precision == "32" else _NOTHING
-        return [_worst(name, errors, precision, rounded) for name, errors in rows]
+        return [_worst(name, parts, precision, rounded) for name, parts in errors.items()]
 
 
 def rounding(content: Content, source: str) -> dict[str, float]:
@@ -145,15 +157,17 @@ def rounding(content: Content, source: str) -> dict[str, float]:
     if "state_dict" not in content:
         return {}
     with readable(source, "what it holds"):
-        exact, largest = _own_values(content, source), dict[str, float]()
-        for turn in range(3):  # of one alone a quantity may be spared by chance
+        exact, largest = _values(content, load(content, source), source), dict[str, float]()
+        for turn in range(3):  # a single change may happen to leave a quantity as it is
             moved = {
                 name: {key: _moved(value, turn) for key, value in content[name].items()}
                 for name in ("state_dict", "inputs")
             }
-            shifted = _own_values({**content, **moved}, source)
+            shifted = _values({**content, **moved}, load({**content, **moved}, source), source)
             for name, parts in exact.items():
-                largest[name] = max(largest.get(name, 0.0), _change(parts, shifted[name], name == "gradients"))
+                pairs = {part: (value, shifted[name][part]) for part, value in parts.items()}
+                changes = _errors(pairs, _SMALL["32"] if name == "gradients" else 0.0)
+                largest[name] = max(largest.get(name, 0.0), *changes.values())
         return largest
 
 
@@ -165,27 +179,38 @@ def _moved(value: Any, turn: int) -> Any:
     return exact * (1 + 2**-24 * torch.sin(1e5 * exact + turn))
 
 
-def _own_values(content: Content, source: str) -> dict[str, Mapping[Any, Tensor]]:
-    """The parts of every quantity as this library computes them in float64."""
-    converted = load(content, source)
-    model = converted.model.double()
-    graph = graph_of(content["inputs"], model, source).to(torch.device("cpu"), torch.float64)
-    output, layers = _forward(converted, graph)
+def _values(
+    content: Content, converted: Converted, source: str, device: str = "cpu", precision: str = "64"
+) -> dict[str, dict[str, Tensor]]:
+    """The parts of every quantity of the file as this library computes them; layers by their name in the file."""
+    model = converted.model.to(device, DTYPES[precision])
+    graph = graph_of(content["inputs"], model, source).to(device, DTYPES[precision])
+    moved = {}
+    if "output_rotated" in content:
+        moved["output_rotated"] = graph.rotate(tensor(content.get("R"), (3, 3), "R", source).double().to(device))
+    if "output_translated" in content:
+        moved["output_translated"] = graph.translate(torch.tensor(SHIFT).to(graph.positions))
+    values: dict[str, dict[str, Tensor]] = {}
+    layers = {theirs: model.get_submodule(ours) for theirs, ours in converted.weights.layers.items()}
+    hooks = [layer.register_forward_hook(partial(_keep, values, name)) for name, layer in layers.items()]
     with torch.no_grad():
-        moved = {name: model(turned) for name, turned in _moved_graphs(content, graph, source).items()}
-    gradients = {"gradients": _gradients(content.get("probe"), converted, graph, source)} if "grads" in content else {}
-    return {"output": output, **layers, **moved, **gradients}
+        values["output"] = _by_name(model(graph))
+        for hook in hooks:
+            hook.remove()
+        values |= {name: _by_name(model(turned)) for name, turned in moved.items()}
+    if "grads" in content:
+        values["gradients"] = _gradients(content.get("probe"), converted, graph, source)
+    return values
 
 
-def _change(exact: Mapping[Any, Tensor], shifted: Mapping[Any, Tensor], is_gradient: bool) -> float:
-    """The largest relative change of a part; tiny gradients count as in :func:`_compare_gradients`."""
-    sizes = {name: float(value.detach().abs().max()) if value.numel() else 0.0 for name, value in exact.items()}
-    least = _SMALL["32"] * max(sizes.values()) if is_gradient else 0.0
-    changes = [relative_error(exact[name].detach(), shifted[name]) for name in exact]
-    return max(
-        change * min(1.0, size / least) if least else change
-        for change, size in zip(changes, sizes.values(), strict=True)
-    )
+def _keep(
+    values: dict[str, dict[str, Tensor]], name: str, module: nn.Module, inputs: object, output: Features | Tensor
+) -> None:
+    values[name] = _by_name({0: output} if isinstance(output, Tensor) else output)
+
+
+def _by_name(features: Features) -> dict[str, Tensor]:
+    return {str(degree): value for degree, value in features.items()}
 
 
 def load(content: Content, source: str, kernel: str = "auto") -> Converted:
@@ -219,79 +244,28 @@ def _nvidia_arguments(config: Mapping[str, Any], state: Mapping[str, Tensor], so
     return {name: value for name, value in config.items() if name in architecture.FIELDS and name not in ignored}
 
 
-def _forward(converted: Converted, graph: Graph) -> tuple[Features, dict[str, Features]]:
-    """Output of the model, and of each layer by its name in the released code."""
-    found: dict[str, Features] = {}
-    model, layers = converted.model, converted.weights.layers.items()
-    hooks = [model.get_submodule(ours).register_forward_hook(partial(_keep, found, theirs)) for theirs, ours in layers]
-    with torch.no_grad():
-        out = model(graph)
-    for hook in hooks:
-        hook.remove()
-    return out, found
-
-
-def _compare_forward(content: Content, converted: Converted, graph: Graph, source: str) -> list[tuple[str, Errors]]:
-    out, found = _forward(converted, graph)
-    rows = [("output", _errors(content["output"], out, "output", source))]
-    for name, expected in mapping(content.get("layer_outputs", {}), "layer_outputs", source).items():
-        require_known(name, found, "layer_outputs", source)
-        rows.append((name, _errors(expected, found[name], f"layer_outputs[{name!r}]", source)))
-    return rows
-
-
-def _moved_graphs(content: Content, graph: Graph, source: str) -> dict[str, Graph]:
-    """The rotated and the translated input, as far as the file has their outputs."""
-    moved = {}
-    if "output_rotated" in content:
-        moved["output_rotated"] = graph.rotate(tensor(content.get("R"), (3, 3), "R", source).double().to(graph.device))
-    if "output_translated" in content:
-        moved["output_translated"] = graph.translate(torch.tensor(SHIFT).to(graph.positions))
-    return moved
-
-
-def _compare_moved(content: Content, model: nn.Module, graph: Graph, source: str) -> list[tuple[str, Errors]]:
-    moved = _moved_graphs(content, graph, source)
-    with torch.no_grad():
-        return [(name, _errors(content[name], model(graph), name, source)) for name, graph in moved.items()]
-
-
-def _keep(found: dict[str, Features], name: str, module: nn.Module, inputs: object, output: Features | Tensor) -> None:
-    found[name] = {0: output} if isinstance(output, Tensor) else output
-
-
-def _compare_gradients(content: Content, converted: Converted, graph: Graph, precision: str, source: str) -> Errors:
-    """Relative error of the gradient of each of their parameters.
-
-    A gradient that is tiny beside the largest one of all is measured against that (a fraction of it): where it is zero
-    but for rounding, its own size says nothing. Parameters without a reference gradient are passed over.
-    """
-    grads = mapping(content["grads"], "grads", source)
+def _paired_gradients(grads: Any, received: Mapping[str, Tensor], source: str) -> Pairs:
+    """Gradient of each of their parameters and ours; parameters without a reference gradient are left out."""
+    grads = mapping(grads, "grads", source)
     given = {name: value for name, value in grads.items() if value is not None}  # None: none was computed there
     if not given:
         raise UserError(f"{source}: grads: holds no gradient, expected a tensor for at least one parameter")
-    received = _gradients(content.get("probe"), converted, graph, source)
     for name, value in given.items():
         require_known(name, received, "grads", source)
         tensor(value, received[name].shape, f"grads[{name!r}]", source)
-    sizes = {name: float(value.abs().max()) for name, value in given.items()}
-    least = _SMALL[precision] * max(sizes.values())
-    differences = {name: float((received[name] - value.double()).abs().max()) for name, value in given.items()}
-    return {name: value / (max(sizes[name], least) or 1.0) for name, value in differences.items()}
+    return {name: (value, received[name]) for name, value in given.items()}
 
 
 def _gradients(probe: Any, converted: Converted, graph: Graph, source: str) -> dict[str, Tensor]:
-    own = dict(converted.model.named_parameters())
-    pairs = _paired(probe, converted.model(graph), "probe", source)
+    parameters = dict(converted.model.named_parameters())
+    pairs = _paired(probe, _by_name(converted.model(graph)), "probe", source)
     total = torch.stack([(out.cpu().double() * weight.double()).sum() for weight, out in pairs.values()]).sum()
-    values = torch.autograd.grad(total, [*own.values()], materialize_grads=True)
-    received = converted.weights.to_theirs(dict(zip(own, values, strict=True)))
-    return {name: value.double().cpu() for name, value in received.items()}
+    values = torch.autograd.grad(total, [*parameters.values()], materialize_grads=True)
+    return converted.weights.to_theirs(dict(zip(parameters, values, strict=True)))
 
 
-def _paired(expected: Any, received: Features, field: str, source: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """Reference, in our shape, and our value of every part; a reference without degrees is the only one we have."""
-    parts = {str(degree): value for degree, value in received.items()}
+def _paired(expected: Any, parts: Mapping[str, Tensor], field: str, source: str) -> Pairs:
+    """Reference, in our shape, and our value of every part; a reference without degrees is that of a single part."""
     if isinstance(expected, Tensor) and len(parts) == 1:
         expected, parts = {"": expected}, dict(zip([""], parts.values(), strict=True))
     given = {str(degree): value for degree, value in expected.items()} if isinstance(expected, Mapping) else {}
@@ -299,22 +273,28 @@ def _paired(expected: Any, received: Features, field: str, source: str) -> dict[
         one = "a tensor, or one" if len(parts) == 1 else "a tensor"
         raise refusal(source, field, f"{one} for each of the degrees {', '.join(parts)}", expected)
     names = {name: f"{field}[{name!r}]" if name else field for name in parts}
-    return {name: (reshaped(given[name], own.shape, names[name], source), own) for name, own in parts.items()}
+    return {name: (reshaped(given[name], part.shape, names[name], source), part) for name, part in parts.items()}
 
 
-def _errors(expected: Any, received: Features, field: str, source: str) -> Errors:
-    return {name: relative_error(*pair) for name, pair in _paired(expected, received, field, source).items()}
+def _errors(pairs: Pairs, small: float = 0.0) -> Errors:
+    """Largest |received − expected| of each part over its largest |expected|, in float64; of zeros the difference.
+
+    A part that is below ``small`` times the largest of all is measured against that: its own size is mostly rounding.
+    """
+    sizes = {name: _largest(expected) for name, (expected, _) in pairs.items()}
+    least = small * max(sizes.values())
+    return {
+        name: _largest(received.double().cpu() - expected.double().cpu()) / (max(sizes[name], least) or 1.0)
+        for name, (expected, received) in pairs.items()
+    }
 
 
-def relative_error(expected: Tensor, received: Tensor) -> float:
-    """Largest |received − expected| over the largest |expected|, in float64; of a zero one the plain difference."""
-    size = float(expected.abs().max()) if expected.numel() else 0.0
-    difference = (received.detach().double().cpu() - expected.double()).abs()
-    return float(difference.max()) / (size or 1.0) if difference.numel() else 0.0
+def _largest(value: Tensor) -> float:
+    return float(value.abs().max()) if value.numel() else 0.0
 
 
 def tolerance(name: str, precision: str, rounded: Mapping[str, float]) -> float:
-    """Largest relative error of a quantity that counts as none.
+    """Largest relative error that is accepted.
 
     Args:
         name: of the quantity.
@@ -343,14 +323,14 @@ def _compare_functions(content: Content, source: str, precision: str) -> list[Co
     values = table(content, "Y", 1, lambda l: (len(directions), 2 * l + 1), source)
     harmonics = spherical_harmonics(max(values), directions.to(dtype))
     harmonics = to_authors_phase(harmonics) if is_authors else harmonics
-    errors = {f"{l}": relative_error(value, harmonics[:, l**2 : (l + 1) ** 2]) for l, value in values.items()}
-    row = _worst("Y_J", errors, precision)
+    pairs = {f"{l}": (value, harmonics[:, l**2 : (l + 1) ** 2]) for l, value in values.items()}
+    rows = [_worst("Y_J", _errors(pairs), precision)]
     signs = None if is_authors else nvidia.coefficient_signs(str(content.get("e3nn", nvidia.RELEASE)), source)
     sizes = (lambda a, b, c: (b * c, a)) if is_authors else (lambda a, b, c: (c, b, a))
     couplings = table(content, "Q_J", 3, lambda *degrees: sizes(*(2 * l + 1 for l in degrees)), source)
     with readable(source, "Q_J"):
-        errors = {str(key): _coupling_error(key, value, signs, dtype) for key, value in couplings.items()}
-    rows = [row, _worst("Q_J", errors, precision)]
+        pairs = {str(key): (value, _coupling(key, value, signs, dtype)) for key, value in couplings.items()}
+    rows.append(_worst("Q_J", _errors(pairs), precision))
     return [*rows, _compare_wigner(content, source, precision)] if is_authors else rows
 
 
@@ -361,13 +341,13 @@ def _compare_wigner(content: Content, source: str, precision: str) -> Comparison
         raise refusal(source, "rot_zyz", f"a list of {count} rotations, as wigner_D counts them", stored)
     rotations = [tensor(value, (3, 3), f"rot_zyz[{number}]", source) for number, value in enumerate(stored)]
     turned = [rotation[_AXES][:, _AXES].to(DTYPES[precision]) for rotation in rotations]
-    errors = {str(key): relative_error(value, wigner_d(key[0], turned[key[1]])) for key, value in matrices.items()}
-    return _worst("D^l", errors, precision)
+    pairs = {str(key): (value, wigner_d(key[0], turned[key[1]])) for key, value in matrices.items()}
+    return _worst("D^l", _errors(pairs), precision)
 
 
-def _coupling_error(key: tuple[int, int, int], expected: Tensor, signs: Any, dtype: torch.dtype) -> float:
-    """Of a matrix whose sign is arbitrary (the authors'), the sign counts as right."""
+def _coupling(key: tuple[int, int, int], expected: Tensor, signs: Any, dtype: torch.dtype) -> Tensor:
+    """Our matrix; where its sign is arbitrary (the authors'), with that of the reference."""
     degree, degree_in, degree_out = key
     ours = clebsch_gordan(degree_out, degree_in, degree).to(dtype).reshape(expected.shape)
     sign = signs(degree_out, degree_in, degree) if signs else float((ours.double() * expected).sum().sign())
-    return relative_error(expected, sign * ours)
+    return sign * ours

@@ -1,4 +1,4 @@
-"""Fields of a reference file, checked: what is not as it should be is one sentence with the file and the field."""
+"""Fields of a reference file, checked: an error names the file and the field."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _TOPOLOGY = ("positions", "edge_index", "batch")
 
 @contextmanager
 def readable(source: str, what: str) -> Iterator[None]:
-    """What a file holds can fail anywhere in the library: what no check of a field foresaw is the file's fault too."""
+    """Turn any error that the content of a file causes into one that names the file."""
     try:
         yield
     except UserError as error:
-        words = " ".join(line.strip() for line in str(error).splitlines())  # a strange value may print as several
-        raise UserError(words if words.startswith(source) else f"{source}: {words}") from error
+        text = " ".join(line.strip() for line in str(error).splitlines())  # a value may print as several lines
+        raise UserError(text if text.startswith(source) else f"{source}: {text}") from error
     except (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(f"{source}: {what} cannot be computed ({type(error).__name__}: {reason})") from error
 
 
-def refusal(source: str, field: str, expected: str, found: object) -> UserError:
-    """The sentence for a field that holds something else than it should."""
-    words = f"a {type(found).__name__}" if isinstance(found, Mapping | list | tuple) else repr(found)
-    if isinstance(found, Mapping):
-        words += f" of {', '.join(repr(name) for name in [*found][:6]) or 'nothing'}"
-    if isinstance(found, Tensor):
-        words = f"{str(found.dtype).removeprefix('torch.')} of shape {list(found.shape)}"
-    return UserError(f"{source}: {field}: expected {expected}, found {words}")
+def refusal(source: str, field: str, expected: str, value: object) -> UserError:
+    """The error for a field with an unexpected value."""
+    text = f"a {type(value).__name__}" if isinstance(value, Mapping | list | tuple) else repr(value)
+    if isinstance(value, Mapping):
+        text += f" of {', '.join(repr(name) for name in [*value][:6]) or 'nothing'}"
+    if isinstance(value, Tensor):
+        text = f"{str(value.dtype).removeprefix('torch.')} of shape {list(value.shape)}"
+    return UserError(f"{source}: {field}: expected {expected}, found {text}")
 
 
 def require_known(name: object, known: Iterable[str], field: str, source: str) -> None:
@@ -67,7 +67,7 @@ def tensors(value: Any, field: str, source: str, names: type = str) -> dict[Any,
 def tensor(value: Any, shape: Sequence[int | str], field: str, source: str, *, whole: bool = False) -> Tensor:
     """The value itself if it holds real numbers, or whole ones, in that shape, where a word stands for any size."""
     if isinstance(value, Tensor) and value.dim() == len(shape):
-        fits = all(isinstance(size, str) or size == own for size, own in zip(shape, value.shape, strict=True))
+        fits = all(isinstance(size, str) or size == received for size, received in zip(shape, value.shape, strict=True))
         is_whole = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
         if fits and (is_whole or (value.is_floating_point() and not whole)):
             return value
@@ -86,15 +86,15 @@ def table(
     content: Mapping[str, Any], field: str, length: int, shape: Callable[..., Any], source: str
 ) -> dict[Any, Tensor]:
     """Tensors by degrees: a key is so many whole numbers, from which the shape follows."""
-    found = mapping(content[field], field, source)
-    if not found:
-        raise refusal(source, field, "at least one tensor", found)
-    for key, value in found.items():
+    entries = mapping(content[field], field, source)
+    if not entries:
+        raise refusal(source, field, "at least one tensor", entries)
+    for key, value in entries.items():
         numbers = key if isinstance(key, tuple) and length > 1 else (key,)
         if len(numbers) != length or not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise UserError(f"{source}: {field}: expected keys of {length} whole number(s) each, found {key!r}")
         tensor(value, shape(*numbers), f"{field}[{key!r}]", source)
-    return found
+    return entries
 
 
 def graph_of(inputs: Any, model: nn.Module, source: str) -> Graph:
@@ -136,27 +136,27 @@ def _topology(inputs: Any, source: str) -> tuple[Tensor, Tensor, Tensor]:
     if last < 0:
         raise refusal(source, "inputs: positions", "at least one point", positions)
     edge_index = tensor(inputs["edge_index"], (2, "E"), "inputs: edge_index", source, whole=True).long()
-    if strange := edge_index[(edge_index < 0) | (edge_index > last)].tolist():
-        raise refusal(source, "inputs: edge_index", f"nodes 0 to {last}", strange[0])
+    if outside := edge_index[(edge_index < 0) | (edge_index > last)].tolist():
+        raise refusal(source, "inputs: edge_index", f"nodes 0 to {last}", outside[0])
     batch = tensor(inputs["batch"], (last + 1,), "inputs: batch", source, whole=True).long()
     if int(batch[0]) < 0 or int(batch[-1]) > last or bool((batch.diff() < 0).any()):
-        words = f"the index of each point's graph, ascending, 0 to at most {last}"
-        raise UserError(f"{source}: inputs: batch: expected {words}, found {batch.tolist()[:12]}")
+        expected = f"the index of each point's graph, ascending, 0 to at most {last}"
+        raise UserError(f"{source}: inputs: batch: expected {expected}, found {batch.tolist()[:12]}")
     return positions, edge_index, batch
 
 
 def _node_feature(inputs: Mapping[str, Any], degree: int, channels: int, source: str) -> Tensor:
     names = [f"node_{degree}", *{0: ("features", "charges"), 1: ("velocities",)}.get(degree, ())]
     shape = (len(inputs["positions"]), channels, 2 * degree + 1)
-    found = [inputs[name] for name in names if name in inputs]
-    fitting = [value for value in found if isinstance(value, Tensor) and value.numel() == math.prod(shape)]
-    words = f"inputs: the model takes {channels} channels of type {degree}, expected them in {' or '.join(names)}"
-    return reshaped(next(iter([*fitting, *found]), None), shape, words, source)
+    candidates = [inputs[name] for name in names if name in inputs]
+    fitting = [value for value in candidates if isinstance(value, Tensor) and value.numel() == math.prod(shape)]
+    field = f"inputs: the model takes {channels} channels of type {degree}, expected them in {' or '.join(names)}"
+    return reshaped(next(iter([*fitting, *candidates]), None), shape, field, source)
 
 
 def _edge_feature(inputs: Mapping[str, Any], degree: int, channels: int, source: str) -> Tensor:
     positions, (first, second) = inputs["positions"], inputs["edge_index"]
     if (degree, channels) == (1, 1) and "edge_1" not in inputs:
         return (positions[second] - positions[first])[:, None]
-    words = f"inputs: the model takes {channels} edge channels of type {degree}, expected in edge_{degree}"
-    return reshaped(inputs.get(f"edge_{degree}"), (len(first), channels, 2 * degree + 1), words, source)
+    field = f"inputs: the model takes {channels} edge channels of type {degree}, expected in edge_{degree}"
+    return reshaped(inputs.get(f"edge_{degree}"), (len(first), channels, 2 * degree + 1), field, source)

@@ -99,11 +99,11 @@ class ReleasedConv(EquivariantConv):
             return interaction(reduced)
         if self.settings.self_interaction == "once":
             return super()._with_self_term(interaction, features, reduced, geometry)
-        own = interaction({degree: features[degree] for degree in interaction.fiber_in})
+        term = interaction({degree: features[degree] for degree in interaction.fiber_in})
         # the reduction of as many equal terms as a node has incoming edges
         count = geometry.in_degree.to(features[interaction.fiber_in.degrees[0]])
         count = (count if self.reduce == "sum" else count.clamp(max=1))[:, None, None]
-        return {degree: value + count * own[degree] if degree in own else value for degree, value in reduced.items()}
+        return {degree: value + count * term[degree] if degree in term else value for degree, value in reduced.items()}
 
 
 class ReleasedBlock(SE3AttentionBlock):

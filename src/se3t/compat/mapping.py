@@ -25,6 +25,10 @@ Shape: TypeAlias = tuple[int, ...]
 Signs: TypeAlias = Callable[[int, int, int], int]
 """(degree_out, degree_in, J) → ±1: the factor between their kernel of that path and ours."""
 
+AFFINE = ("weight", "bias")
+TWO_LINEAR = ("0.weight", "0.bias", "2.weight", "2.bias")
+"""Parameters of three modules in a row, the second without any."""
+
 
 def _misfit(source: str, reason: str) -> UserError:
     return UserError(f"{source}: does not fit the configuration: {reason}")
@@ -84,7 +88,7 @@ class WeightMap:
         self.layers: dict[str, str] = {}
         self._signs: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
-    # --- what a layout is made of -------------------------------------------------------------------------------------
+    # --- building a layout --------------------------------------------------------------------------------------------
 
     def add(self, shape: Sequence[int], piece: Piece) -> None:
         """Add a block of their parameter of that shape."""
@@ -93,8 +97,8 @@ class WeightMap:
 
     def same(self, theirs: str, ours: str, shape: Sequence[int] | None = None) -> None:
         """A parameter with the same numbers in the same order: of our shape, or of ``shape``."""
-        own = self.ours[ours]
-        self.add(shape or own, Piece(theirs, ours, _reshaped(own)))
+        our_shape = self.ours[ours]
+        self.add(shape or our_shape, Piece(theirs, ours, _reshaped(our_shape)))
 
     def joined(self, theirs: str, ours: Sequence[str]) -> None:
         """A vector of theirs that holds several vectors of ours, one after another."""
@@ -116,15 +120,14 @@ class WeightMap:
             name = f"{ours}.weight.{degree}"
             self.same(f"{theirs}.{degree}", name, (*lead, *self.ours[name]))
 
-    def network(self, theirs: str, ours: str, names: Mapping[str, str]) -> None:
-        """Parameters ``theirs.x`` and ``ours.y`` of equal shape, for every pair x → y of ``names``."""
-        for their_name, our_name in names.items():
-            self.same(f"{theirs}.{their_name}", f"{ours}.{our_name}")
+    def network(self, theirs: str, ours: str, names: Sequence[str] = AFFINE) -> None:
+        """Parameters ``theirs.name`` and ``ours.name`` of equal shape."""
+        for name in names:
+            self.same(f"{theirs}.{name}", f"{ours}.{name}")
 
     def head(self, theirs: str) -> None:
         """Their MLP Linear – ReLU – Linear after the pooling, a list of modules of that name."""
-        names = {f"{layer}.{part}": f"{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
-        self.network(theirs, "readout.head", names)
+        self.network(theirs, "readout.head", TWO_LINEAR)
         self.layers |= {f"{theirs}.{layer}": f"readout.head.{layer}" for layer in range(3)}
 
     def radial(
@@ -151,15 +154,15 @@ class WeightMap:
         radial, prefix = conv.radial, f"{ours}.radial"
         trunk = radial.trunk_of[pairs[0]]
         for layer in range(2):
-            own = f"{prefix}.trunk.{layer}"
-            width_in, width = self.ours[f"{own}.weight"][1:]
+            our_layer = f"{prefix}.trunk.{layer}"
+            width_in, width = self.ours[f"{our_layer}.weight"][1:]
             linear = f"{theirs}.{names.linear[layer]}"
-            self.add((width, width_in), Piece(f"{linear}.weight", f"{own}.weight", _transposed, _at(trunk)))
-            self.add((width,), Piece(f"{linear}.bias", f"{own}.bias", _same, _at(trunk, 0)))
+            self.add((width, width_in), Piece(f"{linear}.weight", f"{our_layer}.weight", _transposed, _at(trunk)))
+            self.add((width,), Piece(f"{linear}.bias", f"{our_layer}.bias", _same, _at(trunk, 0)))
             if names.norm:
                 norm = f"{theirs}.{names.norm[layer]}"
-                self.add((width,), Piece(f"{norm}.weight", f"{own}.gain", _same, _at(trunk, 0)))
-                self.add((width,), Piece(f"{norm}.bias", f"{own}.shift", _same, _at(trunk, 0)))
+                self.add((width,), Piece(f"{norm}.weight", f"{our_layer}.gain", _same, _at(trunk, 0)))
+                self.add((width,), Piece(f"{norm}.bias", f"{our_layer}.shift", _same, _at(trunk, 0)))
         self._last_layer(f"{theirs}.{names.linear[2]}", prefix, conv, pairs, signs)
 
     def _last_layer(
@@ -187,7 +190,7 @@ class WeightMap:
                 self.add(shape[:1], piece)
             start = part.stop
 
-    # --- what a layout is good for ------------------------------------------------------------------------------------
+    # --- use of a layout ----------------------------------------------------------------------------------------------
 
     def check(self, state: Mapping[str, Tensor], source: str) -> None:
         """Make sure that ``state`` holds their parameters, and nothing else.
@@ -238,14 +241,14 @@ class WeightMap:
 
     def to_theirs(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our weights (or gradients) under their names; the exact inverse of :meth:`to_ours`."""
-        own = self._map(state, self.theirs, reverse=True)
+        mapped = self._map(state, self.theirs, reverse=True)
         repeated = {
             alias + name.removeprefix(original): value
             for alias, original in self.aliases.items()
-            for name, value in own.items()
+            for name, value in mapped.items()
             if name.startswith(original)
         }
-        return {**own, **repeated}
+        return {**mapped, **repeated}
 
     def _map(self, state: Mapping[str, Tensor], shapes: Mapping[str, Shape], reverse: bool) -> dict[str, Tensor]:
         like = next(iter(state.values()))

@@ -87,8 +87,8 @@ def model_from_arguments(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     if name not in _CLASSES:
         raise UserError(f"model: no model is called {name!r} in a released code; {did_you_mean(name, _CLASSES)}")
     rest = _with_fibers(arguments)
-    own = {key: rest.pop(key) for key in _MODEL if key in rest}
-    return _CLASSES[name](**own, layer_specs=list(_layer_specs(name, **rest)))
+    model_options = {key: rest.pop(key) for key in _MODEL if key in rest}
+    return _CLASSES[name](**model_options, layer_specs=list(_layer_specs(name, **rest)))
 
 
 def _layer_specs(

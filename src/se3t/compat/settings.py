@@ -1,4 +1,4 @@
-"""Settings of a released model: what its weights show, what a configuration adds, and what is then still missing."""
+"""Settings of a released model: read from its weights, completed by a configuration, refused if incomplete."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def first_name(names: Iterable[str]) -> str:
 
 @contextmanager
 def readable(source: str) -> Iterator[None]:
-    """Names and shapes are read off weights inside: what cannot be understood is the weights' fault.
+    """Turn an error in reading names and shapes of weights into one about the weights.
 
     Raises:
         UserError: in place of the error inside.
@@ -70,7 +70,7 @@ def whole(least: int = 1, *others: object) -> Field:
 
 
 def choice(*values: object) -> Field:
-    """One of some words; None is written null."""
+    """One of some values; None is written null."""
     return Field(" or ".join(map(_word, values)), lambda value: any(value == other for other in values))
 
 
@@ -88,16 +88,16 @@ def number() -> Field:
 
 
 def anything(words: str) -> Field:
-    """What is looked at elsewhere."""
+    """Any value: checked elsewhere."""
     return Field(words, lambda value: True)
 
 
 def checked(config: Mapping[str, Any], fields: Mapping[str, Field], source: str) -> dict[str, Any]:
-    """A configuration whose words and values are known to be of the right kind.
+    """A configuration with checked names and values.
 
     Args:
         config: given by the user.
-        fields: every word it may hold.
+        fields: the fields that it may have.
         source: where the weights come from, for errors.
 
     Raises:
@@ -115,13 +115,13 @@ def checked(config: Mapping[str, Any], fields: Mapping[str, Field], source: str)
 
 
 def require(settings: Mapping[str, Any], wanted: Mapping[str, str], source: str, *, of_weights: bool = True) -> None:
-    """Refuse to guess.
+    """Refuse settings that lack a field.
 
     Args:
         settings: what is known.
-        wanted: every field that must be known, and in words what it holds.
+        wanted: every required field and its description.
         source: where the weights come from, for the error.
-        of_weights: whether the fields could have been seen in weights; otherwise they are arguments.
+        of_weights: whether the weights were searched for the fields; otherwise they are arguments.
 
     Raises:
         UserError: that lists all fields that are missing.

@@ -40,14 +40,14 @@ class WeightFile:
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def read_file(path: Path, whence: str = _WEIGHTS, otherwise: str = "get the file again") -> dict[Any, Any]:
+def read_file(path: Path, remedy: str = _WEIGHTS, otherwise: str = "get the file again") -> dict[Any, Any]:
     """The mapping that a file written by ``torch.save`` holds.
 
     Only tensors and plain values are read (``weights_only=True``): no code of the file runs.
 
     Args:
         path: the file.
-        whence: what to do about a file that asks for code, for errors.
+        remedy: what to do about a file that asks for code, for errors.
         otherwise: what to do about a damaged one.
 
     Raises:
@@ -65,7 +65,7 @@ def read_file(path: Path, whence: str = _WEIGHTS, otherwise: str = "get the file
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refusal(path, str(error), whence, otherwise) from error
+        raise _refusal(path, str(error), remedy, otherwise) from error
     except Exception as error:  # a damaged file can fail in any way inside the reader
         is_told = isinstance(error, zipfile.BadZipFile | RuntimeError | OSError | EOFError)
         reason = (str(error).splitlines() or [""])[0] if is_told else ""
@@ -114,22 +114,22 @@ def _tensors(path: Path, state: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def _below(path: Path, tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    if found:
-        return found
-    raise UserError(f"{path}: no parameter is called {prefix}…; {in_words(prefixes(tensors))}")
+    part = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    if part:
+        return part
+    raise UserError(f"{path}: no parameter is called {prefix}…; {list_prefixes(prefixes(tensors))}")
 
 
-def in_words(found: list[str], most: int = 8) -> str:
+def list_prefixes(names: list[str], most: int = 8) -> str:
     """A clause that lists prefixes."""
-    if not found:
+    if not names:
         return "nothing in the file looks like weights of either code"
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    return f"prefixes there: {', '.join(repr(name) for name in found[:most])}{more}"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"prefixes there: {', '.join(repr(name) for name in names[:most])}{more}"
 
 
 def _verify(path: Path) -> None:
-    """Torch reads a record of a damaged archive without a word: compare the check sums first."""
+    """Torch reads a damaged archive without an error: compare the checksums first."""
     with path.open("rb") as file:
         is_archive = file.read(2) == b"PK"
     if not is_archive:
@@ -150,12 +150,12 @@ def _damaged(path: Path, reason: str, otherwise: str) -> UserError:
     return UserError(f"{path}: is damaged or was not written by torch.save ({reason}); {otherwise}")
 
 
-def _refusal(path: Path, message: str, whence: str, otherwise: str) -> UserError:
-    """What torch says about a pickle: that it asks for something that was not allowed, or that it is none. Its advice,
-    to read the file with ``weights_only=False``, would run the code of a stranger.
+def _refusal(path: Path, message: str, remedy: str, otherwise: str) -> UserError:
+    """Torch refuses a pickle that asks for something not allowed, or that is none. Its advice, to read the file with
+    ``weights_only=False``, would run untrusted code.
     """
     wanted = re.search(r"GLOBAL ([\w.]+\w)|unrecognized (?:function|class) (\S+)", message)
     if wanted is None:
         return _damaged(path, _NO_PICKLE, otherwise)
     asked = wanted[1] or wanted[2]
-    return UserError(f"{path}: refused: it asks for {asked}, and reading it would run code of the file; {whence}")
+    return UserError(f"{path}: refused: it asks for {asked}, and reading it would run code of the file; {remedy}")

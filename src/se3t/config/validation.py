@@ -70,11 +70,13 @@ def model_settings(schema: type[Settings], given: Settings | None, *, is_require
         return schema()
     if not isinstance(given, schema):
         raise UserError(
-            f"settings: expected {schema.__name__}(num_layers=…, channels=…), got {type(given).__name__}; the order is "
-            "fiber_in, fiber_out, settings, and fiber_hidden=… goes with settings"
+            f"settings: expected {schema.__name__}(…), got {type(given).__name__}; the order is fiber_in, fiber_out, "
+            "settings, and fiber_hidden=… goes with settings"
         )
-    kernel = {"kernel": vars(given)["kernel"]}  # a program may register others; the layers refuse those that none did
-    return typing.cast(Settings, dataclasses.replace(checked(schema, {**vars(given), "kernel": "auto"}), **kernel))
+    values = dict(vars(given))
+    # a program may register kernels of its own; the layers refuse those that it did not
+    kernel = {"kernel": values.pop("kernel")} if "kernel" in values else {}
+    return typing.cast(Settings, dataclasses.replace(checked(schema, values), **kernel))
 
 
 def _literal(settings: Any) -> Any:

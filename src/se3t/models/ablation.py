@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from se3t.config import SE3TransformerModel
 from se3t.fiber import Features, Fiber
+from se3t.geometry import edge_vectors
 from se3t.graph import Graph, Pairing
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import ConvSettings, SE3AttentionBlock
@@ -37,7 +37,7 @@ class WithoutRadialNetworks(SE3Transformer):
     def forward(self, graph: Graph) -> Features:
         """As :meth:`SE3Transformer.forward`, on the graph with all edges of length one and their scalars zero."""
         scalars = None if graph.edge_scalars is None else torch.zeros_like(graph.edge_scalars)
-        directions = safe_normalize(_edge_vectors(graph))
+        directions = safe_normalize(edge_vectors(graph))
         return super().forward(replace(graph, edge_vectors=directions, edge_scalars=scalars))
 
 
@@ -77,7 +77,7 @@ class WithoutEquivariance(SE3Transformer):
     def forward(self, graph: Graph) -> Features:
         """As :meth:`SE3Transformer.forward`."""
         self.fiber_in.check(graph.features, "features")
-        vectors = _edge_vectors(graph)
+        vectors = edge_vectors(graph)
         edges = [vectors, *([] if graph.edge_scalars is None else [graph.edge_scalars])]
         edges += [graph.edge_features[degree].flatten(1) for degree in sorted(graph.edge_features)]
         plain = replace(
@@ -92,9 +92,3 @@ class WithoutEquivariance(SE3Transformer):
         sizes = [channels * (2 * degree + 1) for degree, channels in self.fiber_out.items()]
         parts = zip(self.fiber_out.items(), numbers.split(sizes, dim=1), strict=True)
         return {degree: part.unflatten(1, (channels, 2 * degree + 1)) for (degree, channels), part in parts}
-
-
-def _edge_vectors(graph: Graph) -> Tensor:  # [edge, 3]
-    if graph.edge_vectors is not None:
-        return graph.edge_vectors
-    return graph.positions[graph.source] - graph.positions[graph.target]

@@ -1,4 +1,4 @@
-"""Models whose training adds a term of their own to the loss of the task."""
+"""Models whose training adds a further term to the loss of the task."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class AuxiliaryLoss(nn.Module):
         """The term of the last forward pass.
 
         Raises:
-            RuntimeError: when the last forward pass was none in training.
+            RuntimeError: when the last forward pass was not in training.
         """
         if self._auxiliary is None:
             name = type(self).__name__
-            raise RuntimeError(f"{name}: the auxiliary loss is that of a forward pass in training, and there is none")
+            raise RuntimeError(f"{name}: the auxiliary loss needs a forward pass in training first")
         return self._auxiliary
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""DGCNN: edge convolutions on neighbours that are found anew, in the space of the features, in every layer."""
+"""DGCNN: edge convolutions on the nearest neighbours in feature space, searched again in every layer."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, leaky_relu, linear
 
-from se3t.errors import UserError
+from se3t.config import DGCNNModel
 from se3t.fiber import Fiber
 from se3t.models.pointcloud import ClassifierHead, PointClassifier, PointNorm, SharedMLP, flat_index, nearest
 from se3t.nn.precision import at_least_float32
@@ -28,36 +29,33 @@ class DGCNN(PointClassifier):
     Args:
         fiber_in: ``1x1``, the coordinates of each point; all clouds of a batch have the same number of points.
         fiber_out: type 0, one number for each class.
-        num_neighbors: neighbours of each point, itself among them; all where a cloud has fewer points.
-        dropout: share of hidden values of the head that are set to zero in training.
+        settings: see :class:`se3t.config.DGCNNModel`; a point is one of its own neighbours, and all are taken where a
+            cloud has fewer points. options: single settings by name.
 
     Raises:
-        UserError: for other fibers, or no neighbours.
+        UserError: see :class:`PointClassifier`.
 
     Source: Wang et al. 2019, "Dynamic graph CNN for learning on point clouds", Sections 3.1 and 4.1, Figure 3.
     **Deviation**: the mean over points is that of the authors' code, the paper speaks of a sum. There is no network
     that aligns the coordinates first, which their TensorFlow code has and their PyTorch code has not.
     """
 
-    name = "dgcnn"
+    schema = DGCNNModel
 
-    def __init__(self, fiber_in: Fiber, fiber_out: Fiber, *, num_neighbors: int = 20, dropout: float = 0.5) -> None:
-        super().__init__(fiber_in, fiber_out)
-        if num_neighbors < 1:
-            raise UserError(f"dgcnn: num_neighbors must be at least 1, got {num_neighbors}")
-        self.num_neighbors = num_neighbors
+    def __init__(self, fiber_in: Fiber, fiber_out: Fiber, settings: DGCNNModel | None = None, **options: Any) -> None:
+        super().__init__(fiber_in, fiber_out, settings, **options)
         widths = (3, 64, 64, 128, 256)
         self.convolutions = nn.ModuleList(EdgeConv(*pair) for pair in pairwise(widths))
         activation = nn.LeakyReLU(SLOPE, inplace=True)
         self.points = SharedMLP([sum(widths[1:]), 1024], activation, bias=False)
-        self.head = ClassifierHead(2048, [512, 256], fiber_out[0], dropout, activation, first_bias=False)
+        self.head = ClassifierHead(2048, [512, 256], fiber_out[0], self.settings.dropout, activation, first_bias=False)
 
     def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
         """A number for each class."""
         values = positions
         outputs = []
         for convolution in self.convolutions:
-            values = convolution(values, nearest(values, values, self.num_neighbors))
+            values = convolution(values, nearest(values, values, self.settings.num_neighbors))
             outputs.append(values)
         points = self.points(torch.cat(outputs, dim=-1))  # [graph, point, 1024]
         whole = torch.cat((points.max(dim=1).values, points.mean(dim=1)), dim=-1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from se3t.config import ModifiedFisherModel
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models.pointcloud import ClassifierHead, PointClassifier
@@ -36,48 +38,47 @@ class ModifiedFisherNet(PointClassifier):
     Args:
         fiber_in: ``1x1``, the position of each point.
         fiber_out: type 0 alone, a channel for each class.
-        grid: m, Gaussians along each axis, at least 2.
-        dropout: share of hidden units of the classifier left out in training.
+        settings: see :class:`se3t.config.ModifiedFisherModel`; m is ``grid``.
         width: filters of the first inception module, even.
+        options: single settings by name.
 
     Raises:
-        UserError: for other fibers, or impossible sizes.
+        UserError: see :class:`PointClassifier`; for a width that is not even.
 
     Source: Ben-Shabat, Lindenbaum, Fischer 2018, "3DmFV: Three-Dimensional Point Cloud Classification in Real-Time
     Using Convolutional Neural Networks", and the network of their code for m = 8.
     **Deviation**: their code keeps 10⁻⁶ in place of roots below it, here 10⁻¹².
     """
 
-    name = "modified_fisher"
+    schema = ModifiedFisherModel
 
     def __init__(
-        self, fiber_in: Fiber, fiber_out: Fiber, *, grid: int = 8, dropout: float = 0.3, width: int = 64
+        self,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        settings: ModifiedFisherModel | None = None,
+        *,
+        width: int = 64,
+        **options: Any,
     ) -> None:
-        super().__init__(fiber_in, fiber_out)
-        if grid < 2 or width < 2 or width % 2:
-            raise UserError(
-                f"modified_fisher: grid must be at least 2 and width even and positive, got {grid} and {width}"
-            )
-        self.grid = grid
+        super().__init__(fiber_in, fiber_out, settings, **options)
+        if width < 2 or width % 2:
+            raise UserError(f"modified_fisher: width must be even and positive, got {width}")
         widths = [width * factor for factor in _WIDTHS]
         channels = [CHANNELS, *(3 * filters for filters in widths)]
         self.inception = nn.ModuleList(Inception(*sizes) for sizes in zip(channels[:-1], widths, strict=True))
-        side = (grid + 3) // 4  # halved twice, rounded up
-        self.head = ClassifierHead(channels[-1] * side**3, (1024, 256, 128), fiber_out.dim, dropout)
+        side = (self.settings.grid + 3) // 4  # halved twice, rounded up
+        self.head = ClassifierHead(channels[-1] * side**3, (1024, 256, 128), fiber_out.dim, self.settings.dropout)
 
     def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
         """A number for each class."""
-        values = modified_fisher_vector(positions, self.grid)
+        values = modified_fisher_vector(positions, self.settings.grid)
         for number, module in enumerate(self.inception):
             values = module(values)
             if number in _POOLED:
                 values = functional.max_pool3d(values, 2, ceil_mode=True)
         logits: Tensor = self.head(values.flatten(1))
         return logits
-
-    def extra_repr(self) -> str:
-        """Fibers and grid."""
-        return f"{self.fiber_in!r} -> {self.fiber_out!r}, grid={self.grid}"
 
 
 def modified_fisher_vector(points: Float[Tensor, "graph point 3"], grid: int) -> Float[Tensor, "graph 20 x y z"]:

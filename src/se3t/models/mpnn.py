@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import NNConv
 from torch_geometric.nn.aggr import Set2Set
 from torch_geometric.nn.models.schnet import GaussianSmearing
 
-from se3t.errors import UserError
+from se3t.config import MPNNModel
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
+from se3t.models.base import SettingsModel
 from se3t.models.pointwise import require_scalars
 from se3t.nn.precision import at_least_float32, require_supported
 
 
-class MPNN(nn.Module):
+class MPNN(SettingsModel):
     """h_i ← GRU(Σ_j h_j A(e_ij), h_i), several times with the same weights, then Set2Set over each cloud.
 
     A is a network of two layers that makes a square matrix of the edge scalars and of Gaussians of the distance;
@@ -26,57 +29,49 @@ class MPNN(nn.Module):
     Args:
         fiber_in: type 0 alone.
         fiber_out: type 0 alone.
+        settings: see :class:`se3t.config.MPNNModel`; centres of Gaussians are spaced evenly from 0 to ``cutoff``, in
+            the unit of length of the positions, and their spacing is the standard deviation; longer edges differ from
+            each other little. options: single settings by name.
         num_edge_scalars: invariant edge features, such as the class of a bond.
-        channels: of a node.
-        edge_hidden: hidden units of A.
-        num_layers: rounds of messages.
-        num_gaussians: centres of the Gaussians, evenly from 0 to ``cutoff``; their spacing is the standard deviation.
-        cutoff: largest centre, in the unit of length of the positions; longer edges differ from each other little.
         pooled: Set2Set and one output for each cloud, not one for each node.
-        set2set_steps: steps of Set2Set.
 
     Raises:
-        UserError: for other types than 0, or a size that is too small.
+        UserError: for other types than 0, and see :class:`SettingsModel`.
 
     Source: Gilmer et al. 2017, "Neural message passing for quantum chemistry", Sections 3 and 5 (edge network, GRU,
     weights tied over the rounds, Set2Set: "enn-s2s"); Vinyals et al. 2016, "Order matters", for Set2Set.
     **Deviation**: they give A the distance itself (or bins of it), we give it Gaussians; they pass the final states
     with the input features through a linear map before Set2Set, we pass the states; no virtual nodes or edges, no
-    towers; and sizes are ours, their search having chosen them anew for every target. PyG's NNConv would evaluate A in
+    towers; and sizes are ours: they tuned sizes for every target. PyG's NNConv would evaluate A in
     every round: as the weights are tied, it is evaluated once and NNConv gets the matrices.
     """
+
+    schema = MPNNModel
 
     def __init__(
         self,
         fiber_in: Fiber,
         fiber_out: Fiber,
+        settings: MPNNModel | None = None,
         *,
         num_edge_scalars: int = 0,
-        channels: int = 64,
-        edge_hidden: int = 128,
-        num_layers: int = 3,
-        num_gaussians: int = 16,
-        cutoff: float = 10.0,
         pooled: bool = False,
-        set2set_steps: int = 3,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(fiber_in, fiber_out, settings, options, pooled=pooled)
         require_scalars("mpnn", fiber_in, fiber_out)
-        sizes = (channels, edge_hidden, num_layers, set2set_steps)
-        if min(sizes) < 1 or num_gaussians < 2 or cutoff <= 0:
-            raise UserError(
-                f"mpnn: channels, edge_hidden, num_layers and set2set_steps must be at least 1, num_gaussians at least "
-                f"2 and cutoff above 0, got {', '.join(map(str, sizes))}, {num_gaussians} and {cutoff}"
-            )
-        self.fiber_in, self.fiber_out, self.num_layers = fiber_in, fiber_out, num_layers
+        s = self.settings
+        channels, self.num_layers = s.channels, s.num_layers
         self.embedding = nn.Sequential(nn.Linear(fiber_in[0], channels), nn.ReLU())
-        self.gaussians = GaussianSmearing(0.0, cutoff, num_gaussians)
+        self.gaussians = GaussianSmearing(0.0, s.cutoff, s.num_gaussians)
         self.edge_network = nn.Sequential(
-            nn.Linear(num_edge_scalars + num_gaussians, edge_hidden), nn.ReLU(), nn.Linear(edge_hidden, channels**2)
+            nn.Linear(num_edge_scalars + s.num_gaussians, s.edge_hidden),
+            nn.ReLU(),
+            nn.Linear(s.edge_hidden, channels**2),
         )
         self.convolution = NNConv(channels, channels, nn.Identity(), aggr="add", root_weight=False, bias=False)
         self.update = nn.GRUCell(channels, channels)
-        self.set2set = Set2Set(channels, set2set_steps) if pooled else None
+        self.set2set = Set2Set(channels, s.set2set_steps) if pooled else None
         width = 2 * channels if pooled else channels  # Set2Set: the query beside what it reads
         self.head = nn.Sequential(nn.Linear(width, channels), nn.ReLU(), nn.Linear(channels, fiber_out[0]))
 
@@ -96,7 +91,3 @@ class MPNN(nn.Module):
     def _invariants(self, graph: Graph) -> Tensor:
         smeared = self.gaussians(EdgeGeometry.of(graph).length)
         return smeared if graph.edge_scalars is None else torch.cat([graph.edge_scalars, smeared], dim=-1)
-
-    def extra_repr(self) -> str:
-        """Fibers and rounds."""
-        return f"{self.fiber_in!r} -> {self.fiber_out!r}, num_layers={self.num_layers}"

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph, require_cloud_size
+from se3t.models.base import SettingsModel
 from se3t.nn.precision import at_least_float32, require_supported
 
 POSITIONS = Fiber("1x1")
@@ -23,37 +24,24 @@ POSITIONS = Fiber("1x1")
 _TABLE = 1 << 22  # distances held at a time: more fall out of the processor's cache
 
 
-def require_classifier(model_name: str, fiber_in: Fiber, fiber_out: Fiber) -> None:
-    """Refuse what a point-cloud classifier cannot read or predict.
-
-    Args:
-        model_name: its name in the registry, for the message.
-        fiber_in: its input, to be ``1x1``: the coordinates.
-        fiber_out: its output, to be of type 0 alone: a number for each class.
-
-    Raises:
-        UserError: naming what does not fit.
-    """
-    _require_positions(model_name, fiber_in)
-    if fiber_out.degrees != (0,):
-        raise UserError(f"model={model_name} predicts scalars (type 0) alone, one for each class, not {fiber_out!r}")
-
-
-def dense_positions(graph: Graph, fiber_in: Fiber, model_name: str) -> Float[Tensor, "graph point 3"]:
+def dense_positions(graph: Graph, model_name: str) -> Float[Tensor, "graph point 3"]:
     """The coordinates of every cloud as one row of a batch.
 
     Args:
         graph: clouds of one size, with ``features[1]`` the coordinates, ``[node, 1, 3]``.
-        fiber_in: fiber of the features that the model was built for, to be ``1x1``.
         model_name: for the message.
 
     Raises:
-        UserError: when ``fiber_in`` is another fiber, or the clouds differ in size.
-        ValueError: when the features are no field of ``fiber_in``.
+        UserError: when the clouds differ in size.
+        ValueError: when the features are not of fiber ``1x1``.
     """
-    _require_positions(model_name, fiber_in)
-    fiber_in.check(graph.features, f"{model_name}: input features")
-    smallest, largest = _cloud_sizes(graph)
+    POSITIONS.check(graph.features, f"{model_name}: input features")
+    if graph.cloud_size is not None:
+        require_cloud_size(graph.cloud_size, graph.num_graphs, graph.num_nodes)
+        smallest = largest = graph.cloud_size
+    else:
+        sizes = torch.bincount(graph.batch, minlength=max(graph.num_graphs, 1))
+        smallest, largest = map(int, sizes.aminmax())
     if smallest != largest or largest == 0:
         raise UserError(
             f"model={model_name} needs clouds of one size, at least one point each, but a batch has clouds of "
@@ -62,52 +50,40 @@ def dense_positions(graph: Graph, fiber_in: Fiber, model_name: str) -> Float[Ten
     return graph.features[1].reshape(graph.num_graphs, largest, 3)
 
 
-def _cloud_sizes(graph: Graph) -> tuple[int, int]:
-    """Points of the smallest and of the largest cloud."""
-    if graph.cloud_size is not None:
-        require_cloud_size(graph.cloud_size, graph.num_graphs, graph.num_nodes)
-        return graph.cloud_size, graph.cloud_size
-    sizes = torch.bincount(graph.batch, minlength=graph.num_graphs)
-    if not len(sizes):
-        return 0, 0
-    smallest, largest = sizes.aminmax()
-    return int(smallest), int(largest)
-
-
-class PointClassifier(nn.Module, ABC):
+class PointClassifier(SettingsModel, ABC):
     """A network that reads coordinates alone and gives a number for each class of a cloud.
-
-    A model says its ``name`` and :meth:`logits`; its constructor takes the fibers and, by name, all settings of its
-    schema.
 
     Args:
         fiber_in: ``1x1``, the coordinates of each point; all clouds of a batch have the same number of points.
         fiber_out: type 0 alone, one number for each class.
+        settings: an instance of the model's schema in :mod:`se3t.config`; None: its defaults.
+        options: single settings by name, in place of those of ``settings``.
 
     Raises:
-        UserError: for other fibers.
+        UserError: for other fibers, or a setting that is out of range.
     """
 
-    name: ClassVar[str]
     pooled: ClassVar[bool] = True  # one output for each cloud, see build_model
 
-    def __init__(self, fiber_in: Fiber, fiber_out: Fiber) -> None:
-        super().__init__()
-        require_classifier(self.name, fiber_in, fiber_out)
-        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+    def __init__(self, fiber_in: Fiber, fiber_out: Fiber, settings: Any = None, **options: Any) -> None:
+        super().__init__(fiber_in, fiber_out, settings, options)
+        name = self.schema.name
+        if fiber_in != POSITIONS:
+            raise UserError(
+                f"model={name} reads the coordinates of the points, one vector (1x1), not {fiber_in!r}: "
+                f"set task.inputs=positions, without height"
+            )
+        if fiber_out.degrees != (0,):
+            raise UserError(f"model={name} predicts scalars (type 0) alone, one for each class, not {fiber_out!r}")
 
     def forward(self, graph: Graph) -> Features:
         """A number for each class: ``{0: [graph, class, 1]}``."""
         require_supported(self, graph)
-        return {0: self.logits(dense_positions(graph, self.fiber_in, self.name))[..., None]}
+        return {0: self.logits(dense_positions(graph, self.schema.name))[..., None]}
 
     @abstractmethod
     def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
         """A number for each class of every cloud."""
-
-    def extra_repr(self) -> str:
-        """Fibers."""
-        return f"{self.fiber_in!r} -> {self.fiber_out!r}"
 
 
 @torch.no_grad()
@@ -295,7 +271,7 @@ class ClassifierHead(nn.Module):
     Args:
         width: of the input.
         hidden: widths of the hidden layers.
-        classes: numbers given out for each cloud.
+        classes: number of classes.
         dropout: share of hidden values that are set to zero in training, after every hidden layer.
         activation: σ; default ReLU.
         first_bias: whether the first layer has a b.
@@ -333,11 +309,3 @@ class ClassifierHead(nn.Module):
             values = self.dropout(layer(values))
         logits: Tensor = self.last(values)
         return logits
-
-
-def _require_positions(model_name: str, fiber_in: Fiber) -> None:
-    if fiber_in != POSITIONS:
-        raise UserError(
-            f"model={model_name} reads the coordinates of the points, one vector (1x1), not {fiber_in!r}: "
-            f"set task.inputs=positions, without height"
-        )

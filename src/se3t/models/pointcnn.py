@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from se3t.config import PointCNNModel
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.graph import farthest_point_sampling
@@ -47,11 +48,12 @@ class PointCNN(PointClassifier):
     Args:
         fiber_in: ``1x1``, the position of each point.
         fiber_out: type 0 alone, a channel for each class.
-        dropout: share of hidden units left out in training, before the last layer.
+        settings: see :class:`se3t.config.PointCNNModel`; dropout acts before the last layer.
         layers: sizes of the X-Conv layers, with no more points from layer to layer.
+        options: single settings by name.
 
     Raises:
-        UserError: for other fibers, or impossible sizes.
+        UserError: see :class:`PointClassifier`; for impossible layers.
 
     Source: Li et al. 2018, "PointCNN: Convolution On X-Transformed Points", and the settings of their code.
     **Deviation**: their representative points are random, other ones at each evaluation. Here they are the first points
@@ -60,17 +62,18 @@ class PointCNN(PointClassifier):
     trained, which is also what they predict from.
     """
 
-    name = "pointcnn"
+    schema = PointCNNModel
 
     def __init__(
         self,
         fiber_in: Fiber,
         fiber_out: Fiber,
+        settings: PointCNNModel | None = None,
         *,
-        dropout: float = 0.5,
         layers: Sequence[XConvSize] = MODELNET,
+        **options: Any,
     ) -> None:
-        super().__init__(fiber_in, fiber_out)
+        super().__init__(fiber_in, fiber_out, settings, **options)
         _check(layers)
         self.layers = tuple(layers)
         convolutions, previous = [], 0
@@ -82,7 +85,7 @@ class PointCNN(PointClassifier):
         self.votes = nn.Sequential(
             Dense(previous // 4 + previous, previous),
             Dense(previous, previous // 2),
-            nn.Dropout(dropout),
+            nn.Dropout(self.settings.dropout),
             _linear(previous // 2, fiber_out.dim),
         )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from se3t.config import PointGLRModel
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models.auxiliary import AuxiliaryLoss
@@ -21,7 +24,7 @@ _SOFT = 1e-6  # added to squared distances under a root
 
 
 class PointGLR(AuxiliaryLoss, PointClassifier):
-    """y = W c + b with c the code of the cloud: a PointNet++ encoder trained for three tasks of its own besides.
+    """y = W c + b with c the code of the cloud: a PointNet++ encoder also trained for three auxiliary tasks.
 
     Two set abstractions (512 centres, radius 0.23, 48 points, layers of 64 and 128; 128 centres, 0.32, 64 points, 128
     and 512) and a network on all that is left (512, 1024). The values of each of the three stages become vectors of
@@ -44,11 +47,12 @@ class PointGLR(AuxiliaryLoss, PointClassifier):
     Args:
         fiber_in: ``1x1``, the coordinates of each point, scaled to the unit sphere.
         fiber_out: type 0 alone, a channel for each class.
-        dropout: share of the code left out in training, before the linear classifier.
+        settings: see :class:`se3t.config.PointGLRModel`; dropout acts on the code, before the linear classifier.
         width: numbers of each vector.
+        options: single settings by name.
 
     Raises:
-        UserError: for other fibers, or a width below 1.
+        UserError: see :class:`PointClassifier`.
 
     Source: Rao, Lu, Zhou 2020, "Global-Local Bidirectional Reasoning for Unsupervised Representation Learning of 3D
     Point Clouds", and the PointNet++ encoder of their code.
@@ -59,10 +63,18 @@ class PointGLR(AuxiliaryLoss, PointClassifier):
     before encoding; here augmentation is that of the task. Their wider encoders and RSCNN are left out.
     """
 
-    name = "pointglr"
+    schema = PointGLRModel
 
-    def __init__(self, fiber_in: Fiber, fiber_out: Fiber, *, dropout: float = 0.5, width: int = 512) -> None:
-        super().__init__(fiber_in, fiber_out)
+    def __init__(
+        self,
+        fiber_in: Fiber,
+        fiber_out: Fiber,
+        settings: PointGLRModel | None = None,
+        *,
+        width: int = 512,
+        **options: Any,
+    ) -> None:
+        super().__init__(fiber_in, fiber_out, settings, **options)
         if width < 1:
             raise UserError(f"pointglr: width must be at least 1, got {width}")
         self.first = SetAbstraction(512, 0.23, 48, 0, [64, 128])
@@ -70,7 +82,7 @@ class PointGLR(AuxiliaryLoss, PointClassifier):
         self.whole = SharedMLP([3 + 512, 512, 1024])
         self.vectors = nn.ModuleList(UnitVectors(channels, width) for channels in (128, 512, 1024))
         self.scale = width**0.5
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(3 * width, fiber_out.dim))
+        self.classifier = nn.Sequential(nn.Dropout(self.settings.dropout), nn.Linear(3 * width, fiber_out.dim))
         self.folds = nn.ModuleList(CodedNetwork(local, 3 * width) for local in (2, 3))
         self.normals = CodedNetwork(3, 3 * width)
 
@@ -156,8 +168,8 @@ def local_to_global(
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy of finding, for each local vector, its own cloud among those of the batch."""
     scores = _SHARPNESS * local.flatten(0, 1) @ whole.T  # [graph * point, graph]
-    own = torch.arange(len(local), device=local.device).repeat_interleave(local.shape[1])
-    return functional.cross_entropy(scores, own)
+    cloud = torch.arange(len(local), device=local.device).repeat_interleave(local.shape[1])
+    return functional.cross_entropy(scores, cloud)
 
 
 def chamfer_distance(

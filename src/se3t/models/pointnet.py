@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from se3t.config import PointNetModel
 from se3t.fiber import Fiber
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.models.pointcloud import ClassifierHead, PointClassifier, SharedMLP
@@ -22,12 +25,12 @@ class PointNet(AuxiliaryLoss, PointClassifier):
     Args:
         fiber_in: ``1x1``, the coordinates of each point; all clouds of a batch have the same number of points.
         fiber_out: type 0, one number for each class.
-        transform: whether A_x and A_f are predicted; without, both are the identity.
-        regularization: weight of ‖I − A_f A_fᵀ‖² in training, mean over the clouds of a batch.
-        dropout: share of hidden values of the head that are set to zero in training.
+        settings: see :class:`se3t.config.PointNetModel`; without ``transform`` A_x and A_f are the identity,
+            ``regularization`` weighs ‖I − A_f A_fᵀ‖² in training, the mean over the clouds of a batch.
+        options: single settings by name.
 
     Raises:
-        UserError: for other fibers.
+        UserError: see :class:`PointClassifier`.
 
     Source: Qi et al. 2017, "PointNet: deep learning on point sets for 3D classification and segmentation", CVPR,
     Section 4.2, Figure 2 and supplementary C.
@@ -36,24 +39,23 @@ class PointNet(AuxiliaryLoss, PointClassifier):
     is 16 times ours at the same weight, for which the paper writes no sum.
     """
 
-    name = "pointnet"
+    schema = PointNetModel
 
     def __init__(
         self,
         fiber_in: Fiber,
         fiber_out: Fiber,
-        *,
-        transform: bool = True,
-        regularization: float = 0.001,
-        dropout: float = 0.3,
+        settings: PointNetModel | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(fiber_in, fiber_out)
-        self.regularization = regularization
-        self.align_points = TNet(3) if transform else None
+        super().__init__(fiber_in, fiber_out, settings, **options)
+        s = self.settings
+        self.regularization = s.regularization
+        self.align_points = TNet(3) if s.transform else None
         self.first = SharedMLP([3, 64, 64])
-        self.align_features = TNet(64) if transform else None
+        self.align_features = TNet(64) if s.transform else None
         self.second = SharedMLP([64, 64, 128, 1024])
-        self.head = ClassifierHead(1024, [512, 256], fiber_out[0], dropout)
+        self.head = ClassifierHead(1024, [512, 256], fiber_out[0], s.dropout)
 
     def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
         """A number for each class."""

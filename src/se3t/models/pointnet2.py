@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from se3t.config import PointNet2Model
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.graph import farthest_point_sampling
@@ -26,10 +28,10 @@ class PointNet2(PointClassifier):
         fiber_in: ``1x1``, the coordinates of each point, scaled to the unit sphere: the radii are lengths in it. All
             clouds of a batch have the same number of points, which may be below that of the centres.
         fiber_out: type 0, one number for each class.
-        dropout: share of hidden values of the head that are set to zero in training.
+        settings: see :class:`se3t.config.PointNet2Model`. options: single settings by name.
 
     Raises:
-        UserError: for other fibers.
+        UserError: see :class:`PointClassifier`.
 
     Source: Qi et al. 2017, "PointNet++: deep hierarchical feature learning on point sets in a metric space", Section 3
     and supplementary B.1: single-scale grouping (SSG).
@@ -39,14 +41,16 @@ class PointNet2(PointClassifier):
     no such choice. The ball includes its boundary, in the authors' code it does not.
     """
 
-    name = "pointnet2"
+    schema = PointNet2Model
 
-    def __init__(self, fiber_in: Fiber, fiber_out: Fiber, *, dropout: float = 0.5) -> None:
-        super().__init__(fiber_in, fiber_out)
+    def __init__(
+        self, fiber_in: Fiber, fiber_out: Fiber, settings: PointNet2Model | None = None, **options: Any
+    ) -> None:
+        super().__init__(fiber_in, fiber_out, settings, **options)
         self.first = SetAbstraction(512, 0.2, 32, 0, [64, 64, 128])
         self.second = SetAbstraction(128, 0.4, 64, 128, [128, 128, 256])
         self.whole = SharedMLP([3 + 256, 256, 512, 1024])
-        self.head = ClassifierHead(1024, [512, 256], fiber_out[0], dropout)
+        self.head = ClassifierHead(1024, [512, 256], fiber_out[0], self.settings.dropout)
 
     def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
         """A number for each class."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock, ShiftedSoftplus
 
-from se3t.errors import UserError
+from se3t.config import SchNetModel
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
+from se3t.models.base import SettingsModel
 from se3t.models.pointwise import require_scalars
 from se3t.nn.pool import Pooling
 from se3t.nn.precision import at_least_float32, require_supported
 
 
-class SchNet(nn.Module):
+class SchNet(SettingsModel):
     """h_i ← h_i + W₂ s(W₁ Σ_j W_in h_j ∘ F(‖x_j − x_i‖) w(‖x_j − x_i‖)), several times, then a network for each node.
 
     F is a network of two layers on Gaussians of the distance, w(d) = ½ (cos(π d / cutoff) + 1) up to the cutoff and 0
@@ -25,16 +28,13 @@ class SchNet(nn.Module):
     Args:
         fiber_in: type 0 alone: the elements as one-hot numbers, or any other scalars.
         fiber_out: type 0 alone.
-        channels: of a node, in all blocks.
-        num_filters: channels of the convolution.
-        num_layers: interaction blocks.
-        num_gaussians: centres of the Gaussians, evenly from 0 to ``cutoff``; their spacing is the standard deviation.
-        cutoff: in the unit of length of the positions; longer edges send nothing.
+        settings: see :class:`se3t.config.SchNetModel`; centres of Gaussians are spaced evenly from 0 to ``cutoff``, in
+            the unit of length of the positions, and their spacing is the standard deviation; edges longer than
+            ``cutoff`` send nothing. options: single settings by name.
         pooled: one output for each cloud, not one for each node.
-        pooling: ``mean``, ``sum`` or ``max`` over the nodes of a cloud, with ``pooled``.
 
     Raises:
-        UserError: for other types than 0, or a size that is too small.
+        UserError: for other types than 0, and see :class:`SettingsModel`.
 
     Source: Schütt et al. 2017, "SchNet: a continuous-filter convolutional neural network for modeling quantum
     interactions", Sections 3 and 4; the cutoff as in the authors' later SchNetPack and in PyG.
@@ -44,39 +44,33 @@ class SchNet(nn.Module):
     longer, and count as being of the length of the cutoff.
     """
 
+    schema = SchNetModel
+
     def __init__(
         self,
         fiber_in: Fiber,
         fiber_out: Fiber,
+        settings: SchNetModel | None = None,
         *,
-        channels: int = 128,
-        num_filters: int = 128,
-        num_layers: int = 6,
-        num_gaussians: int = 50,
-        cutoff: float = 10.0,
         pooled: bool = False,
-        pooling: str = "mean",
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(fiber_in, fiber_out, settings, options, pooled=pooled)
         require_scalars("schnet", fiber_in, fiber_out)
-        if min(channels, num_filters, num_layers) < 1 or num_gaussians < 2 or cutoff <= 0:
-            raise UserError(
-                f"schnet: channels, num_filters and num_layers must be at least 1, num_gaussians at least 2 and cutoff "
-                f"above 0, got {channels}, {num_filters}, {num_layers}, {num_gaussians} and {cutoff}"
-            )
-        self.fiber_in, self.fiber_out, self.cutoff = fiber_in, fiber_out, cutoff
-        self.embedding = nn.Linear(fiber_in[0], channels)
-        self.gaussians = GaussianSmearing(0.0, cutoff, num_gaussians)
+        s = self.settings
+        self.cutoff = s.cutoff
+        self.embedding = nn.Linear(fiber_in[0], s.channels)
+        self.gaussians = GaussianSmearing(0.0, s.cutoff, s.num_gaussians)
         self.blocks = nn.ModuleList(
-            InteractionBlock(channels, num_gaussians, num_filters, cutoff) for _ in range(num_layers)
+            InteractionBlock(s.channels, s.num_gaussians, s.num_filters, s.cutoff) for _ in range(s.num_layers)
         )
-        width = max(channels // 2, 1)
-        first, last = nn.Linear(channels, width), nn.Linear(width, fiber_out[0])
+        width = max(s.channels // 2, 1)
+        first, last = nn.Linear(s.channels, width), nn.Linear(width, fiber_out[0])
         for layer in (first, last):  # as PyG's model begins
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.head = nn.Sequential(first, ShiftedSoftplus(), last)
-        self.pooling = Pooling(pooling) if pooled else None
+        self.pooling = Pooling(s.pooling) if pooled else None
 
     def forward(self, graph: Graph) -> Features:
         """Prediction for every node, or with ``pooled`` for every cloud: ``{0: [node or graph, C, 1]}``."""
@@ -89,7 +83,3 @@ class SchNet(nn.Module):
             hidden = hidden + block(hidden, graph.edge_index, length, smeared)
         output: Features = {0: self.head(hidden)[..., None]}
         return output if self.pooling is None else self.pooling(output, graph.batch, graph.num_graphs)
-
-    def extra_repr(self) -> str:
-        """Fibers and cutoff."""
-        return f"{self.fiber_in!r} -> {self.fiber_out!r}, cutoff={self.cutoff:g}"

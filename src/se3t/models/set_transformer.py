@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from se3t.errors import UserError
+from se3t.config import SetTransformerModel
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph
-from se3t.models.pointwise import DenseLayout, flatten_features, unflatten_features
+from se3t.models.base import SettingsModel
+from se3t.models.pointwise import as_dense, flatten_features, from_dense, unflatten_features
 from se3t.nn.pool import Pooling
 from se3t.nn.precision import require_supported
 
@@ -25,19 +28,12 @@ class MultiheadAttentionBlock(nn.Module):
         num_heads: h; must divide ``width``.
         layer_norm: apply the two LN; without it they are the identity.
 
-    Raises:
-        UserError: when ``num_heads`` does not divide ``width``.
-
     Source: Lee et al. 2019, "Set Transformer", Section 3.1.
     **Deviation**: the authors' code leaves out W^O and adds the projected queries instead of X; we follow their text.
     """
 
     def __init__(self, width: int, num_heads: int, *, layer_norm: bool = False) -> None:
         super().__init__()
-        if width < 1 or num_heads < 1 or width % num_heads:
-            raise UserError(
-                f"set_transformer: num_heads must divide width, got width {width} and num_heads {num_heads}"
-            )
         self.num_heads, self.scale = num_heads, width**-0.5
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
@@ -96,14 +92,11 @@ class InducedSetAttentionBlock(nn.Module):
         num_heads: of both MAB; must divide ``width``.
         num_inducing: m, rows of I.
         layer_norm: see the MAB.
-
-    Raises:
-        UserError: when ``num_inducing`` is below 1 or ``num_heads`` does not divide ``width``.
     """
 
     def __init__(self, width: int, num_heads: int, num_inducing: int, *, layer_norm: bool = False) -> None:
         super().__init__()
-        self.inducing = _learned_rows("num_inducing", num_inducing, width)
+        self.inducing = _learned_rows(num_inducing, width)
         self.gather = MultiheadAttentionBlock(width, num_heads, layer_norm=layer_norm)
         self.spread = MultiheadAttentionBlock(width, num_heads, layer_norm=layer_norm)
 
@@ -111,8 +104,8 @@ class InducedSetAttentionBlock(nn.Module):
         self, points: Float[Tensor, "graph slot width"], mask: Bool[Tensor, "graph slot"] | None = None
     ) -> Float[Tensor, "graph slot width"]:
         """Attend from the inducing points to a cloud, and from the cloud to what they found."""
-        found = self.gather(self.inducing.expand(len(points), -1, -1), points, mask)  # [graph, m, width]
-        attended: Tensor = self.spread(points, found)
+        gathered = self.gather(self.inducing.expand(len(points), -1, -1), points, mask)  # [graph, m, width]
+        attended: Tensor = self.spread(points, gathered)
         return attended
 
 
@@ -125,16 +118,13 @@ class AttentionPooling(nn.Module):
         num_seeds: k, rows of S.
         layer_norm: see the MAB.
 
-    Raises:
-        UserError: when ``num_seeds`` is below 1 or ``num_heads`` does not divide ``width``.
-
     Source: Lee et al. 2019, Sections 3.2 and 3.3; rFF is one layer, as in the MAB.
     **Deviation**: the authors' code leaves out the rFF before the seeds' attention; we follow their text.
     """
 
     def __init__(self, width: int, num_heads: int, num_seeds: int = 1, *, layer_norm: bool = False) -> None:
         super().__init__()
-        self.seeds = _learned_rows("num_seeds", num_seeds, width)
+        self.seeds = _learned_rows(num_seeds, width)
         self.feed_forward = nn.Sequential(nn.Linear(width, width), nn.ReLU())
         self.pool = MultiheadAttentionBlock(width, num_heads, layer_norm=layer_norm)
         self.block = SetAttentionBlock(width, num_heads, layer_norm=layer_norm)
@@ -148,13 +138,11 @@ class AttentionPooling(nn.Module):
         return attended
 
 
-def _learned_rows(name: str, number: int, width: int) -> nn.Parameter:
-    if number < 1:
-        raise UserError(f"set_transformer: {name} must be at least 1, got {number}")
+def _learned_rows(number: int, width: int) -> nn.Parameter:
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(number, width)))
 
 
-class SetTransformer(nn.Module):
+class SetTransformer(SettingsModel):
     """Embedding, ``num_layers`` SAB or ISAB, and a head of two layers on every point, or on what is pooled of a cloud.
 
     A baseline without geometry: it sees every component of the input (charge, centred position, velocity) as a plain
@@ -165,19 +153,12 @@ class SetTransformer(nn.Module):
     Args:
         fiber_in: fiber of the input; all its components are read.
         fiber_out: fiber of the prediction; the head's numbers are reshaped into it.
-        width: channels of every layer.
-        num_layers: number of blocks.
-        num_heads: attention heads; must divide ``width``.
-        layer_norm: LayerNorm in the blocks.
-        num_inducing: inducing points of every block, an ISAB; 0: the blocks are SAB.
-        pooled: one output for each cloud, not one for each point.
-        pooling: with ``pooled``, before the head: ``attention`` (:class:`AttentionPooling`; the head reads all seeds
-            side by side), ``mean``, ``sum`` or ``max``.
-        num_seeds: seeds of ``pooling="attention"``.
+        settings: see :class:`se3t.config.SetTransformerModel`. options: single settings by name.
+        pooled: one output for each cloud, pooled before the head as ``settings.pooling`` says (``attention``:
+            :class:`AttentionPooling`, all its seeds side by side), not one for each point.
 
     Raises:
-        UserError: when a size is below 1 or ``num_heads`` does not divide ``width``.
-        ValueError: for an unknown pooling.
+        UserError: see :class:`SettingsModel`.
 
     Source: Lee et al. 2019, Section 3, for the blocks and the pooling; Fuchs et al. 2020, appendix, for the N-body
     sizes (4 SAB, width 64, 4 heads, point-wise MLP).
@@ -186,54 +167,45 @@ class SetTransformer(nn.Module):
     one of each cloud we pool as the other models do unless told otherwise.
     """
 
+    schema = SetTransformerModel
+
     def __init__(
         self,
         fiber_in: Fiber,
         fiber_out: Fiber,
+        settings: SetTransformerModel | None = None,
         *,
-        width: int = 64,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        layer_norm: bool = False,
-        num_inducing: int = 0,
         pooled: bool = False,
-        pooling: str = "max",
-        num_seeds: int = 1,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        if num_layers < 1:
-            raise UserError(f"set_transformer: num_layers must be at least 1, got {num_layers}")
-        self.fiber_in, self.fiber_out = fiber_in, fiber_out
+        super().__init__(fiber_in, fiber_out, settings, options, pooled=pooled)
+        s = self.settings
         self.blocks = nn.ModuleList(
-            InducedSetAttentionBlock(width, num_heads, num_inducing, layer_norm=layer_norm)
-            if num_inducing
-            else SetAttentionBlock(width, num_heads, layer_norm=layer_norm)
-            for _ in range(num_layers)
+            InducedSetAttentionBlock(s.width, s.num_heads, s.num_inducing, layer_norm=s.layer_norm)
+            if s.num_inducing
+            else SetAttentionBlock(s.width, s.num_heads, layer_norm=s.layer_norm)
+            for _ in range(s.num_layers)
         )
-        self.embedding = nn.Linear(fiber_in.dim, width)
+        self.embedding = nn.Linear(fiber_in.dim, s.width)
         self.pooling: AttentionPooling | Pooling | None = None
-        width_in = width
-        if pooled and pooling == "attention":
-            self.pooling = AttentionPooling(width, num_heads, num_seeds, layer_norm=layer_norm)
-            width_in = num_seeds * width
+        width_in = s.width
+        if pooled and s.pooling == "attention":
+            self.pooling = AttentionPooling(s.width, s.num_heads, s.num_seeds, layer_norm=s.layer_norm)
+            width_in = s.num_seeds * s.width
         elif pooled:
-            self.pooling = Pooling(pooling)
-        self.head = nn.Sequential(nn.Linear(width_in, width), nn.ReLU(), nn.Linear(width, fiber_out.dim))
+            self.pooling = Pooling(s.pooling)
+        self.head = nn.Sequential(nn.Linear(width_in, s.width), nn.ReLU(), nn.Linear(s.width, fiber_out.dim))
 
     def forward(self, graph: Graph) -> Features:
         """Prediction at every point, or with ``pooled`` for every cloud, a field of ``fiber_out``."""
         require_supported(self, graph)
-        layout = DenseLayout.of(graph.batch, graph.num_graphs, graph.cloud_size)
-        points = layout.pack(self.embedding(flatten_features(graph.features, self.fiber_in)))  # [graph, slot, width]
+        points, mask = as_dense(self.embedding(flatten_features(graph.features, self.fiber_in)), graph)
         for block in self.blocks:
-            points = block(points, layout.mask)
-        if self.pooling is None:
-            return unflatten_features(layout.unpack(self.head(points)), self.fiber_out)
+            points = block(points, mask)  # [graph, slot, width]
         if isinstance(self.pooling, AttentionPooling):
-            return unflatten_features(self.head(self.pooling(points, layout.mask).flatten(1)), self.fiber_out)
-        whole = self.pooling({0: layout.unpack(points)[..., None]}, graph.batch, graph.num_graphs)[0].squeeze(-1)
-        return unflatten_features(self.head(whole), self.fiber_out)
-
-    def extra_repr(self) -> str:
-        """Fibers."""
-        return f"{self.fiber_in!r} -> {self.fiber_out!r}"
+            points = self.pooling(points, mask).flatten(1)
+        else:
+            points = from_dense(points, mask)
+        if isinstance(self.pooling, Pooling):
+            points = self.pooling({0: points[..., None]}, graph.batch, graph.num_graphs)[0].squeeze(-1)
+        return unflatten_features(self.head(points), self.fiber_out)

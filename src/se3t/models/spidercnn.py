@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from se3t.config import SpiderCNNModel
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.models.pointcloud import ClassifierHead, PointClassifier, flat_index, gather, nearest
@@ -20,7 +21,7 @@ _ORDER = 3  # of the Taylor polynomials
 _MONOMIALS = [powers for order in range(_ORDER + 1) for powers in combinations_with_replacement(range(3), order)]
 _GROUPS = 16
 _CHUNK = 1 << 24  # products held at a time
-_TOP = 2  # largest values of each channel that the cloud hands on
+_TOP = 2  # largest values of each channel that the classifier reads
 
 
 class SpiderCNN(PointClassifier):
@@ -36,46 +37,42 @@ class SpiderCNN(PointClassifier):
     Args:
         fiber_in: ``1x1``, the position of each point.
         fiber_out: type 0 alone, a channel for each class.
-        num_neighbors: k.
-        num_taylor: T, terms of each filter.
+        settings: see :class:`se3t.config.SpiderCNNModel`: k is ``num_neighbors``, ``num_taylor`` the terms of each
+            filter.
         widths: channels of the convolutions, multiples of 16 where above 16.
-        dropout: share of hidden units of the classifier left out in training.
+        options: single settings by name.
 
     Raises:
-        UserError: for other fibers, or impossible sizes.
+        UserError: see :class:`PointClassifier`.
 
     Source: Xu et al. 2018, "SpiderCNN: Deep Learning on Point Sets with Parameterized Convolutional Filters".
     Number of terms, normalisation, head and dropout are those of their code for coordinates alone (that for normals has
     three terms, batch normalisation, a smaller head and dropout 0.5).
     """
 
-    name = "spidercnn"
+    schema = SpiderCNNModel
 
     def __init__(
         self,
         fiber_in: Fiber,
         fiber_out: Fiber,
+        settings: SpiderCNNModel | None = None,
         *,
-        num_neighbors: int = 20,
-        num_taylor: int = 5,
         widths: tuple[int, ...] = (32, 64, 128, 256),
-        dropout: float = 0.7,
+        **options: Any,
     ) -> None:
-        super().__init__(fiber_in, fiber_out)
-        if min(num_neighbors, num_taylor, *widths) < 1:
-            raise UserError(
-                f"spidercnn: num_neighbors, num_taylor and widths must be at least 1, "
-                f"got {num_neighbors}, {num_taylor} and {widths}"
-            )
-        self.num_neighbors = num_neighbors
+        super().__init__(fiber_in, fiber_out, settings, **options)
+        if min(widths) < 1:
+            raise UserError(f"spidercnn: widths must be at least 1, got {widths}")
+        s = self.settings
         pairs = list(pairwise((3, *widths)))
-        self.convolutions = nn.ModuleList(SpiderConv(*pair, num_neighbors, num_taylor) for pair in pairs)
+        self.convolutions = nn.ModuleList(SpiderConv(*pair, s.num_neighbors, s.num_taylor) for pair in pairs)
         self.norms = nn.ModuleList(nn.GroupNorm(min(_GROUPS, width), width) for width in widths)
-        self.head = ClassifierHead(_TOP * sum(widths), (1024, 512), fiber_out.dim, dropout)
+        self.head = ClassifierHead(_TOP * sum(widths), (1024, 512), fiber_out.dim, s.dropout)
 
     def logits(self, positions: Float[Tensor, "graph point 3"]) -> Float[Tensor, "graph class"]:
         """A number for each class."""
-        index = nearest(positions, positions, self.num_neighbors)
+        index = nearest(positions, positions, self.settings.num_neighbors)
         terms = monomials(gather(positions, index) - positions[:, :, None])
         values, kept = positions, []
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -83,10 +80,6 @@ class SpiderCNN(PointClassifier):
             kept.append(values)
         logits: Tensor = self.head(_largest(torch.cat(kept, dim=-1)).flatten(1))
         return logits
-
-    def extra_repr(self) -> str:
-        """Fibers and neighbours."""
-        return f"{self.fiber_in!r} -> {self.fiber_out!r}, num_neighbors={self.num_neighbors}"
 
 
 class SpiderConv(nn.Module):

@@ -209,9 +209,9 @@ class SE3AttentionBlock(nn.Module):
         if self.project is None:
             out: Features = self.self_interaction(cat_features(attended, features))
             return out
-        own = self.self_interaction(features)
+        term = self.self_interaction(features)
         projected = self.project(attended)
-        return {degree: value + own[degree] if degree in own else value for degree, value in projected.items()}
+        return {degree: value + term[degree] if degree in term else value for degree, value in projected.items()}
 
     def extra_repr(self) -> str:
         """What ``print`` shows in the brackets."""

@@ -143,8 +143,8 @@ class EquivariantConv(nn.Module):
         self, interaction: EquivariantLinear, features: Features, reduced: Features, geometry: EdgeGeometry
     ) -> Features:
         """``reduced`` and what a node makes of its own features."""
-        own = interaction({degree: features[degree] for degree in interaction.fiber_in})
-        return {degree: value + own[degree] if degree in own else value for degree, value in reduced.items()}
+        term = interaction({degree: features[degree] for degree in interaction.fiber_in})
+        return {degree: value + term[degree] if degree in term else value for degree, value in reduced.items()}
 
     def __repr__(self) -> str:
         return f"EquivariantConv({self.fiber_in!r} -> {self.fiber_out!r}, reduce={self.reduce})"

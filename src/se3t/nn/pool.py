@@ -24,17 +24,11 @@ def pool(features: Features, batch: Tensor, num_graphs: int, reduce: str = "mean
     Raises:
         ValueError: for ``max`` over a degree above 0, or an unknown name.
     """
-    _require_known(reduce)
-    higher = [degree for degree in features if degree > 0]
-    if reduce == "max" and higher:
-        raise ValueError(f"max pooling of degree {higher[0]} is not equivariant: pool degree 0 only, or use mean")
-    return {
-        degree: scatter(at_least_float32(value), batch, 0, num_graphs, reduce) for degree, value in features.items()
-    }
+    return Pooling(reduce)(features, batch, num_graphs)
 
 
 class Pooling(nn.Module):
-    """:func:`pool` as a module, so that its result can be looked at like that of any layer.
+    """:func:`pool` as a module, so that hooks can read its result.
 
     Args:
         reduce: ``mean``, ``sum`` or ``max``.
@@ -45,14 +39,16 @@ class Pooling(nn.Module):
 
     def __init__(self, reduce: str) -> None:
         super().__init__()
-        _require_known(reduce)
+        if reduce not in ("mean", "sum", "max"):
+            raise ValueError(f"pooling {reduce!r}: expected mean, sum or max")
         self.reduce = reduce
 
     def forward(self, features: Features, batch: Tensor, num_graphs: int) -> Features:
         """``[node, C, 2l+1]`` by degree → ``[graph, C, 2l+1]`` by degree."""
-        return pool(features, batch, num_graphs, self.reduce)
-
-
-def _require_known(reduce: str) -> None:
-    if reduce not in ("mean", "sum", "max"):
-        raise ValueError(f"pooling {reduce!r}: expected mean, sum or max")
+        higher = [degree for degree in features if degree > 0]
+        if self.reduce == "max" and higher:
+            raise ValueError(f"max pooling of degree {higher[0]} is not equivariant: pool degree 0 only, or use mean")
+        return {
+            degree: scatter(at_least_float32(value), batch, 0, num_graphs, self.reduce)
+            for degree, value in features.items()
+        }

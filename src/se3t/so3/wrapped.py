@@ -1,4 +1,4 @@
-"""Tensors that stand for others: those of ``is_grads_batched=True``, and those of ``torch.func``."""
+"""Wrapped tensors: those of ``is_grads_batched=True``, and those of ``torch.func``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def has_memory(tensor: Tensor) -> bool:
-    """Whether a tensor lies in memory of its own; a batch of gradients, for one, is known to torch alone."""
+    """Whether a tensor has accessible storage; a batch of gradients has none."""
     try:
         tensor.untyped_storage()
     except (NotImplementedError, RuntimeError):

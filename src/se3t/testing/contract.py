@@ -1,4 +1,4 @@
-"""What every model of this library promises, as tests to inherit.
+"""Tests for every model of this library, to inherit.
 
 A test file subclasses :class:`ModelContract` and says how to build the model and which symmetries it has::
 
@@ -60,7 +60,7 @@ class ModelContract:
     loose_tolerance: ClassVar[float] = 1e-5
     unused_parameters: ClassVar[Sequence[str]] = ()
 
-    # --- what a subclass fills in -------------------------------------------------------------------------------------
+    # --- to be overridden ---------------------------------------------------------------------------------------------
 
     def make_model(self) -> nn.Module:
         """The model as a user builds it; called afresh by every test."""
@@ -176,7 +176,7 @@ class ModelContract:
         self._assert_symmetric(self.model(), self.one_way_graph())
 
     def test_undeclared_symmetries_are_broken(self) -> None:
-        """A symmetry that is denied is seen to fail, so that the test of it means something."""
+        """A symmetry that is denied fails its test, so that the test means something."""
         model, graph = self.model(), self.graph()
         for transform in sorted(self.breaks):
             errors = equivariance_error(model, graph, generator=_generator(), transform=transform)
@@ -201,7 +201,7 @@ class ModelContract:
             _assert_equal({d: value[: rows[d]] for d, value in output.items()}, model(first))
 
     def test_far_apart_parts_of_a_cloud_are_independent_of_each_other(self) -> None:
-        """Two parts of one cloud that no edge joins; a model that is not local must be seen to mix them."""
+        """Two parts of one cloud that no edge joins; a model that is not local must mix them."""
         model, near, far = self.model(), self.graph(_normal(4, 3)), self.graph(_normal(5, 3) + 1e2, seed=1)
         pair = batch_graphs([near, far])
         one_cloud = replace(pair, batch=torch.zeros_like(pair.batch), num_graphs=1)

@@ -1,4 +1,4 @@
-"""Negative controls: models that break one symmetry on purpose, so that a test of that symmetry is seen to fail.
+"""Negative controls: models that break one symmetry on purpose, so that the test of that symmetry must fail.
 
 Each wraps a model and spoils its output. ``breaks`` names the transforms of :mod:`se3t.testing.equivariance` that must
 report a large error; the others keep the error of the wrapped model. ``CONTROLS`` lists them all::

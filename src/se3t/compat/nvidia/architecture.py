@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
@@ -39,9 +39,9 @@ FIELDS: dict[str, Field] = {
     "e3nn": anything("a release, such as 0.3.3"),
     "unequal_norm": choice("equivariant", "inverted"),
 }
-"""Words of a configuration: constructor arguments of ``SE3Transformer`` and ``SE3TransformerPooled``, ``e3nn`` (release
-that made the Clebsch–Gordan coefficients) and ``unequal_norm`` (which of two releases of the norm layer). What
-``tensor_cores`` and ``low_memory`` say, weights show."""
+"""Fields of a configuration: constructor arguments of ``SE3Transformer`` and ``SE3TransformerPooled``, ``e3nn`` (the
+release that made the Clebsch–Gordan coefficients) and ``unequal_norm`` (which of two releases of the norm layer). The
+effect of ``tensor_cores`` and ``low_memory`` is read from the weights."""
 _WORDS = {
     "num_layers": "attention layers",
     "num_heads": "attention heads",
@@ -64,7 +64,7 @@ class Architecture:
         fiber_value: types and channels of the values.
         num_layers: attention layers, the last convolution not counted.
         num_heads: attention heads.
-        norm: whether there are norm layers. layer_norm: whether the radial networks have LayerNorm.
+        norm: whether there are norm layers. use_layer_norm: whether the radial networks have LayerNorm.
         radial_hidden: width of the radial networks.
         fusions: for each layer, the convolution included, which pairs of degrees share a radial network (see
             :class:`se3t.nn.RadialNetwork`).
@@ -81,11 +81,11 @@ class Architecture:
     num_layers: int
     num_heads: int
     norm: bool
-    layer_norm: bool
     fusions: tuple[str, ...]
     return_type: int | None
     pooling: str | None
-    output_dim: int | None
+    use_layer_norm: bool = True
+    output_dim: int | None = None
     radial_hidden: int = 32
     unequal_norm: str | None = None
 
@@ -262,28 +262,8 @@ def _complete(
     if is_pooled:
         settings = {**settings, "return_type": 0}
     _require_sound(settings, source)
-    return Architecture(
-        fusions=fusions,
-        layer_norm=settings.get("use_layer_norm", True),
-        output_dim=settings.get("output_dim"),
-        unequal_norm=settings.get("unequal_norm"),
-        radial_hidden=settings.get("radial_hidden", 32),
-        **{
-            name: settings[name]
-            for name in (
-                "fiber_in",
-                "fiber_hidden",
-                "fiber_out",
-                "fiber_edge",
-                "fiber_value",
-                "num_layers",
-                "num_heads",
-                "norm",
-                "return_type",
-                "pooling",
-            )
-        },
-    )
+    known = {item.name for item in fields(Architecture)}
+    return Architecture(fusions=fusions, **{name: value for name, value in settings.items() if name in known})
 
 
 def _require_sound(settings: Mapping[str, Any], source: str) -> None:

@@ -1,4 +1,4 @@
-"""The small graph that stands in for a DGL graph: edges, relative positions, and which nodes belong together."""
+"""A small replacement of a DGL graph: edges, relative positions, and which nodes belong together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class EdgeGraph:
-    """Edges with what they carry, in the words of DGL as far as callers of the SE(3)-Transformer use them.
+    """Edges and their data, with the methods of a DGL graph that callers of the SE(3)-Transformer use.
 
     Args:
         edges: (sources, targets), each ``[edge]``, or ``[2, edge]``, whole numbers.

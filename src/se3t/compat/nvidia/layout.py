@@ -25,7 +25,7 @@ def arguments_of(architecture: Architecture, kernel: str) -> dict[str, Any]:
     if norm == "layer" and not a.has_group_norm and a.unequal_norm == "inverted":
         norm = INVERTED
     attention = {"num_heads": a.num_heads, "fiber_value": repr(a.fiber_value), "self_interaction": "linear"}
-    own = [{"share_radial": share, "scalar_constant": share != "none"} for share in a.fusions]
+    sharing = [{"share_radial": share, "scalar_constant": share != "none"} for share in a.fusions]
     return {
         "fiber_in": repr(a.fiber_in),
         "fiber_hidden": repr(a.fiber_hidden),
@@ -42,11 +42,11 @@ def arguments_of(architecture: Architecture, kernel: str) -> dict[str, Any]:
         "edge_mode": "cat_shared",
         "kernel": kernel,
         "radial_hidden": a.radial_hidden,
-        "radial_layer_norm": a.layer_norm,
+        "radial_layer_norm": a.use_layer_norm,
         "radial_bias": False,
         "layer_options": [
-            *({**attention, **options} for options in own[:-1]),
-            {"reduce": "sum", "self_interaction": "per_edge", **own[-1]},
+            *({**attention, **options} for options in sharing[:-1]),
+            {"reduce": "sum", "self_interaction": "per_edge", **sharing[-1]},
         ],
     }
 
@@ -59,7 +59,7 @@ def layout(architecture: Architecture, model: nn.Module, signs: Signs) -> Weight
     """Where their weights go in ``model``, which was made of :func:`arguments_of`."""
     weights, a = WeightMap(model), architecture
     root = "graph_modules" if a.output_dim is None else "transformer.graph_modules"
-    names = RadialNames(("0", "3", "6"), ("1", "4")) if a.layer_norm else RadialNames(("0", "2", "4"), ())
+    names = RadialNames(("0", "3", "6"), ("1", "4")) if a.use_layer_norm else RadialNames(("0", "2", "4"), ())
     layers: Any = model.layers
     number = 0
     for index, (layer, share) in enumerate(zip(layers, a.fusions, strict=True)):
@@ -108,6 +108,4 @@ def _norm(weights: WeightMap, theirs: str, ours: str, architecture: Architecture
             weights.joined(f"{theirs}.group_norm.{part}", [f"{ours}.norm.{degree}.{part}" for degree in fiber])
     else:
         for degree in fiber:
-            weights.network(
-                f"{theirs}.layer_norms.{degree}", f"{ours}.norm.{degree}", {"weight": "weight", "bias": "bias"}
-            )
+            weights.network(f"{theirs}.layer_norms.{degree}", f"{ours}.norm.{degree}")

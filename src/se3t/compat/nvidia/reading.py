@@ -86,15 +86,15 @@ class WeightReader:
 
     def _fiber_out(self, hidden: Fiber) -> Fiber | None:
         """Channels of the last convolution, as far as they can be told from its weights."""
-        own = {l: weight.shape[0] for l, weight in _by_degree(self.last, "to_kernel_self.").items()}
+        channels = {l: weight.shape[0] for l, weight in _by_degree(self.last, "to_kernel_self.").items()}
         fused = _fusion_by_name(self.last)
         if fused == "degree_out":
             degrees = {int(name.split(".")[1]) for name in self.last if name.startswith("conv_out.")}
         elif fused == "none":
             degrees = {int(re.split(r"[.,]", name)[2]) for name in self.last if name.startswith("conv.")}
         else:
-            degrees = set(own)  # all degrees up to the largest; those that the hidden layers lack do not show
-        return Fiber(own) if degrees == set(own) else None
+            degrees = set(channels)  # all degrees up to the largest; those that the hidden layers lack do not show
+        return Fiber(channels) if degrees == set(channels) else None
 
 
 def _below(module: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -121,21 +121,21 @@ def _source_channels(module: Mapping[str, Tensor], fiber_out: Fiber, max_degree:
         for name, value in module.items()
         if re.search(r"radial_func\.net\.(4|6)\.weight$", name) and value.dim() == 2
     }
-    found: dict[int, int] = {}
+    channels: dict[int, int] = {}
     every = range(max_degree + 1)
     for name, size in rows.items():
         head, _, degrees = name.partition(".")
         if head == "conv" and degrees:
             k, l = (int(part) for part in degrees.split(","))
-            found[k] = size // (fiber_out.get(l, 1) * num_paths(l, k))
+            channels[k] = size // (fiber_out.get(l, 1) * num_paths(l, k))
         elif head == "conv_out":
             l = int(degrees)
             width = size // (fiber_out.get(l, 1) * sum(num_paths(l, k) for k in every))
-            found |= dict.fromkeys(every, width)
+            channels |= dict.fromkeys(every, width)
         elif head == "conv_in":
             k = int(degrees)
-            found[k] = size // (max(fiber_out.values()) * sum(num_paths(l, k) for l in every))
+            channels[k] = size // (max(fiber_out.values()) * sum(num_paths(l, k) for l in every))
         else:
             total = sum(num_paths(l, k) for l in every for k in every)
-            found |= dict.fromkeys(every, size // (max(fiber_out.values()) * total))
-    return found
+            channels |= dict.fromkeys(every, size // (max(fiber_out.values()) * total))
+    return channels

@@ -1,7 +1,7 @@
 """``SE3Transformer`` and ``SE3TransformerPooled`` with the constructor, weights and call of NVIDIA's classes.
 
 A caller changes imports, not code: the parameters carry their names and shapes, so that ``state_dict``, optimisers and
-own initialisations go on as before. They only hold the numbers; what is computed is the equal model of this library.
+initialisation code keep working. They only hold the numbers; what is computed is the equal model of this library.
 """
 
 from __future__ import annotations
@@ -79,26 +79,13 @@ class SE3Transformer(nn.Module):
         unequal_norm: str | None = None,
         **kwargs: object,
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name in FIELDS and name != "e3nn"}
         super().__init__()
         if pooling is not None and return_type is None:
             raise ValueError("return_type must be given with pooling: the degree that is pooled")
-        arguments: dict[str, Any] = {
-            "num_layers": num_layers,
-            "fiber_in": fiber_in,
-            "fiber_hidden": fiber_hidden,
-            "fiber_out": fiber_out,
-            "num_heads": num_heads,
-            "channels_div": channels_div,
-            "fiber_edge": fiber_edge if fiber_edge is not None else {},
-            "return_type": return_type,
-            "pooling": pooling,
-            "norm": norm,
-            "use_layer_norm": use_layer_norm,
-            "tensor_cores": tensor_cores,
-            "low_memory": low_memory,
-        }
-        if unequal_norm is not None:
-            arguments["unequal_norm"] = unequal_norm
+        arguments["fiber_edge"] = {} if fiber_edge is None else fiber_edge
+        if unequal_norm is None:
+            del arguments["unequal_norm"]
         self._build(from_arguments(arguments), kernel, e3nn)
 
     @classmethod
@@ -244,21 +231,11 @@ class SE3TransformerPooled(SE3Transformer):
         output_dim: int,
         **kwargs: Any,
     ) -> None:
+        named = {name: value for name, value in locals().items() if name in FIELDS}
         nn.Module.__init__(self)
         kernel, e3nn = str(kwargs.pop("kernel", "auto")), str(kwargs.pop("e3nn", "0.3.3"))
-        arguments = {
-            "norm": True,
-            "use_layer_norm": True,
-            **{name: value for name, value in kwargs.items() if name in FIELDS},  # others are ignored, as there
-            "pooling": kwargs.get("pooling") or "max",
-            "fiber_in": fiber_in,
-            "fiber_out": fiber_out,
-            "fiber_edge": fiber_edge,
-            "num_degrees": num_degrees,
-            "num_channels": num_channels,
-            "output_dim": output_dim,
-        }
-        self._build(from_arguments(arguments, "SE3TransformerPooled"), kernel, e3nn)
+        others = {name: value for name, value in kwargs.items() if name in FIELDS}  # the rest is ignored, as there
+        self._build(from_arguments({"pooling": None, **others, **named}, "SE3TransformerPooled"), kernel, e3nn)
 
     def forward(
         self,
@@ -276,9 +253,11 @@ def _require_fiber(name: str, features: Mapping[str, Tensor], fiber: fibers.Fibe
     for degree, channels in fiber.items():
         if str(degree) not in features:
             raise ValueError(f"{name}: degree {degree} is missing; expected {fiber!r}")
-        found = tuple(features[str(degree)].shape)
-        if found != (rows, channels, 2 * degree + 1):
-            raise ValueError(f"{name}['{degree}']: expected shape [{rows}, {channels}, {2 * degree + 1}], got {found}")
+        received = tuple(features[str(degree)].shape)
+        if received != (rows, channels, 2 * degree + 1):
+            raise ValueError(
+                f"{name}['{degree}']: expected shape [{rows}, {channels}, {2 * degree + 1}], got {received}"
+            )
 
 
 def _hang(root: nn.Module, path: list[str], parameter: nn.Parameter) -> None:
