@@ -4,6 +4,4 @@
 library; :func:`load_model` reads what ``se3t convert`` wrote.
 """
 
-from se3t.compat.converted import load_model
-
-__all__ = ["load_model"]
+from se3t.compat.converted import load_model as load_model

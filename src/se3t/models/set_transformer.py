@@ -202,10 +202,11 @@ class SetTransformer(SettingsModel):
         points, mask = as_dense(self.embedding(flatten_features(graph.features, self.fiber_in)), graph)
         for block in self.blocks:
             points = block(points, mask)  # [graph, slot, width]
+        if self.pooling is None:
+            return unflatten_features(from_dense(self.head(points), mask), self.fiber_out)
         if isinstance(self.pooling, AttentionPooling):
-            points = self.pooling(points, mask).flatten(1)
+            whole = self.pooling(points, mask).flatten(1)
         else:
-            points = from_dense(points, mask)
-        if isinstance(self.pooling, Pooling):
-            points = self.pooling({0: points[..., None]}, graph.batch, graph.num_graphs)[0].squeeze(-1)
-        return unflatten_features(self.head(points), self.fiber_out)
+            values = {0: from_dense(points, mask)[..., None]}
+            whole = self.pooling(values, graph.batch, graph.num_graphs)[0].squeeze(-1)
+        return unflatten_features(self.head(whole), self.fiber_out)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from itertools import combinations_with_replacement, pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from se3t.config import SpiderCNNModel
 from se3t.errors import UserError
 from se3t.fiber import Fiber
-from se3t.models.pointcloud import ClassifierHead, PointClassifier, flat_index, gather, nearest
-from se3t.nn.kernels.second_order import gradients_of, must_be_composed
+from se3t.models.pointcloud import ClassifierHead, PointClassifier, gather, nearest
 
 _ORDER = 3  # of the Taylor polynomials
 _MONOMIALS = [powers for order in range(_ORDER + 1) for powers in combinations_with_replacement(range(3), order)]
@@ -133,49 +132,22 @@ class SpiderConv(nn.Module):
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
             values, polynomials, step = values.to(dtype), polynomials.to(dtype), step.to(dtype)
-        result: Tensor = _Contract.apply(values.contiguous(), polynomials, step, index) + self.bias
+        result: Tensor = _contracted(values, polynomials, step, index) + self.bias
         return result
 
 
-class _Contract(torch.autograd.Function):
+def _contracted(values: Tensor, polynomials: Tensor, step: Tensor, index: Tensor) -> Tensor:
     """Σ_rt g_t(i, r) f_r S_rt as one matrix product over (r, t, channel), some clouds at a time.
 
     The products g f are k T times as large as f. They are formed again for the gradient in place of being kept.
     """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, polynomials: Tensor, step: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(values, polynomials, step, index)
-        return _contracted(index, (values, polynomials, step))[0]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        values, polynomials, step, index = ctx.saved_tensors
-        if must_be_composed((grad,)):
-            return (*gradients_of(partial(_contracted, index), (values, polynomials, step), (grad,)), None)
-        grad_values, grad_polynomials = torch.zeros_like(values), torch.empty_like(polynomials)
-        grad_step = torch.zeros_like(step)
-        chunks = _chunks(values, polynomials, index, grad, grad_values, grad_polynomials)
-        for f, g, chosen, grad_out, grad_f, grad_g in chunks:
-            products, gathered = _products(f, g, chosen)
-            grad_step.addmm_(products.flatten(0, 1).T, grad_out.flatten(0, 1))
-            del products
-            inner = (grad_out @ step.T).view(*g.shape, f.shape[-1])  # [graph, point, neighbor, term, channel]
-            torch.matmul(inner, gathered[..., None], out=grad_g[..., None])
-            by_neighbor = (g[..., None, :] @ inner).flatten(0, 3)
-            grad_f.view(-1, f.shape[-1]).index_add_(0, flat_index(chosen, f.shape[1]).flatten(), by_neighbor)
-        return grad_values, grad_polynomials, grad_step, None
+    chunks = _chunks(values, polynomials, index)
+    parts = [checkpoint(_product, *chunk, step, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+    return torch.cat(parts)
 
 
-def _contracted(index: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    values, polynomials, step = tensors
-    return [torch.cat([_products(*chunk)[0] @ step for chunk in _chunks(values, polynomials, index)])]
-
-
-def _products(values: Tensor, polynomials: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """g_t f_r of every point, ``[graph, point, neighbor · term · channel]``, and f_r."""
-    gathered = gather(values, index)
-    return (gathered[..., None, :] * polynomials[..., None]).flatten(2), gathered
+def _product(values: Tensor, polynomials: Tensor, index: Tensor, step: Tensor) -> Tensor:
+    return (gather(values, index)[..., None, :] * polynomials[..., None]).flatten(2) @ step
 
 
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

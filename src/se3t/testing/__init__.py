@@ -1,20 +1,9 @@
 """Public testing tools: equivariance errors, a contract for models, and negative controls."""
 
-from se3t.testing.contract import ModelContract
-from se3t.testing.controls import CONTROLS, Control
-from se3t.testing.equivariance import (
-    TRANSFORMS,
-    assert_equivariant,
-    equivariance_error,
-    equivariance_error_per_channel,
-)
-
-__all__ = [
-    "CONTROLS",
-    "TRANSFORMS",
-    "Control",
-    "ModelContract",
-    "assert_equivariant",
-    "equivariance_error",
-    "equivariance_error_per_channel",
-]
+from se3t.testing.contract import ModelContract as ModelContract
+from se3t.testing.controls import CONTROLS as CONTROLS
+from se3t.testing.controls import Control as Control
+from se3t.testing.equivariance import TRANSFORMS as TRANSFORMS
+from se3t.testing.equivariance import assert_equivariant as assert_equivariant
+from se3t.testing.equivariance import equivariance_error as equivariance_error
+from se3t.testing.equivariance import equivariance_error_per_channel as equivariance_error_per_channel

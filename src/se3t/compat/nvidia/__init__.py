@@ -13,19 +13,12 @@ library:
 Source: https://github.com/NVIDIA/DeepLearningExamples, DGLPyTorch/DrugDiscovery/SE3Transformer.
 """
 
-from se3t.compat.nvidia.fiber import Fiber, FiberEl
-from se3t.compat.nvidia.graph import EdgeGraph, batch, from_dgl, graph
-from se3t.compat.nvidia.loading import load
-from se3t.compat.nvidia.transformer import SE3Transformer, SE3TransformerPooled
-
-__all__ = [
-    "EdgeGraph",
-    "Fiber",
-    "FiberEl",
-    "SE3Transformer",
-    "SE3TransformerPooled",
-    "batch",
-    "from_dgl",
-    "graph",
-    "load",
-]
+from se3t.compat.nvidia.fiber import Fiber as Fiber
+from se3t.compat.nvidia.fiber import FiberEl as FiberEl
+from se3t.compat.nvidia.graph import EdgeGraph as EdgeGraph
+from se3t.compat.nvidia.graph import batch as batch
+from se3t.compat.nvidia.graph import from_dgl as from_dgl
+from se3t.compat.nvidia.graph import graph as graph
+from se3t.compat.nvidia.loading import load as load
+from se3t.compat.nvidia.transformer import SE3Transformer as SE3Transformer
+from se3t.compat.nvidia.transformer import SE3TransformerPooled as SE3TransformerPooled
