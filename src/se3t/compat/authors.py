@@ -42,12 +42,7 @@ _SELF_INTERACTION = choice("1x1", "att")
 _NBODY = {**_COMMON, "si_m": _SELF_INTERACTION, "si_e": _SELF_INTERACTION, "x_ij": choice("add", "cat", None)}
 _QM9 = {**_COMMON, "pooling": choice("avg", "max"), "atom_feature_size": whole(), "num_nlayers": whole(0)}
 _QM9 |= {"edge_dim": whole(0)}
-_FIELDS = {  # the TFNs accept more than they use, as there
-    "nbody_se3_transformer": _NBODY,
-    "nbody_tfn": _NBODY,
-    "qm9_se3_transformer": _QM9,
-    "qm9_tfn": _QM9,
-}
+_FIELDS = {kind: _NBODY if kind.startswith("nbody") else _QM9 for kind in CLASSES}  # TFNs accept more than they use
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "nbody_se3_transformer": {"si_m": "1x1", "si_e": "att", "edge_dim": 1},
     "nbody_tfn": {"edge_dim": 1},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import combinations_with_replacement, pairwise
 from typing import Any
 
@@ -19,7 +18,7 @@ from se3t.models.pointcloud import ClassifierHead, PointClassifier, gather, near
 _ORDER = 3  # of the Taylor polynomials
 _MONOMIALS = [powers for order in range(_ORDER + 1) for powers in combinations_with_replacement(range(3), order)]
 _GROUPS = 16
-_CHUNK = 1 << 24  # products held at a time
+_CHUNK = 1 << 24  # numbers in the products that are formed at a time
 _TOP = 2  # largest values of each channel that the classifier reads
 
 
@@ -141,19 +140,14 @@ def _contracted(values: Tensor, polynomials: Tensor, step: Tensor, index: Tensor
 
     The products g f are k T times as large as f. They are formed again for the gradient in place of being kept.
     """
-    chunks = _chunks(values, polynomials, index)
+    at_once = max(_CHUNK // (polynomials[0].numel() * values.shape[-1]), 1)
+    chunks = zip(*(tensor.split(at_once) for tensor in (values, polynomials, index)), strict=True)
     parts = [checkpoint(_product, *chunk, step, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
     return torch.cat(parts)
 
 
 def _product(values: Tensor, polynomials: Tensor, index: Tensor, step: Tensor) -> Tensor:
     return (gather(values, index)[..., None, :] * polynomials[..., None]).flatten(2) @ step
-
-
-def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors (first f, second g) some clouds at a time, so that the products are not more than :data:`_CHUNK`."""
-    numbers_of_a_cloud = tensors[1][0].numel() * tensors[0].shape[-1]
-    return zip(*(tensor.split(max(_CHUNK // numbers_of_a_cloud, 1)) for tensor in tensors), strict=True)
 
 
 def monomials(offsets: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape 20"]:
