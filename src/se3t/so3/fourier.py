@@ -7,7 +7,6 @@ from math import pi
 
 import torch
 from jaxtyping import Float, Float64
-from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from se3t.so3.rotation import rotation_from_euler
@@ -27,10 +26,18 @@ def haar_quadrature(max_degree: int) -> tuple[Float64[Tensor, "sample 3 3"], Flo
         ``[sample, 3, 3]`` and ``[sample]``, float64, with about ½ (max_degree+1)³ samples.
     """
     circle = 2 * pi * torch.arange(max_degree + 1, dtype=torch.float64) / (max_degree + 1)
-    cosine, weight = map(torch.from_numpy, leggauss(max_degree // 2 + 1))  # nodes and weights on [−1, 1]
+    cosine, weight = _gauss_legendre(max_degree // 2 + 1)
     alpha, beta, gamma = (grid.flatten() for grid in torch.meshgrid(circle, cosine.acos(), circle, indexing="ij"))
     weights = weight[None, :, None].expand(len(circle), -1, len(circle)) / (2 * len(circle) ** 2)
     return rotation_from_euler(alpha, beta, gamma), weights.flatten()
+
+
+def _gauss_legendre(num_points: int) -> tuple[Tensor, Tensor]:
+    """Nodes and weights on [−1, 1], exact to degree 2·num_points − 1, from the Jacobi matrix (Golub, Welsch)."""
+    k = torch.arange(1, num_points, dtype=torch.float64)
+    off_diagonal = (k / (4 * k * k - 1).sqrt()).diag(1)
+    nodes, vectors = torch.linalg.eigh(off_diagonal + off_diagonal.mT)
+    return nodes, 2 * vectors[0] ** 2
 
 
 def fourier_transform(
