@@ -11,7 +11,6 @@ from se3t.data.molecules.building import (
     BONDS_VERSION,
     UNITS,
     Chunk,
-    Record,
     build,
     chunk_from_blocks,
     chunk_of,
@@ -20,6 +19,7 @@ from se3t.data.molecules.building import (
     trivial_errors,
 )
 from se3t.data.molecules.molecule import Molecule, Refusal
+from se3t.data.molecules.readers import Record
 from se3t.data.store import write_store
 from se3t.errors import UserError
 
@@ -30,14 +30,14 @@ MOLECULES = crowd(COUNT)
 
 
 def records(numbers: list[int]) -> list[Record]:
-    return [Record(number, f"m{number}", "", (float(number), np.nan)) for number in numbers]
+    return [Record(f"m{number}", "sdf", "", index=number, values=(float(number), np.nan)) for number in numbers]
 
 
 def by_number(items: list[Record]) -> list[Chunk]:
     outcomes: list[Molecule | Refusal] = [
-        MOLECULES[item.number] if item.number % 7 else Refusal(item.identifier, "a multiple of seven") for item in items
+        MOLECULES[item.index] if item.index % 7 else Refusal(item.identifier, "a multiple of seven") for item in items
     ]
-    return [chunk_of(items, outcomes, [item.values for item in items])]
+    return [chunk_of(items, outcomes)]
 
 
 def test_molecules_are_in_the_order_of_their_numbers_whatever_that_of_the_file() -> None:
@@ -92,7 +92,7 @@ def test_a_number_that_is_there_twice_is_an_error_even_if_one_was_refused() -> N
 
 
 def test_a_mol_block_that_cannot_be_read_is_refused_with_its_reason() -> None:
-    (chunk,) = chunk_from_blocks([Record(5, "bad", "nonsense", (1.0,))])
+    (chunk,) = chunk_from_blocks([Record("bad", "sdf", "nonsense", index=5, values=(1.0,))])
     ((number, refusal),) = chunk.refused
     assert (number, refusal.identifier) == (5, "bad")
     assert refusal.reason

@@ -452,7 +452,7 @@ def subset(shared_dir: Path) -> dict[str, Molecule]:
         with zipfile.ZipFile(path) as archive, archive.open("gdb9.sdf") as raw:
             for place, record in enumerate(iter_sdf(io.TextIOWrapper(raw, encoding="utf-8"), "gdb9.sdf")):
                 if place < 1000 or record.identifier in ("gdb_6620", "gdb_21490"):
-                    yield record.identifier, record.block
+                    yield record.identifier, record.content
                 if int(record.identifier.removeprefix("gdb_")) >= 21490:
                     return
 

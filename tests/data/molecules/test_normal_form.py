@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from se3t.data.molecules.embedding import molecule_from_smiles
-from se3t.data.molecules.inputs import Record, entries_of, read_molecules
+from se3t.data.molecules.inputs import entries_of, read_molecules
 from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, pack
+from se3t.data.molecules.readers import Record
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "sulfoxide": ("CS(C)=O", "C[S+](C)[O-]"),
@@ -151,7 +152,7 @@ def classes(molecule: Molecule) -> dict[tuple[int, int], str]:
     ],
 )
 def test_the_form_is_the_one_that_chemists_draw(smiles: str, orders: str) -> None:
-    (entry,) = entries_of([Record("", 1, "", "smiles", smiles)])
+    (entry,) = entries_of([Record("", "smiles", smiles)])
     assert entry.molecule is not None
     numbers = entry.molecule.numbers
     heavy = [kind for pair, kind in classes(entry.molecule).items() if 1 not in numbers[list(pair)]]

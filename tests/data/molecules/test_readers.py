@@ -43,7 +43,7 @@ def lines(text: str, ending: str = "\n") -> Iterator[str]:
 def test_an_sdf_record_is_its_title_its_block_and_its_fields(ending: str) -> None:
     (record,) = iter_sdf(lines(HYDROGEN, ending), "h2.sdf")
     assert record.identifier == "gdb_1"
-    assert record.block == BLOCK
+    assert record.content == BLOCK
     assert record.fields == {"energy": "-1.17", "two lines": "first\nsecond"}
 
 
@@ -69,7 +69,7 @@ def test_an_sdf_may_end_with_blank_lines_and_an_empty_one_has_no_records() -> No
 
 def test_a_mol_file_is_an_sdf_of_one_record() -> None:
     (record,) = iter_sdf(lines(BLOCK + "\n"), "h2.mol")
-    assert (record.block, record.fields) == (BLOCK, {})
+    assert (record.content, record.fields) == (BLOCK, {})
 
 
 @pytest.mark.parametrize("kept", range(1, len((BLOCK + FIELDS).splitlines()) + 1))
@@ -89,8 +89,8 @@ def test_a_mol_file_whose_block_is_cut_is_refused() -> None:
 def test_a_record_without_the_end_of_its_block_is_passed_on_to_who_parses_it() -> None:
     broken = "\n".join(BLOCK.splitlines()[:6]) + "\n$$$$\n"
     first, second = iter_sdf(lines(broken + HYDROGEN), "h2.sdf")
-    assert "M  END" not in first.block
-    assert second.block == BLOCK
+    assert "M  END" not in first.content
+    assert second.content == BLOCK
 
 
 def test_real_records_are_counted_and_in_order(shared_dir: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from se3t.data.molecules.smiles import iter_table
+from se3t.data.molecules.readers import iter_table
 from se3t.data.molecules.tables import Numbers, Table, read_table
 from se3t.errors import UserError
 
@@ -60,7 +60,7 @@ def test_the_line_in_which_excel_names_the_separator_is_no_header(line: str) -> 
     table = read(f"{line}\nid;a,b,c,d\nm1;2\n")
     assert (table.cells, table.places, table.notes) == ({"id": ["m1"], "a,b,c,d": ["2"]}, ["line 3"], [])
     (record,) = iter_table(iter(["sep=;\n", "name;smiles\n", "x;CCO\n"]), "t.csv")
-    assert (record.identifier, record.smiles) == ("x", "CCO")
+    assert (record.identifier, record.content) == ("x", "CCO")
 
 
 def test_comments_before_the_header_are_passed_over_and_a_header_among_them_is_not_lost() -> None:

@@ -463,6 +463,6 @@ def records_of(path: Path, numbers: set[int]) -> dict[str, np.ndarray]:
     from se3t.data.molecules.building import chunk_from_blocks
     from se3t.data.qm9.raw import find_raw, iter_records
 
-    chosen = (record for record in iter_records(find_raw(path)) if record.number in numbers)
+    chosen = (record for record in iter_records(find_raw(path)) if record.index in numbers)
     (chunk,) = chunk_from_blocks(list(islice(chosen, len(numbers))))
     return chunk.arrays

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from se3t.data.molecules.building import Chunk, Record, chunk_from_blocks
+from se3t.data.molecules.building import Chunk, chunk_from_blocks
+from se3t.data.molecules.readers import Record
 from se3t.data.qm9.raw import chunk_from_xyz, find_raw, iter_records
 from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.errors import UserError
@@ -49,7 +50,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 def test_an_archive_and_its_files_hold_the_same_records(tmp_path: Path) -> None:
     zipped = records(qm9_zip(tmp_path / "qm9.zip", NUMBERS))
-    assert [record.number for record in zipped] == list(NUMBERS)
+    assert [record.index for record in zipped] == list(NUMBERS)
     folder = qm9_folder(tmp_path / "folder", NUMBERS)
     assert zipped == records(folder) == records(folder / "gdb9.sdf")
 
@@ -59,7 +60,7 @@ def test_an_archive_may_hold_its_files_in_a_folder(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("raw/gdb9.sdf", sdf_text(NUMBERS))
         archive.writestr("raw/gdb9.sdf.csv", csv_text(NUMBERS))
-    assert [record.number for record in records(path)] == list(NUMBERS)
+    assert [record.index for record in records(path)] == list(NUMBERS)
 
 
 def test_values_are_in_the_order_of_the_targets(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_what_is_wrong_with_a_raw_xyz_file_is_named(tmp_path: Path, text: str, w
 
 def test_other_files_in_an_archive_of_xyz_files_are_passed_over(tmp_path: Path) -> None:
     files = {"readme.txt": "hello", "raw/dsgdb9nsd_000002.xyz": xyz_text(2)}
-    assert [record.number for record in records(write_tar(tmp_path / "a.tar.bz2", files))] == [2]
+    assert [record.index for record in records(write_tar(tmp_path / "a.tar.bz2", files))] == [2]
 
 
 @pytest.mark.parametrize(("kind", "what"), [("link", "is a link"), ("big", "has 2097152 bytes")])

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.inputs import no_geometry
 from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, kind_of, pack, take
 from se3t.data.molecules.parallel import map_chunks
+from se3t.data.molecules.readers import Record
 from se3t.data.store import Store, made_by, read_store, write_store
 from se3t.errors import UserError
 
@@ -31,31 +32,11 @@ UNITS = {
 }
 """The arrays of a molecule store, and the unit of each."""
 
-T = TypeVar("T")
 BONDS_VERSION = 2
 """Of the rules by which bonds are found, in the provenance of a store; 1, or none: before there was a normal form."""
 
 _LOG = logging.getLogger(__name__)
 _LISTED = 5  # refused molecules that a summary names
-
-
-@dataclass(frozen=True)
-class Record:
-    """A molecule as it stands in its file.
-
-    Attributes:
-        number: its number in the source, from 1.
-        identifier: what its file calls it.
-        text: what its bonds and atoms are made from: a mol block, or a raw XYZ file.
-        values: one per column, NaN where unknown; empty where the text holds them.
-        source: what to call it in an error.
-    """
-
-    number: int
-    identifier: str
-    text: str = field(repr=False)
-    values: tuple[float, ...] = ()
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,8 +70,8 @@ class Built:
 
 
 def build(
-    function: Callable[[list[T]], list[Chunk]],
-    records: Iterable[T],
+    function: Callable[[list[Record]], list[Chunk]],
+    records: Iterable[Record],
     num_columns: int,
     *,
     workers: int | None,
@@ -130,20 +111,16 @@ def build(
 
 
 def chunk_from_blocks(records: list[Record]) -> list[Chunk]:
-    """Molecules of records whose text is a mol block."""
-    outcomes = molecules_from_blocks([(record.identifier, record.text) for record in records])
-    values = [record.values for record in records]
-    return [chunk_of(records, outcomes, values)]
+    """Molecules of records whose content is a mol block."""
+    return [chunk_of(records, molecules_from_blocks([(record.identifier, record.content) for record in records]))]
 
 
-def chunk_of(
-    records: Sequence[Record], outcomes: Sequence[Molecule | Refusal], values: Sequence[Sequence[float]]
-) -> Chunk:
+def chunk_of(records: Sequence[Record], outcomes: Sequence[Molecule | Refusal]) -> Chunk:
     """One chunk of the outcomes for some records, at least one. A molecule without places in space is refused."""
-    rows = list(zip(records, map(_in_space, outcomes), values, strict=True))
-    kept = [(record.number, outcome, row) for record, outcome, row in rows if isinstance(outcome, Molecule)]
-    refused = [(record.number, outcome) for record, outcome, _ in rows if isinstance(outcome, Refusal)]
-    return _chunk(kept, refused, len(values[0]), records[-1].number)
+    rows = list(zip(records, map(_in_space, outcomes), strict=True))
+    kept = [(record, outcome) for record, outcome in rows if isinstance(outcome, Molecule)]
+    refused = [(record.index, outcome) for record, outcome in rows if isinstance(outcome, Refusal)]
+    return _chunk(kept, refused, len(records[0].values), records[-1].index)
 
 
 def _in_space(outcome: Molecule | Refusal) -> Molecule | Refusal:
@@ -153,18 +130,15 @@ def _in_space(outcome: Molecule | Refusal) -> Molecule | Refusal:
 
 
 def _chunk(
-    kept: Sequence[tuple[int, Molecule, Sequence[float]]],
-    refused: list[tuple[int, Refusal]],
-    num_columns: int,
-    last: int = 0,
+    kept: Sequence[tuple[Record, Molecule]], refused: list[tuple[int, Refusal]], num_columns: int, last: int = 0
 ) -> Chunk:
-    targets = np.array([row for _, _, row in kept], dtype=np.float64).reshape(len(kept), num_columns)
-    known = ~np.isnan(targets)
-    arrays = pack([molecule for _, molecule, _ in kept])
-    arrays["mol_id"] = np.array([number for number, _, _ in kept], dtype=np.int64)
-    arrays["targets"] = np.where(known, targets, 0.0)
-    arrays["known"] = known.astype(np.uint8)
-    molecules = [molecule for _, molecule, _ in kept]
+    targets = np.array([record.values for record, _ in kept], dtype=np.float64).reshape(len(kept), num_columns)
+    known, molecules = ~np.isnan(targets), [molecule for _, molecule in kept]
+    arrays = pack(molecules) | {
+        "mol_id": np.array([record.index for record, _ in kept], dtype=np.int64),
+        "targets": np.where(known, targets, 0.0),
+        "known": known.astype(np.uint8),
+    }
     warnings = Counter(kind for molecule in molecules for kind in {*map(kind_of, molecule.notes)})
     return Chunk(arrays, refused, Counter(molecule.method for molecule in molecules), last, warnings)
 

@@ -6,7 +6,7 @@ Imports neither torch nor rdkit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.parallel import available_cores, map_chunks
 from se3t.data.molecules.plausibility import implausible, lone_atoms, parts, unusual
-from se3t.data.molecules.readers import iter_sdf
-from se3t.data.molecules.smiles import SMILESRecord, iter_smiles, iter_table
+from se3t.data.molecules.readers import Record, iter_sdf, iter_smiles, iter_table
 from se3t.data.molecules.xyz import XYZRecord, iter_xyz
 from se3t.errors import UserError
 
@@ -53,29 +52,6 @@ class Entry:
     problem: str = ""
     notes: tuple[str, ...] = ()
     embedded: bool = False
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a file says of one molecule.
-
-    Attributes:
-        file: name as given.
-        index: number of the record in it, from 1; 0 for the file as a whole.
-        identifier: what the file calls it; may be empty.
-        kind: of the content: ``sdf``, ``xyz``, ``smiles`` or ``problem``.
-        content: a mol block, an :class:`XYZRecord`, a SMILES; or why it cannot be read, in a few words.
-        fields: further values by name: data fields of an SDF, ``key=value`` of an XYZ comment, cells of a table.
-        note: what to beware of in how its name was read, or nothing.
-    """
-
-    file: str
-    index: int
-    identifier: str
-    kind: str
-    content: Any = field(repr=False)
-    fields: dict[str, str] = field(default_factory=dict, repr=False)
-    note: str = ""
 
 
 def read_molecules(paths: Iterable[Path]) -> Iterator[Entry]:
@@ -133,10 +109,10 @@ def iter_records(path: Path) -> Iterator[Record]:
     """
     try:
         with open_text(path) as text:
-            found = _READERS[format_of(path)](text.lines, str(path))
-            for number, (identifier, kind, content, fields) in enumerate(found, start=1):
-                note = "" if identifier.isascii() or text.encoding != "latin-1" else f"its file is {text.note}"
-                yield Record(str(path), number, identifier, kind, content, fields, note)
+            for number, record in enumerate(_READERS[format_of(path)](text.lines, str(path)), start=1):
+                has_note = not record.identifier.isascii() and text.encoding == "latin-1"
+                note = f"its file is {text.note}" if has_note else ""
+                yield replace(record, file=str(path), index=number, note=note)
     except DAMAGE as error:
         raise UserError(f"{path}: cannot be read ({error}); the file is damaged, get it again") from error
 
@@ -150,45 +126,26 @@ def read_records(path: Path) -> Iterator[Record]:
             yield record
     except UserError as error:
         reason = " ".join(str(error).removeprefix(f"{path}: ").split())
-        yield Record(str(path), number + 1, "", "problem", f"cannot be read, nor what follows it: {reason}")
+        problem = f"cannot be read, nor what follows it: {reason}"
+        yield Record("", "problem", problem, file=str(path), index=number + 1)
         return
     if number == 0:
-        yield Record(str(path), 0, "", "problem", "the file holds no molecule")
+        yield Record("", "problem", "the file holds no molecule", file=str(path))
 
 
-_Found = tuple[str, str, Any, dict[str, str]]  # identifier, kind, content, fields
-
-
-def _sdf(stream: Iterable[str], name: str) -> Iterator[_Found]:
-    for record in iter_sdf(stream, name):
-        yield record.identifier, "sdf", record.block, record.fields
-
-
-def _xyz(stream: Iterable[str], name: str) -> Iterator[_Found]:
+def _xyz(stream: Iterable[str], name: str) -> Iterator[Record]:
     for record in iter_xyz(stream):
         if isinstance(record, Refusal):
-            yield record.identifier, "problem", record.reason, {}
+            yield Record(record.identifier, "problem", record.reason)
         else:
-            yield record.identifier, "xyz", record, record.fields
+            yield Record(record.identifier, "xyz", record, record.fields)
 
 
-def _smiles(stream: Iterable[str], name: str) -> Iterator[_Found]:
-    return map(_of_smiles, iter_smiles(stream, name))
-
-
-def _table(stream: Iterable[str], name: str) -> Iterator[_Found]:
-    return map(_of_smiles, iter_table(stream, name))
-
-
-def _of_smiles(record: SMILESRecord) -> _Found:
-    return record.identifier, "problem" if record.problem else "smiles", record.problem or record.smiles, record.fields
-
-
-_READERS: dict[str, Callable[[Iterable[str], str], Iterator[_Found]]] = {
-    "sdf": _sdf,
+_READERS: dict[str, Callable[[Iterable[str], str], Iterator[Record]]] = {
+    "sdf": iter_sdf,
     "xyz": _xyz,
-    "smiles": _smiles,
-    "table": _table,
+    "smiles": iter_smiles,
+    "table": iter_table,
 }
 
 

@@ -6,17 +6,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t.data.molecules import inputs
 from se3t.data.molecules.building import (
     UNITS,
     Chunk,
-    Record,
     build,
     checksum_of,
     chunk_of,
@@ -30,6 +28,7 @@ from se3t.data.molecules.chemistry import constitutions
 from se3t.data.molecules.inputs import CHUNK_SIZES, entries_of, format_of, iter_records
 from se3t.data.molecules.labels import Labels, read_labels
 from se3t.data.molecules.molecule import SPLITS, Refusal
+from se3t.data.molecules.readers import Record
 from se3t.data.molecules.tables import shown
 from se3t.data.progress import progress_bar
 from se3t.data.store import Store, make_folder
@@ -177,30 +176,21 @@ def _split_settings(config: Any) -> dict[str, Any]:
 # --- the store ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Labelled:
-    """A record of the file and its numbers, one per column, NaN where unknown."""
-
-    record: inputs.Record = field(repr=False)
-    values: tuple[float, ...]
-
-
-def _labelled(source: _Source, labels: Labels) -> Iterator[_Labelled]:
+def _labelled(source: _Source, labels: Labels) -> Iterator[Record]:
+    """The records of the file with their numbers."""
     for record, values in zip(iter_records(source.molecules), labels.values, strict=True):
-        yield _Labelled(record, tuple(values.tolist()))
+        yield replace(record, values=tuple(values.tolist()))
 
 
-def _chunk(items: list[_Labelled]) -> list[Chunk]:
+def _chunk(records: list[Record]) -> list[Chunk]:
     """Molecules under the rules of :func:`se3t.deploy.predict.predict`: no model learns from what it would refuse."""
-    entries = entries_of([item.record for item in items])
     outcomes = [
         Refusal(entry.identifier, entry.problem)
         if entry.molecule is None
         else replace(entry.molecule, notes=entry.notes)
-        for entry in entries
+        for entry in entries_of(records)
     ]
-    records = [Record(entry.index, entry.identifier, "") for entry in entries]
-    return [chunk_of(records, outcomes, [item.values for item in items])]
+    return [chunk_of(records, outcomes)]
 
 
 def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) -> Store:

@@ -13,7 +13,6 @@ from se3t.config import TARGETS
 from se3t.data.download import download
 from se3t.data.molecules.building import (
     UNITS,
-    Record,
     build,
     checksum_of,
     chunk_from_blocks,
@@ -23,6 +22,7 @@ from se3t.data.molecules.building import (
     split_sizes,
     trivial_errors,
 )
+from se3t.data.molecules.readers import Record
 from se3t.data.progress import progress_bar
 from se3t.data.qm9.raw import RawFiles, chunk_from_xyz, find_raw, iter_records
 from se3t.data.qm9.sources import RAW_SOURCES
@@ -162,9 +162,9 @@ class _Inputs:
         """The records of molecules that the store is to hold; counts the others."""
         splits = official_splits()
         for record in records:
-            if record.number in self.removed:
+            if record.index in self.removed:
                 self.num_removed += 1
-            elif splits[record.number] == NO_SPLIT:
+            elif splits[record.index] == NO_SPLIT:
                 self.num_without_split += 1
             else:
                 yield record

@@ -14,15 +14,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import TextIOBase
 from pathlib import Path
 
 import numpy as np
 
-from se3t.data.molecules.building import Chunk, Record, chunk_of
+from se3t.data.molecules.building import Chunk, chunk_of
 from se3t.data.molecules.chemistry import molecules_from_xyz
-from se3t.data.molecules.readers import iter_sdf
+from se3t.data.molecules.readers import Record, iter_sdf
 from se3t.data.molecules.tables import Table, read_table
 from se3t.data.molecules.xyz import QM9_PROPERTIES, parse_qm9_xyz
 from se3t.data.qm9.splits import NUM_MOLECULES
@@ -119,13 +119,16 @@ def iter_records(raw: RawFiles) -> Iterator[Record]:
 
 
 def chunk_from_xyz(records: list[Record]) -> list[Chunk]:
-    """Molecules of records whose text is a raw XYZ file."""
-    parsed = [parse_qm9_xyz(record.text, record.source) for record in records]
+    """Molecules of records whose content is the text of a raw XYZ file."""
+    parsed = [parse_qm9_xyz(record.content, record.file) for record in records]
     for record, item in zip(records, parsed, strict=True):
         if item.identifier != record.identifier:
-            raise UserError(f"{record.source}: holds molecule {item.identifier}, expected {record.identifier}")
-    values = [[item.properties[place] for place in _PLACES] for item in parsed]
-    return [chunk_of(records, molecules_from_xyz(parsed), values)]
+            raise UserError(f"{record.file}: holds molecule {item.identifier}, expected {record.identifier}")
+    valued = [
+        replace(record, values=tuple(item.properties[place] for place in _PLACES))
+        for record, item in zip(records, parsed, strict=True)
+    ]
+    return [chunk_of(valued, molecules_from_xyz(parsed))]
 
 
 # --- SDF and CSV ------------------------------------------------------------------------------------------------
@@ -172,7 +175,7 @@ def _sdf_records(sdf: TextIOBase, csv: TextIOBase, sdf_name: str, csv_name: str)
                 f"{expected!r} in the latter; take both from the same archive"
             )
         number = _number(expected, f"{csv_name}: row {count}")
-        yield Record(number, expected, record.block, tuple(values[count - 1].tolist()))
+        yield replace(record, index=number, fields={}, values=tuple(values[count - 1].tolist()))
     if count < len(identifiers):
         raise UserError(
             f"{sdf_name} and {csv_name} are out of step: {count} records and {len(identifiers)} rows, expected as "
@@ -216,7 +219,7 @@ def _xyz_records(path: Path) -> Iterator[Record]:
             number = _number(f"gdb_{match[1]}", f"{path}: {member.name}")
             assert content is not None
             text = content.read().decode("utf-8", errors="replace")
-            yield Record(number, f"gdb_{number}", text, source=f"{path}: {member.name}")
+            yield Record(f"gdb_{number}", "xyz", text, file=f"{path}: {member.name}", index=number)
         while unpacked.read(1 << 20):
             pass  # the checksums of bz2 are compared where its blocks end, and the last ends behind the last molecule
     if not found:
