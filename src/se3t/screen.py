@@ -7,7 +7,7 @@ import html
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -84,6 +84,23 @@ def console(*, stderr: bool = False) -> Screen:
 def say(screen: Console, text: str) -> None:
     """Print lines of text as they are, for the terminal to break."""
     screen.print(Text(printable(text)), soft_wrap=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Iterable[str]], *, num_left: int = 1, **options: Any) -> Table:
+    """A table whose first ``num_left`` columns are aligned to the left, the others to the right.
+
+    Args:
+        columns: their headings.
+        rows: their cells.
+        num_left: number of columns of words.
+        options: of :class:`rich.table.Table`.
+    """
+    made = Table(title_justify="left", caption_justify="left", **options)
+    for place, heading in enumerate(columns):
+        made.add_column(heading, justify="left" if place < num_left else "right")
+    for row in rows:
+        made.add_row(*row)
+    return made
 
 
 class Folded:

@@ -28,20 +28,22 @@ class NBodyData:
     name: str = "nbody"
     root: str = "data"  # folder of the prepared stores
     preset: str = "calibrated_random"  # calibrated_random | calibrated | text | authors | egnn
-    num_train: int | None = None  # trajectories
-    num_valid: int | None = None
-    num_test: int | None = None
-    num_particles: int | None = None
-    step_size: float | None = None  # Δt, in the simulation's unit of time
-    num_steps: int | None = None  # integration steps per trajectory
-    sample_every: int | None = None  # steps between recorded frames
-    box: float | None = None  # half width of the reflecting box; 0 means no box
-    position_scale: float | None = None  # standard deviation of the initial positions
-    speed: float | None = None  # norm of the initial velocities
-    max_force: float | None = None  # clip per component
+    num_train: int | None = number(None, at_least=1)  # trajectories
+    num_valid: int | None = number(None, at_least=1)
+    num_test: int | None = number(None, at_least=1)
+    num_particles: int | None = number(None, at_least=2)
+    step_size: float | None = number(None, above=0)  # Δt, in the simulation's unit of time
+    num_steps: int | None = number(None, at_least=2)  # integration steps per trajectory
+    sample_every: int | None = number(None, at_least=1)  # steps between recorded frames
+    box: float | None = number(None, at_least=0)  # half width of the reflecting box; 0 means no box
+    position_scale: float | None = number(None, above=0)  # standard deviation of the initial positions
+    speed: float | None = number(None, at_least=0)  # norm of the initial velocities
+    max_force: float | None = number(None, above=0)  # clip per component
     start: str | None = None  # random (drawn anew at every visit), random_once, first, or the index of a frame
-    horizon_frames: int | None = None  # frames from input to target
-    data_seed: int = 0  # seed of the simulator; apart from ``seed``, so that all seeds of a sweep see the same data
+    horizon_frames: int | None = number(None, at_least=1)  # frames from input to target
+    data_seed: int = number(
+        0, at_least=0
+    )  # seed of the simulator; apart from ``seed``, so that all seeds of a sweep see the same data
 
 
 RANDOM_STARTS = ("calibrated_random", "text", "authors")

@@ -14,6 +14,9 @@ import json
 import os
 import platform
 import re
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 STORE_VERSION = 1
 _ATTRIBUTES = ("settings", "units", "provenance")
+_MAX_MEMBER_BYTES = 4 << 30  # the largest file in a published archive has 0.4 GB
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 _HEADER_BYTES = 512  # the smallest user block that HDF5 allows
 _HEADER = "se3t store, format {version}, sha256 of the bytes from {begin}: {digest}\n"
 _HEADER_PATTERN = re.compile(rb"se3t store, format (\d+), sha256 of the bytes from 512: ([0-9a-f]{64})\n\0*")
@@ -201,6 +206,32 @@ def made_from_others(path: Path, store: Store, named: str, fix: str) -> UserErro
         f"{path}: was made from {made_from}, and {named} has another content; replace the store with `{fix}`, or keep "
         "both with another data.root=…"
     )
+
+
+@contextmanager
+def readable(name: str, remedy: str = "get it again") -> Iterator[None]:
+    """Turn damage of a file that this program did not write into one sentence.
+
+    Raises:
+        UserError: with the name and the remedy.
+    """
+    try:
+        yield
+    except _DAMAGE as error:
+        raise UserError(f"{name}: damaged, cut short or not readable ({_first_line(error)}); {remedy}") from error
+
+
+def open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """Open a file within a zip archive.
+
+    Raises:
+        UserError: it unpacks to more than any published file.
+    """
+    if archive.getinfo(name).file_size > _MAX_MEMBER_BYTES:
+        raise UserError(
+            f"{archive.filename}: {name} in it unpacks to more than {_MAX_MEMBER_BYTES >> 30} GiB; get it again"
+        )
+    return archive.open(name)
 
 
 def read_hdf5(

@@ -6,23 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-CLASSES = (
-    "bag",
-    "bin",
-    "box",
-    "cabinet",
-    "chair",
-    "desk",
-    "display",
-    "door",
-    "shelf",
-    "table",
-    "bed",
-    "pillow",
-    "sink",
-    "sofa",
-    "toilet",
-)
+_NAMES = "bag bin box cabinet chair desk display door shelf table bed pillow sink sofa toilet"
+CLASSES = tuple(_NAMES.split())
 """An object's label is the place of its class here."""
 NUM_POINTS = 2048
 """Points of every stored object."""

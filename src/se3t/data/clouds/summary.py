@@ -9,6 +9,7 @@ from rich.table import Table
 
 from se3t.data.clouds.dataset import from_store, summary
 from se3t.data.store import Store
+from se3t.screen import table
 
 
 def lines(data: Any, store: Store) -> Iterator[str | Table]:
@@ -23,21 +24,20 @@ def lines(data: Any, store: Store) -> Iterator[str | Table]:
     title = "synthetic shapes15" if clouds.synthetic else "ScanObjectNN"
     sizes = ", ".join(f"{count:,} {name}" for name, count in content["sizes"].items())
     yield f"{title}, {clouds.variant}, up is {data.up_axis}: {sizes}"
-    table = Table(caption=f"checksum {clouds.checksum[:12]}", caption_justify="left")
-    for column in ("class", *content["sizes"]):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for name, counts in content["classes"].items():
-        table.add_row(name, *(f"{count:,}" for count in counts.values()))
-    yield table
-    yield _accuracies(content["baselines"])
+    yield table(
+        ("class", *content["sizes"]),
+        [[name, *(f"{count:,}" for count in counts.values())] for name, counts in content["classes"].items()],
+        caption=f"checksum {clouds.checksum[:12]}",
+    )
+    baselines = content["baselines"]
+    yield table(
+        ("prediction without a network", *baselines),
+        [[name.replace("_", " "), *(_cell(rows[name]) for rows in baselines.values())] for name in baselines["test"]],
+        title="accuracy in %, in brackets the mean over classes",
+    )
     yield from store.provenance.get("notes", [])
 
 
-def _accuracies(baselines: dict[str, dict[str, tuple[float, float]]]) -> Table:
-    table = Table(title="accuracy in %, in brackets the mean over classes", title_justify="left")
-    for column in ("prediction without a network", *baselines):
-        table.add_column(column, justify="left" if column not in baselines else "right")
-    for name in next(iter(baselines.values())):
-        cells = (f"{100 * rows[name][0]:.1f} ({100 * rows[name][1]:.1f})" for rows in baselines.values())
-        table.add_row(name.replace("_", " "), *cells)
-    return table
+def _cell(shares: tuple[float, float]) -> str:
+    accuracy, class_mean = (100 * share for share in shares)
+    return f"{accuracy:.1f} ({class_mean:.1f})"

@@ -208,6 +208,40 @@ def provenance_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"  and {len(refused) - _LISTED} more, listed in the provenance of the store"
 
 
+def summary(
+    store: Store,
+    title: str,
+    columns: Mapping[str, tuple[str, np.ndarray]],
+    official: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """What is printed with the data set, as plain values.
+
+    Args:
+        store: the molecules.
+        title: name of the data set.
+        columns: unit and values by column, in the order of the store.
+        official: sizes of the splits of the whole data set.
+
+    Returns:
+        ``title``, ``checksum``, ``sizes`` of the splits and their ``official`` sizes, ``methods`` by which bonds were
+        found, ``warnings``, ``refused`` molecules, ``notes`` in words, and ``columns``: ``unit`` and
+        :func:`trivial_errors` by name.
+    """
+    split, known = store.arrays["split"], store.arrays["known"]
+    rows = {
+        name: {"unit": unit, **trivial_errors(values, known[:, place], split)}
+        for place, (name, (unit, values)) in enumerate(columns.items())
+    }
+    return {
+        **{name: store.provenance.get(name, {}) for name in ("methods", "warnings", "refused", "notes")},
+        "title": title,
+        "checksum": store.checksum,
+        "sizes": split_sizes(split),
+        "official": official,
+        "columns": rows,
+    }
+
+
 # --- files ----------------------------------------------------------------------------------------------------
 
 

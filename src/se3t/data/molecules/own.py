@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from se3t.data.molecules import building
 from se3t.data.molecules.building import (
     UNITS,
     Chunk,
@@ -21,8 +22,6 @@ from se3t.data.molecules.building import (
     load,
     provenance,
     save,
-    split_sizes,
-    trivial_errors,
 )
 from se3t.data.molecules.chemistry import constitutions
 from se3t.data.molecules.inputs import CHUNK_SIZES, entries_of, format_of, iter_records
@@ -94,25 +93,10 @@ def read_molecules_store(config: Any) -> Store:
 
 
 def summary(store: Store) -> dict[str, Any]:
-    """What is printed with the data set: as :func:`se3t.data.qm9.prepare.summary`, without official sizes."""
-    arrays, units = store.arrays, store.settings["column_units"]
-    return {
-        "title": store.provenance["name"],
-        "checksum": store.checksum,
-        "sizes": split_sizes(arrays["split"]),
-        "official": None,
-        "methods": store.provenance["methods"],
-        "warnings": store.provenance.get("warnings", {}),
-        "refused": store.provenance["refused"],
-        "notes": store.provenance["notes"],
-        "columns": {
-            name: {
-                "unit": units[name],
-                **trivial_errors(arrays["targets"][:, place], arrays["known"][:, place], arrays["split"]),
-            }
-            for place, name in enumerate(store.settings["columns"])
-        },
-    }
+    """See :func:`se3t.data.molecules.building.summary`."""
+    units, targets = store.settings["column_units"], store.arrays["targets"]
+    columns = {name: (units[name], targets[:, place]) for place, name in enumerate(store.settings["columns"])}
+    return building.summary(store, store.provenance["name"], columns)
 
 
 # --- files ----------------------------------------------------------------------------------------------------

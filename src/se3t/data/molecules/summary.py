@@ -12,6 +12,7 @@ from se3t.data.molecules import own
 from se3t.data.molecules.building import provenance_lines
 from se3t.data.qm9 import prepare as qm9
 from se3t.data.store import Store
+from se3t.screen import table
 
 
 def lines(facts: dict[str, Any]) -> Iterator[str | Table]:
@@ -20,33 +21,25 @@ def lines(facts: dict[str, Any]) -> Iterator[str | Table]:
     Args:
         facts: the summary of a store, such as that of :func:`se3t.data.qm9.prepare.summary`.
     """
-    yield _table(facts)
-    yield from provenance_lines(facts)
-
-
-def _table(facts: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"{facts['title']}: {_sizes(facts)}",
-        caption="mean and standard deviation of train; mean absolute error of predicting that mean on valid and test; "
-        f"checksum {facts['checksum'][:12]}",
-        title_justify="left",
-        caption_justify="left",
-    )
-    for column in ("column", "unit", "mean", "std", "error valid", "error test"):
-        table.add_column(column, justify="left" if column in ("column", "unit") else "right")
-    for name, row in facts["columns"].items():
-        numbers = [row[key] for key in ("mean", "std", "mae_valid", "mae_test")]
-        table.add_row(name, row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers))
-    return table
-
-
-def _sizes(facts: dict[str, Any]) -> str:
     official = facts["official"] or {}
-    parts = (
+    sizes = (
         f"{count:,}" + (f" of {official[name]:,}" if official else "") + f" {name}"
         for name, count in facts["sizes"].items()
     )
-    return ", ".join(parts)
+    yield table(
+        ("column", "unit", "mean", "std", "error valid", "error test"),
+        [_row(name, row) for name, row in facts["columns"].items()],
+        num_left=2,
+        title=f"{facts['title']}: {', '.join(sizes)}",
+        caption="mean and standard deviation of train; mean absolute error of predicting that mean on valid and test; "
+        f"checksum {facts['checksum'][:12]}",
+    )
+    yield from provenance_lines(facts)
+
+
+def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+    numbers = [row[key] for key in ("mean", "std", "mae_valid", "mae_test")]
+    return (name, row["unit"] or "–", *("–" if math.isnan(value) else f"{value:.5g}" for value in numbers))
 
 
 def lines_of_qm9(data: Any, store: Store) -> Iterator[str | Table]:

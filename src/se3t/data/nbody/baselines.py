@@ -90,18 +90,25 @@ def summary(dataset: NBodyDataset) -> dict[str, Any]:
 def summary_lines(facts: Mapping[str, Any]) -> list[str]:
     """A few plain lines that say what :func:`summary` found."""
     sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
-    drift, clip = facts["energy_drift"], facts["force_clip"]
     return [
         f"N-body data, preset {facts['preset']}, horizon {facts['horizon']:g}: {sizes}; "
         f"checksum {facts['checksum'][:12]}",
-        f"distinct training samples: {facts['distinct_samples']:,}",
         *(
             f"{name.replace('_', ' ')} on test: MSE x {row['mse_x']:.4g}, MSE v {row['mse_v']:.4g}"
             for name, row in facts["baselines"].items()
         ),
+        *remarks(facts),
+    ]
+
+
+def remarks(facts: Mapping[str, Any]) -> list[str]:
+    """Number of training samples, energy drift and force clip, a line each."""
+    drift, clip = facts["energy_drift"], facts["force_clip"]
+    return [
+        f"distinct training samples (trajectory, start): {facts['distinct_samples']:,}",
         f"energy drift to the target: median {drift['median']:.2g}, 99 % below {drift['quantile_99']:.2g} "
-        f"(mean kinetic energy {drift['mean_kinetic_energy']:.2g}); force clip at {clip['max_force']:g} acted in "
-        f"{100 * clip['fraction']:.2f} % of the trajectories",
+        f"(mean kinetic energy {drift['mean_kinetic_energy']:.2g})",
+        f"force clip at {clip['max_force']:g}: acted in {100 * clip['fraction']:.2f} % of the trajectories",
     ]
 
 

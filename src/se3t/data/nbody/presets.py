@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from se3t.config import NBodyData, validate
 from se3t.errors import UserError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
@@ -156,17 +156,7 @@ def _parse_start(word: str | int) -> int | str:
 
 
 def _check_ranges(settings: NBodySettings) -> None:
-    at_least = {"num_train": 1, "num_valid": 1, "num_test": 1, "num_particles": 2, "num_steps": 2, "sample_every": 1}
-    at_least |= {"horizon_frames": 1, "data_seed": 0}
-    for name, low in at_least.items():
-        if getattr(settings, name) < low:
-            raise UserError(f"data.{name}: got {getattr(settings, name)}; expected an integer of at least {low}")
-    for name in ("step_size", "position_scale", "max_force"):
-        if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) > 0):
-            raise UserError(f"data.{name}: got {getattr(settings, name)}; expected a finite number above 0")
-    for name in ("box", "speed"):
-        if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
-            raise UserError(f"data.{name}: got {getattr(settings, name)}; expected a finite number, 0 or above")
+    validate(NBodyData(**settings.as_dict()), "data.")
     if 0 < settings.box < settings.position_scale:
         raise UserError(
             f"data.box: half width {settings.box} is less than data.position_scale {settings.position_scale}, so that "

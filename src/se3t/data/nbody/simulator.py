@@ -17,9 +17,7 @@ from jaxtyping import Float, Int
 from se3t.data.nbody.presets import NBodySettings, resolve
 from se3t.data.nbody.sampling import initial_states
 
-BLOCK_SIZE = (
-    1024  # trajectories integrated together: long enough to hide the cost of a NumPy call, short enough for the cache
-)
+BLOCK_SIZE = 1024  # trajectories integrated together: enough to hide the cost of a NumPy call, few enough for the cache
 
 
 class ChargedParticles:
@@ -204,7 +202,9 @@ def _simulate_block(
     system = ChargedParticles(
         positions, velocities, charges, step_size=settings.step_size, box=settings.box, max_force=settings.max_force
     )
-    begin, end = _Snapshot.empty_like(system), _Snapshot.empty_like(system)
+    states = np.full((2, 2, *positions.shape), np.nan)  # [start or target, position or velocity, …]
+    energy = np.full((2, len(indices)), np.nan)
+    clipped = np.zeros(len(indices), dtype=np.int64)
     frames = None
     if settings.redraws and split == "train":
         shape = (len(indices), settings.num_frames, settings.num_particles, 2, 3)
@@ -214,47 +214,26 @@ def _simulate_block(
         if frames is not None:
             frames[:, frame, :, 0] = system.positions.transpose(2, 1, 0)
             frames[:, frame, :, 1] = system.velocities.transpose(2, 1, 0)
-        begin.record(system, starts == frame)
-        end.record(system, starts + settings.horizon_frames == frame)
+        for number, due in enumerate((starts == frame, starts + settings.horizon_frames == frame)):
+            if due.any():
+                states[number, 0][..., due] = system.positions[..., due]
+                states[number, 1][..., due] = system.velocities[..., due]
+                energy[number, due] = system.energy()[due]
+                clipped[due] = system.clipped[due]
         if on_progress is not None:
             on_progress(len(indices))
+    start, target = states.swapaxes(2, 4)  # each [2, trajectory, particle, 3]
     return Samples(
-        positions=begin.positions.transpose(2, 1, 0),
-        velocities=begin.velocities.transpose(2, 1, 0),
+        positions=start[0],
+        velocities=start[1],
         charges=charges.T[:, :, None],
-        target_positions=(end.positions - begin.positions).transpose(2, 1, 0),
-        target_velocities=(end.velocities - begin.velocities).transpose(2, 1, 0),
+        target_positions=target[0] - start[0],
+        target_velocities=target[1] - start[1],
         start_frame=starts,
-        energy=np.stack([begin.energy, end.energy], axis=1),
-        clipped=end.clipped,
+        energy=energy.T,
+        clipped=clipped,
         frames=frames,
     )
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    # The state of each trajectory at its own frame.
-    positions: np.ndarray
-    velocities: np.ndarray
-    energy: np.ndarray
-    clipped: np.ndarray
-
-    @classmethod
-    def empty_like(cls, system: ChargedParticles) -> _Snapshot:
-        energy = np.full(len(system.clipped), np.nan)
-        return cls(
-            np.full_like(system.positions, np.nan),
-            np.full_like(system.velocities, np.nan),
-            energy,
-            system.clipped.copy(),
-        )
-
-    def record(self, system: ChargedParticles, due: np.ndarray) -> None:
-        if due.any():
-            self.positions[..., due] = system.positions[..., due]
-            self.velocities[..., due] = system.velocities[..., due]
-            self.energy[due] = system.energy()[due]
-            self.clipped[due] = system.clipped[due]
 
 
 def make_few(data: Any) -> int:

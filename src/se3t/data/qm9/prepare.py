@@ -11,6 +11,7 @@ from typing import Any
 
 from se3t.config import TARGETS
 from se3t.data.download import download
+from se3t.data.molecules import building
 from se3t.data.molecules.building import (
     UNITS,
     build,
@@ -20,7 +21,6 @@ from se3t.data.molecules.building import (
     provenance,
     save,
     split_sizes,
-    trivial_errors,
 )
 from se3t.data.molecules.readers import Record
 from se3t.data.progress import progress_bar
@@ -86,28 +86,12 @@ def read_qm9_store(config: Any) -> Store:
 
 
 def summary(store: Store) -> dict[str, Any]:
-    """What is printed with the data set, as plain values.
-
-    Returns:
-        ``title``, ``checksum``, ``sizes`` of the splits and their ``official`` sizes, ``methods`` by which bonds were
-        found, ``refused`` molecules, ``notes`` in words, and by column ``columns``: ``unit`` of Table 3 and what
-        :func:`se3t.data.molecules.building.trivial_errors` says, U0, U, H and G as atomisation energies.
-    """
-    rows = {}
-    for place, (name, target) in enumerate(QM9_TARGETS.items()):
-        values = in_table_units(target, store.arrays["targets"][:, place], store.arrays)
-        errors = trivial_errors(values, store.arrays["known"][:, place], store.arrays["split"])
-        rows[name] = {"unit": target.unit, **errors}
-    return {
-        "title": "QM9",
-        "checksum": store.checksum,
-        "sizes": split_sizes(store.arrays["split"]),
-        "official": SPLIT_SIZES,
-        "methods": store.provenance["methods"],
-        "refused": store.provenance["refused"],
-        "notes": store.provenance["notes"],
-        "columns": rows,
+    """:func:`se3t.data.molecules.building.summary` in the units of Table 3, U0, U, H and G as atomisation energies."""
+    columns = {
+        name: (target.unit, in_table_units(target, store.arrays["targets"][:, place], store.arrays))
+        for place, (name, target) in enumerate(QM9_TARGETS.items())
     }
+    return building.summary(store, DATA.label, columns, SPLIT_SIZES)
 
 
 # --- raw data -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import io
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from se3t.data.molecules.tables import Table, read_table
 from se3t.data.molecules.xyz import QM9_PROPERTIES, parse_qm9_xyz
 from se3t.data.qm9.splits import NUM_MOLECULES
 from se3t.data.qm9.targets import QM9_TARGETS
+from se3t.data.store import open_member, readable
 from se3t.errors import UserError
 
 SDF, CSV = "gdb9.sdf", "gdb9.sdf.csv"
@@ -37,8 +37,6 @@ _PLACES = [QM9_PROPERTIES.index(name) for name in QM9_TARGETS]
 _IDENTIFIER = re.compile(r"gdb_0*(\d+)")
 _XYZ_NAME = re.compile(r"(?:.*/)?dsgdb9nsd_0*(\d+)\.xyz")
 _MAX_XYZ_BYTES = 2**20  # the largest of QM9 has some kilobytes
-_MAX_ZIP_BYTES = 4 * 2**30  # gdb9.sdf has 0.3 GB
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def iter_records(raw: RawFiles) -> Iterator[Record]:
         UserError: a file is damaged or cut short, SDF and CSV are out of step, or a value is missing or no number. The
             message names file, record and column.
     """
-    with _readable(raw.path):
+    with readable(str(raw.path), "remove it and get it again, or name another file with data.raw=…"):
         if raw.layout == "xyz":
             yield from _xyz_records(raw.path)
         elif raw.path.suffix == ".zip":
@@ -140,8 +138,6 @@ def _zip_records(path: Path) -> Iterator[Record]:
         for name in (SDF, CSV):
             if name not in names:
                 raise UserError(f"{path}: has no file {name}, expected {SDF} and {CSV} in it")
-            if archive.getinfo(names[name]).file_size > _MAX_ZIP_BYTES:
-                raise UserError(f"{path}: {name} in it unpacks to more than {_MAX_ZIP_BYTES >> 30} GiB; get it again")
         try:
             with _text(archive, names[SDF]) as sdf, _text(archive, names[CSV]) as csv:
                 yield from _sdf_records(sdf, csv, f"{path}:{SDF}", f"{path}:{CSV}")
@@ -154,7 +150,7 @@ def _zip_records(path: Path) -> Iterator[Record]:
 
 @contextmanager
 def _text(archive: zipfile.ZipFile, name: str) -> Iterator[TextIOBase]:
-    with archive.open(name) as member, io.TextIOWrapper(member, encoding="utf-8-sig", errors="replace") as text:
+    with open_member(archive, name) as member, io.TextIOWrapper(member, encoding="utf-8-sig", errors="replace") as text:
         yield text
 
 
@@ -224,15 +220,3 @@ def _xyz_records(path: Path) -> Iterator[Record]:
             pass  # the checksums of bz2 are compared where its blocks end, and the last ends behind the last molecule
     if not found:
         raise UserError(f"{path}: has no file dsgdb9nsd_<number>.xyz, expected the raw files of QM9")
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path}: damaged, cut short or not readable ({reason}); remove it and get it again, or name another file "
-            "with data.raw=…"
-        ) from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, split_sizes
-from se3t.data.store import read_hdf5
+from se3t.data.store import open_member, read_hdf5, readable
 from se3t.errors import UserError
 
 SUFFIXES = {
@@ -45,8 +44,6 @@ _OTHER_FOLDERS = {f"split{number}{end}" for number in range(1, 5) for end in (""
 _DEPTH = 3  # folders below the one given: <given>/h5_files/main_split_nobg/<file>
 _LISTED = 8  # files that an error names
 _BACKGROUND = -1  # of a mask
-_MAX_BYTES = 4 << 30  # of a file in a zip archive; the largest published one has 0.4 GB
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 
 def file_name(variant: str, split: str) -> str:
@@ -81,7 +78,7 @@ class RawFiles:
         """
         digests = {}
         for split in SIDES:
-            with _readable(self.name(split)), self._open(split) as file:
+            with readable(self.name(split)), self._open(split) as file:
                 digests[file_name(self.variant, split)] = hashlib.file_digest(file, "sha256").hexdigest()
         return digests
 
@@ -94,7 +91,7 @@ class RawFiles:
         name = self.name(split)
         source: Path | BytesIO = self.root / self.folder / file_name(self.variant, split)
         if self.root.is_file():
-            with _readable(name), self._open(split) as file:
+            with readable(name), self._open(split) as file:
                 source = BytesIO(file.read())
         arrays = read_hdf5(source, name, ["data", "label"], ["mask"])
         _check_data(arrays["data"], name)
@@ -106,12 +103,8 @@ class RawFiles:
         inner = self.folder / file_name(self.variant, split)
         if self.root.is_file():
             with zipfile.ZipFile(self.root) as archive:
-                entry = next(info for info in archive.infolist() if PurePosixPath(info.filename) == inner)
-                if entry.file_size > _MAX_BYTES:
-                    raise UserError(
-                        f"{self.root}: {inner} in it unpacks to more than {_MAX_BYTES >> 30} GiB; get it again"
-                    )
-                with archive.open(entry) as member:
+                entry = next(name for name in archive.namelist() if PurePosixPath(name) == inner)
+                with open_member(archive, entry) as member:
                     yield cast(BufferedIOBase, member)  # it is one, and declared as less
         else:
             with (self.root / inner).open("rb") as file:
@@ -177,7 +170,7 @@ def _files_below(path: Path) -> set[PurePosixPath]:
         patterns = ("*/" * depth + "*_objectdataset*.h5" for depth in range(_DEPTH + 1))
         found = {PurePosixPath(file.relative_to(path)) for pattern in patterns for file in path.glob(pattern)}
     elif path.suffix == ".zip":
-        with _readable(str(path)), zipfile.ZipFile(path) as archive:
+        with readable(str(path)), zipfile.ZipFile(path) as archive:
             found = {PurePosixPath(name) for name in archive.namelist()}
         found = {name for name in found if name.match("*_objectdataset*.h5")}
     else:
@@ -216,15 +209,6 @@ def _other_settings(root: Path, files: set[PurePosixPath]) -> list[str]:
             if any(all(place / name in files for name in names) for place in places):
                 found.append(f"data.variant={variant} data.background={str(background).lower()}")
     return found
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name}: damaged, cut short or not readable ({reason}); get it again") from error
 
 
 # --- checks -----------------------------------------------------------------------------------------------------
