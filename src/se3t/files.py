@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all. Imports no torch."""
+"""Atomic writing of files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Any
 from se3t.errors import UserError
 
 CACHE = "SE3T_CACHE"
-"""Environment variable: folder of what is kept between runs, by default ``se3t`` in the user's cache."""
+"""Environment variable: folder of cached files, by default ``se3t`` in the user's cache."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (*_NO_ROOM, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
-_STALE_SECONDS = 3600.0  # a file that is being written changes more often
+_STALE_SECONDS = 3600.0  # a file being written changes more often
 _DEVICES = (Path("/dev"), Path("/dev/fd"))
 
 
 class WriteError(OSError):
-    """A file that the machine does not let this program write, in one sentence."""
+    """A file cannot be written; the message is one sentence."""
 
 
 def cache_folder() -> Path:
-    """Folder of what is kept between runs; it may not exist yet.
+    """Folder of cached files; it may not exist yet.
 
     Raises:
         RuntimeError: for a user without a home.
@@ -38,10 +38,10 @@ def cache_folder() -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Make sure, before any work, that a file can be written; leaves nothing behind.
+    """Check that a file can be written; leaves nothing behind.
 
     Raises:
-        UserError: when it is a folder, lies below something that is none, or its folder takes no files.
+        UserError: it is a folder, is below something that is not a folder, or its folder is not writable.
     """
     try:
         if path.is_dir():
@@ -57,15 +57,15 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell of a full disk, and of a folder that cannot be written, by :class:`WriteError`.
+    """Raise :class:`WriteError` for a full disk or a folder that cannot be written.
 
     Args:
-        path: the file that is written meanwhile.
+        path: the file being written.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides what happened
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides the cause
         if not isinstance(cause, OSError) or cause.errno not in _REFUSED:
             raise
         advice = "; make room there" if cause.errno in _NO_ROOM else ""
@@ -73,9 +73,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
-    """Write a file so that a reader sees the old or the new content, whole, whenever the writer is killed.
+    """Write a file so that a reader sees the complete old or new content, even if the writer is killed.
 
-    Several processes may write the same file at the same time: the one that finishes last has the say.
+    Several processes may write the same file at the same time: the last to finish wins.
 
     Args:
         path: the file; its folder is made when missing. A device or a pipe is written to directly.
@@ -102,16 +102,16 @@ def _write(path: Path, write: Callable[[Any], object]) -> None:
         temporary.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name, too, survives a power cut
+        os.fsync(folder)  # so that the new name survives a power cut
     finally:
         os.close(folder)
 
 
 @contextmanager
 def temporary_beside(path: Path, word: str = "tmp") -> Iterator[Path]:
-    """A hidden name in the folder of ``path`` that no other writer uses; what lies there in the end is removed.
+    """A hidden, unique name in the folder of ``path``; whatever is left under it is removed at the end.
 
-    Old temporary files and folders of ``path``, which killed writers left behind, are removed at the start.
+    Old temporary files and folders of ``path``, left by killed writers, are removed at the start.
 
     Args:
         path: the file or folder to be written.
@@ -133,7 +133,7 @@ def _remove_stale(path: Path, word: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # another error, which is on its way, says more
+    with suppress(OSError):  # the error being raised says more
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

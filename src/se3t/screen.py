@@ -1,4 +1,4 @@
-"""What is printed for people: text of users stays text, and tables lose nothing where the terminal is narrow."""
+"""Terminal output: user text is printed literally, and wide tables are folded on narrow terminals."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from rich.table import Column, Table
 from rich.text import Text
 
 _PIPE = 140
-_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control characters, those that turn text around, halves of characters
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, bidirectional and surrogate characters
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 _MARKED = re.compile(r"[|\[\]`\\]")
-_NARROW = 12  # columns of the terminal that names of rows get at least
+_NARROW = 12  # least terminal columns for the names of rows
 
 
 def printable(text: str) -> str:
-    """Text of users for a terminal: a character that would control it is shown by its number."""
+    """User text for a terminal: control characters are shown as escapes."""
     return "".join(map(_printable, text))
 
 
 def one_line(text: str) -> str:
-    """The same, of which an end of a line is one."""
+    """The same on one line: line ends and tabs are shown as escapes."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def show(text: str, *, file: Any = None, flush: bool = False) -> None:
-    """Write lines of text, by default to standard output, with nothing in them that would control a terminal."""
+    """Write lines of text, by default to standard output, with control characters escaped."""
     stream = sys.stdout if file is None else file
     stream.write(f"{printable(text)}\n")
     if flush:
@@ -45,12 +45,12 @@ def show(text: str, *, file: Any = None, flush: bool = False) -> None:
 
 
 def csv_text(cell: Any) -> Any:
-    """A cell of a CSV file: text that a spreadsheet would take for a formula has an apostrophe in front of it."""
+    """A cell of a CSV file: text that a spreadsheet would read as a formula gets a leading apostrophe."""
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def markdown_text(text: str) -> str:
-    """Text as Markdown shows it: neither HTML nor links, and no end of a cell."""
+    """Text escaped for a Markdown table cell: no HTML, no links, no cell separators."""
     return _MARKED.sub(r"\\\g<0>", html.escape(" ".join(printable(text).split()), quote=False))
 
 
@@ -61,7 +61,7 @@ def _printable(character: str) -> str:
 
 
 class Screen(Console):
-    """A console that takes any text as text: neither markup nor emoji codes nor control characters mean anything.
+    """A console that prints text literally: no markup, emoji codes or control characters.
 
     Args:
         options: of :class:`rich.console.Console`.
@@ -71,18 +71,18 @@ class Screen(Console):
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """The text with nothing hidden in it."""
+        """The text with control characters escaped."""
         return super().render_str(printable(text), **options)
 
 
 def console(*, stderr: bool = False) -> Screen:
-    """The terminal at its own width; a file or a pipe, which has none, wide enough for a table."""
+    """The terminal at its width; a file or pipe gets a fixed width that fits a table."""
     terminal = Screen(stderr=stderr)
     return terminal if terminal.is_terminal else Screen(stderr=stderr, width=_PIPE)
 
 
 def say(screen: Console, text: str) -> None:
-    """Print lines of text as they are, for the terminal to break."""
+    """Print lines of text; the terminal wraps them."""
     screen.print(Text(printable(text)), soft_wrap=True)
 
 
@@ -104,13 +104,13 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[str]], *, num_left: in
 
 
 class Folded:
-    """A table that is folded where it is too wide: blocks of columns below each other, each with the first column.
+    """A table that is folded if too wide: blocks of columns below each other, each with the first column.
 
-    Numbers and words are never cut; texts of several words break between them, and mean nothing but text. Title and
-    caption stand above the first and below the last block.
+    Numbers and words are never cut; text wraps between words and is printed literally. The title is above the first
+    block, the caption below the last.
 
     Args:
-        table: with names of rows in its first column.
+        table: its first column names the rows.
     """
 
     def __init__(self, table: Table) -> None:
@@ -167,7 +167,7 @@ class Folded:
         return block
 
     def _extent(self, console: Console, options: ConsoleOptions, column: Column) -> Measurement:
-        """The longest word and the longest line of a column, of one that breaks nowhere the longest line twice."""
+        """Longest word and longest line of a column; for a column without wrapping the longest line is both."""
         texts = [_text(cell) for cell in (column.header, *column.cells)]
         wide = options.update(max_width=10_000)
         found = [Measurement.get(console, wide, text) for text in texts]
@@ -182,7 +182,7 @@ class Folded:
         return self._extra(2) - self._extra(1)
 
     def _extra(self, count: int) -> int:
-        """Columns of the terminal that lie between and beside so many columns."""
+        """Terminal columns taken by padding and borders of ``count`` columns."""
         table, (_, right, _, left) = self.table, self.table.padding
         padding = count * (left + right) - (0 if table.pad_edge else left + right)
         if table.collapse_padding and count > 1:
@@ -192,7 +192,7 @@ class Folded:
 
 
 def _widened(others: Sequence[Measurement], columns: Sequence[int], left: int) -> Iterator[Measurement]:
-    """The columns of a block, given what is left of its width from the first on."""
+    """Columns of a block, widened from the first on by the width left."""
     for index in columns:
         extra = min(max(left, 0), others[index].maximum - others[index].minimum)
         left -= extra
@@ -208,14 +208,14 @@ def _text(cell: Any, style: str = "") -> Text:
 
 
 def fixed() -> Column:
-    """A column of a bar that keeps its width."""
+    """A column of a progress bar that keeps its width."""
     return Column(no_wrap=True)
 
 
 def bar_columns(screen: Console, *between: ProgressColumn) -> list[ProgressColumn]:
-    """Columns of a progress bar that fits the terminal: name, bar, what stands ``between``, and the field ``note``.
+    """Columns of a progress bar that fits the terminal: name, bar, ``between``, and the field ``note``.
 
-    A long name is shortened, and of the note as many parts are shown as there is room for.
+    A long name is shortened, and the note shows as many parts as fit.
     """
     return [_Name(screen), BarColumn(min(20, screen.width // 4), table_column=fixed()), *between, _Note()]
 
@@ -237,7 +237,7 @@ class _Note(ProgressColumn):
 
 
 class _Parts:
-    """Parts of a line, of which the first are shown that fit."""
+    """Parts of a line; as many as fit are shown."""
 
     def __init__(self, parts: Sequence[str]) -> None:
         self.parts = parts

@@ -170,7 +170,7 @@ def test_a_part_of_another_file_is_thrown_away(server: Server, tmp_path: Path) -
 def test_a_wrong_checksum_leaves_nothing_that_could_be_used(server: Server, tmp_path: Path) -> None:
     message = refusal(tmp_path, server.source(sha256="0" * 64))
     assert (
-        f"wrong checksum: {SHA256[:12]}… (1000000 bytes), expected 000000000000…; what arrived was removed" in message
+        f"wrong checksum: {SHA256[:12]}… (1000000 bytes), expected 000000000000…; the download was removed" in message
     )
     assert names(tmp_path) == []
 

@@ -1,7 +1,7 @@
-"""Download a file: resumed after an interruption, verified, from several places in turn. Imports no torch.
+"""Download a file: resumed after an interruption, verified, from several servers in turn. Imports no torch.
 
-What has arrived lies in ``<name>.part`` beside the file and is continued by the next call. The file gets its name when
-it is whole and its checksum is the published one, so that a file with this name can be used.
+A partial download is kept in ``<name>.part`` and resumed by the next call. The file gets its name only when it is
+complete and its checksum is the published one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from se3t.errors import UserError
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 18
 _TIMEOUT = 30.0  # seconds without a byte
-_ATTEMPTS = 3  # per place, after failures that may pass
+_ATTEMPTS = 3  # per server, after temporary failures
 _WAIT = 1.0  # seconds before the second attempt; doubled for each further one
-_PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that may be others in a moment
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP status codes that may be temporary
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,27 @@ class Source:
 
 
 class _Failed(Exception):
-    """This place cannot give the file; why, in a few words."""
+    """A server cannot provide the file; the message is the reason."""
 
 
 class _Passing(_Failed):
-    """The same, but a further attempt may help."""
+    """The same, but another attempt may succeed."""
 
 
 def download(sources: Sequence[Source], folder: Path, *, setting: str, progress: bool = True) -> Path:
-    """Fetch a file from the first place that has it.
+    """Fetch a file from the first server that has it.
 
     Args:
-        sources: places in the order in which to try them; their files may differ in kind.
+        sources: servers in the order to try; their files may differ in kind.
         folder: where to put the file.
-        setting: the setting by which the user names a file of his own, for errors.
+        setting: the setting that names a local file, for errors.
         progress: show a progress bar on standard error.
 
     Returns:
-        The file, whole and verified.
+        The file, complete and verified.
 
     Raises:
-        UserError: no place gave it, or it cannot be written; the message says how to fetch it by hand.
+        UserError: no server provided it, or it cannot be written; the message says how to fetch it by hand.
     """
     reasons: list[str] = []
     for source in sources:
@@ -85,7 +85,7 @@ def download(sources: Sequence[Source], folder: Path, *, setting: str, progress:
         except _Failed as error:
             reasons.append(f"{source.host}: {error}")
             if source is not sources[-1]:
-                _LOG.warning("%s: %s; trying the next place", source.host, error)
+                _LOG.warning("%s: %s; trying the next server", source.host, error)
         except OSError as error:
             raise UserError(_disk_sentence(error, source, folder, setting)) from error
     raise UserError(
@@ -128,7 +128,7 @@ def _fetch(source: Source, folder: Path, progress: bool) -> Path:
 
 @contextmanager
 def _only_writer(part: Path) -> Iterator[None]:
-    """Hold ``part``; two downloads into one file would mix their bytes."""
+    """Lock ``part``: two downloads into one file would mix their bytes."""
     import fcntl
 
     with part.open("ab") as file:
@@ -139,7 +139,9 @@ def _only_writer(part: Path) -> Iterator[None]:
                 f"{part}: another process is downloading it; wait until it has finished, then repeat the command"
             ) from error
         except OSError as error:  # some network file systems have no locks
-            _LOG.warning("%s: cannot be locked (%s); see that no other process downloads it", part, error.strerror)
+            _LOG.warning(
+                "%s: cannot be locked (%s); make sure that no other process downloads it", part, error.strerror
+            )
         try:
             yield
         finally:
@@ -148,7 +150,7 @@ def _only_writer(part: Path) -> Iterator[None]:
 
 
 def _receive(source: Source, part: Path, progress: bool) -> int:
-    """Bring ``part`` to the end of the file, from where it ends if the server can do that; return where it began."""
+    """Download the rest of ``part``, or all of it where the server has no ranges; return the first byte received."""
     have = part.stat().st_size if part.exists() else 0
     with _open(source, have) as response:
         begin = _begin(response, have)
@@ -187,19 +189,19 @@ def _open(source: Source, have: int) -> Any:
 
 
 def _open_refused(source: Source, have: int, error: urllib.error.HTTPError) -> Any:
-    if error.code == 416 and have:  # the part is as long as the file, or longer: the checksum knows; here, begin anew
+    if error.code == 416 and have:  # the part is as long as the file, or longer: start again
         return _open(source, 0)
     kind = _Passing if error.code in _PASSING else _Failed
     raise kind(f"HTTP status {error.code} {error.reason}{_proxy_note(source.url)}") from error
 
 
 def _begin(response: Any, have: int) -> int:
-    """The place in the file at which the answer begins: where asked, or 0 where the server does not know ranges."""
+    """Offset at which the response begins: as requested, or 0 where the server does not support ranges."""
     if response.status == 206:
         match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if match and int(match[1]) <= have:
             return int(match[1])
-        raise _Failed("it answered with another part of the file than was asked for")
+        raise _Failed("it answered with another part of the file than requested")
     if response.status != 200:
         raise _Failed(f"HTTP status {response.status} {response.reason}, not the file")
     return 0
@@ -214,16 +216,16 @@ def _read(response: Any) -> bytes:
 
 
 def _accept(source: Source, part: Path, path: Path, resumed: bool) -> None:
-    """Give a whole file its name, or remove it where its checksum is another than expected."""
+    """Rename a complete file, or remove it if its checksum is wrong."""
     found, pin = sha256_of(part), path.with_name(f"{path.name}.sha256")
     expected = source.sha256 or (pin.read_text(encoding="utf-8").split()[0] if pin.exists() else None)
     if expected not in (None, found):
         size = part.stat().st_size
         part.unlink()
-        kind = _Passing if resumed else _Failed  # the part may have been of another file
+        kind = _Passing if resumed else _Failed  # the partial file may have been another one
         pinned = "" if source.sha256 else f" as at the first download (remove {pin} to accept another file)"
         raise kind(
-            f"wrong checksum: {found[:12]}… ({size} bytes), expected {expected[:12]}…{pinned}; what arrived was removed"
+            f"wrong checksum: {found[:12]}… ({size} bytes), expected {expected[:12]}…{pinned}; the download was removed"
         )
     if source.sha256 is None and not pin.exists():
         pin.write_text(f"{found}  {path.name}\n", encoding="utf-8")
@@ -237,7 +239,7 @@ def _network_reason(error: Exception, url: str) -> str:
 
 
 def _proxy_note(url: str) -> str:
-    """Names the proxy that the environment sets for this address; a password in it stays out."""
+    """The proxy that the environment sets for this address, without its password."""
     parts = urllib.parse.urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.netloc):

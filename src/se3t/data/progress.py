@@ -13,16 +13,16 @@ _SECONDS_BETWEEN = 0.1  # two drawings
 def progress_bar(
     show: bool, text: str, total: int | None, *, in_bytes: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """Show how far a piece of work is.
+    """Show the progress of a piece of work.
 
     Args:
         show: whether to show anything.
         text: what the work is.
         total: its amount, or None where it is not known.
-        in_bytes: the amount is in bytes: show size and speed too.
+        in_bytes: the amount is in bytes; show size and speed as well.
 
     Yields:
-        A function that is told the amount done since the beginning.
+        A function to call with the amount done so far.
     """
     if not show:
         yield lambda done: None
@@ -43,7 +43,7 @@ def progress_bar(
     columns: list[ProgressColumn] = [TextColumn("{task.percentage:>3.0f} %", table_column=fixed())]
     columns += [DownloadColumn(table_column=fixed()), TransferSpeedColumn(table_column=fixed())] if in_bytes else []
     columns += [TimeElapsedColumn(table_column=fixed()), TimeRemainingColumn(table_column=fixed())]
-    # Drawn by who does the work: a thread that draws could take Ctrl-C at a moment at which the work holds it back.
+    # Drawn by the working thread: a drawing thread could receive Ctrl-C while the work defers it.
     with Progress(*bar_columns(screen, *columns), console=screen, auto_refresh=False) as bar:
         task = bar.add_task(text, total=total)
         drawn = 0.0

@@ -1,10 +1,9 @@
-"""Prepared data on disk: one HDF5 file of flat arrays that says what it holds, how it was made, whether it is intact.
+"""Prepared data on disk: an HDF5 file of flat arrays with their settings, units, provenance and checksums.
 
-A store is written under a temporary name and renamed, so that it exists whole or not at all. Its checksum covers
-arrays, settings and units, and nothing that differs between two preparations of the same data (time, machine,
-versions). Besides, the user block before the HDF5 part holds a SHA-256 of all bytes behind it, which is verified before
-HDF5 sees them: one flipped bit can send the HDF5 library into an endless read. Imports no torch; h5py is imported here
-alone, when a store is opened.
+A store is written under a temporary name and renamed, so that it is complete or absent. Its checksum covers arrays,
+settings and units, but nothing that differs between two preparations of the same data (time, machine, versions). The
+user block before the HDF5 part holds a SHA-256 of all bytes after it, which is verified before HDF5 reads them: one
+flipped bit can send the HDF5 library into an endless loop. Imports no torch; h5py is imported only here, when needed.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class Store:
 
 
 def made_by() -> dict[str, Any]:
-    """What every provenance begins with: program, versions, machine and time."""
+    """The common part of every provenance: program, versions, machine and time."""
     return {
         "program": f"se3t {__version__}",
         "python": platform.python_version(),
@@ -86,7 +85,7 @@ def made_by() -> dict[str, Any]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of a store, before the work and not after it.
+    """Make the folder of a store; called before the work, so that a failure costs nothing.
 
     Raises:
         UserError: it cannot be made.
@@ -100,7 +99,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_store(path: Path, store: Store) -> str:
-    """Write a store in one step: another process sees the old file, or none, or the whole new one.
+    """Write a store atomically: another process sees the old file, or none, or the complete new one.
 
     Args:
         path: the file; missing folders above it are made.
@@ -133,9 +132,9 @@ def read_store(
     Args:
         path: the file.
         kind: the kind expected.
-        fix: the command that makes the store anew; part of every error.
-        arrays: names of those that it must have.
-        settings: some of those that it must have been made with.
+        fix: the command that rebuilds the store; part of every error.
+        arrays: names of required arrays.
+        settings: required settings.
 
     Returns:
         The whole content, in memory.
@@ -145,7 +144,7 @@ def read_store(
             NaN.
     """
     again = f"make it again with `{fix}`"
-    with _errors_told(path, kind, fix):
+    with _checked(path, kind, fix):
         store, recorded = _read(path, kind, again)
     _check_finite(store.arrays, path, again)
     if store.checksum != recorded:
@@ -172,13 +171,13 @@ def read_checksum(path: Path, *, fix: str) -> str:
     """
     import h5py
 
-    with _errors_told(path, "", fix), h5py.File(path, "r") as file:
+    with _checked(path, "", fix), h5py.File(path, "r") as file:
         return str(file.attrs["sha256"])
 
 
 @contextmanager
-def _errors_told(path: Path, kind: str, fix: str) -> Iterator[None]:
-    """A look at the seal of a store, and what can go wrong with reading it in one sentence."""
+def _checked(path: Path, kind: str, fix: str) -> Iterator[None]:
+    """Check the seal of a store, and report a failed read in one sentence."""
     if not path.is_file():
         what = f"prepared {kind} data" if kind else "prepared data"
         raise UserError(f"{path}: not found; expected {what}; make them with `{fix}`")
@@ -193,13 +192,13 @@ def _errors_told(path: Path, kind: str, fix: str) -> Iterator[None]:
 
 
 def made_from_others(path: Path, store: Store, named: str, fix: str) -> UserError:
-    """The error of a store that was not made from the raw data that a setting names.
+    """The error for a store made from other raw data than a setting names.
 
     Args:
-        path: of the store.
-        store: what is in it.
-        named: the setting, as it was typed.
-        fix: the command that makes the store anew.
+        path: the file.
+        store: its content.
+        named: the setting, as typed.
+        fix: the command that rebuilds the store.
     """
     made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
     return UserError(
@@ -210,7 +209,7 @@ def made_from_others(path: Path, store: Store, named: str, fix: str) -> UserErro
 
 @contextmanager
 def readable(name: str, remedy: str = "get it again") -> Iterator[None]:
-    """Turn damage of a file that this program did not write into one sentence.
+    """Report damage of a file that another program wrote in one sentence.
 
     Raises:
         UserError: with the name and the remedy.
@@ -237,13 +236,13 @@ def open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
 def read_hdf5(
     source: Path | BytesIO, name: str, required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Arrays of an HDF5 file that this program did not write.
+    """Arrays of an HDF5 file that another program wrote.
 
     Args:
         source: the file, or its bytes.
-        name: what to call it in an error.
+        name: its name in errors.
         required: datasets to read.
-        optional: more of them, left out of the result where the file has none.
+        optional: further datasets, left out of the result where missing.
 
     Returns:
         Arrays by name.
@@ -282,7 +281,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def _sealed(store: Store) -> BytesIO:
-    """The bytes of the file; on a full disk HDF5 itself fails again for every open object, and crashes in the end."""
+    """The bytes of the file, made in memory: on a full disk HDF5 fails for every open object and finally crashes."""
     import h5py
 
     image = BytesIO()
@@ -306,7 +305,7 @@ def _check_seal(path: Path, again: str) -> None:
     with path.open("rb") as file:
         header = _HEADER_PATTERN.fullmatch(file.read(_HEADER_BYTES))
         if header is None:
-            raise UserError(f"{path}: damaged, or not a store of this program (its first bytes are others); {again}")
+            raise UserError(f"{path}: damaged, or not a store of this program (unknown first bytes); {again}")
         version, expected = int(header[1]), header[2].decode()
         if version != STORE_VERSION:
             raise UserError(f"{path}: store format version {version}, expected version {STORE_VERSION}; {again}")
@@ -349,7 +348,7 @@ def _arrays(file: h5py.File) -> dict[str, np.ndarray]:
 
 
 def _refuse_links(file: h5py.File, key: str, name: str) -> None:
-    """Refuse an entry whose numbers lie elsewhere: a file must not make this program read other files."""
+    """Refuse an entry stored elsewhere: a file must not make this program read other files."""
     import h5py
 
     link = file.get(key, getlink=True)

@@ -188,7 +188,7 @@ def test_the_command_repeats_what_differs_from_the_default_and_quotes_it() -> No
 def test_the_store_says_synthetic(store: Store) -> None:
     assert store.settings["synthetic"] is True
     assert store.provenance["method"].startswith("synthetic")
-    assert "no scanner saw them" in store.provenance["notes"][0]
+    assert "not from a scanner" in store.provenance["notes"][0]
 
 
 def test_classes_are_balanced(store: Store) -> None:

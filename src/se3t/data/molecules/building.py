@@ -100,7 +100,7 @@ def build(
     refused = sorted((pair for chunk in chunks for pair in chunk.refused), key=lambda pair: pair[0])
     numbers = np.sort(np.concatenate([arrays["mol_id"], np.array([number for number, _ in refused], dtype=np.int64)]))
     if len(twice := numbers[1:][np.diff(numbers) == 0]):
-        raise UserError(f"molecule {twice[0]} is there twice in the raw data, expected every number once")
+        raise UserError(f"molecule {twice[0]} occurs twice in the raw data, expected every number once")
     return Built(
         arrays=take(arrays, np.argsort(arrays["mol_id"], kind="stable")),
         refused=[{"mol_id": number, "identifier": item.identifier, "reason": item.reason} for number, item in refused],

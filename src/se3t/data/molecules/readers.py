@@ -186,7 +186,7 @@ def _split(line: str) -> tuple[str, str]:
 def _place_of_smiles(header: list[str], name: str) -> int:
     repeated = [title for title in header if header.count(title) > 1]
     if repeated:
-        raise UserError(f"{name}: column {repeated[0]!r} is there more than once, expected different names")
+        raise UserError(f"{name}: column {repeated[0]!r} appears more than once, expected different names")
     places = _places(_COLUMNS, header) or [place for place, cell in enumerate(header) if "smiles" in cell.lower()]
     if len(places) != 1 and _folded(header[places[0]] if places else "") != _COLUMNS[0]:
         count = f"{len(places)} columns" if places else "no column"

@@ -225,7 +225,7 @@ def _chosen(
     named = [(at, key) for at, key in enumerate(header) if key or any(row[at].strip() for row in rows)]
     repeated = [key for key, count in Counter(key for _, key in named).items() if count > 1]
     if repeated:
-        raise UserError(f"{name}: column {repeated[0]!r} is there more than once, expected different names")
+        raise UserError(f"{name}: column {repeated[0]!r} appears more than once, expected different names")
     for key in columns or ():
         if key not in header:
             raise UserError(f"{name}: has no column {key!r}; {did_you_mean(key, header)}")

@@ -124,7 +124,7 @@ class _Inputs:
         checksums = {path.name: checksum_of(path) for path in raw.files}
         beside = raw.path.with_name("uncharacterized.txt")
         if beside.is_file():
-            unread = "" if config.uncharacterized is None else ", which comes before data.uncharacterized"
+            unread = "" if config.uncharacterized is None else ", which takes precedence over data.uncharacterized"
             list_from = f"the list {beside} beside the raw data{unread}"
             return cls(raw, checksums, frozenset(read_ids(beside)), list_from, True)
         if config.uncharacterized is not None:
@@ -161,8 +161,8 @@ class _Inputs:
             count += f", which names {len(self.removed):,} where the published one names {official:,}"
         notes = [f"raw data: {', '.join(str(path) for path in self.raw.files)}", count]
         if self.num_without_split:
-            notes.append(f"{self.num_without_split:,} more left out, for they are in none of the official splits")
-        return [*notes, "u0, u, h, g: energies of the raw data less those of the single atoms"]
+            notes.append(f"{self.num_without_split:,} more left out: not in any official split")
+        return [*notes, "u0, u, h, g: energies of the raw data minus those of the single atoms"]
 
 
 def _list_settings(ids: Iterable[int]) -> dict[str, Any]:

@@ -148,19 +148,27 @@ def find_raw(path: Path, variant: str, background: bool) -> RawFiles:
     if path.is_dir() and not files and len(archives := sorted(path.glob("*.zip"))) == 1:
         path = archives[0]
         files = _files_below(path)
-    wanted = {file_name(variant, split) for split in SIDES}
-    folders = {file.parent for file in files if file.name in wanted and _is_wanted(path, file.parent, background)}
-    whole = [folder for folder in sorted(folders) if all(folder / name in files for name in wanted)]
-    if len(whole) > 1:
-        names = ", ".join(str(folder) for folder in whole)
+    complete = _complete(path, files, variant, background)
+    if len(complete) > 1:
+        names = ", ".join(map(str, complete))
         raise UserError(f"data.raw={path}: holds the files of this variant several times ({names}); name one of them")
-    if not whole:
-        raise UserError(_missing(path, files, folders, variant, background))
-    return RawFiles(path, whole[0], variant)
+    if not complete:
+        raise UserError(_missing(path, files, variant, background))
+    return RawFiles(path, complete[0], variant)
+
+
+def _names(variant: str) -> list[str]:
+    return [file_name(variant, split) for split in SIDES]
+
+
+def _complete(root: Path, files: set[PurePosixPath], variant: str, background: bool) -> list[PurePosixPath]:
+    """Folders that hold both files of a variant."""
+    folders = sorted({file.parent for file in files if _is_wanted(root, file.parent, background)})
+    return [folder for folder in folders if all(folder / name in files for name in _names(variant))]
 
 
 def _expected(variant: str, background: bool) -> str:
-    train, test = (file_name(variant, split) for split in SIDES)
+    train, test = _names(variant)
     return f"{FOLDERS[background]}/{train} and {test} in a folder or a zip archive"
 
 
@@ -186,29 +194,22 @@ def _is_wanted(root: Path, folder: PurePosixPath, background: bool) -> bool:
     return not folder.name and own not in {*FOLDERS.values(), *_OTHER_FOLDERS}
 
 
-def _missing(root: Path, files: set[PurePosixPath], folders: set[PurePosixPath], variant: str, background: bool) -> str:
-    there = ", ".join(str(file) for file in sorted(files)[:_LISTED]) + (", …" if len(files) > _LISTED else "")
+def _missing(root: Path, files: set[PurePosixPath], variant: str, background: bool) -> str:
+    there = ", ".join(map(str, sorted(files)[:_LISTED])) + (", …" if len(files) > _LISTED else "")
     parts = [f"data.raw={root}: expected {_expected(variant, background)}, found {there or 'no such file'}"]
-    for folder in sorted(folders):
-        have, lacks = sorted(
-            (file_name(variant, split) for split in SIDES), key=lambda name: folder / name not in files
-        )
-        parts.append(f"{folder / have} is there without {lacks}: training and test files must be of one variant")
-    if settings := _other_settings(root, files):
+    for file in sorted(files):
+        if file.name in _names(variant) and _is_wanted(root, file.parent, background):
+            (lacks,) = {*_names(variant)} - {file.name}
+            parts.append(f"{file} is there without {lacks}: training and test files must be of one variant")
+    settings = [
+        f"data.variant={other} data.background={str(with_background).lower()}"
+        for with_background in FOLDERS
+        for other in SUFFIXES
+        if _complete(root, files, other, with_background)
+    ]
+    if settings:  # they would find what is there
         parts.append(f"for what is there, set {' or '.join(settings)}")
     return "; ".join(parts)
-
-
-def _other_settings(root: Path, files: set[PurePosixPath]) -> list[str]:
-    """The settings that would find what is there."""
-    found = []
-    for background in FOLDERS:
-        for variant in SUFFIXES:
-            names = [file_name(variant, split) for split in SIDES]
-            places = {file.parent for file in files if _is_wanted(root, file.parent, background)}
-            if any(all(place / name in files for name in names) for place in places):
-                found.append(f"data.variant={variant} data.background={str(background).lower()}")
-    return found
 
 
 # --- checks -----------------------------------------------------------------------------------------------------

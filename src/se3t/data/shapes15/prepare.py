@@ -141,7 +141,7 @@ def _provenance(seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "method": "synthetic: random parametric shapes, seen by one to three simulated depth cameras",
         "notes": [
-            f"{_generator()}: scans of parametric shapes, made by a program; no scanner saw them",
+            f"{_generator()}: scans of parametric shapes, made by a program; not from a scanner",
             "train includes the validation part, which is split off when the data are loaded",
         ],
     }
