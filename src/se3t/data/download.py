@@ -7,7 +7,6 @@ complete and its checksum is the published one.
 from __future__ import annotations
 
 import errno
-import hashlib
 import http.client
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Any
 
 from se3t import __version__
 from se3t.data.progress import progress_bar
+from se3t.data.raw import checksum_of
 from se3t.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -93,12 +93,6 @@ def download(sources: Sequence[Source], folder: Path, *, setting: str, progress:
         f"{' or '.join(source.url for source in sources)} by hand and put it into {folder.resolve()}, or anywhere and "
         f"set {setting}=<file>"
     )
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _disk_sentence(error: OSError, source: Source, folder: Path, setting: str) -> str:
@@ -217,7 +211,7 @@ def _read(response: Any) -> bytes:
 
 def _accept(source: Source, part: Path, path: Path, resumed: bool) -> None:
     """Rename a complete file, or remove it if its checksum is wrong."""
-    found, pin = sha256_of(part), path.with_name(f"{path.name}.sha256")
+    found, pin = checksum_of(part), path.with_name(f"{path.name}.sha256")
     expected = source.sha256 or (pin.read_text(encoding="utf-8").split()[0] if pin.exists() else None)
     if expected not in (None, found):
         size = part.stat().st_size

@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from se3t import __version__
+from se3t.data.raw import first_line
 from se3t.errors import UserError
 from se3t.files import write_atomically
 
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     import h5py
 
 STORE_VERSION = 1
+_LOG = logging.getLogger(__name__)
 _ATTRIBUTES = ("settings", "units", "provenance")
-_MAX_MEMBER_BYTES = 4 << 30  # the largest file in a published archive has 0.4 GB
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 _HEADER_BYTES = 512  # the smallest user block that HDF5 allows
 _HEADER = "se3t store, format {version}, sha256 of the bytes from {begin}: {digest}\n"
 _HEADER_PATTERN = re.compile(rb"se3t store, format (\d+), sha256 of the bytes from 512: ([0-9a-f]{64})\n\0*")
@@ -73,7 +72,7 @@ class Store:
         return digest.hexdigest()
 
 
-def made_by() -> dict[str, Any]:
+def _made_by() -> dict[str, Any]:
     """The common part of every provenance: program, versions, machine and time."""
     return {
         "program": f"se3t {__version__}",
@@ -85,7 +84,7 @@ def made_by() -> dict[str, Any]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of a store; called before the work, so that a failure costs nothing.
+    """Make the folder of a store.
 
     Raises:
         UserError: it cannot be made.
@@ -96,6 +95,28 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"data.root: cannot make the folder {folder} ({error.strerror}); expected a folder that can be written"
         ) from error
+
+
+def keep(path: Path, make: Callable[[], Store], lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> Store:
+    """Make a store and write it; the log says what it is made of.
+
+    Args:
+        path: the file. Its folder is made first, so that one that cannot be made costs no work.
+        make: the work; program, versions, machine, time and duration are added to the provenance.
+        lines: what to log of the provenance.
+
+    Raises:
+        UserError: the folder cannot be made, or the file not be written.
+    """
+    make_folder(path.parent)
+    begin = time.perf_counter()
+    store = make()
+    facts = {**_made_by(), "seconds": round(time.perf_counter() - begin, 3)}
+    store = replace(store, provenance={**facts, **store.provenance})
+    write_store(path, store)
+    for line in (*lines(store.provenance), f"store: {path}"):
+        _LOG.info("%s", line)
+    return store
 
 
 def write_store(path: Path, store: Store) -> str:
@@ -117,7 +138,7 @@ def write_store(path: Path, store: Store) -> str:
         write_atomically(path, lambda file: file.write(image.getbuffer()))
     except OSError as error:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error  # of a WriteError
-        reason = os.strerror(cause.errno) if cause.errno else _first_line(cause)
+        reason = os.strerror(cause.errno) if cause.errno else first_line(cause)
         raise UserError(
             f"{path}: cannot write the prepared data ({reason}); set data.root to another folder"
         ) from error
@@ -188,49 +209,7 @@ def _checked(path: Path, kind: str, fix: str) -> Iterator[None]:
     except (OSError, KeyError) as error:
         if _is_locked(error):
             raise _locked(str(path)) from error
-        raise UserError(f"{path}: cannot be read ({_first_line(error)}); {again}") from error
-
-
-def made_from_others(path: Path, store: Store, named: str, fix: str) -> UserError:
-    """The error for a store made from other raw data than a setting names.
-
-    Args:
-        path: the file.
-        store: its content.
-        named: the setting, as typed.
-        fix: the command that rebuilds the store.
-    """
-    made_from = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in store.settings["raw"].items())
-    return UserError(
-        f"{path}: was made from {made_from}, and {named} has another content; replace the store with `{fix}`, or keep "
-        "both with another data.root=…"
-    )
-
-
-@contextmanager
-def readable(name: str, remedy: str = "get it again") -> Iterator[None]:
-    """Report damage of a file that another program wrote in one sentence.
-
-    Raises:
-        UserError: with the name and the remedy.
-    """
-    try:
-        yield
-    except _DAMAGE as error:
-        raise UserError(f"{name}: damaged, cut short or not readable ({_first_line(error)}); {remedy}") from error
-
-
-def open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    """Open a file within a zip archive.
-
-    Raises:
-        UserError: it unpacks to more than any published file.
-    """
-    if archive.getinfo(name).file_size > _MAX_MEMBER_BYTES:
-        raise UserError(
-            f"{archive.filename}: {name} in it unpacks to more than {_MAX_MEMBER_BYTES >> 30} GiB; get it again"
-        )
-    return archive.open(name)
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); {again}") from error
 
 
 def read_hdf5(
@@ -265,7 +244,7 @@ def read_hdf5(
         if _is_locked(error):
             raise _locked(name) from error
         raise UserError(
-            f"{name}: cannot be read as HDF5 ({_first_line(error)}); it is damaged, cut short or a file of another "
+            f"{name}: cannot be read as HDF5 ({first_line(error)}); it is damaged, cut short or a file of another "
             "kind; get it again"
         ) from error
     for key in required:
@@ -385,7 +364,3 @@ def _check_finite(arrays: Mapping[str, np.ndarray], path: Path, remedy: str) -> 
                     f"{path}: array {name!r} holds {word} in row {bad[0][0] if array.ndim else 0} ({len(bad)} such "
                     f"entries), expected finite numbers; {remedy}"
                 )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

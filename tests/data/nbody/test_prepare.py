@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from se3t.config import NBodyData
+from se3t.data import store as stores
 from se3t.data.nbody import prepare
 from se3t.data.nbody.prepare import prepare_nbody, read_nbody_store, store_path
 from se3t.data.nbody.presets import PRESETS
@@ -96,13 +97,13 @@ def test_a_store_under_a_wrong_name_is_noticed(config: NBodyData) -> None:
 
 
 def test_a_store_without_one_array_is_noticed(config: NBodyData, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = prepare.write_store
+    original = stores.write_store
 
     def forget(path: Path, store: prepare.Store) -> str:
         del store.arrays["test/clipped"]  # type: ignore[attr-defined]
         return original(path, store)
 
-    monkeypatch.setattr(prepare, "write_store", forget)
+    monkeypatch.setattr(stores, "write_store", forget)
     prepare_nbody(config, progress=False)
     with pytest.raises(UserError, match="has no array 'test/clipped'"):
         read_nbody_store(config)

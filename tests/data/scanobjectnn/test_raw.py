@@ -235,5 +235,5 @@ def test_a_file_of_absurd_size_in_an_archive_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = zipped(raw_folder(tmp_path / "files"), tmp_path / "x.zip")
-    monkeypatch.setattr("se3t.data.store._MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr("se3t.data.raw._MAX_MEMBER_BYTES", 1000)
     assert "test_objectdataset.h5 in it unpacks to more than 0 GiB; get it again" in message(path)

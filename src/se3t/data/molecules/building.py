@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from se3t.data.download import sha256_of
 from se3t.data.molecules.chemistry import molecules_from_blocks
 from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.inputs import no_geometry
 from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, kind_of, pack, take
 from se3t.data.molecules.parallel import map_chunks
 from se3t.data.molecules.readers import Record
-from se3t.data.store import Store, made_by, read_store, write_store
+from se3t.data.store import Store, read_store
 from se3t.errors import UserError
 
 UNITS = {
@@ -58,14 +56,12 @@ class Built:
         arrays: those of ``UNITS`` except ``split``.
         refused: ``mol_id``, ``identifier`` and ``reason`` of each molecule that could not be built.
         methods: how often the bonds were found in which way.
-        seconds: what it took.
         warnings: number of molecules with each kind of note.
     """
 
     arrays: dict[str, np.ndarray]
     refused: list[dict[str, Any]]
     methods: dict[str, int]
-    seconds: float
     warnings: dict[str, int] = field(default_factory=dict)
 
 
@@ -91,7 +87,6 @@ def build(
     Raises:
         UserError: from reading the records; or two have the same number.
     """
-    begin = time.perf_counter()
     chunks = [_chunk([], [], num_columns)]
     for chunk in map_chunks(function, records, workers=workers, chunk_size=chunk_size):
         chunks.append(chunk)
@@ -105,7 +100,6 @@ def build(
         arrays=take(arrays, np.argsort(arrays["mol_id"], kind="stable")),
         refused=[{"mol_id": number, "identifier": item.identifier, "reason": item.reason} for number, item in refused],
         methods=dict(sorted(sum((chunk.methods for chunk in chunks), Counter()).items())),
-        seconds=time.perf_counter() - begin,
         warnings=dict(sorted(sum((chunk.warnings for chunk in chunks), Counter()).items())),
     )
 
@@ -147,11 +141,9 @@ def _chunk(
 
 
 def provenance(built: Built, method: str) -> dict[str, Any]:
-    """Where a molecule store comes from: program, versions, time, what was refused."""
+    """Where a molecule store comes from: rules and versions, and what was refused."""
     return {
-        **made_by(),
         "rdkit": rdkit_version(),
-        "seconds": round(built.seconds, 3),
         "method": method,
         "bonds_version": BONDS_VERSION,
         "methods": built.methods,
@@ -245,14 +237,6 @@ def summary(
 # --- files ----------------------------------------------------------------------------------------------------
 
 
-def save(path: Path, store: Store) -> Store:
-    """Write a new store, say in the log what it is made of, and return it."""
-    write_store(path, store)
-    for line in (*provenance_lines(store.provenance), f"store: {path}"):
-        _LOG.info("%s", line)
-    return store
-
-
 def load(path: Path, kind: str, *, fix: str, columns: Sequence[str] | None = None) -> Store:
     """Read and verify a store of molecules.
 
@@ -275,15 +259,3 @@ def load(path: Path, kind: str, *, fix: str, columns: Sequence[str] | None = Non
             path, version, BONDS_VERSION, fix,
         )  # fmt: skip
     return store
-
-
-def checksum_of(path: Path) -> str:
-    """SHA-256 of a raw file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error

@@ -41,7 +41,6 @@ from se3t.data.molecules.closeness import (
 from se3t.data.molecules.conversion import (
     bonds_of,
     complaint,
-    covalent_radii,
     molecule_of,
     normal_form,
     numbers_of,
@@ -192,8 +191,7 @@ def _is_3d(mol: Chem.Mol, block: str) -> bool:
 
 
 def _looks_drawn(mol: Chem.Mol, positions: np.ndarray) -> bool:
-    numbers = np.array(numbers_of(mol))
-    return looks_drawn(numbers, positions, covalent_radii()[numbers], bonds_of(mol))
+    return looks_drawn(np.array(numbers_of(mol)), positions, bonds_of(mol))
 
 
 # --- geometries without bonds -------------------------------------------------------------------------------
@@ -241,7 +239,7 @@ def _matched(smiles: str, record: XYZRecord) -> Molecule | Refusal | None:
         return None
     template = Chem.AddHs(template)
     bonds, numbers = bonds_of(template), record.numbers.tolist()
-    pairs = sorted(pairs_by_closeness(record.positions, covalent_radii()[numbers])[0][: len(bonds)])
+    pairs = sorted(pairs_by_closeness(record.numbers, record.positions)[0][: len(bonds)])
     here, there = (
         outline(numbers, pairs),
         outline(numbers_of(template), [bond[:2] for bond in bonds]),
@@ -293,7 +291,7 @@ def _marked(graph: Outline, numbers: Sequence[int]) -> Chem.RWMol:
 def _perceived_by_distance(numbers: list[int], positions: np.ndarray, charge: int) -> Chem.Mol | None:
     if len(numbers) > _MAX_ATOMS_WITHOUT_BONDS:
         return None
-    pairs, values = pairs_by_closeness(positions, covalent_radii()[numbers])
+    pairs, values = pairs_by_closeness(np.array(numbers), positions)
     for threshold in CLOSE:
         close = pairs[: int(np.searchsorted(values, threshold))]
         alone = set(range(len(numbers))).difference(*close)

@@ -1,15 +1,19 @@
-"""Which atoms of a geometry are bound: arithmetic on distances. Imports neither torch nor rdkit.
+"""Distances of atoms against their covalent radii: which are bound, and whether a geometry can be one in angstrom.
 
-The ratio of a pair of atoms is their distance divided by the sum of their covalent radii.
+The ratio of a pair of atoms is their distance divided by the sum of their covalent radii. Imports neither torch nor
+rdkit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from se3t.data.molecules.conversion import covalent_radii
+from se3t.data.molecules.molecule import ELEMENTS, Bond, Molecule
 
 CLOSE = (1.15, 1.3)
 """Ratios up to which a pair counts as bound, in the order in which they are tried."""
@@ -18,9 +22,6 @@ CLOSEST = 0.7
 
 NOBLE_GASES = frozenset((2, 10, 18, 36, 54, 86))
 """Elements whose atoms may be bound to none."""
-
-Bond = tuple[int, int, int]
-"""Two atoms and the class of the bond."""
 
 LIMITS = ((0.76, 1.35), (0.72, 1.1), (0.7, 0.95), (0.76, 1.35))
 """Ratios between which bonds of each class are (QM9: 0.84 to 1.22, 0.82 to 1.04, 0.78 to 0.81, 0.83 to 1.29)."""
@@ -32,18 +33,22 @@ _DRAWN_LENGTH = 1.5  # angstrom, by RDKit
 _TETRAHEDRAL = frozenset((5, 6, 7, 14, 15, 32))
 
 _ORDERS = (1.0, 2.0, 3.0, 1.5)  # of the bond classes
+_NEAREST = 12  # atoms around one that are looked at
+_FARTHEST = 10.0  # angstrom between parts of a molecule
+_USUAL_TO_HYDROGEN = (0.93, 1.1)  # mean ratio of bonds to hydrogen (QM9: 0.99 to 1.04)
 _RESONANCE = 0.1  # angstrom: forms of a carboxylate or nitro group differ by less, those of cyclobutadiene by more
 
 
-def ratios(positions: np.ndarray, radii: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def ratios(numbers: np.ndarray, positions: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Ratios of the pairs ``first[k], second[k]``.
 
     Args:
+        numbers: ``[atom]`` atomic numbers.
         positions: ``[atom, 3]``, angstrom.
-        radii: ``[atom]`` covalent radii, angstrom.
         first: ``[pair]`` atoms.
         second: ``[pair]`` atoms.
     """
+    radii = covalent_radii()[numbers]
     distances = np.linalg.norm(positions[first] - positions[second], axis=1)
     return np.asarray(distances / (radii[first] + radii[second]))
 
@@ -60,7 +65,7 @@ def out_of_limits(values: np.ndarray, to_hydrogen: np.ndarray, classes: np.ndarr
     return np.asarray((values < limits[:, 0]) | (values > limits[:, 1]))
 
 
-def looks_drawn(numbers: np.ndarray, positions: np.ndarray, radii: np.ndarray, bonds: Sequence[Bond]) -> bool:
+def looks_drawn(numbers: np.ndarray, positions: np.ndarray, bonds: Sequence[Bond]) -> bool:
     """Whether atoms in the plane z = 0 are those of a drawing and not of a planar molecule.
 
     A drawing has bonds of lengths that no such bond has, or of one length whatever they bind, or an atom with four
@@ -69,7 +74,6 @@ def looks_drawn(numbers: np.ndarray, positions: np.ndarray, radii: np.ndarray, b
     Args:
         numbers: ``[atom]`` atomic numbers.
         positions: ``[atom, 3]``, angstrom.
-        radii: ``[atom]`` covalent radii, angstrom.
         bonds: at least one.
     """
     if np.ptp(positions[:, 2]) > _FLAT or not bonds:
@@ -77,7 +81,7 @@ def looks_drawn(numbers: np.ndarray, positions: np.ndarray, radii: np.ndarray, b
     table = np.array(bonds)
     pairs, classes = table[:, :2], table[:, 2]
     lengths = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
-    values = ratios(positions, radii, pairs[:, 0], pairs[:, 1])
+    values = ratios(numbers, positions, pairs[:, 0], pairs[:, 1])
     if out_of_limits(values, (numbers[pairs] == 1).any(axis=1), classes).any():
         return True
     crowded = np.bincount(pairs.ravel(), minlength=len(numbers)) > 3
@@ -88,10 +92,10 @@ def looks_drawn(numbers: np.ndarray, positions: np.ndarray, radii: np.ndarray, b
     return bool(alike and (len(kinds) > 1 or abs(lengths.mean() - _DRAWN_LENGTH) < 2e-3))
 
 
-def pairs_by_closeness(positions: np.ndarray, radii: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
+def pairs_by_closeness(numbers: np.ndarray, positions: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
     """All pairs of atoms by their ratio, the closest first, and the ratios."""
     first, second = np.triu_indices(len(positions), 1)
-    values = ratios(positions, radii, first, second)
+    values = ratios(numbers, positions, first, second)
     order = np.argsort(values, kind="stable")
     return list(zip(first[order].tolist(), second[order].tolist(), strict=True)), values[order]
 
@@ -141,3 +145,93 @@ def best_fit(ways: Sequence[list[Bond]], positions: np.ndarray) -> list[Bond]:
     strains = [strain(bonds) for bonds in ways]
     alike = [bonds for bonds, value in zip(ways, strains, strict=True) if value < min(strains) + _RESONANCE]
     return max(alike, key=lambda bonds: [_ORDERS[kind] for _, _, kind in bonds])
+
+
+# --- whether a geometry is plausible ------------------------------------------------------------------------------
+
+
+def lone_atoms(numbers: np.ndarray, positions: np.ndarray, exempt: np.ndarray | None = None) -> str:
+    """That two atoms are on top of each other, or one is bound to no other; or nothing.
+
+    Args:
+        numbers: ``[atom]`` atomic numbers.
+        positions: ``[atom, 3]``, angstrom.
+        exempt: ``[atom]`` those that may be alone; noble gases may in any case.
+    """
+    from scipy.spatial import cKDTree
+
+    if len(numbers) < 2:
+        return ""
+    count = min(len(numbers), _NEAREST)
+    near = cKDTree(positions).query(positions, k=count)[1]  # [atom, near]
+    first = np.repeat(np.arange(len(numbers)), count)
+    values = ratios(numbers, positions, first, near.ravel()).reshape(near.shape)
+    values[near == np.arange(len(numbers))[:, None]] = np.inf
+    nearest = values.argmin(axis=1)
+    values = np.take_along_axis(values, nearest[:, None], axis=1)[:, 0]
+    alone = (values > CLOSE[-1]) & ~np.isin(numbers, list(NOBLE_GASES))
+    wrong = (values < CLOSEST) | (alone if exempt is None else alone & ~exempt)
+    for atom in np.flatnonzero(wrong)[:1].tolist():
+        return _apart(numbers, positions, atom, int(near[atom, nearest[atom]]))
+    return ""
+
+
+def implausible(molecule: Molecule) -> str:
+    """Why the positions can be none of this molecule in angstrom, in a few words; or nothing."""
+    numbers, positions, bonds = molecule.numbers, molecule.positions.astype(np.float64), molecule.bonds
+    unbound = np.bincount(bonds.ravel(), minlength=len(molecule)) == 0
+    if reason := lone_atoms(numbers, positions, unbound):
+        return reason
+    wrong = out_of_limits(_ratios(molecule), (numbers[bonds] == 1).any(axis=1), molecule.bond_classes)
+    for first, second in bonds[wrong][:1].tolist():
+        return _apart(numbers, positions, first, second)
+    distance = _gap(positions, parts(molecule))
+    return f"parts of it are {distance:.1f} angstrom apart: not one molecule" if distance > _FARTHEST else ""
+
+
+def unusual(molecule: Molecule) -> Iterator[str]:
+    """What is strange about a geometry that may be right."""
+    numbers = molecule.numbers[molecule.bonds]
+    chosen = (numbers == 1).sum(axis=1) == 1
+    if (
+        chosen.any()
+        and not _USUAL_TO_HYDROGEN[0] <= (mean := _ratios(molecule)[chosen].mean()) <= _USUAL_TO_HYDROGEN[1]
+    ):
+        yield f"bonds to hydrogen: {abs(mean - 1):.0%} {'longer' if mean > 1 else 'shorter'} than usual"
+
+
+def parts(molecule: Molecule) -> np.ndarray:
+    """The part that each atom belongs to, ``[atom]``, from 0: parts are bound within and not to each other."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = molecule.bonds.astype(np.int32)
+    shape = (len(molecule), len(molecule))
+    joined = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
+    return np.asarray(connected_components(joined, directed=False)[1])
+
+
+def _ratios(molecule: Molecule) -> np.ndarray:
+    bonds = molecule.bonds.astype(np.int64)
+    return ratios(molecule.numbers, molecule.positions.astype(np.float64), bonds[:, 0], bonds[:, 1])
+
+
+def _gap(positions: np.ndarray, labels: np.ndarray) -> float:
+    """Largest distance of a part from all the others."""
+    from scipy.spatial import cKDTree
+
+    gaps = [0.0]
+    for part in range(int(labels.max()) + 1 if labels.max() else 0):
+        inside = labels == part
+        gaps.append(float(cKDTree(positions[~inside]).query(positions[inside])[0].min()))
+    return max(gaps)
+
+
+def _apart(numbers: np.ndarray, positions: np.ndarray, first: int, second: int) -> str:
+    radii = covalent_radii()[numbers]
+    distance = np.linalg.norm(positions[first] - positions[second])
+    one, other = (f"{atom + 1} ({ELEMENTS[numbers[atom] - 1]})" for atom in sorted((first, second)))
+    return (
+        f"atoms {one} and {other} are {distance:.2f} angstrom apart, expected about {radii[first] + radii[second]:.2f} "
+        "for a bond: not a geometry in angstrom"
+    )

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from se3t.data.molecules.closeness import Bond
-from se3t.data.molecules.molecule import BOND_CLASSES, Molecule, Refusal
+from se3t.data.molecules.molecule import BOND_CLASSES, Bond, Molecule, Refusal
 from se3t.data.molecules.normal_form import Lewis, normalise
 
 if TYPE_CHECKING:

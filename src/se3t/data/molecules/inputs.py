@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from se3t.data.molecules.chemistry import missing_hydrogens, molecules_from_blocks, molecules_from_xyz
-from se3t.data.molecules.closeness import NOBLE_GASES
+from se3t.data.molecules.closeness import NOBLE_GASES, implausible, lone_atoms, parts, unusual
 from se3t.data.molecules.decoding import DAMAGE, open_text
 from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.molecule import Molecule, Refusal
 from se3t.data.molecules.parallel import available_cores, map_chunks
-from se3t.data.molecules.plausibility import implausible, lone_atoms, parts, unusual
 from se3t.data.molecules.readers import Record, iter_sdf, iter_smiles, iter_table
 from se3t.data.molecules.xyz import XYZRecord, iter_xyz
 from se3t.errors import UserError

@@ -17,6 +17,8 @@ ELEMENTS = tuple(_SYMBOLS.split())
 """Symbols of the elements: atomic number 1 is the first."""
 BOND_CLASSES = ("single", "double", "triple", "aromatic")
 """A bond's class is its place here."""
+Bond = tuple[int, int, int]
+"""Two atoms and the class of the bond."""
 SPLITS = ("train", "valid", "test")
 """A molecule's split is its place here."""
 ARRAY_UNITS = {

@@ -17,11 +17,10 @@ from se3t.data.molecules.building import (
     UNITS,
     Chunk,
     build,
-    checksum_of,
     chunk_of,
     load,
     provenance,
-    save,
+    provenance_lines,
 )
 from se3t.data.molecules.chemistry import constitutions
 from se3t.data.molecules.inputs import CHUNK_SIZES, entries_of, format_of, iter_records
@@ -30,7 +29,8 @@ from se3t.data.molecules.molecule import SPLITS, Refusal
 from se3t.data.molecules.readers import Record
 from se3t.data.molecules.tables import shown
 from se3t.data.progress import progress_bar
-from se3t.data.store import Store, make_folder
+from se3t.data.raw import checksum_of
+from se3t.data.store import Store, keep
 from se3t.errors import UserError
 from se3t.experiments.molecules import DATA
 
@@ -78,8 +78,7 @@ def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -
     if path.exists() and not force:
         return read_molecules_store(config)
     labels = read_labels(source.molecules, source.table, config.key)
-    make_folder(path.parent)  # before the work, and not before a look at what was given
-    return save(path, _make_store(config, source, labels, progress))
+    return keep(path, lambda: _make_store(config, source, labels, progress), provenance_lines)
 
 
 def read_molecules_store(config: Any) -> Store:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se3t.data.nbody.presets import SPLITS, resolve
+from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
 from se3t.data.nbody.simulator import simulate
 from se3t.data.progress import progress_bar
-from se3t.data.store import Store, made_by, make_folder, read_store, write_store
+from se3t.data.store import Store, keep, read_store
 from se3t.experiments.nbody import DATA
 
 UNITS = {
@@ -54,8 +53,11 @@ def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Pa
     if path.exists() and not force:
         read_nbody_store(config)
         return path
-    make_folder(path.parent)  # before the work, not after it
-    begin = time.perf_counter()
+    keep(path, lambda: _make_store(settings, progress), lambda provenance: ())
+    return path
+
+
+def _make_store(settings: NBodySettings, progress: bool) -> Store:
     arrays: dict[str, np.ndarray] = {}
     count = sum(map(settings.num_trajectories, SPLITS))
     title, total, done = f"N-body {settings.preset}: {count} trajectories", count * (settings.last_frame + 1), 0
@@ -72,9 +74,7 @@ def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Pa
     units = {f"{split}/{name}": unit for split in SPLITS for name, unit in UNITS.items()}
     if settings.redraws:
         units[FRAMES] = f"{UNITS['positions']}, {UNITS['velocities']}"
-    provenance = {**made_by(), "seconds": round(time.perf_counter() - begin, 3), "method": _METHOD}
-    write_store(path, Store(DATA.name, arrays, settings.as_dict(), units, provenance))
-    return path
+    return Store(DATA.name, arrays, settings.as_dict(), units, {"method": _METHOD})
 
 
 def read_nbody_store(config: Any) -> Store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,10 @@ from se3t.data.molecules import building
 from se3t.data.molecules.building import (
     UNITS,
     build,
-    checksum_of,
     chunk_from_blocks,
     load,
     provenance,
-    save,
+    provenance_lines,
     split_sizes,
 )
 from se3t.data.molecules.readers import Record
@@ -28,11 +26,11 @@ from se3t.data.qm9.raw import RawFiles, chunk_from_xyz, find_raw, iter_records
 from se3t.data.qm9.sources import RAW_SOURCES
 from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_SIZES, official_splits, read_ids
 from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
-from se3t.data.store import Store, made_from_others, make_folder
+from se3t.data.raw import checksum_of, is_missing, made_from_others
+from se3t.data.store import Store, keep, make_folder
 from se3t.errors import UserError
 from se3t.experiments.qm9 import DATA
 
-_LOG = logging.getLogger(__name__)
 _METHODS = {
     "sdf": "bonds of gdb9.sdf, aromatic ones perceived by RDKit",
     "xyz": "bonds of the SMILES of each raw XYZ file, matched to its geometry, else perceived by RDKit",
@@ -71,8 +69,7 @@ def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Stor
         return store
     raw = _downloaded(config, progress) if config.raw is None else find_raw(Path(config.raw).expanduser())
     inputs = _Inputs.of(config, raw)
-    make_folder(path.parent)  # before the work, and not before a look at what was given
-    return save(path, _make_store(inputs, config.workers, progress))
+    return keep(path, lambda: _make_store(inputs, config.workers, progress), provenance_lines)
 
 
 def read_qm9_store(config: Any) -> Store:
@@ -188,8 +185,7 @@ def _downloaded(config: Any, progress: bool) -> RawFiles:
 
 def _require_same_inputs(config: Any, store: Store) -> None:
     """Refuse to take a store for raw data that it was not made from."""
-    if config.raw is not None and not Path(config.raw).expanduser().exists():
-        _LOG.warning("data.raw=%s: not found; the prepared data %s are used", config.raw, store_path(config))
+    if is_missing(config.raw, store_path(config)):
         return
     differing = ""
     if config.raw is not None:
@@ -203,7 +199,8 @@ def _require_same_inputs(config: Any, store: Store) -> None:
         if _list_settings(ids) != store.settings["uncharacterized"]:
             differing = f"data.uncharacterized={config.uncharacterized}"
     if differing:
-        raise made_from_others(store_path(config), store, differing, DATA.prepare_command(config, force=True))
+        fix = DATA.prepare_command(config, force=True)
+        raise made_from_others(store_path(config), store.settings["raw"], differing, fix)
 
 
 def _make_store(inputs: _Inputs, workers: int | None, progress: bool) -> Store:

@@ -26,7 +26,7 @@ from se3t.data.molecules.tables import Table, read_table
 from se3t.data.molecules.xyz import QM9_PROPERTIES, parse_qm9_xyz
 from se3t.data.qm9.splits import NUM_MOLECULES
 from se3t.data.qm9.targets import QM9_TARGETS
-from se3t.data.store import open_member, readable
+from se3t.data.raw import open_member, readable
 from se3t.errors import UserError
 
 SDF, CSV = "gdb9.sdf", "gdb9.sdf.csv"

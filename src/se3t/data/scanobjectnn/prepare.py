@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, chunks, normalise
 from se3t.data.progress import progress_bar
+from se3t.data.raw import is_missing, made_from_others
 from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL, SIDES, RawFiles, RawObjects, file_name, find_raw
-from se3t.data.store import Store, made_by, made_from_others, read_store, write_store
+from se3t.data.store import Store, keep, read_store
 from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import SCANS
 
 SITE = "https://hkust-vgd.github.io/scanobjectnn/"
-_LOG = logging.getLogger(__name__)
 
 
 def store_path(config: Any) -> Path:
@@ -50,11 +50,8 @@ def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False
         store = read_store(path, SCANS.name, fix=SCANS.prepare_command(config, force=True), arrays=UNITS)
         _require_same_inputs(config, store)
         return store
-    store = _make_store(_find(config), config, progress)
-    write_store(path, store)
-    for line in (*store.provenance["notes"], f"store: {path}"):
-        _LOG.info("%s", line)
-    return store
+    raw = _find(config)
+    return keep(path, lambda: _make_store(raw, config, progress), itemgetter("notes"))
 
 
 def obstacle(data: Any) -> str | None:
@@ -88,14 +85,11 @@ def _find(config: Any) -> RawFiles:
 
 def _require_same_inputs(config: Any, store: Store) -> None:
     """Refuse to take a store for raw data that it was not made from."""
-    if config.raw is None:
-        return
-    if not Path(config.raw).expanduser().exists():
-        _LOG.warning("data.raw=%s: not found; the prepared data %s are used", config.raw, store_path(config))
+    if config.raw is None or is_missing(config.raw, store_path(config)):
         return
     if _find(config).checksums() != store.settings["raw"]:
         fix = SCANS.prepare_command(config, force=True)
-        raise made_from_others(store_path(config), store, f"data.raw={config.raw}", fix)
+        raise made_from_others(store_path(config), store.settings["raw"], f"data.raw={config.raw}", fix)
 
 
 def _make_store(raw: RawFiles, config: Any, progress: bool) -> Store:
@@ -114,7 +108,7 @@ def _make_store(raw: RawFiles, config: Any, progress: bool) -> Store:
         "label": np.concatenate([side.labels for side in sides.values()]),
         "split": np.repeat(np.array([TRAIN, TEST], dtype=np.uint8), list(sizes.values())),
     }
-    return Store(SCANS.name, arrays, _settings(raw, config), UNITS, {**made_by(), "sizes": sizes, "notes": notes})
+    return Store(SCANS.name, arrays, _settings(raw, config), UNITS, {"sizes": sizes, "notes": notes})
 
 
 def _settings(raw: RawFiles, config: Any) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from typing import Any, cast
 import numpy as np
 
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS, split_sizes
-from se3t.data.store import open_member, read_hdf5, readable
+from se3t.data.raw import open_member, readable
+from se3t.data.store import read_hdf5
 from se3t.errors import UserError
 
 SUFFIXES = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,15 @@ from se3t.data.progress import progress_bar
 from se3t.data.shapes15.scan import Scan, scan
 from se3t.data.shapes15.shapes import draw_shape
 from se3t.data.shapes15.solids import Dice
-from se3t.data.store import Store, made_by, make_folder, read_store, write_store
+from se3t.data.store import Store, keep, read_store
 from se3t.experiments.scanobjectnn import SHAPES15
 
 GENERATOR_VERSION = 1
 """Raised whenever an object changes: results on different versions are not comparable."""
 
+_GENERATOR = f"shapes15, version {GENERATOR_VERSION}"
 _ORDER = 15  # beside the numbers of objects of a group of 15, marks the random numbers that order the group
 _GRID = 2.0**20
-_LOG = logging.getLogger(__name__)
 
 
 def store_path(config: Any) -> Path:
@@ -51,15 +49,7 @@ def prepare_shapes15(config: Any, progress: bool = True, force: bool = False) ->
     path = store_path(config)
     if path.exists() and not force:
         return read_shapes15_store(config)
-    make_folder(path.parent)  # before the work, and not after it
-    begin = time.perf_counter()
-    total = config.num_train + config.num_test
-    with progress_bar(progress, f"synthetic shapes15: {total:,} scans", total) as advance:
-        arrays = _make_arrays(config, advance)
-    store = Store(SHAPES15.name, arrays, _settings(config), UNITS, _provenance(time.perf_counter() - begin))
-    write_store(path, store)
-    _LOG.info("store of synthetic shapes15: %s", path)
-    return store
+    return keep(path, lambda: _make_store(config, progress), itemgetter("notes"))
 
 
 def read_shapes15_store(config: Any) -> Store:
@@ -98,27 +88,32 @@ def label_of(data_seed: int, split: int, number: int) -> int:
     return int(order[place])
 
 
-def _make_arrays(config: Any, advance: Callable[[int], None]) -> dict[str, np.ndarray]:
+def _make_store(config: Any, progress: bool) -> Store:
     split = np.repeat([TRAIN, TEST], [config.num_train, config.num_test]).astype(np.uint8)
     numbers = np.concatenate([np.arange(config.num_train), np.arange(config.num_test)])
     points = np.empty((len(split), NUM_POINTS, 3), dtype=np.float32)
     label = np.empty(len(split), dtype=np.uint8)
-    for row, (part, number) in enumerate(zip(split.tolist(), numbers.tolist(), strict=True)):
-        seen, label[row] = make_object(config.data_seed, part, number, config.background)
-        # Processors differ in the last digits of a sine: on a grid of 1e-6 the store is the same on (almost) all.
-        points[row] = np.round(normalise(seen.points).astype(np.float64) * _GRID) / _GRID
-        advance(row + 1)
-    return {"points": points, "label": label, "split": split}
+    with progress_bar(progress, f"synthetic shapes15: {len(split):,} scans", len(split)) as advance:
+        for row, (part, number) in enumerate(zip(split.tolist(), numbers.tolist(), strict=True)):
+            seen, label[row] = make_object(config.data_seed, part, number, config.background)
+            # Processors differ in the last digits of a sine: on a grid of 1e-6 the store is the same on (almost) all.
+            points[row] = np.round(normalise(seen.points).astype(np.float64) * _GRID) / _GRID
+            advance(row + 1)
+    provenance = {
+        "method": "synthetic: random parametric shapes, seen by one to three simulated depth cameras",
+        "notes": [
+            f"{_GENERATOR}: scans of parametric shapes, made by a program; not from a scanner",
+            "train includes the validation part, which is split off when the data are loaded",
+        ],
+    }
+    arrays = {"points": points, "label": label, "split": split}
+    return Store(SHAPES15.name, arrays, _settings(config), UNITS, provenance)
 
 
 def _random(data_seed: int, split: int, group: int, place: int) -> np.random.Generator:
     return np.random.Generator(
         np.random.PCG64(np.random.SeedSequence([GENERATOR_VERSION, data_seed, split, group, place]))
     )
-
-
-def _generator() -> str:
-    return f"shapes15, version {GENERATOR_VERSION}"
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -128,22 +123,10 @@ def _settings(config: Any) -> dict[str, Any]:
         "variant": "obj",
         "background": bool(config.background),
         "synthetic": True,
-        "generator": _generator(),
+        "generator": _GENERATOR,
         "num_train": int(config.num_train),
         "num_test": int(config.num_test),
         "data_seed": int(config.data_seed),
-    }
-
-
-def _provenance(seconds: float) -> dict[str, Any]:
-    return {
-        **made_by(),
-        "seconds": round(seconds, 3),
-        "method": "synthetic: random parametric shapes, seen by one to three simulated depth cameras",
-        "notes": [
-            f"{_generator()}: scans of parametric shapes, made by a program; not from a scanner",
-            "train includes the validation part, which is split off when the data are loaded",
-        ],
     }
 
 
