@@ -197,6 +197,7 @@ def test_sdf_and_csv_out_of_step_are_named(
         ("58.1875", "abc", "line 6, column 'mu', is 'abc', expected a number"),
         ("58.1875", "nan", "row 5 (gdb_58) has no value in column 'mu', expected a number"),
         ("58.1875", "inf", "line 6, column 'mu', is 'inf', expected a number"),
+        ("58.1875", ">3", "row 5 (gdb_58) has no value in column 'mu', expected a number"),
         ("58.1875", "", "row 5 (gdb_58) has no value in column 'mu', expected a number"),
         ("58.1875,", "", "line 6 has 16 cells, expected 17"),
         ("gdb_", "", "are out of step: record 1 is 'gdb_1' in the former and '1' in the latter"),

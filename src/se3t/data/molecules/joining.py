@@ -161,7 +161,6 @@ class _Task:
         found = {column: table.numbers(column) for column in table.cells}
         self.numbers = {column: item.values for column, item in found.items() if isinstance(item, Numbers)}
         self.numeric = {side.column for side in self.sides if side.column and _are_numbers(side)}
-        self.words = {column: set(map(_fold, cells)) - {""} for column, cells in table.cells.items()}
 
     # --- how it is done -----------------------------------------------------------------------------------------
 
@@ -201,7 +200,8 @@ class _Task:
         match, rows = matches[0], matches[0].rows
         for other in matches[1:]:
             for molecule in self.needed:
-                if other.rows[molecule] != rows[molecule] and not self.have_same_numbers(match, other, molecule):
+                pair = [rows[molecule], other.rows[molecule]]
+                if pair[0] != pair[1] and (min(pair) < 0 or not self.agree(pair, match.column, other.column)):
                     self.refuse_two_ways(match, other, molecule)
         notes = [f"rows by {match.how}", *self.offset_notes(match)]
         if without := [molecule for molecule in self.needed if rows[molecule] < 0]:
@@ -229,10 +229,10 @@ class _Task:
                     "number the same list? then every value belongs to its neighbour"
                 )
 
-    def have_same_numbers(self, one: _Match, two: _Match, molecule: int) -> bool:
-        pair = [one.rows[molecule], two.rows[molecule]]
-        others = [values for name, values in self.numbers.items() if name not in (one.column, two.column)]
-        return min(pair) >= 0 and all(_agree(values[pair]) for values in others)
+    def agree(self, rows: list[int], *names: str) -> bool:
+        """Whether rows have the same numbers, apart from the columns that name them."""
+        others = [values[rows] for name, values in self.numbers.items() if name not in names]
+        return all(np.isnan(values).all() or (values == values[0]).all() for values in others)
 
     # --- matches ------------------------------------------------------------------------------------------------
 
@@ -250,13 +250,11 @@ class _Task:
         return True
 
     def match(self, column: str, side: Side) -> _Match | None:
-        if self.words[column].isdisjoint(map(_fold, side.values)):
-            return None
         exact = self.compare(column, side, str)
         if exact is not None and exact.is_full:
             return exact
         folded = self.compare(column, side, _fold)
-        if folded is None or (exact is not None and exact.num_molecules == folded.num_molecules):
+        if exact is not None and folded is not None and exact.num_molecules == folded.num_molecules:
             return exact
         return folded
 
@@ -275,9 +273,8 @@ class _Task:
     # --- what is wrong ------------------------------------------------------------------------------------------
 
     def clash_of_rows(self, column: str, rows_of: dict[str, list[int]]) -> str:
-        others = [values for name, values in self.numbers.items() if name != column]
         for rows in rows_of.values():
-            if len(rows) > 1 and not all(_agree(values[rows]) for values in others):
+            if len(rows) > 1 and not self.agree(rows, column):
                 places = ", ".join(self.table.places[row] for row in rows[:_LISTED])
                 more = ", …" if len(rows) > _LISTED else ""
                 name = shown(self.table.cells[column][rows[0]])
@@ -364,10 +361,6 @@ class _Task:
 
 def _fold(text: str) -> str:
     return text.strip().casefold()
-
-
-def _agree(values: np.ndarray) -> bool:
-    return bool(np.isnan(values).all() or (values == values[0]).all())
 
 
 def _are_distinct(values: Sequence[str]) -> bool:

@@ -107,21 +107,6 @@ class Table:
                 return f"{self.places[commas[0]]}, column {column!r}, is {shown(cells[commas[0]])}"
         return ""
 
-    def strict_numbers(self, column: str) -> np.ndarray:
-        """A column as numbers, ``[row]``, NaN where a cell has no value.
-
-        Raises:
-            UserError: a cell is something else.
-        """
-        found = self.numbers(column)
-        if isinstance(found, Numbers) and found.bounds:
-            row = found.bounds[0]
-            cell = shown(self.cells[column][row])
-            found = f"{self.places[row]}, column {column!r}, is {cell}, expected a number or an empty cell"
-        if isinstance(found, str):
-            raise UserError(f"{self.name}: {found}")
-        return found.values
-
 
 def _number(word: str) -> float | None:
     """A finite number in plain digits; Python's own rules would let ``1_2`` and digits of other scripts pass."""

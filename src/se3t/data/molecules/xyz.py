@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:(?:[eEdD]|\*\^)[+-]?[
 _COUNT = re.compile(r"\s*([0-9]{1,7})\s*")
 _QM9_HEADER = re.compile(r"gdb\s+\d+\s")
 _PAIR = re.compile(r"""([A-Za-z_][\w.-]*)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^]]*\]|[^\s,;]+)""")
-_NAMES = ("name", "id", "identifier", "title", "mol_id")
+_NAMES = ("name", "id", "identifier", "title", "molid")
 _SPECIES = ("species", "element", "elements", "symbol", "symbols")
 _ATOMIC_NUMBERS = ("z", "numbers", "atomic_number", "atomic_numbers")
 _LAYOUT = ("properties", "lattice", "pbc")  # of a comment: how the frame is written, no values of the molecule
@@ -105,7 +105,7 @@ def iter_xyz(stream: Iterable[str]) -> Iterator[XYZRecord | Refusal]:
         first, size = lines.number, _size(lines.ahead(2))
         frame = lines.ahead(size)
         problem, record = _read(frame, first)
-        wrong = _wrong_count(lines, frame, size)
+        wrong = problem if size == 1 else _wrong_count(lines, frame, size)
         lines.drop(min(2, size) if wrong else size)
         while wrong and lines.skip_blank() and not _begins_frame(lines):
             lines.drop(1)
@@ -169,8 +169,6 @@ def _read(frame: list[str], first: int) -> tuple[str, XYZRecord | None]:
 def _wrong_count(lines: _Lines, frame: list[str], size: int) -> str:
     """That the frame does not have as many atoms as its first line says, or nothing."""
     first = lines.number
-    if size == 1:
-        return f"line {first} is {_shown(frame[0])}, expected the number of atoms of an XYZ frame"
     count = int(frame[0])
     for row, line in enumerate(frame[2 : count + 2]):
         if _COUNT.fullmatch(line):
@@ -188,8 +186,7 @@ def _wrong_count(lines: _Lines, frame: list[str], size: int) -> str:
 
 def _is_atom(line: str, frame: list[str]) -> bool:
     try:
-        columns = _columns(_pairs(frame[1]))
-        _atom(line.split(), columns)
+        _atom(line.split(), _columns(_folded(_pairs(frame[1]))))
     except _Unreadable:
         return False
     return True
@@ -236,10 +233,9 @@ def _plain_record(lines: Sequence[str], first: int) -> XYZRecord:
     if len(lines) < count + 2:
         raise _Unreadable(f"ends after {max(len(lines) - 2, 0)} atoms of the frame of line {first}, expected {count}")
     pairs = _pairs(lines[1])
-    _require_no_cell(pairs)
-    columns = _columns(pairs)
-    numbers, positions, isotopes = _atoms(lines[2 : count + 2], first + 2, columns)
-    folded = {key.lower().replace("_", ""): value for key, value in pairs.items()}
+    folded = _folded(pairs)
+    _require_no_cell(folded)
+    numbers, positions, isotopes = _atoms(lines[2 : count + 2], first + 2, _columns(folded))
     return XYZRecord(
         identifier=_identifier(lines),
         numbers=numbers,
@@ -260,7 +256,7 @@ def _atom_count(line: str, number: int) -> int:
 
 def _identifier(frame: Sequence[str]) -> str:
     comment = frame[1].strip() if len(frame) > 1 else ""
-    pairs = {key.lower(): value for key, value in _pairs(comment).items()}
+    pairs = _folded(_pairs(comment))
     if "properties" in pairs or not re.sub(r"[\s,;]", "", _PAIR.sub("", comment)):
         return next((pairs[name] for name in _NAMES if pairs.get(name)), comment)
     return comment
@@ -269,6 +265,11 @@ def _identifier(frame: Sequence[str]) -> str:
 def _pairs(comment: str) -> dict[str, str]:
     """``key=value`` of a comment; values may be quoted."""
     return {key: value.strip("\"'{}[]") for key, value in _PAIR.findall(comment)}
+
+
+def _folded(pairs: dict[str, str]) -> dict[str, str]:
+    """The same by keys in lower case without underscores."""
+    return {key.lower().replace("_", ""): value for key, value in pairs.items()}
 
 
 def _whole(pairs: dict[str, str], *names: str) -> int:
@@ -281,12 +282,11 @@ def _whole(pairs: dict[str, str], *names: str) -> int:
 
 def _require_no_cell(pairs: dict[str, str]) -> None:
     """Refuse what repeats in space. A cell without ``pbc`` does, by the format."""
-    given = {key.lower(): value for key, value in pairs.items()}
-    cell = [word for word in re.split(r"[\s,]+", given.get("lattice", "")) if word.strip("0.+-")]
-    repeats = given.get("pbc", "T" if cell else "F")
+    cell = [word for word in re.split(r"[\s,]+", pairs.get("lattice", "")) if word.strip("0.+-")]
+    repeats = pairs.get("pbc", "T" if cell else "F")
     if re.search(r"[tT1]", repeats):
         raise _Unreadable(
-            f"a periodic cell ({'pbc=' + repeats if 'pbc' in given else 'Lattice without pbc'}): expected a molecule; "
+            f"a periodic cell ({'pbc=' + repeats if 'pbc' in pairs else 'Lattice without pbc'}): expected a molecule; "
             'if it is one in a box, write pbc="F F F"'
         )
 
@@ -308,8 +308,7 @@ _PLAIN = _Columns(species=0, number=None, position=1, total=None)
 
 
 def _columns(pairs: dict[str, str]) -> _Columns:
-    text = next((value for key, value in pairs.items() if key.lower() == "properties"), None)
-    if text is None:
+    if (text := pairs.get("properties")) is None:
         return _PLAIN
     words = text.split(":")
     counts = [int(word) if re.fullmatch("[1-9][0-9]?", word) else 0 for word in words[2::3]]

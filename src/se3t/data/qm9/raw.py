@@ -180,13 +180,19 @@ def _sdf_records(sdf: TextIOBase, csv: TextIOBase, sdf_name: str, csv_name: str)
 
 
 def _values(table: Table, name: str) -> np.ndarray:
-    values = np.stack([table.strict_numbers(column) for column in _COLUMNS], axis=1)  # [molecule, column]
-    for row, column in np.argwhere(np.isnan(values))[:1]:
-        raise UserError(
-            f"{name}: row {row + 1} ({table.cells['mol_id'][row]}) has no value in column {_COLUMNS[column]!r}, "
-            "expected a number"
-        )
-    return values
+    """``[molecule, column]``."""
+    columns = []
+    for column in _COLUMNS:
+        numbers = table.numbers(column)
+        if isinstance(numbers, str):
+            raise UserError(f"{name}: {numbers}")
+        for row in np.flatnonzero(np.isnan(numbers.values))[:1]:
+            raise UserError(
+                f"{name}: row {row + 1} ({table.cells['mol_id'][row]}) has no value in column {column!r}, expected a "
+                "number"
+            )
+        columns.append(numbers.values)
+    return np.stack(columns, axis=1)
 
 
 def _number(identifier: str, where: str) -> int:
