@@ -1,4 +1,4 @@
-"""From records of files to the flat arrays of a molecule store, in parallel. Imports neither torch nor rdkit."""
+"""Build the flat arrays of a molecule store from records of files, in parallel. Imports neither torch nor rdkit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNITS = {
 """The arrays of a molecule store, and the unit of each."""
 
 BONDS_VERSION = 2
-"""Of the rules by which bonds are found, in the provenance of a store; 1, or none: before there was a normal form."""
+"""Version of the rules that find bonds, kept in the provenance of a store; 1 or none: without a normal form."""
 
 _LOG = logging.getLogger(__name__)
 _LISTED = 5  # refused molecules that a summary names
@@ -39,7 +39,7 @@ _LISTED = 5  # refused molecules that a summary names
 
 @dataclass(frozen=True)
 class Chunk:
-    """What was made of some records: arrays of those that could be built, reasons for the others."""
+    """The result for some records: arrays of the molecules that could be built, reasons for the others."""
 
     arrays: dict[str, np.ndarray]
     refused: list[tuple[int, Refusal]]
@@ -55,7 +55,7 @@ class Built:
     Attributes:
         arrays: those of ``UNITS`` except ``split``.
         refused: ``mol_id``, ``identifier`` and ``reason`` of each molecule that could not be built.
-        methods: how often the bonds were found in which way.
+        methods: number of molecules by how their bonds were found.
         warnings: number of molecules with each kind of note.
     """
 
@@ -77,15 +77,15 @@ def build(
     """Build all molecules.
 
     Args:
-        function: makes one chunk of a list of records, in a process of its own: :func:`chunk_from_blocks`.
+        function: makes one chunk of a list of records, in a worker process: see :func:`chunk_from_blocks`.
         records: in any order.
         num_columns: number of values per record.
         workers: number of processes; None for one per core.
-        advance: is told the number of the molecule that was reached.
+        advance: called with the number of the molecule reached.
         chunk_size: number of records in a chunk.
 
     Raises:
-        UserError: from reading the records; or two have the same number.
+        UserError: reading the records failed, or two have the same number.
     """
     chunks = [_chunk([], [], num_columns)]
     for chunk in map_chunks(function, records, workers=workers, chunk_size=chunk_size):
@@ -110,7 +110,7 @@ def chunk_from_blocks(records: list[Record]) -> list[Chunk]:
 
 
 def chunk_of(records: Sequence[Record], outcomes: Sequence[Molecule | Refusal]) -> Chunk:
-    """One chunk of the outcomes for some records, at least one. A molecule without places in space is refused."""
+    """The chunk of at least one record with its outcomes. A molecule without 3-D coordinates is refused."""
     rows = list(zip(records, map(_in_space, outcomes), strict=True))
     kept = [(record, outcome) for record, outcome in rows if isinstance(outcome, Molecule)]
     refused = [(record.index, outcome) for record, outcome in rows if isinstance(outcome, Refusal)]
@@ -163,7 +163,7 @@ def mean_error(train: np.ndarray, values: np.ndarray) -> float:
 
 
 def trivial_errors(values: np.ndarray, known: np.ndarray, split: np.ndarray) -> dict[str, float]:
-    """What predicting the mean of the training split reaches on a column.
+    """Errors of predicting the mean of the training split.
 
     Args:
         values: ``[molecule]`` float64.
@@ -171,8 +171,8 @@ def trivial_errors(values: np.ndarray, known: np.ndarray, split: np.ndarray) -> 
         split: ``[molecule]``, index into ``SPLITS``.
 
     Returns:
-        ``mean`` and ``std`` (root mean square deviation) on train, ``mae_valid`` and ``mae_test``; NaN where there is
-        no value to take it from. The numbers depend on no other split.
+        ``mean`` and ``std`` of train, ``mae_valid`` and ``mae_test``; NaN where there is
+        no value.
     """
     train, valid, test = (values[(split == number) & known.astype(bool)] for number in range(len(SPLITS)))
     mean, std = (float(train.mean()), float(train.std())) if len(train) else (math.nan, math.nan)
@@ -180,7 +180,7 @@ def trivial_errors(values: np.ndarray, known: np.ndarray, split: np.ndarray) -> 
 
 
 def provenance_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """What else to know of a store, a line each: notes, how bonds were found, warnings, the first refused molecules.
+    """Further facts of a store, a line each: notes, how bonds were found, warnings, the first refused molecules.
 
     Args:
         facts: provenance of the store, or its summary.
@@ -243,19 +243,19 @@ def load(path: Path, kind: str, *, fix: str, columns: Sequence[str] | None = Non
     Args:
         path: the file.
         kind: the kind expected.
-        fix: the command that makes it anew.
-        columns: those it must have; None for any.
+        fix: the command that rebuilds it.
+        columns: required columns; None: any.
 
     Raises:
         UserError: it is missing, damaged or of another version or layout. One whose bonds were found by other rules is
-            read with a warning, so that what was trained on it can be resumed and evaluated.
+            read with a warning, so that models trained on it can be resumed and evaluated.
     """
     settings = {} if columns is None else {"columns": columns}
     store = read_store(path, kind, fix=fix, arrays=UNITS, settings=settings)
     if (version := store.provenance.get("bonds_version", 1)) != BONDS_VERSION:
         _LOG.warning(
-            "%s: its bonds are by rules of version %s, those of predictions by %s, differing at charged groups such "
-            "as nitro; before new trainings make it again with `%s`",
+            "%s: its bonds follow rules of version %s, predictions those of %s; they differ at charged groups such as "
+            "nitro; before new trainings make it again with `%s`",
             path, version, BONDS_VERSION, fix,
         )  # fmt: skip
     return store

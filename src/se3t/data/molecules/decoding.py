@@ -1,4 +1,4 @@
-"""Text of files in whatever encoding they come: the one place where bytes become lines. Imports no torch."""
+"""Open text files of any encoding, also compressed. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARKS = (
 _BLOCK = 1 << 20
 _SMALL, _MAX_RATIO = 64 << 20, 250  # bytes; text of molecules is packed to a tenth, and gzip cannot do better than 1032
 DAMAGE = (OSError, EOFError, zlib.error, UnicodeDecodeError)
-"""What reading a damaged file raises."""
+"""Errors of reading a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Text:
     """An open text file.
 
     Attributes:
-        lines: its lines; any line endings have become line feeds.
-        encoding: as it was read.
-        note: what to say of that, in a few words; empty for UTF-8.
+        lines: its lines, with line feeds at their ends.
+        encoding: as read.
+        note: a remark on the encoding, in a few words; "" for UTF-8.
     """
 
     lines: Iterable[str] = field(repr=False)
@@ -48,7 +48,7 @@ def open_text(path: Path) -> Iterator[Text]:
     A byte order mark tells UTF-8, UTF-16 and UTF-32. Without one it is UTF-8 where all its bytes are, else Latin-1.
 
     Raises:
-        UserError: it cannot be opened, holds NUL bytes without a byte order mark, or unpacks to absurdly much.
+        UserError: it cannot be opened, holds NUL bytes without a byte order mark, or unpacks to an absurd size.
     """
     try:
         raw = _open(path)
@@ -69,7 +69,7 @@ _NOTES = {
 
 
 class _Unpacked(gzip.GzipFile):
-    """A gzip file that stops where its content is absurdly larger than the file."""
+    """A gzip file that refuses content absurdly larger than the file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
@@ -112,5 +112,5 @@ def _encoding(raw: io.BufferedReader | gzip.GzipFile, path: Path) -> str:
     except UnicodeDecodeError:
         return "latin-1"
     except (OSError, EOFError, zlib.error):
-        pass  # a damaged archive: whoever reads it meets the damage behind what can be read
+        pass  # a damaged archive: reading it raises the error after what can be read
     return "utf-8"

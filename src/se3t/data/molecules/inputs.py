@@ -1,4 +1,4 @@
-"""Molecules of files that somebody brings: SDF, XYZ or SMILES, each with what speaks against using it.
+"""Molecules from user files (SDF, XYZ or SMILES), each with the reasons against using it.
 
 Imports neither torch nor rdkit.
 """
@@ -26,7 +26,7 @@ ENDINGS = {".sdf": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".txt"
 """Format of a file by the end of its name, which may be followed by ``.gz``."""
 
 CHUNK_SIZES = {"sdf": 500, "xyz": 500, "smiles": 50, "table": 50}
-"""Records that are built at once, by format; a file of more is built by several processes."""
+"""Records of a chunk, by format; a file with more records is built by several processes."""
 _MAX_WORKERS = 8
 
 
@@ -37,11 +37,11 @@ class Entry:
     Attributes:
         file: name as given.
         index: number of the record in it, from 1; 0 for the file as a whole.
-        identifier: what the file calls it; for SMILES without a name the SMILES.
-        molecule: None where there is none to use.
+        identifier: its name in the file; for SMILES without a name the SMILES.
+        molecule: None where it cannot be used.
         problem: why, in a few words.
-        notes: what to beware of, in a few words each.
-        embedded: its geometry was made by RDKit, of a SMILES.
+        notes: warnings, in a few words each.
+        embedded: RDKit made its geometry from a SMILES.
     """
 
     file: str
@@ -54,7 +54,7 @@ class Entry:
 
 
 def read_molecules(paths: Iterable[Path]) -> Iterator[Entry]:
-    """Every record of some files, in order; none is left out: see :func:`read_records` and :func:`entries_of`.
+    """Every record of some files, in order: see :func:`read_records` and :func:`entries_of`.
 
     Args:
         paths: as :func:`require_readable` accepts them.
@@ -73,7 +73,7 @@ def count_records(paths: Iterable[Path]) -> int:
 
 
 def require_readable(paths: Iterable[Path]) -> None:
-    """Look at the files before all the work.
+    """Check that the files can be read.
 
     Raises:
         UserError: one is missing, cannot be opened, or is of no known format.
@@ -89,7 +89,7 @@ def require_readable(paths: Iterable[Path]) -> None:
 
 
 def format_of(path: Path) -> str:
-    """Format of a file by its name: ``sdf``, ``xyz``, ``smiles``, ``table`` (CSV with a column of SMILES), or none."""
+    """Format of a file by its name: ``sdf``, ``xyz``, ``smiles``, ``table`` (CSV with a column of SMILES), or ""."""
     name = path.name.lower().removesuffix(".gz")
     return ENDINGS.get(Path(name).suffix, "")
 
@@ -117,7 +117,7 @@ def iter_records(path: Path) -> Iterator[Record]:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """As :func:`iter_records`; what cannot be read to the end, or holds no record, ends in one of kind ``problem``."""
+    """As :func:`iter_records`; a file that is damaged or empty ends with a record of kind ``problem``."""
     number = 0
     try:
         for record in iter_records(path):
@@ -152,10 +152,10 @@ _READERS: dict[str, Callable[[Iterable[str], str], Iterator[Record]]] = {
 
 
 def entries_of(records: list[Record]) -> list[Entry]:
-    """The molecules of some records, each with what speaks against using it; the same for prediction and training.
+    """The molecules of some records, each with the reasons against using it; the same for prediction and training.
 
-    A record without a molecule, without places in space, with a charge or without all its hydrogen atoms becomes an
-    entry that says so.
+    A record without a molecule, without 3-D coordinates, with a charge or without all its hydrogen atoms becomes an
+    entry with a problem.
 
     Returns:
         One for each record, in order.
@@ -181,7 +181,7 @@ def _entry(record: Record) -> Entry:
 
 
 def _problem_of_frame(record: XYZRecord) -> str:
-    """What can be said against a frame without its bonds, which may be impossible to find for that very reason."""
+    """Problems of a frame that show without its bonds; they may be why no bonds can be found."""
     return (
         lone_atoms(record.numbers, record.positions)
         or _charge_of(record.charge)
@@ -200,10 +200,10 @@ def _built(kind: str, content: Any, identifier: str) -> Molecule | Refusal:
 
 
 def _problem_of(molecule: Molecule, block: str = "") -> str:
-    """Why a molecule as it stands in its file can be no input of a model, in a few words; or nothing.
+    """Why a molecule cannot be the input of a model, in a few words, or "".
 
     Args:
-        molecule: what was made of it.
+        molecule: with its bonds.
         block: its mol block, if it has one.
     """
     return (
@@ -216,19 +216,19 @@ def _problem_of(molecule: Molecule, block: str = "") -> str:
 
 
 def no_geometry(molecule: Molecule) -> str:
-    """That a molecule has no places in space, or nothing."""
+    """That a molecule has no 3-D coordinates, or ""."""
     if not molecule.is_3d or (len(molecule) > 1 and np.ptp(molecule.positions, axis=0).max() == 0):
         return "no 3-D coordinates (a drawing, or all atoms at one place)"
     return ""
 
 
 def _charge_of(charge: int) -> str:
-    """That a molecule has a total charge, which no model sees, or nothing."""
+    """That a molecule has a total charge, which is no input of a model, or ""."""
     return f"total charge {charge:+d}: predictions are for neutral molecules" if charge else ""
 
 
 _CLOSED_SHELLS = "predictions are for molecules without unpaired electrons"
-_TRIPLETS = frozenset((8, 16, 34))  # pairs of them are triplets in their ground state, however they are drawn
+_TRIPLETS = frozenset((8, 16, 34))  # pairs of them are triplets in their ground state
 
 
 def _odd_electrons(numbers: np.ndarray) -> str:
@@ -237,7 +237,7 @@ def _odd_electrons(numbers: np.ndarray) -> str:
 
 
 def _unpaired(molecule: Molecule) -> str:
-    """That a neutral molecule has unpaired electrons, which no model sees, or nothing."""
+    """That a neutral molecule has unpaired electrons, which are no input of a model, or ""."""
     numbers = set(molecule.numbers.tolist())
     if molecule.unpaired:
         electrons = "1 unpaired electron" if molecule.unpaired == 1 else f"{molecule.unpaired} unpaired electrons"
@@ -259,7 +259,7 @@ def _notes(molecule: Molecule, kind: str) -> Iterator[str]:
     if molecule.method == "kekulised":
         yield "valences that RDKit refuses: bonds as in the file, none aromatic"
     elif molecule.method in ("reconnected", "connectivity"):
-        yield "bonds without orders: none were found that satisfy its valences as they are"
+        yield "bonds without orders: none were found that satisfy its valences"
     if kind == "xyz" and (molecule.numbers == 6).sum() > 1 and not (molecule.numbers == 1).any():
         yield "no hydrogen atom: are they missing?"
     yield from unusual(molecule)

@@ -1,7 +1,7 @@
 """Which row of a table belongs to which molecule. Imports neither torch nor rdkit.
 
-Identifiers are text, compared as it stands in the files ("0007" is not "7"), or, where that does not name every
-molecule, without blanks at the ends and in any case. A row is never guessed: whatever is ambiguous is refused.
+Identifiers are text, compared literally ("0007" is not "7"), or, where that does not match every molecule, without
+blanks at the ends and in any case. A row is never guessed: ambiguity is refused.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _KEY_WORDS = "index no nr num number key code compound molecule mol entry"  # al
 
 @dataclass(frozen=True)
 class Side:
-    """What a file of molecules says of each of them: its titles, or one of its data fields.
+    """A column of the file of molecules: its titles, or one of its data fields.
 
     Attributes:
-        label: what to call it in a message: "title".
-        values: ``[molecule]``; "" where it says nothing.
+        label: its name in messages, such as "title".
+        values: ``[molecule]``; "" where there is none.
         column: name of the data field; "" for titles.
     """
 
@@ -48,8 +48,8 @@ class Join:
     Attributes:
         rows: ``[molecule]`` row of the table, -1 where there is none.
         column: the column that names the molecules, or None where their order does.
-        side: what it was compared with, or None.
-        notes: how it was done, and what has no partner.
+        side: the column of the molecules that it was compared with, or None.
+        notes: how the rows were found, and what has no partner.
     """
 
     rows: np.ndarray
@@ -76,10 +76,10 @@ def join(
         sides: titles and data fields of the molecules; the titles first.
         molecules: name of their file.
         key: ``data.key``.
-        unreadable: molecules that need no row, because there is nothing to learn of them.
+        unreadable: molecules that cannot be read and need no row.
 
     Raises:
-        UserError: the rows cannot be told, or could be told in several ways.
+        UserError: the rows cannot be determined, or in several ways.
     """
     task = _Task(table, sides, molecules, unreadable)
     if key == ORDER:
@@ -105,17 +105,17 @@ def join(
 
 @dataclass(frozen=True)
 class _Match:
-    """What a column and a side have in common.
+    """The common names of a column and a side.
 
     Attributes:
         column: of the table.
         side: of the molecules.
-        cells: ``[row]`` names in the table, as they were compared.
+        cells: ``[row]`` names in the table, as compared.
         names: ``[molecule]`` names of the molecules, likewise.
         needed: molecules that need a row.
         rows_of: rows of every name that both have.
-        is_folded: compared in any case, without blanks at the ends.
-        clash: what contradicts itself, as a sentence, or "".
+        is_folded: compared in any case and without blanks at the ends.
+        clash: a contradiction, as a sentence, or "".
     """
 
     column: str
@@ -151,7 +151,7 @@ class _Match:
 
 
 class _Task:
-    """A table and molecules that are to be joined."""
+    """A table and molecules to join."""
 
     def __init__(self, table: Table, sides: Sequence[Side], molecules: str, unreadable: Container[int]) -> None:
         self.table, self.molecules = table, molecules
@@ -196,7 +196,7 @@ class _Task:
         return Join(np.where(places < rows, places, -1), None, None, notes)
 
     def joined(self, matches: Sequence[_Match]) -> Join:
-        """By the first of some matches; the others must say the same."""
+        """By the first of some matches; the others must agree."""
         match, rows = matches[0], matches[0].rows
         for other in matches[1:]:
             for molecule in self.needed:
@@ -219,7 +219,7 @@ class _Task:
         return Join(rows, match.column, match.side, notes)
 
     def offset_notes(self, match: _Match) -> Iterator[str]:
-        """That numbers begin at 0 in one file and at 1 in the other: the same molecule may be one off."""
+        """That numbers begin at 0 in one file and at 1 in the other: rows may be off by one."""
         here, there = ({*map(str.strip, words)} - {""} for words in (match.cells, match.names))
         if all(word.isdecimal() for word in here | there):
             begins = [min(map(int, words)) for words in (here, there)]
@@ -237,12 +237,12 @@ class _Task:
     # --- matches ------------------------------------------------------------------------------------------------
 
     def matches(self) -> list[_Match]:
-        """Of every column and side that may be identifiers, and have a name in common."""
+        """Matches of every column and side that may be identifiers."""
         pairs = ((column, side) for column in self.table.cells for side in self.sides if self.may_name(column, side))
         return [match for column, side in pairs if (match := self.match(column, side)) is not None]
 
     def may_name(self, column: str, side: Side) -> bool:
-        """Numbers name molecules only where the column, and the data field, are called so."""
+        """Whether both may be identifiers: numbers only if column and data field have such a name."""
         if column in self.numbers and not _is_key(column):
             return False
         if side.column in self.numeric:
@@ -330,7 +330,7 @@ class _Task:
                 )
 
     def require_ascending_index(self) -> None:
-        """Refuse an order that a column of numbers contradicts: 0, 1, 2, … shuffled, or an index without a name."""
+        """Refuse an order that contradicts a column of numbers: 0, 1, 2, … shuffled, or an index without a name."""
         for column, cells in self.numbers.items():
             values = cells[~np.isnan(cells)]
             ordered = np.sort(values)
@@ -343,7 +343,7 @@ class _Task:
                 )
 
     def unmatched_name(self) -> str:
-        """What looks like an identifier in one of the files, or ""."""
+        """A column of either file that looks like identifiers, or ""."""
         for side in self.sides:
             values = [side.values[molecule] for molecule in self.needed]
             is_name = len(set(values) - {""}) > 1 and (
@@ -372,7 +372,7 @@ def _are_numbers(side: Side) -> bool:
 
 
 def _is_key(column: str) -> bool:
-    """Whether a column is called as identifiers are."""
+    """Whether the name of a column is one of an identifier."""
     words = re.findall(r"[a-z]+|#", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower())
     return bool(words) and (
         words[-1] in _KEY_ENDS.split() or (len(words) == 1 and words[0] in _KEY_WORDS.split()) or words == ["#"]
@@ -384,7 +384,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _setting(column: str) -> str:
-    """The word of a command line that says which column it is."""
+    """The override that chooses a column, for a command line."""
     return shlex.quote(override("data.key", column))
 
 

@@ -1,4 +1,4 @@
-"""Numbers to learn of somebody's molecules: from data fields of their file, and from a table. Imports no torch."""
+"""Target values of user molecules, from data fields of their file and from a table. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Labels:
     Attributes:
         names: of the columns.
         values: ``[molecule, column]`` float64, NaN where unknown.
-        notes: where they come from, and what was left out.
-        skipped: columns that hold anything but numbers, by name, and what that is.
-        identifiers: what names the molecules: that by which their rows were found, else their titles.
+        notes: where the values come from, and what was left out.
+        skipped: columns that are not numbers, by name, with the first such cell.
+        identifiers: names of the molecules: those used to find their rows, else their titles.
     """
 
     names: list[str]
@@ -48,33 +48,33 @@ def read_labels(molecules: Path, table: Path | None, key: str | None) -> Labels:
     Raises:
         UserError: a file is damaged, the two do not fit each other, or there is no column of numbers.
     """
-    titles, own, smiles, unreadable = _contents(molecules)
+    titles, fields, smiles, unreadable = _contents(molecules)
     with open_text(molecules) as text:
         notes = [f"{molecules.name}: {text.note}"] if text.note else []
-    found, join_side = _Columns(), None
-    _refuse_decimal_commas(own)
+    columns, join_side = _Columns(), None
+    _refuse_decimal_commas(fields)
     if table is None:
         if key is not None:
             raise UserError(f"data.key={key}: there is no table beside {molecules}; leave data.key out")
-        found.add(own, molecules.name, None)
+        columns.add(fields, molecules.name, None)
     else:
-        fields = [Side(f"data field {name!r}", cells, name) for name, cells in own.cells.items()]
+        sides = [Side(f"data field {name!r}", cells, name) for name, cells in fields.cells.items()]
         rows = read_table(table)
         _refuse_decimal_commas(rows)
-        joined = join(rows, [titles, *fields, smiles], molecules.name, key, unreadable)
+        joined = join(rows, [titles, *sides, smiles], molecules.name, key, unreadable)
         join_side = joined.side
         notes += [f"{table.name}: {note}" for note in (*rows.notes, *joined.notes)]
-        found.add(own, molecules.name, join_side.column if join_side else None)
-        found.add(rows, table.name, joined.column, joined.rows)
-    names = found.known()
-    notes += found.notes
+        columns.add(fields, molecules.name, join_side.column if join_side else None)
+        columns.add(rows, table.name, joined.column, joined.rows)
+    names = columns.known()
+    notes += columns.notes
     if not names:
         where = table or f"the data fields of {molecules}"
         hint = "" if table else "; for a table beside it, data.raw is the folder of both"
-        found_instead = "; ".join(notes) or "there is none"
-        raise UserError(f"{where}: no column holds numbers, expected one to learn; {found_instead}{hint}")
-    values = np.stack([found.numbers[name] for name in names], axis=1)
-    skipped = {name: why for name, why in found.skipped.items() if name not in names}
+        other_columns = "; ".join(notes) or "there is none"
+        raise UserError(f"{where}: no column holds numbers, expected one to learn; {other_columns}{hint}")
+    values = np.stack([columns.numbers[name] for name in names], axis=1)
+    skipped = {name: why for name, why in columns.skipped.items() if name not in names}
     return Labels(names, values, notes, skipped, (join_side or titles).values)
 
 
@@ -101,21 +101,21 @@ def _contents(molecules: Path) -> tuple[Side, Table, Side, set[int]]:
         name: [row.get(name, "") for row in fields] for name in dict.fromkeys(name for row in fields for name in row)
     }
     places = [f"record {number}" for number in range(1, len(titles) + 1)]
-    # Of a table it is not known how numbers are written: commas in them are looked for.
+    # A table may write numbers with decimal commas, which are looked for.
     own = Table(str(molecules), columns, places, delimiter=";" if format_of(molecules) == "table" else ",")
     return Side(_TITLES[format_of(molecules)], titles), own, Side("SMILES", smiles, "smiles"), unreadable
 
 
 @dataclass
 class _Columns:
-    """Columns of numbers, ``[molecule]`` by name, and what to say of them."""
+    """Columns of numbers, ``[molecule]`` by name, with notes and skipped columns."""
 
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, table: Table, where: str, without: str | None, rows: np.ndarray | None = None) -> None:
-        """All columns of a table but one; ``rows`` has a row for every molecule, -1 where there is none."""
+        """Add all columns of a table but one; ``rows`` is the row of every molecule, -1 where there is none."""
         for column in table.cells:
             if column == without:
                 continue

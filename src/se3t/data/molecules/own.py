@@ -1,4 +1,4 @@
-"""Molecules of your own: a file of them, and the columns of a CSV table or of its data fields. Imports no torch."""
+"""Own molecules: a file of them, with target columns from a CSV table or its data fields. Imports no torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _EXPECTED = (
     "such file; a .csv file with a column smiles may stand alone"
 )
 _SPLIT = ("valid_fraction", "test_fraction", "split_seed")
-_RULES = 2  # how rows and splits are found; a store made by other rules is not found again
+_RULES = 2  # version of how rows and splits are found; part of the name of a store
 _LISTED = 3  # names that a note gives
 _METHODS = {
     "sdf": "bonds of {}, aromatic ones perceived by RDKit",
@@ -59,18 +59,18 @@ def store_path(config: Any) -> Path:
 
 
 def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -> Store:
-    """The store of the molecules; where it is missing it is made first, and the log says of what.
+    """The store of the molecules, made first where it is missing; the log says from what.
 
     Args:
         config: a ``se3t.config.MoleculesData``, or an OmegaConf node with its fields.
         progress: show a progress bar on standard error.
-        force: make it even where a store exists, and replace it.
+        force: rebuild an existing store.
 
     Returns:
         What is in the store at :func:`store_path`, verified or just written.
 
     Raises:
-        UserError: the files are missing, damaged, do not fit each other or hold no number; a damaged store (and no
+        UserError: the files are missing, damaged, do not match or hold no number; a damaged store (and no
             ``force``); a folder that cannot be written.
     """
     source = _Source.of(config)
@@ -125,8 +125,8 @@ class _Source:
     @property
     def format(self) -> str:
         """``sdf``, ``xyz`` or ``smiles``, of a table too."""
-        found = format_of(self.molecules)
-        return "smiles" if found == "table" else found
+        name = format_of(self.molecules)
+        return "smiles" if name == "table" else name
 
 
 def _in_folder(folder: Path) -> tuple[Path | None, Path | None]:
@@ -166,7 +166,7 @@ def _labelled(source: _Source, labels: Labels) -> Iterator[Record]:
 
 
 def _chunk(records: list[Record]) -> list[Chunk]:
-    """Molecules under the rules of :func:`se3t.deploy.predict.predict`: no model learns from what it would refuse."""
+    """Molecules by the rules of :func:`se3t.deploy.predict.predict`: training excludes what prediction refuses."""
     outcomes = [
         Refusal(entry.identifier, entry.problem)
         if entry.molecule is None
@@ -211,10 +211,10 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
 
 
 def molecule_groups(names: Sequence[Sequence[str]]) -> np.ndarray:
-    """Which records are of one molecule: those that have any name in common.
+    """Group records of the same molecule: those that share any name.
 
     Args:
-        names: lists of one name for every record, "" for none; names of different lists have nothing in common.
+        names: lists of one name for every record, "" for none; names of different lists are never equal.
 
     Returns:
         ``[record]`` number of its group, from 0 in the order of the first record.
@@ -238,13 +238,13 @@ def molecule_groups(names: Sequence[Sequence[str]]) -> np.ndarray:
 
 
 def random_split(groups: np.ndarray, *, valid_fraction: float, test_fraction: float, split_seed: int) -> np.ndarray:
-    """A random split: parts for validation and test rounded up, so that none asked for is empty; the rest trains.
+    """A random split; sizes of validation and test are rounded up, so that neither is empty unless its fraction is 0.
 
     Args:
         groups: ``[molecule]`` number of its group, from 0. All molecules of a group are in the same split.
         valid_fraction: part of the groups.
         test_fraction: part of the groups.
-        split_seed: of the choice.
+        split_seed: of the random choice.
 
     Returns:
         ``[molecule]`` uint8: 0 train, 1 valid, 2 test.
@@ -259,7 +259,7 @@ def random_split(groups: np.ndarray, *, valid_fraction: float, test_fraction: fl
 
 
 def _groups(structures: Sequence[str], labels: Labels, numbers: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Groups by structure and name, and what to say of them; without names that tie most of the molecules together."""
+    """Groups by structure and name, and notes on them; names that would join most molecules are ignored."""
     names, count = [labels.identifiers[number - 1] for number in numbers], len(numbers)
     alone, groups = molecule_groups([structures]), molecule_groups([structures, names])
     notes = [*_name_notes(names, structures)]
@@ -288,7 +288,7 @@ def _train_notes(groups: np.ndarray, split: np.ndarray) -> Iterator[str]:
 
 
 def _value_notes(arrays: dict[str, np.ndarray], columns: Sequence[str]) -> Iterator[str]:
-    """That records of the same atoms at the same places have different values."""
+    """That records of the same geometry have different values."""
     ends = np.cumsum(arrays["num_atoms"])[:-1]
     geometries = zip(np.split(arrays["numbers"], ends), np.split(arrays["positions"], ends), strict=True)
     first: dict[tuple[bytes, bytes], int] = {}

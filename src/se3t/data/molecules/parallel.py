@@ -1,6 +1,6 @@
-"""Work on chunks of a stream in several processes, results in order. Imports neither torch nor numpy.
+"""Process chunks of a stream in several processes, with results in order. Imports neither torch nor numpy.
 
-Each worker is a fresh interpreter ("spawn") with one chunk at a time, so that little waits in memory, and ends with its
+Each worker is a fresh interpreter ("spawn") with one chunk at a time, so that memory stays small, and ends with its
 parent. ``concurrent.futures.ProcessPoolExecutor`` is no substitute: its workers share one pipe for their results, and
 wait forever for the rest of a result whose worker was killed; they outlive a parent that is killed.
 """
@@ -28,19 +28,19 @@ from se3t.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
-_AHEAD = 4  # chunks per worker that may be at work or wait for their turn
+_AHEAD = 4  # chunks per worker that may be running or queued
 
 
 def map_chunks(
     function: Callable[[list[T]], list[R]], items: Iterable[T], *, workers: int | None, chunk_size: int = 500
 ) -> Iterator[R]:
-    """Results of ``function`` on chunks of ``items``, one after the other, in the order of the items.
+    """Results of ``function`` on chunks of ``items``, in the order of the items.
 
     Ctrl-C, an exception on either side, or closing the iterator ends the workers at once.
 
     Args:
         function: takes and returns a list; it, its items and its results can be pickled.
-        items: read as far as needed, a few chunks per worker ahead of what was yielded.
+        items: read lazily, a few chunks per worker ahead of the results.
         workers: number of processes; None for one per core this process may use. With one worker, or where all items
             fit into one chunk, the work is done in this process.
         chunk_size: number of items in a chunk.
@@ -50,7 +50,7 @@ def map_chunks(
 
     Raises:
         UserError: as raised by ``function``; or a worker died, killed from outside or out of memory.
-        Exception: whatever else ``function`` or ``items`` raised, with the worker's traceback as a note.
+        Exception: any other error of ``function`` or ``items``, with the worker's traceback as a note.
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}, expected at least 1")
@@ -85,7 +85,7 @@ def _chunked(items: Iterator[T], size: int) -> Iterator[list[T]]:
 
 @contextmanager
 def _started(function: Callable[[list[T]], list[R]], count: int) -> Iterator[Callable[[list[T]], Future[list[R]]]]:
-    """Start workers, each with a thread of this process that waits for it; yields what hands them a chunk."""
+    """Start workers, each with a thread of this process that waits for it; yields a function that submits a chunk."""
     workers: list[_Worker] = []
     idle: SimpleQueue[_Worker] = SimpleQueue()
 
@@ -113,7 +113,7 @@ def _started(function: Callable[[list[T]], list[R]], count: int) -> Iterator[Cal
 
 
 class _Worker:
-    """A process with a pipe of its own, so that its death, in the middle of a result too, is the end of the pipe."""
+    """A process with its own pipe, so that its death, even within a result, closes the pipe."""
 
     def __init__(self, function: Callable[[list[Any]], list[Any]]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -144,13 +144,13 @@ class _Worker:
 
 @contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C back while processes start: they inherit the mask, so that only the parent is ever interrupted."""
+    """Defer Ctrl-C while processes start: they inherit the mask, so that only the parent is interrupted."""
     if sys.platform == "win32":
         yield
         return
-    resource_tracker.ensure_running()  # else the first start does it, and lifts the mask on the way
+    resource_tracker.ensure_running()  # else the first start does so, and removes the mask
     waiting: list[int] = []
-    # The mask is that of this thread; a signal that another thread takes calls the handler all the same.
+    # The mask is that of this thread; a signal that another thread receives still calls the handler.
     main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -166,7 +166,7 @@ def _interrupts_deferred() -> Iterator[None]:
 
 @contextmanager
 def _main_hidden(function: Callable[..., Any]) -> Iterator[None]:
-    """Keep the workers from running the user's script again, as "spawn" does: it may import torch, or have no guard."""
+    """Keep workers from running the user's script, as "spawn" does: it may import torch, or have no guard."""
     if function.__module__ == "__main__":
         yield
         return
@@ -191,7 +191,7 @@ def _work(function: Callable[[list[T]], list[R]], pipe: connection.Connection) -
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as it can travel; unless it says all there is to say, with the traceback that it leaves behind."""
+    """The error in a form that can be pickled, with its traceback as a note unless it is a UserError."""
     trace = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))

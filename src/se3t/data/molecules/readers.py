@@ -25,7 +25,7 @@ class Record:
     """What a file says of one molecule.
 
     Attributes:
-        identifier: what the file calls it, for SMILES without a name the SMILES; may be empty.
+        identifier: its name in the file, for SMILES without a name the SMILES; may be empty.
         kind: of the content: ``sdf``, ``xyz``, ``smiles`` or ``problem``.
         content: a mol block up to and with ``M  END``; an :class:`~se3t.data.molecules.xyz.XYZRecord`, or the text of a
             raw XYZ file of QM9; a SMILES, with its extension between bars (CXSMILES) if there is one; or why the record
@@ -34,7 +34,7 @@ class Record:
             joined by line breaks); ``key=value`` of an XYZ comment; other cells of a table.
         file: name of the file, for messages.
         index: number of the record in its source, from 1; 0 for the file as a whole.
-        note: what to beware of in how its name was read, or nothing.
+        note: a warning about how its name was read, or "".
         values: numbers to learn, one per column, NaN where unknown; empty where the content holds them.
     """
 
@@ -54,12 +54,12 @@ class Record:
 def iter_sdf(stream: Iterable[str], name: str) -> Iterator[Record]:
     """Records of an SDF file.
 
-    A record that ends with ``$$$$`` is returned whatever its mol block holds: who parses it refuses it with a reason.
+    A record that ends with ``$$$$`` is returned whatever its mol block holds; parsing it refuses it with a reason.
     A file that is one mol block without ``$$$$`` is one record.
 
     Args:
         stream: its lines, with any line endings.
-        name: what to call the file in an error.
+        name: of the file, for errors.
 
     Yields:
         The records, in order.
@@ -119,14 +119,14 @@ def _cut_short(name: str, number: int, lines: list[str], end: int | None) -> Use
 
 
 def iter_smiles(stream: Iterable[str], name: str) -> Iterator[Record]:
-    """Lines of a SMILES and a name, between them blanks, a tab, a comma or a semicolon.
+    """Lines of a SMILES and a name, separated by blanks, a tab, a comma or a semicolon.
 
-    A first line with the word SMILES is a header, ``#`` begins a comment, blank lines are passed over. Of columns
-    without a header the third and later ones are passed over.
+    A first line with the word SMILES is a header; ``#`` begins a comment; blank lines are skipped, as are the third and
+    later columns without a header.
 
     Args:
         stream: its lines.
-        name: what to call the file in an error.
+        name: of the file, for errors.
     """
     lines: Iterator[str] = (line for line in stream if line.strip() and not line.startswith("#"))  # no SMILES does
     first = next(lines, "")
@@ -142,15 +142,15 @@ def iter_smiles(stream: Iterable[str], name: str) -> Iterator[Record]:
 
 
 def iter_table(stream: Iterable[str], name: str, strict: bool = True) -> Iterator[Record]:
-    """Rows of a table with a column of SMILES; a column that is called name, id or the like holds identifiers.
+    """Rows of a table with a column of SMILES; a column called name, id or similar holds identifiers.
 
     Args:
         stream: its lines, the first one with the names of its columns.
-        name: what to call the file in an error.
+        name: of the file, for errors.
         strict: whether a row must have as many cells as the header also where its first cell is the SMILES.
 
     Raises:
-        UserError: it has no column of SMILES, several that may be meant, or two of one name.
+        UserError: it has no column of SMILES, several candidates, or two columns of the same name.
     """
     lines = iter(stream)
     content = (line for line in lines if line.strip() and not line.startswith("#"))

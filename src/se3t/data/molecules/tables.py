@@ -1,4 +1,4 @@
-"""Tables of CSV files: every cell as the text that stands there, numbers where they are asked for.
+"""CSV tables: cells as text, numbers on request.
 
 Imports neither torch nor rdkit.
 """
@@ -24,7 +24,7 @@ _NO_VALUE = (
     "#name? #num! #div/0!"
 )
 MISSING = frozenset(("", *_NO_VALUE.split()))
-"""Words that stand for no value, in any case."""
+"""Words for a missing value, in any case."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _BOUND = re.compile(r"[<>≤≥]=?\s*" + _NUMBER.pattern, re.IGNORECASE | re.ASCII)
@@ -41,8 +41,8 @@ class Numbers:
 
     Attributes:
         values: ``[row]`` float64, NaN where a cell has no value.
-        missing: how often each word for a missing value is there, empty cells apart.
-        bounds: rows that hold a bound, such as ``>10``: no value either.
+        missing: number of cells with each word for a missing value, without empty cells.
+        bounds: rows that hold a bound, such as ``>10``, which is no value.
     """
 
     values: np.ndarray
@@ -56,11 +56,11 @@ class Table:
 
     Attributes:
         name: of the file.
-        cells: the cells of every column by its name, as they stand in the file.
-        places: where every row stands, for messages: "line 3".
-        num_blank: rows without any content behind the last one, left out.
-        delimiter: what separates its cells.
-        notes: what to say of how it was read.
+        cells: the cells of every column by its name, unchanged.
+        places: the place of every row, for messages: "line 3".
+        num_blank: number of empty rows at the end, left out.
+        delimiter: separator of its cells.
+        notes: remarks on how it was read.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Table:
         return len(self.places)
 
     def numbers(self, column: str) -> Numbers | str:
-        """A column as numbers; or, where a cell is neither a number nor a word for none, what it is."""
+        """A column as numbers; or, where a cell is neither a number nor a missing value, a sentence about that cell."""
         if column not in self._numbers:
             self._numbers[column] = self._read_numbers(column)
         return self._numbers[column]
@@ -99,7 +99,7 @@ class Table:
         return Numbers(values, missing, bounds)
 
     def decimal_comma(self) -> str:
-        """Where a number is written with a decimal comma, in a table whose cells are not separated by commas; or ""."""
+        """The first number with a decimal comma in a table whose cells are not separated by commas, or ""."""
         for column, cells in self.cells.items() if self.delimiter != "," else ():
             words = [cell.strip() for cell in cells]
             commas = [row for row, word in enumerate(words) if _DECIMAL_COMMA.fullmatch(word)]
@@ -109,7 +109,7 @@ class Table:
 
 
 def _number(word: str) -> float | None:
-    """A finite number in plain digits; Python's own rules would let ``1_2`` and digits of other scripts pass."""
+    """A finite number in plain digits; Python alone would accept ``1_2`` and digits of other scripts."""
     try:
         value = float(word)
     except ValueError:
@@ -118,19 +118,19 @@ def _number(word: str) -> float | None:
 
 
 def shown(cell: str) -> str:
-    """A cell in a message: quoted, and not longer than a line can bear."""
+    """A cell in a message: quoted and shortened."""
     return repr(cell if len(cell) <= _LONGEST else cell[:_LONGEST] + "…")
 
 
 def delimiter_of(header: str) -> str:
-    """Comma, semicolon or tab: what is there most often in a line, out of quotes; or nothing."""
+    """Comma, semicolon or tab: the most frequent in a line, outside quotes; or ""."""
     outside = _QUOTED.sub("", header)
     most = max(",;\t", key=outside.count)
     return most if most in outside else ""
 
 
 def told_delimiter(line: str) -> str:
-    """What a line such as ``sep=;`` says, which Excel reads before the header; or nothing."""
+    """The delimiter of a line such as ``sep=;``, which Excel reads before the header, or ""."""
     told = _SEPARATOR_LINE.fullmatch(line.strip("\r\n"))
     return told[1] if told else ""
 
@@ -138,13 +138,13 @@ def told_delimiter(line: str) -> str:
 def read_table(source: Path | Iterable[str], *, name: str | None = None, columns: Sequence[str] | None = None) -> Table:
     """Read a CSV file whose first line names its columns; lines before it may be comments that begin with ``#``.
 
-    Cells are separated by commas, semicolons or tabs: by what is there most often in the first line, out of quotes, or
-    by what a line ``sep=;`` before it says. Rows without content at the end are left out and counted; so are columns
-    without name and content.
+    Cells are separated by commas, semicolons or tabs: by the most frequent in the first line, outside quotes, or as a
+    line ``sep=;`` before it says. Empty rows at the end are left out and counted; columns without name and content are
+    left out.
 
     Args:
         source: the file in any encoding of :func:`se3t.data.molecules.decoding.open_text`, or its lines.
-        name: what to call it in an error; by default its path.
+        name: its name in errors; by default its path.
         columns: those to read; all by default.
 
     Raises:

@@ -1,8 +1,8 @@
 """XYZ files frame by frame, plain, extended, or as QM9 publishes them. Imports neither torch nor rdkit.
 
-A frame is the number of its atoms, a comment, and an atom a line: element, x, y, z in angstrom, and whatever else. An
-element is its symbol in upper or lower case, also with a number behind it (C1), or its atomic number; D and T are
-hydrogen. Where the comment says ``Properties=…`` (extended XYZ), that tells the columns.
+A frame is the number of its atoms, a comment, and one line for each atom: element, x, y, z in angstrom, and any further
+columns. An element is its symbol in any case, also followed by a number (C1), or its atomic number; D and T are
+hydrogen. ``Properties=…`` in the comment (extended XYZ) names the columns.
 
 Source: Ramakrishnan et al. 2014 for raw QM9 files; the extended XYZ format as libAtoms describes it.
 """
@@ -47,13 +47,13 @@ class XYZRecord:
             pairs; else the comment line. May be empty.
         numbers: ``[atom]`` uint8, atomic numbers.
         positions: ``[atom, 3]`` float64, angstrom.
-        smiles: what is known of its bonds, the best first: for QM9 the SMILES of the relaxed geometry, then that of
+        smiles: sources of its bonds, the best first: for QM9 the SMILES of the relaxed geometry, then that of
             GDB-17. Empty for others.
         properties: numbers of its header, for QM9 those of ``QM9_PROPERTIES``. Empty for others.
         charge: total charge in elementary charges: 0, or ``charge=`` in the comment line.
         multiplicity: of the spin, where the comment line has ``multiplicity=``; else 0.
-        fields: ``key=value`` of the comment line, without those that tell columns and cell.
-        isotopes: those that have a symbol of their own, such as ``2H`` for D.
+        fields: ``key=value`` of the comment line, without those of columns and cell.
+        isotopes: those with their own symbol, such as ``2H`` for D.
     """
 
     identifier: str
@@ -76,10 +76,10 @@ def parse_qm9_xyz(text: str, name: str) -> XYZRecord:
 
     Args:
         text: the file.
-        name: what to call it in an error.
+        name: its name in errors.
 
     Raises:
-        UserError: a line is missing or is not what it must be.
+        UserError: a line is missing or malformed.
     """
     try:
         return _qm9_record(text.splitlines(), 1)
@@ -88,11 +88,11 @@ def parse_qm9_xyz(text: str, name: str) -> XYZRecord:
 
 
 def iter_xyz(stream: Iterable[str]) -> Iterator[XYZRecord | Refusal]:
-    """Frames of an XYZ file; blank lines between them are passed over.
+    """Frames of an XYZ file; blank lines between them are skipped.
 
-    A frame that cannot be read is refused, and the next one follows behind the number of atoms that it announces. Where
-    that number is wrong itself, reading goes on at the next frame that is whole: its number, a comment, as many atoms,
-    and then another number or the end of the file.
+    A frame that cannot be read is refused, and reading continues after the number of atoms that it announces. If that
+    number is wrong, reading continues at the next complete frame: its number, a comment, as many atoms, and then
+    another number or the end of the file.
 
     Args:
         stream: its lines, with any line endings.
@@ -120,7 +120,7 @@ class _Unreadable(ValueError):
 
 
 class _Lines:
-    """Lines of a stream, some of which are looked at before they are taken.
+    """Lines of a stream with look-ahead.
 
     Attributes:
         number: of the next line, from 1.
@@ -142,7 +142,7 @@ class _Lines:
             self.number += 1
 
     def skip_blank(self) -> bool:
-        """Go to the next line that is not blank; whether there is one."""
+        """Go to the next line that is not blank; False at the end."""
         while line := self.ahead(1):
             if line[0].strip():
                 return True
@@ -151,7 +151,7 @@ class _Lines:
 
 
 def _size(begin: Sequence[str]) -> int:
-    """Number of lines of the frame whose first two lines these are; 1 where none begins there."""
+    """Number of lines of the frame that begins with these two lines; 1 where none begins."""
     count = _COUNT.fullmatch(begin[0])
     if count is None or int(count[1]) == 0:
         return 1
@@ -167,7 +167,7 @@ def _read(frame: list[str], first: int) -> tuple[str, XYZRecord | None]:
 
 
 def _wrong_count(lines: _Lines, frame: list[str], size: int) -> str:
-    """That the frame does not have as many atoms as its first line says, or nothing."""
+    """That the frame has another number of atoms than its first line says, or ""."""
     first = lines.number
     count = int(frame[0])
     for row, line in enumerate(frame[2 : count + 2]):
@@ -193,7 +193,7 @@ def _is_atom(line: str, frame: list[str]) -> bool:
 
 
 def _begins_frame(lines: _Lines) -> bool:
-    """Whether the next lines are without doubt a frame."""
+    """Whether the next lines are certainly a frame."""
     size = _size(lines.ahead(2))
     if size == 1:
         return False
@@ -281,7 +281,7 @@ def _whole(pairs: dict[str, str], *names: str) -> int:
 
 
 def _require_no_cell(pairs: dict[str, str]) -> None:
-    """Refuse what repeats in space. A cell without ``pbc`` does, by the format."""
+    """Refuse a periodic frame; by the format a cell without ``pbc`` is periodic."""
     cell = [word for word in re.split(r"[\s,]+", pairs.get("lattice", "")) if word.strip("0.+-")]
     repeats = pairs.get("pbc", "T" if cell else "F")
     if re.search(r"[tT1]", repeats):
@@ -296,7 +296,7 @@ def _require_no_cell(pairs: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where a line tells what; ``total`` is the number of its columns, where that is known."""
+    """Places of the columns of a line; ``total`` is their number, where known."""
 
     species: int | None
     number: int | None
@@ -363,7 +363,7 @@ def _atom(words: Sequence[str], columns: _Columns) -> tuple[int, str, list[float
 
 
 def _element(word: str) -> tuple[int, str]:
-    """Atomic number, and the isotope if the symbol tells one."""
+    """Atomic number, and the isotope that the symbol names, or ""."""
     if word.isdecimal() and 1 <= int(word) <= len(ELEMENTS):
         return int(word), ""
     label = _LABEL.fullmatch(word)
