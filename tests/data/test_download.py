@@ -195,7 +195,7 @@ def test_a_failing_place_gives_way_to_the_next(
     with caplog.at_level(logging.WARNING, logger="se3t"):
         path = fetch(tmp_path, server.source(name="first.bin"), server.source(name="second.bin"))
     assert path.name == "second.bin"
-    assert "HTTP status 404 Not Found; trying the next place" in caplog.text
+    assert "HTTP status 404 Not Found; trying the next server" in caplog.text
 
 
 def test_a_server_that_is_busy_is_asked_again(server: Server, tmp_path: Path) -> None:

@@ -125,12 +125,11 @@ class NBodyTask(Task):
         Raises:
             UserError: for a damaged store or settings that no data can have.
         """
-        from se3t.data.nbody.dataset import load_nbody
+        from se3t.data.nbody.dataset import from_store
         from se3t.data.nbody.prepare import prepare_nbody, store_path
 
         are_new = not store_path(config.data).exists()
-        prepare_nbody(config.data, progress=config.trainer.progress)
-        dataset = load_nbody(config.data)
+        dataset = from_store(config.data, prepare_nbody(config.data, progress=config.trainer.progress))
         for line in summary_lines(summary(dataset)) if are_new else ():
             log.info("%s", line)
         return cls(config.task, dataset)

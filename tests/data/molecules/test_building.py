@@ -87,7 +87,7 @@ def test_nothing_gives_empty_arrays() -> None:
 
 def test_a_number_that_is_there_twice_is_an_error_even_if_one_was_refused() -> None:
     for numbers, twice in (([1, 2, 1], 1), ([7, 8, 7], 7)):
-        with pytest.raises(UserError, match=f"molecule {twice} is there twice"):
+        with pytest.raises(UserError, match=f"molecule {twice} occurs twice"):
             build(by_number, records(numbers), 2, workers=1, advance=lambda _: None)
 
 

@@ -10,7 +10,7 @@ import torch
 from se3t.config import NBodyData
 from se3t.data.nbody.baselines import summary
 from se3t.data.nbody.dataset import NBodyDataset, load_nbody
-from se3t.data.nbody.prepare import prepare_nbody, read_nbody_store, store_path
+from se3t.data.nbody.prepare import prepare_nbody, read_nbody_store
 from se3t.data.nbody.presets import resolve
 from se3t.data.nbody.simulator import simulate
 from se3t.errors import UserError
@@ -51,7 +51,6 @@ def test_the_tensors_are_those_of_the_simulator(config: NBodyData, dataset: NBod
 def test_horizon_and_checksum_are_known(config: NBodyData, dataset: NBodyDataset) -> None:
     assert dataset.horizon == dataset.splits["test"].horizon == pytest.approx(0.03)
     assert dataset.checksum == read_nbody_store(config).checksum
-    assert dataset.path == store_path(config)
     assert dataset.settings == resolve(config)
 
 

@@ -63,16 +63,15 @@ def test_the_splits_have_different_trajectories(config: NBodyData) -> None:
 
 
 def test_a_prepared_store_is_not_made_again(config: NBodyData, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = prepare_nbody(config, progress=False)
+    made, path = prepare_nbody(config, progress=False), store_path(config)
     before = path.read_bytes()
     monkeypatch.setattr(prepare, "simulate", None)
-    assert prepare_nbody(config, progress=False) == path == store_path(config)
+    assert prepare_nbody(config, progress=False).checksum == made.checksum
     assert path.read_bytes() == before
 
 
 def test_a_damaged_store_is_an_error_until_forced(config: NBodyData) -> None:
-    path = prepare_nbody(config, progress=False)
-    checksum = read_nbody_store(config).checksum
+    path, checksum = store_path(config), prepare_nbody(config, progress=False).checksum
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"damaged.*`se3t data prepare nbody .*data\.num_train=6.*force=true`"):
         prepare_nbody(config, progress=False)
@@ -89,7 +88,8 @@ def test_a_missing_store_names_the_command_that_makes_it(config: NBodyData) -> N
 
 
 def test_a_store_under_a_wrong_name_is_noticed(config: NBodyData) -> None:
-    path = prepare_nbody(config, progress=False)
+    prepare_nbody(config, progress=False)
+    path = store_path(config)
     config.speed = 0.75
     path.rename(store_path(config))
     with pytest.raises(UserError, match=r"was made with speed = 0\.5, expected 0\.75"):

@@ -162,7 +162,7 @@ def test_nothing_at_all_that_can_be_used_is_an_error(config: QM9Data, tmp_path: 
 
 def test_a_number_that_is_there_twice_is_an_error(config: QM9Data, tmp_path: Path) -> None:
     config.raw = str(qm9_zip(tmp_path / "twice.zip", (1, 2, 2)))
-    with pytest.raises(UserError, match="molecule 2 is there twice"):
+    with pytest.raises(UserError, match="molecule 2 occurs twice"):
         prepare_qm9(config, progress=False)
 
 
@@ -194,7 +194,7 @@ def test_the_list_beside_the_raw_file_comes_first_then_the_setting_then_the_pack
     beside = write_list(Path(str(config.raw)).parent / "uncharacterized.txt", UNCHARACTERIZED, KEPT[2])
     gone, notes = removed(config)
     assert gone == {KEPT[2]}
-    assert f"by the list {beside} beside the raw data, which comes before data.uncharacterized" in notes
+    assert f"by the list {beside} beside the raw data, which takes precedence over data.uncharacterized" in notes
     assert "which names 2 where the published one names 3,054" in notes
 
 
@@ -204,7 +204,7 @@ def test_splits_do_not_depend_on_the_list_that_was_used(config: QM9Data, tmp_pat
     np.testing.assert_array_equal(store.arrays["split"], SPLIT_OF[KEPT[1:]])
     assert UNCHARACTERIZED not in store.arrays["mol_id"]  # in no official split
     assert store.provenance["num_without_split"] == 1
-    assert "1 more left out, for they are in none of the official splits" in store.provenance["notes"]
+    assert "1 more left out: not in any official split" in store.provenance["notes"]
 
 
 # --- a store that exists ------------------------------------------------------------------------------------------

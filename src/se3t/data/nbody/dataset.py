@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from se3t.data.nbody.prepare import FRAMES, read_nbody_store, store_path
+from se3t.data.nbody.prepare import FRAMES, read_nbody_store
 from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
 from se3t.data.store import Store
 
@@ -104,7 +103,6 @@ class NBodyDataset:
         checksum: SHA-256 of the content.
         settings: the knobs it was made with.
         diagnostics: of every split.
-        path: the store it was read from, or None.
         trajectories: those of "train", where training draws its starts; None: it sees the samples of ``splits``.
     """
 
@@ -113,7 +111,6 @@ class NBodyDataset:
     checksum: str
     settings: NBodySettings = field(default_factory=NBodySettings)
     diagnostics: dict[str, NBodyDiagnostics] = field(default_factory=dict)
-    path: Path | None = None
     trajectories: NBodyTrajectories | None = None
 
     @property
@@ -131,7 +128,17 @@ def load_nbody(config: Any) -> NBodyDataset:
     Raises:
         UserError: the store is missing or damaged; the message names the command that makes it.
     """
-    settings, store = resolve(config), read_nbody_store(config)
+    return from_store(config, read_nbody_store(config))
+
+
+def from_store(config: Any, store: Store) -> NBodyDataset:
+    """The content of a store as tensors.
+
+    Args:
+        config: as in :func:`load_nbody`.
+        store: of these settings.
+    """
+    settings = resolve(config)
     trajectories = None
     if settings.redraws:
         trajectories = NBodyTrajectories(torch.from_numpy(store.arrays[FRAMES]), settings.horizon_frames)
@@ -141,7 +148,6 @@ def load_nbody(config: Any) -> NBodyDataset:
         checksum=store.checksum,
         settings=settings,
         diagnostics={split: NBodyDiagnostics(**_tensors(store, split, NBodyDiagnostics)) for split in SPLITS},
-        path=store_path(config),
         trajectories=trajectories,
     )
 

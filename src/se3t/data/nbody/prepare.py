@@ -35,26 +35,24 @@ def store_path(config: Any) -> Path:
     return Path(config.root) / DATA.name / f"{settings.preset}-{settings.digest()}.h5"
 
 
-def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Path:
-    """Return the store of the data set, simulating it first where it is missing.
+def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> Store:
+    """The store of the data set, simulated first where it is missing.
 
     Args:
         config: a ``se3t.config.NBodyData``, or an OmegaConf node with its fields.
         progress: show a progress bar on standard error.
-        force: simulate even where a store exists, and replace it.
+        force: replace an existing store.
 
     Returns:
-        Path of a store whose checksum was verified, or that was just written.
+        What is in the store at :func:`store_path`, verified or just written.
 
     Raises:
         UserError: a knob out of range, a damaged store (and no ``force``), or a folder that cannot be written.
     """
     settings, path = resolve(config), store_path(config)
     if path.exists() and not force:
-        read_nbody_store(config)
-        return path
-    keep(path, lambda: _make_store(settings, progress), lambda provenance: ())
-    return path
+        return read_nbody_store(config)
+    return keep(path, lambda: _make_store(settings, progress), lambda provenance: ())
 
 
 def _make_store(settings: NBodySettings, progress: bool) -> Store:

@@ -8,13 +8,14 @@ from typing import Any
 from rich.table import Table
 
 from se3t.data.nbody.baselines import remarks, summary
-from se3t.data.nbody.dataset import load_nbody
+from se3t.data.nbody.dataset import from_store
+from se3t.data.store import Store
 from se3t.screen import table
 
 
-def lines(data: Any, prepared: Any) -> Iterator[str | Table]:
+def lines(data: Any, store: Store) -> Iterator[str | Table]:
     """Errors of predictions without a network, energy drift and force clip of the data that settings describe."""
-    facts = summary(load_nbody(data))
+    facts = summary(from_store(data, store))
     sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
     yield table(
         ("prediction", "MSE x", "x Linear", "MSE v", "x Linear"),
