@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from se3t.config import TFNModel
-from se3t.data.clouds.baselines import accuracies
-from se3t.data.clouds.dataset import CloudData, baseline_accuracies
+from se3t.data.clouds.dataset import CloudData, accuracies, baseline_accuracies
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
 from se3t.graph import Graph

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from se3t.config import Config
 from se3t.config import NBodyTask as NBodyTaskConfig
 from se3t.data.nbody.baselines import baselines, summary, summary_lines
-from se3t.data.nbody.dataset import NBodyDataset, NBodySplit
-from se3t.data.nbody.starts import random_bits, random_signs, random_starts
+from se3t.data.nbody.dataset import NBodyDataset, NBodySplit, from_store, random_bits, random_signs, random_starts
 from se3t.errors import UserError
 from se3t.experiments.nbody import TASK
 from se3t.fiber import Features, Fiber, rotate_features
@@ -125,7 +124,6 @@ class NBodyTask(Task):
         Raises:
             UserError: for a damaged store or settings that no data can have.
         """
-        from se3t.data.nbody.dataset import from_store
         from se3t.data.nbody.prepare import prepare_nbody, store_path
 
         are_new = not store_path(config.data).exists()

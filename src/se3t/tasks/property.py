@@ -170,19 +170,13 @@ class PropertyTask(Task):
 
     def describe(self) -> dict[str, Any]:
         """Property, unit, edges, sizes, training statistics, checksum and baselines (on test, where there is one)."""
-        target, split = self.data.target, "test" if self.size("test") else "valid"
-        return {
-            "kind": self.data.kind,
-            "preset": f"{self.data.kind}, {target.name}, {self.settings.edges}",
-            "target": target.name,
-            "label": target.label,
-            "unit": target.unit,
+        facts, split = self.facts(), "test" if self.size("test") else "valid"
+        shared = ("kind", "target", "label", "unit", "checksum", "mean", "std")
+        return {name: facts[name] for name in shared} | {
+            "preset": f"{self.data.kind}, {self.data.target.name}, {self.settings.edges}",
             "graph": self.settings.edges,
-            "checksum": self.data.checksum,
             "sizes": {name: self.size(name) for name in self._index},
             "official": dict(self.data.official),
-            "mean": self.mean,
-            "std": self.std,
             "baselines": {name: list(errors) for name, errors in self.baselines(split).items()},
             "baseline_split": split,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from se3t.data.clouds.baselines import NUM_BINS, accuracies, histograms, majority, nearest_centroid
+from se3t.data.clouds.dataset import NUM_BINS, accuracies, histograms, majority, nearest_centroid
 from se3t.data.clouds.objects import normalise
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from se3t.data.nbody.starts import random_bits, random_signs, random_starts
+from se3t.data.nbody.dataset import random_bits, random_signs, random_starts
 
 
 def splitmix64(seed: int, count: int) -> list[int]:

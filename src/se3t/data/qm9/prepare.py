@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from se3t.config import TARGETS
-from se3t.data.download import download
+from se3t.data.download import Source, download
 from se3t.data.molecules import building
 from se3t.data.molecules.building import (
     UNITS,
@@ -23,7 +23,6 @@ from se3t.data.molecules.building import (
 from se3t.data.molecules.readers import Record
 from se3t.data.progress import progress_bar
 from se3t.data.qm9.raw import RawFiles, chunk_from_xyz, find_raw, iter_records
-from se3t.data.qm9.sources import RAW_SOURCES
 from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_SIZES, official_splits, read_ids
 from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
 from se3t.data.raw import checksum_of, is_missing, made_from_others
@@ -31,6 +30,20 @@ from se3t.data.store import Store, keep, make_folder
 from se3t.errors import UserError
 from se3t.experiments.qm9 import DATA
 
+RAW_SOURCES = (
+    Source(
+        "https://ndownloader.figshare.com/files/3195389",
+        "dsgdb9nsd.xyz.tar.bz2",
+        "3a63848ac80691bdb8d41834b575afad345b9300d7a2db0c38adb7f6eaa8360c",
+    ),
+    Source("https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/molnet_publish/qm9.zip", "qm9.zip"),
+)
+"""Raw files of QM9 in the order in which they are tried.
+
+The raw XYZ files hold no bonds, but are what the authors published, with a checksum. The SDF of DeepChem was made from
+them and holds bonds, but has no published checksum; its first download is pinned. Bonds of both agree for nearly all
+molecules: `se3t data prepare` says how each were found.
+"""
 _METHODS = {
     "sdf": "bonds of gdb9.sdf, aromatic ones perceived by RDKit",
     "xyz": "bonds of the SMILES of each raw XYZ file, matched to its geometry, else perceived by RDKit",
