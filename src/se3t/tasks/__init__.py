@@ -1,4 +1,4 @@
-"""The tasks: what a model sees, what it should predict, and how the error is measured.
+"""The tasks: inputs and targets of a model, and the measures of its error.
 
 A new task is one file; its experiment (:mod:`se3t.experiments`) declares its settings and metrics.
 """
@@ -38,10 +38,10 @@ def build_task(config: Config) -> Task:
 
 
 def require_no_download(config: Config) -> None:
-    """Refuse data that would have to be downloaded: whoever only measures has not asked for that.
+    """Refuse data that would have to be downloaded, for commands that only measure.
 
     Raises:
-        UserError: with the command that gets them.
+        UserError: with the command that downloads them.
     """
     data = dataset(config.data.name)
     if data.is_downloaded(config.data) and not (path := data.store_path(config.data)).exists():

@@ -1,4 +1,4 @@
-"""What every task offers the trainer."""
+"""The interface of a task for the trainer."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from se3t.graph import Graph
 from se3t.so3 import random_rotation
 
 Draw: TypeAlias = int | Int[Tensor, ""] | None
-"""Seed of what a training step draws. A tensor on the device of the data can be part of a captured step."""
+"""Seed of the draws of a training step. A tensor on the device of the data can be part of a captured step."""
 
 
 class Task(ABC):
-    """Data, inputs, loss and metrics of one experiment; the trainer knows nothing else about it.
+    """Data, inputs, loss and metrics of one experiment; all that the trainer uses.
 
     Attributes:
-        name: word of the configuration that selects the task.
+        name: its name in the configuration.
         units: unit of every metric.
-        headline: metrics that tell at a glance how good a model is.
-        pooled: whether the prediction is one for each cloud, not one for each node.
-        fixed_shapes: whether all batches of as many samples have tensors of the same shapes.
+        headline: the main metrics.
+        pooled: whether there is one prediction for each cloud, not for each node.
+        fixed_shapes: whether batches of equal size have tensors of equal shapes.
         fiber_in: fiber of the node features that :meth:`graph` provides.
         fiber_out: fiber of the prediction.
         num_edge_scalars: channels of ``Graph.edge_scalars``.
         fiber_edge: fiber of ``Graph.edge_features``.
-        horizon: time between input and target, for models that extrapolate; 0 where there is no time.
+        horizon: time between input and target, for models that extrapolate; 0 without time.
     """
 
     name: ClassVar[str]
@@ -68,22 +68,22 @@ class Task(ABC):
         Args:
             split: "train", "valid" or "test".
             index: their numbers within the split.
-            draw: seed of what a task draws anew in every training step (points, starts, augmentation), a number or a
-                tensor with one; None: as always.
+            draw: seed of what a task redraws in every training step (points, starts, augmentation), a number or a
+                tensor with one; None: the fixed sample.
         """
 
     @abstractmethod
     def graph(self, batch: Any) -> Graph:
-        """What the model sees of a batch."""
+        """The input of the model for a batch."""
 
     def select_inputs(self, model: nn.Module) -> None:
-        """Make :meth:`graph` provide what a model from elsewhere takes.
+        """Make :meth:`graph` provide the inputs of an imported model.
 
         Args:
             model: with ``fiber_in`` and ``fiber_out``.
 
         Raises:
-            UserError: when the task has no such inputs, or another output.
+            UserError: the task has no such inputs, or another output.
         """
         if model.fiber_in != self.fiber_in or model.fiber_out != self.fiber_out:
             raise UserError(
@@ -104,18 +104,18 @@ class Task(ABC):
         """Errors per sample, in double precision; their mean over a split is the metric. ``"loss"`` is one of them."""
 
     def details(self, prediction: Any, batch: Any) -> dict[str, Tensor]:
-        """What is kept of every sample in the record of a run, ``[sample]`` by name; nothing unless a task says so."""
+        """Values of every sample kept in the record of a run, ``[sample]`` by name; none by default."""
         return {}
 
     def equivariance(
         self, model: nn.Module, graph: Graph, prediction: Any, generator: torch.Generator
     ) -> dict[str, Float[Tensor, " sample"]]:
-        """Equivariance error of every sample under one random rotation each; none for a task without that notion."""
+        """Equivariance error of every sample under one random rotation each; none by default."""
         return {}
 
     @abstractmethod
     def baselines(self, split: str) -> dict[str, tuple[float, ...]]:
-        """Errors of predictions that need no learning, by name, in the order of the headline metrics."""
+        """Errors of predictions without learning, by name, in the order of the headline metrics."""
 
     def relative(self, metrics: Mapping[str, float], split: str) -> dict[str, float]:
         """Metrics relative to the trivial baseline of the task on the same split."""
@@ -123,32 +123,31 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """The data as the run record names them: preset, checksum, baselines on the test split."""
+        """The data for the run record: preset, checksum, baselines on the test split."""
 
     def facts(self) -> dict[str, Any]:
-        """What a prediction on new inputs needs beside the weights, as plain values: kept with every checkpoint."""
+        """What predictions on new inputs need besides the weights, as plain values: kept with every checkpoint."""
         return {}
 
     def restore(self, facts: Mapping[str, Any]) -> None:  # noqa: B027
-        """Take over what predictions of trained weights refer to, where the data at hand would say otherwise; before
-        :meth:`to`.
+        """Restore the facts of trained weights where those of the present data differ; called before :meth:`to`.
 
         Args:
-            facts: of the checkpoint, see :meth:`facts`; empty where it has none.
+            facts: of the checkpoint, see :meth:`facts`; may be empty.
         """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
-        # An averaged copy of the training module shares the data; a task holds no state that training changes.
+        # Averaged copies of the training module share the data: training does not change a task.
         return self
 
 
 def rotate_clouds(graph: Graph, generator: torch.Generator) -> tuple[Graph, Float[Tensor, "node 3 3"]]:
-    """The graph with every cloud under a Haar rotation of its own, and that rotation at every node.
+    """The graph with an independent Haar rotation of every cloud, and that rotation at every node.
 
-    Values are rotated in double precision and rounded once, so that only a network's own rounding is seen.
+    Values are rotated in double precision and rounded once, so that only rounding within the network shows.
 
     Args:
-        graph: point clouds without edge features other than scalars.
+        graph: point clouds whose edge features are scalars.
         generator: source of the rotations, on any device.
     """
     rotation = random_rotation(graph.num_graphs, generator=generator, dtype=torch.float64, device=graph.device)

@@ -24,8 +24,8 @@ from se3t.neighbors import knn_graph
 from se3t.so3 import random_rotation, rotation_about_axis
 from se3t.tasks.base import Draw, Task
 
-_FIXED = 0  # draw of the points of validation and test, the same for all seeds of a run
-_TURNED = 1  # draw of their rotations, so that rotating an object leaves its points as they are
+_FIXED = 0  # draw of the points of validation and test, the same for all seeds
+_TURNED = 1  # draw of their rotations, so that rotating an object does not change its points
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,18 @@ class CloudBatch:
 
 
 class ClassificationTask(Task):
-    """Which of 15 classes is a scanned object, from the coordinates of some of its points?
+    """Classify a scanned object from the coordinates of some of its points.
 
-    Points are drawn anew in every training step, and once and for all for validation and test: by farthest point
-    sampling from a random start, or at random. With ``inputs=edges`` every point is joined to its nearest neighbours,
-    and the graph carries the constant 1 on nodes (type 0) and the relative position x_j − x_i on edges (type 1): that
-    is symmetric under all rotations. ``height`` (the paper's "+z") puts the height on nodes and the relative height on
-    edges as type 0, and leaves the horizontal part of the relative position as type 1: what remains is the symmetry
-    about the vertical. ``inputs=positions`` has no edges, and the position as type 1 on nodes, for models that see
+    Points are redrawn in every training step, and fixed for validation and test: by farthest point sampling from a
+    random start, or at random. With ``inputs=edges`` every point has edges to its nearest neighbours, and the graph
+    carries the constant 1 on nodes (type 0) and the relative position x_j − x_i on edges (type 1), which is symmetric
+    under all rotations. ``height`` (the paper's "+z") puts the height on nodes and the relative height on
+    edges as type 0, and leaves the horizontal part of the relative position as type 1: the symmetry that remains is
+    about the vertical. ``inputs=positions`` has no edges, and the position as type 1 on nodes, for models that use
     coordinates as plain numbers.
 
     The loss is the cross-entropy. Test objects are turned about a horizontal axis of random direction, by up to
-    ``test_rotation`` degrees, or arbitrarily (``so3``); validation, which chooses the weights, never is.
+    ``test_rotation`` degrees, or arbitrarily (``so3``); validation objects never are.
 
     **Deviation**: the paper names the heights as two further type-0 fields beside its input of relative positions, but
     not where they enter; a node needs some feature to ask with, which is the constant.
@@ -70,7 +70,7 @@ class ClassificationTask(Task):
         data: the objects.
 
     Raises:
-        UserError: more points or neighbours are asked for than there are, or a rotation that is none.
+        UserError: too many points or neighbours, or an invalid rotation.
 
     Source: Fuchs et al. 2020, Section 4.2 and appendix.
     """
@@ -107,25 +107,25 @@ class ClassificationTask(Task):
         """Load the prepared objects, preparing them first where they are missing.
 
         Raises:
-            UserError: the data cannot be had.
+            UserError: the data are not available.
         """
         return cls(config.task, load_clouds(config.data, progress=config.trainer.progress))
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        """Refuse data with other classes or another vertical than those of the training.
+        """Refuse data with other classes or another vertical than in training.
 
         Raises:
             UserError: naming both.
         """
-        own = self.facts()
+        present = self.facts()
         for name in ("classes", "up_axis"):
-            if name in facts and facts[name] != own[name]:
+            if (before := facts.get(name, present[name])) != present[name]:
                 raise UserError(
-                    f"data: these weights were trained on data with {name} {facts[name]}, these data have {own[name]}"
+                    f"data: these weights were trained on data with {name} {before}, these data have {present[name]}"
                 )
 
     def with_test_rotation(self, rotation: str) -> ClassificationTask:
-        """The task with test objects turned in another way; it shares the data.
+        """The task with another rotation of test objects; it shares the data.
 
         Args:
             rotation: degrees or ``so3``, as in ``task.test_rotation``.
@@ -151,7 +151,7 @@ class ClassificationTask(Task):
         return self
 
     def batch(self, split: str, index: Int[Tensor, " sample"], draw: Draw = None) -> CloudBatch:
-        """The objects with the given numbers within the split; with ``draw`` their points are drawn and augmented."""
+        """The objects with the given numbers within the split; with ``draw`` their points are redrawn and augmented."""
         objects = self._index[split][index]
         points = self._fixed(split)[index] if draw is None else self._augmented(objects, int(draw))
         return CloudBatch(points, self._labels[objects], self._weights[split][index])
@@ -164,7 +164,7 @@ class ClassificationTask(Task):
             edges = cloud.new_empty(2, 0)
         else:
             edges = knn_graph(batch.points, self.config.num_neighbors)
-        unpaired = Pairing(None)  # some neighbours are not mutual: it need not be looked for
+        unpaired = Pairing(None)  # some neighbours are not mutual, so there is none
         positions = batch.points.flatten(0, 1)
         return self._described(Graph(positions, {}, edges, cloud, count, pairing=unpaired, cloud_size=size))
 
@@ -173,7 +173,7 @@ class ClassificationTask(Task):
         return nn.functional.cross_entropy(prediction[0].squeeze(-1), batch.labels)
 
     def metrics(self, prediction: Features, batch: CloudBatch) -> dict[str, Float[Tensor, " sample"]]:
-        """``loss``, and ``accuracy`` and ``class_accuracy`` as numbers whose means over the split they are."""
+        """``loss``, ``accuracy`` and ``class_accuracy`` of every sample, whose means over the split are the metrics."""
         logits = prediction[0].squeeze(-1).double()
         correct = (logits.argmax(dim=1) == batch.labels).double()
         loss = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
@@ -186,11 +186,11 @@ class ClassificationTask(Task):
     def equivariance(
         self, model: nn.Module, graph: Graph, prediction: Features, generator: torch.Generator
     ) -> dict[str, Float[Tensor, " sample"]]:
-        """What one random rotation of every object changes: about the vertical with ``height``, else any.
+        """Changes under one random rotation of every object: about the vertical with ``height``, else any.
 
-        ``equivariance_error`` ‖Φ(f) − Φ(L_s f)‖₂ / ‖Φ(f)‖₂ of the logits, with the neighbours as they were;
-        ``rebuilt_error`` the same with neighbours found anew, of which ``flipped_edges`` is the share that differs
-        (equal distances are settled by rounding); ``changed_class`` 1 where the predicted class differs then.
+        ``equivariance_error`` ‖Φ(f) − Φ(L_s f)‖₂ / ‖Φ(f)‖₂ of the logits, with the neighbours kept;
+        ``rebuilt_error`` the same with neighbours searched again, of which ``flipped_edges`` is the share that differs
+        (rounding decides between equal distances); ``changed_class`` 1 where the predicted class differs then.
         """
         rotation = self._symmetry(graph.num_graphs, generator).to(graph.device)[graph.batch]
         turned = torch.einsum("nij,nj->ni", rotation, graph.positions.double()).to(graph.positions.dtype)
@@ -212,7 +212,7 @@ class ClassificationTask(Task):
         return self._baselines[split]
 
     def describe(self) -> dict[str, Any]:
-        """Which data, their classes, sizes, checksum and baselines (on test, where there is one)."""
+        """Kind, classes, sizes, checksum and baselines of the data (on test, where there is one)."""
         data, split = self.data, "test" if self.size("test") else "valid"
         return {
             **self.facts(),
@@ -224,7 +224,7 @@ class ClassificationTask(Task):
         }
 
     def facts(self) -> dict[str, Any]:
-        """Data and classes that the weights belong to."""
+        """Data and classes of the weights."""
         data = self.data
         return {
             "kind": data.kind,
@@ -253,7 +253,7 @@ class ClassificationTask(Task):
         )
 
     def _fixed(self, split: str) -> Float[Tensor, "object point 3"]:
-        """Points of a whole split, drawn once; those of test turned as ``test_rotation`` says."""
+        """Points of a whole split, drawn once; those of test rotated by ``test_rotation``."""
         if split not in self._chosen:
             objects = self._index[split]
             chunks = [self._drawn(chunk, CloudDraws(_FIXED, chunk.tolist())) for chunk in objects.split(64)]
@@ -279,7 +279,7 @@ class ClassificationTask(Task):
         return draws.choose(self._points[objects], self.config.num_points, self.config.sampling)
 
     def _symmetry(self, count: int, generator: torch.Generator) -> Float[Tensor, "cloud 3 3"]:
-        """Random elements of the group that the inputs leave as symmetry."""
+        """Random elements of the symmetry group of the inputs."""
         if self.config.height and self.config.inputs == "edges":
             angle = 2 * torch.pi * torch.rand(count, generator=generator, dtype=torch.float64)
             return rotation_about_axis(self._up, angle)
@@ -297,7 +297,7 @@ def _relative_change(before: Float[Tensor, "sample class"], after: Float[Tensor,
 
 
 def _flipped(graph: Graph, edges: Int[Tensor, "2 edge"]) -> Float[Tensor, " cloud"]:
-    """Share of the edges of each cloud that are none of ``edges``."""
+    """Share of the edges of each cloud that are not among ``edges``."""
     before, after = (index[1] * graph.num_nodes + index[0] for index in (graph.edge_index, edges))
     cloud, lost = graph.batch[graph.target], ~torch.isin(before, after)
     total, gone = (torch.bincount(cloud, weights, graph.num_graphs) for weights in (None, lost.double()))

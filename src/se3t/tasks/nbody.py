@@ -25,7 +25,7 @@ from se3t.tasks.base import Draw, Task, rotate_clouds
 
 log = logging.getLogger(__name__)
 INPUTS = {"all": Fiber("1x0+2x1"), "velocity": Fiber("1x1"), "charge_velocity": Fiber("1x0+1x1")}
-"""What the nodes may carry: charge, position and velocity; or, as in the authors' code, less."""
+"""Node features: charge, position and velocity; or, as in the authors' code, fewer."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,15 @@ class NBodyBatch:
 
 
 class NBodyTask(Task):
-    """Predict where charged particles are and how fast they move, one shot, ``dataset.horizon`` ahead.
+    """Predict position and velocity of charged particles in one step, ``dataset.horizon`` ahead.
 
     Inputs: charge (type 0), position relative to the centre of the particles and velocity (type 1), on the fully
     connected graph with q_i q_j on the edges. Output: x_T − x_0 and v_T − v_0 (two type-1 channels). The loss is
     (MSE x + w MSE v) / (1 + w) with w = ``velocity_weight``; each MSE is the mean over samples, particles and axes.
 
-    Where the data hold whole trajectories, a training step sees each of its trajectories from a start of its own, drawn
-    from (seed, step, trajectory) alone; so with ``reflect`` is the inversion (all vectors times −1) of half of the
-    samples, a symmetry of the forces.
+    Where the data hold whole trajectories, a training step draws a start for each of its trajectories from (seed, step,
+    trajectory) alone; with ``reflect`` it also inverts half of the samples (all vectors times −1), a symmetry of the
+    forces.
 
     **Deviation**: the authors' later code feeds velocities only (positions enter through the edges); the paper names
     positions and velocities.
@@ -90,7 +90,7 @@ class NBodyTask(Task):
         dataset: the prepared data.
 
     Raises:
-        UserError: when the data hold a number that is not finite.
+        UserError: the data hold a number that is not finite.
 
     Source: Fuchs et al. 2020, Section 4.1 and appendix.
     """
@@ -119,7 +119,7 @@ class NBodyTask(Task):
 
     @classmethod
     def from_config(cls, config: Config) -> NBodyTask:
-        """Load the prepared data, preparing them first where they are missing; new ones are summed up in the log.
+        """Load the prepared data, preparing them first where they are missing; new data are summarised in the log.
 
         Raises:
             UserError: for a damaged store or settings that no data can have.
@@ -145,8 +145,8 @@ class NBodyTask(Task):
         return self
 
     def batch(self, split: str, index: Int[Tensor, " sample"], draw: Draw = None) -> NBodyBatch:
-        """The trajectories with the given numbers, by index arithmetic on tensors in memory; with ``draw`` from starts
-        of their own where the data are whole trajectories, and half of them inverted where the task says so.
+        """The trajectories with the given numbers; with ``draw`` from random starts where the data are whole
+        trajectories, and half of them inverted if configured.
         """
         samples = self._data[split].take(index)
         if draw is None:
@@ -173,14 +173,15 @@ class NBodyTask(Task):
         )
 
     def select_inputs(self, model: nn.Module) -> None:
-        """Leave out charges (they stay on the edges) or positions, where the model's ``fiber_in`` does.
+        """Leave out charges (they stay on the edges) or positions if the model's ``fiber_in`` does.
 
         Raises:
             UserError: for other inputs than velocity (``1x1``), charge and velocity (``1x0+1x1``) or all, another
                 output, or one for each cloud.
         """
         self.inputs, self.fiber_in = next(
-            ((words, fiber) for words, fiber in INPUTS.items() if fiber == model.fiber_in), (self.inputs, self.fiber_in)
+            ((inputs, fiber) for inputs, fiber in INPUTS.items() if fiber == model.fiber_in),
+            (self.inputs, self.fiber_in),
         )
         super().select_inputs(model)
 
@@ -252,8 +253,8 @@ class NBodyTask(Task):
         return {0: charges, 1: vectors if self.inputs == "all" else vectors[:, 1:]}
 
     def _template(self, count: int, device: torch.device) -> tuple[Tensor, Tensor, Pairing]:
-        # Edges and cloud numbers of `count` clouds depend on nothing else: built once on a device, then kept until the
-        # data move, because captured training steps read them where they lie.
+        # Edges and cloud numbers of `count` clouds, built once on a device and kept until the data move, because
+        # captured training steps read this memory.
         if (count, device) not in self._templates:
             num_particles = next(iter(self._data.values())).vectors.shape[1]
             first = num_particles * torch.arange(count, device=device)

@@ -1,4 +1,4 @@
-"""One number for each molecule: a property of QM9 (Table 3), or a column of your own table."""
+"""One number for each molecule: a property of QM9 (Table 3), or a column of an own table."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class PropertyTask(Task):
         values = data.values[data.splits["train"]]
         if values.max() == values.min():
             raise UserError(
-                f"{data.target.name}: is {values[0]:g} for all {len(values)} training molecules, which leaves nothing "
-                "to learn; choose another property, or more molecules"
+                f"{data.target.name}: is {values[0]:g} for all {len(values)} training molecules: nothing to learn; "
+                "choose another property, or more molecules"
             )
         self.mean, self.std = float(values.mean()), float(values.std())
         self.units = {**qm9.TASK.units, "mae": data.target.unit}
@@ -94,16 +94,16 @@ class PropertyTask(Task):
         """Load the prepared molecules, preparing them first where they are missing.
 
         Raises:
-            UserError: the data cannot be had, or hold nothing to train on.
+            UserError: the data are not available, or hold nothing to train on.
         """
         data = load_property(config.data, config.task, progress=config.trainer.progress)
         return cls(config.task, data, config.data.graph, config.data.radius)
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        """Z-scores by mean and standard deviation of the molecules that the weights were trained on.
+        """Use mean and standard deviation of the molecules that the weights were trained on.
 
         Raises:
-            UserError: the molecules are others than in training, and their random split is another, too.
+            UserError: the molecules differ from those of the training, and so does their random split.
         """
         before, now = facts.get("checksum"), self.data.checksum
         if before not in (None, now):
@@ -164,7 +164,7 @@ class PropertyTask(Task):
         return self._baselines[split]
 
     def relative(self, metrics: Mapping[str, float], split: str) -> dict[str, float]:
-        """The error over that of predicting the training mean; none where that one is exact."""
+        """The error over that of predicting the training mean; none where that is zero."""
         mean = self.baselines(split)["mean"][0]
         return {"relative_mae": metrics["mae"] / mean} if mean else {}
 
@@ -182,7 +182,7 @@ class PropertyTask(Task):
         }
 
     def facts(self) -> dict[str, Any]:
-        """What a prediction needs beside the weights, and what the training molecules were like."""
+        """What predictions need besides the weights, and properties of the training molecules."""
         target, train = self.data.target, self.data.splits["train"]
         chosen = torch.zeros(len(self.data.values), dtype=torch.bool)
         chosen[torch.from_numpy(train)] = True

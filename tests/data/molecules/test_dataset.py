@@ -178,7 +178,7 @@ def test_the_unit_of_a_column_is_that_of_the_store(mine: MoleculesData) -> None:
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (None, r"task\.column: which one\? The table has: logP, full; add task\.column="),
+        (None, r"task\.column: a value is missing; the columns are: logP, full; add task\.column="),
         ("logp", r"task\.column=logp: no such column; did you mean 'logP'\?"),
     ],
 )

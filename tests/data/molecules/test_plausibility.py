@@ -217,7 +217,7 @@ def test_isotopes_are_read_as_their_element_in_every_format_and_noted(tmp_path: 
     }
     for name, text in texts.items():
         entry = read(tmp_path, name, text)
-        assert entry.notes == ("isotopes: 2H, whose masses the model does not see",), name
+        assert entry.notes == ("isotopes: 2H, whose masses are no input of the model",), name
         assert entry.molecule is not None
         assert sorted(entry.molecule.numbers.tolist()) == [1, 1, 8]
 
@@ -225,9 +225,9 @@ def test_isotopes_are_read_as_their_element_in_every_format_and_noted(tmp_path: 
 @pytest.mark.parametrize(
     ("smiles", "note"),
     [
-        ("OCC(O)C=O", "stereo not specified: atom 3 (C); one of the isomers was taken"),
-        ("FC=CF", "stereo not specified: double bond 2 (C)=3 (C); one of the isomers was taken"),
-        ("CC1CCC(C)CC1", "stereo not specified: atom 2 (C), atom 5 (C); one of the isomers was taken"),
+        ("OCC(O)C=O", "stereo not specified: atom 3 (C); one isomer was chosen"),
+        ("FC=CF", "stereo not specified: double bond 2 (C)=3 (C); one isomer was chosen"),
+        ("CC1CCC(C)CC1", "stereo not specified: atom 2 (C), atom 5 (C); one isomer was chosen"),
         ("OC[C@H](O)C=O", ""),
         ("F/C=C/F", ""),
         ("C1C2CC12", ""),

@@ -29,10 +29,10 @@ class CloudData:
         splits: numbers of the objects of "train", "valid" and "test", ascending.
         classes: their names.
         up_axis: which coordinate is the height: 0 x, 1 y, 2 z.
-        variant: which objects these are, in words for tables.
+        variant: the variant of the data, in words for tables.
         synthetic: whether they were generated.
         checksum: of the store.
-        official: objects of "train" (validation included) and "test" in the published files, where it is known.
+        official: objects of "train" (validation included) and "test" in the published files, where known.
     """
 
     kind: str
@@ -48,20 +48,20 @@ class CloudData:
 
 
 def load_clouds(config: Any, progress: bool = True) -> CloudData:
-    """The data that a configuration names; what is missing is prepared first.
+    """The data of a configuration, prepared first where they are missing.
 
     Args:
         config: settings of a data set of point clouds.
         progress: show a progress bar while preparing.
 
     Raises:
-        UserError: the data cannot be had, or no object is left to train, validate or test on.
+        UserError: the data are not available, or a split holds no object.
     """
     return from_store(config, dataset(config.name).prepare(config, progress=progress))
 
 
 def from_store(config: Any, store: Store) -> CloudData:
-    """The content of a store as a configuration asks for it: validation part, up axis.
+    """The content of a store, with validation part and up axis as configured.
 
     Raises:
         UserError: a split holds no object.
@@ -96,7 +96,7 @@ def from_store(config: Any, store: Store) -> CloudData:
 
 
 def variant_in_words(settings: Mapping[str, Any]) -> str:
-    """Which objects a store holds, such as "main_split_nobg", "main_split PB_T50_RS" or "object only"."""
+    """The variant of a store in words, such as "main_split_nobg", "main_split PB_T50_RS" or "object only"."""
     if settings["synthetic"]:
         return "with background" if settings["background"] else "object only"
     perturbed = "" if settings["variant"] == "obj" else f" {settings['variant'].upper()}"
@@ -104,15 +104,15 @@ def variant_in_words(settings: Mapping[str, Any]) -> str:
 
 
 def baseline_accuracies(data: CloudData, split: str) -> dict[str, tuple[float, float]]:
-    """What is reached on a split without a network, learned from the training objects alone.
+    """Accuracies of classifiers without a network, fitted to the training objects.
 
     Args:
         data: the objects.
-        split: where to measure.
+        split: the split to evaluate on.
 
     Returns:
-        (accuracy, mean of the accuracies of the classes), as shares, of ``majority``, which always names the most
-        frequent class, and of ``nearest_centroid``.
+        (accuracy, mean of the accuracies of the classes), as shares, of ``majority``, which always predicts the
+        most frequent class, and of ``nearest_centroid``.
     """
     train, members = data.splits["train"], data.splits[split]
     known, truth = data.labels[train], data.labels[members]
@@ -124,7 +124,7 @@ def baseline_accuracies(data: CloudData, split: str) -> dict[str, tuple[float, f
 
 
 def accuracies(truth: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
-    """Share of right predictions, and the mean over the classes that occur of the same share within the class.
+    """Accuracy, and the mean of the accuracies of the classes that occur.
 
     Args:
         truth: ``[object]`` labels, one at least.
@@ -135,20 +135,20 @@ def accuracies(truth: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
 
 
 def majority(labels: np.ndarray, count: int) -> np.ndarray:
-    """``count`` times the most frequent of the training labels, the smallest one of several."""
+    """``count`` times the most frequent training label; the smallest of several."""
     return np.full(count, np.bincount(labels).argmax())
 
 
 def nearest_centroid(points_train: np.ndarray, labels: np.ndarray, points: np.ndarray, up_axis: int) -> np.ndarray:
     """The class whose mean of :func:`histograms` over the training objects is nearest.
 
-    Features are standardised by mean and standard deviation of the training objects; one that is the same for all of
-    them is left as it is. Only classes that occur in training are named.
+    Features are standardised by mean and standard deviation of the training objects; constant
+    features are not scaled. Only classes that occur in training are predicted.
 
     Args:
         points_train: ``[object, point, 3]``, centred and scaled to the unit sphere.
         labels: ``[object]`` of the training objects.
-        points: ``[other object, point, 3]``, what to classify.
+        points: ``[other object, point, 3]``, to classify.
         up_axis: which coordinate is the height.
 
     Returns:
@@ -165,7 +165,7 @@ def nearest_centroid(points_train: np.ndarray, labels: np.ndarray, points: np.nd
 
 
 def histograms(points: np.ndarray, up_axis: int) -> np.ndarray:
-    """Where the points of an object lie, whichever way it is turned about the vertical.
+    """Histograms of the points of an object, invariant to rotations about the vertical.
 
     Args:
         points: ``[object, point, 3]``, centred and scaled to the unit sphere.
@@ -193,7 +193,7 @@ def _shares(values: np.ndarray) -> np.ndarray:
 
 
 def summary(data: CloudData) -> dict[str, Any]:
-    """What is printed with every data set, as plain values.
+    """Facts of a data set, as plain values.
 
     Returns:
         ``sizes`` of the splits; ``classes``: by class, the objects of each split; ``baselines``: by split,

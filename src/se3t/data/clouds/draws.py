@@ -1,7 +1,7 @@
-"""What chance decides about the points of an object: which ones are seen, how they are turned, how much they jitter.
+"""Random draws for the points of objects: which points are used, rotations, jitter.
 
-Every object has a generator of its own, seeded with (draw, number of the object): what is drawn for it depends neither
-on the other objects of its batch nor on the number of processes.
+Every object has its own generator, seeded with (draw, number of the object): its draws depend neither on the other
+objects of the batch nor on the number of processes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CloudDraws:
     """The draws of some objects.
 
     Args:
-        draw: a number; another one gives other draws.
+        draw: seed of the draws.
         objects: numbers of the objects.
     """
 
@@ -35,15 +35,15 @@ class CloudDraws:
     def choose(
         self, points: Float[Tensor, "object all 3"], num_points: int, sampling: str
     ) -> Float[Tensor, "object point 3"]:
-        """Some points of each object: the farthest from each other from a random start on, or at random.
+        """Some points of each object: farthest point sampling from a random start, or at random.
 
         Args:
             points: all points of the objects.
-            num_points: how many of them.
+            num_points: number of points to choose.
             sampling: ``farthest`` or ``random``, without repetition.
 
         Raises:
-            UserError: more points are asked for than there are.
+            UserError: the objects have fewer points.
         """
         size = points.shape[1]
         if num_points > size:
@@ -69,7 +69,7 @@ class CloudDraws:
 
         Args:
             up_axis: coordinate of the height.
-            largest: degrees. One generator gives the same axes, and the same share of ``largest``, for all of them.
+            largest: degrees. The same generator gives the same axes and the same share of ``largest`` for any value.
         """
         heading = 2 * math.pi * self._tensor(lambda generator: generator.random())
         angle = math.radians(largest) * self._tensor(lambda generator: generator.random())

@@ -1,4 +1,4 @@
-"""Scanned objects as arrays: how they are centred, scaled and split. Imports no torch."""
+"""Centre, scale and split scanned objects. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLASSES = tuple(_NAMES.split())
 NUM_POINTS = 2048
 """Points of every stored object."""
 TRAIN, TEST = 0, 2
-"""The official splits as a store numbers them; 1, validation, is taken off the former when the store is loaded."""
+"""The official splits as numbered in a store; 1, validation, is split off train when the store is loaded."""
 UNITS = {
     "points": "largest distance of a point of the object from the mean of its points",
     "label": ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES)),
@@ -20,7 +20,7 @@ UNITS = {
 }
 """The arrays of a store of point clouds, and the unit of each."""
 
-_CHUNK = 256  # objects at a time: in double precision all of them would fill memory
+_CHUNK = 256  # objects at a time: all of them in double precision would fill memory
 
 
 def normalise(points: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def normalise(points: np.ndarray) -> np.ndarray:
         points: ``[object, point, 3]`` or ``[point, 3]``, any unit, finite.
 
     Returns:
-        The same shape in float32: mean 0, largest norm 1; zeros where all points of an object are one.
+        The same shape in float32: mean 0, largest norm 1; zeros where all points of an object coincide.
     """
     if points.ndim == 3:
         out = np.empty(points.shape, dtype=np.float32)
@@ -41,7 +41,7 @@ def normalise(points: np.ndarray) -> np.ndarray:
 
 
 def _normalise(points: np.ndarray) -> np.ndarray:
-    # From the first point on, a repeated point is exactly zero, and an object far from the origin keeps its digits.
+    # Relative to the first point: a repeated point is exactly zero, and an object far from the origin stays precise.
     points = points.astype(np.float64)
     points = points - points[..., :1, :]
     points -= points.mean(axis=-2, keepdims=True)
@@ -50,15 +50,15 @@ def _normalise(points: np.ndarray) -> np.ndarray:
 
 
 def chunks(count: int) -> Iterator[slice]:
-    """Slices that together hold ``count`` objects, small enough to work on."""
+    """Small slices that together cover ``count`` objects."""
     return (slice(begin, begin + _CHUNK) for begin in range(0, count, _CHUNK))
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split a validation part off, the same fraction of every class.
 
-    Which objects of a class are chosen depends on the seed and on how many objects the class has, and on no other
-    class. A class of two objects or more gives one at least, and always keeps one.
+    The choice within a class depends on the seed and the number of its objects, and on no other class. A class of two
+    objects or more gives at least one, and keeps at least one.
 
     Args:
         labels: ``[object]`` integers.
@@ -72,13 +72,13 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        # RandomState, for its permutations are the same in every version of NumPy.
+        # RandomState: its permutations are the same in every version of NumPy.
         order = np.random.RandomState(np.random.MT19937(seed)).permutation(len(members))
         valid[members[order[:count]]] = True
     return np.flatnonzero(~valid), np.flatnonzero(valid)
 
 
 def split_sizes(train: int, test: int, valid_fraction: float) -> dict[str, int]:
-    """Objects of each split, where validation is taken off those of training."""
+    """Objects of each split, with validation split off training."""
     valid = round(train * valid_fraction)
     return {"train": train - valid, "valid": valid, "test": test}

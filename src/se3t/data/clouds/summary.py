@@ -1,4 +1,4 @@
-"""What ``se3t data prepare`` prints of point clouds. Imports no torch."""
+"""Output of ``se3t data prepare`` for point clouds. Imports no torch."""
 
 from __future__ import annotations
 

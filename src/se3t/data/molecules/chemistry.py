@@ -3,22 +3,22 @@
 ``Molecule.method`` says how the bonds were found:
 
 - ``sanitised``: bonds of the file; RDKit accepts the molecule and perceives its aromatic bonds;
-- ``kekulised``: bonds of the file as they stand, because RDKit refuses the molecule (a valence, a charge);
+- ``kekulised``: bonds of the file unchanged, because RDKit refuses the molecule (a valence, a charge);
 - ``perceived``: the bonds have no orders, or (XYZ) there are none; RDKit finds orders that satisfy every valence at the
   total charge, then aromatic bonds;
 - ``reconnected``: the bonds have no orders, and none satisfy the valences (most often there is one bond too many); they
   were replaced by the pairs of atoms that are close, and those perceived;
-- ``connectivity``: the bonds have no orders and that failed too: single bonds as in the file;
+- ``connectivity``: the bonds have no orders and both attempts failed: single bonds as in the file;
 - ``smiles``: bonds of a SMILES, matched to the geometry (XYZ) or embedded in space.
 
-Whatever form they are told in, molecules whose valences RDKit accepts get one normal form of charges and orders
+Molecules whose valences RDKit accepts get one normal form of charges and orders, whichever form the file has
 (:mod:`se3t.data.molecules.normal_form`).
 
 Bonds are single, double, triple or aromatic (``BOND_CLASSES``). Any other of RDKit's becomes the class of the nearest
 order by ``GetBondTypeAsDouble``: dative, ionic, hydrogen and zero-order bonds are single, quadruple ones triple.
 
-Which atoms are close is told by covalent radii (:mod:`se3t.data.molecules.closeness`). Where a SMILES tells the number
-of bonds, that many pairs are taken, the relatively closest first, without a threshold.
+Close atoms are found by covalent radii (:mod:`se3t.data.molecules.closeness`). Where a SMILES gives the number of
+bonds, that many pairs are taken, the relatively closest first, without a threshold.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 
 _MAX_PERCEPTION_STEPS = 50_000  # about a quarter of a second
 _ORDERS_TRIED = 6
-_MAX_MATCHES = 64  # ways to lay a SMILES onto a geometry that are compared
-_MAX_ATOMS_WITHOUT_BONDS = 500  # pairs of atoms are looked at one by one
+_MAX_MATCHES = 64  # matches of a SMILES to a geometry that are compared
+_MAX_ATOMS_WITHOUT_BONDS = 500  # all pairs of atoms are compared
 _PARTS = (("numbers", "num_atoms"), ("bonds", "num_bonds"))
 
 
@@ -98,7 +98,7 @@ def missing_hydrogens(block: str) -> int:
 
 
 def constitutions(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """What is the same for molecules of the same atoms and connections, whatever their order, bond orders and stereo.
+    """A key of atoms and connections, independent of the order of atoms, bond orders and stereo.
 
     Args:
         arrays: those of :func:`se3t.data.molecules.molecule.pack`.
@@ -131,13 +131,13 @@ def _from_block(identifier: str, block: str) -> Molecule | Refusal:
     elif sanitise(mol):
         method = "sanitised"
     else:
-        again = _read_block(block)  # RDKit may leave what it refuses half changed
+        again = _read_block(block)  # RDKit may leave a refused molecule partly changed
         mol, method = mol if again is None else again, "kekulised"
     return molecule_of(mol if method in ("kekulised", "connectivity") else normal_form(mol), identifier, method, is_3d)
 
 
 def _no_number(block: str) -> str:
-    """Which coordinate of a V2000 block is no number, as a clause; or nothing."""
+    """The first coordinate of a V2000 block that is no number, as a clause, or ""."""
     lines = block.splitlines()
     if len(lines) < 4 or not lines[3][:3].strip().isdecimal():
         return ""
@@ -176,10 +176,10 @@ def _with_orders(mol: Chem.Mol) -> tuple[Chem.Mol, str]:
 
 
 def _is_3d(mol: Chem.Mol, block: str) -> bool:
-    """Whether the atoms have places in space.
+    """Whether the atoms have 3-D coordinates.
 
-    RDKit believes the header of the block, or a z that is not zero. Where all z are zero, a header cannot make a
-    geometry of a drawing: bonds tell a planar molecule, unless the header itself says 2D.
+    RDKit trusts the header of the block, or a z that is not zero. Where all z are zero, a header that says 3D does not
+    suffice: bond lengths distinguish a planar molecule from a drawing, unless the header says 2D.
     """
     positions = mol.GetConformer().GetPositions()
     if len(positions) > 1 and np.ptp(positions, axis=0).max() == 0:
@@ -231,7 +231,7 @@ def _set_positions(mol: Chem.RWMol, positions: np.ndarray) -> None:
 
 
 def _matched(smiles: str, record: XYZRecord) -> Molecule | Refusal | None:
-    """The molecule of the SMILES with its atoms in the order of the geometry, or None if it does not fit."""
+    """The molecule of the SMILES with its atoms in the order of the geometry, or None if it does not match."""
     from rdkit import Chem
 
     template = Chem.MolFromSmiles(smiles)
@@ -266,7 +266,7 @@ def _matched(smiles: str, record: XYZRecord) -> Molecule | Refusal | None:
 def _laid_out(
     template: Chem.Mol, place: dict[int, int], numbers: list[int], pairs: list[tuple[int, int]]
 ) -> Chem.RWMol:
-    """The molecule of a template whose atoms have their ``place`` among others, which are hydrogen."""
+    """The molecule of a template whose atoms are at ``place``; all other atoms are hydrogen."""
     from rdkit import Chem
 
     mol, plain = _skeleton(numbers, pairs), Chem.Mol(template)
@@ -281,7 +281,7 @@ def _laid_out(
 
 
 def _marked(graph: Outline, numbers: Sequence[int]) -> Chem.RWMol:
-    """A skeleton whose isotopes, which matching compares, tell how many hydrogens an atom has."""
+    """A skeleton whose isotopes, which matching compares, encode the number of hydrogens of an atom."""
     mol = _skeleton([numbers[atom] for atom in graph.kept], graph.pairs)
     for atom, count in zip(mol.GetAtoms(), graph.hydrogens, strict=True):
         atom.SetIsotope(1 + count)
@@ -296,7 +296,7 @@ def _perceived_by_distance(numbers: list[int], positions: np.ndarray, charge: in
         close = pairs[: int(np.searchsorted(values, threshold))]
         alone = set(range(len(numbers))).difference(*close)
         if len(numbers) > 1 and any(numbers[atom] not in NOBLE_GASES for atom in alone):
-            continue  # such a proton would be an ion, and its partner another
+            continue  # a lone proton would be an ion, and so would its counterpart
         perceived = _perceived(numbers, close, charge)
         if perceived is not None:
             return perceived
@@ -311,7 +311,7 @@ def _perceived(numbers: Sequence[int], pairs: Sequence[tuple[int, int]], charge:
     mol = _skeleton(numbers, pairs)
     if not pairs:
         return mol if charge == 0 and sanitise(mol) else None
-    for attempt in range(_ORDERS_TRIED):  # RDKit fails at nitrobenzene, say, in every third order of its atoms
+    for attempt in range(_ORDERS_TRIED):  # RDKit fails for a third of the atom orders of nitrobenzene
         order = np.arange(len(numbers)) if attempt == 0 else np.random.RandomState(attempt).permutation(len(numbers))
         tried = Chem.RWMol(Chem.RenumberAtoms(mol, order.tolist()))
         try:

@@ -16,12 +16,12 @@ from se3t.data.molecules.conversion import covalent_radii
 from se3t.data.molecules.molecule import ELEMENTS, Bond, Molecule
 
 CLOSE = (1.15, 1.3)
-"""Ratios up to which a pair counts as bound, in the order in which they are tried."""
+"""Ratios up to which a pair counts as bound, in the order tried."""
 CLOSEST = 0.7
-"""Ratio below that of any bond: triple ones are at 0.79."""
+"""Ratio below that of any bond: triple bonds are at 0.79."""
 
 NOBLE_GASES = frozenset((2, 10, 18, 36, 54, 86))
-"""Elements whose atoms may be bound to none."""
+"""Elements whose atoms may be unbound."""
 
 LIMITS = ((0.76, 1.35), (0.72, 1.1), (0.7, 0.95), (0.76, 1.35))
 """Ratios between which bonds of each class are (QM9: 0.84 to 1.22, 0.82 to 1.04, 0.78 to 0.81, 0.83 to 1.29)."""
@@ -36,7 +36,7 @@ _ORDERS = (1.0, 2.0, 3.0, 1.5)  # of the bond classes
 _NEAREST = 12  # atoms around one that are looked at
 _FARTHEST = 10.0  # angstrom between parts of a molecule
 _USUAL_TO_HYDROGEN = (0.93, 1.1)  # mean ratio of bonds to hydrogen (QM9: 0.99 to 1.04)
-_RESONANCE = 0.1  # angstrom: forms of a carboxylate or nitro group differ by less, those of cyclobutadiene by more
+_RESONANCE = 0.1  # angstrom: resonance forms of a nitro group differ by less, forms of cyclobutadiene by more
 
 
 def ratios(numbers: np.ndarray, positions: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -66,9 +66,9 @@ def out_of_limits(values: np.ndarray, to_hydrogen: np.ndarray, classes: np.ndarr
 
 
 def looks_drawn(numbers: np.ndarray, positions: np.ndarray, bonds: Sequence[Bond]) -> bool:
-    """Whether atoms in the plane z = 0 are those of a drawing and not of a planar molecule.
+    """Whether atoms in the plane z = 0 are a drawing and not a planar molecule.
 
-    A drawing has bonds of lengths that no such bond has, or of one length whatever they bind, or an atom with four
+    A drawing has bonds of impossible length, or one length for bonds of different elements, or an atom with four
     neighbours in a plane.
 
     Args:
@@ -116,7 +116,7 @@ class Outline:
 
 
 def outline(numbers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Outline:
-    """The graph without hydrogens; all of it where some are not bound to just one atom of another element."""
+    """The graph without hydrogens; unchanged if a hydrogen is not bound to exactly one atom of another element."""
     bound: list[list[int]] = [[] for _ in numbers]
     for first, second in pairs:
         bound[first].append(second)
@@ -129,10 +129,10 @@ def outline(numbers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Outline
 
 
 def best_fit(ways: Sequence[list[Bond]], positions: np.ndarray) -> list[Bond]:
-    """The way to place bonds of known classes at which those of high order are the short ones.
+    """The assignment of bond classes in which bonds of high order are short.
 
-    Ways that lengths do not tell apart, such as the two of a nitro group, are forms of one molecule: of these the one
-    whose first bonds, by their atoms, have the highest orders is taken, as the SDF of QM9 does.
+    Assignments that lengths do not distinguish, such as the two of a nitro group, are forms of one molecule: of these
+    the one whose first bonds, by their atoms, have the highest orders is taken, as in the SDF of QM9.
 
     Args:
         ways: each the same bonds, sorted, with their classes.
@@ -151,12 +151,12 @@ def best_fit(ways: Sequence[list[Bond]], positions: np.ndarray) -> list[Bond]:
 
 
 def lone_atoms(numbers: np.ndarray, positions: np.ndarray, exempt: np.ndarray | None = None) -> str:
-    """That two atoms are on top of each other, or one is bound to no other; or nothing.
+    """That two atoms overlap, or one is bound to no other, or "".
 
     Args:
         numbers: ``[atom]`` atomic numbers.
         positions: ``[atom, 3]``, angstrom.
-        exempt: ``[atom]`` those that may be alone; noble gases may in any case.
+        exempt: ``[atom]`` whether an atom may be alone; noble gases always may.
     """
     from scipy.spatial import cKDTree
 
@@ -177,7 +177,7 @@ def lone_atoms(numbers: np.ndarray, positions: np.ndarray, exempt: np.ndarray | 
 
 
 def implausible(molecule: Molecule) -> str:
-    """Why the positions can be none of this molecule in angstrom, in a few words; or nothing."""
+    """Why the positions cannot be those of this molecule in angstrom, in a few words, or ""."""
     numbers, positions, bonds = molecule.numbers, molecule.positions.astype(np.float64), molecule.bonds
     unbound = np.bincount(bonds.ravel(), minlength=len(molecule)) == 0
     if reason := lone_atoms(numbers, positions, unbound):
@@ -190,7 +190,7 @@ def implausible(molecule: Molecule) -> str:
 
 
 def unusual(molecule: Molecule) -> Iterator[str]:
-    """What is strange about a geometry that may be right."""
+    """Remarks on an unusual geometry that may be right."""
     numbers = molecule.numbers[molecule.bonds]
     chosen = (numbers == 1).sum(axis=1) == 1
     if (
@@ -201,7 +201,7 @@ def unusual(molecule: Molecule) -> Iterator[str]:
 
 
 def parts(molecule: Molecule) -> np.ndarray:
-    """The part that each atom belongs to, ``[atom]``, from 0: parts are bound within and not to each other."""
+    """Connected part of each atom, ``[atom]``, from 0."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -217,7 +217,7 @@ def _ratios(molecule: Molecule) -> np.ndarray:
 
 
 def _gap(positions: np.ndarray, labels: np.ndarray) -> float:
-    """Largest distance of a part from all the others."""
+    """Largest distance of a part from all others."""
     from scipy.spatial import cKDTree
 
     gaps = [0.0]

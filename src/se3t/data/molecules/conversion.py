@@ -1,7 +1,7 @@
-"""From molecules of RDKit to those of this package: elements, bonds, charges, normal form; and RDKit's log.
+"""Convert RDKit molecules to those of this package: elements, bonds, charges, normal form; handle RDKit's log.
 
-RDKit is imported in functions, when they need it, here and in :mod:`se3t.data.molecules.chemistry` and
-:mod:`se3t.data.molecules.embedding` alone.
+RDKit is imported within functions, and only here and in :mod:`se3t.data.molecules.chemistry` and
+:mod:`se3t.data.molecules.embedding`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from se3t.data.molecules.normal_form import Lewis, normalise
 if TYPE_CHECKING:
     from rdkit import Chem
 
-_FAR = 32.0  # angstrom from the origin, up to which single precision keeps places to 2e-6
+_FAR = 32.0  # angstrom from the origin, up to which single precision is exact to 2e-6
 
 
 def rdkit_version() -> str:
@@ -32,7 +32,7 @@ def rdkit_version() -> str:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keep RDKit's log silent."""
+    """Silence RDKit's log."""
     from rdkit import rdBase
 
     with rdBase.BlockLogs():
@@ -40,7 +40,7 @@ def silence() -> Iterator[None]:
 
 
 def complaint(function: Callable[[str], object], text: str) -> str:
-    """What RDKit logs while ``function(text)`` fails, as a clause; nothing for an RDKit that cannot tell."""
+    """The first line RDKit logs while ``function(text)`` fails, as a clause; "" for an RDKit without that log."""
     try:
         from rdkit.rdBase import CaptureErrorLog
     except ImportError:
@@ -53,7 +53,7 @@ def complaint(function: Callable[[str], object], text: str) -> str:
 
 
 def problem_of_atoms(mol: Chem.Mol) -> str:
-    """Why the molecule can be of no use, or nothing."""
+    """Why the atoms of a molecule cannot be used, or ""."""
     if mol.GetNumAtoms() == 0:
         return "it has no atoms"
     for number, atom in enumerate(mol.GetAtoms(), start=1):
@@ -144,15 +144,15 @@ def molecule_of(
     notes: tuple[str, ...] = (),
     isotopes: Sequence[str] = (),
 ) -> Molecule | Refusal:
-    """What is kept of a molecule with a conformer; far from the origin it is centred first.
+    """The molecule of an RDKit molecule with a conformer; far from the origin it is centred first.
 
     Args:
         mol: with all its hydrogen atoms.
-        identifier: what its file calls it.
+        identifier: its name in the file.
         method: how its bonds were found.
-        is_3d: whether its positions are in space.
-        notes: what to beware of.
-        isotopes: those that its atoms do not tell.
+        is_3d: whether its positions are 3-D coordinates.
+        notes: warnings.
+        isotopes: those not set in its atoms.
     """
     from rdkit import Chem
 
@@ -179,4 +179,4 @@ def molecule_of(
 def _isotopes(mol: Chem.Mol, others: Sequence[str]) -> Iterator[str]:
     found = [f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in mol.GetAtoms() if atom.GetIsotope()]
     if words := list(dict.fromkeys([*found, *others])):
-        yield f"isotopes: {', '.join(words)}, whose masses the model does not see"
+        yield f"isotopes: {', '.join(words)}, whose masses are no input of the model"

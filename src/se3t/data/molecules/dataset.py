@@ -17,12 +17,12 @@ from se3t.experiments import qm9
 
 @dataclass(frozen=True)
 class Property:
-    """What is learned.
+    """The target property.
 
     Attributes:
-        name: its word on the command line, or the column of a table.
-        label: how a table prints it.
-        unit: of values, errors and predictions; "" where it is not known.
+        name: of the target on the command line, or the column of a table.
+        label: its name in tables.
+        unit: of values, errors and predictions; "" where unknown.
     """
 
     name: str
@@ -41,7 +41,7 @@ class PropertyData:
         splits: numbers of the molecules of each split, ascending.
         target: the property.
         checksum: of the store.
-        official: molecules of each split of the whole data set, where it is known.
+        official: sizes of the splits of the whole data set, where known.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class PropertyData:
 
 
 def load_property(config: Any, task: Any, progress: bool = True) -> PropertyData:
-    """The data that a configuration names; what is missing is prepared first.
+    """The data of a configuration, prepared first where they are missing.
 
     Args:
         config: a ``QM9Data`` or ``MoleculesData``.
@@ -62,7 +62,7 @@ def load_property(config: Any, task: Any, progress: bool = True) -> PropertyData
         progress: show a progress bar while preparing.
 
     Raises:
-        UserError: the data cannot be had, the column does not exist, or no molecule is left to train or validate on.
+        UserError: the data are not available, the column does not exist, or no molecule is left to train or validate.
     """
     if config.name == qm9.DATA.name:
         if task.column is not None:
@@ -90,7 +90,7 @@ def _own(config: Any, column: str | None, progress: bool) -> PropertyData:
     store = prepare_molecules(config, progress=progress)
     columns = list(store.settings["columns"])
     if column is None:
-        raise UserError(f"task.column: which one? The table has: {', '.join(columns)}; add task.column=…")
+        raise UserError(f"task.column: a value is missing; the columns are: {', '.join(columns)}; add task.column=…")
     if column in (skipped := store.provenance.get("skipped", {})):
         raise UserError(f"task.column={column}: holds more than numbers: {skipped[column]}")
     if column not in columns:
@@ -102,7 +102,7 @@ def _own(config: Any, column: str | None, progress: bool) -> PropertyData:
 
 
 def _select(config: Any, store: Store, values: np.ndarray, known: np.ndarray) -> dict[str, Any]:
-    """Molecules whose value is known, as many of each split as were asked for."""
+    """Molecules whose value is known, at most as many of each split as the settings ask for."""
     chosen: list[np.ndarray] = []
     for code, split in enumerate(SPLITS):
         members = np.flatnonzero((store.arrays["split"] == code) & known)
@@ -112,7 +112,7 @@ def _select(config: Any, store: Store, values: np.ndarray, known: np.ndarray) ->
                 f"data that do (se3t data prepare {store.kind} force=true data.raw=…)"
             )
         limit = getattr(config, f"num_{split}")
-        # A choice that does not follow the size of the molecules, as their numbers do.
+        # At random: the numbers of molecules correlate with their size.
         chosen.append(np.random.RandomState(0).permutation(members)[:limit])
     places = np.sort(np.concatenate(chosen))
     arrays = take(store.arrays, places)
@@ -136,12 +136,12 @@ def composition(arrays: Mapping[str, np.ndarray], elements: tuple[int, ...]) -> 
 
 
 def baseline_errors(data: PropertyData, elements: tuple[int, ...], split: str) -> dict[str, tuple[float]]:
-    """Mean absolute errors on a split of predictions that see no geometry.
+    """Mean absolute errors on a split of predictions that use no geometry.
 
     Args:
-        data: statistics are those of its training molecules alone.
+        data: statistics are those of its training molecules.
         elements: atomic numbers to count.
-        split: where to measure.
+        split: the split to evaluate on.
 
     Returns:
         ``mean``: the mean of the training molecules; ``composition``: least squares on the numbers of atoms of each

@@ -1,7 +1,7 @@
-"""Which atoms of a molecule are neighbours: edge lists of all molecules in flat tensors, made when data are loaded.
+"""Edges of molecules: edge lists of all molecules in flat tensors, made when data are loaded.
 
-Indices are local to a molecule; a batch adds the place of its first atom. The lists come sorted by target, then source,
-as :class:`~se3t.graph.Graph` wants them, together with the order in which every edge is followed by its reverse.
+Indices are local to a molecule; a batch adds the index of its first atom. The lists are sorted by target, then source,
+as :class:`~se3t.graph.Graph` requires, and include the order in which every edge is followed by its reverse.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from se3t.geometry import reciprocal_order
 
 NO_BOND = len(BOND_CLASSES)
 """Class of an edge between atoms that are not bonded; graphs of bonds alone have no such class."""
-_CHUNK = 4096  # molecules at a time, where work grows with the square of their size
+_CHUNK = 4096  # molecules at a time, where memory grows with the square of their size
 
 
 @dataclass(frozen=True)
 class Bonds:
-    """Bonds of many molecules, one molecule behind the other.
+    """Bonds of many molecules, concatenated.
 
     Attributes:
         atoms: ``[bond, 2]`` two atoms of the molecule.
@@ -68,7 +68,7 @@ def bonded(bonds: Bonds) -> EdgeLists:
     """Both directions of every bond."""
     num_atoms = bonds.num_atoms
     shift = _first(num_atoms).repeat_interleave(bonds.num_bonds)[:, None]
-    pairs = (bonds.atoms + shift).T  # [2, bond], atoms numbered through
+    pairs = (bonds.atoms + shift).T  # [2, bond], global atom numbers
     edge_index, classes = torch.cat([pairs, pairs.flip(0)], dim=1), bonds.classes.repeat(2)
     order = torch.argsort(edge_index[1] * int(num_atoms.sum()) + edge_index[0])
     return _from_edges(edge_index[:, order], classes[order], num_atoms)
@@ -109,20 +109,20 @@ def _near(pairs: EdgeLists, chosen: Tensor, first: Tensor, positions: Tensor, ra
     near = (positions[source + atoms] - positions[target + atoms]).norm(dim=1) <= radius
     kept = torch.bincount(owner[near], minlength=len(chosen))
     order = pairs.order[row] + _first(count)[owner]
-    order = order[near[order]]  # a pair and its reverse are equally far apart: both stay or neither
+    order = order[near[order]]  # a pair and its reverse have the same distance: both stay or neither
     number = near.cumsum(0) - 1 - _first(kept)[owner]
     classes = pairs.classes[ranges(owner, pairs.class_start[chosen] - _first(count))]
     return source[near], target[near], number[order].int(), kept, classes[near]
 
 
 def _from_edges(edge_index: Tensor, classes: Tensor, num_atoms: Tensor) -> EdgeLists:
-    """Edge lists of edges sorted by target whose atoms are numbered through; every edge has its reverse."""
+    """Edge lists of edges sorted by target, with global atom numbers; every edge has its reverse."""
     first = _first(num_atoms)
     owner = torch.arange(len(num_atoms)).repeat_interleave(num_atoms)[edge_index[1]]  # [edge]
     count = torch.bincount(owner, minlength=len(num_atoms))
     start = _first(count)
     order = reciprocal_order(edge_index, int(num_atoms.sum()))
-    assert order is not None  # smaller atoms come first in it, so that those of a molecule stay together
+    assert order is not None  # it is ordered by the smaller atom, so edges of a molecule stay together
     source, target = edge_index - first[owner]
     return EdgeLists(
         source.short(), target.short(), (order - start[owner]).int(), start, count, classes.to(torch.uint8), start
@@ -140,7 +140,7 @@ def _all_pairs(size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def ranges(owner: Int[Tensor, " row"], shift: Int[Tensor, " owner"]) -> Int[Tensor, " row"]:
-    """Consecutive numbers, those of each owner moved by its shift."""
+    """Consecutive numbers, shifted by owner."""
     return torch.arange(len(owner), device=owner.device) + shift.index_select(0, owner)
 
 

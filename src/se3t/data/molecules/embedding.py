@@ -1,4 +1,4 @@
-"""Molecules of SMILES, placed in space by RDKit. RDKit is imported when a function needs it."""
+"""Molecules of SMILES with 3-D coordinates made by RDKit, which is imported within functions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _NO_MOLECULE = re.compile(r"(?:^|,)\s*(?:m|Sg|LN):")  # of CXSMILES: variable bo
 
 
 def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Molecule | Refusal:
-    """A molecule of a SMILES with a geometry that is made up: one conformer, hydrogens added.
+    """A molecule of a SMILES with a generated geometry: one conformer, hydrogens added.
 
     ETKDGv3 places the atoms, MMFF94 relaxes them (UFF where it lacks parameters). The same seed and RDKit give the same
     geometry.
 
     Args:
         smiles: the molecule.
-        identifier: what to call it.
+        identifier: its name.
         seed: of the embedding.
     """
     from rdkit import Chem
@@ -49,21 +49,21 @@ def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Mo
 
 
 def _embedded(mol: Chem.Mol, seed: int) -> str:
-    """Give the molecule a conformer; returns why that failed, or nothing."""
+    """Add a conformer to the molecule; returns why that failed, or ""."""
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     if mol.GetNumAtoms() > _MAX_ATOMS_EMBEDDED:
         return f"it has {mol.GetNumAtoms()} atoms, more than the {_MAX_ATOMS_EMBEDDED} that are embedded"
-    parameters: Any = rdDistGeom.ETKDGv3()  # its stubs take every attribute for another set of parameters
-    parameters.randomSeed = seed % 2**31  # a negative seed would be drawn anew each time
+    parameters: Any = rdDistGeom.ETKDGv3()  # its stubs type every attribute as parameters
+    parameters.randomSeed = seed % 2**31  # a negative seed would be random
     parameters.maxIterations = _EMBEDDING_TRIES
     if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
         parameters.useRandomCoords = True
         if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
             return "RDKit finds no geometry for it"
     _side_by_side(mol)
-    copy = Chem.Mol(mol)  # MMFF has an aromaticity of its own, which it leaves behind
+    copy = Chem.Mol(mol)  # MMFF changes the aromaticity
     if rdForceFieldHelpers.MMFFHasAllMoleculeParams(copy):
         rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=_FORCE_FIELD_STEPS, ignoreInterfragInteractions=False)
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(copy):
@@ -73,7 +73,7 @@ def _embedded(mol: Chem.Mol, seed: int) -> str:
 
 
 def _side_by_side(mol: Chem.Mol) -> None:
-    """Put the parts of a salt or complex into a row; they were embedded at one place."""
+    """Place the parts of a salt or complex side by side; they were embedded at the same place."""
     from rdkit import Chem
 
     positions, end = mol.GetConformer().GetPositions(), None
@@ -85,7 +85,7 @@ def _side_by_side(mol: Chem.Mol) -> None:
 
 
 def _unspecified(mol: Chem.Mol) -> tuple[str, ...]:
-    """That a SMILES leaves open which stereoisomer it is, as a note."""
+    """A note if a SMILES does not specify its stereoisomer."""
     from rdkit import Chem
 
     found, ring_atoms_alone = [], True
@@ -103,11 +103,11 @@ def _unspecified(mol: Chem.Mol) -> tuple[str, ...]:
     few = ring_atoms_alone and len(found) <= _FEW_CENTRES
     if not found or (few and not _has_isomers(mol)):
         return ()
-    return (f"stereo not specified: {', '.join(found)}; one of the isomers was taken",)
+    return (f"stereo not specified: {', '.join(found)}; one isomer was chosen",)
 
 
 def _has_isomers(mol: Chem.Mol) -> bool:
-    """Whether open centres of rings make a difference: those of bicyclobutane, and of many cages, do not."""
+    """Whether unspecified centres of rings have several isomers: those of bicyclobutane and many cages do not."""
     from rdkit.Chem import EnumerateStereoisomers as stereo
     from rdkit.Chem import rdDistGeom
 

@@ -19,14 +19,14 @@ from se3t.graph import Graph, Pairing
 
 @dataclass(frozen=True)
 class GraphSettings:
-    """What a model sees of a molecule.
+    """The inputs of a model for a molecule.
 
     Attributes:
-        elements: atomic numbers that have a place in the one-hot code, in its order.
+        elements: atomic numbers of the one-hot code, in order.
         edges: ``bonds``, ``complete`` or ``radius``.
         radius: angstrom, of ``radius``.
         inputs: ``atoms``: one-hot element and atomic number (type 0); ``atoms_positions``: also the position relative
-            to the centre of the atoms (type 1), for models that see nothing of a graph.
+            to the centre of the atoms (type 1), for models without a graph.
     """
 
     elements: tuple[int, ...]
@@ -54,7 +54,7 @@ class MoleculeGraphs:
 
     Args:
         arrays: those of :func:`se3t.data.molecules.molecule.pack`.
-        settings: what a model sees of them.
+        settings: the inputs of the model.
 
     Raises:
         UserError: a molecule holds an element that is not one of ``settings.elements``.
@@ -93,7 +93,7 @@ class MoleculeGraphs:
         lists = self._edges
         size, count = self.num_atoms[index], lists.count[index]
         first, first_edge = size.cumsum(0) - size, count.cumsum(0) - count
-        num_nodes, num_edges = torch.stack([size.sum(), count.sum()]).tolist()  # all that the host waits for
+        num_nodes, num_edges = torch.stack([size.sum(), count.sum()]).tolist()  # the only synchronisation with the host
         cloud = torch.repeat_interleave(size, output_size=num_nodes)  # molecule of a node
         of_edge = torch.repeat_interleave(count, output_size=num_edges)
         atom = ranges(cloud, self.first_atom[index] - first)
@@ -125,7 +125,7 @@ def elements_of(arrays: Mapping[str, np.ndarray], chosen: np.ndarray | None = No
 
     Args:
         arrays: those of :func:`se3t.data.molecules.molecule.pack`.
-        chosen: ``[molecule]`` which molecules to look at, as booleans; None: all.
+        chosen: ``[molecule]`` whether to consider a molecule; None: all.
     """
     numbers = arrays["numbers"]
     if chosen is not None:
@@ -153,7 +153,7 @@ def _element_index(numbers: Tensor, elements: Sequence[int]) -> Tensor:
         unknown = numbers[found < 0].unique().tolist()
         raise UserError(
             f"data: the molecules hold {spell_elements(unknown)}, and the model knows {spell_elements(elements)}; "
-            "leave those molecules out"
+            "remove those molecules"
         )
     return found
 

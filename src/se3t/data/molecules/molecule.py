@@ -36,19 +36,19 @@ _LENGTHS = {"numbers": "num_atoms", "positions": "num_atoms", "bonds": "num_bond
 
 @dataclass(frozen=True)
 class Molecule:
-    """Atoms, their places, and the bonds between them.
+    """Atoms, their positions, and the bonds between them.
 
     Attributes:
         numbers: ``[atom]`` uint8, atomic numbers.
         positions: ``[atom, 3]`` float32, angstrom.
         bonds: ``[bond, 2]`` uint16, two atoms, each bond once, smaller index first.
         bond_classes: ``[bond]`` uint8, index into ``BOND_CLASSES``.
-        identifier: what its file calls it.
-        method: how its bonds were found, a word for counting: see :mod:`se3t.data.molecules.chemistry`.
+        identifier: its name in the file.
+        method: how its bonds were found, in a word: see :mod:`se3t.data.molecules.chemistry`.
         charge: total formal charge.
         is_3d: whether the source gave positions in space.
         unpaired: number of unpaired electrons, as drawn or as its valences leave them.
-        notes: what to beware of, in a few words each: see :func:`kind_of`.
+        notes: warnings, in a few words each: see :func:`kind_of`.
     """
 
     numbers: np.ndarray = field(repr=False)
@@ -68,7 +68,7 @@ class Molecule:
 
 
 def kind_of(note: str) -> str:
-    """What notes of one kind have in common: what stands before their colon, as in "separate parts: 2, …"."""
+    """The kind of a note: the text before its colon, as in "separate parts: 2, …"."""
     return note.partition(":")[0]
 
 
@@ -81,7 +81,7 @@ class Refusal:
 
 
 def pack(molecules: Sequence[Molecule]) -> dict[str, np.ndarray]:
-    """Flat arrays of many molecules, one behind the other.
+    """Flat arrays of many molecules, concatenated.
 
     Returns:
         ``num_atoms``, ``num_bonds`` ``[molecule]``; ``numbers`` ``[atom]``, ``positions`` ``[atom, 3]``; ``bonds``
@@ -107,8 +107,8 @@ def take(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.n
     """The flat arrays of some molecules, in any order.
 
     Args:
-        arrays: those of :func:`pack`, and any others of one row a molecule.
-        chosen: ``[molecule]`` their places, as integers.
+        arrays: those of :func:`pack`, and others with one row for each molecule.
+        chosen: ``[molecule]`` their numbers.
     """
 
     def rows(lengths: np.ndarray) -> np.ndarray:

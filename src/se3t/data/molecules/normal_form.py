@@ -1,6 +1,6 @@
-"""One Lewis structure for a molecule, whichever of its resonance forms a file tells. Imports neither torch nor rdkit.
+"""One Lewis structure for a molecule, whichever resonance form a file has. Imports neither torch nor rdkit.
 
-The forms of a skeleton differ by electron pairs that move along paths of alternating bonds. The one taken
+The forms of a skeleton differ by electron pairs that move along paths of alternating bonds. The normal form
 
 1. has no + next to − at P, S, Cl or heavier atoms of their groups: S=O, not S⁺–O⁻ (sulfoxides, sulfones, phosphine
    oxides, ylides, SO2);
@@ -9,9 +9,9 @@ The forms of a skeleton differ by electron pairs that move along paths of altern
 3. among equal ones has its double bonds where bonds are short: of the oxygens of a nitro group or a carboxylate the
    closer one, of the two forms of cyclooctatetraene the one that fits; at equal lengths the one with the first atoms.
 
-So it does not depend on the form that was drawn, nor, unless lengths are equal, on the order of the atoms. Moves are
-taken one by one, the best first: forms of molecules with several charges that only two moves at once would reach may
-stay different.
+So it depends neither on the form that was drawn nor, unless lengths are equal, on the order of the atoms. Moves are
+made one by one, the best first: for molecules with several charges, forms that only two moves at once connect may
+remain different.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ANION = {9: 0.9, 8: 1.0, 16: 1.15, 34: 1.15, 7: 1.2}
 _CATION = {7: 1.0, 15: 1.0, 16: 1.1, 8: 1.3, 6: 2.0}
 _OTHER = 1.5
 _DIAZONIUM = 0.5
-_CROWDED = 0.01  # by neighbour of an anion: of two nitrogens the terminal one bears the charge
+_CROWDED = 0.01  # per neighbour of an anion: of two nitrogens the terminal one is charged
 _EQUAL_COST = 1e-6
 _EQUAL_LENGTH = 2e-3  # angstrom; files have four decimals
 _LONGEST_PATH = 10  # bonds
@@ -38,10 +38,10 @@ Path = tuple[int, ...]
 
 
 def normalise(lewis: Lewis, rings: Sequence[Path]) -> bool:
-    """Bring a structure into its normal form; whether that changed it.
+    """Bring a structure into its normal form; returns whether it changed.
 
     Args:
-        lewis: is changed.
+        lewis: changed in place.
         rings: its rings that are not aromatic, atoms in order.
     """
     cycles = list(_alternating_cycles(lewis, rings))
@@ -121,7 +121,7 @@ class Lewis:
         if alternates == [1, 2] * (len(cycle) // 2) and self._fit(ring) < (0.0, 0):
             self._alternate(ring)
 
-    # A path begins at an atom that gives a pair and ends at one that takes it: its first bond gains an order.
+    # A path begins at the donor of a pair and ends at its acceptor: its first bond gains an order.
 
     def _paths(self) -> Iterator[Path]:
         positive = any(charge > 0 for charge in self.charges)
@@ -146,7 +146,7 @@ class Lewis:
                 yield from self._extended(longer)
 
     def _gain(self, path: Path) -> tuple[float, float, int]:
-        """What a move changes: cost of charges, strain, and which atoms have the high orders; negative is better."""
+        """Change of a move: cost of charges, strain, and which atoms have the high orders; negative is better."""
         before = self._cost()
         self._move(path)
         after = self._cost()
@@ -187,7 +187,7 @@ class Lewis:
 
 
 def _alternating_cycles(lewis: Lewis, rings: Sequence[Path]) -> Iterator[Path]:
-    """Rings, and outlines of two fused ones, whose bonds are single and double in turn."""
+    """Rings, and outlines of two fused rings, whose bonds alternate between single and double."""
     edges = [{(min(pair), max(pair)) for pair in pairwise((*ring, ring[0]))} for ring in rings]
     fused = [one ^ other for one, other in combinations(edges, 2) if one & other]
     for bonds in [*edges, *fused]:
@@ -197,7 +197,7 @@ def _alternating_cycles(lewis: Lewis, rings: Sequence[Path]) -> Iterator[Path]:
 
 
 def _around(bonds: set[tuple[int, int]]) -> Path:
-    """Atoms of a ring in their order; none where the bonds are no ring."""
+    """Atoms of a ring in order; () if the bonds are no ring."""
     ends: dict[int, list[int]] = {}
     for first, second in sorted(bonds):
         ends.setdefault(first, []).append(second)

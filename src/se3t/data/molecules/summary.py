@@ -1,4 +1,4 @@
-"""What ``se3t data prepare`` prints of molecules. Imports no torch."""
+"""Output of ``se3t data prepare`` for molecules. Imports no torch."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def lines_of_qm9(data: Any, store: Store) -> Iterator[str | Table]:
-    """The same of a store of QM9."""
+    """:func:`lines` of a store of QM9."""
     return lines(qm9.summary(store))
 
 
 def lines_of_own(data: Any, store: Store) -> Iterator[str | Table]:
-    """The same of a store of molecules of your own."""
+    """:func:`lines` of a store of own molecules."""
     return lines(own.summary(store))

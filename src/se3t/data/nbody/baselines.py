@@ -1,4 +1,4 @@
-"""What can be predicted without learning: the rows every N-body error is compared with, and a summary of the data."""
+"""Predictions without learning, which N-body errors are compared with, and a summary of the data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def constant_velocity(split: NBodySplit) -> Prediction:
 
 
 def constant_position(split: NBodySplit) -> Prediction:
-    """Nothing changes: x_T − x_0 = 0, v_T − v_0 = 0, what a model whose output is zero says.
+    """Nothing changes: x_T − x_0 = 0, v_T − v_0 = 0, as a model with zero output predicts.
 
     On velocities it equals ``constant_velocity``.
     """
@@ -31,7 +31,7 @@ def least_squares(train: NBodySplit, split: NBodySplit) -> Prediction:
     """The best equivariant linear prediction from a particle's own state.
 
     x_T − x_0 = a (x_0 − c) + b v_0 and v_T − v_0 = a' (x_0 − c) + b' v_0, where c is the centre of the particles; the
-    four numbers are fitted on ``train`` and serve all particles and axes.
+    four numbers are fitted on ``train`` and shared by all particles and axes.
     """
     solution = torch.linalg.lstsq(_own_state(train), _targets(train)).solution
     prediction = (_own_state(split) @ solution).reshape(*split.positions.shape, 2)
@@ -42,8 +42,8 @@ def baselines(split_train: NBodySplit, split: NBodySplit) -> dict[str, tuple[flo
     """Mean squared errors of the baselines on ``split``.
 
     Args:
-        split_train: where ``least_squares`` is fitted.
-        split: where the errors are taken.
+        split_train: the split that ``least_squares`` is fitted on.
+        split: where the errors are measured.
 
     Returns:
         (MSE x, MSE v) by name, each the mean over trajectories, particles and axes.
@@ -55,23 +55,23 @@ def baselines(split_train: NBodySplit, split: NBodySplit) -> dict[str, tuple[flo
 def baseline_errors(split_train: NBodySplit, split: NBodySplit) -> dict[str, tuple[float, float]]:
     """Standard errors of ``baselines``: (of MSE x, of MSE v) by name, from the spread of the error over trajectories.
 
-    This is the spread to expect between test sets of this size. Close encounters give the error a heavy tail, so it is
-    itself known roughly only.
+    This is the spread to expect between test sets of this size. Close encounters give the error a heavy tail, so
+    this estimate is rough.
     """
     rows = _error_rows(split_train, split)
     return {name: (_standard_error(x), _standard_error(v)) for name, (x, v) in rows.items()}
 
 
 def summary(dataset: NBodyDataset) -> dict[str, Any]:
-    """What is printed with every data set, as plain numbers.
+    """Facts of a data set, as plain numbers.
 
     Returns:
         ``preset``, ``horizon`` (time), ``checksum``, ``sizes`` of the splits, ``num_particles``, ``distinct_samples``
         of training; ``baselines`` on the test split by name: ``mse_x``, ``mse_v``, their standard errors ``spread_x``,
         ``spread_v``, and both relative to constant velocity, ``relative_mse_x``, ``relative_mse_v``; of all splits
         together ``energy_drift``: median and 99 % quantile of abs(E_T − E_0), and the mean kinetic energy at the input
-        for scale; and ``force_clip``: the ``fraction`` of trajectories in which the clip acted before the target, and
-        the mean number of ``components``.
+        for scale; and ``force_clip``: the ``fraction`` of trajectories with a force clipped before the target, and the
+        mean number of ``components``.
     """
     train, test = dataset.splits["train"], dataset.splits["test"]
     return {
@@ -88,7 +88,7 @@ def summary(dataset: NBodyDataset) -> dict[str, Any]:
 
 
 def summary_lines(facts: Mapping[str, Any]) -> list[str]:
-    """A few plain lines that say what :func:`summary` found."""
+    """:func:`summary` as a few lines of text."""
     sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
     return [
         f"N-body data, preset {facts['preset']}, horizon {facts['horizon']:g}: {sizes}; "

@@ -47,14 +47,14 @@ class NBodySplit:
         return self.positions.shape[1]
 
     def select(self, index: slice | Tensor) -> NBodySplit:
-        """The trajectories that ``index`` picks out: a slice, or a tensor of numbers."""
+        """The trajectories of ``index``: a slice, or a tensor of numbers."""
         tensors = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name != "horizon"}
         return NBodySplit(**tensors, horizon=self.horizon)
 
 
 @dataclass(frozen=True)
 class NBodyDiagnostics:
-    """How well the trajectories of one split were integrated; no model sees this.
+    """Diagnostics of the integration of one split; not an input of models.
 
     Attributes:
         start_frame: ``[trajectory]`` index of the frame of x_0.
@@ -69,7 +69,7 @@ class NBodyDiagnostics:
 
 @dataclass(frozen=True)
 class NBodyTrajectories:
-    """Whole training trajectories, for starts that are drawn anew at every visit.
+    """Whole training trajectories, for start frames redrawn at every visit.
 
     Attributes:
         frames: ``[trajectory, frame, particle, 2, 3]`` position and velocity, in single precision.
@@ -104,9 +104,9 @@ class NBodyDataset:
         splits: "train", "valid", "test", one sample of each trajectory.
         horizon: time from input to target.
         checksum: SHA-256 of the content.
-        settings: the knobs it was made with.
+        settings: the settings it was made with.
         diagnostics: of every split.
-        trajectories: those of "train", where training draws its starts; None: it sees the samples of ``splits``.
+        trajectories: those of "train", where training draws start frames; None: it uses the samples of ``splits``.
     """
 
     splits: dict[str, NBodySplit]
@@ -123,7 +123,7 @@ class NBodyDataset:
 
 
 def load_nbody(config: Any) -> NBodyDataset:
-    """Read a prepared data set whole; its checksum is verified.
+    """Read a prepared data set into memory; its checksum is verified.
 
     Args:
         config: a ``se3t.config.NBodyData``, or an OmegaConf node with its fields.
@@ -191,5 +191,5 @@ def random_signs(bits: Int[Tensor, " sample"]) -> Int[Tensor, " sample"]:
 
 
 def _shifted(bits: Tensor, places: int) -> Tensor:
-    # To the right with zeros from the left: torch knows signed integers only.
+    # A logical shift to the right: torch has signed integers only.
     return (bits >> places) & ((1 << (64 - places)) - 1)

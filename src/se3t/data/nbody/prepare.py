@@ -1,4 +1,4 @@
-"""Make the store of an N-body data set when it is not there yet. Imports no torch."""
+"""Prepare the store of an N-body data set. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNITS = {
 }
 """Dimensionless: masses and the constant of Coulomb's law are 1."""
 FRAMES = "train/frames"
-"""Whole training trajectories, where training draws its starts."""
+"""Whole training trajectories, where training draws start frames."""
 _METHOD = "charged particles of Kipf et al. 2018 in three dimensions, semi-implicit Euler, Coulomb forces"
 
 
@@ -47,7 +47,7 @@ def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> St
         What is in the store at :func:`store_path`, verified or just written.
 
     Raises:
-        UserError: a knob out of range, a damaged store (and no ``force``), or a folder that cannot be written.
+        UserError: a setting out of range, a damaged store (and no ``force``), or a folder that cannot be written.
     """
     settings, path = resolve(config), store_path(config)
     if path.exists() and not force:

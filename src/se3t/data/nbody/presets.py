@@ -1,4 +1,4 @@
-"""Settings of the N-body data sets: named presets, every knob resolved and checked. Imports no torch."""
+"""Settings of the N-body data sets: presets, resolved and checked. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RANDOM, RANDOM_ONCE = "random", "random_once"
 
 @dataclass(frozen=True)
 class NBodySettings:
-    """What determines the data, to the last bit. All quantities are in the simulation's own, dimensionless units.
+    """Everything that determines the data. All quantities are in the simulation's own, dimensionless units.
 
     Attributes:
-        preset: name of the preset that the knobs started from.
+        preset: name of the preset.
         num_train: trajectories of the training split.
         num_valid: trajectories of the validation split.
         num_test: trajectories of the test split.
@@ -31,8 +31,8 @@ class NBodySettings:
         position_scale: standard deviation of the initial coordinates.
         speed: norm of every initial velocity.
         max_force: a force is clipped to ± this, component by component.
-        start: index of the frame the model sees; or ``random``: in training drawn anew at every visit of a trajectory,
-            uniformly among those that have a target, and spread evenly over them in validation and test; or
+        start: index of the input frame; or ``random``: in training redrawn at every visit of a trajectory, uniformly
+            among the frames that have a target, and spread evenly over them in validation and test; or
             ``random_once``: drawn once for each trajectory and stored.
         horizon_frames: frames from the input to the target.
         data_seed: seed of all trajectories.
@@ -66,12 +66,12 @@ class NBodySettings:
 
     @property
     def last_frame(self) -> int:
-        """Index of the last frame any trajectory needs: nothing is integrated beyond it."""
+        """Index of the last frame to integrate."""
         return self.start + self.horizon_frames if isinstance(self.start, int) else self.num_frames - 1
 
     @property
     def redraws(self) -> bool:
-        """Whether training draws another start at every visit."""
+        """Whether training redraws the start at every visit."""
         return self.start == RANDOM
 
     @property
@@ -84,11 +84,11 @@ class NBodySettings:
         return {"train": self.num_train, "valid": self.num_valid, "test": self.num_test}[split]
 
     def as_dict(self) -> dict[str, Any]:
-        """The knobs as plain values, for the store's attributes and the run record."""
+        """The settings as plain values, for the store and the run record."""
         return asdict(self)
 
     def digest(self) -> str:
-        """Ten hexadecimal digits that name these settings."""
+        """Ten hexadecimal digits that identify these settings."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -99,9 +99,9 @@ PRESETS: dict[str, NBodySettings] = {
     "calibrated": NBodySettings(preset="calibrated"),
     # The paper's words: 500 steps of 0.001.
     "text": NBodySettings(preset="text", start=RANDOM, horizon_frames=5),
-    # What the authors' public code does: its generator has a box of half width 5, its run command predicts 1000 steps.
+    # The authors' public code: its generator has a box of half width 5, its run command predicts 1000 steps.
     "authors": NBodySettings(preset="authors", box=5.0, start=RANDOM),
-    # Satorras et al. 2021 (EGNN): frame 30 to frame 40. They score positions only; velocities are stored all the same.
+    # Satorras et al. 2021 (EGNN): frame 30 to frame 40. They score positions only; velocities are stored too.
     "egnn": NBodySettings(preset="egnn", num_train=3000, num_valid=2000, num_test=2000, start=30),
 }
 """Named data sets. Table 1 uses ``calibrated_random``.
@@ -112,24 +112,26 @@ With random starts training visits a trajectory at another frame each time, as t
 
 
 def resolve(config: Any) -> NBodySettings:
-    """Fill the knobs that ``config`` leaves at None from its preset, and check every one.
+    """Fill settings that are None from the preset, and check all.
 
     Args:
         config: a ``se3t.config.NBodyData``, or an OmegaConf node with its fields.
 
     Returns:
-        The settings, all resolved.
+        The resolved settings.
 
     Raises:
-        UserError: an unknown preset or a knob out of range, named.
+        UserError: an unknown preset or a setting out of range.
     """
     if config.preset not in PRESETS:
         raise UserError(
             f"data.preset: no preset {config.preset!r} for the N-body data; {did_you_mean(config.preset, PRESETS)}"
         )
     base = PRESETS[config.preset]
-    knobs = {field.name: getattr(config, field.name) for field in fields(base) if field.name not in ("preset", "start")}
-    chosen = {name: _cast(value, getattr(base, name)) for name, value in knobs.items() if value is not None}
+    overrides = {
+        field.name: getattr(config, field.name) for field in fields(base) if field.name not in ("preset", "start")
+    }
+    chosen = {name: _cast(value, getattr(base, name)) for name, value in overrides.items() if value is not None}
     settings = replace(base, **chosen)
     if config.start is not None:
         settings = replace(settings, start=_parse_start(config.start))
@@ -139,7 +141,7 @@ def resolve(config: Any) -> NBodySettings:
 
 
 def _cast(value: Any, like: Any) -> Any:
-    # 5 and 5.0 must name the same data set: the digest is taken of the text of the knobs.
+    # 5 and 5.0 must give the same digest, which is computed from text.
     return float(value) if isinstance(like, float) else value
 
 
@@ -180,10 +182,10 @@ def _check_frames(settings: NBodySettings) -> None:
 
 
 def split_sizes(data: Any) -> dict[str, int]:
-    """Trajectories of each split of the data that settings describe."""
+    """Trajectories of each split by the settings."""
     return {split: resolve(data).num_trajectories(split) for split in SPLITS}
 
 
 def cost_settings(data: Any) -> dict[str, int]:
-    """What the time of a training step depends on."""
+    """Settings that determine the time of a training step."""
     return {"num_particles": resolve(data).num_particles}

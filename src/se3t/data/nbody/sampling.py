@@ -1,8 +1,8 @@
 """Initial states of trajectories, one random stream each, from integer bits by + − × ÷ √ alone.
 
-So they are the same bits on every machine: NumPy promises to keep the raw integers of Philox and ``SeedSequence`` from
-version to version, but not the normal deviates of its ``Generator``, which moreover call the platform's ``exp`` and
-``log``. The deviates are therefore made here.
+So they are bit-identical on every machine: NumPy guarantees the raw integers of Philox and ``SeedSequence`` across
+versions, but not the normal deviates of its ``Generator``, which also call the platform's ``exp`` and ``log``. The
+deviates are therefore computed here.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def initial_states(
     Float[np.ndarray, "particle trajectory"],
     Int[np.ndarray, " trajectory"],
 ]:
-    """Draw charges ±1 with equal odds, the start frame, x ~ N(0, ``position_scale``²), v of norm ``speed`` any way.
+    """Draw charges ±1, the start frame, x ~ N(0, ``position_scale``²), and v of norm ``speed`` in a random direction.
 
     Trajectory ``index`` of a split reads the stream keyed by (data_seed, split, index) and nothing else, so neither the
-    size of the split nor the order of the indices matters. Within the stream the order is the one above. Only with
+    size of the split nor the order of the indices matters. Within the stream the order is as above. Only with
     ``start=random`` the start depends on the size, since it is spread over the split: ⌊last · index / size⌋, as in the
     authors' public code for its test split.
 
@@ -71,7 +71,7 @@ def standard_normal(stream: Philox, count: int) -> Float[np.ndarray, " count"]:
     (a, b) · √(−2 ln s / s) with (a, b) uniform in the unit disk and s = a² + b².
 
     Args:
-        stream: source of 64-bit integers; how many are used depends on how many points fall outside the disk.
+        stream: source of 64-bit integers; the number used depends on how many points fall outside the disk.
         count: number of deviates.
     """
     found = np.empty(0)

@@ -2,7 +2,7 @@
 
 Every operation is an elementwise + − × ÷ √ of IEEE double precision over an array whose last axis is the trajectory, in
 an order that does not depend on the number of trajectories; sums over particles and axes are written out. So a
-trajectory has the same bits whatever block it is computed in.
+trajectory is bit-identical in any block.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ class ChargedParticles:
     def advance(self, num_steps: int) -> None:
         """Make ``num_steps`` steps, each a kick and a drift.
 
-        The recipe "a kick, then drift, record, kick, drift, record, …" records after a drift; so a recorded state is
-        continued by the same pair of operations.
+        States are recorded after a drift, so a recorded state is continued by the same pair of operations.
         """
-        # Coincident particles give NaN, which the store refuses; no warning for every step.
+        # Coincident particles give NaN, which the store refuses; no warnings at every step.
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for _ in range(num_steps):
                 self._kick()
@@ -107,7 +106,7 @@ class ChargedParticles:
 
     def _kick(self) -> None:
         force, limit = self.forces(), self._max_force
-        if not (force.max() <= limit and force.min() >= -limit):  # within the limit a clip changes nothing
+        if not (force.max() <= limit and force.min() >= -limit):  # else no component is clipped
             self.clipped += np.count_nonzero(np.abs(force) > limit, axis=(0, 1))
             np.clip(force, -limit, limit, out=force)
         np.multiply(force, self._step_size, out=force)
@@ -145,7 +144,7 @@ class Samples:
         energy: ``[trajectory, 2]`` total energy at the start and at the target.
         clipped: ``[trajectory]`` force components clipped between step 0 and the target.
         frames: ``[trajectory, frame, particle, 2, 3]`` position and velocity in all frames, in single precision; None
-            where training needs the start and the target alone.
+            where training needs only start and target.
     """
 
     positions: Float[np.ndarray, "trajectory particle 3"]
@@ -172,15 +171,14 @@ def simulate(
     block_size: int = BLOCK_SIZE,
     on_progress: Callable[[int], object] | None = None,
 ) -> Samples:
-    """Integrate trajectories of a split and return their inputs and targets, and all frames where training redraws.
+    """Integrate trajectories of a split: inputs and targets, and all frames where training redraws starts.
 
     Args:
         settings: the data set.
         split: "train", "valid" or "test".
         indices: numbers of the trajectories; by default the whole split.
-        block_size: trajectories integrated together; no bit of the result depends on it.
-        on_progress: called now and then with the number of frames integrated since the last call, summed over the
-            trajectories.
+        block_size: trajectories integrated together; the result does not depend on it.
+        on_progress: called with the number of frames integrated since the last call, summed over trajectories.
 
     Returns:
         The samples in the order of ``indices``.
@@ -237,7 +235,7 @@ def _simulate_block(
 
 
 def make_few(data: Any) -> int:
-    """Simulate some of the training trajectories that settings describe, to see how long it takes.
+    """Simulate some training trajectories of the settings, to measure the time.
 
     Returns:
         How many.

@@ -1,4 +1,4 @@
-"""What ``se3t data prepare`` prints of simulated data."""
+"""Output of ``se3t data prepare`` for simulated data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from se3t.screen import table
 
 
 def lines(data: Any, store: Store) -> Iterator[str | Table]:
-    """Errors of predictions without a network, energy drift and force clip of the data that settings describe."""
+    """Errors of predictions without a network, energy drift and force clip of a store."""
     facts = summary(from_store(data, store))
     sizes = ", ".join(f"{count} {name}" for name, count in facts["sizes"].items())
     yield table(

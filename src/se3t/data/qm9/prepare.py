@@ -1,4 +1,4 @@
-"""Make the store of QM9 when it is not there yet: raw files, bonds, official splits. Imports no torch."""
+"""Prepare the store of QM9: raw files, bonds, official splits. Imports no torch."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ def store_path(config: Any) -> Path:
 
 
 def raw_folder(config: Any) -> Path:
-    """Where downloads go, and where a file that was fetched by hand is found: <data.root>/qm9/raw."""
+    """Folder of downloads, and of files fetched by hand: <data.root>/qm9/raw."""
     return Path(config.root) / DATA.name / "raw"
 
 
 def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Store:
-    """The store of QM9; where it is missing it is made first, of ``data.raw`` or a download, and the log says how.
+    """The store of QM9, made first from ``data.raw`` or a download where it is missing; the log says how.
 
     Args:
         config: a ``se3t.config.QM9Data``, or an OmegaConf node with its fields.
         progress: show progress bars on standard error.
-        force: make it even where a store exists, and replace it.
+        force: rebuild an existing store.
 
     Returns:
         What is in the store at :func:`store_path`, verified or just written.
 
     Raises:
-        UserError: raw data that are missing, damaged, or others than those of the store; a damaged store (and no
+        UserError: raw data that are missing, damaged, or not those of the store; a damaged store (and no
             ``force``); no network; a folder that cannot be written.
     """
     path = store_path(config)
@@ -109,16 +109,16 @@ def summary(store: Store) -> dict[str, Any]:
 
 @dataclass
 class _Inputs:
-    """What a store is made from.
+    """The inputs of a store.
 
     Attributes:
         raw: the raw files.
         checksums: SHA-256 of each, by name.
         removed: numbers of the uncharacterized molecules.
-        list_from: which list of them was used, in words.
-        beside: whether it lay beside the raw files.
-        num_removed: how many of them were met, filled while reading.
-        num_without_split: others that belong to no official split, filled while reading.
+        list_from: the list of them that is used, in words.
+        beside: whether the list is beside the raw files.
+        num_removed: number of them in the raw files, counted while reading.
+        num_without_split: number of others in no official split, counted while reading.
     """
 
     raw: RawFiles
@@ -144,7 +144,7 @@ class _Inputs:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What determines the store, by content and not by place."""
+        """What determines the store: contents, not paths."""
         return {
             "columns": list(TARGETS),
             "column_units": {name: target.unit_raw for name, target in QM9_TARGETS.items()},
@@ -153,7 +153,7 @@ class _Inputs:
         }
 
     def kept(self, records: Iterable[Record]) -> Iterator[Record]:
-        """The records of molecules that the store is to hold; counts the others."""
+        """The records of molecules that belong into the store; counts the others."""
         splits = official_splits()
         for record in records:
             if record.index in self.removed:
@@ -164,7 +164,7 @@ class _Inputs:
                 yield record
 
     def notes(self) -> list[str]:
-        """What a reader must know of the raw data, in words."""
+        """Notes on the raw data."""
         official = len(read_ids(PACKAGED_LIST))
         count = f"{self.num_removed:,} uncharacterized molecules removed, by {self.list_from}"
         if len(self.removed) != official:
@@ -197,7 +197,7 @@ def _downloaded(config: Any, progress: bool) -> RawFiles:
 
 
 def _require_same_inputs(config: Any, store: Store) -> None:
-    """Refuse to take a store for raw data that it was not made from."""
+    """Refuse a store that was made from other raw data."""
     if is_missing(config.raw, store_path(config)):
         return
     differing = ""

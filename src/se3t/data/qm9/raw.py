@@ -41,7 +41,7 @@ _MAX_XYZ_BYTES = 2**20  # the largest of QM9 has some kilobytes
 
 @dataclass(frozen=True)
 class RawFiles:
-    """Raw data that were found.
+    """The raw files.
 
     Attributes:
         path: the archive, or the SDF file.
@@ -53,7 +53,7 @@ class RawFiles:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files that are read."""
+        """All files to read."""
         return (self.path, self.path.with_name(CSV)) if self.path.suffix == ".sdf" else (self.path,)
 
 
@@ -64,7 +64,7 @@ def find_raw(path: Path) -> RawFiles:
         path: a file, or a folder; in a folder ``gdb9.sdf`` comes first, then a zip archive, then one of XYZ files.
 
     Raises:
-        UserError: nothing is there, or nothing that is known.
+        UserError: there are no known files.
     """
     if not path.exists():
         raise UserError(f"data.raw={path}: not found; expected {EXPECTED}")
@@ -100,7 +100,7 @@ def iter_records(raw: RawFiles) -> Iterator[Record]:
         Records with a mol block and values, or with the text of an XYZ file that holds them.
 
     Raises:
-        UserError: a file is damaged or cut short, SDF and CSV are out of step, or a value is missing or no number. The
+        UserError: a file is damaged or cut short, SDF and CSV do not match, or a value is missing or no number. The
             message names file, record and column.
     """
     with readable(str(raw.path), "remove it and get it again, or name another file with data.raw=…"):
@@ -142,7 +142,7 @@ def _zip_records(path: Path) -> Iterator[Record]:
             with _text(archive, names[SDF]) as sdf, _text(archive, names[CSV]) as csv:
                 yield from _sdf_records(sdf, csv, f"{path}:{SDF}", f"{path}:{CSV}")
         except UserError:
-            # Damage shows as a checksum that is wrong at the end of a file; what it did to the text may show before.
+            # A wrong checksum shows at the end of a file only; damaged text may show before.
             if bad := archive.testzip():
                 raise zipfile.BadZipFile(f"wrong checksum of {bad}") from None
             raise
@@ -209,7 +209,7 @@ def _xyz_records(path: Path) -> Iterator[Record]:
     found = False
     with bz2.open(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
         while (member := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # a list of all that was passed, of no use here
+            archive.members = []  # type: ignore[attr-defined]  # the list of all members read so far would fill memory
             match = _XYZ_NAME.fullmatch(member.name)
             content = archive.extractfile(member) if match and member.isfile() else None
             if match is None or (content is None and member.isfile()):
@@ -223,6 +223,6 @@ def _xyz_records(path: Path) -> Iterator[Record]:
             text = content.read().decode("utf-8", errors="replace")
             yield Record(f"gdb_{number}", "xyz", text, file=f"{path}: {member.name}", index=number)
         while unpacked.read(1 << 20):
-            pass  # the checksums of bz2 are compared where its blocks end, and the last ends behind the last molecule
+            pass  # bz2 compares checksums at the end of its blocks, and the last block ends after the last molecule
     if not found:
         raise UserError(f"{path}: has no file dsgdb9nsd_<number>.xyz, expected the raw files of QM9")

@@ -1,4 +1,4 @@
-"""The official splits of QM9, and the molecules that are in none of them. Imports no torch."""
+"""The official splits of QM9, and the molecules that are left out. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PACKAGED_LIST = Path(__file__).with_name("uncharacterized.txt")
 
 
 def read_ids(path: Path) -> tuple[int, ...]:
-    """Numbers of the molecules that a list names, ascending.
+    """Numbers of the molecules of a list, ascending.
 
     Args:
         path: the published ``uncharacterized.txt``, or any text whose lines begin with one or more numbers.
 
     Raises:
-        UserError: it cannot be read, holds no number, or one that no molecule has.
+        UserError: it cannot be read, holds no number, or a number of no molecule.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -47,7 +47,7 @@ def official_splits() -> np.ndarray:
     """The split of every molecule, drawn from the 130,831 that remain without the published uncharacterized ones.
 
     ``RandomState(0).permutation`` over the remaining numbers in ascending order: the first 100,000 train, the next
-    17,748 validate, the last 13,083 test, whatever part of QM9 is at hand.
+    17,748 validate, the last 13,083 test, whichever part of QM9 is present.
 
     Returns:
         ``[133886]`` uint8, by the number of a molecule (from 1): index into ``SPLITS``, or ``NO_SPLIT``.
@@ -63,6 +63,6 @@ def official_splits() -> np.ndarray:
 
 
 def sizes_of(data: Any) -> dict[str, int]:
-    """Molecules of each split, at most, that settings ask for."""
+    """Largest number of molecules of each split by the settings."""
     asked = {split: getattr(data, f"num_{split}") for split in SPLIT_SIZES}
     return {split: min(size, asked[split] or size) for split, size in SPLIT_SIZES.items()}

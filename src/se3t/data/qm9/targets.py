@@ -31,14 +31,14 @@ class Target:
     """One property.
 
     Attributes:
-        name: the word of ``task=``.
+        name: its name in ``task=``.
         symbol: as printed in Table 3.
-        label: what it is, in words.
+        label: in words.
         column_csv: its column in ``gdb9.sdf.csv``.
         unit_raw: unit of the raw files and of the store.
         unit: unit of Table 3, in which errors are given.
         factor: one ``unit_raw`` in ``unit``.
-        is_atomisation: whether the energies of the single atoms (``ATOM_REFERENCES``) are taken off.
+        is_atomisation: whether the energies of the single atoms (``ATOM_REFERENCES``) are subtracted.
     """
 
     name: str
@@ -75,9 +75,9 @@ assert tuple(QM9_TARGETS) == TARGETS
 
 
 def in_table_units(target: Target, values: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Values of a property in the unit of Table 3; energies U0, U, H, G less those of the single atoms.
+    """Values of a property in the unit of Table 3; energies U0, U, H, G minus those of the single atoms.
 
-    y = factor · (y_raw − Σ_atoms E_atom), the second term for atomisation energies alone: negative for bound molecules.
+    y = factor · (y_raw − Σ_atoms E_atom), the second term only for atomisation energies: negative for bound molecules.
 
     Args:
         target: the property.
@@ -103,5 +103,5 @@ def in_table_units(target: Target, values: np.ndarray, arrays: Mapping[str, np.n
 
 
 def target_of(kind: str, name: str) -> Target | None:
-    """The property of QM9 that the data set and the name of a model's target mean; None for data other than QM9."""
+    """The property of QM9 of the name of a target; None for data other than QM9."""
     return QM9_TARGETS.get(name) if kind == DATA.name else None

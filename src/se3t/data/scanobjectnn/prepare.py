@@ -1,4 +1,4 @@
-"""Make the store of ScanObjectNN from the files that the user downloaded. Imports no torch."""
+"""Prepare the store of ScanObjectNN from downloaded files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def store_path(config: Any) -> Path:
 
 
 def raw_folder(config: Any) -> Path:
-    """Where the downloaded files are looked for when ``data.raw`` is null: <data.root>/scanobjectnn/raw."""
+    """Folder of the downloaded files when ``data.raw`` is null: <data.root>/scanobjectnn/raw."""
     return Path(config.root) / SCANS.name / "raw"
 
 
 def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False) -> Store:
-    """The store of a variant of ScanObjectNN; where it is missing it is made first, of the files in ``data.raw``.
+    """The store of a variant of ScanObjectNN, made first from the files in ``data.raw`` where it is missing.
 
     Args:
         config: a ``se3t.config.ScanObjectNNData``, or an OmegaConf node with its fields.
         progress: show a progress bar on standard error.
-        force: make it even where a store exists, and replace it.
+        force: rebuild an existing store.
 
     Returns:
         What is in the store at :func:`store_path`, verified or just written.
 
     Raises:
-        UserError: raw files that are missing, damaged, or others than those of the store; a damaged store (and no
+        UserError: raw files that are missing, damaged, or not those of the store; a damaged store (and no
             ``force``); a folder that cannot be written.
     """
     path = store_path(config)
@@ -55,14 +55,14 @@ def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False
 
 
 def obstacle(data: Any) -> str | None:
-    """Why the store cannot be made, as far as a look at the files tells; None where it is there, or they are."""
+    """Why the store cannot be made, judged by which files exist; None if the store or the files exist."""
     if store_path(data).exists():
         return None
     raw = raw_folder(data) if data.raw is None else Path(data.raw).expanduser()
     if raw.exists() and (data.raw is not None or any(raw.iterdir())):
         return None
     where = f"in {raw}" if data.raw is None else f"at data.raw={data.raw}"
-    return f"there are no files of ScanObjectNN {where}, and they have to be downloaded by hand from {SITE}"
+    return f"there are no files of ScanObjectNN {where}; download them by hand from {SITE}"
 
 
 # --- raw data -----------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def _find(config: Any) -> RawFiles:
 
 
 def _require_same_inputs(config: Any, store: Store) -> None:
-    """Refuse to take a store for raw data that it was not made from."""
+    """Refuse a store that was made from other raw data."""
     if config.raw is None or is_missing(config.raw, store_path(config)):
         return
     if _find(config).checksums() != store.settings["raw"]:
@@ -112,7 +112,7 @@ def _make_store(raw: RawFiles, config: Any, progress: bool) -> Store:
 
 
 def _settings(raw: RawFiles, config: Any) -> dict[str, Any]:
-    """What determines the store, by content and not by place."""
+    """What determines the store: contents, not paths."""
     return {
         "classes": list(CLASSES),
         "up_axis": "y",
@@ -124,7 +124,7 @@ def _settings(raw: RawFiles, config: Any) -> dict[str, Any]:
     }
 
 
-# --- what to be told of -------------------------------------------------------------------------------------------
+# --- notes --------------------------------------------------------------------------------------------------------
 
 
 def _check_same_background(raw: RawFiles, sides: dict[str, RawObjects]) -> None:
@@ -145,8 +145,8 @@ def _notes(raw: RawFiles, sides: dict[str, RawObjects], config: Any) -> Iterator
         yield f"{found}, " + ("as published" if sizes == OFFICIAL else f"where the published files have {known}")
     else:
         yield (
-            "the files do not say which perturbed copies are of one object: copies of one may be both in training and "
-            "in validation, so that validation flatters; the test objects are others"
+            "the files do not say which perturbed copies are of one object: copies of one may be in both training and "
+            "validation, so validation accuracy is optimistic; the test objects are different ones"
         )
     if missing := [name for label, name in enumerate(CLASSES) if label not in sides["train"].labels]:
         yield f"no training object of: {', '.join(missing)}"

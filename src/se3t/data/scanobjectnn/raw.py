@@ -48,13 +48,13 @@ _BACKGROUND = -1  # of a mask
 
 
 def file_name(variant: str, split: str) -> str:
-    """Published name of a file, such as "training_objectdataset.h5"."""
+    """Published name of a file, for example "training_objectdataset.h5"."""
     return f"{SIDES[split]}_objectdataset{SUFFIXES[variant]}.h5"
 
 
 @dataclass(frozen=True)
 class RawFiles:
-    """A pair of raw files that was found.
+    """A pair of raw files.
 
     Attributes:
         root: folder, or zip archive, that holds them.
@@ -67,7 +67,7 @@ class RawFiles:
     variant: str
 
     def name(self, split: str) -> str:
-        """What to call the file of a split: its path, behind the archive's where it is in one."""
+        """Path of the file of a split, after that of its archive if it is in one."""
         inner = self.folder / file_name(self.variant, split)
         return f"{self.root}:{inner}" if self.root.is_file() else str(self.root / inner)
 
@@ -87,7 +87,7 @@ class RawFiles:
         """The objects of a split, checked.
 
         Raises:
-            UserError: the file is damaged, or lacks what it must have; the message names file and field.
+            UserError: the file is damaged or incomplete; the message names file and field.
         """
         name = self.name(split)
         source: Path | BytesIO = self.root / self.folder / file_name(self.variant, split)
@@ -106,7 +106,7 @@ class RawFiles:
             with zipfile.ZipFile(self.root) as archive:
                 entry = next(name for name in archive.namelist() if PurePosixPath(name) == inner)
                 with open_member(archive, entry) as member:
-                    yield cast(BufferedIOBase, member)  # it is one, and declared as less
+                    yield cast(BufferedIOBase, member)  # its declared type is less
         else:
             with (self.root / inner).open("rb") as file:
                 yield file
@@ -114,7 +114,7 @@ class RawFiles:
 
 @dataclass(frozen=True)
 class RawObjects:
-    """What a raw file holds.
+    """The content of a raw file.
 
     Attributes:
         points: ``[object, 2048, 3]``, finite.
@@ -135,16 +135,16 @@ def find_raw(path: Path, variant: str, background: bool) -> RawFiles:
 
     Args:
         path: a folder, such as h5_files, the one above it or the split's own, or a zip archive; a folder that holds
-            nothing but one zip archive stands for it.
+            only one zip archive stands for it.
         variant: key of ``SUFFIXES``.
         background: with background points, or objects alone.
 
     Raises:
-        UserError: they are not there; the message says what is.
+        UserError: they are missing; the message lists what is there.
     """
     if not path.exists():
         raise UserError(f"data.raw={path}: not found; expected {_expected(variant, background)}")
-    path = Path(os.path.abspath(path))  # its name counts, also that of a link and of "."
+    path = Path(os.path.abspath(path))  # its name is needed, also for a link and "."
     files = _files_below(path)
     if path.is_dir() and not files and len(archives := sorted(path.glob("*.zip"))) == 1:
         path = archives[0]
@@ -174,7 +174,7 @@ def _expected(variant: str, background: bool) -> str:
 
 
 def _files_below(path: Path) -> set[PurePosixPath]:
-    """Names, below ``path``, of the files that look like the raw data."""
+    """Paths below ``path`` of files named like the raw data."""
     if path.is_dir():
         patterns = ("*/" * depth + "*_objectdataset*.h5" for depth in range(_DEPTH + 1))
         found = {PurePosixPath(file.relative_to(path)) for pattern in patterns for file in path.glob(pattern)}
@@ -188,7 +188,7 @@ def _files_below(path: Path) -> set[PurePosixPath]:
 
 
 def _is_wanted(root: Path, folder: PurePosixPath, background: bool) -> bool:
-    """Whether files of this folder can be meant: by its name, or as the folder given, where that says nothing else."""
+    """Whether a folder may hold the files: by its name, or as the folder given if its name says nothing else."""
     own = folder.name or (root.name if root.is_dir() else "")
     if own == FOLDERS[background]:
         return True
@@ -208,7 +208,7 @@ def _missing(root: Path, files: set[PurePosixPath], variant: str, background: bo
         for other in SUFFIXES
         if _complete(root, files, other, with_background)
     ]
-    if settings:  # they would find what is there
+    if settings:
         parts.append(f"for what is there, set {' or '.join(settings)}")
     return "; ".join(parts)
 
@@ -251,5 +251,5 @@ def _background(arrays: dict[str, np.ndarray], name: str) -> float | None:
 
 
 def sizes_of(data: Any) -> dict[str, int]:
-    """Objects of each split of the published files, validation taken off those of training as settings say."""
+    """Objects of each split of the published files, with validation split off training as the settings say."""
     return split_sizes(OFFICIAL["train"], OFFICIAL["test"], data.valid_fraction)

@@ -1,4 +1,4 @@
-"""Classes of shapes15 that are no furniture: bag, bin, box, display, door, pillow, sink, toilet. NumPy only.
+"""Classes of shapes15 other than furniture: bag, bin, box, display, door, pillow, sink, toilet. NumPy only.
 
 Every function draws one object: standing on y = 0, its front towards +z. Sizes in metres are ordinary ones.
 """
@@ -238,7 +238,7 @@ def _carrier(dice: Dice) -> Mesh:
 
 
 def _leaf(dice: Dice, width: Real, height: Real, thick: Real) -> Mesh:
-    """Leaf of a door: a slab, a slab with raised panels, or a frame around glass, which no scanner sees."""
+    """Leaf of a door: a slab, a slab with raised panels, or a frame around glass, which scanners do not see."""
     style = dice.pick("plain", "panels", "glazed")
     if style == "glazed":
         glass, bottom, bar = dice.between(0.3, 0.8) * height, height * 0.95, 0.11

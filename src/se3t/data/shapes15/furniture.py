@@ -12,7 +12,7 @@ from se3t.data.shapes15.solids import Dice, Mesh, Real, box, case, cushion, join
 
 
 def bed(dice: Dice) -> Mesh:
-    """Mattress on a frame, legs or the floor; boards at its ends, pillows, a blanket, sometimes a second storey."""
+    """Mattress on a frame, legs or the floor; boards at its ends, pillows, a blanket, sometimes a bunk bed."""
     width, length = dice.pick(dice.between(0.8, 1.1), dice.between(1.2, 1.9)), dice.between(1.85, 2.2)
     clear = dice.pick(0.0, dice.between(0.1, 0.3))
     frame, mattress = dice.between(0.08, 0.25), dice.between(0.12, 0.3)
@@ -76,7 +76,7 @@ def cabinet(dice: Dice) -> Mesh:
 
 
 def chair(dice: Dice) -> Mesh:
-    """Seat, back and arms on four legs, a star with a column, runners or a stuffed body."""
+    """Seat, back and arms on four legs, a star with a column, runners or an upholstered body."""
     width, depth = dice.between(0.38, 0.58), dice.between(0.38, 0.55)
     height, thick = dice.between(0.38, 0.52), dice.between(0.02, 0.12)
     style = dice.pick("legs", "legs", "star", "runners", "stuffed")
@@ -243,7 +243,7 @@ def _boards(dice: Dice, width: Real, height: Real, depth: Real, count: int) -> M
 
 
 def _clutter(dice: Dice, low: Real, high: Real) -> Mesh:
-    """A thing that somebody left there."""
+    """A small box or vase on top of furniture."""
     if dice.chance(0.5):
         return box(dice.between(low, high), dice.between(low, high), dice.between(0.05, 0.25))
     radius, height = dice.between(0.04, 0.12), dice.between(low, high)
@@ -271,14 +271,14 @@ def _fronts(dice: Dice, width: Real, height: Real, columns: int, rows: int, low:
 
 
 def _seat(dice: Dice, width: Real, y: Real, depth: Real, thick: Real) -> Mesh:
-    """Seat of a chair: a board, a stuffed one, or a round one."""
+    """Seat of a chair: a board, upholstered, or round."""
     if dice.chance(0.5):
         return box(width, thick, depth, y=y)
     return cushion(width, thick, depth, y=y, roundness=6, squareness=dice.pick(2.0, 4.0, 8.0))
 
 
 def _seats(dice: Dice, width: Real, count: int) -> Mesh:
-    """A stuffed seat for ``count`` people."""
+    """An upholstered seat for ``count`` people."""
     depth, height = dice.between(0.65, 1.0), dice.between(0.34, 0.48)
     arm, back = dice.pick(0.0, *(dice.between(0.08, 0.28) for _ in range(4))), dice.between(0.12, 0.28)
     foot, soft = dice.pick(0.0, dice.between(0.04, 0.16)), dice.between(0.08, 0.18)

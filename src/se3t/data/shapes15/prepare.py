@@ -1,4 +1,4 @@
-"""Make the store of shapes15 when it is not there yet. Imports no torch."""
+"""Prepare the store of shapes15. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GENERATOR_VERSION = 1
 """Raised whenever an object changes: results on different versions are not comparable."""
 
 _GENERATOR = f"shapes15, version {GENERATOR_VERSION}"
-_ORDER = 15  # beside the numbers of objects of a group of 15, marks the random numbers that order the group
+_ORDER = 15  # place of the random numbers that order a group of 15; objects have the places 0 to 14
 _GRID = 2.0**20
 
 
@@ -33,12 +33,12 @@ def store_path(config: Any) -> Path:
 
 
 def prepare_shapes15(config: Any, progress: bool = True, force: bool = False) -> Store:
-    """The store of the synthetic scans; where it is missing it is made first.
+    """The store of the synthetic scans, made first where it is missing.
 
     Args:
         config: a ``se3t.config.Shapes15Data``, or an OmegaConf node with its fields.
         progress: show a progress bar on standard error.
-        force: make it even where a store exists, and replace it.
+        force: rebuild an existing store.
 
     Returns:
         What is in the store at :func:`store_path`, verified or just written.
@@ -69,9 +69,9 @@ def make_object(data_seed: int, split: int, number: int, background: bool = Fals
     Args:
         data_seed: seed of the data set.
         split: 0 train, 2 test.
-        number: of the object in its split, from 0. Any 15 successive ones from a multiple of 15 on have the 15 labels
-            in a random order, so that classes are balanced whatever the number of objects is.
-        background: whether what is around the object is scanned with it.
+        number: of the object in its split, from 0. Each block of 15 objects has the 15 labels in a random order, so
+            that classes are balanced for any number of objects.
+        background: whether to scan the surroundings of the object too.
 
     Returns:
         The scan in metres, and the label.
@@ -96,7 +96,7 @@ def _make_store(config: Any, progress: bool) -> Store:
     with progress_bar(progress, f"synthetic shapes15: {len(split):,} scans", len(split)) as advance:
         for row, (part, number) in enumerate(zip(split.tolist(), numbers.tolist(), strict=True)):
             seen, label[row] = make_object(config.data_seed, part, number, config.background)
-            # Processors differ in the last digits of a sine: on a grid of 1e-6 the store is the same on (almost) all.
+            # Processors differ in the last digits of a sine: rounded to 1e-6 the store is the same on (almost) all.
             points[row] = np.round(normalise(seen.points).astype(np.float64) * _GRID) / _GRID
             advance(row + 1)
     provenance = {
@@ -131,12 +131,12 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def sizes_of(data: Any) -> dict[str, int]:
-    """Objects of each split that settings describe."""
+    """Objects of each split by the settings."""
     return split_sizes(data.num_train, data.num_test, data.valid_fraction)
 
 
 def make_few(data: Any) -> int:
-    """Make one object of each class, to see how long it takes.
+    """Make one object of each class, to measure the time.
 
     Returns:
         How many.

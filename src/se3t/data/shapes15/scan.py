@@ -1,9 +1,9 @@
-"""What a depth camera sees of a shape: the synthetic scans of shapes15. NumPy only.
+"""The synthetic scans of shapes15 by simulated depth cameras. NumPy only.
 
 A scan is made in six steps: points evenly on all surfaces; one to three cameras (more where those see too little), each
-of which keeps the points that face it and that no surface hides (a depth image); noise along the line of sight; a part
-that something hid; a heading at random and a small tilt; 2,048 of the points. How densely points lie tells nothing of
-the class: they are spread by area, and their number is always the same.
+of which keeps the points that face it and are not hidden (a depth image); noise along the line of sight; removal of an
+occluded part; a random heading and a small tilt; a choice of 2,048 points. The density of points does not depend on the
+class: they are spread by area, and their number is constant.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from se3t.data.shapes15.shapes import Shape
 from se3t.data.shapes15.solids import Dice, Mesh, box, join
 
 NUM_POINTS = 2048
-_NUM_SAMPLES = 20000  # on all surfaces together, seen or not
+_NUM_SAMPLES = 20000  # on all surfaces, visible or not
 _PIXELS = 48  # of a depth image, along its longer side
-_GRAZING = 0.08  # cosine below which a surface sends nothing back
+_GRAZING = 0.08  # cosine below which a surface is not seen
 _MAX_TILT = 3.0  # degrees
-_ENOUGH = 3200  # points to be seen: 2,048 are left when 35 % are hidden
+_ENOUGH = 3200  # visible points: 2,048 are left when 35 % are hidden
 _MAX_VIEWS = 8
 
 
@@ -30,7 +30,7 @@ class Scan:
 
     Attributes:
         points: ``[2048, 3]`` in m, y upwards, before they are centred and scaled.
-        on_object: ``[2048]`` whether a point lies on the object (True) or on what is around it.
+        on_object: ``[2048]`` whether a point is on the object (True) or its surroundings.
         num_seen: number of different points among them.
     """
 
@@ -44,8 +44,8 @@ def scan(shape: Shape, random: np.random.Generator, background: bool = False) ->
 
     Args:
         shape: the object in its room.
-        random: where all choices come from.
-        background: add floor, wall and things beside the object.
+        random: generator of all choices.
+        background: add floor, wall and neighbouring objects.
 
     Returns:
         The points, turned by a random heading and a tilt of at most 3°.
@@ -73,7 +73,7 @@ def sample_surface(mesh: Mesh, random: np.random.Generator, count: int) -> tuple
     normals = np.cross(first, second)
     lengths = np.linalg.norm(normals, axis=1)
     ends = np.cumsum(lengths)
-    # One point in every count-th part of the area: as even as a random choice can be.
+    # One point in every count-th part of the area: stratified sampling.
     places = (np.arange(count) + random.random(count)) * (ends[-1] / count)
     chosen = np.minimum(np.searchsorted(ends, places, side="right"), len(mesh) - 1)
     u, v = random.random((2, count, 1))
@@ -83,12 +83,12 @@ def sample_surface(mesh: Mesh, random: np.random.Generator, count: int) -> tuple
 
 
 def visible(points: np.ndarray, normals: np.ndarray, camera: np.ndarray) -> np.ndarray:
-    """Which points a camera sees: those that face it and that are nearest in their pixel of a depth image.
+    """Points visible to a camera: those that face it and are nearest in their pixel of a depth image.
 
     Args:
         points: ``[point, 3]``, dense enough that every surface covers its pixels.
         normals: ``[point, 3]``, outward.
-        camera: ``[3]``, its place.
+        camera: ``[3]``, its position.
 
     Returns:
         ``[point]``, True where seen.
@@ -107,18 +107,18 @@ def visible(points: np.ndarray, normals: np.ndarray, camera: np.ndarray) -> np.n
     width = _PIXELS + 3
     index = pixels[:, 0] * width + pixels[:, 1]
     nearest = _nearest(index, depths, facing > _GRAZING, width)
-    # On a slanted surface depth changes within the pixels that are looked at.
+    # On a slanted surface depth changes within the pixels compared.
     slope = np.sqrt(np.maximum(1.0 - facing**2, 0.0)) / np.maximum(facing, 0.15)
     slack = depths * size * (1.0 + 2.0 * slope)
     return (facing > _GRAZING) & (depths <= nearest[index] + slack)
 
 
 def hidden(points: np.ndarray, dice: Dice) -> np.ndarray:
-    """Which points something else hid: those beyond a plane, or those in a box around one of them.
+    """Points occluded by something else: those beyond a plane, or in a box around one of them.
 
     Args:
         points: ``[point, 3]``.
-        dice: where the choices come from.
+        dice: source of the choices.
 
     Returns:
         ``[point]``, True for at most 35 % of the points.
@@ -135,9 +135,9 @@ def hidden(points: np.ndarray, dice: Dice) -> np.ndarray:
 
 
 def surroundings(shape: Shape, dice: Dice) -> Mesh:
-    """What the object stands on, a wall behind it where it has one, and up to two things beside it.
+    """The support of the object, a wall behind it where it has one, and up to two neighbouring objects.
 
-    All of it ends at a box around the object, as scans of rooms are cut.
+    All are cut at a box around the object, as in scans of rooms.
     """
     low, high = shape.mesh.min(axis=(0, 1)), shape.mesh.max(axis=(0, 1))
     margin = dice.between(0.08, 0.25) * float((high - low).max())
@@ -164,7 +164,7 @@ def _observe(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points that at least one camera sees, and all points with the noise of the first camera that sees them.
 
-    A camera that sees almost nothing, as of a screen from its side, is followed by another one.
+    Further cameras are added while too few points are seen, as of a screen from its side.
     """
     seen, noisy = np.zeros(len(points), dtype=bool), points.copy()
     first = dice.between(-75, 75) if shape.against_wall else dice.between(-180, 180)
@@ -185,7 +185,7 @@ def _observe(
 
 
 def _camera(mesh: Mesh, heading: float, dice: Dice) -> np.ndarray:
-    """A place at the height of somebody's eyes, a step or some away from the object."""
+    """A position at eye height, 0.6 to 2.2 m from the object."""
     low, high = mesh.min(axis=(0, 1)), mesh.max(axis=(0, 1))
     middle = (low + high) / 2
     away = float(np.linalg.norm((high - low)[[0, 2]])) / 2 + dice.between(0.6, 2.2)

@@ -1,4 +1,4 @@
-"""The 15 classes of shapes15, in the label order of ScanObjectNN, and where such objects are found. NumPy only."""
+"""The 15 classes of shapes15, in the label order of ScanObjectNN, and where such objects stand. NumPy only."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Kind:
 
     Attributes:
         draw: makes one object, standing on y = 0, its front towards +z.
-        against_wall: share of the objects that stand against a wall, so that nobody sees their back.
-        support: heights of what the objects stand on, one of them for each object: floor, seat, table; in m.
+        against_wall: share of the objects that stand against a wall, so that their back is not visible.
+        support: heights of floor, seat or table, in m, one of which an object stands on.
     """
 
     draw: Callable[[Dice], Mesh]

@@ -1,7 +1,7 @@
 """The solids that shapes15 is built from, as triangles. NumPy only.
 
 A mesh is an array ``[triangle, 3 corners, 3 coordinates]`` in metres, y upwards; the corners of a triangle run so that
-its normal (b − a) × (c − a) points out of the material. Solids may overlap: what lies inside is never seen by a scan.
+its normal (b − a) × (c − a) points out of the material. Solids may overlap: scans do not see the inside.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _AXES = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}
 
 
 class Dice:
-    """Random choices, all made of one uniform number each, so that they are the same with every release of NumPy."""
+    """Random choices from one uniform number each, so that they are the same with every release of NumPy."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
 
     def between(self, low: Real, high: Real) -> float:
-        """A number of [low, high)."""
+        """A number in [low, high)."""
         return float(low + (high - low) * self._random.random())
 
     def chance(self, share: Real) -> bool:
-        """True in this share of the cases."""
+        """True with this probability."""
         return bool(self._random.random() < share)
 
     def pick(self, *choices: Choice) -> Choice:
-        """One of the choices, all equally likely."""
+        """One of the choices, with equal probability."""
         return choices[int(self._random.random() * len(choices))]
 
 
@@ -74,7 +74,7 @@ def cushion(
     roundness: Real = 3.0,
     squareness: Real = 5.0,
 ) -> Mesh:
-    """A stuffed body, from a ball (2, 2) to a box with soft edges (large, large); its lowest point is (x, y, z).
+    """A soft body, from a ball (2, 2) to a box with soft edges (large, large); its lowest point is (x, y, z).
 
     Args:
         width: extent along x.
