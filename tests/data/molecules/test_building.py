@@ -42,17 +42,17 @@ def by_number(items: list[Record]) -> list[Chunk]:
 
 def test_molecules_are_in_the_order_of_their_numbers_whatever_that_of_the_file() -> None:
     order = np.random.default_rng(0).permutation(COUNT).tolist()
-    shuffled = build(by_number, records(order), 2, workers=1, advance=lambda _: None)
-    sorted_ones = build(by_number, records(list(range(COUNT))), 2, workers=1, advance=lambda _: None)
-    assert shuffled.arrays["mol_id"].tolist() == [number for number in range(COUNT) if number % 7]
-    for name, array in sorted_ones.arrays.items():
-        np.testing.assert_array_equal(shuffled.arrays[name], array, err_msg=name)
-    assert shuffled.refused == sorted_ones.refused
-    assert set(shuffled.arrays) == set(UNITS) - {"split"}
+    shuffled, facts = build(by_number, records(order), 2, workers=1, advance=lambda _: None)
+    ordered, same = build(by_number, records(list(range(COUNT))), 2, workers=1, advance=lambda _: None)
+    assert shuffled["mol_id"].tolist() == [number for number in range(COUNT) if number % 7]
+    for name, array in ordered.items():
+        np.testing.assert_array_equal(shuffled[name], array, err_msg=name)
+    assert facts["refused"] == same["refused"]
+    assert set(shuffled) == set(UNITS) - {"split"}
 
 
 def test_every_molecule_keeps_its_atoms_and_bonds_when_sorted() -> None:
-    built = build(by_number, records([9, 3, 12, 1]), 2, workers=1, advance=lambda _: None).arrays
+    built, _ = build(by_number, records([9, 3, 12, 1]), 2, workers=1, advance=lambda _: None)
     atoms, bonds = np.cumsum(built["num_atoms"])[:-1], np.cumsum(built["num_bonds"])[:-1]
     for place, number in enumerate([1, 3, 9, 12]):
         expected = MOLECULES[number]
@@ -63,24 +63,24 @@ def test_every_molecule_keeps_its_atoms_and_bonds_when_sorted() -> None:
 
 
 def test_unknown_values_are_zero_and_not_known() -> None:
-    arrays = build(by_number, records([1, 2]), 2, workers=1, advance=lambda _: None).arrays
+    arrays, _ = build(by_number, records([1, 2]), 2, workers=1, advance=lambda _: None)
     assert arrays["targets"].tolist() == [[1.0, 0.0], [2.0, 0.0]]
     assert arrays["known"].tolist() == [[1, 0], [1, 0]]
 
 
 def test_refused_molecules_are_listed_and_methods_counted() -> None:
     reached: list[int] = []
-    built = build(by_number, records(list(range(1, 15))), 2, workers=1, advance=reached.append)
-    assert built.refused == [
+    _, facts = build(by_number, records(list(range(1, 15))), 2, workers=1, advance=reached.append)
+    assert facts["refused"] == [
         {"mol_id": 7, "identifier": "m7", "reason": "a multiple of seven"},
         {"mol_id": 14, "identifier": "m14", "reason": "a multiple of seven"},
     ]
-    assert built.methods == {"by hand": 12}
+    assert facts["methods"] == {"by hand": 12}
     assert reached == [14]
 
 
 def test_nothing_gives_empty_arrays() -> None:
-    arrays = build(by_number, [], 3, workers=1, advance=lambda _: None).arrays
+    arrays, _ = build(by_number, [], 3, workers=1, advance=lambda _: None)
     assert arrays["targets"].shape == (0, 3)
     assert arrays["positions"].shape == (0, 3)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from se3t.data.molecules.chemistry import missing_hydrogens, molecules_from_blocks, molecules_from_xyz
+from se3t.data.molecules.chemistry import missing_hydrogens, molecule_from_block, molecule_from_xyz
 from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.embedding import molecule_from_smiles
 from se3t.data.molecules.molecule import BOND_CLASSES, ELEMENTS, Molecule, Refusal
@@ -76,13 +76,12 @@ def kekulised_block(atoms: str, bonds: str, header: str = "") -> str:
 
 
 def from_block(block: str) -> Molecule:
-    (molecule,) = molecules_from_blocks([("m", block)])
+    molecule = molecule_from_block("m", block)
     assert isinstance(molecule, Molecule), molecule
     return molecule
 
 
-def refusal(outcomes: list[Molecule | Refusal]) -> Refusal:
-    (outcome,) = outcomes
+def refusal(outcome: Molecule | Refusal) -> Refusal:
     assert isinstance(outcome, Refusal)
     return outcome
 
@@ -218,7 +217,7 @@ def test_a_damaged_block_is_refused_with_a_reason_and_without_noise(
     block: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     good = ("good", block_of("C"))
-    first, second, third = molecules_from_blocks([good, ("bad", block), good])
+    first, second, third = (molecule_from_block(*record) for record in (good, ("bad", block), good))
     assert isinstance(first, Molecule)
     assert isinstance(third, Molecule)
     assert isinstance(second, Refusal)
@@ -271,7 +270,7 @@ def test_hydrogens_that_a_block_implies_are_counted_and_not_added() -> None:
 def test_a_smiles_finds_its_atoms_in_a_geometry_in_any_order(smiles: str) -> None:
     original = from_block(block_of(smiles))
     order = np.random.default_rng(3).permutation(len(original))
-    (molecule,) = molecules_from_xyz([as_xyz(original, smiles, order=order)])
+    molecule = molecule_from_xyz(as_xyz(original, smiles, order=order))
     assert isinstance(molecule, Molecule)
     assert molecule.method == "smiles"
     place = np.argsort(order)
@@ -297,8 +296,8 @@ def test_the_closer_of_two_oxygens_has_the_double_bond_and_the_first_of_two_equa
     for bonds, negative in (("1 2 2\n1 3 1\n", 3), ("1 2 1\n1 3 2\n", 2), ("1 2 2\n1 3 2\n", 0)):
         block = kekulised_block(atoms, hydrogens + bonds)
         found.append(from_block(block.replace("M  END", f"{charges[negative]}\nM  END") if negative else block))
-    (of_xyz,) = molecules_from_xyz([as_xyz(found[0])])
-    (of_smiles,) = molecules_from_xyz([as_xyz(found[0], NITROMETHANE)])
+    of_xyz = molecule_from_xyz(as_xyz(found[0]))
+    of_smiles = molecule_from_xyz(as_xyz(found[0], NITROMETHANE))
     for molecule in (*found, of_xyz, of_smiles):
         assert isinstance(molecule, Molecule)
         assert [bond for bond in bonds_of(molecule) if bond[0] == 0 and bond[1] < 3] == expected
@@ -308,7 +307,7 @@ def test_the_next_smiles_is_tried_and_then_perception() -> None:
     original = from_block(block_of("CC(=O)N"))
     tautomer, wrong = "CC(O)=N", "CCCC"
     for known, method in (((wrong, "CC(N)=O"), "smiles"), ((tautomer, "not a smiles"), "perceived"), ((), "perceived")):
-        (molecule,) = molecules_from_xyz([as_xyz(original, *known)])
+        molecule = molecule_from_xyz(as_xyz(original, *known))
         assert isinstance(molecule, Molecule)
         assert (molecule.method, bonds_of(molecule)) == (method, bonds_of(original))
 
@@ -316,7 +315,7 @@ def test_the_next_smiles_is_tried_and_then_perception() -> None:
 @pytest.mark.parametrize("smiles", SMILES)
 def test_perception_finds_the_bonds_of_neutral_molecules(smiles: str) -> None:
     original = from_block(block_of(smiles))
-    (molecule,) = molecules_from_xyz([as_xyz(original)])
+    molecule = molecule_from_xyz(as_xyz(original))
     assert isinstance(molecule, Molecule)
     assert (molecule.method, molecule.charge) == ("perceived", 0)
     assert bonds_of(molecule) == bonds_of(original)
@@ -324,8 +323,8 @@ def test_perception_finds_the_bonds_of_neutral_molecules(smiles: str) -> None:
 
 def test_perception_uses_the_charge_of_the_record() -> None:
     original = from_block(block_of("C[NH3+]"))
-    assert isinstance(molecules_from_xyz([as_xyz(original)])[0], Refusal)
-    (molecule,) = molecules_from_xyz([replace(as_xyz(original), charge=1)])
+    assert isinstance(molecule_from_xyz(as_xyz(original)), Refusal)
+    molecule = molecule_from_xyz(replace(as_xyz(original), charge=1))
     assert isinstance(molecule, Molecule)
     assert (molecule.charge, bonds_of(molecule)) == (1, bonds_of(original))
 
@@ -334,22 +333,22 @@ def test_a_geometry_without_bonds_is_refused_with_a_reason() -> None:
     radical = XYZRecord(
         "r", np.array([6, 1, 1, 1], np.uint8), np.array([[0, 0, 0], [1.1, 0, 0], [-1, 0, 0], [0, 1, 0]])
     )
-    assert "finds no bonds" in refusal(molecules_from_xyz([radical])).reason
-    reason = refusal(molecules_from_xyz([replace(radical, smiles=("CC",))])).reason
+    assert "finds no bonds" in refusal(molecule_from_xyz(radical)).reason
+    reason = refusal(molecule_from_xyz(replace(radical, smiles=("CC",)))).reason
     assert reason.startswith("no SMILES of it (CC) fits its geometry, and ")
     empty = XYZRecord("e", np.zeros(0, np.uint8), np.zeros((0, 3)))
-    assert "0 atoms" in refusal(molecules_from_xyz([empty])).reason
+    assert "0 atoms" in refusal(molecule_from_xyz(empty)).reason
     many = XYZRecord("g", np.full(501, 6, np.uint8), np.zeros((501, 3)))
-    assert "501 atoms" in refusal(molecules_from_xyz([many])).reason
+    assert "501 atoms" in refusal(molecule_from_xyz(many)).reason
 
 
 def test_a_molecule_with_very_many_ways_to_place_charges_is_given_up() -> None:
     # polynitrated diphenylamine: RDKit alone would try combinations for hours
     smiles = "O=[N+]([O-])c1cc([N+](=O)[O-])c([N+](=O)[O-])cc1Nc1ccc([N+](=O)[O-])cc1[N+](=O)[O-]"
     original = from_block(block_of(smiles))
-    (outcome,) = molecules_from_xyz([as_xyz(original)])
+    outcome = molecule_from_xyz(as_xyz(original))
     assert isinstance(outcome, Refusal)
-    (known,) = molecules_from_xyz([as_xyz(original, smiles)])
+    known = molecule_from_xyz(as_xyz(original, smiles))
     assert isinstance(known, Molecule)
 
 
@@ -422,7 +421,7 @@ def test_what_cannot_be_embedded_is_refused_with_a_reason_and_without_noise(
 def test_the_log_of_rdkit_is_as_it_was_for_others(capfd: pytest.CaptureFixture[str]) -> None:
     from rdkit import Chem
 
-    molecules_from_blocks([("bad", "")])
+    molecule_from_block("bad", "")
     assert Chem.MolFromSmiles("C1CC") is None
     assert "unclosed ring" in capfd.readouterr().err
 
@@ -456,7 +455,8 @@ def subset(shared_dir: Path) -> dict[str, Molecule]:
                 if int(record.identifier.removeprefix("gdb_")) >= 21490:
                     return
 
-    found = [outcome for outcome in molecules_from_blocks(list(records())) if isinstance(outcome, Molecule)]
+    outcomes = [molecule_from_block(*record) for record in records()]
+    found = [outcome for outcome in outcomes if isinstance(outcome, Molecule)]
     return {molecule.identifier: molecule for molecule in found}
 
 
@@ -473,7 +473,7 @@ def test_genuine_raw_files_agree_with_the_sdf(shared_dir: Path, subset: dict[str
         records = [parse_qm9_xyz(file.read().decode(), name) for name, file in texts.items() if file is not None]
     assert len(records) == 10
     compared = 0
-    for molecule in molecules_from_xyz(records):
+    for molecule in map(molecule_from_xyz, records):
         assert isinstance(molecule, Molecule)
         assert molecule.method == "smiles"
         if molecule.identifier in subset:

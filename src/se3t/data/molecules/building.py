@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from se3t.data.molecules.chemistry import molecules_from_blocks
+from se3t.data.molecules.chemistry import molecule_from_block
 from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.inputs import no_geometry
 from se3t.data.molecules.molecule import ARRAY_UNITS, SPLITS, Molecule, Refusal, kind_of, pack, take
@@ -48,23 +48,6 @@ class Chunk:
     warnings: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True)
-class Built:
-    """Molecules in the order of their numbers.
-
-    Attributes:
-        arrays: those of ``UNITS`` except ``split``.
-        refused: ``mol_id``, ``identifier`` and ``reason`` of each molecule that could not be built.
-        methods: number of molecules by how their bonds were found.
-        warnings: number of molecules with each kind of note.
-    """
-
-    arrays: dict[str, np.ndarray]
-    refused: list[dict[str, Any]]
-    methods: dict[str, int]
-    warnings: dict[str, int] = field(default_factory=dict)
-
-
 def build(
     function: Callable[[list[Record]], list[Chunk]],
     records: Iterable[Record],
@@ -73,8 +56,8 @@ def build(
     workers: int | None,
     advance: Callable[[int], object],
     chunk_size: int = 500,
-) -> Built:
-    """Build all molecules.
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Build all molecules, in the order of their numbers.
 
     Args:
         function: makes one chunk of a list of records, in a worker process: see :func:`chunk_from_blocks`.
@@ -83,6 +66,11 @@ def build(
         workers: number of processes; None for one per core.
         advance: called with the number of the molecule reached.
         chunk_size: number of records in a chunk.
+
+    Returns:
+        The arrays of ``UNITS`` except ``split``, and their provenance: versions, ``methods`` (number of molecules by
+        how their bonds were found), ``warnings`` (number of molecules by kind of note), ``refused`` (``mol_id``,
+        ``identifier`` and ``reason`` of each molecule that could not be built).
 
     Raises:
         UserError: reading the records failed, or two have the same number.
@@ -96,17 +84,21 @@ def build(
     numbers = np.sort(np.concatenate([arrays["mol_id"], np.array([number for number, _ in refused], dtype=np.int64)]))
     if len(twice := numbers[1:][np.diff(numbers) == 0]):
         raise UserError(f"molecule {twice[0]} occurs twice in the raw data, expected every number once")
-    return Built(
-        arrays=take(arrays, np.argsort(arrays["mol_id"], kind="stable")),
-        refused=[{"mol_id": number, "identifier": item.identifier, "reason": item.reason} for number, item in refused],
-        methods=dict(sorted(sum((chunk.methods for chunk in chunks), Counter()).items())),
-        warnings=dict(sorted(sum((chunk.warnings for chunk in chunks), Counter()).items())),
-    )
+    facts = {
+        "rdkit": rdkit_version(),
+        "bonds_version": BONDS_VERSION,
+        "methods": dict(sorted(sum((chunk.methods for chunk in chunks), Counter()).items())),
+        "warnings": dict(sorted(sum((chunk.warnings for chunk in chunks), Counter()).items())),
+        "refused": [
+            {"mol_id": number, "identifier": item.identifier, "reason": item.reason} for number, item in refused
+        ],
+    }
+    return take(arrays, np.argsort(arrays["mol_id"], kind="stable")), facts
 
 
 def chunk_from_blocks(records: list[Record]) -> list[Chunk]:
     """Molecules of records whose content is a mol block."""
-    return [chunk_of(records, molecules_from_blocks([(record.identifier, record.content) for record in records]))]
+    return [chunk_of(records, [molecule_from_block(record.identifier, record.content) for record in records])]
 
 
 def chunk_of(records: Sequence[Record], outcomes: Sequence[Molecule | Refusal]) -> Chunk:
@@ -138,18 +130,6 @@ def _chunk(
 
 
 # --- what is printed ------------------------------------------------------------------------------------------
-
-
-def provenance(built: Built, method: str) -> dict[str, Any]:
-    """Where a molecule store comes from: rules and versions, and what was refused."""
-    return {
-        "rdkit": rdkit_version(),
-        "method": method,
-        "bonds_version": BONDS_VERSION,
-        "methods": built.methods,
-        "warnings": built.warnings,
-        "refused": built.refused,
-    }
 
 
 def split_sizes(split: np.ndarray) -> dict[str, int]:

@@ -61,63 +61,16 @@ _MAX_ATOMS_WITHOUT_BONDS = 500  # all pairs of atoms are compared
 _PARTS = (("numbers", "num_atoms"), ("bonds", "num_bonds"))
 
 
-def molecules_from_blocks(records: Sequence[tuple[str, str]]) -> list[Molecule | Refusal]:
-    """Molecules of mol blocks (V2000 or V3000).
+@silence()
+def molecule_from_block(identifier: str, block: str) -> Molecule | Refusal:
+    """The molecule of a mol block (V2000 or V3000).
 
     Hydrogens that a block implies are not added; :func:`missing_hydrogens` counts them.
 
     Args:
-        records: identifier and mol block of each.
-
-    Returns:
-        One for each record, in order.
+        identifier: name of the molecule.
+        block: the mol block.
     """
-    with silence():
-        return [_from_block(identifier, block) for identifier, block in records]
-
-
-def molecules_from_xyz(records: Sequence[XYZRecord]) -> list[Molecule | Refusal]:
-    """Molecules of atoms without bonds: by the SMILES of the record, else by perception at the charge of the record.
-
-    Returns:
-        One for each record, in order.
-    """
-    with silence():
-        return [_from_xyz(record) for record in records]
-
-
-def missing_hydrogens(block: str) -> int:
-    """Number of hydrogen atoms that a mol block implies without listing them; 0 where RDKit refuses it."""
-    from rdkit import Chem
-
-    with silence():
-        mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
-        if mol is None or _lacks_orders(mol) or not sanitise(mol):
-            return 0
-        return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
-
-
-def constitutions(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """A key of atoms and connections, independent of the order of atoms, bond orders and stereo.
-
-    Args:
-        arrays: those of :func:`se3t.data.molecules.molecule.pack`.
-
-    Returns:
-        ``[molecule]`` canonical SMILES with single bonds alone.
-    """
-    from rdkit import Chem
-
-    atoms, bonds = (np.split(arrays[name], np.cumsum(arrays[count])[:-1]) for name, count in _PARTS)
-    with silence():
-        mols = [_skeleton(a.tolist(), [*map(tuple, b.tolist())]) for a, b in zip(atoms, bonds, strict=True)]
-        return [Chem.MolToSmiles(mol) for mol in mols]
-
-
-# --- mol blocks ---------------------------------------------------------------------------------------------
-
-
-def _from_block(identifier: str, block: str) -> Molecule | Refusal:
     mol = _read_block(block)
     if mol is None:
         return Refusal(
@@ -134,6 +87,60 @@ def _from_block(identifier: str, block: str) -> Molecule | Refusal:
         again = _read_block(block)  # RDKit may leave a refused molecule partly changed
         mol, method = mol if again is None else again, "kekulised"
     return molecule_of(mol if method in ("kekulised", "connectivity") else normal_form(mol), identifier, method, is_3d)
+
+
+@silence()
+def molecule_from_xyz(record: XYZRecord) -> Molecule | Refusal:
+    """The molecule of atoms without bonds: by the SMILES of the record, else by perception at the charge of the record.
+
+    Args:
+        record: the frame.
+    """
+    numbers = record.numbers.tolist()
+    if not 0 < len(numbers) <= _MAX_ATOMS_WITHOUT_BONDS:
+        return Refusal(
+            record.identifier, f"{len(numbers)} atoms without bonds, more than {_MAX_ATOMS_WITHOUT_BONDS} or none"
+        )
+    for smiles in record.smiles:
+        matched = _matched(smiles, record)
+        if matched is not None:
+            return matched
+    perceived = _perceived_by_distance(numbers, record.positions, record.charge)
+    if perceived is not None:
+        return _of_frame(perceived, record, "perceived")
+    no_match = f"no SMILES of it ({', '.join(record.smiles)}) fits its geometry, and " if record.smiles else ""
+    return Refusal(
+        record.identifier, f"{no_match}RDKit finds no bonds that satisfy its valences at charge {record.charge}"
+    )
+
+
+@silence()
+def missing_hydrogens(block: str) -> int:
+    """Number of hydrogen atoms that a mol block implies without listing them; 0 where RDKit refuses it."""
+    mol = _read_block(block)
+    if mol is None or _lacks_orders(mol) or not sanitise(mol):
+        return 0
+    return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
+
+
+@silence()
+def constitutions(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """A key of atoms and connections, independent of the order of atoms, bond orders and stereo.
+
+    Args:
+        arrays: those of :func:`se3t.data.molecules.molecule.pack`.
+
+    Returns:
+        ``[molecule]`` canonical SMILES with single bonds alone.
+    """
+    from rdkit import Chem
+
+    atoms, bonds = (np.split(arrays[name], np.cumsum(arrays[count])[:-1]) for name, count in _PARTS)
+    mols = [_skeleton(a.tolist(), [*map(tuple, b.tolist())]) for a, b in zip(atoms, bonds, strict=True)]
+    return [Chem.MolToSmiles(mol) for mol in mols]
+
+
+# --- mol blocks ---------------------------------------------------------------------------------------------
 
 
 def _no_number(block: str) -> str:
@@ -195,25 +202,6 @@ def _looks_drawn(mol: Chem.Mol, positions: np.ndarray) -> bool:
 
 
 # --- geometries without bonds -------------------------------------------------------------------------------
-
-
-def _from_xyz(record: XYZRecord) -> Molecule | Refusal:
-    numbers = record.numbers.tolist()
-    if not 0 < len(numbers) <= _MAX_ATOMS_WITHOUT_BONDS:
-        return Refusal(
-            record.identifier, f"{len(numbers)} atoms without bonds, more than {_MAX_ATOMS_WITHOUT_BONDS} or none"
-        )
-    for smiles in record.smiles:
-        matched = _matched(smiles, record)
-        if matched is not None:
-            return matched
-    perceived = _perceived_by_distance(numbers, record.positions, record.charge)
-    if perceived is not None:
-        return _of_frame(perceived, record, "perceived")
-    no_match = f"no SMILES of it ({', '.join(record.smiles)}) fits its geometry, and " if record.smiles else ""
-    return Refusal(
-        record.identifier, f"{no_match}RDKit finds no bonds that satisfy its valences at charge {record.charge}"
-    )
 
 
 def _of_frame(mol: Chem.RWMol, record: XYZRecord, method: str) -> Molecule | Refusal:

@@ -32,7 +32,7 @@ def rdkit_version() -> str:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Silence RDKit's log."""
+    """Silence RDKit's log, in a block or as a decorator."""
     from rdkit import rdBase
 
     with rdBase.BlockLogs():

@@ -21,6 +21,7 @@ _FORCE_FIELD_STEPS = 500
 _NO_MOLECULE = re.compile(r"(?:^|,)\s*(?:m|Sg|LN):")  # of CXSMILES: variable bonds, polymers, link nodes
 
 
+@silence()
 def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Molecule | Refusal:
     """A molecule of a SMILES with a generated geometry: one conformer, hydrogens added.
 
@@ -37,15 +38,14 @@ def molecule_from_smiles(smiles: str, identifier: str = "", seed: int = 0) -> Mo
     text, _, extension = smiles.strip().partition(" ")
     if _NO_MOLECULE.search(extension.strip("|")):
         return Refusal(identifier, f"its extension {extension[:40]} stands for more than one molecule")
-    with silence():
-        template = Chem.MolFromSmiles(smiles.strip()) if text else None
-        if template is None:
-            return Refusal(identifier, "RDKit does not accept this SMILES" + complaint(Chem.MolFromSmiles, smiles))
-        mol = Chem.AddHs(template)
-        notes = _unspecified(mol)
-        if problem := problem_of_atoms(mol) or _embedded(mol, seed):
-            return Refusal(identifier, problem)
-        return molecule_of(normal_form(mol), identifier, "smiles", notes=notes)
+    template = Chem.MolFromSmiles(smiles.strip()) if text else None
+    if template is None:
+        return Refusal(identifier, "RDKit does not accept this SMILES" + complaint(Chem.MolFromSmiles, smiles))
+    mol = Chem.AddHs(template)
+    notes = _unspecified(mol)
+    if problem := problem_of_atoms(mol) or _embedded(mol, seed):
+        return Refusal(identifier, problem)
+    return molecule_of(normal_form(mol), identifier, "smiles", notes=notes)
 
 
 def _embedded(mol: Chem.Mol, seed: int) -> str:

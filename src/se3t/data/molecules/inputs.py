@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from se3t.data.molecules.chemistry import missing_hydrogens, molecules_from_blocks, molecules_from_xyz
+from se3t.data.molecules.chemistry import missing_hydrogens, molecule_from_block, molecule_from_xyz
 from se3t.data.molecules.closeness import NOBLE_GASES, implausible, lone_atoms, parts, unusual
 from se3t.data.molecules.decoding import DAMAGE, open_text
 from se3t.data.molecules.embedding import molecule_from_smiles
@@ -169,7 +168,7 @@ def _entry(record: Record) -> Entry:
         return replace(entry, problem=record.content)
     if record.kind == "xyz" and (problem := _problem_of_frame(record.content)):
         return replace(entry, problem=problem)
-    found = _built(record.kind, record.content, record.identifier)
+    found = _built(record)
     if isinstance(found, Refusal):
         lacking = "; are all hydrogen atoms in the file?" if record.kind == "xyz" else ""
         return replace(entry, problem=found.reason + lacking)
@@ -190,13 +189,12 @@ def _problem_of_frame(record: XYZRecord) -> str:
     )
 
 
-def _built(kind: str, content: Any, identifier: str) -> Molecule | Refusal:
-    if kind == "smiles":
-        return molecule_from_smiles(content, identifier)
-    if kind == "sdf":
-        return molecules_from_blocks([(identifier, content)])[0]
-    assert isinstance(content, XYZRecord)
-    return molecules_from_xyz([content])[0]
+def _built(record: Record) -> Molecule | Refusal:
+    if record.kind == "smiles":
+        return molecule_from_smiles(record.content, record.identifier)
+    if record.kind == "sdf":
+        return molecule_from_block(record.identifier, record.content)
+    return molecule_from_xyz(record.content)
 
 
 def _problem_of(molecule: Molecule, block: str = "") -> str:

@@ -19,7 +19,6 @@ from se3t.data.molecules.building import (
     build,
     chunk_of,
     load,
-    provenance,
     provenance_lines,
 )
 from se3t.data.molecules.chemistry import constitutions
@@ -179,7 +178,7 @@ def _chunk(records: list[Record]) -> list[Chunk]:
 def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) -> Store:
     name = source.molecules.name
     with progress_bar(progress, f"molecules of {name}", len(labels.values)) as advance:
-        built = build(
+        arrays, facts = build(
             _chunk,
             _labelled(source, labels),
             len(labels.names),
@@ -187,24 +186,24 @@ def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) ->
             advance=advance,
             chunk_size=CHUNK_SIZES[source.format],
         )
-    if not len(built.arrays["mol_id"]):
-        reason = built.refused[0]["reason"]
+    if not len(arrays["mol_id"]):
+        reason = facts["refused"][0]["reason"]
         raise UserError(
             f"{source.molecules}: none of its molecules can be used (the first: {reason}); nothing was written"
         )
-    groups, split_notes = _groups(constitutions(built.arrays), labels, built.arrays["mol_id"])
+    groups, split_notes = _groups(constitutions(arrays), labels, arrays["mol_id"])
     split = random_split(groups, **_split_settings(config))
-    split_notes += [*_train_notes(groups, split), *_value_notes(built.arrays, labels.names)]
+    split_notes += [*_train_notes(groups, split), *_value_notes(arrays, labels.names)]
     settings = {
         "columns": labels.names,
         "column_units": dict.fromkeys(labels.names, ""),
         "raw": source.checksums,
         "split": _split_settings(config),
     }
-    origin = provenance(built, _METHODS[source.format].format(name))
     notes = [*labels.notes, *([_EMBEDDED] if source.format == "smiles" else []), *split_notes]
-    origin |= {"name": source.name, "notes": notes, "skipped": labels.skipped}
-    return Store(DATA.name, {**built.arrays, "split": split}, settings, UNITS, origin)
+    facts |= {"method": _METHODS[source.format].format(name), "name": source.name, "notes": notes}
+    facts["skipped"] = labels.skipped
+    return Store(DATA.name, {**arrays, "split": split}, settings, UNITS, facts)
 
 
 # --- splits ---------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from se3t.data.molecules.building import (
     build,
     chunk_from_blocks,
     load,
-    provenance,
     provenance_lines,
     split_sizes,
 )
@@ -133,14 +132,14 @@ class _Inputs:
     def of(cls, config: Any, raw: RawFiles) -> _Inputs:
         checksums = {path.name: checksum_of(path) for path in raw.files}
         beside = raw.path.with_name("uncharacterized.txt")
+        chosen, list_from = PACKAGED_LIST, "the list that comes with se3t"
         if beside.is_file():
             unread = "" if config.uncharacterized is None else ", which takes precedence over data.uncharacterized"
-            list_from = f"the list {beside} beside the raw data{unread}"
-            return cls(raw, checksums, frozenset(read_ids(beside)), list_from, True)
-        if config.uncharacterized is not None:
-            given = Path(config.uncharacterized).expanduser()
-            return cls(raw, checksums, frozenset(read_ids(given)), f"data.uncharacterized={given}", False)
-        return cls(raw, checksums, frozenset(read_ids(PACKAGED_LIST)), "the list that comes with se3t", False)
+            chosen, list_from = beside, f"the list {beside} beside the raw data{unread}"
+        elif config.uncharacterized is not None:
+            chosen = Path(config.uncharacterized).expanduser()
+            list_from = f"data.uncharacterized={chosen}"
+        return cls(raw, checksums, frozenset(read_ids(chosen)), list_from, chosen == beside)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -220,13 +219,13 @@ def _make_store(inputs: _Inputs, workers: int | None, progress: bool) -> Store:
     function = chunk_from_xyz if inputs.raw.layout == "xyz" else chunk_from_blocks
     with progress_bar(progress, f"QM9: molecules of {inputs.raw.path.name}", NUM_MOLECULES) as advance:
         records = inputs.kept(iter_records(inputs.raw))
-        built = build(function, records, len(TARGETS), workers=workers, advance=advance)
+        arrays, facts = build(function, records, len(TARGETS), workers=workers, advance=advance)
         advance(NUM_MOLECULES)
-    if not len(built.arrays["mol_id"]):
+    if not len(arrays["mol_id"]):
         raise UserError(f"{inputs.raw.path}: no molecule of an official split could be read; nothing was written")
-    split = official_splits()[built.arrays["mol_id"]]
-    origin = provenance(built, _METHODS[inputs.raw.layout])
-    origin |= {
+    split = official_splits()[arrays["mol_id"]]
+    facts |= {
+        "method": _METHODS[inputs.raw.layout],
         "sizes": split_sizes(split),
         "official_sizes": SPLIT_SIZES,
         "num_uncharacterized": inputs.num_removed,
@@ -234,4 +233,4 @@ def _make_store(inputs: _Inputs, workers: int | None, progress: bool) -> Store:
         "list_beside_raw": inputs.beside,
         "notes": inputs.notes(),
     }
-    return Store(DATA.name, {**built.arrays, "split": split}, inputs.settings, UNITS, origin)
+    return Store(DATA.name, {**arrays, "split": split}, inputs.settings, UNITS, facts)

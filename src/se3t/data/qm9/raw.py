@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from se3t.data.molecules.building import Chunk, chunk_of
-from se3t.data.molecules.chemistry import molecules_from_xyz
+from se3t.data.molecules.chemistry import molecule_from_xyz
 from se3t.data.molecules.readers import Record, iter_sdf
 from se3t.data.molecules.tables import Table, read_table
 from se3t.data.molecules.xyz import QM9_PROPERTIES, parse_qm9_xyz
@@ -126,7 +126,7 @@ def chunk_from_xyz(records: list[Record]) -> list[Chunk]:
         replace(record, values=tuple(item.properties[place] for place in _PLACES))
         for record, item in zip(records, parsed, strict=True)
     ]
-    return [chunk_of(valued, molecules_from_xyz(parsed))]
+    return [chunk_of(valued, [*map(molecule_from_xyz, parsed)])]
 
 
 # --- SDF and CSV ------------------------------------------------------------------------------------------------
