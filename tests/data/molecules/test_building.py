@@ -10,15 +10,14 @@ import pytest
 from se3t.data.molecules.building import (
     BONDS_VERSION,
     UNITS,
-    Chunk,
+    Made,
     build,
-    chunk_from_blocks,
-    chunk_of,
+    from_block,
     load,
     provenance_lines,
     trivial_errors,
 )
-from se3t.data.molecules.molecule import Molecule, Refusal
+from se3t.data.molecules.molecule import Refusal
 from se3t.data.molecules.readers import Record
 from se3t.data.store import write_store
 from se3t.errors import UserError
@@ -33,11 +32,10 @@ def records(numbers: list[int]) -> list[Record]:
     return [Record(f"m{number}", "sdf", "", index=number, values=(float(number), np.nan)) for number in numbers]
 
 
-def by_number(items: list[Record]) -> list[Chunk]:
-    outcomes: list[Molecule | Refusal] = [
-        MOLECULES[item.index] if item.index % 7 else Refusal(item.identifier, "a multiple of seven") for item in items
-    ]
-    return [chunk_of(items, outcomes)]
+def by_number(record: Record) -> Made:
+    if record.index % 7:
+        return record, MOLECULES[record.index]
+    return record, Refusal(record.identifier, "a multiple of seven")
 
 
 def test_molecules_are_in_the_order_of_their_numbers_whatever_that_of_the_file() -> None:
@@ -92,10 +90,11 @@ def test_a_number_that_is_there_twice_is_an_error_even_if_one_was_refused() -> N
 
 
 def test_a_mol_block_that_cannot_be_read_is_refused_with_its_reason() -> None:
-    (chunk,) = chunk_from_blocks([Record("bad", "sdf", "nonsense", index=5, values=(1.0,))])
-    ((number, refusal),) = chunk.refused
-    assert (number, refusal.identifier) == (5, "bad")
-    assert refusal.reason
+    bad = Record("bad", "sdf", "nonsense", index=5, values=(1.0,))
+    _, facts = build(from_block, [bad], 1, workers=1, advance=lambda _: None)
+    (refused,) = facts["refused"]
+    assert (refused["mol_id"], refused["identifier"]) == (5, "bad")
+    assert refused["reason"]
 
 
 def test_the_trivial_error_is_that_of_the_known_training_mean() -> None:

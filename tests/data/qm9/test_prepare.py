@@ -460,9 +460,8 @@ def test_sdf_and_raw_xyz_of_the_same_real_molecules_agree(shared_dir: Path, tmp_
 def records_of(path: Path, numbers: set[int]) -> dict[str, np.ndarray]:
     from itertools import islice
 
-    from se3t.data.molecules.building import chunk_from_blocks
+    from se3t.data.molecules.building import build, from_block
     from se3t.data.qm9.raw import find_raw, iter_records
 
     chosen = (record for record in iter_records(find_raw(path)) if record.index in numbers)
-    (chunk,) = chunk_from_blocks(list(islice(chosen, len(numbers))))
-    return chunk.arrays
+    return build(from_block, islice(chosen, len(numbers)), 12, workers=1, advance=lambda _: None)[0]

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from se3t.data.molecules.building import Chunk, chunk_from_blocks
+from se3t.config import TARGETS
+from se3t.data.molecules.building import build, from_block
 from se3t.data.molecules.readers import Record
-from se3t.data.qm9.raw import chunk_from_xyz, find_raw, iter_records
+from se3t.data.qm9.raw import find_raw, from_xyz, iter_records
 from se3t.data.qm9.targets import QM9_TARGETS
 from se3t.errors import UserError
 
@@ -36,16 +37,12 @@ def records(path: Path) -> list[Record]:
     return list(iter_records(find_raw(path)))
 
 
-def chunk_of(path: Path) -> Chunk:
-    raw = find_raw(path)
-    (chunk,) = (chunk_from_xyz if raw.layout == "xyz" else chunk_from_blocks)(list(iter_records(raw)))
-    return chunk
-
-
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    chunk = chunk_of(path)
-    assert not chunk.refused
-    return chunk.arrays
+    raw = find_raw(path)
+    make = from_xyz if raw.layout == "xyz" else from_block
+    found, facts = build(make, iter_records(raw), len(TARGETS), workers=1, advance=lambda _: None)
+    assert not facts["refused"]
+    return found
 
 
 def test_an_archive_and_its_files_hold_the_same_records(tmp_path: Path) -> None:
@@ -117,7 +114,7 @@ def test_what_is_no_raw_data_is_named(tmp_path: Path, names: list[str], given: s
 
 def refusal(path: Path) -> str:
     with pytest.raises(UserError) as caught:
-        chunk_of(path)
+        arrays(path)
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message

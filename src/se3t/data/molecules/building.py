@@ -6,7 +6,9 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +39,23 @@ _LOG = logging.getLogger(__name__)
 _LISTED = 5  # refused molecules that a summary names
 
 
+Made = tuple[Record, Molecule | Refusal]
+"""A record with its values, and its molecule or why there is none."""
+
+
 @dataclass(frozen=True)
-class Chunk:
-    """The result for some records: arrays of the molecules that could be built, reasons for the others."""
+class _Chunk:
+    """The result for some records; ``last`` is the number of the last one."""
 
     arrays: dict[str, np.ndarray]
-    refused: list[tuple[int, Refusal]]
+    refused: list[dict[str, Any]]
     methods: Counter[str]
+    warnings: Counter[str]
     last: int
-    warnings: Counter[str] = field(default_factory=Counter)
 
 
 def build(
-    function: Callable[[list[Record]], list[Chunk]],
+    make: Callable[[Record], Made],
     records: Iterable[Record],
     num_columns: int,
     *,
@@ -60,7 +66,7 @@ def build(
     """Build all molecules, in the order of their numbers.
 
     Args:
-        function: makes one chunk of a list of records, in a worker process: see :func:`chunk_from_blocks`.
+        make: builds one molecule, in a worker process: see :func:`from_block`. One without 3-D coordinates is refused.
         records: in any order.
         num_columns: number of values per record.
         workers: number of processes; None for one per core.
@@ -75,13 +81,14 @@ def build(
     Raises:
         UserError: reading the records failed, or two have the same number.
     """
-    chunks = [_chunk([], [], num_columns)]
+    function = partial(_chunk, make, num_columns)
+    chunks = function([])
     for chunk in map_chunks(function, records, workers=workers, chunk_size=chunk_size):
         chunks.append(chunk)
         advance(chunk.last)
     arrays = {name: np.concatenate([chunk.arrays[name] for chunk in chunks]) for name in chunks[0].arrays}
-    refused = sorted((pair for chunk in chunks for pair in chunk.refused), key=lambda pair: pair[0])
-    numbers = np.sort(np.concatenate([arrays["mol_id"], np.array([number for number, _ in refused], dtype=np.int64)]))
+    refused = sorted((item for chunk in chunks for item in chunk.refused), key=itemgetter("mol_id"))
+    numbers = np.sort([*arrays["mol_id"].tolist(), *(item["mol_id"] for item in refused)])
     if len(twice := numbers[1:][np.diff(numbers) == 0]):
         raise UserError(f"molecule {twice[0]} occurs twice in the raw data, expected every number once")
     facts = {
@@ -89,35 +96,25 @@ def build(
         "bonds_version": BONDS_VERSION,
         "methods": dict(sorted(sum((chunk.methods for chunk in chunks), Counter()).items())),
         "warnings": dict(sorted(sum((chunk.warnings for chunk in chunks), Counter()).items())),
-        "refused": [
-            {"mol_id": number, "identifier": item.identifier, "reason": item.reason} for number, item in refused
-        ],
+        "refused": refused,
     }
     return take(arrays, np.argsort(arrays["mol_id"], kind="stable")), facts
 
 
-def chunk_from_blocks(records: list[Record]) -> list[Chunk]:
-    """Molecules of records whose content is a mol block."""
-    return [chunk_of(records, [molecule_from_block(record.identifier, record.content) for record in records])]
+def from_block(record: Record) -> Made:
+    """The molecule of a record whose content is a mol block."""
+    return record, molecule_from_block(record.identifier, record.content)
 
 
-def chunk_of(records: Sequence[Record], outcomes: Sequence[Molecule | Refusal]) -> Chunk:
-    """The chunk of at least one record with its outcomes. A molecule without 3-D coordinates is refused."""
-    rows = list(zip(records, map(_in_space, outcomes), strict=True))
-    kept = [(record, outcome) for record, outcome in rows if isinstance(outcome, Molecule)]
-    refused = [(record.index, outcome) for record, outcome in rows if isinstance(outcome, Refusal)]
-    return _chunk(kept, refused, len(records[0].values), records[-1].index)
-
-
-def _in_space(outcome: Molecule | Refusal) -> Molecule | Refusal:
-    if isinstance(outcome, Molecule) and (reason := no_geometry(outcome)):
-        return Refusal(outcome.identifier, reason)
-    return outcome
-
-
-def _chunk(
-    kept: Sequence[tuple[Record, Molecule]], refused: list[tuple[int, Refusal]], num_columns: int, last: int = 0
-) -> Chunk:
+def _chunk(make: Callable[[Record], Made], num_columns: int, records: list[Record]) -> list[_Chunk]:
+    kept: list[tuple[Record, Molecule]] = []
+    refused = []
+    for record, outcome in map(make, records):
+        reason = outcome.reason if isinstance(outcome, Refusal) else no_geometry(outcome)
+        if reason or isinstance(outcome, Refusal):
+            refused.append({"mol_id": record.index, "identifier": outcome.identifier, "reason": reason})
+        else:
+            kept.append((record, outcome))
     targets = np.array([record.values for record, _ in kept], dtype=np.float64).reshape(len(kept), num_columns)
     known, molecules = ~np.isnan(targets), [molecule for _, molecule in kept]
     arrays = pack(molecules) | {
@@ -126,7 +123,8 @@ def _chunk(
         "known": known.astype(np.uint8),
     }
     warnings = Counter(kind for molecule in molecules for kind in {*map(kind_of, molecule.notes)})
-    return Chunk(arrays, refused, Counter(molecule.method for molecule in molecules), last, warnings)
+    last = records[-1].index if records else 0
+    return [_Chunk(arrays, refused, Counter(molecule.method for molecule in molecules), warnings, last)]
 
 
 # --- what is printed ------------------------------------------------------------------------------------------

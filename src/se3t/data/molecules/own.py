@@ -15,9 +15,8 @@ import numpy as np
 from se3t.data.molecules import building
 from se3t.data.molecules.building import (
     UNITS,
-    Chunk,
+    Made,
     build,
-    chunk_of,
     load,
     provenance_lines,
 )
@@ -164,22 +163,19 @@ def _labelled(source: _Source, labels: Labels) -> Iterator[Record]:
         yield replace(record, values=tuple(values.tolist()))
 
 
-def _chunk(records: list[Record]) -> list[Chunk]:
-    """Molecules by the rules of :func:`se3t.deploy.predict.predict`: training excludes what prediction refuses."""
-    outcomes = [
-        Refusal(entry.identifier, entry.problem)
-        if entry.molecule is None
-        else replace(entry.molecule, notes=entry.notes)
-        for entry in entries_of(records)
-    ]
-    return [chunk_of(records, outcomes)]
+def _made(record: Record) -> Made:
+    """A molecule by the rules of :func:`se3t.deploy.predict.predict`: training excludes what prediction refuses."""
+    (entry,) = entries_of([record])
+    if entry.molecule is None:
+        return record, Refusal(entry.identifier, entry.problem)
+    return record, replace(entry.molecule, notes=entry.notes)
 
 
 def _make_store(config: Any, source: _Source, labels: Labels, progress: bool) -> Store:
     name = source.molecules.name
     with progress_bar(progress, f"molecules of {name}", len(labels.values)) as advance:
         arrays, facts = build(
-            _chunk,
+            _made,
             _labelled(source, labels),
             len(labels.names),
             workers=config.workers,

@@ -14,14 +14,14 @@ from se3t.data.molecules import building
 from se3t.data.molecules.building import (
     UNITS,
     build,
-    chunk_from_blocks,
+    from_block,
     load,
     provenance_lines,
     split_sizes,
 )
 from se3t.data.molecules.readers import Record
 from se3t.data.progress import progress_bar
-from se3t.data.qm9.raw import RawFiles, chunk_from_xyz, find_raw, iter_records
+from se3t.data.qm9.raw import RawFiles, find_raw, from_xyz, iter_records
 from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_SIZES, official_splits, read_ids
 from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
 from se3t.data.raw import checksum_of, is_missing, made_from_others
@@ -216,10 +216,10 @@ def _require_same_inputs(config: Any, store: Store) -> None:
 
 
 def _make_store(inputs: _Inputs, workers: int | None, progress: bool) -> Store:
-    function = chunk_from_xyz if inputs.raw.layout == "xyz" else chunk_from_blocks
+    make = from_xyz if inputs.raw.layout == "xyz" else from_block
     with progress_bar(progress, f"QM9: molecules of {inputs.raw.path.name}", NUM_MOLECULES) as advance:
         records = inputs.kept(iter_records(inputs.raw))
-        arrays, facts = build(function, records, len(TARGETS), workers=workers, advance=advance)
+        arrays, facts = build(make, records, len(TARGETS), workers=workers, advance=advance)
         advance(NUM_MOLECULES)
     if not len(arrays["mol_id"]):
         raise UserError(f"{inputs.raw.path}: no molecule of an official split could be read; nothing was written")

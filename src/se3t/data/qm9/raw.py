@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from se3t.data.molecules.building import Chunk, chunk_of
+from se3t.data.molecules.building import Made
 from se3t.data.molecules.chemistry import molecule_from_xyz
 from se3t.data.molecules.readers import Record, iter_sdf
 from se3t.data.molecules.tables import Table, read_table
@@ -116,17 +116,13 @@ def iter_records(raw: RawFiles) -> Iterator[Record]:
                 yield from _sdf_records(sdf, csv, str(raw.path), str(raw.files[1]))
 
 
-def chunk_from_xyz(records: list[Record]) -> list[Chunk]:
-    """Molecules of records whose content is the text of a raw XYZ file."""
-    parsed = [parse_qm9_xyz(record.content, record.file) for record in records]
-    for record, item in zip(records, parsed, strict=True):
-        if item.identifier != record.identifier:
-            raise UserError(f"{record.file}: holds molecule {item.identifier}, expected {record.identifier}")
-    valued = [
-        replace(record, values=tuple(item.properties[place] for place in _PLACES))
-        for record, item in zip(records, parsed, strict=True)
-    ]
-    return [chunk_of(valued, [*map(molecule_from_xyz, parsed)])]
+def from_xyz(record: Record) -> Made:
+    """The molecule of a record whose content is the text of a raw XYZ file, and its values."""
+    parsed = parse_qm9_xyz(record.content, record.file)
+    if parsed.identifier != record.identifier:
+        raise UserError(f"{record.file}: holds molecule {parsed.identifier}, expected {record.identifier}")
+    values = tuple(parsed.properties[place] for place in _PLACES)
+    return replace(record, values=values), molecule_from_xyz(parsed)
 
 
 # --- SDF and CSV ------------------------------------------------------------------------------------------------
