@@ -97,13 +97,15 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def keep(path: Path, make: Callable[[], Store], lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> Store:
+def create_store(
+    path: Path, make: Callable[[], Store], lines: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
+) -> Store:
     """Make a store and write it; the log says what it is made of.
 
     Args:
         path: the file. Its folder is made first, so that one that cannot be made costs no work.
         make: the work; program, versions, machine, time and duration are added to the provenance.
-        lines: what to log of the provenance.
+        lines: what to log of the provenance; by default its notes.
 
     Raises:
         UserError: the folder cannot be made, or the file not be written.
@@ -114,7 +116,8 @@ def keep(path: Path, make: Callable[[], Store], lines: Callable[[Mapping[str, An
     facts = {**_made_by(), "seconds": round(time.perf_counter() - begin, 3)}
     store = replace(store, provenance={**facts, **store.provenance})
     write_store(path, store)
-    for line in (*lines(store.provenance), f"store: {path}"):
+    notes = store.provenance.get("notes", ()) if lines is None else lines(store.provenance)
+    for line in (*notes, f"store: {path}"):
         _LOG.info("%s", line)
     return store
 

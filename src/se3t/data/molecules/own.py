@@ -28,7 +28,7 @@ from se3t.data.molecules.readers import Record
 from se3t.data.molecules.tables import shown
 from se3t.data.progress import progress_bar
 from se3t.data.raw import checksum_of
-from se3t.data.store import Store, keep
+from se3t.data.store import Store, create_store
 from se3t.errors import UserError
 from se3t.experiments.molecules import DATA
 
@@ -76,7 +76,7 @@ def prepare_molecules(config: Any, progress: bool = True, force: bool = False) -
     if path.exists() and not force:
         return read_molecules_store(config)
     labels = read_labels(source.molecules, source.table, config.key)
-    return keep(path, lambda: _make_store(config, source, labels, progress), provenance_lines)
+    return create_store(path, lambda: _make_store(config, source, labels, progress), provenance_lines)
 
 
 def read_molecules_store(config: Any) -> Store:

@@ -10,7 +10,7 @@ import numpy as np
 from se3t.data.nbody.presets import SPLITS, NBodySettings, resolve
 from se3t.data.nbody.simulator import simulate
 from se3t.data.progress import progress_bar
-from se3t.data.store import Store, keep, read_store
+from se3t.data.store import Store, create_store, read_store
 from se3t.experiments.nbody import DATA
 
 UNITS = {
@@ -52,7 +52,7 @@ def prepare_nbody(config: Any, progress: bool = True, force: bool = False) -> St
     settings, path = resolve(config), store_path(config)
     if path.exists() and not force:
         return read_nbody_store(config)
-    return keep(path, lambda: _make_store(settings, progress), lambda provenance: ())
+    return create_store(path, lambda: _make_store(settings, progress))
 
 
 def _make_store(settings: NBodySettings, progress: bool) -> Store:

@@ -25,7 +25,7 @@ from se3t.data.qm9.raw import RawFiles, find_raw, from_xyz, iter_records
 from se3t.data.qm9.splits import NO_SPLIT, NUM_MOLECULES, PACKAGED_LIST, SPLIT_SIZES, official_splits, read_ids
 from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
 from se3t.data.raw import checksum_of, is_missing, made_from_others
-from se3t.data.store import Store, keep, make_folder
+from se3t.data.store import Store, create_store, make_folder
 from se3t.errors import UserError
 from se3t.experiments.qm9 import DATA
 
@@ -81,7 +81,7 @@ def prepare_qm9(config: Any, progress: bool = True, force: bool = False) -> Stor
         return store
     raw = _downloaded(config, progress) if config.raw is None else find_raw(Path(config.raw).expanduser())
     inputs = _Inputs.of(config, raw)
-    return keep(path, lambda: _make_store(inputs, config.workers, progress), provenance_lines)
+    return create_store(path, lambda: _make_store(inputs, config.workers, progress), provenance_lines)
 
 
 def read_qm9_store(config: Any) -> Store:

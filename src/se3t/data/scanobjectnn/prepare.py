@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from se3t.data.clouds.objects import CLASSES, NUM_POINTS, TEST, TRAIN, UNITS, ch
 from se3t.data.progress import progress_bar
 from se3t.data.raw import is_missing, made_from_others
 from se3t.data.scanobjectnn.raw import FOLDERS, OFFICIAL, SIDES, RawFiles, RawObjects, file_name, find_raw
-from se3t.data.store import Store, keep, read_store
+from se3t.data.store import Store, create_store, read_store
 from se3t.errors import UserError
 from se3t.experiments.scanobjectnn import SCANS
 
@@ -51,7 +50,7 @@ def prepare_scanobjectnn(config: Any, progress: bool = True, force: bool = False
         _require_same_inputs(config, store)
         return store
     raw = _find(config)
-    return keep(path, lambda: _make_store(raw, config, progress), itemgetter("notes"))
+    return create_store(path, lambda: _make_store(raw, config, progress))
 
 
 def obstacle(data: Any) -> str | None:

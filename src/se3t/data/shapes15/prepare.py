@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from se3t.data.progress import progress_bar
 from se3t.data.shapes15.scan import Scan, scan
 from se3t.data.shapes15.shapes import draw_shape
 from se3t.data.shapes15.solids import Dice
-from se3t.data.store import Store, keep, read_store
+from se3t.data.store import Store, create_store, read_store
 from se3t.experiments.scanobjectnn import SHAPES15
 
 GENERATOR_VERSION = 1
@@ -49,7 +48,7 @@ def prepare_shapes15(config: Any, progress: bool = True, force: bool = False) ->
     path = store_path(config)
     if path.exists() and not force:
         return read_shapes15_store(config)
-    return keep(path, lambda: _make_store(config, progress), itemgetter("notes"))
+    return create_store(path, lambda: _make_store(config, progress))
 
 
 def read_shapes15_store(config: Any) -> Store:
