@@ -72,7 +72,7 @@ class Store:
         return digest.hexdigest()
 
 
-def _made_by() -> dict[str, Any]:
+def made_by() -> dict[str, Any]:
     """The common part of every provenance: program, versions, machine and time."""
     return {
         "program": f"se3t {__version__}",
@@ -113,7 +113,7 @@ def create_store(
     make_folder(path.parent)
     begin = time.perf_counter()
     store = make()
-    facts = {**_made_by(), "seconds": round(time.perf_counter() - begin, 3)}
+    facts = {**made_by(), "seconds": round(time.perf_counter() - begin, 3)}
     store = replace(store, provenance={**facts, **store.provenance})
     write_store(path, store)
     notes = store.provenance.get("notes", ()) if lines is None else lines(store.provenance)
