@@ -126,7 +126,7 @@ def test_there_are_as_many_as_were_packed() -> None:
 
 
 def test_an_element_without_a_place_is_named() -> None:
-    with pytest.raises(UserError, match=r"the molecules hold N, F, and the model knows H, C, O; leave those"):
+    with pytest.raises(UserError, match=r"the molecules hold N, F, and the model knows H, C, O; remove those"):
         MoleculeGraphs(pack([METHANE, AMMONIA, FLUOROMETHANE]), GraphSettings((1, 6, 8)))
 
 

@@ -105,7 +105,7 @@ def _make_store(config: Any, progress: bool) -> Store:
             "train includes the validation part, which is split off when the data are loaded",
         ],
     }
-    arrays = {"points": points, "label": label, "split": split}
+    arrays: dict[str, np.ndarray] = {"points": points, "label": label, "split": split}
     return Store(SHAPES15.name, arrays, _settings(config), UNITS, provenance)
 
 
