@@ -405,7 +405,7 @@ def test_a_mistyped_file_leaves_no_folder_behind(config: QM9Data, setting: str) 
 def test_the_log_says_once_what_new_data_are_made_of(config: QM9Data, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="se3t")
     prepare_qm9(config, progress=False)
-    for words in ("1 uncharacterized molecules removed", "energies of the raw data less", f"bonds: {len(KEPT)} san"):
+    for words in ("1 uncharacterized molecules removed", "energies of the raw data minus", f"bonds: {len(KEPT)} san"):
         assert caplog.text.count(words) == 1
     caplog.clear()
     prepare_qm9(config, progress=False)

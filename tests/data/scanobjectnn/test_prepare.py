@@ -158,10 +158,10 @@ def test_a_class_without_training_objects_is_named(tmp_path: Path) -> None:
     assert "no training object of: chair" in notes(ScanObjectNNData(root=str(tmp_path / "data"), raw=str(raw)))
 
 
-def test_perturbed_variants_say_that_validation_flatters(tmp_path: Path) -> None:
+def test_perturbed_variants_say_that_validation_is_optimistic(tmp_path: Path) -> None:
     raw = raw_folder(tmp_path / "raw", "pb_t25")
     config = ScanObjectNNData(root=str(tmp_path / "data"), raw=str(raw), variant="pb_t25")
-    assert "copies of one may be both in training and in validation" in notes(config)
+    assert "copies of one may be in both training and validation" in notes(config)
     assert from_store(config, made(config)).official == {}
 
 
