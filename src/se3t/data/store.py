@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from io import BufferedIOBase, BytesIO
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -291,17 +291,12 @@ def _check_seal(path: Path, again: str) -> None:
         version, expected = int(header[1]), header[2].decode()
         if version != STORE_VERSION:
             raise UserError(f"{path}: store format version {version}, expected version {STORE_VERSION}; {again}")
-        found = _body_digest(file)
-        if found != expected:
+        file.seek(_HEADER_BYTES)
+        if (found := hashlib.file_digest(file, "sha256").hexdigest()) != expected:
             raise UserError(
                 f"{path}: damaged: cut short or altered since it was made (checksum {found[:12]}…, expected "
                 f"{expected[:12]}…); {again}"
             )
-
-
-def _body_digest(file: BufferedIOBase) -> str:
-    file.seek(_HEADER_BYTES)
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path, kind: str, again: str) -> tuple[Store, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from se3t.errors import UserError
 
@@ -21,6 +22,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _BLOCK = 1 << 20
+_Raw: TypeAlias = io.BufferedReader | gzip.GzipFile
 _SMALL, _MAX_RATIO = 64 << 20, 250  # bytes; text of molecules is packed to a tenth, and gzip cannot do better than 1032
 DAMAGE = (OSError, EOFError, zlib.error, UnicodeDecodeError)
 """Errors of reading a damaged file."""
@@ -51,7 +53,7 @@ def open_text(path: Path) -> Iterator[Text]:
         UserError: it cannot be opened, holds NUL bytes without a byte order mark, or unpacks to an absurd size.
     """
     try:
-        raw = _open(path)
+        raw: _Raw = _Unpacked(path) if path.name.lower().endswith(".gz") else path.open("rb")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected a text file") from error
     with raw:
@@ -89,11 +91,7 @@ class _Unpacked(gzip.GzipFile):
         return block
 
 
-def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    return _Unpacked(path) if path.name.lower().endswith(".gz") else path.open("rb")
-
-
-def _encoding(raw: io.BufferedReader | gzip.GzipFile, path: Path) -> str:
+def _encoding(raw: _Raw, path: Path) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         block = raw.read(_BLOCK)

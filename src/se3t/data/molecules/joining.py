@@ -158,8 +158,8 @@ class _Task:
         self.sides = [side for side in sides if any(side.values)]
         self.count = len(sides[0].values)
         self.needed = [molecule for molecule in range(self.count) if molecule not in unreadable]
-        found = {column: table.numbers(column) for column in table.cells}
-        self.numbers = {column: item.values for column, item in found.items() if isinstance(item, Numbers)}
+        columns = {column: table.numbers(column) for column in table.cells}
+        self.numbers = {column: found.values for column, found in columns.items() if isinstance(found, Numbers)}
         self.numeric = {side.column for side in self.sides if side.column and _are_numbers(side)}
 
     # --- how it is done -----------------------------------------------------------------------------------------
