@@ -280,7 +280,7 @@ def test_copies_of_a_task_share_its_data(task: NBodyTask) -> None:
 
 def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
     config = Config()
-    with pytest.raises(UserError, match=r"'nbdy'; did you mean 'nbody'"):
+    with pytest.raises(UserError, match="task=nbdy: unknown; did you mean 'nbody'"):
         build_task(replace(config, task=replace(config.task, name="nbdy")))
 
 

@@ -18,7 +18,6 @@ from se3t.experiments.scanobjectnn import SHAPES15
 GENERATOR_VERSION = 1
 """Raised whenever an object changes: results on different versions are not comparable."""
 
-_GENERATOR = f"shapes15, version {GENERATOR_VERSION}"
 _ORDER = 15  # place of the random numbers that order a group of 15; objects have the places 0 to 14
 _GRID = 2.0**20
 
@@ -98,15 +97,16 @@ def _make_store(config: Any, progress: bool) -> Store:
             # Processors differ in the last digits of a sine: rounded to 1e-6 the store is the same on (almost) all.
             points[row] = np.round(normalise(seen.points).astype(np.float64) * _GRID) / _GRID
             advance(row + 1)
+    settings = _settings(config)
     provenance = {
         "method": "synthetic: random parametric shapes, seen by one to three simulated depth cameras",
         "notes": [
-            f"{_GENERATOR}: scans of parametric shapes, made by a program; not from a scanner",
+            f"{settings['generator']}: scans of parametric shapes, made by a program; not from a scanner",
             "train includes the validation part, which is split off when the data are loaded",
         ],
     }
     arrays: dict[str, np.ndarray] = {"points": points, "label": label, "split": split}
-    return Store(SHAPES15.name, arrays, _settings(config), UNITS, provenance)
+    return Store(SHAPES15.name, arrays, settings, UNITS, provenance)
 
 
 def _random(data_seed: int, split: int, group: int, place: int) -> np.random.Generator:
@@ -122,7 +122,7 @@ def _settings(config: Any) -> dict[str, Any]:
         "variant": "obj",
         "background": bool(config.background),
         "synthetic": True,
-        "generator": _GENERATOR,
+        "generator": f"shapes15, version {GENERATOR_VERSION}",
         "num_train": int(config.num_train),
         "num_test": int(config.num_test),
         "data_seed": int(config.data_seed),
