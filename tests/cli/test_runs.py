@@ -209,7 +209,7 @@ def test_ages_are_told_in_their_largest_unit(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nowhere"], "nowhere: does not exist; expected a folder of runs, or key=value"),
+        (["nowhere"], "nowhere: does not exist; expected a folder of runs, key=value or a result.json"),
         (["--state", "finishd"], "--state finishd: unknown; did you mean 'finished'?"),
         (["xyzzy=1"], "xyzzy=1: no run has such a setting; se3t train --cfg job prints them\n"),
         (["modle=tfn"], "modle=tfn: no run has such a setting; did you mean"),

@@ -12,7 +12,7 @@ import pytest
 
 from se3t.config import Config
 from se3t.errors import UserError
-from se3t.reporting.sweep_record import SweepRecord, read_record
+from se3t.reporting.sweep_record import SweepRecord, TrialRun, read_record
 from se3t.suite.pool import Watch
 from se3t.suite.spaces import Sweep, Values
 from se3t.suite.specification import Specification, specify
@@ -269,7 +269,9 @@ def test_folders_may_have_any_name(tmp_path: Path) -> None:
     folder = tmp_path / "a?b #c%20 {d}&e=f"
     folder.mkdir()
     study = Study(folder, "one", Sweep("one", parameters={"a": Values((1, 2))}), eval_every=1, max_steps=2)
-    study.finish(study.ask().number, 0.5)
+    trial = study.ask()
+    trial.state, trial.runs = "finished", [TrialRun(0, "", "finished", 0.5)]
+    study.end(trial)
     assert [path.name for path in folder.iterdir()] == ["study.db"]
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 

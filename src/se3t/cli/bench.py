@@ -108,6 +108,8 @@ def parse(
     if name not in what:
         missing = "what to measure is missing" if not words else f"{name!r} is unknown"
         raise UserError(f"{command}: {missing}; {did_you_mean(name, what)}")
+    if name == "memory" and "--no-memory" in words:
+        raise UserError(f"{command} memory: measures nothing but memory; leave --no-memory out")
     own = parser(name, flags, command)
     given, unknown = own.parse_known_args(list(words[1:]), argparse.Namespace(what=name))
     if unknown:

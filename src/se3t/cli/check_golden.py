@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from se3t.cli.options import Parser
 from se3t.errors import UserError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 KERNELS = ("native", "edge_frame", "vectorised", "reference")
 PRECISIONS = ("64", "32")
 EXCEEDED, UNREADABLE = 1, 2
+
+_Results: TypeAlias = "dict[tuple[str, str], list[Comparison]]"  # by precision and kernel
 
 
 def parser() -> Parser:
@@ -50,10 +52,10 @@ def run(words: Sequence[str]) -> int:
             show(f"se3t: {reason}", file=sys.stderr)
             status = UNREADABLE
             continue
-        _print_line(path, columns, results)
+        _print_line(path, results)
         if given.verbose:
-            _print_tables(columns, results)
-        if not all(entry.passed for column in results for entry in column):
+            _print_tables(results)
+        if not all(entry.passed for entries in results.values() for entry in entries):
             status = max(status, EXCEEDED)
     return status
 
@@ -66,7 +68,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _compare(path: Path, columns: Sequence[tuple[str, str]], device: str) -> list[list[Comparison]]:
+def _compare(path: Path, columns: Sequence[tuple[str, str]], device: str) -> _Results:
     from rich.progress import Progress
 
     from se3t.compat.golden import compare, rounding
@@ -78,45 +80,40 @@ def _compare(path: Path, columns: Sequence[tuple[str, str]], device: str) -> lis
     screen = console(stderr=True)
     bar = Progress(*bar_columns(screen), console=screen, transient=True, disable=not screen.is_terminal)
     with bar:
-        return [
-            compare(content, str(path), kernel=kernel, precision=precision, device=device, rounded=rounded)
+        return {
+            (precision, kernel): compare(
+                content, str(path), kernel=kernel, precision=precision, device=device, rounded=rounded
+            )
             for precision, kernel in bar.track(columns, description=path.name)
-        ]
+        }
 
 
-def _print_line(path: Path, columns: Sequence[tuple[str, str]], results: Sequence[Sequence[Comparison]]) -> None:
+def _print_line(path: Path, results: _Results) -> None:
     """The verdict, and by precision the error that is nearest to its tolerance, or farthest above it."""
     from se3t.screen import console, say
 
-    failures = sum(not entry.passed for column in results for entry in column)
+    failures = sum(not entry.passed for entries in results.values() for entry in entries)
     verdict = f"{failures} above tolerance" if failures else "all within tolerance"
-    found = []
-    for wanted in dict.fromkeys(precision for precision, _ in columns):
-        entries = [
-            (entry, kernel)
-            for (precision, kernel), column in zip(columns, results, strict=True)
-            for entry in column
-            if precision == wanted
-        ]
+    largest = []
+    for wanted in dict.fromkeys(precision for precision, _ in results):
+        entries = [(entry, key[1]) for key, column in results.items() for entry in column if key[0] == wanted]
         worst, kernel = max(entries, key=lambda pair: pair[0].share)
-        found.append(f"float{wanted} {worst.name} {worst.error:.1e} of {worst.tolerance:.0e} ({kernel})")
-    say(console(), f"{path}: {verdict}; largest relative errors: {', '.join(found)}")
+        largest.append(f"float{wanted} {worst.name} {worst.error:.1e} of {worst.tolerance:.0e} ({kernel})")
+    say(console(), f"{path}: {verdict}; largest relative errors: {', '.join(largest)}")
 
 
-def _print_tables(columns: Sequence[tuple[str, str]], results: Sequence[Sequence[Comparison]]) -> None:
+def _print_tables(results: _Results) -> None:
     """Largest relative errors of every quantity, by precision and kernel; what is above its tolerance is marked."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from se3t.screen import Folded, console
 
-    for wanted in dict.fromkeys(precision for precision, _ in columns):
-        numbers = [number for number, (precision, _) in enumerate(columns) if precision == wanted]
-        table = Table("quantity", title=f"float{wanted}: largest relative errors", title_justify="left")
-        for number in numbers:
-            table.add_column(columns[number][1], justify="right")
-        table.add_column("tolerance", justify="right")
-        table.add_column("worst part")
-        for row in zip(*(results[number] for number in numbers), strict=True):
+    for wanted in dict.fromkeys(precision for precision, _ in results):
+        columns = {kernel: entries for (precision, kernel), entries in results.items() if precision == wanted}
+        numbers = [Column(name, justify="right") for name in (*columns, "tolerance")]
+        title = f"float{wanted}: largest relative errors"
+        table = Table("quantity", *numbers, "worst part", title=title, title_justify="left")
+        for row in zip(*columns.values(), strict=True):
             cells = [f"{'' if entry.passed else '! '}{entry.error:.1e}" for entry in row]
             table.add_row(row[0].name, *cells, f"{row[0].tolerance:.0e}", row[0].worst)
         console().print(Folded(table))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from se3t.cli.options import Parser, require_new
+from se3t.config.explain import not_yaml
 from se3t.errors import UserError
 from se3t.screen import show
 
-CODES = ("authors", "nvidia")
+CODES = {"authors": "se3t.compat.authors", "nvidia": "se3t.compat.nvidia.loading"}
+"""By released code: the module whose ``load`` builds its model."""
 
 
 def parser() -> Parser:
@@ -39,7 +42,8 @@ def run(words: Sequence[str]) -> int:
     file = read_weights(given.weights, given.prefix)
     couplings = _couplings(given.couplings, file.extra)
     config = {**_of_the_model(given.code, file.state_dict, file.config), **own}
-    converted = _load(given.code, file.state_dict, config, couplings, str(given.weights))
+    load = import_module(CODES[given.code]).load
+    converted = load(file.state_dict, config, couplings=couplings, source=str(given.weights))
     origin = {
         "code": given.code,
         "file": str(given.weights),
@@ -64,8 +68,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: is not YAML: {reason}") from error
+        raise not_yaml(error, path, "constructor arguments by name, such as num_heads: 8") from error
     if not isinstance(content, dict):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
         raise UserError(f"{path}: holds {kind}; expected constructor arguments by name, such as num_heads: 8")
@@ -95,16 +98,6 @@ def _of_the_model(code: str, state: Any, config: Mapping[str, Any]) -> dict[str,
 
         known = tuple(FIELDS)
     return {name: value for name, value in config.items() if name in known}
-
-
-def _load(code: str, state: Any, config: dict[str, Any], couplings: Any, source: str) -> Any:
-    if code == "authors":
-        from se3t.compat import authors
-
-        return authors.load(state, config, couplings=couplings, source=source)
-    from se3t.compat.nvidia import loading
-
-    return loading.load(state, config, couplings=couplings, source=source)
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def _experiment(words: Sequence[str]) -> Config:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from se3t.screen import Folded, console
 
@@ -76,14 +76,14 @@ def _print(found: Mapping[str, Any]) -> None:
     if found["test_rotation"] != "0":
         which += f", objects turned ({found['test_rotation']})"
     table = Table(
+        "metric",
+        Column("value", justify="right"),
+        "unit",
         title=f"{found['experiment']}, {found['model']}, {which}",
         caption=f"{found['parameters']:,} parameters, precision {found['precision']}; {found['checkpoint']}",
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
     for name, value in found["metrics"].items():
         table.add_row(name, f"{value:.4g}", found["units"].get(name, ""))
     console().print(Folded(table))

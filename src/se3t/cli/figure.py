@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from se3t.cli.options import Parser, from_zero, positive
+from se3t.cli.options import Parser, from_zero, output, positive, require_pictures
 from se3t.errors import UserError, did_you_mean
 from se3t.experiments import experiments
 from se3t.reporting.figures.rotation_runs import DATA, find_runs
@@ -72,7 +72,7 @@ def _step(text: str) -> float:
 
 
 def _without_suffix(text: str) -> Path:
-    path = Path(text)
+    path = output(text)
     if text.endswith(("/", "\\")) or path.is_dir():
         raise argparse.ArgumentTypeError(f"got {text!r}, a folder; expected the name of the files in it, too")
     if path.suffix.lower() in _OTHER_FORMATS:
@@ -87,7 +87,7 @@ def _figure3(given: argparse.Namespace) -> list[Path]:
     from se3t.reporting.figures.figure3 import animate_figure3, draw_figure3, load_trajectories
     from se3t.reporting.figures.style import save
 
-    _require_writable(given.out, ".json", *[".gif"] * given.gif)
+    require_pictures(given.out, ".json", *[".gif"] * given.gif)
     data = given.data or _predict(given)
     found = load_trajectories(data)
     written = [*([] if given.data else [data]), *save(draw_figure3(found), given.out)]
@@ -111,7 +111,7 @@ def _figure4(given: argparse.Namespace) -> list[Path]:
     from se3t.reporting.figures.figure4 import draw_figure4, load_rotations
     from se3t.reporting.figures.style import save
 
-    _require_writable(given.out, ".json")
+    require_pictures(given.out, ".json")
     if given.data is not None:
         return save(draw_figure4(load_rotations(given.data)), given.out)
     runs = find_runs(given.runs or [_RUNS], given.on)
@@ -126,7 +126,7 @@ def _confusion(given: argparse.Namespace) -> list[Path]:
     from se3t.reporting.figures.confusion import draw_confusion, load_confusion
     from se3t.reporting.figures.style import save
 
-    _require_writable(given.out)
+    require_pictures(given.out)
     return save(draw_confusion(load_confusion(given.run)), given.out)
 
 
@@ -134,7 +134,7 @@ def _harmonics(given: argparse.Namespace) -> list[Path]:
     from se3t.reporting.figures.harmonics import draw_harmonics, load_harmonics
     from se3t.reporting.figures.style import save
 
-    _require_writable(given.out, ".json")
+    require_pictures(given.out, ".json")
     data = given.data or [_measure_harmonics(given)]
     return [*([] if given.data else data), *save(draw_harmonics(load_harmonics(data)), given.out)]
 
@@ -164,24 +164,13 @@ def _curves(given: argparse.Namespace) -> list[Path]:
     from se3t.reporting.figures.curves import draw_curves, learning_curves
     from se3t.reporting.figures.style import save
 
-    _require_writable(given.out)
+    require_pictures(given.out)
     runs = find_curve_runs(given.runs or [_RUNS], given.metric, given.experiment, given.preset)
     return save(draw_curves(learning_curves(runs, given.metric)), given.out)
 
 
 def _target(out: Path, suffix: str) -> Path:
     return out.with_name(out.name + suffix)
-
-
-def _require_writable(out: Path, *suffixes: str) -> None:
-    """Look at the targets before the work, not after it."""
-    from se3t.files import check_writable
-    from se3t.reporting.figures.style import SUFFIXES
-
-    if not out.name:
-        raise UserError("--out: is empty; expected the name of the files without their endings")
-    for suffix in (*SUFFIXES, *suffixes):
-        check_writable(_target(out, suffix))
 
 
 _FLAGS: tuple[tuple[str, str, dict[str, Any]], ...] = (

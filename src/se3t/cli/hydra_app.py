@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import itertools
 import logging
 import os
 import shlex
@@ -170,14 +169,11 @@ class App:
 
 def _combinations(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every job of a multirun, as Hydra's own sweeper makes them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    choices = []
-    for parsed in OverridesParser.create().parse_overrides(list(overrides)):
-        key = parsed.get_key_element()
-        values = parsed.sweep_string_iterator() if parsed.is_sweep_override() else [parsed.get_value_element_as_str()]
-        choices.append([f"{key}={value}" for value in values])
-    return [list(job) for job in itertools.product(*choices)]
+    (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)
+    return jobs
 
 
 def _differences(jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import NoReturn
 from se3t.cli.help import usage_of
 from se3t.errors import UserError
 from se3t.files import check_writable
+from se3t.runs import RESULT
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +50,41 @@ def positive(text: str) -> int:
 def seeds(text: str) -> tuple[int, ...]:
     """Seeds with commas between them, each once, as the type of an argument."""
     return tuple(dict.fromkeys(map(from_zero, text.split(","))))
+
+
+def output(text: str) -> Path:
+    """The name of what is written, as the type of an argument."""
+    if not Path(text).name:
+        raise argparse.ArgumentTypeError("is empty; expected the name of a file")
+    return Path(text)
+
+
+def require_record(path: Path, other: str = "") -> None:
+    """Refuse what holds no run records.
+
+    Args:
+        path: a folder, or the ``result.json`` of a run.
+        other: what might have been meant besides, for the error.
+
+    Raises:
+        UserError: for any other file, and for what is not there.
+    """
+    if not path.is_dir() and (path.name != RESULT or not path.exists()):
+        what = "is no run record" if path.exists() else "does not exist"
+        raise UserError(f"{path}: {what}; expected a folder of runs{other} or a result.json")
+
+
+def require_pictures(out: Path, *suffixes: str) -> None:
+    """Refuse files of a figure that cannot be written, before all the work.
+
+    Args:
+        out: their name without suffix.
+        suffixes: of further files beside the pictures.
+    """
+    from se3t.reporting.figures.style import SUFFIXES
+
+    for suffix in (*SUFFIXES, *suffixes):
+        check_writable(out.with_name(out.name + suffix))
 
 
 def require_new(flag: str, path: Path, inputs: Sequence[Path], force: bool) -> None:

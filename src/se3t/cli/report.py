@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from se3t.cli.options import Parser
+from se3t.cli.options import Parser, output, require_record
 from se3t.errors import UserError
 from se3t.screen import show
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _RUNS = Path("runs")
 _FIGURES = "figures"  # folder of what was measured, beside the runs
+_HARMONICS = "figure of the spherical harmonics"
 _LEFT_OUT = "left out of the rotated predictions"
 
 
@@ -27,7 +28,7 @@ def parser() -> Parser:
     """Flags of ``se3t report``."""
     own = Parser("report")
     own.add_argument("runs", type=Path, nargs="*")
-    own.add_argument("--out", type=Path, default=Path("report.html"))
+    own.add_argument("--out", type=output, default=Path("report.html"))
     for name in ("--figure3", "--figure4", "--harmonics"):
         own.add_argument(name, type=Path)
     own.add_argument("--no-measure", action="store_true")
@@ -40,6 +41,7 @@ def run(words: Sequence[str]) -> int:
     given = parser().parse_intermixed_args(list(words))
     _require_targets(given.out, given.runs)
     from se3t.files import write_atomically
+    from se3t.reporting.figures.harmonics import load_harmonics
     from se3t.reporting.report.page import Content, render
     from se3t.reporting.report.runs import find_runs
     from se3t.reporting.sweep_record import trials_among, trials_left_out
@@ -62,7 +64,8 @@ def run(words: Sequence[str]) -> int:
             made=datetime.now(UTC),
             figure3=figure3,
             figure4=given.figure4 or _figure4(_newest(folder, "figure4.json", runs), runs, remarks),
-            harmonics=given.harmonics or _harmonics(_newest(folder, "harmonics.json"), remarks),
+            harmonics=given.harmonics
+            or _readable(_newest(folder, "harmonics.json"), lambda path: load_harmonics([path]), _HARMONICS, remarks),
             remarks=remarks,
             trials=trials,
         )
@@ -80,13 +83,9 @@ def _require_targets(out: Path, runs: Sequence[Path]) -> None:
     """Look at what is given before the work, not after it."""
     from se3t.files import check_writable
 
-    if not out.name:
-        raise UserError("--out: is empty; expected the name of a file, such as report.html")
     check_writable(out)
     for path in runs:
-        if (not path.is_dir() and path.name != "result.json") or not path.exists():
-            what = "is no run record" if path.exists() else "does not exist"
-            raise UserError(f"{path}: {what}; expected a folder of runs or a result.json")
+        require_record(path)
 
 
 def _folder_of_figures(paths: Sequence[Path]) -> Path:
@@ -124,10 +123,6 @@ def _shows(path: Path, runs: Sequence[Run]) -> bool:
     return any(isinstance(name, str) and Path(name).absolute() in own for name in named)
 
 
-def _existing(path: Path) -> Path | None:
-    return path if path.is_file() else None
-
-
 def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[str], *, measures: bool) -> Path | None:
     """What the runs predict for a rotated input: as measured before where runs and weights are the same, else anew."""
     from se3t.reporting.report import view_runs
@@ -139,7 +134,7 @@ def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[
     if not measures:
         if path.is_file():
             remarks.append(f"{path} was measured from other runs or weights than those of today")
-        return _existing(path) or _existing(_newest(folder, "figure3.json", runs))
+        return next((file for file in (path, _newest(folder, "figure3.json", runs)) if file.is_file()), None)
     if not chosen:
         return None
     measured = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-"))) / path.name
@@ -161,42 +156,36 @@ def _measure(runs: Sequence[Path], path: Path, remarks: list[str]) -> None:
 
 
 def _figure4(path: Path, runs: Sequence[Run], remarks: list[str]) -> Path | None:
-    """What was measured before; a file that cannot be read is told, as nobody has asked for it."""
+    """The rotations measured before; a remark where runs have changed since."""
     from se3t.reporting.figures.figure4 import load_rotations
 
-    if not path.is_file():
-        return None
-    try:
+    def check(path: Path) -> None:
         load_rotations(path)
         from se3t.measure.rotations import outdated
 
-        reasons = outdated(path, [run.folder for run in runs])
-    except UserError as error:
-        remarks.append(f"no Figure 4: {error}")
+        if reasons := outdated(path, [run.folder for run in runs]):
+            changed = f"{path} was measured before runs changed: {'; '.join(reasons)}"
+            remarks.append(f"{changed}; measure anew: se3t figure 4")
+
+    return _readable(path, check, "Figure 4", remarks)
+
+
+def _readable(path: Path, check: Callable[[Path], object], what: str, remarks: list[str]) -> Path | None:
+    """A file that was measured before; a remark says why it cannot be read, since it was not asked for."""
+    if not path.is_file():
         return None
-    if reasons:
-        remarks.append(f"{path} was measured before runs changed: {'; '.join(reasons)}; measure anew: se3t figure 4")
-    return path
-
-
-def _harmonics(path: Path, remarks: list[str]) -> Path | None:
-    """Likewise."""
-    from se3t.reporting.figures.harmonics import load_harmonics
-
     try:
-        if path.is_file():
-            load_harmonics([path])
+        check(path)
     except UserError as error:
-        remarks.append(f"no figure of the spherical harmonics: {error}")
+        remarks.append(f"no {what}: {error}")
         return None
-    return _existing(path)
+    return path
 
 
 def _is_writable(path: Path) -> bool:
     from se3t.files import check_writable
 
-    try:
+    with suppress(UserError):
         check_writable(path)
-    except UserError:
-        return False
-    return True
+        return True
+    return False

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from se3t.cli.options import Parser
+from se3t.cli.options import Parser, require_record
 from se3t.errors import UserError, did_you_mean
 from se3t.screen import show
 
@@ -45,7 +45,7 @@ def _list(paths: Sequence[Path], settings: Sequence[str], states: str | None, fo
     from se3t.reporting.run_texts import listed, to_csv, to_json
 
     for path in paths:
-        _require_folder(path)
+        require_record(path, ", key=value")
     wanted = _states(states)
     runs = find_runs(paths or [_RUNS])
     kept = [run for run in _with_settings(runs, settings) if not wanted or run.state in wanted]
@@ -69,7 +69,7 @@ def _compare(paths: Sequence[Path]) -> int:
     if len(paths) < 2:
         raise UserError("runs compare: expected two run folders or more: se3t runs compare <run folder> <run folder>")
     for path in paths:
-        _require_folder(path)
+        require_record(path, ", key=value")
     runs = []
     for path in paths:
         folder = path.parent if path.is_file() else path
@@ -80,13 +80,6 @@ def _compare(paths: Sequence[Path]) -> int:
             raise UserError(f"runs compare: {folder} is damaged: {runs[-1].problem}")
     show("\n".join(compared(runs, _width())))
     return 0
-
-
-def _require_folder(path: Path) -> None:
-    if not path.exists():
-        raise UserError(f"{path}: does not exist; expected a folder of runs, or key=value")
-    if path.is_file() and path.name != "result.json":
-        raise UserError(f"{path}: is no run record; expected a folder of runs or a result.json")
 
 
 def _states(text: str | None) -> list[str]:

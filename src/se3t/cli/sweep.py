@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se3t.cli.help import ready_sweeps
-from se3t.cli.options import Parser, positive, seeds
+from se3t.cli.options import Parser, output, positive, require_pictures, seeds
 from se3t.config import choices, overrides
 from se3t.errors import UserError
 from se3t.screen import show
@@ -23,7 +23,6 @@ LAUNCHERS = ("local", "slurm", "submitit")
 _SLURM = "slurm."
 _JOBS_OF_SLURM = 8
 _TOP = 5
-_MODES = ("list", "best", "plot", "plan")
 
 
 def parser() -> Parser:
@@ -34,12 +33,13 @@ def parser() -> Parser:
     own.add_argument("--trials", type=positive)
     own.add_argument("--jobs", type=positive)
     own.add_argument("--launcher", choices=LAUNCHERS, default="local")
-    own.add_argument("--plan", action="store_true")
-    own.add_argument("--list", action="store_true")
-    own.add_argument("--best", metavar="SWEEP")
+    mode = own.add_mutually_exclusive_group()
+    mode.add_argument("--plan", action="store_true")
+    mode.add_argument("--list", action="store_true")
+    mode.add_argument("--best", metavar="SWEEP")
+    mode.add_argument("--plot", metavar="SWEEP")
     own.add_argument("--top", type=positive)
-    own.add_argument("--plot", metavar="SWEEP")
-    own.add_argument("--out", type=Path)
+    own.add_argument("--out", type=output)
     return own
 
 
@@ -50,12 +50,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         UserError: for flags that do not go together, and words that are none of this command.
     """
     given = parser().parse_intermixed_args(list(words))
-    modes = [f"--{mode}" for mode in _MODES if getattr(given, mode)]
-    if len(modes) > 1:
-        raise UserError(f"sweep: {modes[0]} and {modes[1]} do not go together; give one of them")
-    for flag, modes_of_it in (("top", ["--best"]), ("out", ["--plot"])):
-        if getattr(given, flag) is not None and modes != modes_of_it:
-            raise UserError(f"sweep: --{flag} belongs to {modes_of_it[0]}")
+    for flag, mode in (("top", "best"), ("out", "plot")):
+        if getattr(given, flag) is not None and getattr(given, mode) is None:
+            raise UserError(f"sweep: --{flag} belongs to --{mode}")
     for word in given.words:
         if "=" not in word:
             hint = f"; for the sweep of that name write sweep={word}" if word in choices("sweep") else ""
@@ -199,7 +196,6 @@ def _best(given: argparse.Namespace) -> int:
 
 
 def _plot(given: argparse.Namespace) -> int:
-    from se3t.files import check_writable
     from se3t.reporting.figures.style import SUFFIXES, save
     from se3t.reporting.figures.sweep_plot import draw_sweep
     from se3t.reporting.sweep_record import find_sweep
@@ -207,10 +203,7 @@ def _plot(given: argparse.Namespace) -> int:
     folder = find_sweep(given.plot, _runs(given.words))
     record, out = _unchanged(folder), given.out or folder / "sweep"
     out = out.with_suffix("") if out.suffix in SUFFIXES else out
-    if not out.name:
-        raise UserError("--out: is empty; expected the name of the files without their endings")
-    for suffix in SUFFIXES:
-        check_writable(out.with_name(out.name + suffix))
+    require_pictures(out)
     for path in save(draw_sweep(record), out):
         show(f"written: {path}")
     return 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from se3t.cli.options import Parser, positive, seeds
+from se3t.cli.options import Parser, output, positive, seeds
 from se3t.errors import UserError, did_you_mean
 from se3t.screen import show
 
@@ -37,7 +37,7 @@ def parser() -> Parser:
     own.add_argument("--trials", action="store_true")
     own.add_argument("--format", choices=(_TERMINAL, *FORMATS))
     own.add_argument("--markdown", action="store_const", const="markdown")
-    own.add_argument("--out", type=Path)
+    own.add_argument("--out", type=output)
     task = own.add_mutually_exclusive_group()
     task.add_argument("--run", action="store_true")
     task.add_argument("--plan", action="store_true")
@@ -109,8 +109,6 @@ def _format(given: argparse.Namespace) -> str:
     chosen: str | None = given.format or given.markdown
     if given.out is None:
         return chosen or _TERMINAL
-    if not given.out.name:
-        raise UserError("--out: is empty; expected the name of a file")
     if chosen is None and given.out.suffix not in SUFFIXES:
         raise UserError(f"--out {given.out}: its ending says no format; use one of {', '.join(SUFFIXES)}, or --format")
     check_writable(given.out)

@@ -25,14 +25,31 @@ GROUPS = ("experiment", "data", "model", "task", "preset")
 
 @contextmanager
 def in_sentences() -> Iterator[None]:
-    """Errors of Hydra and OmegaConf become :class:`UserError`."""
+    """Errors of Hydra, OmegaConf and YAML become :class:`UserError`."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise translated(error) from error
+    except YAMLError as error:
+        raise not_yaml(error) from error
+
+
+def not_yaml(error: Exception, path: object = None, expected: str = "settings as name: value") -> UserError:
+    """What YAML refused, by file and line.
+
+    Args:
+        error: of the package yaml, or of decoding the text.
+        path: the file; None: as the error has it.
+        expected: its content.
+    """
+    mark = getattr(error, "problem_mark", None)
+    place = str(path or getattr(mark or error, "name", "a YAML file")) + (f", line {mark.line + 1}" if mark else "")
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return UserError(f"{place}: is not valid YAML ({problem}); expected {expected}")
 
 
 def translated(error: Exception) -> Exception:

@@ -19,8 +19,8 @@ from se3t.suite.jobs import Job
 from se3t.suite.launch import Launcher
 from se3t.suite.pool import Ended, Pool, Watch, log_of, stopped_by_signals
 from se3t.suite.spaces import Scalar
-from se3t.suite.specification import Parameters, Specification, rounded
-from se3t.suite.study import Proposal, Study
+from se3t.suite.specification import Specification
+from se3t.suite.study import Study
 from se3t.suite.trials import blank_record, value_of, words_of
 
 POLL_SECONDS = 0.3
@@ -87,8 +87,8 @@ class Search:
         """
         with stopped_by_signals(), self.watch:
             try:
-                for proposal in self.study.unfinished():
-                    self._take(proposal)
+                for trial in self.study.unfinished():
+                    self._take(trial)
                 while self._propose() or self.active or self.held:
                     for ended in self.pool.step():
                         self._ended(ended)
@@ -111,23 +111,17 @@ class Search:
             known = {trial.number: trial for trial in read_record(self.spec.folder).trials}
         except UserError:
             known = {}
-        for proposal in self.study.proposals():
-            if proposal.state in ("running", "waiting") or proposal.replaced:
-                continue
-            trial = known.get(proposal.number)
-            if trial is None or trial.state != proposal.state:
-                trial = self._again(proposal)
-            self.record.trials.append(trial)
+        for trial, value in self.study.ended():
+            kept = known.get(trial.number)
+            is_known = kept is not None and kept.state == trial.state
+            self.record.trials.append(kept if is_known else self._with_runs(trial, value))
         self._write()
 
-    def _again(self, proposal: Proposal) -> Trial:
-        """A trial whose details were lost; what was measured is in its run folders."""
-        trial = Trial(proposal.number, _rounded(proposal.parameters), proposal.state, reason=proposal.reason)
-        trial.history = sorted(proposal.history.items())
-        if proposal.state == "finished":
-            for job in self._jobs(trial):
-                value = value_of(job, self.spec.sweep.objective) if job.result.exists() else proposal.value
-                trial.runs.append(TrialRun(job.config.seed, str(job.folder), "finished", value, log=str(log_of(job))))
+    def _with_runs(self, trial: Trial, value: float | None) -> Trial:
+        """A trial whose runs were lost from the record; what was measured is in its run folders."""
+        for job in self._jobs(trial) if trial.state == "finished" else ():
+            measured = value_of(job, self.spec.sweep.objective) if job.result.exists() else value
+            trial.runs.append(TrialRun(job.config.seed, str(job.folder), "finished", measured, log=str(log_of(job))))
         return trial
 
     def _jobs(self, trial: Trial) -> list[Job]:
@@ -147,15 +141,15 @@ class Search:
             found = True
         return found
 
-    def _take(self, proposal: Proposal) -> None:
-        trial = Trial(proposal.number, _rounded(proposal.parameters), history=sorted(proposal.history.items()))
+    def _take(self, trial: Trial) -> None:
         self.record.trials.append(trial)
         self.record.trials.sort(key=lambda trial: trial.number)
         try:
             jobs = self._jobs(trial)
             trial.runs = [TrialRun(job.config.seed, str(job.folder), log=str(log_of(job))) for job in jobs]
         except UserError as error:
-            self._fail(trial, str(error), again=False)
+            trial.reason = str(error)
+            self._end(trial, "failed")
             return
         if any(active.job.folder == jobs[0].folder for active in self.active):
             self.held.append(trial)  # the same run is at work for another trial
@@ -188,9 +182,9 @@ class Search:
                 raise UserError(ended.reason)
             active.run.value = value_of(active.job, self.spec.sweep.objective)
         except UserError as error:
-            active.run.state, active.run.reason = "failed", str(error)
+            active.run.state, active.run.reason, active.trial.reason = "failed", str(error), str(error)
             self.active.remove(active)
-            self._fail(active.trial, str(error), again=True)
+            self._end(active.trial, "failed", again=True)
             return
         active.run.state = "finished"
         active.index += 1
@@ -198,11 +192,7 @@ class Search:
             self._submit(active)
             return
         self.active.remove(active)
-        active.trial.state = "finished"
-        assert active.trial.value is not None
-        self._write()  # before the database: what is finished there has its details here
-        self.study.finish(active.trial.number, active.trial.value)
-        self._say(active.trial, f"{self.record.metric} {active.trial.value:.4g}")
+        self._end(active.trial, "finished")
 
     def _follow(self, active: _Active, prune: bool = True) -> None:
         """Report the objective of the first seed as it is measured; stop a trial that does badly."""
@@ -218,12 +208,9 @@ class Search:
                 return
 
     def _prune(self, active: _Active) -> None:
-        step, value = active.trial.history[-1]
         self.active.remove(active)
-        active.trial.state = active.run.state = "pruned"
-        self._write()
-        self.study.prune(active.trial.number)
-        self._say(active.trial, f"stopped after step {step}, {self.record.metric} {value:.4g}")
+        active.run.state = "pruned"
+        self._end(active.trial, "pruned")
 
     def _new_measurements(self, active: _Active) -> list[tuple[int, float]]:
         path = active.job.folder / METRICS
@@ -235,23 +222,23 @@ class Search:
         found = [(line["step"], line.get(self.record.metric)) for line in lines if line["step"] not in active.reported]
         return [(step, float(value)) for step, value in found if isinstance(value, int | float)]
 
-    def _fail(self, trial: Trial, reason: str, *, again: bool) -> None:
-        trial.state, trial.reason = "failed", reason
-        self._write()
-        self.study.fail(trial.number, reason, again=again)
-        self._say(trial, f"failed: {reason}")
-
-    def _say(self, trial: Trial, what: str) -> None:
+    def _end(self, trial: Trial, state: str, *, again: bool = False) -> None:
+        trial.state = state
+        self._write()  # before the database: what has ended there has its details here
+        self.study.end(trial, again=again)
+        if state == "failed":
+            outcome = f"failed: {trial.reason}"
+        elif state == "pruned":
+            step, value = trial.history[-1]
+            outcome = f"stopped after step {step}, {self.record.metric} {value:.4g}"
+        else:
+            outcome = f"{self.record.metric} {trial.value:.4g}"
         best = next(iter(self.record.ranking()), None)
-        tail = "" if best is None or best.value is None else f"; best: trial {best.number}, {best.value:.4g}"
-        self.tell(f"trial {trial.number}: {words_of(trial.parameters)}: {what}{tail}")
+        tail = "" if best is None else f"; best: trial {best.number}, {best.value:.4g}"
+        self.tell(f"trial {trial.number}: {words_of(trial.parameters)}: {outcome}{tail}")
 
     def _write(self) -> None:
         write_record(self.spec.folder, self.record)
-
-
-def _rounded(parameters: Parameters) -> dict[str, Any]:
-    return {name: rounded(value) for name, value in parameters.items()}
 
 
 def _first(spec: Specification) -> dict[str, Scalar] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from se3t.config.choices import choices, conf_file
+from se3t.config.explain import not_yaml
 from se3t.config.fields import choice, number
 from se3t.config.overrides import spell
 from se3t.config.validation import checked
@@ -222,30 +223,27 @@ def _content(name: str) -> tuple[Path, dict[str, Any]]:
         reason = error.strerror or error
         raise UserError(f"sweep={name}: cannot be read ({reason}); expected a YAML file of a sweep") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{path}{place}: is not valid YAML ({first}); expected the fields of a sweep") from error
+        raise not_yaml(error, path, "the fields of a sweep") from error
 
 
 def _spelled_out(path: Path, content: Any, section: str = "") -> dict[str, Any]:
     """Fields with what one word may stand for: a metric for an objective, a method for the pruning."""
     where = f"{section}." if section else ""
-    fields = _mapping(path, section, content)
+    found = _mapping(path, section, content)
     for name, word in (("objective", "metric"), ("pruning", "method")):
-        if isinstance(fields.get(name), str):
-            fields[name] = {word: fields[name]}
+        if isinstance(found.get(name), str):
+            found[name] = {word: found[name]}
     for name in ("parameters", "objective", "pruning", "experiments"):
-        if fields.get(name) is None:
-            fields.pop(name, None)
+        if found.get(name) is None:
+            found.pop(name, None)
         else:
-            fields[name] = _mapping(path, f"{where}{name}", fields[name])
-    if "objective" in fields:
-        usual = "maximize" if "accuracy" in str(fields["objective"].get("metric")) else "minimize"
-        fields["objective"].setdefault("direction", usual)
-    if fields.get("pruning"):
-        fields["pruning"].setdefault("method", "median")
-    return fields
+            found[name] = _mapping(path, f"{where}{name}", found[name])
+    if "objective" in found:
+        usual = "maximize" if "accuracy" in str(found["objective"].get("metric")) else "minimize"
+        found["objective"].setdefault("direction", usual)
+    if found.get("pruning"):
+        found["pruning"].setdefault("method", "median")
+    return found
 
 
 def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from se3t.errors import UserError
+from se3t.reporting.sweep_record import Trial
 from se3t.suite.spaces import Interval, Space, Sweep
+from se3t.suite.specification import rounded
 
 DATABASE = "study.db"
 _REASON, _AGAIN, _RETRY_OF = "reason", "again", "retry_of"
-
-
-@dataclass
-class Proposal:
-    """A trial of the search.
-
-    Attributes:
-        number: from 0.
-        parameters: as proposed, not rounded.
-        state: running, finished, pruned or failed.
-        value: of a finished one.
-        history: objective by step.
-        reason: why it failed.
-        replaced: whether a later trial tries the same again.
-    """
-
-    number: int
-    parameters: dict[str, Any]
-    state: str = "running"
-    value: float | None = None
-    history: dict[int, float] = field(default_factory=dict)
-    reason: str = ""
-    replaced: bool = False
+_STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 class Study:
@@ -82,26 +61,27 @@ class Study:
                 self._study.enqueue_trial(dict(first))
             self._retry_failed()
 
-    def proposals(self) -> list[Proposal]:
-        """All trials, in the order of their numbers."""
+    def ended(self) -> list[tuple[Trial, float | None]]:
+        """Trials that have ended and are not tried again, without their runs; with the objective of finished ones."""
         with self._told():
             trials = self._study.get_trials(deepcopy=False)
-        again = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
-        return [_proposal(trial, trial.number in again) for trial in trials]
+        again = _tried_again(trials)
+        ended = [trial for trial in trials if trial.state.name in _STATES and trial.number not in again]
+        return [(_trial(trial, trial.intermediate_values, _STATES[trial.state.name]), trial.value) for trial in ended]
 
-    def unfinished(self) -> list[Proposal]:
+    def unfinished(self) -> list[Trial]:
         """Trials that an earlier process was at work on, now those of this one."""
         with self._told():
             running = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,))
             return [self._taken_up(frozen) for frozen in running if frozen.number not in self._live]
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Trial:
         """A new trial; first one that failed in an earlier process and is tried again."""
         with self._told():
             self._study.sampler = self._sampler(self._next_number())
             trial = self._study.ask(self._space)
             self._live[trial.number] = trial
-            return Proposal(trial.number, dict(trial.params))
+            return _trial(trial)
 
     def report(self, number: int, step: int, value: float) -> None:
         """Tell the objective of a running trial after a step."""
@@ -113,29 +93,19 @@ class Study:
         with self._told():
             return bool(self._live[number].should_prune())
 
-    def finish(self, number: int, value: float) -> None:
-        """End a trial with its objective."""
-        with self._told():
-            self._study.tell(self._live.pop(number), value)
-
-    def prune(self, number: int) -> None:
-        """End a trial that did too badly."""
-        with self._told():
-            self._study.tell(self._live.pop(number), state=self._optuna.trial.TrialState.PRUNED)
-
-    def fail(self, number: int, reason: str, *, again: bool) -> None:
-        """End a trial without an objective.
+    def end(self, trial: Trial, *, again: bool = False) -> None:
+        """End a trial that is finished, pruned or failed.
 
         Args:
-            number: of the trial.
-            reason: a sentence.
+            trial: with its state, objective and reason.
             again: whether another process shall try it again; not for settings that are refused.
         """
-        trial = self._live.pop(number)
+        live, (name,) = self._live.pop(trial.number), [name for name, state in _STATES.items() if state == trial.state]
         with self._told():
-            trial.set_user_attr(_REASON, reason)
-            trial.set_user_attr(_AGAIN, again)
-            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+            if trial.reason:
+                live.set_user_attr(_REASON, trial.reason)
+                live.set_user_attr(_AGAIN, again)
+            self._study.tell(live, trial.value, state=self._optuna.trial.TrialState[name])
 
     @contextmanager
     def _told(self, remedy: str = "fix this, then rerun the command to resume") -> Iterator[None]:
@@ -149,17 +119,17 @@ class Study:
             why = str(cause).splitlines()[0]
             raise UserError(f"{self._path}: cannot be used ({why}); {remedy}") from error
 
-    def _taken_up(self, frozen: Any) -> Proposal:
+    def _taken_up(self, frozen: Any) -> Trial:
         self._study.sampler = self._sampler(frozen.number)
         trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
         for name, distribution in self._space.items():
             trial._suggest(name, distribution)  # a value that is known already stays
         self._live[frozen.number] = trial
-        return Proposal(frozen.number, dict(trial.params), history=dict(frozen.intermediate_values))
+        return _trial(trial, frozen.intermediate_values)
 
     def _retry_failed(self) -> None:
         trials = self._study.get_trials(deepcopy=False)
-        again = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
+        again = _tried_again(trials)
         for trial in trials:
             if trial.user_attrs.get(_AGAIN) and trial.number not in again:
                 self._study.enqueue_trial(trial.params, user_attrs={_RETRY_OF: trial.number})
@@ -204,13 +174,11 @@ def _distributions(optuna: Any, parameters: Mapping[str, Space]) -> dict[str, An
         if not isinstance(space, Interval):
             found[name] = optuna.distributions.CategoricalDistribution(space.values)
         elif space.whole:
-            found[name] = optuna.distributions.IntDistribution(
-                int(space.low), int(space.high), log=space.log, step=int(space.step or 1)
-            )
+            step = int(space.step or 1)
+            found[name] = optuna.distributions.IntDistribution(space.low, space.high, log=space.log, step=step)
         else:
-            found[name] = optuna.distributions.FloatDistribution(
-                float(space.low), float(space.high), log=space.log, step=space.step
-            )
+            ends = float(space.low), float(space.high)
+            found[name] = optuna.distributions.FloatDistribution(*ends, log=space.log, step=space.step)
     return found
 
 
@@ -226,14 +194,13 @@ def _pruner(optuna: Any, sweep: Sweep, eval_every: int, max_steps: int) -> Any:
     return optuna.pruners.NopPruner()
 
 
-def _proposal(trial: Any, replaced: bool) -> Proposal:
-    states = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "WAITING": "waiting"}
-    return Proposal(
-        trial.number,
-        dict(trial.params or trial.system_attrs.get("fixed_params", {})),
-        states.get(trial.state.name, "running"),
-        trial.value if trial.state.name == "COMPLETE" else None,
-        dict(trial.intermediate_values),
-        str(trial.user_attrs.get(_REASON, "")),
-        replaced,
-    )
+def _tried_again(trials: Iterable[Any]) -> set[int]:
+    """Numbers of failed trials of which a later one tries the same again."""
+    return {trial.user_attrs[_RETRY_OF] for trial in trials if _RETRY_OF in trial.user_attrs}
+
+
+def _trial(trial: Any, history: Mapping[int, float] | None = None, state: str = "waiting") -> Trial:
+    """A trial of optuna as the record of a sweep has it, without its runs."""
+    parameters = {name: rounded(value) for name, value in trial.params.items()}
+    reason = str(trial.user_attrs.get(_REASON, ""))
+    return Trial(trial.number, parameters, state, history=sorted((history or {}).items()), reason=reason)
