@@ -1,9 +1,9 @@
-"""SIGINT, SIGTERM and SIGHUP end the work by one exception, and within seconds. Imports no torch.
+"""SIGINT, SIGTERM and SIGHUP end the work by an exception, within seconds. Imports no torch.
 
 A signal raises :class:`Interrupted` in the main thread, at once or, where the work has called :func:`hold`, at the next
 :func:`check`. In a program of this package a thread watches over it: where the exception does not come through in time
 (one long call of compiled code, a library that waits for the network) or a second signal comes, the process ends
-without it. The program of someone else, who calls a function, is not ended: a second signal raises at once.
+without it. Another program that calls a function of this package is not ended: a second signal raises at once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS = 8.0
-"""How long the end may take: less than the grace of those who send SIGKILL next."""
+"""How long the end may take: less than the usual grace before SIGKILL."""
 REPEAT_SECONDS = 1.0
-"""Signals that follow the first within this time are the same one: a group gets it from several senders."""
+"""Signals within this time after the first are the same one: a process group may get it from several senders."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,7 +31,7 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         number: of the signal.
-        advice: how to continue, a clause; empty where there is nothing to say.
+        advice: how to continue, as a clause, or empty.
     """
 
     def __init__(self, number: int, advice: str = "") -> None:
@@ -96,7 +96,7 @@ def release() -> None:
 
 
 def check() -> None:
-    """The place for a signal that waits.
+    """Let a waiting signal end the work.
 
     Raises:
         Interrupted: for a signal that came.
@@ -120,7 +120,7 @@ def advice(describe: Callable[[], str]) -> Iterator[None]:
     """Give an interruption its advice.
 
     Args:
-        describe: says how to continue, as things stand when it is called.
+        describe: says how to continue; called when the signal is handled.
     """
     before, _state.describe = _state.describe, describe
     try:
@@ -134,7 +134,7 @@ def advice(describe: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def last_words(keep: Callable[[str], object]) -> Iterator[None]:
-    """Keep the sentence with which an interruption ends the work, however it does.
+    """Pass on the sentence with which an interruption ends the work, with or without the exception.
 
     Args:
         keep: takes the sentence.
@@ -199,7 +199,7 @@ def _restore() -> None:
 
 
 def _in_child() -> None:
-    """A forked process must not tell the thread of its parent of its own signals."""
+    """A forked process must not report its signals to the thread of its parent."""
     if _state.before:
         if _state.seconds is not None:
             signal.set_wakeup_fd(-1)
@@ -215,7 +215,7 @@ def _interrupt(number: int, frame: Any) -> None:
         _state.received, _state.since = number, now
         if not _state.is_held:
             raise Interrupted(number)
-    elif _state.seconds is None and now - _state.since > REPEAT_SECONDS:  # else the watching thread's concern
+    elif _state.seconds is None and now - _state.since > REPEAT_SECONDS:  # else the watching thread handles it
         raise Interrupted(number)
 
 
@@ -253,7 +253,7 @@ def _watch(reading: int) -> None:
 
 
 def _end(number: int) -> None:
-    """End the process without the exception: what is on the disk counts, and what was printed."""
+    """End the process without the exception, after printing what was buffered."""
     with suppress(Exception):
         text = f"se3t: {Interrupted(number, _state.describe())}"
         os.write(2, f"{text}\n".encode(errors="replace"))

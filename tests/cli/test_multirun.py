@@ -151,7 +151,7 @@ def test_devices_of_a_preset_are_refused_as_well(run: Run, train: Recorder, tmp_
     answer = run("train", "--config-dir", str(tmp_path / "more"), "preset=two", "-m", "seed=1,2")
     assert answer.status == 2
     assert train.configs == []
-    assert "trainer.devices=2 does not go together with -m" in answer.err
+    assert "trainer.devices=2 cannot be combined with -m" in answer.err
 
 
 def test_eval_takes_several_checkpoints(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

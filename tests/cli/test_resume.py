@@ -51,8 +51,8 @@ def test_settings_that_do_not_tell_runs_apart_may_change(run: Run, seen: list[An
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("optim.lr=1", "optim.lr: tells this run from others"),
-        ("model=tfn", "model=tfn: does not go with resume=runs of mine"),
+        ("optim.lr=1", "optim.lr: identifies this run"),
+        ("model=tfn", "model=tfn: cannot be combined with resume=runs of mine"),
         ("seed=4", "seed=4: does not go with"),
         ("runs=elsewhere", "runs=elsewhere: does not go with"),
         ("-m", "-m: does not go with"),

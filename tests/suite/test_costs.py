@@ -243,8 +243,8 @@ def test_a_measurement_that_fails_leaves_the_time_unknown_and_says_so(
     found = estimate([one], workers=1, threads=1)
     assert (found.seconds(one), found.startup, found.trouble) == (None, 0.0, reason)
     lines = list(plan_lines("1", [one], found, 1))
-    assert "time: not known (1 at a time, 1 CPU thread each)" in lines
-    assert f"some times are not known, their measurement failed: {reason}" in lines
+    assert "time: unknown (1 at a time, 1 CPU thread each)" in lines
+    assert f"some times are unknown, because their measurement failed: {reason}" in lines
 
 
 def test_each_free_worker_takes_the_next() -> None:

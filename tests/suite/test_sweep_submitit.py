@@ -245,7 +245,7 @@ def test_times_are_read_as_sbatch_reads_them(text: str, minutes: int) -> None:
 
 def test_without_slurm_or_submitit_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="there is no srun here"):
+    with pytest.raises(UserError, match="srun is not available here"):
         SubmititLauncher(tmp_path, "slurm", {})
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"pip install 'se3t\[slurm\]'"):

@@ -173,20 +173,20 @@ def test_words_choose_among_the_trainings() -> None:
             r"--preset released: experiment 'nbody' of table 1 has no such preset; .*quick",
         ),
         (request("1", preset="egnn"), r"--preset egnn: experiment 'nbody' of table 1 has no such preset; .*quick"),
-        (request("egnn", "data.preset=text"), r"table egnn: data\.preset=text: is not part of it; .*egnn"),
+        (request("egnn", "data.preset=text"), r"table egnn: data\.preset=text: is not part of the table; .*egnn"),
         (request("3", preset="quick"), r"experiment 'qm9' of table 3 has no such preset; .*fast"),
         (request("1", "seed=3"), r"seed=3: write --seeds"),
         (request("1", "preset=paper"), r"preset=paper: write --preset"),
         (request("1", "tfn"), r"tfn: expected a setting key=value"),
-        (request("1", "model=schnet"), r"table 1: model=schnet: is not part of it; .*tfn"),
-        (request("3", "task=gpa"), r"table 3: task=gpa: is not part of it; did you mean 'gap'"),
-        (request("1", "model="), r"table 1: model=: names none; expected one or more"),
+        (request("1", "model=schnet"), r"table 1: model=schnet: is not part of the table; .*tfn"),
+        (request("3", "task=gpa"), r"table 3: task=gpa: is not part of the table; did you mean 'gap'"),
+        (request("1", "model="), r"table 1: model=: is empty; expected one or more"),
         (request("1", "data.preset=,"), r"table 1: data\.preset=,: names none"),
         (request("3", "task="), r"table 3: task=: names none"),
-        (request("1", "task=homo"), r"table 1: task=homo: there is nothing to choose; .* model=… or data\.preset=…"),
-        (request("2", "task=homo"), r"table 2: task=homo: there is nothing to choose"),
-        (request("ablations", "task=homo"), r"table ablations: task=homo: there is nothing to choose"),
-        (request("3", "data.preset=text"), r"table 3: data\.preset=text: there is nothing to choose; .* task=…"),
+        (request("1", "task=homo"), r"table 1: task=homo: this setting is fixed; .* model=… or data\.preset=…"),
+        (request("2", "task=homo"), r"table 2: task=homo: this setting is fixed"),
+        (request("ablations", "task=homo"), r"table ablations: task=homo: this setting is fixed"),
+        (request("3", "data.preset=text"), r"table 3: data\.preset=text: this setting is fixed; .* task=…"),
         (request("1", "optim.lr=0.1,0.2"), r"optim\.lr=0\.1,0\.2: several values"),
         (request("1", workers=0), r"--jobs 0: expected 1 or more"),
         (request("1", "model.num_degrees=3"), r"model=linear: model\.num_degrees: no such setting; known: name"),
@@ -213,8 +213,8 @@ def test_a_plan_is_complete_and_writes_nothing(place: Path, capsys: pytest.Captu
     assert any(line.startswith("new  12,000 steps") and line.endswith(f"20 min  {words}") for line in lines)
     assert "table 1: 8 trainings, 8 new\n" in text
     assert "time: about " in text
-    assert "6 by a few training steps measured now, on random data" in text
-    assert "with other load" in text
+    assert "6 from a few training steps measured now on random data" in text
+    assert "they change with the load" in text
     assert "se3t data prepare nbody data.preset=text" in text
     assert list(place.iterdir()) == []
 
@@ -230,7 +230,9 @@ def test_a_measurement_that_fails_stops_no_training(
     assert run(asked).finished == [one.result for one in jobs]
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "ablations: 1 trainings, 1 new; 1 at a time"
-    assert told[1] == "some times are not known, their measurement failed: ended by SIGKILL, perhaps out of memory"
+    assert (
+        told[1] == "some times are unknown, because their measurement failed: ended by SIGKILL, perhaps out of memory"
+    )
 
 
 def test_a_plan_says_what_is_finished_and_where_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ FLAGS: dict[str, Flag] = {
     "--config-name": Flag("-cn", "value"),
     "--experimental-rerun": Flag("", "value"),
 }
-_MOVED = {  # folders of conf in earlier versions, which would be passed over without a word
+_MOVED = {  # folders of conf in earlier versions, which would be ignored silently
     "tuned": "recipe/<experiment>/<model>.yaml",
     "budget/model": "recipe/<experiment>/<preset>/<model>.yaml",
 }
@@ -64,7 +64,7 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def check_flags(command: str, given: Mapping[str, str]) -> None:
-    """Refuse flags that Hydra would refuse in its own words, and files and folders that are not there.
+    """Refuse flags that Hydra would refuse with less helpful messages, and missing files and folders.
 
     Args:
         command: train or eval.
@@ -75,7 +75,7 @@ def check_flags(command: str, given: Mapping[str, str]) -> None:
     """
     modes = [name for name in ("--run", "--multirun", "--cfg", "--info", "--shell-completion") if name in given]
     if len(modes) > 1:
-        raise UserError(f"{modes[0]} and {modes[1]} do not go together; give one of them")
+        raise UserError(f"{modes[0]} and {modes[1]} cannot be combined; give one of them")
     for name in ("--resolve", "--package"):
         if name in given and "--cfg" not in given:
             raise UserError(f"{name}: belongs to --cfg; write --cfg job {name}" + " <group>" * (name == "--package"))

@@ -1,4 +1,4 @@
-"""``se3t doctor``: what is installed, found and possible on this machine, in words."""
+"""``se3t doctor``: what is installed, found and possible on this machine."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _kernels(device: Any) -> Iterator[str]:
 
 
 def cuda_state(built_for: str | None, available: bool, driver: str | None) -> str:
-    """Whether torch can use an NVIDIA GPU, and if not, why and what to do.
+    """Whether torch can use an NVIDIA GPU; if not, why, and what to do.
 
     Args:
         built_for: CUDA version torch was built for, or None.
@@ -154,13 +154,13 @@ def cuda_state(built_for: str | None, available: bool, driver: str | None) -> st
         return f"CUDA: usable; torch is built for CUDA {built_for}"
     if built_for is None:
         advice = "; for the GPU of this machine install a CUDA build of torch" if driver else ""
-        return f"CUDA: not usable, for this torch is built for the CPU alone{advice}"
+        return f"CUDA: not usable: this torch is built for CPU only{advice}"
     if driver is None:
-        return f"CUDA: not usable, for no NVIDIA driver is loaded; torch is built for CUDA {built_for}"
+        return f"CUDA: not usable: no NVIDIA driver is loaded; torch is built for CUDA {built_for}"
     version = re.search(r"\b(\d{3,}(?:\.\d+)+)\b", driver)
     return (
-        f"CUDA: not usable, although an NVIDIA driver ({version[1] if version else 'version unknown'}) is loaded. Most "
-        f"often the driver is too old for CUDA {built_for}, which this torch is built for: update the driver, or "
+        f"CUDA: not usable, although an NVIDIA driver ({version[1] if version else 'version unknown'}) is loaded. "
+        f"Usually the driver is too old for CUDA {built_for}, which this torch is built for: update the driver, or "
         "install a torch built for an older CUDA. A GPU hidden by CUDA_VISIBLE_DEVICES looks the same"
     )
 

@@ -39,7 +39,7 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     if OmegaConf.is_missing(settings, "checkpoint"):
-        raise UserError("checkpoint: which one? Give a run folder or a file: se3t eval runs/nbody/…")
+        raise UserError("checkpoint: is missing; give a run folder or a file, such as se3t eval runs/nbody/…")
     config = to_eval_config(settings)
     from se3t.measure.evaluate import evaluate
 
@@ -60,7 +60,7 @@ def _experiment(words: Sequence[str]) -> Config:
         if name not in choices(group):
             raise UserError(f"{word}: unknown; {did_you_mean(name, choices(group))}")
     if "experiment" not in groups:
-        raise UserError(f"{words[0]}: belongs to a converted model with experiment=…; a run knows its own target")
+        raise UserError(f"{words[0]}: is for a converted model with experiment=…; a run has its own target")
     return to_config(compose("train", list(words)))
 
 

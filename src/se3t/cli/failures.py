@@ -1,4 +1,4 @@
-"""What the user sees when something goes wrong: a sentence and an exit status, not a traceback."""
+"""Errors as the user sees them: a sentence and an exit status, not a traceback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def guarded(action: Callable[[], int]) -> int:
         stop = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
         _tell(f"\nse3t: {stop}" if stop.number == signal.SIGINT else f"se3t: {stop}")
         return stop.status
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except Exception as error:
@@ -39,7 +39,7 @@ def guarded(action: Callable[[], int]) -> int:
 
 
 def status(error: BaseException) -> int:
-    """Exit status for an error: 2 for what the user can mend in the command, 75 for a run that another process is
+    """Exit status for an error: 2 for what the user can fix in the command, 75 for a run that another process is
     training, 1 for the rest.
     """
     if isinstance(error, BusyError):

@@ -74,9 +74,9 @@ def _step(text: str) -> float:
 def _without_suffix(text: str) -> Path:
     path = output(text)
     if text.endswith(("/", "\\")) or path.is_dir():
-        raise argparse.ArgumentTypeError(f"got {text!r}, a folder; expected the name of the files in it, too")
+        raise argparse.ArgumentTypeError(f"got {text!r}, a folder; expected a folder and a name for the files in it")
     if path.suffix.lower() in _OTHER_FORMATS:
-        raise argparse.ArgumentTypeError(f"got {text!r}; figures are written as .png and .pdf, so leave the ending out")
+        raise argparse.ArgumentTypeError(f"got {text!r}; figures are written as .png and .pdf, so leave the suffix out")
     return path.with_suffix("") if path.suffix in (".png", ".pdf", ".gif", ".json") else path
 
 

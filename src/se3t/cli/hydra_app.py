@@ -127,7 +127,7 @@ class App:
                 raise _refuse_devices(f"trainer.devices={config.trainer.devices}")
             job.result = self._work(config)
         except Exception as error:
-            job.error = translated(error)  # kept for later: other jobs go on
+            job.error = translated(error)  # reported later: other jobs continue
             if parallel:
                 report(job.error, f"job {len(self.jobs)} failed")
         return job.result
@@ -196,7 +196,7 @@ def _chooses_launcher(overrides: Sequence[str]) -> bool:
 
 def _refuse_devices(word: str) -> UserError:
     return UserError(
-        f"{word} does not go together with -m, whose jobs share one process: use trainer.devices=1, or start the runs "
+        f"{word} cannot be combined with -m, whose jobs share one process: use trainer.devices=1, or start the runs "
         "one by one without -m"
     )
 

@@ -23,13 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``se3t``; by default those of this process.
 
     Returns:
-        Exit status: 0, or 2 for what the user can mend, 75 for a run that another process is training, 1 for other
+        Exit status: 0, or 2 for what the user can fix, 75 for a run that another process is training, 1 for other
             failures, 128 + the number of a signal.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows ASCII only is no reason to fail
+            stream.reconfigure(errors="replace")  # an ASCII terminal must not cause a failure
     status = guarded(lambda: _run(words))
     if argv is None and interruption(status) is not None:
         _end_at_once(status)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _end_at_once(status: int) -> None:
-    """A process that a signal ends is not to spend seconds on taking torch apart."""
+    """End a process without spending seconds on unloading torch."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # such as a closed pipe
             stream.flush()
@@ -47,7 +47,7 @@ def _end_at_once(status: int) -> None:
 def _run(words: list[str]) -> int:
     with interrupted_by_signals(SECONDS):
         status = _dispatch(words)
-        sys.stdout.flush()  # here, where a closed pipe is known, and not at the end of the process
+        sys.stdout.flush()  # here, where a closed pipe is handled, not at the end of the process
     return status
 
 

@@ -1,4 +1,4 @@
-"""Flags of the commands that Hydra does not run: argparse, with errors in one sentence."""
+"""Arguments of the commands that Hydra does not run: argparse with errors in one sentence."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def require_pictures(out: Path, *suffixes: str) -> None:
 
 
 def require_new(flag: str, path: Path, inputs: Sequence[Path], force: bool) -> None:
-    """Look at the file that a command is to write, before all the work.
+    """Check the file that a command will write, before the work.
 
     Args:
         flag: that names it, for errors.

@@ -70,7 +70,7 @@ def run(words: Sequence[str]) -> int:
             trials=trials,
         )
         text = render(shown)
-    content = text.encode(errors="replace")  # names of files may be anything
+    content = text.encode(errors="replace")  # names of files may hold any bytes
     write_atomically(given.out, lambda file: file.write(content))
     damaged = [f"left out: {run.problem}" for run in runs if run.state == DAMAGED]
     for remark in [*damaged, *remarks]:
@@ -80,7 +80,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _require_targets(out: Path, runs: Sequence[Path]) -> None:
-    """Look at what is given before the work, not after it."""
+    """Check the arguments before the work."""
     from se3t.files import check_writable
 
     check_writable(out)
@@ -133,14 +133,14 @@ def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[
         return path
     if not measures:
         if path.is_file():
-            remarks.append(f"{path} was measured from other runs or weights than those of today")
+            remarks.append(f"{path} was measured from other runs or weights than the present ones")
         return next((file for file in (path, _newest(folder, "figure3.json", runs)) if file.is_file()), None)
     if not chosen:
         return None
     measured = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="se3t-"))) / path.name
     try:
         _measure(chosen, measured, remarks)
-    except UserError as error:  # such as data that are gone: the page has more to show
+    except UserError as error:  # such as data that were deleted: the rest of the page does not need them
         remarks.append(f"no rotated predictions: {error}")
         return None
     if not (view_runs.may_be_replaced(path) and _is_writable(path)):

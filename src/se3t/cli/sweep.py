@@ -44,10 +44,10 @@ def parser() -> Parser:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The command line, checked as far as its own words go.
+    """The checked command line.
 
     Raises:
-        UserError: for flags that do not go together, and words that are none of this command.
+        UserError: for flags that cannot be combined, and arguments that are not settings.
     """
     given = parser().parse_intermixed_args(list(words))
     for flag, mode in (("top", "best"), ("out", "plot")):
@@ -69,7 +69,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run a sweep, or tell of one."""
+    """Run a sweep, or show one."""
     given = parse(words)
     if given.list:
         show(ready_sweeps())
@@ -234,7 +234,7 @@ def _report(record: SweepRecord, count: int) -> None:
     lines = [f"Sweep {record.title}, experiment {record.experiment}", *facts(record), f"trials: {_counts(record)}"]
     say(out, "\n".join(lines))
     out.print(_table(record, ranking[:count]))
-    best = ["the best one, trained by:", f"  {command(record, ranking[0])}"]
+    best = ["command of the best trial:", f"  {command(record, ranking[0])}"]
     say(out, "\n".join(best))
 
 
@@ -274,7 +274,7 @@ def _counts(record: SweepRecord) -> str:
 def _only_runs(words: Sequence[str]) -> None:
     for word in words:
         if not word.startswith("runs="):
-            raise UserError(f"sweep: {word}: --best and --plot read a sweep that is there; only runs=<folder> fits")
+            raise UserError(f"sweep: {word}: --best and --plot read an existing sweep; expected runs=<folder> alone")
 
 
 def _runs(words: Sequence[str]) -> Path:

@@ -53,16 +53,16 @@ def run(words: Sequence[str]) -> int:
     if given.run or given.plan:
         return _train(given, asked)
     if given.seeds is not None or given.jobs is not None:
-        raise UserError(f"{'--jobs' if given.seeds is None else '--seeds'}: goes with --run or --plan")
+        raise UserError(f"{'--jobs' if given.seeds is None else '--seeds'}: belongs to --run or --plan")
     if asked.settings:
-        raise UserError(f"{asked.settings[0]}: a setting goes with --run or --plan; add one of them, or leave it out")
+        raise UserError(f"{asked.settings[0]}: a setting belongs to --run or --plan; add one of them, or leave it out")
     _write(_tables(asked.which, _results(asked.paths, given.trials), given.target, given.preset), asked)
     return 0
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the words say: which table (None: all), of which runs, settings of trainings, and how it is written."""
+    """The arguments: which table (None: all), of which runs, settings of trainings, and how it is written."""
 
     which: str | None
     paths: tuple[Path, ...]
@@ -86,7 +86,7 @@ def _asked(given: argparse.Namespace) -> _Asked:
             raise UserError(f"table {which or '…'} {word}: one table at a time; {hint}")
         elif which is None and "/" not in word:
             raise UserError(
-                f"{word}: is no table ({did_you_mean(word, all_names())}), and does not exist as a folder of runs"
+                f"{word}: is not a table ({did_you_mean(word, all_names())}), and does not exist as a folder of runs"
             )
         else:
             raise UserError(f"{word}: does not exist; expected a folder of runs or a result.json")
@@ -98,7 +98,7 @@ def _asked(given: argparse.Namespace) -> _Asked:
 
 
 def _format(given: argparse.Namespace) -> str:
-    """How to write, and whether that can be done where it is to be."""
+    """The format, and a check that the file can be written."""
     from se3t.files import check_writable
     from se3t.reporting.tables.formats import SUFFIXES
 
@@ -110,7 +110,7 @@ def _format(given: argparse.Namespace) -> str:
     if given.out is None:
         return chosen or _TERMINAL
     if chosen is None and given.out.suffix not in SUFFIXES:
-        raise UserError(f"--out {given.out}: its ending says no format; use one of {', '.join(SUFFIXES)}, or --format")
+        raise UserError(f"--out {given.out}: its suffix names no format; use one of {', '.join(SUFFIXES)}, or --format")
     check_writable(given.out)
     return chosen or SUFFIXES[given.out.suffix]
 
@@ -131,7 +131,7 @@ def _tables(which: str | None, results: Sequence[Path], target: str | None, pres
 
 
 def _results(paths: Sequence[Path], with_trials: bool) -> list[Path]:
-    """Without the trials of sweeps below the folders, unless asked: a table is of what was trained for it."""
+    """Without the trials of sweeps below the folders, unless asked for."""
     from se3t.reporting.sweep_record import trials_among, trials_left_out
     from se3t.runs.record import find_results
 
@@ -167,7 +167,7 @@ def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:
 
 
 def _plain(tables: Sequence[ResultTable]) -> str:
-    """As on a terminal, without colours."""
+    """The text of a terminal, without colours."""
     from rich.console import Console
 
     from se3t.reporting.tables.terminal import to_rich
@@ -183,7 +183,7 @@ def _plain(tables: Sequence[ResultTable]) -> str:
 
 
 def _train(given: argparse.Namespace, asked: _Asked) -> int:
-    """Train what is missing, or tell what that is, and print the table of what has finished."""
+    """Train or list what is missing, and print the table of what has finished."""
     flag = "--run" if given.run else "--plan"
     if asked.which is None:
         raise UserError(f"{flag}: of which table; expected se3t table 1 {flag}, or another one in place of 1")

@@ -71,7 +71,7 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
         words: settings that may be others than before: those that do not tell runs apart.
 
     Raises:
-        UserError: when there is no run, or a word is of another kind.
+        UserError: when there is no run, or an argument is not such a setting.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -83,13 +83,13 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
         key, given, _ = word.partition("=")
         group, _, name = key.partition(".")
         if word.startswith("-") or not given or not name or "." in name:
-            raise UserError(f"{word}: does not go with resume={folder}, which has settings of its own; leave it out")
+            raise UserError(f"{word}: cannot be combined with resume={folder}, which has its own; leave it out")
         checked([word])
         settings[group] = {**settings.get(group, {}), name: value_of(word)}
     config = replace(to_config(settings), resume=True)
     if (other := first_difference(asdict(config), asdict(before))) is not None:
         raise UserError(
-            f"{other}: tells this run from others and stays as it is with resume={folder}; leave it out, or train "
+            f"{other}: identifies this run and cannot change with resume={folder}; leave it out, or train "
             "another run without resume"
         )
     return config

@@ -1,4 +1,4 @@
-"""What there is to choose from: the schemas and the YAML files of this package, and those that other packages add.
+"""The choices of every group: the schemas and YAML files of this package, and those that other packages add.
 Imports neither torch nor hydra.
 """
 

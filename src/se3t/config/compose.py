@@ -40,7 +40,7 @@ def compose(command: str, overrides: Sequence[str]) -> Any:
 
 
 def prepare_hydra(folders: Sequence[Path] = ()) -> None:
-    """Make known to Hydra what the files of ``conf`` build on, and where further files are: the schemas as the groups
+    """Register with Hydra what the files of ``conf`` build on, and where further files are: the schemas as the groups
     ``schema`` and ``schema/<group>``, choices that need no file, the names of presets, folders of other packages.
 
     Args:

@@ -1,5 +1,5 @@
-"""Errors of Hydra and OmegaConf as sentences that say what to type. Their messages come from the machinery behind the
-command and are not shown. Imports neither torch nor hydra.
+"""Errors of Hydra and OmegaConf as sentences that say what to type; their own messages are not shown. Imports neither
+torch nor hydra.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _expected(hint: typing.Any) -> str:
 
 
 def _unfitting(error: Exception) -> UserError:
-    """What is left: whatever of Hydra's message is no word of its machinery."""
+    """Any other error: the setting that Hydra's message quotes."""
     quoted = re.search(r"'([^']*)'", str(error).splitlines()[0])
     what = f"{quoted[1]}: does not fit the configuration" if quoted else "the settings do not fit together"
     return UserError(f"{what}; se3t train --cfg job and se3t eval --cfg job show the settings")

@@ -12,11 +12,11 @@ from se3t.errors import UserError
 
 
 def choice(default: str, *others: str) -> Any:
-    """A field that takes one of a few words, ``default`` among them."""
+    """A field that takes one of several words, including ``default``."""
     return field(default=default, metadata={"choices": (default, *others)})
 
 
-_Real: typing.TypeAlias = int | float  # an int is no float to those who execute annotations
+_Real: typing.TypeAlias = int | float  # an int is not a float when annotations are executed
 
 
 def number(

@@ -1,4 +1,4 @@
-"""Overrides that no configuration can be composed of, in sentences that say what to type."""
+"""Overrides that are refused, with sentences that say what to type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DERIVED = ("recipe", "budget", "schema", "tuned")  # folders of conf, now or ea
 
 
 def check_overrides(overrides: Sequence[str], *, several: bool = False) -> None:
-    """Refuse overrides that Hydra would refuse, or would take for something else than was meant.
+    """Refuse overrides that Hydra would refuse or misread.
 
     Args:
         overrides: such as ``trainer.max_steps=7``.
@@ -44,7 +44,7 @@ def check_overrides(overrides: Sequence[str], *, several: bool = False) -> None:
 
 
 def _as_one(key: str) -> str:
-    """How several values with commas are written as one."""
+    """How a value with commas is written."""
     if key in text_settings():
         return f", or quotation marks for a text with commas: '{key}=\"a,b\"'"
     return f", or write a list as {key}=[a,b]" if key == "logger.tags" else ""
@@ -70,7 +70,7 @@ def _check_key(word: str, parsed: Any) -> None:
     if not key:
         raise UserError(f"{word}: the name of a setting is missing; write key=value, such as seed=1")
     if parsed.package is not None and not key.startswith("hydra"):
-        raise UserError(f"{word}: a place behind @ is not possible; write {key}={value or '…'}")
+        raise UserError(f"{word}: a package behind @ is not supported; write {key}={value or '…'}")
     if (parsed.is_delete() or value in ("", "null")) and own and not name:
         raise UserError(f"{word}: {key} is needed; choose one: {', '.join(own)}")
     if parsed.is_add() and not parsed.is_force_add() and (key in names or key in GROUPS):

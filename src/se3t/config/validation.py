@@ -80,7 +80,7 @@ def model_settings(schema: type[Settings], given: Settings | None, *, is_require
 
 
 def _literal(settings: Any) -> Any:
-    """Settings in which ``${`` means nothing."""
+    """Settings in which ``${`` is plain text."""
     if isinstance(settings, Mapping):
         return {key: _literal(value) for key, value in settings.items()}
     if isinstance(settings, list):

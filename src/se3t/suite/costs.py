@@ -1,4 +1,4 @@
-"""How long trainings will take: from run records of a machine like this one where there are any, else measured now.
+"""How long trainings will take: from run records of a machine like this one if there are any, else measured now.
 Imports no torch.
 """
 
@@ -43,8 +43,8 @@ _LEAST_STEPS = 50  # of a record: shorter ones have measured how a process warms
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one training step, of measuring one sample, where that is known from, and what a training takes
-    besides: its first steps are slower, and files are written.
+    """Seconds of one training step and of measuring one sample, where the numbers come from, and the rest of a
+    training: slower first steps, writing files.
     """
 
     step: float
@@ -58,10 +58,10 @@ class Estimates:
     """What trainings cost.
 
     Attributes:
-        costs: by kind of training; kinds that are missing are not known.
+        costs: by kind of training; missing kinds are unknown.
         startup: seconds from the start of a process to its first step; 0 where nothing was measured.
         threads: of torch in every training.
-        trouble: why some kinds could not be measured, where the measurement itself has failed.
+        trouble: why some kinds could not be measured.
         preparation: of data that are simulated or made here, by their file.
     """
 
@@ -130,7 +130,7 @@ def estimate(jobs: Sequence[Job], workers: int, threads: int | None, *, always: 
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """Seconds until all is done, when each free worker takes the next."""
+    """Seconds until all are done, when each free worker takes the next one."""
     busy = [0.0] * workers
     for one in seconds:
         busy[busy.index(min(busy))] += one
@@ -147,21 +147,21 @@ def has_gpu() -> bool:
 
 
 def kind(config: Config) -> str:
-    """What the time of a step depends on, as a text: trainings that share it take the same time."""
+    """All settings that the time of a step depends on, as a text: trainings with the same text take the same time."""
     return _kind(asdict(config))
 
 
 def _kind(settings: Mapping[str, Any]) -> str:
     data = SimpleNamespace(**settings["data"])
     shape = dataset(data.name).cost_settings(data)
-    task = {name: value for name, value in settings["task"].items() if name not in _TASK_IS_FREE}
-    trainer = {name: settings["trainer"][name] for name in _TRAINER_COUNTS}
+    task = {name: value for name, value in settings["task"].items() if name not in _IRRELEVANT_OF_TASK}
+    trainer = {name: settings["trainer"][name] for name in _RELEVANT_OF_TRAINER}
     found = [settings["experiment"], settings["model"], task, trainer, shape, settings["optim"]["clip_norm"] is None]
     return json.dumps(found, sort_keys=True)
 
 
-_TASK_IS_FREE = ("target", "column", "test_rotation")
-_TRAINER_COUNTS = ("batch_size", "devices", "accelerator", "precision", "cuda_graph", "num_equivariance_samples")
+_IRRELEVANT_OF_TASK = ("target", "column", "test_rotation")
+_RELEVANT_OF_TRAINER = ("batch_size", "devices", "accelerator", "precision", "cuda_graph", "num_equivariance_samples")
 
 
 # --- how many at a time -----------------------------------------------------------------------------------------------
@@ -170,8 +170,8 @@ _TRAINER_COUNTS = ("batch_size", "devices", "accelerator", "precision", "cuda_gr
 def resources(jobs: Sequence[Job], wanted: int | None) -> tuple[int, int | None]:
     """Trainings at a time, and torch's threads in each, None on a GPU.
 
-    Both depend on all jobs and not on those that are left: a training that goes on with another number of threads
-    would end in other last digits.
+    Both depend on all jobs, not on the remaining ones: a training resumed with another number of threads would
+    differ in the last digits.
 
     Args:
         jobs: all of a table or a sweep.
@@ -189,11 +189,11 @@ def resources(jobs: Sequence[Job], wanted: int | None) -> tuple[int, int | None]
 
 
 def recorded(job: Job, threads: int | None) -> Cost | None:
-    """What runs of the same kind took on a machine like this one, interrupted ones included; None where there are none.
+    """The cost of runs of the same kind on a machine like this one, interrupted ones included; None without such runs.
 
     Args:
         job: says where run records lie, and of which kind.
-        threads: of torch; runs with another number are passed over. None: as torch likes.
+        threads: of torch; runs with another number are skipped. None: any number.
     """
     folder = Path(job.config.runs) / job.config.experiment / job.config.model.name
     found = [cost for path in folder.glob(f"*/{METRICS}") if (cost := _cost_of(path, job, threads)) is not None]
@@ -204,10 +204,12 @@ def recorded(job: Job, threads: int | None) -> Cost | None:
 
 
 def _cost_of(metrics: Path, job: Job, threads: int | None) -> tuple[float, float] | None:
-    """Seconds of a step and of measuring a sample in one run; None where it tells nothing about the job."""
+    """Seconds of a step and of measuring a sample in one run; None where it is not comparable with the job."""
     try:
         settings = _settings_of(metrics.parent)
-        if _kind(settings) != kind(job.config) or not _made_alike(metrics.with_name(PROVENANCE), job, threads):
+        if _kind(settings) != kind(job.config) or not _made_on_such_a_machine(
+            metrics.with_name(PROVENANCE), job, threads
+        ):
             return None
         lines = [line for line in RunFolder(metrics.parent).read_metrics() if line["kind"] == "valid"]
         if job.steps == 0:
@@ -220,7 +222,7 @@ def _cost_of(metrics: Path, job: Job, threads: int | None) -> tuple[float, float
         size = dataset(data.name).split_sizes(data).get("valid") or math.inf
         rests = [_rest(*pair) / size for pair in pairwise(lines)]
     except (UserError, OSError, LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError):
-        return None  # a record of another version, or a damaged one: whoever reads it for its own sake says so
+        return None  # a record of another version, or a damaged one, which the commands that report runs name
     return statistics.median(steps), max(0.0, statistics.median(rests))
 
 
@@ -232,19 +234,19 @@ def _settings_of(folder: Path) -> Mapping[str, Any]:
 
 
 def _rest(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
-    """Seconds between two evaluations that were not spent on training: those of the first of them."""
+    """Seconds between two evaluations that were not spent on training, but on the first of the two."""
     training: float = (now["step"] - before["step"]) / now["steps_per_second"]
     passed: float = now["seconds"] - before["seconds"]
     return passed - training
 
 
-def _made_alike(provenance: Path, job: Job, threads: int | None) -> bool:
+def _made_on_such_a_machine(provenance: Path, job: Job, threads: int | None) -> bool:
     """Whether a run was made on a machine like this one, on the kind of device that the job will get."""
     session = read_json(provenance)["sessions"][-1]
     here: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu_count": os.cpu_count()}
     if job.config.trainer.accelerator != "cpu":  # else both ran on a CPU: the setting is part of the kind
         if "device" not in session:
-            return False  # of a version that did not say
+            return False  # written by a version that did not record it
         here["device"] = "cuda" if has_gpu() else "cpu"
     return all(session[name] == value for name, value in here.items()) and threads in (None, session["torch_threads"])
 
@@ -271,8 +273,8 @@ def _measured(
 
 
 def _probe(configs: Sequence[Config], data: Sequence[Config], threads: int | None) -> dict[str, Any]:
-    """What :mod:`se3t.suite.probe` answers. A process that fails, out of memory for example, leaves times unknown: an
-    estimate is a courtesy.
+    """The answer of :mod:`se3t.suite.probe`. A process that fails, for example out of memory, leaves times unknown and
+    stops nothing.
     """
     request = {
         "configs": [asdict(config) for config in configs],

@@ -61,7 +61,7 @@ class Job:
 
     @property
     def saved_step(self) -> int:
-        """The step that an interrupted training goes on from; files of other names are passed over."""
+        """The step that an interrupted training resumes from; files with other names are ignored."""
         names = [path.stem.removeprefix("step-") for path in (self.folder / CHECKPOINTS).glob("step-*.ckpt")]
         return max((int(name) for name in names if name.isdecimal()), default=0)
 

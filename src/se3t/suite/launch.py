@@ -57,11 +57,11 @@ class LocalHandle:
     def stop(self) -> None:
         """SIGTERM to the group, and SIGKILL where that is not enough."""
         if self.poll() is not None:
-            return  # its number may be that of another process by now
+            return  # its number may belong to another process by now
         self._signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(GRACE_SECONDS)
-        self._signal(signal.SIGKILL)  # those that it started, too
+        self._signal(signal.SIGKILL)  # also the processes that it started
         self.process.wait()
 
     def _signal(self, number: signal.Signals) -> None:

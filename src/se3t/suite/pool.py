@@ -41,7 +41,7 @@ class Ended(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What came of many jobs.
+    """The outcome of many jobs.
 
     Attributes:
         finished: ``result.json`` of each that is finished, in the order of the jobs.
@@ -53,7 +53,7 @@ class Outcome:
 
 
 class Watch:
-    """Is told what happens; does nothing. Views are derived from it. It is a context around the work."""
+    """Takes the events of a pool, and ignores them; views are derived from it. A context around the work."""
 
     def __enter__(self) -> Watch:
         return self
@@ -68,13 +68,13 @@ class Watch:
         """A job runs."""
 
     def blocked(self, job: Job) -> None:
-        """Another process trains this run; the job waits for it."""
+        """Another process is training this run; the job waits for it."""
 
     def ended(self, ended: Ended) -> None:
         """A job is no longer worked on."""
 
     def tick(self, running: Sequence[Job]) -> None:
-        """Called a few times a second."""
+        """Called several times a second with the jobs at work."""
 
 
 @dataclass
@@ -88,13 +88,12 @@ class _Work:
 
 
 class Pool:
-    """Jobs at work and jobs that wait for a worker. Nothing happens but in its methods; :meth:`step` is to be called
-    until ``is_idle``.
+    """Jobs at work and jobs that wait for a worker. Call :meth:`step` until ``is_idle``: work is done there only.
 
     Args:
         launcher: where they run.
         workers: how many at a time.
-        watch: is told what happens.
+        watch: takes the events.
     """
 
     def __init__(self, launcher: Launcher, workers: int, watch: Watch) -> None:
@@ -125,10 +124,10 @@ class Pool:
         self._waiting.append(job)
 
     def step(self) -> list[Ended]:
-        """Look at what runs, start what can start.
+        """Check the running jobs, start those that can start.
 
         Returns:
-            Jobs that ended since, one that was finished before it started included.
+            Jobs that have ended since, including those that were finished already.
         """
         ended: list[Ended] = []
         for one in chain(self._collect(), self._start()):
@@ -138,18 +137,18 @@ class Pool:
         return ended
 
     def stop(self, job: Job) -> None:
-        """End one job, whether it runs or waits; :meth:`step` does not tell of it."""
+        """End one job, whether it runs or waits; :meth:`step` does not return it."""
         self._waiting = [other for other in self._waiting if other != job]
         if (found := self._running.pop(job.folder, None)) is not None:
             found[1].handle.stop()
             self.watch.ended(Ended(job, "stopped", found[1].log))
 
     def close(self) -> None:
-        """End everything. What was saved stays, and the same jobs go on from there another time."""
+        """End all processes. Checkpoints stay, and the same jobs resume from them."""
         works = [*(work for _, work in self._running.values()), *self._preparing.values()]
         self._waiting, self._running, self._preparing = [], {}, {}
         if works:
-            with ThreadPoolExecutor(len(works)) as threads:  # none waits for the grace of another
+            with ThreadPoolExecutor(len(works)) as threads:  # all grace periods at the same time
                 list(threads.map(lambda work: work.handle.stop(), works))
 
     # --- ends ---------------------------------------------------------------------------------------------------------
@@ -167,9 +166,9 @@ class Pool:
 
     def _judge(self, job: Job, work: _Work, status: int) -> Iterator[Ended]:
         reason = "" if status == 0 else work.reason(status)
-        if _is_finished(job):  # whatever happened after the result was written: another time it counts as finished too
+        if _is_finished(job):  # even if the process failed after that: the next command counts it as finished, too
             yield Ended(job, "finished", work.log)
-        elif status == BusyError.status:  # it was taken by another process between a look and the start
+        elif status == BusyError.status:  # another process took it between the check and the start
             self._waiting.insert(0, job)
         else:
             yield Ended(job, "failed", work.log, reason or f"it ended without a result in {job.result}")
@@ -215,7 +214,7 @@ class Pool:
         return False
 
     def _prepare(self, job: Job) -> Ended | None:
-        """See that the data of a job are prepared, by one process for all jobs that share them."""
+        """Start preparing the data of a job, once for all jobs that share them."""
         if job.store in self._unprepared:
             log, reason = self._unprepared[job.store]
             return Ended(job, "failed", log, reason)
@@ -249,7 +248,7 @@ def run_jobs(
         jobs: of the same run folder only the first counts.
         launcher: where they run; None: on this machine.
         workers: how many at a time.
-        watch: is told what happens.
+        watch: takes the events.
         note: takes, a few times a second, the jobs at work and those that have ended since.
 
     Raises:
@@ -281,7 +280,7 @@ def _is_finished(job: Job) -> bool:
     try:
         return job.state == "finished"
     except UserError:
-        return False  # told when its turn comes
+        return False  # reported when its turn comes
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------
@@ -313,10 +312,10 @@ def ending(log: Path, begin: int, status: int) -> str:
     told = [number for number, line in enumerate(lines) if line.startswith("se3t: ")]
     if told and not any(line.startswith("Traceback") for line in lines[told[-1] :]):
         return " ".join(lines[told[-1] :]).removeprefix("se3t: ")
-    return lines[-1] if lines else f"exit status {status}, without a word"
+    return lines[-1] if lines else f"exit status {status}, without output"
 
 
 def ended_by(number: int) -> str:
-    """In words, that a signal has ended a process."""
+    """The sentence about a process that a signal has ended."""
     name = name_of(number)
     return f"ended by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")

@@ -1,4 +1,4 @@
-"""One view of many trainings: how far all are, and each that runs. Imports no torch."""
+"""One view of many trainings: the progress of all together, and of each that runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MOST_READ = 65_536  # bytes of the end of metrics.jsonl
 
 
 Name: TypeAlias = Callable[[Job], str]
-"""What a job is called in a view."""
+"""Gives a job its name in a view."""
 
 
 class Reading(NamedTuple):
-    """How far a run is: its newest step, and its newest validation in words."""
+    """How far a run is: its newest step and its newest validation."""
 
     step: int
     note: str
@@ -44,7 +44,7 @@ def read(job: Job) -> Reading:
 
 
 def headline(task: TaskSpec, values: Mapping[str, Any]) -> str:
-    """The number of a validation that tells most, such as "accuracy 61.2 %"."""
+    """The main metric of a validation, such as "accuracy 61.2 %"."""
     for metric in map(task.metric, (*task.progress, "loss")):
         if isinstance(value := values.get(metric.name), int | float):
             shown = f"{metric.factor * value:.1f} {metric.shown_unit}" if metric.shown_unit else f"{value:.3g}"
@@ -53,7 +53,7 @@ def headline(task: TaskSpec, values: Mapping[str, Any]) -> str:
 
 
 def title(job: Job) -> str:
-    """What is trained, in a few words: system, data, seed."""
+    """The title of a training: system, data, seed."""
     config = job.config
     words = [_system(config.model.name, getattr(config.task, "height", False))]
     if getattr(config.model, "ablation", "none") != "none":
@@ -63,7 +63,7 @@ def title(job: Job) -> str:
 
 
 class Clock:
-    """What is left, by what steps took since the start, and by the estimates before there is anything to go by.
+    """The remaining time: from the steps since the start, and from the estimates before the first ones.
 
     Args:
         jobs: all of them.
@@ -115,7 +115,7 @@ class Clock:
 
 
 class Lines(Watch):
-    """A line at each start and each end, for files and pipes.
+    """A line at every start and end, for files and pipes.
 
     Args:
         console: where to write.
@@ -131,11 +131,11 @@ class Lines(Watch):
         self._before: dict[Path, Reading] = {}
 
     def preparing(self, store: Path) -> None:
-        """Say it."""
+        """Print a line."""
         self.say(f"preparing {store}")
 
     def started(self, job: Job) -> None:
-        """Say it."""
+        """Print a line."""
         self.begin(job)
         if saved := job.saved_step:
             self.say(f"continued at step {saved:,}: {self.name(job)}")
@@ -143,11 +143,11 @@ class Lines(Watch):
             self.say(f"started: {self.name(job)}")
 
     def blocked(self, job: Job) -> None:
-        """Say it."""
+        """Print a line."""
         self.say(f"waiting: {self.name(job)}: another process is training this run ({job.folder})")
 
     def ended(self, ended: Ended) -> None:
-        """Say it."""
+        """Print a line."""
         self.clock.end(ended.job)
         self.steps.pop(ended.job.folder, None)
         self.num_ended += 1
@@ -165,8 +165,8 @@ class Lines(Watch):
         self._before[job.folder] = read(job)
 
     def _reading(self, job: Job) -> Reading:
-        """How far a running job is. Of lines past the checkpoint, which a killed process has left and the next one
-        forgets, it is not: they do not count until something changes.
+        """How far a running job is. Lines past the checkpoint, left by a killed process, do not count until the file
+        changes.
         """
         reading = read(job)
         if reading == self._before.get(job.folder):
@@ -219,7 +219,7 @@ class Bars(Lines):
     def started(self, job: Job) -> None:
         """Add its bar."""
         self.begin(job)
-        if job.folder not in self._tasks:  # one that found another process at its run starts twice
+        if job.folder not in self._tasks:  # a job that another process was training starts twice
             self._tasks[job.folder] = self._bars.add_task(self.name(job), total=self._size(job), note="starting")
 
     def ended(self, ended: Ended) -> None:
@@ -259,7 +259,7 @@ def view(console: Console, jobs: Sequence[Job], clock: Clock, name: Name = title
 
 
 def _newest_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Whole lines of the end of a file; damaged ones are passed over, since a view ends no training."""
+    """Complete lines of the end of a file; damaged ones are skipped, since a view must not end a training."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

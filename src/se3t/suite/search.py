@@ -1,4 +1,4 @@
-"""A search: trials that are proposed by what earlier ones have measured, stopped early where they do badly. Imports no
+"""A search: trials that depend on what earlier ones have measured, stopped early where they perform badly. Imports no
 torch.
 """
 
@@ -106,7 +106,7 @@ class Search:
     # --- trials ---------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        """Trials of earlier processes: the record knows most of them, the database all."""
+        """Load the trials of earlier processes: all are in the database, their details in the record."""
         try:
             known = {trial.number: trial for trial in read_record(self.spec.folder).trials}
         except UserError:
@@ -128,7 +128,7 @@ class Search:
         return [self.spec.job(trial.parameters, seed) for seed in self.spec.sweep.seeds]
 
     def _propose(self) -> bool:
-        """Fill free workers with trials that were held back, then with new ones; whether there was one."""
+        """Fill free workers with trials that were held back, then with new ones; returns whether there was one."""
         found = False
         busy = {active.job.folder for active in self.active}
         for trial in list(self.held):
@@ -195,7 +195,7 @@ class Search:
         self._end(active.trial, "finished")
 
     def _follow(self, active: _Active, prune: bool = True) -> None:
-        """Report the objective of the first seed as it is measured; stop a trial that does badly."""
+        """Report new values of the objective of the first seed; stop a trial that performs badly."""
         if active.index > 0:
             return
         for step, value in self._new_measurements(active):

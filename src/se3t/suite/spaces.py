@@ -1,4 +1,4 @@
-"""Files of sweeps: which settings vary and over what, how they are searched, and what a run is judged by. Imports no
+"""Files of sweeps: which settings vary and over what, how they are searched, and the objective. Imports no
 torch.
 """
 
@@ -88,7 +88,7 @@ class Objective:
 
 @dataclass
 class Pruning:
-    """When a run that does badly is stopped, of ``search: tpe``.
+    """When a run that performs badly is stopped, of ``search: tpe``.
 
     Attributes:
         method: none, median (worse than the median of the other runs at that step) or hyperband.
@@ -175,7 +175,7 @@ def load(name: str, experiment: str) -> Sweep:
 
 
 def values_of_words(texts: Sequence[str]) -> Values:
-    """Values as the command line spells them: numbers, true, false and null are what they look like."""
+    """Values as the command line spells them: numbers, true, false and null are read as such."""
     from omegaconf import OmegaConf
 
     parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"{n}={text}" for n, text in enumerate(texts)]))
@@ -206,7 +206,7 @@ def seeds_of(value: Any, field: str) -> tuple[int, ...]:
 
 
 def _content(name: str) -> tuple[Path, dict[str, Any]]:
-    """Path and content of a file, with what is said in one word spelled out."""
+    """Path and content of a file, with short forms written out."""
     import yaml
     from omegaconf import OmegaConf
 
@@ -227,7 +227,7 @@ def _content(name: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _spelled_out(path: Path, content: Any, section: str = "") -> dict[str, Any]:
-    """Fields with what one word may stand for: a metric for an objective, a method for the pruning."""
+    """Fields with their short forms written out: a metric for an objective, a method for the pruning."""
     where = f"{section}." if section else ""
     found = _mapping(path, section, content)
     for name, word in (("objective", "metric"), ("pruning", "method")):
@@ -266,7 +266,7 @@ def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     if not file.parameters:
         raise UserError(f"{path}: parameters: is empty; expected settings with their values, such as optim.lr: [1e-3]")
     if metric.partition("/")[0] == "test" or metric.startswith("test_"):
-        raise UserError(f"{path}: objective.metric: {metric} is of test; a sweep selects on validation, such as loss")
+        raise UserError(f"{path}: objective.metric: {metric} is of test; choose a metric of validation, such as loss")
     if not all(isinstance(word, str) and "=" in word for word in file.defaults):
         raise UserError(f"{path}: defaults: expected a list of words such as [preset=reduced], got {file.defaults}")
     parameters = {name: _space(path, f"parameters.{name}", value) for name, value in file.parameters.items()}
@@ -296,7 +296,7 @@ def _space(path: Path, key: str, value: Any) -> Space:
     if not value or any(isinstance(item, list | dict) for item in value):
         raise UserError(f"{path}: {key}: expected a list of plain values, such as [1, 2, 4], got {value}")
     if len(set(map(spell, value))) < len(value):
-        raise UserError(f"{path}: {key}: the same value stands there twice: {value}")
+        raise UserError(f"{path}: {key}: the same value is given twice: {value}")
     return Values(tuple(value))
 
 
@@ -310,7 +310,7 @@ def _interval(value: Mapping[str, Any], where: str) -> Interval:
     if found.log and found.low <= 0:
         raise UserError(f"{where}: log needs low above 0, got {found.low}")
     if found.step is not None and (found.log or found.step <= 0 or (found.whole and not isinstance(found.step, int))):
-        raise UserError(f"{where}.step: must be above 0, whole where low and high are, and goes without log")
+        raise UserError(f"{where}.step: must be above 0, whole if low and high are, and cannot be combined with log")
     if found.high not in found:
         raise UserError(f"{where}.step: steps of {found.step} from {found.low} do not end at {found.high}")
     return found

@@ -84,7 +84,7 @@ class Specification:
         return trials * len(self.sweep.seeds)
 
     def combinations(self) -> Iterator[dict[str, spaces.Scalar]]:
-        """All combinations of a grid, the last parameter fastest."""
+        """All combinations of a grid; the last parameter changes fastest."""
         grids = [space.values for space in self.sweep.parameters.values() if isinstance(space, spaces.Values)]
         for values in itertools.product(*grids):
             yield dict(zip(self.sweep.parameters, values, strict=True))
@@ -97,14 +97,14 @@ class Specification:
         """
         words = [*self.overrides, *overrides(parameters)]
         key = " ".join(words)
-        if key not in self._configs:  # some ten milliseconds, of which a large sweep with many seeds has many
+        if key not in self._configs:  # takes some ten milliseconds, too long for each seed of a large sweep
             self._configs[key] = self._config(words, parameters)
         return job_of([*words, f"seed={seed}"], replace(self._configs[key], seed=seed))
 
     def _config(self, words: Sequence[str], parameters: Parameters) -> Config:
         if any(is_group(key) for key in parameters):
             return to_config(compose("train", words))
-        # What the line would compose, in a tenth of the time: such settings win over all others.
+        # The same result as composing in a tenth of the time: such settings override all others.
         settings = copy.deepcopy(dict(self.settings))
         for key, value in parameters.items():
             group, _, name = key.rpartition(".")
@@ -182,7 +182,7 @@ def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
             continue
         group, _, name = key.partition(".")
         if isinstance(settings.get(group), Mapping) and name in settings[group]:
-            raise UserError(f"sweep={sweep.name}: {key} does not tell runs apart, so it cannot be a parameter")
+            raise UserError(f"sweep={sweep.name}: {key} does not distinguish runs, so it cannot be a parameter")
         choice = _chosen(group, settings)
         schemas = SCHEMAS.get(group, {}).items()
         others = sorted(choice for choice, schema in schemas if name in (item.name for item in fields(schema)))
@@ -191,7 +191,7 @@ def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
 
 
 def _require_known_length(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:
-    """Hyperband places its rungs by the steps of a whole training."""
+    """Hyperband needs the number of steps of a whole training."""
     limit = "trainer.max_time"
     if sweep.pruning.method == "hyperband" and (
         limit in sweep.parameters or settings.get("trainer", {}).get("max_time") is not None
@@ -203,8 +203,8 @@ def _require_known_length(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> N
 
 
 def _not_comparable(sweep: str, key: str) -> UserError:
-    what = f"{key} decides what is learned or on which data, so values of the objective would not compare"
-    return UserError(f"sweep={sweep}: {what}; give it one value, and a sweep to each")
+    what = f"{key} decides what is learned or on which data, so values of the objective are not comparable"
+    return UserError(f"sweep={sweep}: {what}; give it one value, and run a sweep for each")
 
 
 def _chosen(group: str, settings: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ _STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 class Study:
-    """The trials of a search. The same proposals follow, whether it is interrupted or not: those of trial n are a
-    function of the trials before it and of n.
+    """The trials of a search. Interruptions do not change the proposals: trial n is a function of n and of the
+    trials before it.
 
     Args:
         folder: of the sweep; the database lies there.
@@ -84,12 +84,12 @@ class Study:
             return _trial(trial)
 
     def report(self, number: int, step: int, value: float) -> None:
-        """Tell the objective of a running trial after a step."""
+        """Report the objective of a running trial after a step."""
         with self._told():
             self._live[number].report(value, step)
 
     def should_stop(self, number: int) -> bool:
-        """Whether a running trial does too badly to go on."""
+        """Whether a running trial performs too badly to continue."""
         with self._told():
             return bool(self._live[number].should_prune())
 
@@ -142,7 +142,7 @@ class Study:
         digest = hashlib.sha256(f"{self._title}/{number}".encode()).digest()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-            # Several trials at a time: those at work count as bad, so that the next one is tried elsewhere.
+            # With several trials at a time, those at work count as bad, so that the next one differs.
             return self._optuna.samplers.TPESampler(seed=int.from_bytes(digest[:4]), constant_liar=True)
 
 
@@ -161,7 +161,7 @@ def require_optuna() -> Any:
 
 
 def _url(path: Path) -> str:
-    """As optuna reads it, which takes braces for a place to fill in."""
+    """A URL for optuna, which reads braces as placeholders."""
     from sqlalchemy.engine import URL
 
     text = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)

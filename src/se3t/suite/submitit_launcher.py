@@ -36,7 +36,7 @@ _LOCAL_MINUTES = 60 * 24 * 365  # its executor ends jobs after two minutes unles
 
 @dataclass
 class Training:
-    """What a job does; submitit pickles it. It may be called once more where the first call was cut short.
+    """The work of a job, pickled by submitit. It may be called again when the first call was interrupted.
 
     Attributes:
         words: behind ``se3t``.
@@ -65,7 +65,7 @@ class Training:
             while (status := self.handle.poll()) is None:
                 time.sleep(0.2)
             if status in (0, -signal.SIGTERM, 128 + signal.SIGTERM) and not Path(self.result).exists():
-                # The cluster takes the job back: it tells the training first, then this process.
+                # The cluster preempts the job: it signals the training first, then this process.
                 time.sleep(GRACE_SECONDS)
                 return -signal.SIGTERM
             return status
@@ -73,7 +73,7 @@ class Training:
             self.handle.stop()
 
     def checkpoint(self) -> Any:
-        """Called by submitit before the job is taken back: end the training, and say what to do next time."""
+        """Called by submitit before the job is preempted: end the training, and return the work to be queued again."""
         from submitit.helpers import DelayedSubmission
 
         if self.handle is not None:
@@ -113,13 +113,13 @@ class SubmititHandle:
         while not self.job.done(force_check=True) and time.monotonic() < deadline:
             time.sleep(0.5)
             if self.is_local:
-                self._cancel()  # a process that has just begun may have missed it
+                self._cancel()  # a process that has just started may have missed it
         self._status = -signal.SIGTERM
 
     def _cancel(self) -> None:
         if self.is_local:
             with suppress(ProcessLookupError):
-                os.kill(int(self.job.job_id), signal.SIGTERM)  # submitit's own way ends in a traceback on the screen
+                os.kill(int(self.job.job_id), signal.SIGTERM)  # cancelling through submitit prints a traceback
         else:
             self.job.cancel(check=False)
 
@@ -156,7 +156,7 @@ class SubmititLauncher:
         self.title, self.threads = title, self.parameters.get("cpus_per_task")
         self._submitit = require_submitit()
         if cluster == "slurm" and self._submitit.SlurmExecutor.affinity() < 0:
-            raise UserError("launcher slurm: there is no srun here; use it on a cluster, or try --launcher submitit")
+            raise UserError("launcher slurm: srun is not available here; use a cluster, or try --launcher submitit")
 
     def start(self, job: Job, log: Path) -> SubmititHandle:
         """Submit a job, or find the one that an earlier process has submitted and that is still in the queue."""

@@ -28,7 +28,7 @@ from se3t.suite.trials import blank_record, space_settings, value_of, words_of
 
 SPECIFICATION = "specification.yaml"
 GROUP = "logger.group"
-_UNUSED_SEED = 2**31 - 1  # of a training like those of a search, but new
+_UNUSED_SEED = 2**31 - 1  # of a training like those of a search, without a run record
 
 
 def plan(spec: Specification) -> SweepRecord:
@@ -62,7 +62,7 @@ def first_job(spec: Specification) -> Job:
 
 
 def seconds_left(spec: Specification, record: SweepRecord, workers: int, threads: int | None) -> float | None:
-    """How long the rest of a sweep takes here, as if no trial were stopped early; None where not known.
+    """How long the rest of a sweep takes here without early stopping; None where unknown.
 
     Args:
         spec: of the sweep.
@@ -83,7 +83,7 @@ def seconds_left(spec: Specification, record: SweepRecord, workers: int, threads
 
 
 def watch_of(spec: Specification, console: Console, workers: int) -> Watch:
-    """The view of all trainings of a grid; of a search what is not told of its trials."""
+    """The view of all trainings of a grid; for a search a printer of what its trials wait for."""
     if spec.sweep.search == "tpe":
         return _Remarks(console)
     cells = Grid(spec).cells
@@ -96,17 +96,17 @@ def watch_of(spec: Specification, console: Console, workers: int) -> Watch:
 
 
 class _Remarks(Watch):
-    """Says what trials wait for."""
+    """Prints what trials wait for."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def preparing(self, store: Path) -> None:
-        """Say it."""
+        """Print a line."""
         say(self.console, f"preparing {store}")
 
     def blocked(self, job: Job) -> None:
-        """Say it."""
+        """Print a line."""
         say(self.console, f"waiting: another process is training {job.folder}")
 
 
@@ -228,7 +228,7 @@ class Grid:
                 if cell.run.state == "running":
                     cell.run.state = "waiting"
                 if cell.run.state != "finished":
-                    self._look(cell)  # another process may have finished it since, of which nobody told
+                    self._look(cell)  # another process may have finished it since
             self._write()
         return self.record
 

@@ -39,10 +39,10 @@ ABLATIONS = (
 """What is taken out of the SE(3)-Transformer, and the models of the paper that lack the same by design."""
 _WITHOUT_SEEDS = ("linear",)  # has nothing that a seed could change
 _OTHERWISE = {
-    "seed": "write --seeds and the seeds, such as --seeds 0,1,2",
-    "preset": "write --preset and its name, such as --preset smoke",
-    "experiment": "the table says which; leave it out",
-    "resume": "an interrupted training is continued anyway; leave it out",
+    "seed": "use --seeds, such as --seeds 0,1,2",
+    "preset": "use --preset, such as --preset smoke",
+    "experiment": "follows from the table; leave it out",
+    "resume": "interrupted trainings are always resumed; leave it out",
     "trainer.progress": "there is one view of all trainings; leave it out",
 }
 
@@ -80,7 +80,7 @@ def _spec(which: str) -> TableSpec:
 
 
 def plan(request: TableRequest) -> None:
-    """Print what is to be trained, how far it is, and what it costs; nothing is written and nothing trained.
+    """Print the trainings, their state and their cost; writes and trains nothing.
 
     Raises:
         UserError: for words that are refused, or a run record that contradicts them.
@@ -94,7 +94,7 @@ def plan(request: TableRequest) -> None:
 
 
 def run(request: TableRequest) -> Outcome:
-    """Train what is missing, with one view of all; what fails is listed at the end.
+    """Train what is missing, with one view of all; failures are listed at the end.
 
     Raises:
         UserError: for words that are refused, data that cannot be had, or a run record that contradicts them; nothing
@@ -203,9 +203,7 @@ def _split(which: str, words: Sequence[str]) -> tuple[dict[str, list[str]], list
         if key in ("model", "task", "data.preset"):
             chosen[key] = _choice(which, word, key, value)
         elif re.fullmatch(r"[^\[\]{}()'\"]*,[^\[\]{}()'\"]*", value):
-            raise UserError(
-                f"{word}: several values; give one, which every training gets, or a list as {key}=[{value}]"
-            )
+            raise UserError(f"{word}: several values; give one for all trainings, or a list as {key}=[{value}]")
         else:
             others.append(word)
     return chosen, others
@@ -217,17 +215,17 @@ def _choice(which: str, word: str, key: str, value: str) -> list[str]:
     keys = ["model", *filter(None, [spec.choice or ("data.preset" if spec.data else "")])]
     if key not in keys:
         known = " or ".join(f"{name}=…" for name in keys)
-        raise UserError(f"table {which}: {word}: there is nothing to choose; leave it out, or choose by {known}")
+        raise UserError(f"table {which}: {word}: this setting is fixed; leave it out, or choose by {known}")
     values = [one for one in value.split(",") if one]
     if not values:
-        raise UserError(f"table {which}: {word}: names none; expected one or more, with commas between them")
+        raise UserError(f"table {which}: {word}: is empty; expected one or more values with commas between them")
     return values
 
 
 def _known(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
     for word in wanted:
         if word not in known:
-            raise UserError(f"{what}={word}: is not part of it; {did_you_mean(word, known)}")
+            raise UserError(f"{what}={word}: is not part of the table; {did_you_mean(word, known)}")
     return list(wanted)
 
 

@@ -1,4 +1,4 @@
-"""What is said of the trainings of a table: the plan line by line, the opening, the failures. Imports no torch."""
+"""Texts about the trainings of a table: the plan, the first line, the failures. Imports no torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _time(job: Job, seconds: float | None) -> str:
 
 
 def count(which: str, jobs: Sequence[Job], todo: Sequence[Job]) -> str:
-    """How many trainings a table has, and how many of them are finished, interrupted and new."""
+    """The number of trainings of a table, finished, interrupted and new."""
     states = [job.state for job in jobs]
     parts = [f"{states.count(state)} {state}" for state in ("finished", "interrupted", "new") if state in states]
     return f"{_name(which)}: {len(jobs)} trainings, {', '.join(parts)}" + ("" if todo else "; nothing is left to do")
@@ -53,27 +53,27 @@ def _total(seconds: Sequence[float | None], preparing: Sequence[float], workers:
     where = f"{workers} at a time" + ("" if threads is None else f", {threads} CPU thread{'s' * (threads > 1)} each")
     unknown = len(seconds) - len(known)
     if not known:
-        return f"time: not known ({where})"
-    rest = f", besides {unknown} whose time is not known" if unknown else ""
+        return f"time: unknown ({where})"
+    rest = f", plus {unknown} of unknown time" if unknown else ""
     return f"time: about {duration(makespan(preparing, workers) + makespan(known, workers))}{rest} ({where})"
 
 
 def _sources(todo: Sequence[Job], estimates: Estimates) -> Iterator[str]:
     sources = [estimates.source(job) for job in todo]
     told = {
-        "records": "by run records of a machine like this one",
-        "measured": "by a few training steps measured now, on random data of the same sizes",
+        "records": "from run records of a machine like this one",
+        "measured": "from a few training steps measured now on random data of the same sizes",
     }
     parts = [f"{sources.count(key)} {text}" for key, text in told.items() if key in sources]
     if parts:
-        yield f"times: {'; '.join(parts)}; with other load, or evaluations stopped early, they change"
+        yield f"times: {'; '.join(parts)}; they change with the load of the machine and with early stopping"
     yield from trouble(estimates)
 
 
 def trouble(estimates: Estimates) -> Iterator[str]:
-    """That some times are not known because the measurement has failed, and why; nothing where it has not."""
+    """Why some times are unknown, where a measurement has failed."""
     if estimates.trouble:
-        yield f"some times are not known, their measurement failed: {estimates.trouble}"
+        yield f"some times are unknown, because their measurement failed: {estimates.trouble}"
 
 
 def _data_notes(which: str, todo: Sequence[Job], estimates: Estimates) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _data_notes(which: str, todo: Sequence[Job], estimates: Estimates) -> Iterat
 
 
 def obstacle_of(which: str, jobs: Sequence[Job]) -> str | None:
-    """Why the data of some training cannot be had, and what else can be done; None where nothing is in the way."""
+    """Why the data of a training are unavailable, and what else can be done; None if all are available."""
     for job in jobs:
         if job.state != "finished" and (reason := job.data.obstacle(job.config.data)) is not None:
             return f"table {which}: {reason}; {job.data.remedy}"
@@ -102,7 +102,7 @@ def opening(which: str, jobs: Sequence[Job], todo: Sequence[Job], seconds: float
 
 
 def failures(failed: Sequence[Ended], total: int) -> Iterator[str]:
-    """What failed and why, line by line; trainings that failed for the same reason together."""
+    """The failed trainings, grouped by reason, line by line."""
     if failed:
         yield f"{len(failed)} of {total} trainings failed; rerun the command to try them again:"
     lines: dict[tuple[Path, str], list[str]] = {}
