@@ -105,6 +105,16 @@ def test_cfg_of_all_and_of_one_package_can_be_read(run: Run) -> None:
     assert "  # command line" in answer.out
 
 
+def test_a_file_that_is_not_yaml_is_named_with_its_line(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine" / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("trainer:\n  max_steps: [1\nseed: 1\n", encoding="utf-8")
+    answer = run("train", "--config-dir", "mine", "experiment=mine")
+    assert answer.status == 2
+    assert f"{file}, line 3: is not valid YAML" in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
 def test_cfg_of_one_package(run: Run) -> None:
     answer = run("train", "--cfg", "job", "-p", "model", "model=deepset")
     assert yaml.safe_load(answer.out)["name"] == "deepset"

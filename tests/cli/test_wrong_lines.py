@@ -71,6 +71,7 @@ _LINES = [
     ("export runs/a --checkpoint runs/b --to c", "two models", "give one"),
     ("predict molecules.sdf", "the model is missing", "--checkpoint runs/"),
     ("predict nowhere.sdf --checkpoint runs/a", "nowhere.sdf", "expected a file with molecules"),
+    ("bench memory --no-memory", "--no-memory", "leave"),
     ("bench step --workload nothing", "'nothing'", "known: nbody"),
     ("bench step --plot page.docx", "--plot", "python -m benchmarks step --plot page.docx"),
     ("convert --from nowhere a.pt --to b.pt", "'nowhere'", "authors"),

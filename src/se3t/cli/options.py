@@ -10,7 +10,7 @@ from typing import NoReturn
 from se3t.cli.help import usage_of
 from se3t.errors import UserError
 from se3t.files import check_writable
-from se3t.runs import RESULT
+from se3t.runs.names import RESULT
 
 
 class Parser(argparse.ArgumentParser):
