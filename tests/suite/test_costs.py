@@ -136,7 +136,7 @@ def test_what_has_no_record_is_measured_and_what_has_is_not(tmp_path: Path, monk
     jobs = [long_job(tmp_path, seed=1), *(job([*words, f"model={name}"]) for name in ("tfn", "set_transformer"))]
     found = estimate([*jobs, *jobs], workers=2, threads=1)
     assert sorted(asked) == ["set_transformer", "tfn"]
-    assert [found.source(one) for one in jobs] == ["records", "measured", "measured"]
+    assert [found.costs[kind(one.config)].source for one in jobs] == ["records", "measured", "measured"]
     assert found.seconds(jobs[1]) == pytest.approx(4 + 0.7 + 1000 * 0.1 + (4 * 1000 + 1000) * 0.01)
 
 
@@ -149,7 +149,7 @@ def test_the_preparation_of_data_is_part_of_the_estimate(tmp_path: Path, monkeyp
     assert found.preparing() == [pytest.approx(0.6 * 5 + 10)] * 2
     lines = list(plan_lines("1", jobs, found, 2))
     assert "time: about 23 s (2 at a time, 1 CPU thread each)" in lines  # 13 s of data, and two starts, one by one
-    assert sum("first, and about 13 s of the time: se3t data prepare nbody" in line for line in lines) == 2
+    assert sum("first (about 13 s of the time): se3t data prepare nbody" in line for line in lines) == 2
     clock = Clock(jobs, found, 2)
     assert clock.seconds({}) == pytest.approx(13 + 10)
     with_data(*jobs)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from se3t.config import choices, conf_dir
 from se3t.errors import UserError
@@ -16,7 +17,9 @@ from se3t.suite.specification import Specification, specify
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 READY = [
-    (name, experiment) for name in choices("sweep") for experiment in spaces.read(name).experiments or EXPERIMENTS
+    (path.stem, experiment)
+    for path in sorted((conf_dir() / "sweep").glob("*.yaml"))
+    for experiment in yaml.safe_load(path.read_text(encoding="utf-8")).get("experiments") or EXPERIMENTS
 ]  # every ready sweep with every experiment that it is for
 
 

@@ -6,6 +6,7 @@ import argparse
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -74,8 +75,9 @@ class App:
         self.multirun = "--multirun" in given
         check_flags(self.command, given)
         overrides = checked(overrides, several=self.multirun)
-        if self.multirun and not _chooses_launcher(overrides):
-            _check_devices(overrides)
+        several_devices = [word for word in overrides if re.match(r"\+*trainer\.devices=(?!1$)", word)]
+        if self.multirun and several_devices and not _chooses_launcher(overrides):
+            raise _refuse_devices(several_devices[0])  # which would fail in every job
         prepare_hydra([Path(given["--config-dir"])] if "--config-dir" in given else [])
         with in_sentences(), messages(), _sweep_folder(self.multirun, overrides) as folder:
             try:
@@ -180,14 +182,6 @@ def _differences(jobs: Sequence[Sequence[str]]) -> list[str]:
     """A name for each job: the overrides that not all of them share."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [" ".join(word for word in job if word not in common) for job in jobs]
-
-
-def _check_devices(overrides: Sequence[str]) -> None:
-    """Refuse what would fail in every job."""
-    for word in overrides:
-        key, _, value = word.lstrip("+").partition("=")
-        if key == "trainer.devices" and value != "1":
-            raise _refuse_devices(word)
 
 
 def _chooses_launcher(overrides: Sequence[str]) -> bool:

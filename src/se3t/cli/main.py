@@ -69,6 +69,6 @@ def _dispatch(words: list[str]) -> int:
     from se3t.experiments import experiments
 
     experiments()  # makes known what other packages add: experiments and models with their settings
-    module, _, function = COMMANDS[command].target.partition(":")
-    status: int = getattr(importlib.import_module(module), function)(rest)
+    module = "evaluate" if command == "eval" else command.replace("-", "_")
+    status: int = importlib.import_module(f"se3t.cli.{module}").run(rest)
     return status

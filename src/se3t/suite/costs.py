@@ -100,11 +100,6 @@ class Estimates:
         samples = evaluations * sizes.get("valid", 0) + sizes.get("test", 0)
         return self.startup + cost.besides + (last - done) * cost.step + samples * cost.sample
 
-    def source(self, job: Job) -> Source | None:
-        """Where the estimate of a job comes from."""
-        cost = self.costs.get(kind(job.config))
-        return None if cost is None else cost.source
-
 
 def estimate(jobs: Sequence[Job], workers: int, threads: int | None, *, always: bool = True) -> Estimates:
     """What the jobs that are not finished cost here.

@@ -145,12 +145,6 @@ class Sweep:
     defaults: tuple[str, ...] = ()
 
 
-def read(name: str) -> SweepFile:
-    """A file of a sweep; see :func:`load`."""
-    path, content = _content(name)
-    return _checked(SweepFile, content, f"{path}: ")
-
-
 def load(name: str, experiment: str) -> Sweep:
     """A sweep for an experiment.
 

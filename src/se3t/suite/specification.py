@@ -134,7 +134,7 @@ def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: in
     Raises:
         UserError: for a sweep that is unknown or does not fit, and for settings that no training has.
     """
-    given = dict(_split(text) for text in words)
+    given = dict(word.partition("=")[::2] for word in words)
     name = given.pop("sweep", None)
     experiment = given.get("experiment", Config().experiment)
     if _SEVERAL.fullmatch(experiment):
@@ -156,7 +156,7 @@ def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: in
         seeds=tuple(seeds or own_seeds or sweep.seeds),
         trials=trials or sweep.trials,
     )
-    shared = {**dict(map(_split, sweep.defaults)), **given}
+    shared = {**dict(word.partition("=")[::2] for word in sweep.defaults), **given}
     return _composed(sweep, [f"{key}={text}" for key, text in shared.items() if key not in sweep.parameters])
 
 
@@ -212,10 +212,3 @@ def _chosen(group: str, settings: Mapping[str, Any]) -> str:
     if group in SCHEMAS and isinstance(part, Mapping):
         return f"{group}={part.get('name')}"
     return f"experiment={settings.get('experiment')}"
-
-
-def _split(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"{text}: cannot be read as a setting; write key=value, such as seed=0,1,2")
-    return key, value

@@ -102,7 +102,7 @@ class Study:
         """
         live, (name,) = self._live.pop(trial.number), [name for name, state in _STATES.items() if state == trial.state]
         with self._told():
-            if trial.reason:
+            if trial.state == "failed":
                 live.set_user_attr(_REASON, trial.reason)
                 live.set_user_attr(_AGAIN, again)
             self._study.tell(live, trial.value, state=self._optuna.trial.TrialState[name])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from se3t.config.fields import steps_asked
-from se3t.suite.costs import Estimates, makespan
+from se3t.suite.costs import Estimates, kind, makespan
 from se3t.suite.jobs import Job
 from se3t.suite.pool import Ended
 from se3t.training.pace import duration
@@ -59,7 +59,7 @@ def _total(seconds: Sequence[float | None], preparing: Sequence[float], workers:
 
 
 def _sources(todo: Sequence[Job], estimates: Estimates) -> Iterator[str]:
-    sources = [estimates.source(job) for job in todo]
+    sources = [cost.source for job in todo if (cost := estimates.costs.get(kind(job.config))) is not None]
     told = {
         "records": "from run records of a machine like this one",
         "measured": "from a few training steps measured now on random data of the same sizes",
@@ -82,7 +82,7 @@ def _data_notes(which: str, todo: Sequence[Job], estimates: Estimates) -> Iterat
         if job.data.obstacle(job.config.data) is None:
             seconds = estimates.preparation.get(job.store)
             part = "not part of the time" if seconds is None else f"about {duration(seconds)} of the time"
-            yield f"first, and {part}: {job.data.prepare_command(job.config.data)}"
+            yield f"first ({part}): {job.data.prepare_command(job.config.data)}"
     if (reason := obstacle_of(which, todo)) is not None:
         yield f"not yet possible: {reason}"
 

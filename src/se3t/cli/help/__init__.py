@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from se3t.config import choices as choices
 from se3t.config import conf_file
 
-
-@dataclass(frozen=True)
-class Command:
-    """A command: the function behind it, and a line about it; its usage and examples are in ``<name>.txt``."""
-
-    target: str  # 'module:function'
-    summary: str
-
-
-COMMANDS: dict[str, Command] = {
-    "train": Command("se3t.cli.train:run", "train a model and print its error beside the published one"),
-    "eval": Command("se3t.cli.evaluate:run", "measure a checkpoint on test"),
-    "data": Command("se3t.cli.data:run", "prepare the data of an experiment"),
-    "predict": Command("se3t.cli.predict:run", "a property of molecules in SDF, XYZ or SMILES files"),
-    "export": Command("se3t.cli.export:run", "a trained model with its model card, for others"),
-    "runs": Command("se3t.cli.runs:run", "list the runs, or compare some of them"),
-    "table": Command("se3t.cli.table:run", "print the tables of the paper from the run records"),
-    "figure": Command("se3t.cli.figure:run", "draw the figures of the paper, and learning curves"),
-    "sweep": Command("se3t.cli.sweep:run", "a grid or a search over settings, its best runs and their picture"),
-    "report": Command("se3t.cli.report:run", "one HTML page of tables, figures and runs"),
-    "convert": Command("se3t.cli.convert:run", "released weights as a model of this library"),
-    "check-golden": Command("se3t.cli.check_golden:run", "compare with values of the released codes"),
-    "bench": Command("se3t.cli.bench:run", "time and memory of kernels, models and data on this machine"),
-    "doctor": Command("se3t.cli.doctor:run", "versions, devices, data, what is missing"),
-    "completion": Command("se3t.cli.completion:run", "tab completion for bash and zsh"),
+COMMANDS: dict[str, str] = {
+    "train": "train a model and print its error beside the published one",
+    "eval": "measure a checkpoint on test",
+    "data": "prepare the data of an experiment",
+    "predict": "a property of molecules in SDF, XYZ or SMILES files",
+    "export": "a trained model with its model card, for others",
+    "runs": "list the runs, or compare some of them",
+    "table": "print the tables of the paper from the run records",
+    "figure": "draw the figures of the paper, and learning curves",
+    "sweep": "a grid or a search over settings, its best runs and their picture",
+    "report": "one HTML page of tables, figures and runs",
+    "convert": "released weights as a model of this library",
+    "check-golden": "compare with values of the released codes",
+    "bench": "time and memory of kernels, models and data on this machine",
+    "doctor": "versions, devices, data, what is missing",
+    "completion": "tab completion for bash and zsh",
 }
+"""A line about each command; its usage and examples are in ``<name>.txt``."""
 
 
 def main_help() -> str:
     """Text of ``se3t --help``."""
-    lines = [f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<14}{summary}" for name, summary in COMMANDS.items()]
     return help_text("main").replace("{commands}", "\n".join(lines))
 
 
