@@ -187,7 +187,7 @@ def interrupted_by_signals(seconds: float | None = None) -> Iterator[None]:
 
 
 def install() -> None:
-    """Set the handlers; another time, where a library has set others since."""
+    """Set the handlers; called again after a library has set others."""
     for number in _state.before:
         signal.signal(number, _interrupt)
 

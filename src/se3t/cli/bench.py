@@ -50,7 +50,7 @@ _MOVED = ("layer", "clouds", "tiles", "--adapter", "--plot", "peer", "e3nn", "e3
 
 
 def run(words: Sequence[str]) -> int:
-    """Measure, print the table, write what is asked for.
+    """Measure, print the table, write the results if asked.
 
     Returns:
         0, or 1 when not everything was measured: a kernel computes something else than the reference, or a signal came.
@@ -93,7 +93,7 @@ def measure(given: argparse.Namespace, module: str) -> Report:
 def parse(
     words: Sequence[str], what: Mapping[str, str] = WHAT, flags: Flags = FLAGS, command: str = "bench"
 ) -> argparse.Namespace:
-    """Read the words of a benchmark; what was not given is not there.
+    """Parse the arguments of a benchmark; only those that were given are in the result.
 
     Args:
         words: name of the benchmark and its flags.
@@ -110,24 +110,24 @@ def parse(
         raise UserError(f"{command}: {missing}; {did_you_mean(name, what)}")
     if name == "memory" and "--no-memory" in words:
         raise UserError(f"{command} memory: measures nothing but memory; leave --no-memory out")
-    own = parser(name, flags, command)
-    given, unknown = own.parse_known_args(list(words[1:]), argparse.Namespace(what=name))
+    reader = parser(name, flags, command)
+    given, unknown = reader.parse_known_args(list(words[1:]), argparse.Namespace(what=name))
     if unknown:
-        known = [flag for action in own._actions for flag in action.option_strings]
+        known = [flag for action in reader._actions for flag in action.option_strings]
         raise UserError(f"{command} {name}: {unknown[0]} is unknown; {did_you_mean(unknown[0], known)}")
     return given
 
 
 def parser(what: str, flags: Flags = FLAGS, command: str = "bench") -> Parser:
     """The flags of one benchmark."""
-    own = Parser(f"{command} {what}", f"{command} {what} [flags], see se3t bench --help")
+    parser = Parser(f"{command} {what}", f"{command} {what} [flags], see se3t bench --help")
     for flag, how in _COMMON.items():
-        own.add_argument(flag, default=argparse.SUPPRESS, **how)
+        parser.add_argument(flag, default=argparse.SUPPRESS, **how)
     for flag, (benchmarks, how) in flags.items():
         if what in benchmarks.split():
-            own.add_argument(flag, default=argparse.SUPPRESS, **how)
-    own.add_argument("--json", nargs="?", const="", metavar="FILE")
-    return own
+            parser.add_argument(flag, default=argparse.SUPPRESS, **how)
+    parser.add_argument("--json", nargs="?", const="", metavar="FILE")
+    return parser
 
 
 def file_of(given: argparse.Namespace, flag: str, suffix: str) -> Path | None:

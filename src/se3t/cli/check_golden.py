@@ -103,7 +103,7 @@ def _print_line(path: Path, results: _Results) -> None:
 
 
 def _print_tables(results: _Results) -> None:
-    """Largest relative errors of every quantity, by precision and kernel; what is above its tolerance is marked."""
+    """Largest relative errors of every quantity, by precision and kernel; errors above their tolerance are marked."""
     from rich.table import Column, Table
 
     from se3t.screen import Folded, console

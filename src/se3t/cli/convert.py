@@ -34,14 +34,14 @@ def run(words: Sequence[str]) -> int:
     """Write the model that some released weights belong to as a file of this library."""
     given = parser().parse_args(list(words))
     require_new("--to", given.to, [given.weights], given.force)
-    own = {} if given.config is None else read_config(given.config)
+    given_config = {} if given.config is None else read_config(given.config)
 
     from se3t.compat.converted import save_model
     from se3t.compat.weights import read_weights
 
     file = read_weights(given.weights, given.prefix)
     couplings = _couplings(given.couplings, file.extra)
-    config = {**_of_the_model(given.code, file.state_dict, file.config), **own}
+    config = {**_of_the_model(given.code, file.state_dict, file.config), **given_config}
     load = import_module(CODES[given.code]).load
     converted = load(file.state_dict, config, couplings=couplings, source=str(given.weights))
     origin = {
@@ -88,7 +88,7 @@ def _couplings(path: Path | None, extra: Mapping[str, Any]) -> Any:
 
 
 def _of_the_model(code: str, state: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the configuration that a training script saved with the weights, what is about the model."""
+    """The settings of the model in the configuration that a training script saved with the weights."""
     if code == "authors":
         from se3t.compat import authors
 

@@ -117,7 +117,7 @@ def _devices() -> Iterator[str]:
 
     yield f"CPU: {os.cpu_count()} processors, {torch.get_num_threads()} threads of torch"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns about an old driver; cuda_state says it in words
+        warnings.simplefilter("ignore")  # torch warns about an old driver; cuda_state explains it
         available = torch.cuda.is_available()
     driver = _NVIDIA.read_text(encoding="utf-8") if _NVIDIA.exists() else None
     yield cuda_state(torch.version.cuda, available, driver)
@@ -193,7 +193,7 @@ def _default_data(root: Path) -> Iterator[tuple[Path, tuple[str, DataSet]]]:
 
 
 def wandb_state() -> str:
-    """Where Weights & Biases would write with ``logger.wandb=auto``, in words."""
+    """Where Weights & Biases would write with ``logger.wandb=auto``."""
     if importlib.util.find_spec("wandb") is None:
         return "not installed: runs are recorded on disk only"
     from se3t.training.loggers import wandb_mode

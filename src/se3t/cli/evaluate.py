@@ -51,7 +51,7 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
 
 
 def _experiment(words: Sequence[str]) -> Config:
-    """The configuration of an experiment, for its data; checked first, so that a wrong name is told at once."""
+    """The configuration of an experiment, for its data; composed first, so that a wrong name is refused at once."""
     from se3t.config.compose import compose
 
     if not any(word.startswith("experiment=") for word in words):

@@ -34,12 +34,12 @@ def run(words: Sequence[str]) -> int:
 
 def parser(which: str) -> Parser:
     """The flags of one figure."""
-    own = Parser(f"figure {which}")
-    own.add_argument("--out", type=_without_suffix, default=Path(FIGURES[which][1]))
+    parser = Parser(f"figure {which}")
+    parser.add_argument("--out", type=_without_suffix, default=Path(FIGURES[which][1]))
     for flag, figures, how in _FLAGS:
         if which in figures.split():
-            own.add_argument(flag, **how)
-    return own
+            parser.add_argument(flag, **how)
+    return parser
 
 
 def _require_nothing_to_measure(which: str, given: argparse.Namespace) -> None:

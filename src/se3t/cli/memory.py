@@ -15,7 +15,7 @@ _MESSAGES = re.compile(
     r"|Maximum allowed (?:size|dimension) exceeded|array is too big|too large to convert to C|too large for C"  # NumPy
 )
 _AMOUNT = re.compile(r"(?:tried to|Unable to|Tried to) allocate ([\d.]+) (\w+)")
-_PLACES = (  # beginning of a module's name, a function in it or any, what was going on, group of settings, what to do
+_PLACES = (  # prefix of a module, a function in it or any, the activity, its group of settings, advice
     ("se3t.data.", None, "while the data were prepared or read", "data", "use fewer samples"),
     ("se3t.models", "build_model", "while the model was built", "model", "use a smaller model"),
     ("se3t.training.evaluation", None, "in an evaluation", "", "use a smaller trainer.eval_batch_size or model"),

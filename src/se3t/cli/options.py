@@ -53,7 +53,7 @@ def seeds(text: str) -> tuple[int, ...]:
 
 
 def output(text: str) -> Path:
-    """The name of what is written, as the type of an argument."""
+    """The name of an output file, as the type of an argument."""
     if not Path(text).name:
         raise argparse.ArgumentTypeError("is empty; expected the name of a file")
     return Path(text)
@@ -67,7 +67,7 @@ def require_record(path: Path, other: str = "") -> None:
         other: what might have been meant besides, for the error.
 
     Raises:
-        UserError: for any other file, and for what is not there.
+        UserError: for any other file, and for a missing one.
     """
     if not path.is_dir() and (path.name != RESULT or not path.exists()):
         what = "is no run record" if path.exists() else "does not exist"
@@ -97,7 +97,7 @@ def require_new(flag: str, path: Path, inputs: Sequence[Path], force: bool) -> N
         force: whether another file may be replaced.
 
     Raises:
-        UserError: naming what is in the way.
+        UserError: naming the obstacle.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{flag} {path}: is a folder or a device; expected the name of a file")

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from se3t.reporting.report.runs import Run
 
 _RUNS = Path("runs")
-_FIGURES = "figures"  # folder of what was measured, beside the runs
+_FIGURES = "figures"  # folder of measured numbers, beside the runs
 _HARMONICS = "figure of the spherical harmonics"
 _LEFT_OUT = "left out of the rotated predictions"
 
 
 def parser() -> Parser:
     """Flags of ``se3t report``."""
-    own = Parser("report")
-    own.add_argument("runs", type=Path, nargs="*")
-    own.add_argument("--out", type=output, default=Path("report.html"))
+    parser = Parser("report")
+    parser.add_argument("runs", type=Path, nargs="*")
+    parser.add_argument("--out", type=output, default=Path("report.html"))
     for name in ("--figure3", "--figure4", "--harmonics"):
-        own.add_argument(name, type=Path)
-    own.add_argument("--no-measure", action="store_true")
-    own.add_argument("--trials", action="store_true")
-    return own
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--no-measure", action="store_true")
+    parser.add_argument("--trials", action="store_true")
+    return parser
 
 
 def run(words: Sequence[str]) -> int:
@@ -119,8 +119,8 @@ def _shows(path: Path, runs: Sequence[Run]) -> bool:
         return False
     parts = content.get("points") or content.get("models")
     named = {part.get("run") for part in parts if isinstance(part, dict)} if isinstance(parts, list) else set()
-    own = {run.folder.absolute() for run in runs}
-    return any(isinstance(name, str) and Path(name).absolute() in own for name in named)
+    folders = {run.folder.absolute() for run in runs}
+    return any(isinstance(name, str) and Path(name).absolute() in folders for name in named)
 
 
 def _figure3(runs: Sequence[Run], folder: Path, stack: ExitStack, remarks: list[str], *, measures: bool) -> Path | None:

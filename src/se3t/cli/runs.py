@@ -21,11 +21,11 @@ _COMPARE = "compare"
 
 def parser() -> Parser:
     """Flags of ``se3t runs``."""
-    own = Parser("runs")
-    own.add_argument("words", nargs="*")
-    own.add_argument("--state")
-    own.add_argument("--format", choices=("text", "csv", "json"), default="text")
-    return own
+    parser = Parser("runs")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--state")
+    parser.add_argument("--format", choices=("text", "csv", "json"), default="text")
+    return parser
 
 
 def run(words: Sequence[str]) -> int:
@@ -99,10 +99,18 @@ def _with_settings(runs: Sequence[Run], words: Sequence[str]) -> list[Run]:
     from se3t.config.settings import flatten
 
     flat = [{name: spell(value) for name, value in flatten(run.config)} for run in runs]
-    for own, run in zip(flat, runs, strict=True):
-        own |= {"experiment": run.experiment, "model": run.model, "task": own.get("task.target", "")}
-        own |= {"data": own.get("data.name", ""), "preset": run.preset or "null"}
-    known = {*(name for own in flat for name in own), *setting_names(), "experiment", "model", "preset", "task", "data"}
+    for settings, run in zip(flat, runs, strict=True):
+        settings |= {"experiment": run.experiment, "model": run.model, "task": settings.get("task.target", "")}
+        settings |= {"data": settings.get("data.name", ""), "preset": run.preset or "null"}
+    known = {
+        *(name for settings in flat for name in settings),
+        *setting_names(),
+        "experiment",
+        "model",
+        "preset",
+        "task",
+        "data",
+    }
     kept = list(range(len(runs)))
     for word in words:
         name, _, value = word.partition("=")

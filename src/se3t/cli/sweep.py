@@ -27,20 +27,20 @@ _TOP = 5
 
 def parser() -> Parser:
     """Flags of ``se3t sweep``."""
-    own = Parser("sweep")
-    own.add_argument("words", nargs="*")
-    own.add_argument("--seeds", type=seeds, metavar="A,B,…")
-    own.add_argument("--trials", type=positive)
-    own.add_argument("--jobs", type=positive)
-    own.add_argument("--launcher", choices=LAUNCHERS, default="local")
-    mode = own.add_mutually_exclusive_group()
+    parser = Parser("sweep")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--seeds", type=seeds, metavar="A,B,…")
+    parser.add_argument("--trials", type=positive)
+    parser.add_argument("--jobs", type=positive)
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="local")
+    mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--plan", action="store_true")
     mode.add_argument("--list", action="store_true")
     mode.add_argument("--best", metavar="SWEEP")
     mode.add_argument("--plot", metavar="SWEEP")
-    own.add_argument("--top", type=positive)
-    own.add_argument("--out", type=output)
-    return own
+    parser.add_argument("--top", type=positive)
+    parser.add_argument("--out", type=output)
+    return parser
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -210,7 +210,7 @@ def _plot(given: argparse.Namespace) -> int:
 
 
 def _unchanged(folder: Path) -> SweepRecord:
-    """The record of a sweep without the trials whose results were changed; those and unverified files are named."""
+    """The record of a sweep without trials whose results were changed; prints these and unverified files."""
     from se3t.reporting.sweep_record import read_record, require_results, unverified
 
     record = read_record(folder)
@@ -274,7 +274,7 @@ def _counts(record: SweepRecord) -> str:
 def _only_runs(words: Sequence[str]) -> None:
     for word in words:
         if not word.startswith("runs="):
-            raise UserError(f"sweep: {word}: --best and --plot read an existing sweep; expected runs=<folder> alone")
+            raise UserError(f"sweep: {word}: --best and --plot read an existing sweep; only runs=<folder> is accepted")
 
 
 def _runs(words: Sequence[str]) -> Path:

@@ -30,24 +30,24 @@ def parser() -> Parser:
     """Flags of ``se3t table``."""
     from se3t.reporting.tables.formats import FORMATS
 
-    own = Parser("table")
-    own.add_argument("words", nargs="*")
-    own.add_argument("--preset")
-    own.add_argument("--target")
-    own.add_argument("--trials", action="store_true")
-    own.add_argument("--format", choices=(_TERMINAL, *FORMATS))
-    own.add_argument("--markdown", action="store_const", const="markdown")
-    own.add_argument("--out", type=output)
-    task = own.add_mutually_exclusive_group()
+    parser = Parser("table")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--preset")
+    parser.add_argument("--target")
+    parser.add_argument("--trials", action="store_true")
+    parser.add_argument("--format", choices=(_TERMINAL, *FORMATS))
+    parser.add_argument("--markdown", action="store_const", const="markdown")
+    parser.add_argument("--out", type=output)
+    task = parser.add_mutually_exclusive_group()
     task.add_argument("--run", action="store_true")
     task.add_argument("--plan", action="store_true")
-    own.add_argument("--seeds", type=seeds, metavar="A,B,…")
-    own.add_argument("--jobs", type=positive, metavar="N")
-    return own
+    parser.add_argument("--seeds", type=seeds, metavar="A,B,…")
+    parser.add_argument("--jobs", type=positive, metavar="N")
+    return parser
 
 
 def run(words: Sequence[str]) -> int:
-    """Print one table of the paper, or all that the run records fill; with ``--run`` train what is missing first."""
+    """Print one table of the paper, or all that have run records; with ``--run`` train the missing runs first."""
     given = parser().parse_intermixed_args(list(words))
     asked = _asked(given)
     if given.run or given.plan:

@@ -65,7 +65,7 @@ def schema_choices(group: str) -> dict[str, Any]:
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a configuration group. A preset is whatever an experiment has a budget for."""
+    """The choices of a configuration group. A preset is a budget of an experiment."""
     if not group:
         return []
     patterns = [f"{group}/*.yaml", *(["budget/*/*.yaml"] if group == "preset" else [])]

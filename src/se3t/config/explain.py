@@ -67,7 +67,7 @@ def translated(error: Exception) -> Exception:
 
 
 def explain(error: OmegaConfBaseException) -> UserError:
-    """What OmegaConf refused, in one sentence: the setting, what was expected, the nearest name."""
+    """An error of OmegaConf as one sentence: the setting, the expected value, the nearest name."""
     from omegaconf.errors import (
         ConfigAttributeError,
         ConfigKeyError,

@@ -30,7 +30,7 @@ class Origins:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Note the layers of what is composed meanwhile."""
+        """Record the layers of configurations composed meanwhile."""
         from hydra._internal.config_loader_impl import ConfigLoaderImpl
         from omegaconf import OmegaConf
 

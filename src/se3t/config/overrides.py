@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _PART = "[A-Za-z_./][A-Za-z0-9_./-]*"
-_PLAIN = re.compile(f"{_PART}( {_PART})*")  # what the grammar reads as it stands …
+_PLAIN = re.compile(f"{_PART}( {_PART})*")  # read literally by the grammar …
 _NOT_TEXT = re.compile(r"(?i)\.[\d_]+(e.*)?|true|false|null|nan|inf(inity)?")  # … but for these
 _BEFORE_INTERPOLATION = re.compile(r"(\\*)\$\{")
 

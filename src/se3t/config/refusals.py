@@ -66,13 +66,13 @@ def _check_key(word: str, parsed: Any) -> None:
     key, names = parsed.key_or_group, setting_names()
     value = word.partition("=")[2]
     group, _, name = key.partition(".")
-    own = choices(group)
+    options = choices(group)
     if not key:
         raise UserError(f"{word}: the name of a setting is missing; write key=value, such as seed=1")
     if parsed.package is not None and not key.startswith("hydra"):
         raise UserError(f"{word}: a package behind @ is not supported; write {key}={value or '…'}")
-    if (parsed.is_delete() or value in ("", "null")) and own and not name:
-        raise UserError(f"{word}: {key} is needed; choose one: {', '.join(own)}")
+    if (parsed.is_delete() or value in ("", "null")) and options and not name:
+        raise UserError(f"{word}: {key} is needed; choose one: {', '.join(options)}")
     if parsed.is_add() and not parsed.is_force_add() and (key in names or key in GROUPS):
         raise UserError(f"{word}: {key} is a setting already; leave out the +: {key}={value}")
     if key.partition("/")[0] in _DERIVED:
@@ -82,7 +82,7 @@ def _check_key(word: str, parsed: Any) -> None:
         if not {key, group} & known:
             raise UserError(f"{word}: no such setting; {did_you_mean(key, known)}")
         raise UserError(f"{word}: a setting cannot be removed; write {key}=<value>, or leave it out for its default")
-    if own and name == "name":
+    if options and name == "name":
         raise UserError(f"{word}: cannot be changed alone; write {group}={value}")
-    if own and not name and isinstance(parsed.value(), list | dict):
-        raise UserError(f"{word}: takes one choice; known: {', '.join(own)}")
+    if options and not name and isinstance(parsed.value(), list | dict):
+        raise UserError(f"{word}: takes one choice; known: {', '.join(options)}")

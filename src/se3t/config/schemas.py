@@ -1,7 +1,7 @@
 """Schemas of every configuration group: plain dataclasses, checked by OmegaConf. Imports no torch.
 
 Each choice of data, task and model is a dataclass, so that an unknown key or a wrong type is an error; its defaults are
-those of the choice. Ranges and words stand beside the field they limit; :func:`se3t.config.validate` checks them.
+those of the choice. Ranges and choices are given beside their field; :func:`se3t.config.validate` checks them.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class NBodyData:
 
 
 RANDOM_STARTS = ("calibrated_random", "text", "authors")
-"""Presets of the N-body data whose training starts are drawn anew at every visit of a trajectory."""
+"""Presets of the N-body data whose training starts are drawn again at every visit of a trajectory."""
 
 
 def redraws_starts(data: Mapping[str, Any]) -> bool:
-    """Whether settings of data are of N-body data whose training starts are drawn anew at every visit."""
+    """Whether settings of data are of N-body data whose training starts are drawn again at every visit."""
     start = data.get("start")
     return data.get("name") == "nbody" and (
         start == "random" or (start is None and data.get("preset") in RANDOM_STARTS)
@@ -182,7 +182,7 @@ class ClassificationTask:
 
 @dataclass
 class OptimConfig:
-    """Adam. The learning rate of a model in an experiment stands in ``conf/recipe/<experiment>/<model>.yaml``."""
+    """Adam. The learning rate of a model in an experiment is in ``conf/recipe/<experiment>/<model>.yaml``."""
 
     name: str = choice("adam")
     lr: float = number(1e-3, above=0)

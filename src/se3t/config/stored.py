@@ -12,8 +12,8 @@ from se3t.errors import UserError
 
 
 def stored_config(settings: Any, origin: object) -> Config:
-    """The configuration of a file. Nothing in it is resolved: an interpolation could read the environment of whoever
-    opens the file.
+    """The configuration of a file. Nothing in it is resolved: an interpolation could read the environment of the
+    user who opens the file.
 
     Args:
         settings: as the file holds them.

@@ -106,7 +106,7 @@ def estimate(jobs: Sequence[Job], workers: int, threads: int | None, *, always: 
 
     Args:
         jobs: any number.
-        workers: how many run at a time; what is measured is measured with as many at work.
+        workers: how many run at a time; times are measured with as many processes.
         threads: of torch in each.
         always: measure the start of a process even where nothing else is to be measured.
     """
@@ -259,7 +259,7 @@ def _measured(
     shares = [list(configs[number::count]) for number in range(count)]
     with ThreadPoolExecutor(count) as pool:
         stores: list[Sequence[Config]] = [data, *[()] * (count - 1)]
-        answers = list(pool.map(lambda share, own: _probe(share, own, threads), shares, stores))
+        answers = list(pool.map(lambda share, few: _probe(share, few, threads), shares, stores))
     starts = [answer["startup"] for answer in answers if "trouble" not in answer]
     found = [answers[number % count]["costs"][number // count] for number in range(len(configs))]
     costs = [None if one is None else Cost(source="measured", **one) for one in found]

@@ -18,7 +18,7 @@ from se3t.suite.jobs import Job
 GRACE_SECONDS = 10.0
 """How long a process may take to stop before it is killed."""
 FOR_ALL = ("resume=true", "trainer.progress=false")
-"""Overrides that every job of many gets: they change nothing of what is trained."""
+"""Overrides that every job of many gets: they do not change the training."""
 
 
 @runtime_checkable
@@ -94,9 +94,9 @@ def line_of(job: Job, overrides: Sequence[str], threads: int | None) -> tuple[tu
         overrides: that every job gets besides its own.
         threads: of torch, where the job does not say; None leaves torch's choice.
     """
-    own = [f"trainer.threads={threads}"] if threads and job.config.trainer.threads is None else []
+    limit = [f"trainer.threads={threads}"] if threads and job.config.trainer.threads is None else []
     threads = job.config.trainer.threads or threads
-    words = ("train", *job.overrides, *overrides, *own, *FOR_ALL)
+    words = ("train", *job.overrides, *overrides, *limit, *FOR_ALL)
     return words, {"OMP_NUM_THREADS": str(threads)} if threads else {}
 
 

@@ -74,7 +74,7 @@ class Watch:
         """A job is no longer worked on."""
 
     def tick(self, running: Sequence[Job]) -> None:
-        """Called several times a second with the jobs at work."""
+        """Called several times a second with the running jobs."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class _Work:
 
 
 class Pool:
-    """Jobs at work and jobs that wait for a worker. Call :meth:`step` until ``is_idle``: work is done there only.
+    """Running jobs and jobs that wait for a worker. Call :meth:`step` until ``is_idle``: work is done there only.
 
     Args:
         launcher: where they run.
@@ -116,7 +116,7 @@ class Pool:
 
     @property
     def running(self) -> list[Job]:
-        """Jobs at work."""
+        """Running jobs."""
         return [job for job, _ in self._running.values()]
 
     def submit(self, job: Job) -> None:
@@ -249,7 +249,7 @@ def run_jobs(
         launcher: where they run; None: on this machine.
         workers: how many at a time.
         watch: takes the events.
-        note: takes, a few times a second, the jobs at work and those that have ended since.
+        note: takes, a few times a second, the running jobs and those that have ended since.
 
     Raises:
         Interrupted: at Ctrl-C, SIGTERM or SIGHUP, after all processes have ended.

@@ -68,7 +68,7 @@ def random_task(config: Config) -> Task:
 def _measure_or_not(config: Config, seconds: float) -> dict[str, float] | None:
     try:
         return measure(config, seconds)
-    except (ValueError, RuntimeError, MemoryError):  # the training itself will say what is wrong
+    except (ValueError, RuntimeError, MemoryError):  # the training will report the error
         return None
 
 

@@ -120,7 +120,7 @@ class Lines(Watch):
     Args:
         console: where to write.
         jobs: all jobs that are to do.
-        clock: knows what is left.
+        clock: gives the remaining time.
         name: of a job, for the reader.
     """
 
@@ -196,7 +196,7 @@ class Bars(Lines):
     Args:
         console: a terminal.
         jobs: all jobs that are to do.
-        clock: knows what is left.
+        clock: gives the remaining time.
         name: of a job, for the reader.
     """
 

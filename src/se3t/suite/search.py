@@ -31,7 +31,7 @@ Tell = Callable[[str], object]
 
 @dataclass
 class _Active:
-    """A trial at work: its seeds are trained one after another."""
+    """A running trial; its seeds are trained one after another."""
 
     trial: Trial
     jobs: list[Job]
@@ -49,13 +49,13 @@ class _Active:
 
 
 class Search:
-    """The trials of a search, and those of them that are at work.
+    """The trials of a search, including the running ones.
 
     Args:
         spec: what to search.
         launcher: where trainings run.
         workers: how many at a time.
-        watch: is told what happens to them.
+        watch: takes the events of its trainings.
         tell: takes a line for every trial that has ended.
 
     Raises:
@@ -118,7 +118,7 @@ class Search:
         self._write()
 
     def _with_runs(self, trial: Trial, value: float | None) -> Trial:
-        """A trial whose runs were lost from the record; what was measured is in its run folders."""
+        """A trial whose runs are missing in the record; their results are in the run folders."""
         for job in self._jobs(trial) if trial.state == "finished" else ():
             measured = value_of(job, self.spec.sweep.objective) if job.result.exists() else value
             trial.runs.append(TrialRun(job.config.seed, str(job.folder), "finished", measured, log=str(log_of(job))))
@@ -152,7 +152,7 @@ class Search:
             self._end(trial, "failed")
             return
         if any(active.job.folder == jobs[0].folder for active in self.active):
-            self.held.append(trial)  # the same run is at work for another trial
+            self.held.append(trial)  # another trial is running the same training
         else:
             self._begin(trial, jobs)
 
@@ -178,7 +178,7 @@ class Search:
         if active not in self.active:
             return
         try:
-            if active.job.state != "finished":  # whatever became of the process, a result is a result
+            if active.job.state != "finished":  # a result counts, however the process ended
                 raise UserError(ended.reason)
             active.run.value = value_of(active.job, self.spec.sweep.objective)
         except UserError as error:

@@ -94,7 +94,7 @@ class Pruning:
         method: none, median (worse than the median of the other runs at that step) or hyperband.
         startup_trials: number of first trials that are never stopped: there is nothing to compare them with (median).
         warmup_evaluations: no trial is stopped before it has been validated this many times.
-        reduction: of hyperband: one of so many trials goes on at every rung.
+        reduction: of hyperband: one of this many trials continues at every rung.
     """
 
     method: str = choice("none", "median", "hyperband")
@@ -111,10 +111,10 @@ class SweepFile:
         description: a sentence.
         search: grid or tpe.
         parameters: of each setting by its dotted name a list of values, or an interval.
-        objective: what counts; a metric alone stands for it with its usual direction.
+        objective: of the sweep; a metric alone means its usual direction.
         seeds: every combination is trained with each of them.
         trials: how many combinations TPE tries.
-        pruning: of TPE; a method alone stands for it with its defaults.
+        pruning: of TPE; a method alone means its defaults.
         defaults: words that the command line may replace.
         experiments: those that the sweep is meant for, each with fields that take the place of those above; null: any.
     """
@@ -132,7 +132,7 @@ class SweepFile:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one experiment makes of a :class:`SweepFile`, whose name it has, or of a command line."""
+    """A sweep of one experiment, from a :class:`SweepFile` of the same name or from a command line."""
 
     name: str
     description: str = ""

@@ -140,19 +140,19 @@ def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: in
     if _SEVERAL.fullmatch(experiment):
         raise _not_comparable(name or WORDS_ALONE, "experiment")
     sweep = spaces.load(name, experiment) if name is not None else spaces.Sweep(WORDS_ALONE)
-    own = {
+    varied = {
         key: spaces.values_of_words(text.split(","))
         for key, text in given.items()
         if key in sweep.parameters or (_SEVERAL.fullmatch(text) and key != "seed")
     }
     own_seeds = spaces.seeds_of(given.pop("seed"), "seed") if "seed" in given else None
-    if name is None and not own:
+    if name is None and not varied:
         raise UserError(f"sweep: what varies is missing; add sweep=<name> ({', '.join(choices('sweep'))}) or key=a,b,c")
     if trials is not None and sweep.search == "grid":
         raise UserError(f"--trials {trials}: sweep={sweep.name} is a grid, which tries everything; leave it out")
     sweep = replace(
         sweep,
-        parameters={**sweep.parameters, **own},
+        parameters={**sweep.parameters, **varied},
         seeds=tuple(seeds or own_seeds or sweep.seeds),
         trials=trials or sweep.trials,
     )

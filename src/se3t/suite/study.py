@@ -70,7 +70,7 @@ class Study:
         return [(_trial(trial, trial.intermediate_values, _STATES[trial.state.name]), trial.value) for trial in ended]
 
     def unfinished(self) -> list[Trial]:
-        """Trials that an earlier process was at work on, now those of this one."""
+        """Running trials of an earlier process, now of this one."""
         with self._told():
             running = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,))
             return [self._taken_up(frozen) for frozen in running if frozen.number not in self._live]
@@ -142,7 +142,7 @@ class Study:
         digest = hashlib.sha256(f"{self._title}/{number}".encode()).digest()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-            # With several trials at a time, those at work count as bad, so that the next one differs.
+            # With several trials at a time, running ones count as bad, so that the next one differs.
             return self._optuna.samplers.TPESampler(seed=int.from_bytes(digest[:4]), constant_liar=True)
 
 

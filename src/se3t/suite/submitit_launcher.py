@@ -1,6 +1,6 @@
 """Trainings as jobs of SLURM, through submitit; the only place that imports it, when it is needed.
 
-A job runs ``se3t train … resume=true``. One that is preempted or runs out of time is queued again and goes on from its
+A job runs ``se3t train … resume=true``. One that is preempted or runs out of time is queued again and resumes from its
 last checkpoint.
 """
 
@@ -99,7 +99,7 @@ class SubmititHandle:
         if self._status is None and self.job.done():
             try:
                 self._status = int(self.job.result())
-            except Exception as error:  # submitit's errors, and whatever the job has raised
+            except Exception as error:  # an error of submitit or of the job
                 self._explain(error)
                 self._status = 1
         return self._status
@@ -159,17 +159,17 @@ class SubmititLauncher:
             raise UserError("launcher slurm: srun is not available here; use a cluster, or try --launcher submitit")
 
     def start(self, job: Job, log: Path) -> SubmititHandle:
-        """Submit a job, or find the one that an earlier process has submitted and that is still in the queue."""
+        """Submit a job, or find the one of an earlier process that is still in the queue."""
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
         known = self._known()
         if (under_way := self._under_way(known.get(str(job.folder)))) is not None:
             return SubmititHandle(under_way, log, is_local=False)
         self.folder.mkdir(parents=True, exist_ok=True)
-        own = Path(tempfile.mkdtemp(prefix=f"{job.folder.name}-", dir=self.folder))
-        executor = self._executor(own, job)
+        folder = Path(tempfile.mkdtemp(prefix=f"{job.folder.name}-", dir=self.folder))
+        executor = self._executor(folder, job)
         submitted = executor.submit(self._training(job, log))
-        self._remember({**known, str(job.folder): [str(own), submitted.job_id]})
+        self._remember({**known, str(job.folder): [str(folder), submitted.job_id]})
         return SubmititHandle(submitted, log, self.cluster == "local")
 
     def _training(self, job: Job, log: Path) -> Training:
@@ -269,7 +269,7 @@ SETTINGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "constraint": ("constraint", str, "features of nodes"),
     "exclude": ("exclude", str, "names of nodes"),
 }
-"""Words ``slurm.<name>=…``: what sbatch calls it (with _ for -), how it is read, and what is expected."""
+"""Settings ``slurm.<name>=…``: the name of sbatch (with _ for -), the parser, and the expected form."""
 
 
 def parameters(settings: Mapping[str, str]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def plan(spec: Specification) -> SweepRecord:
 
 
 def first_job(spec: Specification) -> Job:
-    """A training like all of the sweep: the first combination of a grid that is valid, or what stands in ``conf``.
+    """A training like all of the sweep: the first valid combination of a grid, or the settings of ``conf``.
 
     Raises:
         UserError: when none is valid.
@@ -111,13 +111,13 @@ class _Remarks(Watch):
 
 
 def run(spec: Specification, launcher: Launcher, workers: int, watch: Watch, tell: Tell) -> SweepRecord:
-    """Run what is not finished of a sweep.
+    """Run the unfinished trainings of a sweep.
 
     Args:
         spec: what to run.
         launcher: where.
         workers: how many trainings at a time.
-        watch: is told what happens to the trainings.
+        watch: takes the events of the trainings.
         tell: takes a line for every trial of a search that has ended.
 
     Returns:
@@ -219,7 +219,7 @@ class Grid:
         return trial
 
     def run(self, launcher: Launcher, workers: int, watch: Watch) -> SweepRecord:
-        """Run what is not finished."""
+        """Run the unfinished trainings."""
         self._write()
         try:
             run_jobs([cell.job for cell in self.cells.values()], launcher, workers, watch, self._note)
@@ -241,7 +241,7 @@ class Grid:
         for one in ended:
             cell = self.cells[one.job.folder]
             cell.run.state, cell.run.reason = "failed" if one.status == "failed" else "waiting", one.reason
-            self._look(cell)  # whatever became of the process, a result is a result
+            self._look(cell)  # a result counts, however the process ended
         if started or ended:
             self._write()
 

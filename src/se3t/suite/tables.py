@@ -99,7 +99,7 @@ def run(request: TableRequest) -> Outcome:
     Raises:
         UserError: for words that are refused, data that cannot be had, or a run record that contradicts them; nothing
             was started then.
-        Interrupted: when a signal ends it; the same request goes on from there.
+        Interrupted: when a signal ends it; the same request resumes.
     """
     jobs, screen = jobs_of(request), console(stderr=True)
     if (reason := obstacle_of(request.which, jobs)) is not None:
@@ -138,7 +138,9 @@ def jobs_of(request: TableRequest) -> list[Job]:
     runs = () if request.runs == Path("runs") else (override("runs", request.runs),)
     jobs: dict[Path, Job] = {}
     for group in _groups(request.which, chosen):
-        composed = [_composed((f"experiment={experiment}", *own, f"preset={preset}", *others, *runs)) for own in group]
+        composed = [
+            _composed((f"experiment={experiment}", *system, f"preset={preset}", *others, *runs)) for system in group
+        ]
         for seed in seeds:
             for words, config in composed:
                 if config.model.name in _WITHOUT_SEEDS and seed != seeds[0]:
@@ -151,21 +153,21 @@ def jobs_of(request: TableRequest) -> list[Job]:
 
 def _groups(which: str, chosen: Mapping[str, Sequence[str]]) -> Iterator[list[tuple[str, ...]]]:
     """The systems of a table as the words that tell them apart, those of one data set (one target) together."""
-    own = list(_systems(which))
-    models = list(dict.fromkeys(words[0].partition("=")[2] for words in own))
+    systems = list(_systems(which))
+    models = list(dict.fromkeys(words[0].partition("=")[2] for words in systems))
     wanted = _known(chosen.get("model", models), models, f"table {which}: model")
-    own = [words for words in own if words[0].partition("=")[2] in wanted]
+    systems = [words for words in systems if words[0].partition("=")[2] in wanted]
     spec = _spec(which)
     if spec.choice:
         columns = list(load_published(spec.published).columns)
         for column in _known(chosen.get(spec.choice, columns), columns, f"table {which}: {spec.choice}"):
-            yield [(words[0], f"{spec.choice}={column}", *words[1:]) for words in own]
+            yield [(words[0], f"{spec.choice}={column}", *words[1:]) for words in systems]
         return
     if spec.budget:
         _known(chosen.get("data.preset", ()), (str(spec.data),), f"table {which}: data.preset")
     presets: Sequence[str | None] = chosen.get("data.preset") or [spec.data if spec.budget else None]
     for preset in presets:
-        yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in own]
+        yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in systems]
 
 
 def _systems(which: str) -> Iterator[tuple[str, ...]]:
@@ -226,7 +228,7 @@ def _known(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
 
 
 def _composed(words: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
-    """The words with their configuration; what one system refuses is told with its name."""
+    """The overrides with their configuration; an error names the system."""
     try:
         return words, to_config(compose("train", words))
     except UserError as error:
