@@ -113,8 +113,9 @@ class Search:
             known = {}
         for trial, value in self.study.ended():
             kept = known.get(trial.number)
-            is_known = kept is not None and kept.state == trial.state
-            self.record.trials.append(kept if is_known else self._with_runs(trial, value))
+            if kept is None or kept.state != trial.state:
+                kept = self._with_runs(trial, value)
+            self.record.trials.append(kept)
         self._write()
 
     def _with_runs(self, trial: Trial, value: float | None) -> Trial:
