@@ -65,7 +65,7 @@ def test_a_part_of_a_larger_model_is_converted(run: Run, tmp_path: Path) -> None
     ("config", "named"),
     [
         ("num_heads: 2", ["the weights do not show pooling (avg, max or null for none), return_type (", "--config"]),
-        ("num_heads: 2\nbad", ["m.yaml: is not YAML", "line"]),
+        ("num_heads: 2\nbad", ["m.yaml, line 2: is not valid YAML"]),
         ("- 1", ["m.yaml: holds a list; expected constructor arguments by name"]),
         ("", ["m.yaml: holds nothing"]),
         ("num_head: 2", ["'num_head' is no argument of this model; did you mean 'num_heads'?"]),

@@ -20,7 +20,7 @@ _DRIVER = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 1
     ("built_for", "available", "driver", "words"),
     [
         ("13.0", True, _DRIVER, ["usable", "13.0"]),
-        (None, False, None, ["not usable", "built for the CPU"]),
+        (None, False, None, ["not usable", "built for CPU only"]),
         (None, False, _DRIVER, ["not usable", "install a CUDA build"]),
         ("13.0", False, None, ["not usable", "no NVIDIA driver"]),
         ("13.0", False, _DRIVER, ["not usable", "535.183.01", "too old for CUDA 13.0", "update the driver"]),

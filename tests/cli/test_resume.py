@@ -53,9 +53,9 @@ def test_settings_that_do_not_tell_runs_apart_may_change(run: Run, seen: list[An
     [
         ("optim.lr=1", "optim.lr: identifies this run"),
         ("model=tfn", "model=tfn: cannot be combined with resume=runs of mine"),
-        ("seed=4", "seed=4: does not go with"),
-        ("runs=elsewhere", "runs=elsewhere: does not go with"),
-        ("-m", "-m: does not go with"),
+        ("seed=4", "seed=4: cannot be combined with"),
+        ("runs=elsewhere", "runs=elsewhere: cannot be combined with"),
+        ("-m", "-m: cannot be combined with"),
         ("trainer.steps=4", "trainer.steps: no such setting"),
         ("trainer.max_steps=many", "trainer.max_steps=many: wrong type"),
         ("trainer.max_steps=", "trainer.max_steps=: wrong type"),

@@ -200,7 +200,7 @@ def test_ready_sweeps_are_listed(run: Run) -> None:
         (["sweep=points", "experiment=scanobjectnn"], "no files of ScanObjectNN in"),
         (["--best", "lr"], "lr: no such sweep; there is none in runs/sweeps"),
         (["--best", "lr", "--plot", "lr"], "argument --plot: not allowed with argument --best"),
-        (["--best", "lr", "seed=3"], "only runs=<folder> fits"),
+        (["--best", "lr", "seed=3"], "only runs=<folder> is accepted"),
         (["--best", "."], ".: holds no trials.json"),
         (["sweep=lr", "--top", "3"], "--top belongs to --best"),
         (["sweep=lr", "--out", "x"], "--out belongs to --plot"),

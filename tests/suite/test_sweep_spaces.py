@@ -114,7 +114,7 @@ experiments: {nbody: {trials: 9}}
             "search: tpe\nparameters: {a: {low: 1, high: 2, log: maybe}}",
             "a.log=maybe: wrong type; expected true or",
         ),
-        ("parameters: {optim.lr: [1]}\nobjective: test/loss", "selects on validation"),
+        ("parameters: {optim.lr: [1]}\nobjective: test/loss", "choose a metric of validation"),
         ("parameters: {optim.lr: [1]}\nobjective: {metric: loss, direction: up}", "objective.direction=up: unknown"),
         ("parameters: {optim.lr: [1]}\nseeds: [0, 0]", "seeds: expected different whole numbers"),
         ("parameters: {optim.lr: [1]}\ntrials: 3", "trials: belongs to search: tpe"),
