@@ -248,7 +248,7 @@ def test_every_number_of_a_run_and_where_it_comes_from_is_on_the_page(tmp_path: 
     text = Elements(page(find_runs([tmp_path]))).text
     for expected in (
         *("0.0123456", "12,345", "0123456789abcdef", "se3t train model=tfn", "abc123", "x86_64", "torch 2.9"),
-        *("started anew", "continued from step 500", "interrupted", "250 of 900", "1 finished, 1 interrupted"),
+        *("started again", "continued from step 500", "interrupted", "250 of 900", "1 finished, 1 interrupted"),
     ):
         assert expected in text, expected
 

@@ -15,7 +15,6 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from se3t.cli.arguments import check_flags, split_flags
 from se3t.cli.failures import FAILURE, USER_ERROR, report, sentence, status
@@ -95,12 +94,7 @@ class App:
         import hydra
 
         main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.command)(self._job)
-        # Hydra passes errors on as they are, in place of printing them, where this variable asks for it.
-        with (
-            patch.dict(os.environ, HYDRA_FULL_ERROR="1"),
-            _tolerant_help(),
-            patch.object(sys, "argv", [sys.argv[0], *words]),
-        ):
+        with _raised_errors(), _tolerant_help(), _replaced(sys, "argv", [sys.argv[0], *words]):
             main()
 
     def _print_settings(self, flags: Sequence[str], overrides: Sequence[str], package: str) -> None:
@@ -136,7 +130,7 @@ class App:
 
     def _work(self, config: Any) -> Any:
         # The run record quotes sys.argv, and Lightning starts further processes from it: it must be the line as typed.
-        with patch.object(sys, "argv", [sys.argv[0], self.command, *self.words]):
+        with _replaced(sys, "argv", [sys.argv[0], self.command, *self.words]):
             return self.work(config)
 
     def _report(self) -> int:
@@ -196,6 +190,30 @@ def _refuse_devices(word: str) -> UserError:
 
 
 @contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute, and restore it."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def _raised_errors() -> Iterator[None]:
+    """Let Hydra raise errors as they are, in place of printing them."""
+    variable = "HYDRA_FULL_ERROR"
+    before = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(variable)
+        os.environ.update({} if before is None else {variable: before})
+
+
+@contextmanager
 def _sweep_folder(multirun: bool, overrides: Sequence[str]) -> Iterator[list[str]]:
     """Hydra writes a file per sweep. Jobs of this process have no use for it; those of a cluster's launcher read it."""
     own_folder = any(word.startswith("hydra.sweep.dir=") for word in overrides)
@@ -233,5 +251,5 @@ def _tolerant_help() -> Iterator[None]:
         if action.help is None or isinstance(action.help, str):
             check(parser, action)
 
-    with patch.object(argparse.ArgumentParser, "_check_help", check_text_only):
+    with _replaced(argparse.ArgumentParser, "_check_help", check_text_only):
         yield

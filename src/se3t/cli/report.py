@@ -165,7 +165,7 @@ def _figure4(path: Path, runs: Sequence[Run], remarks: list[str]) -> Path | None
 
         if reasons := outdated(path, [run.folder for run in runs]):
             changed = f"{path} was measured before runs changed: {'; '.join(reasons)}"
-            remarks.append(f"{changed}; measure anew: se3t figure 4")
+            remarks.append(f"{changed}; measure again: se3t figure 4")
 
     return _readable(path, check, "Figure 4", remarks)
 

@@ -142,7 +142,7 @@ class PointNet2Model:
 
 @dataclass
 class DGCNNModel:
-    """DGCNN, Wang et al. 2019: EdgeConv on neighbours in the space of the features, found anew in every layer."""
+    """DGCNN, Wang et al. 2019: EdgeConv on the nearest neighbours in feature space, searched again in every layer."""
 
     implementation = "se3t.models.dgcnn:DGCNN"
     name: str = "dgcnn"

@@ -41,9 +41,8 @@ class NBodyData:
     max_force: float | None = number(None, above=0)  # clip per component
     start: str | None = None  # random (drawn anew at every visit), random_once, first, or the index of a frame
     horizon_frames: int | None = number(None, at_least=1)  # frames from input to target
-    data_seed: int = number(
-        0, at_least=0
-    )  # seed of the simulator; apart from ``seed``, so that all seeds of a sweep see the same data
+    # seed of the simulator; apart from ``seed``, so that all seeds of a sweep see the same data
+    data_seed: int = number(0, at_least=0)
 
 
 RANDOM_STARTS = ("calibrated_random", "text", "authors")
@@ -84,7 +83,7 @@ class QM9Data(_Molecules):
     ``raw`` is a downloaded file, or its folder; null: the prepared store, else a download.
     """
 
-    made_from: ClassVar[tuple[str, ...]] = ("raw", "uncharacterized")  # the same data, wherever these files are
+    made_from: ClassVar[tuple[str, ...]] = ("raw",)  # the prepared data do not depend on where these files are
 
     name: str = "qm9"
     uncharacterized: str | None = None  # list of molecules to leave out; null: beside the raw file, else the own list
@@ -122,7 +121,7 @@ class _Clouds:
 class ScanObjectNNData(_Clouds):
     """ScanObjectNN: scans of 2,902 objects of 15 classes. ``raw`` is the folder or zip that you downloaded."""
 
-    made_from: ClassVar[tuple[str, ...]] = ("raw",)  # the same data, wherever these files are
+    made_from: ClassVar[tuple[str, ...]] = ("raw",)  # the prepared data do not depend on where these files are
 
     name: str = "scanobjectnn"
     raw: str | None = None

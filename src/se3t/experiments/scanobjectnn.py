@@ -198,7 +198,8 @@ class ClassificationRecord(RunRecord):
     @property
     def as_trained(self) -> ClassificationRecord:
         """The record without the rotation of test objects."""
-        return replace(self, data=self.data._replace(rotation=0.0))
+        data = self.data._replace(rotation=0.0)
+        return replace(self, data=data, how=data.how)
 
 
 def parse_record(fields: Fields) -> ClassificationRecord:

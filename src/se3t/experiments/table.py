@@ -46,7 +46,7 @@ class PublishedModel:
         num_points: of a cloud; None where its inputs are no clouds drawn from more points.
         is_quoted: whether the paper took its numbers from elsewhere.
         has_budget: whether it was trained with the budget of the table.
-        note: what to say where a measured number stands beside the published one; "" where there is nothing.
+        note: a note for tables with measured numbers beside the published ones; "" for none.
         source: where its numbers stand; "" where in the paper of the table.
         network: settings of this package that are known of its network; {} where those of presets are it.
     """

@@ -1,4 +1,4 @@
-"""SE(3)-Transformers with one part taken out, to measure what that part is good for: ``model.ablation``."""
+"""SE(3)-Transformers without one of their parts, to measure its effect: ``model.ablation``."""
 
 from __future__ import annotations
 

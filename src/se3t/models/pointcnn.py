@@ -111,7 +111,7 @@ class XConv(nn.Module):
 
     The features of a neighbour are its place relative to p, lifted by two dense layers, beside its own features F. X,
     a K × K matrix that three layers make of all K places, weighs and permutes the neighbours; then a separable
-    convolution with one kernel over the K rows gives C channels. The rows stand in the order of distance. A cloud of
+    convolution with one kernel over the K rows gives C channels. The rows are in the order of distance. A cloud of
     fewer points than K D repeats neighbours.
 
     Args:

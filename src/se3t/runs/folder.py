@@ -94,7 +94,7 @@ class RunFolder:
         return read_config(self.config)
 
     def read_result(self) -> dict[str, Any]:
-        """The result of a finished run, which is as its run left it.
+        """The result of a finished run, checked for changes.
 
         Raises:
             UserError: when the file is damaged, or was changed after the run.
@@ -219,7 +219,7 @@ class RunFolder:
         """Refuse a folder that cannot be made or written, before any work is done; nothing is written.
 
         Raises:
-            UserError: naming ``runs`` and what is in the way.
+            UserError: naming ``runs`` and the obstacle.
         """
         path = self.path.absolute()
         nearest = next(folder for folder in (path, *path.parents) if os.access(folder, os.F_OK))

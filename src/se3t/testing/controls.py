@@ -42,7 +42,7 @@ class Control(nn.Module):
 
 
 class AddFixedVector(Control):
-    """Adds the same vector to every output of degree 1, as a bias would: the vector does not turn with the input."""
+    """Adds the same vector to every output of degree 1, as a bias would: the vector does not rotate with the input."""
 
     breaks = frozenset({"rotation", "reflection"})
 

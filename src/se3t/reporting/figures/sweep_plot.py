@@ -158,7 +158,7 @@ def _mark_best(axis: Any, record: SweepRecord, places: Mapping[str, float], name
 
 
 def _value(trial: Trial) -> float | None:
-    """The objective of a trial, or the last one that was seen of it."""
+    """The objective of a trial, or its last known value."""
     if trial.value is not None or not trial.history:
         return trial.value if trial.value is not None else (statistics.fmean(trial.values) if trial.values else None)
     return trial.history[-1][1]

@@ -1,6 +1,6 @@
 """The three-dimensional view of a prediction that rotates with its input: its runs, and the data that the page embeds.
 
-``rotation.html`` has the controls, which ``report.js`` brings to life.
+``rotation.html`` has the controls, which ``report.js`` handles.
 """
 
 from __future__ import annotations

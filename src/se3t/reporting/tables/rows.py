@@ -14,13 +14,8 @@ from se3t.reporting.spelling import span
 from se3t.reporting.tables.layout import DIFFERENT, FULL, OTHER_NETWORK, REDUCED, REDUCED_BUDGET, SMALLER, Cell
 from se3t.runs import RunRecord
 
-_SAME_NETWORK = (
-    "name",
-    "ablation",
-    "kernel",
-    "memory",
-    "fuse_key_value",
-)  # how it is computed; ablations have their own table
+# how it is computed; ablations have their own table
+_SAME_NETWORK = ("name", "ablation", "kernel", "memory", "fuse_key_value")
 _NO_SIZE = ("num_heads", "channels_div", "num_inducing")  # less of these is not less of a network
 
 
