@@ -102,15 +102,7 @@ def _with_settings(runs: Sequence[Run], words: Sequence[str]) -> list[Run]:
     for settings, run in zip(flat, runs, strict=True):
         settings |= {"experiment": run.experiment, "model": run.model, "task": settings.get("task.target", "")}
         settings |= {"data": settings.get("data.name", ""), "preset": run.preset or "null"}
-    known = {
-        *(name for settings in flat for name in settings),
-        *setting_names(),
-        "experiment",
-        "model",
-        "preset",
-        "task",
-        "data",
-    }
+    known = {*setting_names(), "experiment", "model", "preset", "task", "data"}.union(*flat)
     kept = list(range(len(runs)))
     for word in words:
         name, _, value = word.partition("=")

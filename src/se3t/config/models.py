@@ -87,9 +87,7 @@ class SE3TransformerModel:
     pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud, …
     pool_channels: int = number(128, at_least=1)  # … of type 0 by one more layer; two linear layers follow
     last: str = choice("convolution", "attention")  # what that layer is: a TFN layer, or attention again
-    ablation: str = choice(
-        "none", "attention", "radial", "equivariance"
-    )  # the part that is left out: se3t.models.ablation
+    ablation: str = choice("none", "attention", "radial", "equivariance")  # the part left out: se3t.models.ablation
 
 
 @dataclass
