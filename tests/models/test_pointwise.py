@@ -51,3 +51,10 @@ def test_clouds_of_equal_size_are_a_reshape_without_a_mask():
     assert dense.data_ptr() == graph.positions.data_ptr()
     assert torch.equal(from_dense(dense, mask), graph.positions)
     assert torch.equal(as_dense(graph.positions, clouds(4, 4, 4))[0], dense)
+
+
+def test_a_batch_without_clouds_has_no_rows():
+    graph = replace(clouds(0), batch=torch.empty(0, dtype=torch.int64), num_graphs=0)
+    dense, mask = as_dense(graph.positions, graph)
+    assert dense.shape == (0, 0, 3)
+    assert from_dense(dense, mask).shape == (0, 3)

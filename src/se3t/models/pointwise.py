@@ -62,9 +62,10 @@ def as_dense(
     Raises:
         ValueError: when there are not ``graph.cloud_size`` points for each cloud.
     """
-    if graph.cloud_size is not None:
-        require_cloud_size(graph.cloud_size, graph.num_graphs, len(values))
-        return values.view(graph.num_graphs, graph.cloud_size, -1), None
+    size = graph.cloud_size if graph.num_graphs else 0  # to_dense_batch fails without clouds
+    if size is not None:
+        require_cloud_size(size, graph.num_graphs, len(values))
+        return values.view(graph.num_graphs, size, values.shape[-1]), None
     return to_dense_batch(values, graph.batch, batch_size=graph.num_graphs)
 
 
