@@ -261,6 +261,7 @@ def test_a_zip_archive_that_unpacks_to_more_than_qm9_can_have_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("se3t.data.raw._MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda archive: pytest.fail("all of it was unpacked"))
     with zipfile.ZipFile(tmp_path / "qm9.zip", "w") as archive:
         archive.writestr("gdb9.sdf", b" " * 2000)
         archive.writestr("gdb9.sdf.csv", b"")

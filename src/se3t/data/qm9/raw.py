@@ -134,14 +134,14 @@ def _zip_records(path: Path) -> Iterator[Record]:
         for name in (SDF, CSV):
             if name not in names:
                 raise UserError(f"{path}: has no file {name}, expected {SDF} and {CSV} in it")
-        try:
-            with _text(archive, names[SDF]) as sdf, _text(archive, names[CSV]) as csv:
+        with _text(archive, names[SDF]) as sdf, _text(archive, names[CSV]) as csv:
+            try:
                 yield from _sdf_records(sdf, csv, f"{path}:{SDF}", f"{path}:{CSV}")
-        except UserError:
-            # A wrong checksum shows at the end of a file only; damaged text may show before.
-            if bad := archive.testzip():
-                raise zipfile.BadZipFile(f"wrong checksum of {bad}") from None
-            raise
+            except UserError:
+                # A wrong checksum shows at the end of a file only; damaged text may show before.
+                if bad := archive.testzip():
+                    raise zipfile.BadZipFile(f"wrong checksum of {bad}") from None
+                raise
 
 
 @contextmanager
