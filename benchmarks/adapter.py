@@ -104,7 +104,7 @@ class Adapter:
         module = importlib.util.module_from_spec(spec)
         folder = str(self.path.resolve().parent)
         sys.modules[name] = module
-        sys.path.insert(0, folder)  # its helpers lie beside it
+        sys.path.insert(0, folder)  # its helpers are in the same folder
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:

@@ -227,7 +227,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     most = max(rows, key=lambda row: row["share_of_data"])
     return [
         f"The clouds are synthetic: {NUM_POINTS:,} points on the faces of random boxes. sampling: {SAMPLED} of them by "
-        "farthest point sampling from a random start, anew in every step; kNN: the graph and its features; forward "
+        "farthest point sampling from a random start, redrawn in every step; kNN: the graph and its features; forward "
         f"holds basis and loss. The optimiser is not included. {HEIGHT}: with the height.",
         "Time: median of all turns, "
         f"{min(row['rounds'] for row in rows)} at least. data: sampling and kNN as a share of the step, at most "

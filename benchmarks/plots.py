@@ -53,7 +53,7 @@ def series_by_name(rows: Sequence[Row], x: str, y: str, scale: float = 1.0) -> l
     """A line for every ``name`` of the rows, with quartiles where the rows have those of ``y``.
 
     Args:
-        rows: those without a value are passed over.
+        rows: those without a value are skipped.
         x: field that is the abscissa.
         y: field that is the ordinate.
         scale: factor of the ordinate.

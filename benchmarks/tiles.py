@@ -67,7 +67,7 @@ def run(
     fastest to the file that the kernel reads (:func:`se3t.nn.kernels.tilings.own_file`). What that file holds of other
     cases stays.
 
-    Sizes that compute something else than the default ones, or do not run, are passed over; a case whose default sizes
+    Sizes that compute something else than the default ones, or do not run, are skipped; a case whose default sizes
     do not run is left out.
 
     Args:

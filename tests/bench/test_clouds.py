@@ -134,11 +134,11 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_peak_memory_is_measured_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, object]] = []
 
-    def weigh(self: Options, maker: str, arguments: dict[str, object], rounds: int = 3) -> Peak:
+    def measure_peak(self: Options, maker: str, arguments: dict[str, object], rounds: int = 3) -> Peak:
         asked.append((maker, arguments["name"]))
         return peak_memory_elsewhere(maker, arguments, device="cpu", threads=1, rounds=1)
 
-    monkeypatch.setattr(Options, "weigh", weigh)
+    monkeypatch.setattr(Options, "measure_peak", measure_peak)
     (row,) = clouds.run(dataclasses.replace(QUICK, quick=False), ["tfn"], [3], num_graphs=1).rows
     assert asked == [("benchmarks.clouds:rebuild", "tfn")]
     assert row["peak_memory"] > 0
@@ -146,7 +146,7 @@ def test_peak_memory_is_measured_in_another_process(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("unchecked")
 def test_peak_memory_that_is_missing_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Options, "weigh", lambda *_: Peak(None, "ended by SIGKILL"))
+    monkeypatch.setattr(Options, "measure_peak", lambda *_: Peak(None, "ended by SIGKILL"))
     found = clouds.run(dataclasses.replace(QUICK, quick=False), ["tfn"], [3], num_graphs=1)
     assert "k = 3, tfn: peak memory is missing: its process ended by SIGKILL." in found.notes
 

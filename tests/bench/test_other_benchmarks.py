@@ -138,11 +138,11 @@ def test_ways_to_assemble_a_batch_that_differ_are_not_timed(tmp_path: Path, monk
 def test_memory_is_weighed_in_a_process_for_every_contender(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, object]] = []
 
-    def weigh(self: Options, maker: str, arguments: dict[str, object], rounds: int = 3) -> Peak:
+    def measure_peak(self: Options, maker: str, arguments: dict[str, object], rounds: int = 3) -> Peak:
         asked.append(arguments)
         return Peak(None, "ended by SIGKILL") if arguments["name"] == "vectorised" else Peak(2**20 * len(asked))
 
-    monkeypatch.setattr(Options, "weigh", weigh)
+    monkeypatch.setattr(Options, "measure_peak", measure_peak)
     options = dataclasses.replace(QUICK, seed=3)
     report = memory.run(options, ["nbody"], ["edge_frame", "vectorised", "edge_frame-low", "edge_frame"])
     assert {arguments["spec"]["seed"] for arguments in asked} == {3}  # type: ignore[index]
@@ -154,7 +154,7 @@ def test_memory_is_weighed_in_a_process_for_every_contender(monkeypatch: pytest.
 
 
 def test_what_holds_gigabytes_is_weighed_where_it_is_named_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Options, "weigh", lambda self, *arguments: Peak(1))
+    monkeypatch.setattr(Options, "measure_peak", lambda self, *arguments: Peak(1))
     everything = memory.run(QUICK, ["qm9_complete"], num_graphs=32)
     names = {row["name"] for row in everything.rows}
     assert "edge_frame-low" in names

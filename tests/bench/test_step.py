@@ -185,11 +185,11 @@ def test_report_has_a_row_for_every_workload_and_contender_with_ratios_over_the_
 def test_peak_memory_of_a_contender_is_measured_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
-    def weigh(self: Options, maker: str, arguments: dict[str, object], rounds: int = 3) -> Peak:
+    def measure_peak(self: Options, maker: str, arguments: dict[str, object], rounds: int = 3) -> Peak:
         asked.append((maker, str(arguments["name"])))
         return peak_memory_elsewhere(maker, arguments, device="cpu", threads=1, rounds=1)
 
-    monkeypatch.setattr(Options, "weigh", weigh)
+    monkeypatch.setattr(Options, "measure_peak", measure_peak)
     (row,) = step.run(dataclasses.replace(QUICK, quick=False), ["nbody"], ["edge_frame"], num_graphs=2).rows
     assert asked == [("se3t.bench.contenders:rebuild", "edge_frame")]
     assert row["peak_memory"] > 0

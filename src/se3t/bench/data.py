@@ -21,7 +21,7 @@ from se3t.tasks import build_task
 from se3t.tasks.base import Task
 
 _BATCHES = 16  # of one timed turn
-_DRAW = 0  # of what a task draws anew in every step of a training, such as the points of an object
+_DRAW = 0  # of what a task redraws in every training step, such as the points of an object
 _FLAT, _SINGLE = "flat arrays", "sample by sample"
 _LARGE, _SMALL = (32, 128, 240, 512), (10, 32)  # sizes of batches; small ones for objects of 2,048 points
 COLUMNS = (
@@ -88,7 +88,7 @@ def run(options: Options, stores: Sequence[str] = (), root: str = "data") -> Rep
             "A batch is a random choice of training samples, as one graph of disjoint clouds in float32.",
             f"{_FLAT}: by index arithmetic on the tensors of the whole split, as in training; {_SINGLE}: one graph for "
             "each sample, put side by side. Both give the same graph, which is checked. ratio: over the first. Of the "
-            "2,048 points of an object, drawn anew in every step: 128 farthest, 10 neighbours; 1,024 random.",
+            "2,048 points of an object, redrawn in every step: 128 farthest, 10 neighbours; 1,024 random.",
         ],
         settings={**options.record, "root": root},
         group="case",

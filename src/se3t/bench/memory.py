@@ -65,7 +65,7 @@ def run(
 
 
 def _measure(options: Options, workload: Workload, name: str, notes: list[str]) -> Row:
-    peak = options.weigh(REBUILD, {"spec": workload.spec, "name": name})
+    peak = options.measure_peak(REBUILD, {"spec": workload.spec, "name": name})
     if peak.reason:
         notes.append(f"{workload.name}: {name} is missing: its process {peak.reason}.")
     return {

@@ -82,8 +82,9 @@ class Options:
 
     @contextmanager
     def measuring(self, report: Report) -> Iterator[None]:
-        """Notes machine and options in a report while it is filled. Once it has rows, a signal ends the measuring and
-        is noted in its failures.
+        """Record machine and options in a report while it is filled.
+
+        Once it has rows, a signal ends the measuring and is noted in its failures.
         """
         report.settings = {**self.record, **report.settings}
         with self.in_force() as report.machine, until_stopped(report.rows, report.failures):
@@ -106,23 +107,23 @@ class Options:
     def peak_memory(
         self, maker: str, arguments: Mapping[str, Any], what: str, notes: list[str], rounds: int = 3
     ) -> dict[str, int | None]:
-        """Field ``peak_memory`` of a row, measured by :meth:`weigh`; no field in a quick run or where it is not wanted.
+        """Field ``peak_memory`` of a row, by :meth:`measure_peak`; no field in a quick run or with ``memory`` off.
 
         Args:
             maker: see :func:`se3t.bench.child.peak_memory_elsewhere`.
             arguments: of the maker.
             what: is measured, for the note.
-            notes: takes the reason where the process failed.
+            notes: receives the reason where the process failed.
             rounds: how often the work is done.
         """
         if self.quick or not self.memory:
             return {}
-        peak = self.weigh(maker, arguments, rounds)
+        peak = self.measure_peak(maker, arguments, rounds)
         if peak.reason:
             notes.append(f"{what}: peak memory is missing: its process {peak.reason}.")
         return {"peak_memory": peak.bytes}
 
-    def weigh(self, maker: str, arguments: Mapping[str, Any], rounds: int = 3) -> Peak:
+    def measure_peak(self, maker: str, arguments: Mapping[str, Any], rounds: int = 3) -> Peak:
         """Peak memory in another process, in a quick run too."""
         return peak_memory_elsewhere(maker, arguments, device=self.device, threads=self.threads, rounds=rounds)
 

@@ -143,4 +143,6 @@ def _check_range(key: str, value: int | float, at_least: int | float, above: int
         return
     limits = {f"{at_least} or more": at_least, f"above {above}": above, f"at most {at_most}": at_most}
     expected = " and ".join(text for text, limit in limits.items() if math.isfinite(limit))
+    if not math.isfinite(value):
+        expected = f"finite, {expected}"
     raise UserError(f"{key}={value} is out of range: it must be {expected}")

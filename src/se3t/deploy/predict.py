@@ -288,7 +288,7 @@ def columns_of(predictors: Sequence[Predictor]) -> list[str]:
 
 
 def run_name(path: Path) -> str:
-    """The folder of a run, where the checkpoint lies in one, or of the checkpoint."""
+    """The folder of a run, where the checkpoint is in one, or of the checkpoint."""
     folder = path.absolute().parent
     return folder.parent.name if folder.name == CHECKPOINTS else folder.name
 

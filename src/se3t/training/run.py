@@ -35,7 +35,7 @@ def build_parts(config: Config) -> tuple[Task, nn.Module]:
 
 
 def model_for(config: Config, task: Task) -> nn.Module:
-    """The model of a configuration, with the inputs and outputs of a task; its weights are drawn anew."""
+    """The model of a configuration, with the inputs and outputs of a task, and new random weights."""
     with default_dtype(data_dtype(config.trainer.precision)):
         return build_model(
             config.model,
@@ -124,7 +124,7 @@ class Run:
 
         Args:
             split: "train", "valid" or "test".
-            keep: takes the details that the task has of every sample.
+            keep: receives the details that the task has of every sample.
             rank: number of this process; each measures its share.
             world_size: number of processes; all of them must call.
         """
@@ -186,8 +186,8 @@ class Run:
             raise ckpt.not_finite(what, self.folder.checkpoints)
         state, patience = self.state, self.config.trainer.early_stopping
         if metrics["loss"] < state.best_loss:
-            state.best_loss, state.evaluations_without_improvement = metrics["loss"], 0
             state.best = ckpt.best_of(self.task, step, metrics, weights, raw)
+            state.best_loss, state.evaluations_without_improvement = metrics["loss"], 0
             if self.is_first:
                 self.write_best(state.best)
         else:

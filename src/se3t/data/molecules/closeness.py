@@ -33,7 +33,7 @@ _DRAWN_LENGTH = 1.5  # angstrom, by RDKit
 _TETRAHEDRAL = frozenset((5, 6, 7, 14, 15, 32))
 
 _ORDERS = (1.0, 2.0, 3.0, 1.5)  # of the bond classes
-_NEAREST = 12  # atoms around one that are looked at
+_NEAREST = 12  # nearest atoms to compare
 _FARTHEST = 10.0  # angstrom between parts of a molecule
 _USUAL_TO_HYDROGEN = (0.93, 1.1)  # mean ratio of bonds to hydrogen (QM9: 0.99 to 1.04)
 _RESONANCE = 0.1  # angstrom: resonance forms of a nitro group differ by less, forms of cyclobutadiene by more

@@ -151,7 +151,7 @@ def _parse_start(word: str | int) -> int | str:
         return text
     if text != "first" and not text.isdecimal():
         raise UserError(
-            f"data.start: got {word!r}; expected 'random' (drawn anew at every visit), 'random_once', 'first' or the "
+            f"data.start: got {word!r}; expected 'random' (redrawn at every visit), 'random_once', 'first' or the "
             "index of a frame (0, 1, …)"
         )
     return 0 if text == "first" else int(text)
