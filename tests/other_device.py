@@ -170,7 +170,8 @@ def other_device() -> Iterator[list[str]]:
         for name in ("is_autocast_enabled", "get_autocast_dtype"):
             stack.enter_context(patch.object(torch, name, _known(getattr(torch, name))))
         stack.enter_context(patch.object(torch.autocast, "__init__", _known(torch.autocast.__init__)))
-        stack.enter_context(patch.object(torch, "tensor", _made_here(torch.tensor)))
+        for name in ("tensor", "as_tensor"):
+            stack.enter_context(patch.object(torch, name, _made_here(getattr(torch, name))))
         yield mode.found
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 THEORY = ROOT / "docs" / "theory.md"
 WORKED = ("add_a_model", "add_a_data_set")
 PAGES = [ROOT / "README.md", ROOT / "CONVENTIONS.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXECUTED = {"README.md", "released_weights.md", "theory.md", *(f"{name}.md" for name in WORKED)}
+EXECUTED = {"README.md", "released_weights.md", "theory.md", "speed.md", *(f"{name}.md" for name in WORKED)}
 """Pages with Python: the first two are run by test_readme.py, the others here."""
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -136,11 +136,18 @@ def test_every_test_that_theory_names_is_a_link() -> None:
     assert len([text for text, _ in links(THEORY) if text.startswith("test_")]) > 50
 
 
+BLOCKS = {
+    f"{page.name} {number}": body
+    for page in (THEORY, ROOT / "docs" / "speed.md")
+    for number, (language, body) in enumerate(_FENCE.findall(page.read_text(encoding="utf-8")))
+    if language == "python"
+}
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("number", range(len(re.findall(r"^```python$", THEORY.read_text("utf-8"), re.MULTILINE))))
-def test_code_of_theory_runs(number: int) -> None:
-    blocks = [body for language, body in _FENCE.findall(THEORY.read_text(encoding="utf-8")) if language == "python"]
-    exec(compile(blocks[number], "theory.md", "exec"), {})
+@pytest.mark.parametrize("name", BLOCKS)
+def test_code_of_pages_runs(name: str) -> None:
+    exec(compile(BLOCKS[name], name, "exec"), {})
 
 
 def test_no_page_shows_python_that_nothing_runs() -> None:

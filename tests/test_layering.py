@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "se3t"
 # A part of the package (a file or folder of src/se3t) imports parts of earlier rows, never of its own or a later row.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("screen", "files", "allocator", "signals"),
+    ("screen", "files", "allocator", "signals", "compiling"),
     ("so3", "config"),
     ("runs",),
     ("experiments",),
@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("geometry",),
     ("nn", "data"),
-    ("models", "testing"),
+    ("models", "testing", "operators"),
     ("tasks", "compat"),
     ("training", "bench"),
     ("deploy", "measure"),
@@ -37,7 +37,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 
-LIBRARY = ("so3", "fiber", "neighbors", "graph", "geometry", "nn", "models", "testing", "compat")
+LIBRARY = (
+    *("compiling", "so3", "fiber", "neighbors", "graph", "geometry"),
+    *("nn", "models", "testing", "compat", "operators"),
+)
 LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t", "triton"}  # triton comes with torch for CUDA
 
 TORCH_FREE = (

@@ -72,7 +72,7 @@ def test_trials_of_a_sweep_find_a_folder_whose_name_needs_quotes() -> None:
     raw = "/data/10 my mols (1)"
     given = ["experiment=qm9", "data=molecules", "task.column=k [/s]", f"data.raw={raw}", "optim.lr=1e-3,2e-3"]
     spec = specify([*given, "preset=smoke"])
-    words = [*spec.words, *overrides({"optim.lr": 1e-3}), "seed=0"]
+    words = [*spec.overrides, *overrides({"optim.lr": 1e-3}), "seed=0"]
     config = to_config(compose("train", words))
     assert (config.data.raw, config.task.column, config.optim.lr) == (raw, "k [/s]", 1e-3)
 

@@ -104,7 +104,7 @@ class Fiber(Mapping[int, int]):
                     f"{name}: degree {degree} needs {2 * degree + 1} components in the last dimension after channels, "
                     f"got shape {tuple(value.shape)}"
                 )
-        if Fiber.of(features) != self:
+        if {degree: value.shape[-2] for degree, value in features.items() if value.shape[-2]} != self._channels:
             raise ValueError(f"{name}: expected fiber {self!r}, got {Fiber.of(features)!r}")
 
 

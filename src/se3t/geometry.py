@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from se3t.compiling import lazy
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber, cat_features
 from se3t.graph import Graph, Pairing, is_pairing
@@ -96,27 +96,33 @@ class EdgeGeometry:
         length, direction = safe_norm(vector), safe_normalize(vector)
         return cls(source, target, graph.num_nodes, vector, length, direction, scalars, features, repeat, rows)
 
-    @cached_property
+    @property
+    def num_edges(self) -> int:
+        """Number of edges."""
+        return self.source.shape[0]
+
+    @lazy
     def in_degree(self) -> Int[Tensor, " node"]:
         """Number of edges that come into each node."""
-        return torch.bincount(self.target, minlength=self.num_nodes)
+        ones = torch.ones_like(self.target)
+        return ones.new_zeros(self.num_nodes).index_add(0, self.target, ones)
 
-    @cached_property
+    @lazy
     def radial_rows(self) -> RadialRows:
         """Edges in the order in which the compiled kernel takes them."""
         if self.rows is not None:
             return self.rows
         with torch.no_grad():
-            rows = torch.arange(len(self.source) // self.repeat, device=self.source.device)
+            rows = torch.arange(self.num_edges // self.repeat, device=self.source.device)
             rows = _sorted_by(self.invariants, rows)
-        return RadialRows(self.repeat * rows, 2 * rows + 1 if self.repeat == 2 else rows[:0], len(self.source))
+        return RadialRows(self.repeat * rows, 2 * rows + 1 if self.repeat == 2 else rows[:0], self.num_edges)
 
-    @cached_property
+    @lazy
     def incoming(self) -> tuple[Int[Tensor, " node_plus_1"], Int[Tensor, " edge"]]:
         """Edges by target: where those of each node start, and the edges."""
         start = functional.pad(self.in_degree.cumsum(0), (1, 0))
-        if bool((self.target[1:] >= self.target[:-1]).all()):
-            return start, torch.arange(len(self.target), device=start.device)
+        if not torch.compiler.is_compiling() and bool((self.target[1:] >= self.target[:-1]).all()):
+            return start, torch.arange(self.num_edges, device=start.device)
         return start, torch.argsort(self.target, stable=True)
 
     @property
@@ -148,6 +154,8 @@ def require_digits(positions: Tensor) -> None:
 
 
 _WINDOW = 4096  # edges sorted together
+_FEW_COLUMNS = 8  # of invariants, sorted by all without asking which of them decide
+_SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -167,18 +175,28 @@ class RadialRows:
     num_edges: int
 
     @classmethod
+    def of(cls, first: Int[Tensor, " row"], second: Int[Tensor, " pair"]) -> RadialRows:
+        """Rows of all edges."""
+        return cls(first, second, first.shape[0] + second.shape[0])
+
+    @classmethod
     def in_order(cls, num_edges: int, num_pairs: int) -> RadialRows:
         """Of edges that come as pairs, each followed by its reverse, and then single."""
         first = torch.arange(0, 2 * num_pairs, 2, device="cpu")
         single = torch.arange(2 * num_pairs, num_edges, device="cpu")
         return cls(torch.cat([first, single]), first + 1, num_edges)
 
-    @cached_property
+    def are_pairs(self) -> bool:
+        """Whether row r serves the edges 2r and 2r + 1, and these alone."""
+        first = torch.arange(0, self.num_edges, 2, device=self.first.device)
+        return torch.equal(self.first, first) and torch.equal(self.second, first + 1)
+
+    @lazy
     def row_of_edge(self) -> Int[Tensor, " edge"]:
         """``[edge]`` the row that serves it."""
         rows = self.first.new_empty(self.num_edges)
-        rows[self.first] = torch.arange(len(self.first), device=self.first.device)
-        rows[self.second] = torch.arange(len(self.second), device=self.first.device)
+        rows[self.first] = torch.arange(self.first.shape[0], device=self.first.device)
+        rows[self.second] = torch.arange(self.second.shape[0], device=self.first.device)
         return rows
 
     def invariants(self, geometry: EdgeGeometry) -> Float[Tensor, "row channel"]:
@@ -188,37 +206,64 @@ class RadialRows:
 
 def _edge_order(graph: Graph) -> tuple[Tensor | None, int, RadialRows | None]:
     """Order of the edges (None: as they are), how many of them share an evaluation throughout, and the evaluations."""
-    order = _pairing(graph).order
+    pairing = _pairing(graph)
+    if pairing.order is None or (pairing.single is not None and graph.positions.device.type != "cpu"):
+        return None, 1, None
     if graph.positions.device.type != "cpu":
-        return order, 1 if order is None else 2, None
-    with torch.no_grad():
-        invariants = safe_norm(edge_vectors(graph))[:, None]
-        if graph.edge_scalars is not None:
-            invariants = torch.cat([graph.edge_scalars, invariants], dim=1)
-        if order is not None and is_pairing(graph, order):
-            (first, second), single = order.unflatten(0, (-1, 2)).unbind(1), order[:0]
-        else:
-            first, second, single = _partners(graph, invariants)
-        sort = _sorted_by(invariants, first)
-        single = single[_sorted_by(invariants, single)]
-        order = torch.cat([torch.stack([first[sort], second[sort]], dim=1).flatten(), single])
-    return order, 1 if len(single) else 2, RadialRows.in_order(len(order), len(first))
+        return pairing.order, 2, None
+    order, single = (
+        (pairing.order, pairing.single) if pairing.is_sorted else _sorted_pairs(graph, pairing.order, pairing.single)
+    )
+    joined = order if single is None else torch.cat([order, single])
+    return joined, 2 if single is None else 1, RadialRows.in_order(joined.shape[0], order.shape[0] // 2)
 
 
-def _partners(graph: Graph, invariants: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges that have a reverse edge with the same invariants, these, and all others."""
+def _pairing(graph: Graph) -> Pairing:
+    """The pairing of the graph where it may be believed, else the one that is found."""
+    given, is_cpu = graph.pairing, graph.positions.device.type == "cpu"
+    if torch.compiler.is_compiling():  # values cannot be read
+        return Pairing(None) if given is None or _asks_for_gradient(graph) else given
+    if is_cpu:
+        if given is None or given.order is None or _asks_for_gradient(graph) or not is_pairing(graph, given):
+            return _partners(graph)
+        return given
+    if _asks_for_gradient(graph):
+        return Pairing(None)
+    if given is not None:
+        return given
+    found = Pairing(reciprocal_order(graph.edge_index, graph.num_nodes))
+    return found if is_pairing(graph, found) else Pairing(None)
+
+
+@torch.no_grad()
+def _sorted_pairs(graph: Graph, order: Tensor, single: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    invariants = safe_norm(edge_vectors(graph))[:, None]
+    if graph.edge_scalars is not None:
+        invariants = torch.cat([graph.edge_scalars, invariants], dim=1)
+    pairs = order.unflatten(0, (-1, 2))
+    pairs = pairs[_sorted_by(invariants, pairs[:, 0])]
+    return pairs.flatten(), None if single is None else single[_sorted_by(invariants, single)]
+
+
+def _partners(graph: Graph) -> Pairing:
+    """Edges that have a reverse edge with the same scalars and the opposite vector, and all others."""
     source, target = graph.source, graph.target
     edges = torch.arange(len(source), device=source.device)
-    if len(edges) < 2 or _asks_for_gradient(graph):
-        return edges[:0], edges[:0], edges
+    if _asks_for_gradient(graph):
+        return Pairing(edges[:0], edges)
     smaller, larger = torch.minimum(source, target), torch.maximum(source, target)
     code, order = torch.sort((smaller * graph.num_nodes + larger) * 2 + (source < target))
     left, right = order[:-1], order[1:]
-    matches = (code[:-1] % 2 == 0) & (code[1:] == code[:-1] + 1) & (invariants[left] == invariants[right]).all(dim=1)
-    first, second = left[matches], right[matches]
-    rest = torch.ones_like(edges, dtype=torch.bool)
-    rest[first] = rest[second] = False
-    return first, second, edges[rest]
+    matches = (code[:-1] % 2 == 0) & (code[1:] == code[:-1] + 1)
+    for values, sign in ((graph.edge_scalars, 1), (graph.edge_vectors, -1)):
+        if values is not None:
+            matches &= (values[left] == sign * values[right]).all(dim=1)
+    paired = torch.stack([left[matches], right[matches]], dim=1).flatten()
+    if len(paired) == len(edges):
+        return Pairing(paired)
+    is_single = torch.ones_like(edges, dtype=torch.bool)
+    is_single[paired] = False
+    return Pairing(paired, edges[is_single])
 
 
 def _sorted_by(invariants: Tensor, rows: Tensor) -> Tensor:
@@ -227,12 +272,25 @@ def _sorted_by(invariants: Tensor, rows: Tensor) -> Tensor:
     Rows far from each other stay apart, so that what belongs to a stretch of rows fits into the cache.
     """
     values = invariants[rows]
-    order = torch.argsort(values[:, -1], stable=True)
-    for column in range(values.shape[1] - 2, -1, -1):
+    last = values.shape[1] - 1
+    order, last = _order_by_one(values) or (torch.argsort(values[:, last], stable=True), last)
+    for column in range(last - 1, -1, -1):
         order = order[torch.argsort(values[order, column], stable=True)]
-    if len(rows) > _WINDOW:
+    if torch.compiler.is_compiling() or len(rows) > _WINDOW:
         order = order[torch.argsort(rows[order] // _WINDOW, stable=True)]
     return order
+
+
+def _order_by_one(values: Tensor) -> tuple[Tensor, int] | None:
+    """Order by the first of many columns that has no equal values, after which no other counts, and its number."""
+    if values.shape[1] <= _FEW_COLUMNS or torch.compiler.is_compiling():
+        return None
+    some = values[:_SAMPLE].sort(dim=0).values
+    for column in (some.diff(dim=0) != 0).all(dim=0).nonzero()[:, 0].tolist():
+        ordered, order = values[:, column].sort(stable=True)
+        if bool((ordered.diff() != 0).all()):
+            return order, column
+    return None
 
 
 def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[Tensor, " edge"] | None:
@@ -257,18 +315,13 @@ def find_pairs(graph: Graph) -> Graph:
     """The graph with its ``pairing``: then forward passes need not look for reciprocal edges, nor read any value.
 
     It belongs to these edges and edge scalars (and vectors, where given), whatever the positions; graphs that are made
-    by sorting or permuting look again.
+    by sorting or permuting look again. On a CPU edges are sorted as well, by their invariants at the present positions.
     """
-    return replace(graph, pairing=_pairing(replace(graph, pairing=None)))
-
-
-def _pairing(graph: Graph) -> Pairing:
-    if _asks_for_gradient(graph):
-        return Pairing(None)
-    if graph.pairing is not None:
-        return graph.pairing
-    order = reciprocal_order(graph.edge_index, graph.num_nodes)
-    return Pairing(order if order is not None and is_pairing(graph, order) else None)
+    graph = replace(graph, pairing=None)
+    pairing = _pairing(graph)
+    if pairing.order is not None and graph.positions.device.type == "cpu":
+        pairing = Pairing(*_sorted_pairs(graph, pairing.order, pairing.single), is_sorted=True)
+    return replace(graph, pairing=pairing)
 
 
 def _asks_for_gradient(graph: Graph) -> bool:

@@ -26,13 +26,22 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pairing:
-    """Whether edges come in reciprocal pairs, found ahead (:func:`se3t.geometry.find_pairs`): a step reads no values.
+    """Which edges are reciprocal pairs, found ahead (:func:`se3t.geometry.find_pairs`): a step reads no values.
 
     Attributes:
-        order: ``[edge]`` order of the edges in which each is followed by its reverse; None where they are no pairs.
+        order: ``[paired edge]`` edges that have a reverse, each followed by it; None where there are none.
+        single: ``[single edge]`` all other edges; None where every edge has a reverse, or ``order`` is None.
+        is_sorted: whether both are sorted by their invariants already, see :class:`se3t.geometry.RadialRows`.
     """
 
     order: Tensor | None
+    single: Tensor | None = None
+    is_sorted: bool = False
+
+    def to(self, device: torch.device) -> Pairing:
+        """The same on another device."""
+        order, single = (None if part is None else part.to(device) for part in (self.order, self.single))
+        return replace(self, order=order, single=single)
 
 
 @dataclass(frozen=True)
@@ -101,12 +110,10 @@ class Graph:
         """``Tensor.to`` on every floating tensor; indices change device only."""
         positions = self.positions.to(*args, **kwargs)
         scalars, pairing = self.edge_scalars, self.pairing
-        if pairing is not None and pairing.order is not None:
-            pairing = Pairing(pairing.order.to(positions.device))
         return replace(
             self,
             positions=positions,
-            pairing=pairing,
+            pairing=None if pairing is None else pairing.to(positions.device),
             features={degree: value.to(*args, **kwargs) for degree, value in self.features.items()},
             edge_index=self.edge_index.to(positions.device),
             batch=self.batch.to(positions.device),
@@ -223,7 +230,7 @@ def _check(graph: Graph) -> None:
         if num_nodes and not torch.equal(graph.batch, torch.arange(num_nodes, device=graph.device) // graph.cloud_size):
             raise ValueError(f"cloud_size={graph.cloud_size}: the clouds of batch differ in size; leave it out")
     _check_edges(graph)
-    if graph.pairing is not None and graph.pairing.order is not None and not is_pairing(graph, graph.pairing.order):
+    if graph.pairing is not None and not is_pairing(graph, graph.pairing):
         raise ValueError("pairing: it does not belong to these edges and their scalars; call find_pairs again")
     _check_field("features", graph.features, num_nodes)
     _check_field("edge_features", graph.edge_features, num_edges)
@@ -237,9 +244,13 @@ def _check(graph: Graph) -> None:
         raise ValueError(f"edge_vectors: expected shape [{num_edges}, 3], got {tuple(vectors.shape)}")
 
 
-def is_pairing(graph: Graph, order: Tensor) -> bool:
-    """Whether ``order`` takes the edges in reciprocal pairs that share their scalars, and vectors up to the sign."""
-    if len(order) != graph.edge_index.shape[1] or len(order) % 2:
+def is_pairing(graph: Graph, pairing: Pairing) -> bool:
+    """Whether ``pairing`` takes the edges in reciprocal pairs that share their scalars, and vectors up to the sign."""
+    order, num_edges = pairing.order, graph.edge_index.shape[1]
+    if order is None:
+        return True
+    num_single = 0 if pairing.single is None else len(pairing.single)
+    if len(order) + num_single != num_edges or len(order) % 2:
         return False
     first, second = order[::2], order[1::2]
     if not torch.equal(graph.edge_index[:, first], graph.edge_index[:, second].flip(0)):

@@ -394,6 +394,6 @@ def test_little_room_for_sums_means_fewer_threads_and_the_same_gradients(
     layer = conv_of(FIBER, FIBER)
     torch.set_num_threads(2)
     expected = run(layer, graph)
-    monkeypatch.setattr("se3t.nn.kernels.native._SUMS_BYTES", 1)
+    monkeypatch.setattr("se3t.nn.kernels.native.call._SUMS_BYTES", 1)
     for left, right in zip(expected, run(layer, graph), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-11, atol=1e-11)

@@ -50,6 +50,7 @@ def above_limit(group: str, dtype: str, least: int) -> dict[str, float]:
     return {case: value for case, value in own.items() if not value <= LIMITS[dtype]}
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("interpreter")
 @pytest.mark.parametrize("dtype", [dtype for dtype in LIMITS if dtype != "float16"])
 def test_interpreted_kernel_equals_the_reference_with_all_gradients(dtype: str) -> None:
@@ -83,11 +84,13 @@ def test_sums_of_16_bits_are_in_float32_and_may_leave_the_range_of_float16() -> 
     assert found["large bfloat16 messages"] < 2e-2
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("interpreter")
 def test_interpreted_kernel_of_a_graph_without_edges_is_empty() -> None:
     assert interpreted("basics")["no edges"] == 0
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("interpreter")
 def test_interpreted_kernel_needs_no_value_to_find_coincident_points() -> None:
     assert interpreted("basics")["no values read"] < 1e-11

@@ -129,7 +129,7 @@ READ: dict[str, list[str]] = {
     "qm9 radius, schnet": SIZES,
     "qm9, mpnn": SIZES,
     "qm9, deepset": SIZES,
-    **{f"qm9, {name}": [*SIZES, "bincount", "_local_scalar_dense"] for name in PLAIN if name != "deepset"},
+    **{f"qm9, {name}": [*SIZES, "_local_scalar_dense", "to the device"] for name in PLAIN if name != "deepset"},
     "clouds, tfn": [*DRAWS, *COINCIDENT],
     "clouds, se3_transformer": [*DRAWS, *COINCIDENT],
     "clouds +z": [*DRAWS, *COINCIDENT],

@@ -22,7 +22,7 @@ class WithoutAttention(SE3Transformer):
 
     def _block(self, fiber_in: Fiber, fiber_out: Fiber, edges: ConvSettings) -> SE3AttentionBlock:
         block = super()._block(fiber_in, fiber_out, edges)
-        block.attention.scale = 0.0  # all logits are equal
+        block.attention.scale_logits(0.0)  # all logits are equal
         return block
 
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import cast
 
-import torch
 from torch import Tensor, nn
-from torch_geometric.utils import scatter, softmax
 
 from se3t.fiber import Features, Fiber, cat_features, split_features
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.convolution import DEFAULTS, ConvSettings, EquivariantConv
 from se3t.nn.kernels.auto import choose
-from se3t.nn.kernels.native.attention import Shape, attend
+from se3t.nn.kernels.native.attention import Shape, attend, attention_weights, composed
 from se3t.nn.linear import EquivariantLinear
-from se3t.nn.precision import at_least_float32, full_range
+from se3t.nn.precision import full_range
 from se3t.nn.self_interaction import AttentiveSelfInteraction
+from se3t.so3.wrapped import is_transforming
 
 
 class EdgeAttention(nn.Module):
@@ -55,8 +53,16 @@ class EdgeAttention(nn.Module):
                     )
         self.num_heads, self.fiber_key, self.fiber_value = num_heads, fiber_key, fiber_value
         self.fiber_in = self.fiber_out = fiber_value
-        self.scale = 1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0
         self.kernel = kernel
+        self.scale_logits(1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0)
+
+    def scale_logits(self, scale: float) -> None:
+        """Multiply the logits by ``scale`` from now on."""
+        self.scale = scale
+        self._shapes = [
+            Shape(self.num_heads, self.fiber_key, self.fiber_value, scale, joint) for joint in (True, False)
+        ]
+        self._signatures = [shape.signature for shape in self._shapes]
 
     @full_range
     def forward(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> Features:
@@ -88,41 +94,24 @@ class EdgeAttention(nn.Module):
 
     def _attend(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> Features:
         if self._is_native(query, messages, geometry):
-            shape = Shape(self.num_heads, self.fiber_key, self.fiber_value, self.scale, joint=len(messages) == 1)
-            return attend(partial(self._composed, geometry), shape, query, messages, geometry)
+            number = len(messages) - 1
+            return attend(self._shapes[number], self._signatures[number], query, messages, geometry)
         fibers = (self.fiber_value, self.fiber_key)
         value, key = messages if len(messages) == 2 else split_features(messages[0], *fibers)
-        return self._composed(geometry, query, key, value)
+        return composed(self._shapes[1], query, key, value, geometry.target, geometry.num_nodes)
 
     def _is_native(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> bool:
         length = geometry.length
-        if self.kernel == "auto":
-            kernel = choose(length.device, length.dtype)
-        else:
-            kernel = self.kernel
+        if is_transforming():  # torch.func follows torch's own operations only
+            return False
+        kernel = choose(length.device, length.dtype) if self.kernel == "auto" else self.kernel
         return kernel == "native" and all(
             tensor.dtype == length.dtype for features in (query, *messages) for tensor in features.values()
         )
 
-    def _composed(self, geometry: EdgeGeometry, query: Features, key: Features, value: Features) -> Features:
-        weights = self.weights(query, key, geometry)
-        messages = self._heads(value, self.fiber_value) * weights[..., None]
-        summed = scatter(messages, geometry.target, 0, geometry.num_nodes, "sum")
-        sizes = [channels // self.num_heads * (2 * degree + 1) for degree, channels in self.fiber_value.items()]
-        return {
-            degree: part.reshape(geometry.num_nodes, self.fiber_value[degree], 2 * degree + 1)
-            for degree, part in zip(self.fiber_value, summed.split(sizes, dim=2), strict=True)
-        }
-
     def weights(self, query: Features, key: Features, geometry: EdgeGeometry) -> Tensor:
         """α_ij: ``[edge, head]``, summing to one over the edges of each target."""
-        queries, keys = self._heads(query, self.fiber_key), self._heads(key, self.fiber_key)
-        logits = (queries.index_select(0, geometry.target) * keys).sum(dim=2) * self.scale
-        return softmax(logits, geometry.target, num_nodes=geometry.num_nodes)
-
-    def _heads(self, features: Features, fiber: Fiber) -> Tensor:  # [point, head, feature], in float32 or better
-        parts = [features[degree].unflatten(1, (self.num_heads, -1)).flatten(2) for degree in fiber]
-        return at_least_float32(torch.cat(parts, dim=2))
+        return attention_weights(self._shapes[1], query, key, geometry.target, geometry.num_nodes)
 
     def __repr__(self) -> str:
         return f"EdgeAttention(heads={self.num_heads}, key={self.fiber_key!r}, value={self.fiber_value!r})"

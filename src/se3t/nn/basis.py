@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property, lru_cache
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from se3t.compiling import lazy, table, without_autocast
 from se3t.geometry import EdgeGeometry
 from se3t.so3 import clebsch_gordan, spherical_harmonics, wigner_d_all
 from se3t.so3.frame import rotation_to_polar_axis
@@ -43,18 +44,18 @@ class EquivariantBasis:
         self.max_degree = max_degree
         self._dense: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
-    @cached_property
+    @lazy
     def harmonics(self) -> Float[Tensor, "edge component"]:
         """Y_J of the edge directions for J up to twice the largest degree, side by side."""
         with _kept(self.geometry.direction.device):
             return spherical_harmonics(2 * self.max_degree, self.geometry.vector)
 
-    @cached_property
+    @lazy
     def coincident(self) -> Int[Tensor, " edge"]:
         """Indices of the edges of length zero."""
         return torch.nonzero(self.geometry.length == 0)[:, 0]
 
-    @cached_property
+    @lazy
     def _frames(self) -> tuple[Tensor, ...]:
         with _kept(self.geometry.direction.device):
             return wigner_d_all(self.max_degree, rotation_to_polar_axis(self.geometry.direction))
@@ -80,9 +81,9 @@ class EquivariantBasis:
         key = (degree_in, degrees_out)
         if key not in self._dense:
             harmonics = self.harmonics
-            table = _coupling(degree_in, degrees_out, harmonics.shape[1], harmonics.dtype, harmonics.device)
+            coupling = _coupling(degree_in, harmonics.shape[1], *degrees_out, harmonics.dtype, harmonics.device)
             with _kept(harmonics.device):
-                self._dense[key] = (harmonics @ table).unflatten(1, (-1, 2 * degree_in + 1))
+                self._dense[key] = (harmonics @ coupling).unflatten(1, (-1, 2 * degree_in + 1))
         return self._dense[key]
 
     def _require(self, degree: int, largest: int) -> None:
@@ -98,10 +99,10 @@ def _kept(device: torch.device) -> Iterator[None]:
 
     Activation checkpointing runs that layer again, when this is there already; so it must not see what is saved here.
     """
-    hooks: AbstractContextManager[object] = torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
-    if is_transforming():  # torch.func knows no hooks, and no checkpointing either
-        hooks = nullcontext()
-    with torch.autocast(device.type, enabled=False), hooks:
+    # torch.func and the compiler know no hooks, and no checkpointing of a layer either
+    is_plain = torch.compiler.is_compiling() or is_transforming()
+    hooks = nullcontext() if is_plain else torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
+    with without_autocast(device.type), hooks:
         yield
 
 
@@ -109,19 +110,21 @@ def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@lru_cache(maxsize=256)
-def _coupling(
-    degree_in: int, degrees_out: tuple[int, ...], num_harmonics: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _num_rows(degree_in: int, num_harmonics: int, *degrees_out: int) -> tuple[int, int]:
+    rows = sum((2 * degree_out + 1) * num_paths(degree_out, degree_in) for degree_out in degrees_out)
+    return num_harmonics, rows * (2 * degree_in + 1)
+
+
+@table(_num_rows)
+def _coupling(degree_in: int, num_harmonics: int, *others: Any) -> Tensor:
     """Constant matrix from the harmonics ``[j]`` to :meth:`EquivariantBasis.dense`; made in float64, cast last."""
-    with torch.inference_mode(False):  # kept for later calls, which may train
-        rows = []
-        for degree_out in degrees_out:
-            shape = (num_harmonics, 2 * degree_out + 1, num_paths(degree_out, degree_in), 2 * degree_in + 1)
-            block = torch.zeros(shape, dtype=torch.float64)  # [j, k, p, i]
-            for path, degree in enumerate(path_degrees(degree_out, degree_in)):
-                block[degree**2 : (degree + 1) ** 2, :, path] = clebsch_gordan(degree_out, degree_in, degree).permute(
-                    2, 0, 1
-                )
-            rows.append(block.flatten(1, 2))
-        return torch.cat(rows, dim=1).flatten(1).to(dtype=dtype, device=device)
+    *degrees_out, dtype, device = others
+    rows = []
+    for degree_out in degrees_out:
+        shape = (num_harmonics, 2 * degree_out + 1, num_paths(degree_out, degree_in), 2 * degree_in + 1)
+        block = torch.zeros(shape, dtype=torch.float64)  # [j, k, p, i]
+        for path, degree in enumerate(path_degrees(degree_out, degree_in)):
+            coupling = clebsch_gordan(degree_out, degree_in, degree)
+            block[degree**2 : (degree + 1) ** 2, :, path] = coupling.permute(2, 0, 1)
+        rows.append(block.flatten(1, 2))
+    return torch.cat(rows, dim=1).flatten(1).to(dtype=dtype, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from se3t.compiling import apply
 from se3t.fiber import Features, Fiber
 from se3t.nn.precision import at_least_float32, full_range
 from se3t.so3.safe import is_zero
@@ -96,7 +98,7 @@ class NormNonlinearity(nn.Module):
     def _scale(self, features: Features) -> Features:
         """All degrees side by side: what acts on norms alone is one operation for all of them."""
         values = [at_least_float32(value) for value in features.values()]  # squares leave the range of float16
-        norm, inverse = _NormAndInverse.apply(*values)
+        norm, inverse = apply(_NormAndInverse, *values)
         if self.min_norm:
             norm = norm.clamp(min=self.min_norm)
         parts = [part.view(value.shape[:-1]) for part, value in zip(norm.split(_sizes(values)), values, strict=True)]
@@ -107,9 +109,9 @@ class NormNonlinearity(nn.Module):
             sizes = zip(size.split(_sizes(values)), parts, values, strict=True)
             scaled = [one.view_as(part)[..., None] / value * part[..., None] for one, part, value in sizes]
         elif self.kind == "tfn":
-            scaled = _Scale.apply(size, *values)
+            scaled = apply(_Scale, size, *values)
         else:
-            scaled = _Scale.apply(size / norm if self.min_norm else size * inverse, *values)
+            scaled = apply(_Scale, size / norm if self.min_norm else size * inverse, *values)
         return dict(zip(features, scaled, strict=True))
 
     def _size(self, degree: int, norm: Tensor) -> Tensor:
@@ -168,7 +170,7 @@ class _Scale(torch.autograd.Function):
 
 
 def _sizes(values: Sequence[Tensor]) -> list[int]:
-    return [value.shape[:-1].numel() for value in values]
+    return [math.prod(value.shape[:-1]) for value in values]
 
 
 def _multiply(factor: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, ...]:

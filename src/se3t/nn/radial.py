@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from se3t.compiling import without_autocast
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import num_paths
@@ -70,6 +72,8 @@ class RadialNetwork(nn.Module):
         self.bias = nn.ParameterDict()
         for degree_out, degree_in in pairs:
             self._add_last_layer(degree_out, degree_in, last_bias, gain)
+        trunks, factors = list(self.trunk_of.values()), [self.factor_of(*pair) for pair in pairs]
+        self.signature = json.dumps([repr(fiber_in), repr(fiber_out), trunks, factors, layer_norm, last_bias])
 
     @staticmethod
     def key(degree_out: int, degree_in: int) -> str:
@@ -105,7 +109,7 @@ class RadialNetwork(nn.Module):
             ValueError: when the number of edge scalars is not the one the network was built for.
         """
         self.check(geometry)
-        with torch.autocast(geometry.length.device.type, enabled=False):  # a length needs its digits
+        with without_autocast(geometry.length.device.type):  # a length needs its digits
             hidden = self.trunk[0](geometry.invariants[None])
         for layer in self.trunk[1:]:
             hidden = layer(hidden)
@@ -184,7 +188,7 @@ def trunk_layer(
     """ReLU(LN(inputs · weight + bias)) of all trunks at once, without LN where there is no gain."""
     if gain is not None:  # LN subtracts the mean: subtracted here, where it costs nothing, no digits cancel later
         weight, bias = (value - value.mean(dim=-1, keepdim=True) for value in (weight, bias))
-    value = torch.baddbmm(bias, inputs.expand(len(weight), -1, -1), weight)
+    value = torch.baddbmm(bias, inputs.expand(weight.shape[0], -1, -1), weight)
     if gain is not None and shift is not None:
         value = torch.addcmul(shift, functional.layer_norm(value, value.shape[-1:]), gain)
     return functional.relu(value)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from se3t.compiling import without_autocast
 from se3t.fiber import Features, Fiber
 from se3t.nn.precision import at_least_float32, full_range
 
@@ -71,7 +72,7 @@ class AttentiveSelfInteraction(nn.Module):
 
     def _weights(self, degree: int, value: Tensor) -> Tensor:  # [node, w, u]
         wide = at_least_float32(value)
-        with torch.autocast(value.device.type, enabled=False):  # products of features, before LayerNorm
+        with without_autocast(value.device.type):  # products of features, before LayerNorm
             gram = wide @ wide.transpose(-1, -2)
         weights = self.mlp[str(degree)](gram.flatten(-2)).unflatten(-1, (self.fiber_out[degree], value.shape[-2]))
         if not self.softmax:

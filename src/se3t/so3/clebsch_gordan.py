@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cache
 from math import copysign, factorial, prod, sqrt
 
 import torch
 from jaxtyping import Complex128, Float64
 from torch import Tensor
+
+from se3t.compiling import table
 
 _NONZERO = 1e-9  # the smallest coefficient up to degree 12 is above 1e-6
 
@@ -50,13 +51,13 @@ def clebsch_gordan(
         raise ValueError(
             f"degree {degree}: expected {lowest} to {highest}, the degrees that couple {degree_in} to {degree_out}"
         )
-    return _signed_coupling(degree_out, degree_in, degree).clone()
+    return _signed_coupling(degree_out, degree_in, degree, torch.float64, torch.device("cpu")).clone()
 
 
-@cache
-def _signed_coupling(degree_out: int, degree_in: int, degree: int) -> Tensor:
+@table(lambda *degrees: tuple(2 * degree + 1 for degree in degrees))
+def _signed_coupling(degree_out: int, degree_in: int, degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     coupling = unsigned_coupling(degree_out, degree_in, degree)
-    return coupling * first_sign(coupling)
+    return (coupling * first_sign(coupling)).to(dtype=dtype, device=device)
 
 
 def first_sign(coupling: Tensor) -> int:

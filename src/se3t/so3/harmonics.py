@@ -19,7 +19,6 @@ gives the solid harmonics r^J Y_J(x/r).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from math import comb, factorial, pi, prod, sqrt
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from se3t.compiling import computed, constant, register
 from se3t.so3.clebsch_gordan import clebsch_gordan
 from se3t.so3.safe import is_zero, masked_norm
 from se3t.so3.wrapped import has_memory
@@ -64,7 +64,12 @@ def spherical_harmonics(
     if vectors.dtype in (torch.float16, torch.bfloat16):
         return spherical_harmonics(max_degree, vectors.float(), normalize).to(vectors.dtype)
     points = vectors.reshape(-1, 3).T  # [3, point]
-    rows = _SphericalHarmonics.apply(points, max_degree)[0] if normalize else _SolidHarmonics.apply(points, max_degree)
+    if not normalize:
+        rows = _SolidHarmonics.apply(points, max_degree)
+    elif torch.compiler.is_compiling():
+        rows = _operator(points, max_degree)[0]
+    else:
+        rows = _SphericalHarmonics.apply(None, points, max_degree)[0]
     return rows.T.reshape(*vectors.shape[:-1], (max_degree + 1) ** 2)
 
 
@@ -102,7 +107,7 @@ class _Step(NamedTuple):
     loss: float
 
 
-@cache
+@constant
 def _plan(max_degree: int) -> tuple[_Step, ...]:
     """The steps in their order: m outside, J = m, m+1, … inside."""
     steps = []
@@ -225,27 +230,22 @@ class _SphericalHarmonics(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(points: Tensor, max_degree: int) -> tuple[Tensor, Tensor, Tensor]:
-        rows = points.new_empty((max_degree + 1) ** 2, points.shape[1])
-        directions, inverse = torch.empty_like(points), torch.empty_like(points[0])
-        size = _block_size(points)
-        for start in range(0, points.shape[1], size):
-            block = slice(start, start + size)
-            directions[:, block], inverse[block] = _directions(points[:, block].contiguous())
-            _fill_rows(max_degree, directions[:, block], rows[:, block])
-        return rows, directions, inverse
+    def forward(keyset: Any, points: Tensor, max_degree: int) -> tuple[Tensor, ...]:
+        if keyset is None:  # not by way of the operator
+            return tuple(_spherical_harmonics(points, max_degree))
+        return tuple(computed(_operator, keyset, points, max_degree))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        ctx.max_degree = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Any, Tensor, int], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        ctx.max_degree = inputs[2]
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)  # no zeros for them
-        ctx.save_for_backward(inputs[0], *output)
+        ctx.save_for_backward(inputs[1], *output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[None, Tensor | None, None]:
         if grad is None:
-            return None, None
+            return None, None, None
         points, rows, directions, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated
             work = points.to(torch.float64)
@@ -254,10 +254,35 @@ class _SphericalHarmonics(torch.autograd.Function):
             inverse = torch.where(zero, 0, 1 / length).to(points.dtype)
         slope = _slope(ctx.max_degree, grad.contiguous(), rows)
         radial = (directions * slope).sum(0)
-        return torch.addcmul(slope, directions, radial, value=-1) * inverse, None
+        return None, torch.addcmul(slope, directions, radial, value=-1) * inverse, None
 
 
-@cache
+def _spherical_harmonics(points: Tensor, max_degree: int) -> list[Tensor]:
+    """``torch.ops.se3t.spherical_harmonics``: the results of :class:`_SphericalHarmonics`."""
+    rows, directions, inverse = _without_values(points, max_degree)
+    size = _block_size(points)
+    for start in range(0, points.shape[1], size):
+        block = slice(start, start + size)
+        directions[:, block], inverse[block] = _directions(points[:, block].contiguous())
+        _fill_rows(max_degree, directions[:, block], rows[:, block])
+    return [rows, directions, inverse]
+
+
+def _without_values(points: Tensor, max_degree: int) -> list[Tensor]:
+    num_points = points.shape[1]
+    return [points.new_empty(size) for size in (((max_degree + 1) ** 2, num_points), (3, num_points), (num_points,))]
+
+
+_operator = register(
+    "spherical_harmonics(Tensor points, int max_degree) -> Tensor[]",
+    _spherical_harmonics,
+    _without_values,
+    lambda *arguments: list(_SphericalHarmonics.apply(*arguments)),
+    device="CompositeExplicitAutograd",
+)
+
+
+@constant
 def _derivatives(max_degree: int) -> tuple[tuple[int, int, int, float], ...]:
     """The terms (row of Y_Jm, i, row of Y_{J−1,n}, factor) of ∂_i (r^J Y_Jm) = Σ_n factor · r^(J−1) Y_{J−1,n}.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import sqrt
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from se3t.compiling import constant, table, without_autocast
 from se3t.so3.clebsch_gordan import clebsch_gordan
 
 
@@ -55,7 +54,7 @@ def wigner_d_all(max_degree: int, rotation: Float[Tensor, "*batch 3 3"]) -> tupl
     first = rotation.reshape(-1, 3, 3).permute(1, 2, 0).contiguous()  # [3, 3, batch]: few and large operations
     matrices = [torch.ones_like(rotation[..., :1, :1]), rotation.contiguous()]
     current = first
-    with torch.autocast(rotation.device.type, enabled=False):  # a rotation needs its digits
+    with without_autocast(rotation.device.type):  # a rotation needs its digits
         for degree in range(2, max_degree + 1):
             current = _raise_degree(degree, first, current)
             matrices.append(current.flatten(0, 1).T.contiguous().view(*batch, 2 * degree + 1, 2 * degree + 1))
@@ -64,40 +63,37 @@ def wigner_d_all(max_degree: int, rotation: Float[Tensor, "*batch 3 3"]) -> tupl
 
 def _raise_degree(degree: int, rotation: Tensor, lower: Tensor) -> Tensor:
     """D^l from R = D^1 and D^{l−1}; all with the batch as their last dimension."""
-    step = _recursion(degree, rotation.dtype, rotation.device)
+    embedding, middle = (make(degree, rotation.dtype, rotation.device) for make in (_embedding, _middle))
+    (minus_x, minus_z), (plus_x, plus_z) = _ends(degree)
     x, y, z = rotation.transpose(0, 1).unsqueeze(2)  # columns of R, each [3, 1, batch]
     left, right = lower[:, 0], lower[:, -1]  # columns -(l-1) and l-1 of D^{l-1}, [2l-1, batch]
     columns = (
-        (x * step.minus_x * right).addcmul_(z, left, value=step.minus_z)[:, :, None],  # n = -l
-        y[:, :, None] * (lower * step.middle),  # |n| < l
-        (x * step.plus_x * left).addcmul_(z, right, value=step.plus_z)[:, :, None],  # n = l
+        (x * minus_x * right).addcmul_(z, left, value=minus_z)[:, :, None],  # n = -l
+        y[:, :, None] * (lower * middle),  # |n| < l
+        (x * plus_x * left).addcmul_(z, right, value=plus_z)[:, :, None],  # n = l
     )
     product = torch.cat(columns, dim=2)  # (R ⊗ D^{l-1}) F_lᵀ: [3, 2l-1, 2l+1, batch]
-    return (step.embedding @ product.flatten(2).flatten(0, 1)).unflatten(1, product.shape[2:])
+    return (embedding.flatten(1) @ product.flatten(2).flatten(0, 1)).unflatten(1, product.shape[2:])
 
 
-class _Recursion(NamedTuple):
-    """Constants of one degree: E_l and the entries of F_l."""
-
-    embedding: Tensor  # E_l, [2l+1, 3 (2l-1)]
-    middle: Tensor  # [2l-1, 1]
-    minus_x: float
-    minus_z: float
-    plus_x: float
-    plus_z: float
+@table(lambda degree: (2 * degree + 1, 3, 2 * degree - 1))
+def _embedding(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """E_l."""
+    return (sqrt(2 * degree + 1) * clebsch_gordan(degree, 1, degree - 1)).to(dtype=dtype, device=device)
 
 
-@cache
-def _recursion(degree: int, dtype: torch.dtype, device: torch.device) -> _Recursion:
-    with torch.inference_mode(False):  # a cached inference tensor would be refused by autograd later
-        embedding = sqrt(2 * degree + 1) * clebsch_gordan(degree, 1, degree - 1)
-        middle = 1 / embedding[1:-1, 1].diagonal()
-        bottom, top = embedding[0].tolist(), embedding[-1].tolist()
-        return _Recursion(
-            embedding.flatten(1).to(dtype=dtype, device=device),
-            middle[:, None].to(dtype=dtype, device=device),
-            minus_x=bottom[0][-1],
-            minus_z=bottom[2][0],
-            plus_x=top[0][0],
-            plus_z=top[2][-1],
-        )
+@table(lambda degree: (2 * degree - 1, 1))
+def _middle(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The entries of F_l for |n| < l."""
+    embedding = _embedding(degree, torch.float64, torch.device("cpu"))
+    return (1 / embedding[1:-1, 1].diagonal())[:, None].to(dtype=dtype, device=device)
+
+
+@constant
+def _ends(degree: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The entries of F_l for n = −l and n = l: of x and of z."""
+    embedding = _embedding(degree, torch.float64, torch.device("cpu"))
+    return (float(embedding[0, 0, -1]), float(embedding[0, 2, 0])), (
+        float(embedding[-1, 0, 0]),
+        float(embedding[-1, 2, -1]),
+    )

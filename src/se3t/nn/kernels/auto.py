@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
+from types import ModuleType
 
 import torch
 
+from se3t.compiling import constant
 from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis
-from se3t.nn.kernels import KERNELS, Sources, get_kernel
+from se3t.nn.kernels import KERNELS, Kernel, Sources, edge_frame, get_kernel, native
 from se3t.nn.kernels.native import MAX_DEGREE
 from se3t.nn.radial import RadialNetwork
 
@@ -33,17 +34,19 @@ RULES = {"cpu": (Rule("native"),), "cuda": ()}
 """By device, ascending, as measured (``benchmarks/RESULTS.md``). On a GPU no kernel was timed yet."""
 FALLBACK = "edge_frame"
 """Where there is no rule, or its kernel cannot run: torch's operations, which run everywhere."""
+_LOADED: dict[str, ModuleType] = {"native": native, "edge_frame": edge_frame}  # need no import, which is not traced
 _log = logging.getLogger(__name__)
 
 
 def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, memory: str = "auto") -> Features:
     """The same sum as the reference kernel, arguments and result alike."""
     length = basis.geometry.length
-    size = len(length) // basis.geometry.repeat * radial.weights_per_edge
+    size = basis.geometry.num_edges // basis.geometry.repeat * radial.weights_per_edge
     name = choose(length.device, length.dtype, size)
     if name == "native" and max(radial.fiber_in.max_degree, radial.fiber_out.max_degree) > MAX_DEGREE:
         name = FALLBACK
-    return get_kernel(name)(sources, radial, basis, memory)
+    kernel: Kernel = _LOADED[name].messages if name in _LOADED else get_kernel(name)
+    return kernel(sources, radial, basis, memory)
 
 
 def choose(device: torch.device, dtype: torch.dtype, size: int = 0) -> str:
@@ -70,7 +73,7 @@ def in_words(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     return "; ".join([text, *(f"{name} is not used: {reason}" for name, reason in reasons.items() if reason)])
 
 
-@cache
+@constant
 def _usable(device: torch.device, dtype: torch.dtype) -> tuple[Rule, ...]:
     """The rules whose kernels can run, behind one that always does; says in the log, once, why others cannot."""
     found = [Rule(FALLBACK)]

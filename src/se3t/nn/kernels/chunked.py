@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from se3t.compiling import without_autocast
 from se3t.fiber import Features
 from se3t.nn.kernels.orders import (
     Layout,
@@ -60,7 +61,7 @@ def fused_messages(
     if is_transforming():
         return composed(features, frames, hidden, layers)
     inputs = Inputs.of(layout, features, frames, hidden, layers)
-    with torch.autocast(hidden[0].device.type, enabled=False):
+    with without_autocast(hidden[0].device.type):
         outputs = _FusedMessages.apply(composed, layout, tuple(frames), engine or Chunks, *inputs.flat())
     return dict(zip(layout.fiber_out, outputs, strict=True))
 

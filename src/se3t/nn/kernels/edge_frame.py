@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from se3t.compiling import table
 from se3t.fiber import Features
 from se3t.nn.basis import EquivariantBasis, num_paths, path_degrees
 from se3t.nn.kernels import Sources
@@ -26,6 +27,7 @@ from se3t.nn.kernels.orders import Layout, assemble, components, rotate, rotate_
 from se3t.nn.kernels.product import transposed_product
 from se3t.nn.radial import RadialNetwork, affine
 from se3t.so3 import clebsch_gordan
+from se3t.so3.wrapped import is_transforming
 
 WHOLE_BYTES = {"cpu": 64 * 2**20, "cuda": 2**30}
 """Radial weights of one convolution up to which ``memory="auto"`` keeps them, by device (GPU: not measured)."""
@@ -41,7 +43,7 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
     composed = partial(composed_messages, given.layout)
     arguments = (given.features, given.frames, given.hidden, given.layers)
     if memory == "auto":
-        memory = "speed" if _is_small(given.hidden[0], radial) else "low"
+        memory = "speed" if torch.compiler.is_compiling() or _is_small(given.hidden[0], radial) else "low"
     if memory == "speed" or torch.is_autocast_enabled(given.hidden[0].device.type):  # each product has its precision
         out = composed(*arguments)
     else:
@@ -79,7 +81,7 @@ def ingredients(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis
 
 
 def _is_small(hidden: Tensor, radial: RadialNetwork) -> bool:
-    size = len(hidden) * radial.weights_per_edge * hidden.element_size()
+    size = hidden.shape[0] * radial.weights_per_edge * hidden.element_size()
     return size <= WHOLE_BYTES.get(hidden.device.type, WHOLE_BYTES["cpu"])
 
 
@@ -103,21 +105,20 @@ def composed_messages(
     return rotate_back(components(products, layout.fiber_out), frames)
 
 
-@cache  # never dropped: captured training steps read it where it lies
+@table(lambda degree_out, degree_in: (num_paths(degree_out, degree_in), num_paths(degree_out, degree_in)))
 def path_to_order(degree_out: int, degree_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Constant map from paths p (ascending J) to (a_0, a_1 …, b_1 …), ``[order, path]``; made in float64, cast last."""
-    with torch.inference_mode(False):  # kept for later calls, which may train
-        smaller = min(degree_out, degree_in)
-        table = torch.zeros(num_paths(degree_out, degree_in), 2 * smaller + 1, dtype=torch.float64)
-        for path, degree in enumerate(path_degrees(degree_out, degree_in)):
-            polar = clebsch_gordan(degree_out, degree_in, degree)[:, :, degree] * math.sqrt(
-                (2 * degree + 1) / (4 * math.pi)
-            )
-            for order in range(smaller + 1):
-                table[path, order] = polar[degree_out + order, degree_in + order]
-                if order > 0:
-                    table[path, smaller + order] = polar[degree_out + order, degree_in - order]
-        return table.mT.to(dtype=dtype, device=device)
+    smaller = min(degree_out, degree_in)
+    values = torch.zeros(num_paths(degree_out, degree_in), 2 * smaller + 1, dtype=torch.float64)
+    for path, degree in enumerate(path_degrees(degree_out, degree_in)):
+        polar = clebsch_gordan(degree_out, degree_in, degree)[:, :, degree] * math.sqrt(
+            (2 * degree + 1) / (4 * math.pi)
+        )
+        for order in range(smaller + 1):
+            values[path, order] = polar[degree_out + order, degree_in + order]
+            if order > 0:
+                values[path, smaller + order] = polar[degree_out + order, degree_in - order]
+    return values.mT.to(dtype=dtype, device=device)
 
 
 _reads_values: ContextVar[bool] = ContextVar("reads_values", default=True)
@@ -141,7 +142,8 @@ def mend(
     out: Features, features: Features, hidden: Sequence[Tensor], radial: RadialNetwork, basis: EquivariantBasis
 ) -> Features:
     """Messages ``out`` with those of coincident points, which have no frame, put right."""
-    repair = _mend_coincident if _reads_values.get() else _mend_everywhere
+    is_tracing = torch.compiler.is_compiling() or is_transforming()
+    repair = _mend_everywhere if is_tracing or not _reads_values.get() else _mend_coincident
     return repair(out, features, hidden, radial, basis)
 
 

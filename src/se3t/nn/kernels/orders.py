@@ -120,7 +120,7 @@ def rows(turned: Features, order: int) -> Tensor:
 def unstack(stacks: Sequence[Tensor], fiber: Fiber) -> Features:
     """The transpose of :func:`stack`, for all orders at once: ``[edge, 2k+1, u]`` by degree."""
     some = stacks[0]
-    out = {degree: some.new_zeros(len(some), 2 * degree + 1, channels) for degree, channels in fiber.items()}
+    out = {degree: some.new_zeros(some.shape[0], 2 * degree + 1, channels) for degree, channels in fiber.items()}
     for order, value in enumerate(stacks):
         degrees = [degree for degree in fiber if degree >= order]
         sizes = [fiber[degree] for degree in degrees]

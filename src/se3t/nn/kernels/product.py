@@ -20,7 +20,7 @@ def transposed_product(
     if torch.is_autocast_enabled(left.device.type):
         dtype = torch.get_autocast_dtype(left.device.type)
         left, right = left.to(dtype), right.to(dtype)
-    stacked = left.unflatten(0, (len(right), -1)).flatten(1, 2) if len(right) else left
+    stacked = left.unflatten(0, (right.shape[0], -1)).flatten(1, 2) if right.shape[0] else left
     return cast(Tensor, _TransposedProduct.apply(stacked, right)).view(*left.shape[:2], right.shape[1])
 
 

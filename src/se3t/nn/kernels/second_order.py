@@ -42,3 +42,37 @@ def gradients_of(
     again = torch.is_grad_enabled()
     found = iter(torch.autograd.grad(results, wanted, grads, create_graph=again, allow_unused=True))
     return [next(found) if view.requires_grad else None for view in views]
+
+
+def second_gradients_of(
+    function: Callable[[Sequence[Tensor]], Sequence[Tensor]],
+    saved: Sequence[Tensor],
+    num_grads: int,
+    cotangents: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Gradient of Σ_i cotangent_i · (Σ_j grad_j ∂out_j/∂tensor_i) for every grad and every tensor.
+
+    To be called in the backward pass of an autograd function whose forward pass computes gradients.
+
+    Args:
+        function: tensors → results, in terms of operations that autograd knows.
+        saved: gradients of the results, then the tensors, as saved.
+        num_grads: how many of them are gradients.
+        cotangents: gradient of the gradient of every tensor; None where there is none.
+    """
+    with torch.enable_grad():
+        views = [tensor.view_as(tensor) for tensor in saved]
+        grads, tensors = views[:num_grads], views[num_grads:]
+        pairs = [(t, c) for t, c in zip(tensors, cotangents, strict=True) if t.requires_grad and c is not None]
+        if not pairs:
+            return [None] * len(saved)
+        results = function(tensors)
+        first = torch.autograd.grad(results, [t for t, _ in pairs], grads, create_graph=True, allow_unused=True)
+        acting = [(g, c) for g, (_, c) in zip(first, pairs, strict=True) if g is not None and g.requires_grad]
+        wanted = [view for view in views if view.requires_grad]
+    if not acting:
+        return [None] * len(saved)
+    again = torch.is_grad_enabled()
+    outputs, incoming = zip(*acting, strict=True)
+    result = iter(torch.autograd.grad(outputs, wanted, incoming, create_graph=again, allow_unused=True))
+    return [next(result) if view.requires_grad else None for view in views]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import scatter, softmax
 
+from se3t.compiling import computed, register
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
-from se3t.nn.kernels.native.compiler import compiled, require
+from se3t.nn.kernels.native.compiler import compiled, require, unavailable
 from se3t.nn.kernels.native.structures import Attention, component_major, fields, integers
-from se3t.nn.kernels.second_order import gradients_of, must_be_composed
-from se3t.so3.wrapped import is_transforming
+from se3t.nn.kernels.second_order import gradients_of, second_gradients_of
+from se3t.nn.precision import at_least_float32
+from se3t.so3.wrapped import has_memory
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,27 @@ class Shape:
     scale: float
     joint: bool  # whether values and keys come as one message
 
+    @property
+    def signature(self) -> str:
+        """The text that the operators take."""
+        return json.dumps([self.num_heads, repr(self.fiber_key), repr(self.fiber_value), self.scale, self.joint])
+
+    @classmethod
+    @cache
+    def parse(cls, signature: str) -> Shape:
+        """Undo :attr:`signature`."""
+        num_heads, fiber_key, fiber_value, scale, joint = json.loads(signature)
+        return cls(num_heads, Fiber(fiber_key), Fiber(fiber_value), scale, joint)
+
 
 def attend(
-    composed: Callable[[Features, Features, Features], Features],
-    shape: Shape,
-    query: Features,
-    messages: Sequence[Features],
-    geometry: EdgeGeometry,
+    shape: Shape, signature: str, query: Features, messages: Sequence[Features], geometry: EdgeGeometry
 ) -> Features:
     """Σ_j α_ij v_ij with α_ij = softmax_j(scale · q_iᵀ k_ij), per head.
 
     Args:
-        composed: the same function of query, key and value in terms of torch's operations, for second derivatives.
         shape: heads, fibers, scale.
+        signature: its text.
         query: ``[node, C_key, 2l+1]`` by degree.
         messages: values and keys ``[edge, C, 2l+1]`` by degree, or one that has values as its first channels and keys
             as the others; its gradient then comes in one piece.
@@ -53,58 +65,141 @@ def attend(
     Raises:
         ValueError: when a tensor has not one row for every node or edge.
     """
-    fibers = (shape.fiber_value + shape.fiber_key,) if shape.joint else (shape.fiber_value, shape.fiber_key)
+    tensors = [*query.values(), *(value for part in messages for value in part.values())]
     require(geometry.length.device, geometry.length.dtype)
-    tensors = [
-        *(query[degree] for degree in shape.fiber_key),
-        *(_channels_together(part[degree]) for part, fiber in zip(messages, fibers, strict=True) for degree in fiber),
-    ]
-    for degree, value in query.items():
-        if len(value) != geometry.num_nodes:
-            raise ValueError(f"query of degree {degree}: expected {geometry.num_nodes} nodes, got {len(value)}")
-    for part in messages:
-        for degree, value in part.items():
-            if len(value) != len(geometry.source):
-                edges = len(geometry.source)
-                raise ValueError(f"messages of degree {degree}: expected {edges} edges, got {len(value)}")
-    if is_transforming():
-        out = _composed(composed, shape, tensors)
-    else:
-        out = _Attend.apply(composed, shape, geometry, *tensors)
+    *out, _ = attend_operator(tensors, *geometry.incoming, signature)
     return dict(zip(shape.fiber_value, out, strict=True))
+
+
+def composed(shape: Shape, query: Features, key: Features, value: Features, target: Tensor, num_nodes: int) -> Features:
+    """The same in terms of torch's operations, differentiable any number of times."""
+    weights = attention_weights(shape, query, key, target, num_nodes)
+    messages = _heads(value, shape.fiber_value, shape.num_heads) * weights[..., None]
+    summed = scatter(messages, target, 0, num_nodes, "sum")
+    sizes = [channels // shape.num_heads * (2 * degree + 1) for degree, channels in shape.fiber_value.items()]
+    return {
+        degree: part.reshape(num_nodes, shape.fiber_value[degree], 2 * degree + 1)
+        for degree, part in zip(shape.fiber_value, summed.split(sizes, dim=2), strict=True)
+    }
+
+
+def attention_weights(shape: Shape, query: Features, key: Features, target: Tensor, num_nodes: int) -> Tensor:
+    """α_ij: ``[edge, head]``, summing to one over the edges of each target."""
+    queries, keys = (_heads(part, shape.fiber_key, shape.num_heads) for part in (query, key))
+    logits = (queries.index_select(0, target) * keys).sum(dim=2) * shape.scale
+    return softmax(logits, target, num_nodes=num_nodes)
+
+
+def _heads(features: Features, fiber: Fiber, num_heads: int) -> Tensor:
+    """``[point, head, feature]``, in float32 or better."""
+    parts = [features[degree].unflatten(1, (num_heads, -1)).flatten(2) for degree in fiber]
+    return at_least_float32(torch.cat(parts, dim=2))
 
 
 def _channels_together(value: Tensor) -> Tensor:
     return value if value.stride(1) == 1 or value.shape[1] == 1 else value.mT.contiguous().mT
 
 
+def _attend(tensors: Sequence[Tensor], start: Tensor, edge: Tensor, signature: str) -> list[Tensor]:
+    """``torch.ops.se3t.attend``: features of every degree, and the weights α, for the gradient alone."""
+    shape = Shape.parse(signature)
+    *out, weights = _attend_shapes(tensors, start, edge, signature)
+    if unavailable(start.device, weights.dtype):
+        return [*_composed(shape, start, edge, tensors), weights]
+    query, value, key = _split(shape, tensors)
+    _check(query, [*value, *key], len(start) - 1, len(edge))
+    call = _Call(shape, start, edge, tensors)
+    call.run({"out": fields(out)}, weights, backward=False)
+    return [*out, weights]
+
+
+def _attend_shapes(tensors: Sequence[Tensor], start: Tensor, edge: Tensor, signature: str) -> list[Tensor]:
+    shape, like, num_nodes = Shape.parse(signature), tensors[0], start.shape[0] - 1
+    out = [component_major(num_nodes, channels, 2 * degree + 1, like) for degree, channels in shape.fiber_value.items()]
+    return [*out, like.new_empty(edge.shape[0], shape.num_heads)]
+
+
+def _attend_backward(
+    grads: Sequence[Tensor], tensors: Sequence[Tensor], weights: Tensor, start: Tensor, edge: Tensor, signature: str
+) -> list[Tensor]:
+    """``torch.ops.se3t.attend_backward``: a gradient of every tensor."""
+    shape = Shape.parse(signature)
+    call = _Call(shape, start, edge, tensors)
+    result = _attend_backward_shapes(grads, tensors, weights, start, edge, signature)
+    query, value, key = _split(shape, result)
+    parts = {"query_grads": query, "key_grads": key, "value_grads": value, "out_grads": list(grads)}
+    call.run({name: fields(part) for name, part in parts.items()}, weights, backward=True)
+    return result
+
+
+def _attend_backward_shapes(grads: Sequence[Tensor], tensors: Sequence[Tensor], *_: Any) -> list[Tensor]:
+    return [component_major(tensor.shape[0], tensor.shape[1], tensor.shape[2], tensor) for tensor in tensors]
+
+
 class _Attend(torch.autograd.Function):
+    """``attend`` with its gradient, which is an operator again."""
+
     @staticmethod
-    def forward(ctx: Any, composed: Any, shape: Shape, geometry: EdgeGeometry, *tensors: Tensor) -> tuple[Tensor, ...]:
-        call = _Call(shape, geometry, tensors)
-        out = tuple(
-            component_major(geometry.num_nodes, channels, 2 * degree + 1, tensors[0])
-            for degree, channels in shape.fiber_value.items()
-        )
-        weights = tensors[0].new_empty(len(geometry.source), shape.num_heads)
-        call.run({"out": fields(out)}, weights, backward=False)
-        ctx.composed, ctx.shape, ctx.geometry = composed, shape, geometry
-        ctx.save_for_backward(*tensors, weights)
+    def forward(ctx: Any, keyset: Any, others: tuple[Any, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        out = tuple(computed(attend_operator, keyset, tensors, *others))
+        ctx.others = others
+        ctx.mark_non_differentiable(out[-1])
+        ctx.set_materialize_grads(False)  # no zeros for the weights
+        ctx.save_for_backward(*tensors, out[-1])
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, weights = ctx.saved_tensors
-        if must_be_composed(grads):
-            found = gradients_of(partial(_composed, ctx.composed, ctx.shape), tensors, grads)
-        else:
-            call = _Call(ctx.shape, ctx.geometry, tensors)
-            own = [_empty_like(tensor) for tensor in tensors]
-            query, value, key = _split(ctx.shape, own)
-            parts = {"query_grads": query, "key_grads": key, "value_grads": value, "out_grads": list(grads)}
-            call.run({name: fields(part) for name, part in parts.items()}, weights, backward=True)
-            found = list(own)
-        return (None, None, None, *found)
+        start, edge, signature = ctx.others
+        received = [
+            tensors[0].new_zeros(shape.shape) if grad is None else grad
+            for grad, shape in zip(grads[:-1], _attend_shapes(tensors, *ctx.others), strict=False)
+        ]
+        if all(map(has_memory, received)):
+            return (None, None, *attend_backward(received, tensors, weights, start, edge, signature))
+        function = partial(_composed, Shape.parse(signature), start, edge)  # a batch of gradients
+        return (None, None, *gradients_of(function, tensors, received))
+
+
+class _Gradients(torch.autograd.Function):
+    """``attend_backward`` with its gradient, in terms of torch's operations: differentiable any number of times."""
+
+    @staticmethod
+    def forward(ctx: Any, keyset: Any, num_grads: int, others: tuple[Any, ...], *tensors: Tensor) -> Any:
+        ctx.others, ctx.num_grads = others, num_grads
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        return tuple(computed(attend_backward, keyset, tensors[:num_grads], tensors[num_grads:], *others))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        _, start, edge, signature = ctx.others
+        function = partial(_composed, Shape.parse(signature), start, edge)
+        return (None, None, None, *second_gradients_of(function, ctx.saved_tensors, ctx.num_grads, cotangents))
+
+
+def _recorded(keyset: Any, tensors: Sequence[Tensor], *others: Any) -> list[Tensor]:
+    return list(_Attend.apply(keyset, others, *tensors))
+
+
+def _recorded_gradients(keyset: Any, grads: Sequence[Tensor], tensors: Sequence[Tensor], *others: Any) -> list[Tensor]:
+    return list(_Gradients.apply(keyset, len(grads), others, *grads, *tensors))
+
+
+attend_operator = register(
+    "attend(Tensor[] tensors, Tensor start, Tensor edge, str signature) -> Tensor[]",
+    _attend,
+    _attend_shapes,
+    _recorded,
+)
+attend_backward = register(
+    "attend_backward(Tensor[] grads, Tensor[] tensors, Tensor weights, Tensor start, Tensor edge, str signature) "
+    "-> Tensor[]",
+    _attend_backward,
+    _attend_backward_shapes,
+    _recorded_gradients,
+)
 
 
 def _split(shape: Shape, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -118,29 +213,39 @@ def _split(shape: Shape, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[
     return query, value, [by_degree[degree][:, first.get(degree, 0) :] for degree in second]
 
 
-def _empty_like(tensor: Tensor) -> Tensor:
-    rows, channels, components = tensor.shape
-    return component_major(rows, channels, components, tensor)
-
-
-def _composed(composed: Callable[..., Features], shape: Shape, tensors: Sequence[Tensor]) -> list[Tensor]:
+def _composed(shape: Shape, start: Tensor, edge: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     query, value, key = _split(shape, tensors)
-    by_key = [dict(zip(shape.fiber_key, part, strict=True)) for part in (query, key)]
-    out = composed(*by_key, dict(zip(shape.fiber_value, value, strict=True)))
+    queries, keys = (dict(zip(shape.fiber_key, part, strict=True)) for part in (query, key))
+    target = torch.empty_like(edge)
+    target[edge] = torch.repeat_interleave(start.diff())
+    out = composed(shape, queries, keys, dict(zip(shape.fiber_value, value, strict=True)), target, start.shape[0] - 1)
     return [out[degree] for degree in shape.fiber_value]
+
+
+def _check(query: Sequence[Tensor], messages: Sequence[Tensor], num_nodes: int, num_edges: int) -> None:
+    """The compiled code sees addresses only."""
+    for name, tensors, expected, rows in (
+        ("query", query, num_nodes, "nodes"),
+        ("messages", messages, num_edges, "edges"),
+    ):
+        for tensor in tensors:
+            if len(tensor) != expected:
+                raise ValueError(
+                    f"{name} of degree {tensor.shape[-1] // 2}: expected {expected} {rows}, got {len(tensor)}"
+                )
 
 
 class _Call:
     """One call of the compiled code; it keeps alive what the pointers point to."""
 
-    def __init__(self, shape: Shape, geometry: EdgeGeometry, tensors: Sequence[Tensor]) -> None:
-        query, value, key = _split(shape, tensors)
-        self.tensors = tensors
-        self.start, self.edge = geometry.incoming
+    def __init__(self, shape: Shape, start: Tensor, edge: Tensor, tensors: Sequence[Tensor]) -> None:
+        self.tensors = [_channels_together(tensor) for tensor in tensors]
+        query, value, key = _split(shape, self.tensors)
+        self.start, self.edge = start.contiguous(), edge.contiguous()
         self.numbers = {
-            "num_nodes": geometry.num_nodes,
+            "num_nodes": len(start) - 1,
             "num_heads": shape.num_heads,
-            "num_threads": max(1, min(torch.get_num_threads(), len(geometry.source) // 64)),
+            "num_threads": max(1, min(torch.get_num_threads(), len(edge) // 64)),
             "num_keys": len(shape.fiber_key),
             "num_values": len(shape.fiber_value),
             "scale": shape.scale,

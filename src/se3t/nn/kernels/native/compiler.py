@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from se3t.compiling import constant
 from se3t.errors import UserError
 from se3t.files import CACHE, cache_folder
 
@@ -98,7 +99,7 @@ def require(device: torch.device, dtype: torch.dtype) -> None:
         raise NativeUnavailableError(f"kernel 'native': {reason}; use kernel='auto', which takes the next best")
 
 
-@cache
+@constant
 def _reason(dtype: torch.dtype) -> str | None:
     try:
         compiled(dtype)

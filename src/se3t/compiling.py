@@ -1,0 +1,189 @@
+"""What torch.compile and torch.export need: operators, constants of a traced program, values made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, wraps
+from typing import Any, Generic, Self, TypeAlias, TypeVar, overload
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+Operator: TypeAlias = Any
+Value = TypeVar("Value")
+Function = TypeVar("Function", bound=Callable[..., Any])
+_TRACING = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
+_library = torch.library.Library("se3t", "FRAGMENT")
+
+
+def constant(function: Function) -> Function:
+    """Cache the results of ``function``, which are no tensors; in a traced program a result is a constant.
+
+    ``torch.compiler.assume_constant_result`` sets the same mark, but imports the compiler, which takes seconds.
+    """
+    call = _cached(function)
+    call._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
+def _cached(function: Callable[..., Value]) -> Callable[..., Value]:
+    """As made outside of any tracing and of inference mode: results are kept for later calls."""
+
+    @cache
+    def make(*arguments: Any) -> Value:
+        is_traced = any(torch._C._get_dispatch_mode(mode) is not None for mode in _TRACING)
+        with _disable_current_modes() if is_traced else nullcontext(), torch.inference_mode(False):
+            return function(*arguments)
+
+    @wraps(function)
+    def call(*arguments: Any) -> Value:
+        return make(*arguments)
+
+    call.cache_clear = make.cache_clear  # type: ignore[attr-defined]
+    return call
+
+
+_tables: dict[str, Callable[..., Tensor]] = {}
+
+
+def table(shape: Callable[..., tuple[int, ...]]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Cache the constant tensors of a function of whole numbers, dtype and device; an operator in a traced program.
+
+    Args:
+        shape: of the tensor, from the same whole numbers.
+    """
+
+    def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        cached = _cached(function)  # never dropped: captured training steps read it where it lies
+        name = f"{function.__module__}.{function.__name__}"
+        _tables[name] = cached
+
+        @wraps(function)
+        def call(*arguments: Any) -> Tensor:
+            if not torch.compiler.is_compiling():
+                return cached(*arguments)
+            *numbers, dtype, device = arguments
+            result: Tensor = torch.ops.se3t.table(name, numbers, shape(*numbers), dtype, device)
+            return result
+
+        return call
+
+    return decorate
+
+
+_library.define("table(str name, int[] numbers, SymInt[] shape, ScalarType dtype, Device device) -> Tensor")
+_library.impl(
+    "table",
+    lambda name, numbers, shape, dtype, device: _tables[name](*numbers, dtype, device).clone(),
+    "CompositeExplicitAutograd",
+)
+torch.library.register_fake(
+    "se3t::table",
+    lambda name, numbers, shape, dtype, device: torch.empty(shape, dtype=dtype, device=device),
+    lib=_library,
+)
+
+
+def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """``function.apply``; its ``forward`` where a traced program has no gradient.
+
+    There torch 2.13 hands a context to every ``forward(*tensors)``, also beside ``setup_context``.
+    """
+    is_differentiated = torch.is_grad_enabled() and any(argument.requires_grad for argument in arguments)
+    if torch.compiler.is_compiling() and not is_differentiated:
+        return function.forward(*arguments)
+    return function.apply(*arguments)
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """No casts within; no context where there would be none anyway: programs of torch.export cannot keep one."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+class lazy(Generic[Value]):
+    """``functools.cached_property`` without the lock that it takes up to Python 3.11 and that cannot be traced."""
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self.compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Value: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | Value:
+        if instance is None:
+            return self
+        value = self.compute(instance)
+        instance.__dict__[self.name] = value
+        return value
+
+
+def register(
+    schema: str,
+    compute: Callable[..., Sequence[Tensor]],
+    shapes: Callable[..., Sequence[Tensor]],
+    differentiable: Callable[..., Sequence[Tensor]],
+    device: str = "CPU",
+) -> Operator:
+    """Define ``torch.ops.se3t.<name>``.
+
+    The Autograd key gets a function of our own: ``torch.library.register_autograd`` does the same, but flattens and
+    checks its arguments in Python at every call, which costs more than the compiled code of a small layer.
+
+    Args:
+        schema: name, arguments and results in the notation of ``torch.library``.
+        compute: the results.
+        shapes: results of the same shapes, dtypes and strides, without numbers, for tracing.
+        differentiable: keyset, arguments → results with their gradients; the results are those of :func:`computed`.
+        device: dispatch key of ``compute``; ``CompositeExplicitAutograd`` stands for every device.
+
+    Returns:
+        The operator.
+    """
+    name = schema[: schema.index("(")]
+    _library.define(schema)
+    operator = getattr(torch.ops.se3t, name).default
+
+    def record(keyset: Any, *arguments: Any) -> Sequence[Tensor]:
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+            return differentiable(keyset, *arguments)
+        return computed(operator, keyset, *arguments)
+
+    _library.impl(name, compute, device)
+    _library.impl(name, record, "Autograd", with_keyset=True)
+    torch.library.register_fake(f"se3t::{name}", shapes, lib=_library)
+    torch.library.register_vmap(f"se3t::{name}", _no_vmap(name), lib=_library)
+    return operator
+
+
+def computed(operator: Operator, keyset: Any, *arguments: Any) -> list[Tensor]:
+    """Results of an operator whose gradient is not recorded.
+
+    Args:
+        operator: result of :func:`register`.
+        keyset: as ``differentiable`` got it.
+        arguments: of the operator.
+    """
+    return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+
+
+def without_none(grads: Sequence[Tensor | None]) -> list[Tensor]:
+    """Operators return tensors: one without numbers where there is no gradient."""
+    return [torch.empty(0) if grad is None else grad for grad in grads]
+
+
+def _no_vmap(name: str) -> Callable[..., Any]:
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError(
+            f"torch.ops.se3t.{name} has no vmap rule; layers choose torch's own operations under torch.func.vmap"
+        )
+
+    return refuse

@@ -1,0 +1,197 @@
+"""One call of the compiled convolution, forward or backward."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from se3t.fiber import Fiber
+from se3t.geometry import RadialRows
+from se3t.nn.kernels.edge_frame import path_to_order
+from se3t.nn.kernels.native.compiler import compiled
+from se3t.nn.kernels.native.shape import Inputs, Shape
+from se3t.nn.kernels.native.structures import Convolution, address, addresses, component_major, fields, integers
+
+MAX_DEGREE = 12
+"""Largest degree that the compiled code has room for."""
+
+
+_ERRORS = {  # by what the compiled code returns
+    1: (MemoryError, "the compiled kernel found no memory for this convolution"),
+    2: (
+        ValueError,
+        f"kernel native has degrees 0 to {MAX_DEGREE}, and at least one in and one out; use kernel edge_frame",
+    ),
+    3: (IndexError, "edge_index: an edge comes from a node that is not there"),
+}
+_SUMS_BYTES = 4 * 2**30
+_BLOCK = 32  # rows of radial units in a block, as in product.h
+
+
+def check(shape: Shape, rows: RadialRows, index: Tensor | None, inputs: Inputs) -> None:
+    """The compiled code sees addresses only: what does not fit is found here or never."""
+    features = dict(zip(shape.fiber_point, inputs.features, strict=True))
+    edge_features = dict(zip(shape.fiber_edge, inputs.edge_features, strict=True))
+    shape.fiber_point.check(features)
+    shape.fiber_edge.check(edge_features, "edge_features")
+    points = rows.num_edges if index is None else len(next(iter(inputs.features), index))
+    counts = {
+        "index": (rows.num_edges if index is None else len(index), rows.num_edges),
+        **{f"features of degree {degree}": (len(value), points) for degree, value in features.items()},
+        **{f"edge_features of degree {d}": (len(value), rows.num_edges) for d, value in edge_features.items()},
+        **{
+            f"frames of degree {d}": (len(f), rows.num_edges)
+            for d, f in zip(shape.frame_degrees, inputs.frames, strict=True)
+        },
+        "invariants": (len(inputs.invariants), len(rows.first)),
+    }
+    for name, (received, expected) in counts.items():
+        if received != expected:
+            raise ValueError(f"{name}: expected {expected} rows, got {received}")
+
+
+class Call:
+    """One call of the compiled code; it keeps alive what the pointers point to."""
+
+    def __init__(self, shape: Shape, rows: RadialRows, index: Tensor | None, inputs: Inputs) -> None:
+        self.shape, self.inputs, self.like = shape, inputs, inputs.invariants
+        self.num_edges = rows.num_edges
+        self.constants = _constants(shape, self.like.dtype)
+        hidden = inputs.hidden if shape.layer_norm else (*inputs.hidden[:2], None, None, *inputs.hidden[2:], None, None)
+        biases = [layer[1] if shape.has_bias else None for layer in inputs.layers]
+        self.arrays = {
+            **self.constants.arrays,
+            "weight": addresses(layer[0] for layer in inputs.layers),
+            "bias": addresses(biases),
+            "hidden": addresses(hidden),
+            "features": self._point_fields(inputs.features),
+            "frames": self._by_degree(inputs.frames),
+        }
+        if inputs.edge_features:
+            self.arrays["edge_features"] = self._edge_fields(inputs.edge_features)
+        self.integers = {
+            "num_edges": self.num_edges,
+            "num_points": inputs.features[0].shape[0] if inputs.features else self.num_edges,
+            "num_rows": len(rows.first),
+            "num_pairs": len(rows.second),
+            "num_threads": self._num_threads(len(rows.first)),
+            "num_inputs": self.like.shape[1],
+            "num_units": inputs.hidden[0].shape[-1],
+            "num_trunks": inputs.hidden[0].shape[0],
+            "layer_norm": int(shape.layer_norm),
+            "has_bias": int(shape.has_bias),
+            "num_in": len(shape.fiber_in),
+            "num_out": len(shape.fiber_out),
+        }
+        self.tensors = {
+            "first": rows.first.contiguous(),
+            "second": rows.second.contiguous(),
+            "index": None if index is None else index.contiguous(),
+            "invariants": self.like,
+        }
+
+    def _num_threads(self, num_rows: int) -> int:
+        """No more than there is work for, nor than their sums of gradients leave room for: each thread has its own."""
+        of_points = sum(value.numel() for value in self.inputs.features)
+        of_layers = sum(parameter.numel() for layer in self.inputs.layers for parameter in layer)
+        room = _SUMS_BYTES // max(1, (of_points + of_layers) * self.like.element_size())
+        return max(1, min(torch.get_num_threads(), num_rows // _BLOCK, room))
+
+    def _by_degree(self, tensors: Sequence[Tensor]) -> Any:
+        by_degree = dict(zip(self.shape.frame_degrees, tensors, strict=True))
+        return addresses(by_degree.get(degree) for degree in range(max(by_degree, default=0) + 1))
+
+    def _point_fields(self, tensors: Sequence[Tensor]) -> Any:
+        return _fields_by_degree(tensors, self.shape.fiber_point, self.shape.fiber_in, self.like)
+
+    def _edge_fields(self, tensors: Sequence[Tensor]) -> Any:
+        return _fields_by_degree(tensors, self.shape.fiber_edge, self.shape.fiber_in, self.like)
+
+    def forward(self) -> tuple[Tensor, ...]:
+        """Messages of every output degree."""
+        out = tuple(
+            component_major(self.num_edges, channels, 2 * degree + 1, self.like)
+            for degree, channels in self.shape.fiber_out.items()
+        )
+        self._run({"messages": fields(out)}, {}, backward=False)
+        return out
+
+    def backward(
+        self, grads: Sequence[Tensor], out: Sequence[Tensor], *, edge_features: bool, invariants: bool
+    ) -> list[Tensor | None]:
+        """Gradients of all inputs; of frames where the results ``out`` are given, of two more where asked for."""
+        inputs = self.inputs
+        features = [value.new_empty(value.shape) for value in inputs.features]
+        frames = [frame.new_zeros(frame.shape) for frame in inputs.frames] if out else []
+        own_edges = [torch.empty_like(value) for value in inputs.edge_features] if edge_features else []
+        own = torch.zeros_like(self.like) if invariants else None
+        hidden = [torch.empty_like(parameter) for parameter in inputs.hidden]
+        layers = [[torch.empty_like(parameter) for parameter in layer] for layer in inputs.layers]
+        padded: list[Tensor | None] = list(hidden)
+        if not self.shape.layer_norm:
+            padded = [*hidden[:2], None, None, *hidden[2:], None, None]
+        arrays = {
+            "message_grads": fields(grads),
+            "feature_grads": self._point_fields(features),
+            "hidden_grads": addresses(padded),
+            "weight_grads": addresses(layer[0] for layer in layers),
+            "bias_grads": addresses(layer[1] if self.shape.has_bias else None for layer in layers),
+        }
+        if own_edges:
+            arrays["edge_feature_grads"] = self._edge_fields(own_edges)
+        if out:
+            arrays |= {"messages": fields(out), "frame_grads": self._by_degree(frames)}
+        self._run(arrays, {"invariant_grads": own}, backward=True)
+        flat = [parameter for layer in layers for parameter in layer]
+        edges: Sequence[Tensor | None] = own_edges or [None] * len(inputs.edge_features)
+        turned: Sequence[Tensor | None] = frames or [None] * len(inputs.frames)
+        return [*features, *edges, *turned, own, *hidden, *flat]
+
+    def _run(self, arrays: dict[str, Any], tensors: dict[str, Tensor | None], *, backward: bool) -> None:
+        call = Convolution(**self.integers)
+        for name, array in (self.arrays | arrays).items():
+            setattr(call, name, ctypes.addressof(array))
+        for name, tensor in (self.tensors | tensors).items():
+            setattr(call, name, address(tensor))
+        status = compiled(self.like.dtype).convolve(ctypes.byref(call), int(backward))
+        if status:
+            kind, words = _ERRORS[status]
+            raise kind(words)
+
+
+def _fields_by_degree(tensors: Sequence[Tensor], fiber: Fiber, places: Fiber, like: Tensor) -> Any:
+    """One field for every degree of ``places``, without numbers where ``fiber`` has none."""
+    by_degree = dict(zip(fiber, tensors, strict=True))
+    nothing = like.new_empty(0, 0, 0)
+    return fields([by_degree.get(degree, nothing) for degree in places])
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What depends on the shape alone."""
+
+    mixing: tuple[Tensor, ...]  # what an array points to
+    arrays: dict[str, Any]
+
+
+@lru_cache(maxsize=256)
+def _constants(shape: Shape, dtype: torch.dtype) -> Constants:
+    mixing = tuple(path_to_order(*pair, dtype, torch.device("cpu")).contiguous() for pair in shape.pairs)
+    factor = (ctypes.c_float if dtype == torch.float32 else ctypes.c_double) * len(shape.factors)
+    arrays = {
+        "degrees_in": integers(shape.fiber_in.degrees),
+        "channels_in": integers(shape.fiber_in.values()),
+        "degrees_out": integers(shape.fiber_out.degrees),
+        "channels_out": integers(shape.fiber_out.values()),
+        "edge_channels": integers(shape.fiber_edge.get(degree, 0) for degree in shape.fiber_in),
+        "trunk_of": integers(shape.trunks),
+        "mixing": addresses(mixing),
+        "factor": factor(*shape.factors),
+    }
+    return Constants(mixing, arrays)

@@ -1,0 +1,189 @@
+"""Compiled code as operators of PyTorch: opcheck, torch.compile, torch.export, activation checkpointing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.library import opcheck
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from se3t.config import SE3TransformerModel, TFNModel
+from se3t.fiber import Fiber
+from se3t.geometry import EdgeGeometry, find_pairs
+from se3t.graph import Graph, fully_connected, knn_graph
+from se3t.models.se3_transformer import SE3Transformer
+from se3t.models.tfn import TFN
+from se3t.nn.kernels.native import unavailable
+from se3t.operators import attend, attend_backward, convolve, convolve_backward
+
+CPU = torch.device("cpu")
+FIBER = Fiber("2x0+1x1")
+ONLY_FORWARD = ("test_schema", "test_autograd_registration", "test_faketensor")
+KERNELS = ("native", "edge_frame", "vectorised", "reference")
+
+pytestmark = [
+    pytest.mark.skipif(unavailable(CPU, torch.float64) is not None, reason="there is no compiled kernel here"),
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),  # torch, of its own
+]
+
+
+def graph_of(sizes: list[int], *, k: int | None = None, seed: int = 0, coincident: bool = False) -> Graph:
+    generator = torch.Generator().manual_seed(seed)
+    batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    positions = torch.randn(len(batch), 3, generator=generator, dtype=torch.float64)
+    if coincident:
+        positions[1] = positions[0]
+    edges = fully_connected(batch) if k is None else knn_graph(positions, k, batch)
+    features = {
+        degree: torch.randn(len(batch), channels, 2 * degree + 1, generator=generator, dtype=torch.float64)
+        for degree, channels in FIBER.items()
+    }
+    return find_pairs(Graph(positions, features, edges, batch, len(sizes)))
+
+
+def model_of(kernel: str, **changes: Any) -> SE3Transformer:
+    torch.manual_seed(1)
+    sizes = {"num_layers": 2, "num_degrees": 2, "channels": 4, "num_heads": 2, "radial_hidden": 8, **changes}
+    return SE3Transformer(
+        FIBER, FIBER, SE3TransformerModel(**sizes, kernel=kernel), relative_position="to_source"
+    ).double()
+
+
+def arguments_of(graph: Graph, name: str) -> list[tuple[Any, ...]]:
+    """What a model hands to an operator, each tensor a leaf that wants a gradient."""
+    received = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is getattr(torch.ops.se3t, name).default:
+                received.append(args)
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Recorder():
+        model_of("native")(graph)
+    return [([value.detach().clone().requires_grad_() for value in args[0]], *args[1:]) for args in received]
+
+
+@pytest.mark.parametrize("coincident", [False, True])
+@pytest.mark.parametrize("k", [None, 2])
+def test_operators_keep_what_torch_asks_of_operators(coincident: bool, k: int | None) -> None:
+    """Schema, registration of gradients, shapes without values, and tracing of the forward pass with its gradient."""
+    graph = graph_of([4, 3], k=k, coincident=coincident)
+    for arguments in arguments_of(graph, "convolve"):
+        opcheck(convolve, arguments)
+        tensors, *others, signature = arguments
+        out = [value.detach() for value in convolve(*arguments)]
+        grads = [torch.randn_like(value) for value in out]
+        for frames, wanted in ((out, [True, True]), ([], [False, False])):
+            opcheck(convolve_backward, (grads, tensors, frames, *others, wanted, signature), test_utils=ONLY_FORWARD)
+    for arguments in arguments_of(graph, "attend"):
+        opcheck(attend, arguments)
+        *out, weights = (value.detach() for value in attend(*arguments))
+        grads = [torch.randn_like(value) for value in out]
+        opcheck(attend_backward, (grads, arguments[0], weights, *arguments[1:]), test_utils=ONLY_FORWARD)
+
+
+def test_operators_have_no_vmap_rule_and_say_so() -> None:
+    (tensors, *others), *_ = arguments_of(graph_of([4]), "convolve")
+
+    def function(factor: Tensor) -> Tensor:
+        return convolve([factor * tensors[0], *tensors[1:]], *others)[0]
+
+    with pytest.raises(NotImplementedError, match=r"torch\.ops\.se3t\.convolve has no vmap rule"):
+        torch.func.vmap(function)(torch.ones(2, dtype=torch.float64))
+
+
+def outputs(model: torch.nn.Module, graph: Graph) -> list[Tensor]:
+    """Results and gradients by positions and parameters."""
+    positions = graph.positions.clone().requires_grad_()
+    results = list(model(replace(graph, positions=positions)).values())
+    total = sum(((number + 1) * value.square()).sum() for number, value in enumerate(results))
+    assert isinstance(total, Tensor)
+    return [*results, *torch.autograd.grad(total, [positions, *model.parameters()])]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_model_compiles_as_one_graph_for_any_number_of_edges(kernel: str) -> None:
+    """Coincident points, single edges and clouds of any size; after the second size nothing is compiled again."""
+    model = model_of(kernel)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    graphs = [graph_of([4, 3], k=2), graph_of([9, 4], k=3, seed=1), graph_of([6, 5], k=2, seed=2, coincident=True)]
+    for number, graph in enumerate(graphs):
+        # the einsum of the definition depends on the number of edges
+        with torch._dynamo.config.patch(error_on_recompile=number > 1 and kernel != "reference"):
+            received, expected = outputs(compiled, graph), outputs(model, graph)
+        torch.testing.assert_close(received, expected, rtol=1e-9, atol=1e-11)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(graphs[-1]), model(graphs[-1]), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.e2e
+def test_tfn_compiles_as_one_graph() -> None:
+    torch._dynamo.reset()
+    model = TFN(FIBER, FIBER, TFNModel(num_layers=2, num_degrees=2, channels=4, radial_hidden=8)).double()
+    graph = graph_of([4, 3])
+    received = outputs(torch.compile(model, fullgraph=True, backend="aot_eager"), graph)
+    torch.testing.assert_close(received, outputs(model, graph), rtol=1e-9, atol=1e-11)
+
+
+class ByTensors(torch.nn.Module):
+    """A model of tensors: torch.export writes programs of those."""
+
+    def __init__(self, model: SE3Transformer, num_graphs: int) -> None:
+        super().__init__()
+        self.model, self.num_graphs = model, num_graphs
+
+    def forward(self, positions: Tensor, scalars: Tensor, vectors: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+        graph = Graph(positions, {0: scalars, 1: vectors}, edge_index, batch, self.num_graphs)
+        out: Tensor = self.model(graph)[1]
+        return out
+
+
+SERVE = """
+import sys, torch
+import se3t.operators
+assert "se3t.models" not in sys.modules
+program = torch.export.load(sys.argv[1]).module()
+arguments, expected = torch.load(sys.argv[2])
+torch.testing.assert_close(program(*arguments), expected, rtol=1e-9, atol=1e-11)
+print("equal")
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kernel", ["native", "edge_frame"])
+def test_an_exported_model_runs_in_another_process_without_the_models(kernel: str, tmp_path: Path) -> None:
+    model = ByTensors(model_of(kernel), 2)
+
+    def arguments(graph: Graph) -> tuple[Tensor, ...]:
+        return graph.positions, graph.features[0], graph.features[1], graph.edge_index, graph.batch
+
+    node, edge = torch.export.Dim("node", min=2, max=10_000), torch.export.Dim("edge", min=2, max=1_000_000)
+    shapes = ({0: node}, {0: node}, {0: node}, {1: edge}, {0: node})
+    program = torch.export.export(model, arguments(graph_of([4, 3])), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "model.pt2")
+    other = graph_of([6, 5], seed=3, coincident=True)
+    torch.save((arguments(other), model(*arguments(other)).detach()), tmp_path / "data.pt")
+    (tmp_path / "serve.py").write_text(SERVE)
+    command = [sys.executable, "serve.py", "model.pt2", "data.pt"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout == "equal\n", done.stderr
+
+
+def test_single_edges_found_ahead_are_those_of_the_forward_pass() -> None:
+    graph = graph_of([6, 5], k=2)
+    ahead, later = (EdgeGeometry.of(one, pair=True) for one in (graph, replace(graph, pairing=None)))
+    assert graph.pairing is not None
+    assert graph.pairing.single is not None
+    assert 0 < len(ahead.radial_rows.second) < len(ahead.source) // 2
+    for name in ("source", "target", "length"):
+        assert torch.equal(getattr(ahead, name), getattr(later, name))
