@@ -22,8 +22,8 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the allocator was set.
     """
-    own = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
-    if own or os.environ.get(SWITCH) == "0" or platform.libc_ver()[0] != "glibc":
+    user_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if user_set or os.environ.get(SWITCH) == "0" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, _TOP_PAD_BYTES))

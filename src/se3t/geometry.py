@@ -231,8 +231,8 @@ def _pairing(graph: Graph) -> Pairing:
         return Pairing(None)
     if given is not None:
         return given
-    found = Pairing(reciprocal_order(graph.edge_index, graph.num_nodes))
-    return found if is_pairing(graph, found) else Pairing(None)
+    pairing = Pairing(reciprocal_order(graph.edge_index, graph.num_nodes))
+    return pairing if is_pairing(graph, pairing) else Pairing(None)
 
 
 @torch.no_grad()

@@ -170,12 +170,12 @@ class Folded:
         """Longest word and longest line of a column; for a column without wrapping the longest line is both."""
         texts = [_text(cell) for cell in (column.header, *column.cells)]
         wide = options.update(max_width=10_000)
-        found = [Measurement.get(console, wide, text) for text in texts]
-        longest = max(extent.maximum for extent in found)
+        extents = [Measurement.get(console, wide, text) for text in texts]
+        longest = max(extent.maximum for extent in extents)
         if column.no_wrap:
-            longest_cell = max((extent.maximum for extent in found[1:]), default=0)
-            return Measurement(max(longest_cell, found[0].minimum), longest)
-        return Measurement(max(extent.minimum for extent in found), longest)
+            longest_cell = max((extent.maximum for extent in extents[1:]), default=0)
+            return Measurement(max(longest_cell, extents[0].minimum), longest)
+        return Measurement(max(extent.minimum for extent in extents), longest)
 
     @property
     def _gap(self) -> int:
@@ -200,8 +200,8 @@ def _widened(others: Sequence[Measurement], columns: Sequence[int], left: int) -
 
 
 def _text(cell: Any, style: str = "") -> Text:
-    own = cell.style if isinstance(cell, Text) else ""
-    return Text(printable(str(cell)), style or own, overflow="fold")
+    cell_style = cell.style if isinstance(cell, Text) else ""
+    return Text(printable(str(cell)), style or cell_style, overflow="fold")
 
 
 # --- bars of progress -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def forget() -> Iterator[None]:
 def test_compiled_code_is_chosen_on_a_cpu_where_there_is_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("se3t.nn.kernels.native.unavailable", lambda device, dtype: None)
     assert auto.choose(CPU, torch.float32) == "native"
-    assert auto.in_words(CPU) == "native"
+    assert auto.describe(CPU) == "native"
 
 
 def test_the_reason_for_the_next_best_is_told_once(
@@ -34,7 +34,7 @@ def test_the_reason_for_the_next_best_is_told_once(
     assert [record.getMessage() for record in caplog.records] == [
         "kernel native is not used: there is no compiler; edge_frame computes the same"
     ]
-    assert auto.in_words(CPU) == "edge_frame; native is not used: there is no compiler"
+    assert auto.describe(CPU) == "edge_frame; native is not used: there is no compiler"
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_where_nothing_was_measured_torch_computes_and_no_warning_is_given(
     monkeypatch.setattr("se3t.nn.kernels.triton_kernel.unavailable", lambda device, dtype: reason)
     assert auto.choose(torch.device(device), torch.float32) == "edge_frame"
     assert not caplog.records
-    assert auto.in_words(torch.device(device)) == f"edge_frame (no kernel was timed on {device} yet{advice})"
+    assert auto.describe(torch.device(device)) == f"edge_frame (no kernel was timed on {device} yet{advice})"
 
 
 def test_rules_go_by_the_number_of_radial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(auto.RULES, "cuda", (Rule("vectorised", 10), Rule("reference", 1_000)))
     chosen = [auto.choose(CUDA, torch.float32, size) for size in (0, 9, 10, 999, 1_000, 10**9)]
     assert chosen == ["edge_frame", "edge_frame", "vectorised", "vectorised", "reference", "reference"]
-    assert auto.in_words(CUDA) == (
+    assert auto.describe(CUDA) == (
         "edge_frame, vectorised from 10 radial weights on, reference from 1,000 radial weights on"
     )
 
@@ -67,7 +67,7 @@ def test_a_kernel_that_cannot_run_leaves_its_sizes_to_the_one_before(monkeypatch
     monkeypatch.setitem(auto.RULES, "cuda", (Rule("vectorised"), Rule("triton", 100)))
     monkeypatch.setattr("se3t.nn.kernels.triton_kernel.unavailable", lambda device, dtype: "no triton")
     assert [auto.choose(CUDA, torch.float32, size) for size in (0, 100)] == ["vectorised"] * 2
-    assert auto.in_words(CUDA) == "vectorised; triton is not used: no triton"
+    assert auto.describe(CUDA) == "vectorised; triton is not used: no triton"
 
 
 def test_messages_are_those_of_the_kernel_of_their_size(monkeypatch: pytest.MonkeyPatch) -> None:

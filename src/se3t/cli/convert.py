@@ -79,12 +79,12 @@ def _couplings(path: Path | None, extra: Mapping[str, Any]) -> Any:
     """Clebsch–Gordan matrices by (J, d_in, d_out): of a file, or of the file of the weights."""
     from se3t.compat.weights import read_file
 
-    found = extra.get("Q_J") if path is None else read_file(path)
-    if isinstance(found, Mapping) and isinstance(found.get("Q_J"), Mapping):
-        found = found["Q_J"]
-    if found is not None and not isinstance(found, Mapping):
-        raise UserError(f"Q_J is a {type(found).__name__}; expected matrices by (J, d_in, d_out)")
-    return found
+    matrices = extra.get("Q_J") if path is None else read_file(path)
+    if isinstance(matrices, Mapping) and isinstance(matrices.get("Q_J"), Mapping):
+        matrices = matrices["Q_J"]
+    if matrices is not None and not isinstance(matrices, Mapping):
+        raise UserError(f"Q_J is a {type(matrices).__name__}; expected matrices by (J, d_in, d_out)")
+    return matrices
 
 
 def _of_the_model(code: str, state: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,11 +73,11 @@ def _missing(name: str) -> str:
 
 def _packages(extra: str) -> list[tuple[str, str | None]]:
     """Names and versions (None: not installed) of the packages of an extra; those always needed for the empty name."""
-    found: list[tuple[str, str | None]] = []
+    versions: list[tuple[str, str | None]] = []
     for requirement in _requirements().get(extra, []):
         distribution = re.split(r"[\s<>=!~\[(;]", requirement.strip(), maxsplit=1)[0]
-        found.append((distribution, _version(distribution)))
-    return found
+        versions.append((distribution, _version(distribution)))
+    return versions
 
 
 def _requirements() -> dict[str, list[str]]:
@@ -87,11 +87,11 @@ def _requirements() -> dict[str, list[str]]:
     except importlib.metadata.PackageNotFoundError:
         project = tomllib.loads((conf_dir().parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         return {"": project["dependencies"], **project["optional-dependencies"]}
-    found: dict[str, list[str]] = {extra: [] for extra in ("", *metadata.get_all("Provides-Extra", []))}
+    by_extra: dict[str, list[str]] = {extra: [] for extra in ("", *metadata.get_all("Provides-Extra", []))}
     for requirement in metadata.get_all("Requires-Dist", []):
         of = re.search(r"extra == ['\"](\w+)['\"]", requirement)
-        found[of[1] if of else ""].append(requirement)
-    return found
+        by_extra[of[1] if of else ""].append(requirement)
+    return by_extra
 
 
 def _version(distribution: str) -> str | None:
@@ -136,7 +136,7 @@ def _kernels(device: Any) -> Iterator[str]:
     from se3t.nn.kernels import auto, tilings
 
     for place in dict.fromkeys((torch.device("cpu"), device)):
-        yield f"kernel on {place.type}: {auto.in_words(place)}"
+        yield f"kernel on {place.type}: {auto.describe(place)}"
     if device.type == "cuda":
         file = tilings.source_of(tilings.name_of(device))
         yield f"tile sizes of kernel triton: {file or 'defaults, not timed; python -m benchmarks tiles measures them'}"

@@ -45,9 +45,9 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
 
     groups = {"data": config.data, "task": config.task, "trainer": config.trainer}
     overrides = {f"{group}.{name}": value for group, part in groups.items() for name, value in vars(part).items()}
-    found = evaluate(config.checkpoint, config.split, overrides, experiment=experiment)
-    _print(found)
-    return found
+    result = evaluate(config.checkpoint, config.split, overrides, experiment=experiment)
+    _print(result)
+    return result
 
 
 def _experiment(words: Sequence[str]) -> Config:
@@ -59,26 +59,28 @@ def _experiment(words: Sequence[str]) -> Config:
     return to_config(compose("train", list(words)))
 
 
-def _print(found: Mapping[str, Any]) -> None:
+def _print(result: Mapping[str, Any]) -> None:
     from rich.table import Column, Table
 
     from se3t.screen import Folded, console
 
     trained = (
-        f"converted from {found['origin']}" if found["step"] is None else f"seed {found['seed']}, step {found['step']}"
+        f"converted from {result['origin']}"
+        if result["step"] is None
+        else f"seed {result['seed']}, step {result['step']}"
     )
-    which = f"{trained}: {found['split']} split, data {found['data'].get('preset', '')}"
-    if found["test_rotation"] != "0":
-        which += f", objects turned ({found['test_rotation']})"
+    which = f"{trained}: {result['split']} split, data {result['data'].get('preset', '')}"
+    if result["test_rotation"] != "0":
+        which += f", objects turned ({result['test_rotation']})"
     table = Table(
         "metric",
         Column("value", justify="right"),
         "unit",
-        title=f"{found['experiment']}, {found['model']}, {which}",
-        caption=f"{found['parameters']:,} parameters, precision {found['precision']}; {found['checkpoint']}",
+        title=f"{result['experiment']}, {result['model']}, {which}",
+        caption=f"{result['parameters']:,} parameters, precision {result['precision']}; {result['checkpoint']}",
         title_justify="left",
         caption_justify="left",
     )
-    for name, value in found["metrics"].items():
-        table.add_row(name, f"{value:.4g}", found["units"].get(name, ""))
+    for name, value in result["metrics"].items():
+        table.add_row(name, f"{value:.4g}", result["units"].get(name, ""))
     console().print(Folded(table))

@@ -89,9 +89,9 @@ def _figure3(given: argparse.Namespace) -> list[Path]:
 
     require_pictures(given.out, ".json", *[".gif"] * given.gif)
     data = given.data or _predict(given)
-    found = load_trajectories(data)
-    written = [*([] if given.data else [data]), *save(draw_figure3(found), given.out)]
-    return [*written, animate_figure3(found, _target(given.out, ".gif"))] if given.gif else written
+    trajectories = load_trajectories(data)
+    written = [*([] if given.data else [data]), *save(draw_figure3(trajectories), given.out)]
+    return [*written, animate_figure3(trajectories, _target(given.out, ".gif"))] if given.gif else written
 
 
 def _predict(given: argparse.Namespace) -> Path:

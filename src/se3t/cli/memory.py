@@ -54,9 +54,9 @@ def _largest_setting(group: str, config: Any) -> str:
 
 
 def _amount(message: str) -> str:
-    found = _AMOUNT.search(message)
-    if found is None:
+    match = _AMOUNT.search(message)
+    if match is None:
         return ""
-    number, unit = float(found[1]), found[2]
-    amount = f"{number / 2**30:,.1f} GiB" if unit == "bytes" else f"{found[1]} {unit}"
+    number, unit = float(match[1]), match[2]
+    amount = f"{number / 2**30:,.1f} GiB" if unit == "bytes" else f"{match[1]} {unit}"
     return f": {amount} were asked for at once"

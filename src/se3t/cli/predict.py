@@ -76,15 +76,15 @@ def _write(out: Path | None, work: Callable[[Callable[[list[str]], object]], Any
         return work(_writer(sys.stdout))
     from se3t.files import write_atomically
 
-    found: list[Any] = []
+    results: list[Any] = []
 
     def write_bytes(file: Any) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        found.append(work(_writer(text)))
+        results.append(work(_writer(text)))
         text.detach()  # flushed; the file stays open
 
     write_atomically(out, write_bytes)
-    return found[0]
+    return results[0]
 
 
 def _writer(file: Any) -> Callable[[list[str]], object]:
@@ -114,9 +114,9 @@ def _report(summary: Any, predictors: Sequence[Any], where: str, screen: TextIO)
         f"{counts['refused']:,} not predicted",
         file=screen,
     )
-    for found in sorted(summary.warnings.values(), key=lambda found: -found.total())[:_LISTED]:
-        several = " (the first of them)" if len(found) > 1 else ""
-        show(f"  warning ({found.total():,}): {next(iter(found))}{several}", file=screen)
+    for texts in sorted(summary.warnings.values(), key=lambda texts: -texts.total())[:_LISTED]:
+        several = " (the first of them)" if len(texts) > 1 else ""
+        show(f"  warning ({texts.total():,}): {next(iter(texts))}{several}", file=screen)
     for row in summary.refusals:
         name = f" ({row.entry.identifier})" if row.entry.identifier else ""
         show(f"  not predicted: {row.entry.file} {row.entry.index or ''}{name}: {row.reason}", file=screen)

@@ -104,9 +104,9 @@ def _newest(folder: Path, name: str, runs: Sequence[Run] = ()) -> Path:
         name: of the file.
         runs: one of which a file of the current folder must show, where it shows runs.
     """
-    found = [path for path in (folder / name, Path(name)) if path.is_file()]
-    found = [path for path in found if path.parent == folder or not runs or _shows(path, runs)]
-    return max(found, key=lambda path: path.stat().st_mtime, default=folder / name)
+    files = [path for path in (folder / name, Path(name)) if path.is_file()]
+    files = [path for path in files if path.parent == folder or not runs or _shows(path, runs)]
+    return max(files, key=lambda path: path.stat().st_mtime, default=folder / name)
 
 
 def _shows(path: Path, runs: Sequence[Run]) -> bool:

@@ -117,17 +117,17 @@ def _hint(name: str, known: Collection[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else "se3t train --cfg job prints them"
 
 
-def _is_one_of(found: str | None, wanted: str) -> bool:
+def _is_one_of(value: str | None, wanted: str) -> bool:
     """Whether a value is the one wanted, or one of several with commas between them."""
-    return any(_is_equal(found, text) for text in (wanted, *wanted.split(",")))
+    return any(_is_equal(value, text) for text in (wanted, *wanted.split(",")))
 
 
-def _is_equal(found: str | None, wanted: str) -> bool:
+def _is_equal(value: str | None, wanted: str) -> bool:
     """Whether two spellings are of one value: 1e-3 is 0.001."""
-    if found is None or found == wanted:
-        return found == wanted
+    if value is None or value == wanted:
+        return value == wanted
     try:
-        return float(found) == float(wanted)
+        return float(value) == float(wanted)
     except ValueError:
         return False
 

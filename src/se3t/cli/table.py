@@ -123,11 +123,11 @@ def _tables(which: str | None, results: Sequence[Path], target: str | None, pres
 
     if which is not None:
         return named_tables(which, results, target, preset)
-    found = tables(results, target, preset)
-    if not found:
+    result_tables = tables(results, target, preset)
+    if not result_tables:
         words = [f" with {name} {value}" for name, value in (("target", target), ("preset", preset)) if value]
         raise UserError(f"table: no finished run{' and'.join(words)} there; train one: {_EXAMPLES}")
-    return found
+    return result_tables
 
 
 def _results(paths: Sequence[Path], with_trials: bool) -> list[Path]:
@@ -135,14 +135,14 @@ def _results(paths: Sequence[Path], with_trials: bool) -> list[Path]:
     from se3t.reporting.sweep_record import trials_among, trials_left_out
     from se3t.runs.record import find_results
 
-    found: list[Path] = []
+    results: list[Path] = []
     for path in paths or [_RUNS]:
-        found += [path] if path.is_file() else find_results(path)
+        results += [path] if path.is_file() else find_results(path)
     named = {path if path.is_file() else path / "result.json" for path in paths}
-    trials = {} if with_trials else trials_among(path.parent for path in found if path not in named)
+    trials = {} if with_trials else trials_among(path.parent for path in results if path not in named)
     if trials:
         print(f"se3t: table: {trials_left_out(trials)}", file=sys.stderr)
-    return [path for path in dict.fromkeys(found) if path.parent not in trials]
+    return [path for path in dict.fromkeys(results) if path.parent not in trials]
 
 
 def _write(tables: Sequence[ResultTable], asked: _Asked) -> None:
@@ -213,7 +213,7 @@ def _folder_of_runs(asked: _Asked) -> Path:
     """Where the records are, from a path or from ``runs=``."""
     from se3t.config.compose import text_of
 
-    found = [*asked.paths, *(Path(text_of(word)) for word in asked.settings if word.startswith("runs="))]
-    if len(found) > 1 or any(path.is_file() for path in found):
-        raise UserError(f"{found[-1]}: --run and --plan take one folder of runs, which the records are written to")
-    return found[0] if found else _RUNS
+    folders = [*asked.paths, *(Path(text_of(word)) for word in asked.settings if word.startswith("runs="))]
+    if len(folders) > 1 or any(path.is_file() for path in folders):
+        raise UserError(f"{folders[-1]}: --run and --plan take one folder of runs, which the records are written to")
+    return folders[0] if folders else _RUNS

@@ -49,11 +49,11 @@ _NO_FOLDERS = ("true", "false", "yes", "no", "on", "off", "1", "0", "null", "")
 
 def _run_folder(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     """The run folder that ``resume=`` names, None where it is true or false or not there, and the other words."""
-    found = [word for word in words if word.startswith("resume=")]
-    value = found[-1].partition("=")[2] if found else ""
+    resumes = [word for word in words if word.startswith("resume=")]
+    value = resumes[-1].partition("=")[2] if resumes else ""
     if value.lower() in _NO_FOLDERS or ("," in value and not Path(value).exists()):  # several values are for Hydra
         return None, list(words)
-    return Path(value.strip("'\"")), [word for word in words if word not in found]
+    return Path(value.strip("'\"")), [word for word in words if word not in resumes]
 
 
 def _train_in(folder: Path, words: Sequence[str]) -> Path:

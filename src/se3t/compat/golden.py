@@ -236,9 +236,9 @@ def load(content: Content, source: str, kernel: str = "auto") -> Converted:
 def _nvidia_arguments(config: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> dict[str, Any]:
     """What counts of a configuration: their constructors take any other keyword argument, and ignore it."""
     is_pooled = any(name.startswith("transformer.") for name in state)
-    found, cls = "SE3TransformerPooled" if is_pooled else "SE3Transformer", config.get("cls")
-    if cls is not None and architecture.recognises(state) and str(cls).replace(":", ".").split(".")[-1] != found:
-        raise UserError(f"{source}: config: cls={cls}: expected {found}, whose weights these are")
+    expected, cls = "SE3TransformerPooled" if is_pooled else "SE3Transformer", config.get("cls")
+    if cls is not None and architecture.recognises(state) and str(cls).replace(":", ".").split(".")[-1] != expected:
+        raise UserError(f"{source}: config: cls={cls}: expected {expected}, whose weights these are")
     ignored = {"cls"} if is_pooled else {"cls", "output_dim"}
     ignored |= {"num_degrees", "num_channels"} if not is_pooled and "fiber_hidden" in config else set()
     return {name: value for name, value in config.items() if name in architecture.FIELDS and name not in ignored}

@@ -207,8 +207,8 @@ class WeightMap:
                 raise _misfit(source, f"parameter {name!r} of shape {list(shape)} is missing")
             value = state[name]
             if tuple(value.shape) != shape:
-                found = list(value.shape)
-                raise _misfit(source, f"parameter {name!r} should have shape {list(shape)}, it has {found}")
+                actual = list(value.shape)
+                raise _misfit(source, f"parameter {name!r} should have shape {list(shape)}, it has {actual}")
             if not value.is_floating_point() or value.layout != torch.strided:
                 raise UserError(f"{source}: parameter {name!r} holds {value.dtype} ({value.layout}); expected numbers")
         for name, value in state.items():
@@ -344,8 +344,8 @@ def signs_of(couplings: Mapping[Any, Tensor], max_degree: int, source: str = "Q_
 
 def _sign(theirs: object, ours: Tensor, where: str) -> int:
     if not isinstance(theirs, Tensor) or not theirs.is_floating_point():
-        found = "nothing" if theirs is None else getattr(theirs, "dtype", type(theirs).__name__)
-        raise UserError(f"{where}: expected a matrix of (J, d_in, d_out), found {found}")
+        kind = "nothing" if theirs is None else getattr(theirs, "dtype", type(theirs).__name__)
+        raise UserError(f"{where}: expected a matrix of (J, d_in, d_out), found {kind}")
     if theirs.numel() != ours.numel():
         raise UserError(f"{where}: has {theirs.numel()} entries, expected {ours.numel()}")
     product = float(theirs.detach().flatten().cpu().double() @ ours)

@@ -26,10 +26,10 @@ def first_name(names: Iterable[str]) -> str:
     names = list(names)
     if not names:
         return "there are none"
-    found = prefixes(names)
-    if found and found[0]:
-        return f"the first one here is {names[0]!r}; for the part that begins like this give --prefix {found[0]}"
-    if found:
+    fitting = prefixes(names)
+    if fitting and fitting[0]:
+        return f"the first one here is {names[0]!r}; for the part that begins like this give --prefix {fitting[0]}"
+    if fitting:
         other = "nvidia" if "graph_modules." in "".join(names) else "authors"
         return f"the first one here is {names[0]!r}, as in the other code: --from {other}"
     return f"the first one here is {names[0]!r}"
@@ -109,8 +109,8 @@ def checked(config: Mapping[str, Any], fields: Mapping[str, Field], source: str)
                 f"{source}: configuration: {name!r} is no argument of this model; {did_you_mean(name, fields)}"
             )
         if not fields[name].accepts(value):
-            found = "null" if value is None else repr(value)
-            raise UserError(f"{source}: {name}={found}: expected {fields[name].words}")
+            text = "null" if value is None else repr(value)
+            raise UserError(f"{source}: {name}={text}: expected {fields[name].words}")
     return dict(config)
 
 

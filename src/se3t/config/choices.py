@@ -57,11 +57,11 @@ def extend(folder: Path | None = None, schemas: Mapping[str, Mapping[str, type]]
 
 def schema_choices(group: str) -> dict[str, Any]:
     """The choices of a group that need no file, each with its defaults: every schema, or every target of QM9."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for name, schema in SCHEMAS.get(group, {}).items():
         is_property = schema is PropertyTask
-        found |= {target: PropertyTask(target=target) for target in TARGETS} if is_property else {name: schema()}
-    return found
+        by_name |= {target: PropertyTask(target=target) for target in TARGETS} if is_property else {name: schema()}
+    return by_name
 
 
 def choices(group: str) -> list[str]:

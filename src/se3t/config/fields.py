@@ -49,8 +49,8 @@ def seconds_of(time: str, name: str) -> int:
     Raises:
         UserError: for anything else, and for a time of nothing.
     """
-    found = _TIME.fullmatch(time)
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
+    match = _TIME.fullmatch(time)
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0, 0)
     total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     if not total or (days and hours > 23):
         # YAML reads 10:00:00 without quotation marks as the number 36000.

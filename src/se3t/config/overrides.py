@@ -46,7 +46,7 @@ def prepare_line(data: str, settings: Mapping[str, Any], force: bool = False) ->
 
 def literal(text: str) -> str:
     """Text in which OmegaConf finds no interpolation, and which it resolves to ``text``."""
-    return _BEFORE_INTERPOLATION.sub(lambda found: f"{found[1] * 2}\\${{", text)
+    return _BEFORE_INTERPOLATION.sub(lambda match: f"{match[1] * 2}\\${{", text)
 
 
 def _spelled(value: Any) -> str:
@@ -65,7 +65,7 @@ def _quoted(text: str) -> str:
     mark = "'" if '"' in text else '"'  # the shell needs the other one around the word
     # Inside quotation marks a backslash counts as such in front of these marks and at the end.
     escaped = re.sub(
-        rf"(\\*)({mark}|\Z)", lambda found: found[1] * 2 + found[2].replace(mark, f"\\{mark}"), literal(text)
+        rf"(\\*)({mark}|\Z)", lambda match: match[1] * 2 + match[2].replace(mark, f"\\{mark}"), literal(text)
     )
     return f"{mark}{escaped}{mark}"
 

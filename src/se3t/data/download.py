@@ -211,18 +211,19 @@ def _read(response: Any) -> bytes:
 
 def _accept(source: Source, part: Path, path: Path, resumed: bool) -> None:
     """Rename a complete file, or remove it if its checksum is wrong."""
-    found, pin = checksum_of(part), path.with_name(f"{path.name}.sha256")
+    digest, pin = checksum_of(part), path.with_name(f"{path.name}.sha256")
     expected = source.sha256 or (pin.read_text(encoding="utf-8").split()[0] if pin.exists() else None)
-    if expected not in (None, found):
+    if expected not in (None, digest):
         size = part.stat().st_size
         part.unlink()
         kind = _Passing if resumed else _Failed  # the partial file may have been another one
         pinned = "" if source.sha256 else f" as at the first download (remove {pin} to accept another file)"
         raise kind(
-            f"wrong checksum: {found[:12]}… ({size} bytes), expected {expected[:12]}…{pinned}; the download was removed"
+            f"wrong checksum: {digest[:12]}… ({size} bytes), expected {expected[:12]}…{pinned}; the download was "
+            "removed"
         )
     if source.sha256 is None and not pin.exists():
-        pin.write_text(f"{found}  {path.name}\n", encoding="utf-8")
+        pin.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
     os.replace(part, path)
 
 

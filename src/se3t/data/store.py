@@ -236,8 +236,8 @@ def read_hdf5(
 
     try:
         with h5py.File(source, "r") as file:
-            found = sorted(file)
-            for key in found:
+            keys = sorted(file)
+            for key in keys:
                 _refuse_links(file, key, name)
             wanted = [key for key in (*required, *optional) if isinstance(file.get(key), h5py.Dataset)]
             arrays = {key: np.asarray(file[key][()]) for key in wanted}
@@ -253,7 +253,7 @@ def read_hdf5(
     for key in required:
         if key not in arrays:
             raise UserError(
-                f"{name}: has no dataset {key!r}, expected {' and '.join(required)}, found {', '.join(found) or 'none'}"
+                f"{name}: has no dataset {key!r}, expected {' and '.join(required)}, found {', '.join(keys) or 'none'}"
             )
     return arrays
 
@@ -292,9 +292,9 @@ def _check_seal(path: Path, again: str) -> None:
         if version != STORE_VERSION:
             raise UserError(f"{path}: store format version {version}, expected version {STORE_VERSION}; {again}")
         file.seek(_HEADER_BYTES)
-        if (found := hashlib.file_digest(file, "sha256").hexdigest()) != expected:
+        if (digest := hashlib.file_digest(file, "sha256").hexdigest()) != expected:
             raise UserError(
-                f"{path}: damaged: cut short or altered since it was made (checksum {found[:12]}…, expected "
+                f"{path}: damaged: cut short or altered since it was made (checksum {digest[:12]}…, expected "
                 f"{expected[:12]}…); {again}"
             )
 

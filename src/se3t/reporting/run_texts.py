@@ -191,11 +191,11 @@ def _parts(runs: Sequence[Run]) -> Iterable[tuple[str, list[tuple[str, list[str]
         ("test", [run.metrics if run.split == "test" else {} for run in runs]),
         ("validation", [run.valid for run in runs]),
     ):
-        names = dict.fromkeys(name for own in metrics for name in own)
+        names = dict.fromkeys(name for by_name in metrics for name in by_name)
         units = {name: unit for run in runs for name, unit in run.units.items()}
         yield (
             f"metrics on {split}",
-            [(_with_unit(name, units), [_number(own.get(name)) for own in metrics]) for name in names],
+            [(_with_unit(name, units), [_number(by_name.get(name)) for by_name in metrics]) for name in names],
         )
 
 

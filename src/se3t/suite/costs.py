@@ -151,8 +151,8 @@ def _kind(settings: Mapping[str, Any]) -> str:
     shape = dataset(data.name).cost_settings(data)
     task = {name: value for name, value in settings["task"].items() if name not in _IRRELEVANT_OF_TASK}
     trainer = {name: settings["trainer"][name] for name in _RELEVANT_OF_TRAINER}
-    found = [settings["experiment"], settings["model"], task, trainer, shape, settings["optim"]["clip_norm"] is None]
-    return json.dumps(found, sort_keys=True)
+    parts = [settings["experiment"], settings["model"], task, trainer, shape, settings["optim"]["clip_norm"] is None]
+    return json.dumps(parts, sort_keys=True)
 
 
 _IRRELEVANT_OF_TASK = ("target", "column", "test_rotation")
@@ -191,10 +191,10 @@ def recorded(job: Job, threads: int | None) -> Cost | None:
         threads: of torch; runs with another number are skipped. None: any number.
     """
     folder = Path(job.config.runs) / job.config.experiment / job.config.model.name
-    found = [cost for path in folder.glob(f"*/{METRICS}") if (cost := _cost_of(path, job, threads)) is not None]
-    if not found:
+    costs = [cost for path in folder.glob(f"*/{METRICS}") if (cost := _cost_of(path, job, threads)) is not None]
+    if not costs:
         return None
-    steps, samples = zip(*found, strict=True)
+    steps, samples = zip(*costs, strict=True)
     return Cost(statistics.median(steps), statistics.median(samples), "records")
 
 
@@ -261,8 +261,8 @@ def _measured(
         stores: list[Sequence[Config]] = [data, *[()] * (count - 1)]
         answers = list(pool.map(lambda share, few: _probe(share, few, threads), shares, stores))
     starts = [answer["startup"] for answer in answers if "trouble" not in answer]
-    found = [answers[number % count]["costs"][number // count] for number in range(len(configs))]
-    costs = [None if one is None else Cost(source="measured", **one) for one in found]
+    measured = [answers[number % count]["costs"][number // count] for number in range(len(configs))]
+    costs = [None if one is None else Cost(source="measured", **one) for one in measured]
     trouble = next((answer["trouble"] for answer in answers if "trouble" in answer), "")
     return statistics.median(starts) if starts else 0.0, costs, answers[0].get("preparation", []), trouble
 

@@ -139,9 +139,9 @@ class Pool:
     def stop(self, job: Job) -> None:
         """End one job, whether it runs or waits; :meth:`step` does not return it."""
         self._waiting = [other for other in self._waiting if other != job]
-        if (found := self._running.pop(job.folder, None)) is not None:
-            found[1].handle.stop()
-            self.watch.ended(Ended(job, "stopped", found[1].log))
+        if (entry := self._running.pop(job.folder, None)) is not None:
+            entry[1].handle.stop()
+            self.watch.ended(Ended(job, "stopped", entry[1].log))
 
     def close(self) -> None:
         """End all processes. Checkpoints stay, and the same jobs resume from them."""

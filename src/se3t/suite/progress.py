@@ -101,9 +101,9 @@ class Clock:
         Args:
             steps: how far running jobs are.
         """
-        found = [self._seconds(job, steps.get(job.folder)) for job in self.left.values()]
-        known = [one for one in found if one is not None]
-        if len(known) < len(found):
+        seconds = [self._seconds(job, steps.get(job.folder)) for job in self.left.values()]
+        known = [one for one in seconds if one is not None]
+        if len(known) < len(seconds):
             return None
         return makespan(self.estimates.preparing(), self.workers) + makespan(known, self.workers)
 

@@ -130,17 +130,17 @@ class Search:
 
     def _propose(self) -> bool:
         """Fill free workers with trials that were held back, then with new ones; returns whether there was one."""
-        found = False
+        started = False
         busy = {active.job.folder for active in self.active}
         for trial in list(self.held):
             if Path(trial.runs[0].folder) not in busy:
                 self.held.remove(trial)
                 self._begin(trial, self._jobs(trial))
-                found = True
+                started = True
         while self.pool.num_free > len(self.held) and len(self.record.trials) < self.spec.sweep.trials:
             self._take(self.study.ask())
-            found = True
-        return found
+            started = True
+        return started
 
     def _take(self, trial: Trial) -> None:
         self.record.trials.append(trial)
@@ -220,8 +220,8 @@ class Search:
             return []
         active.size = size
         lines = [line for line in RunFolder(active.job.folder).read_metrics() if line["kind"] == "valid"]
-        found = [(line["step"], line.get(self.record.metric)) for line in lines if line["step"] not in active.reported]
-        return [(step, float(value)) for step, value in found if isinstance(value, int | float)]
+        pairs = [(line["step"], line.get(self.record.metric)) for line in lines if line["step"] not in active.reported]
+        return [(step, float(value)) for step, value in pairs if isinstance(value, int | float)]
 
     def _end(self, trial: Trial, state: str, *, again: bool = False) -> None:
         trial.state = state

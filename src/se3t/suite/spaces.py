@@ -223,21 +223,21 @@ def _content(name: str) -> tuple[Path, dict[str, Any]]:
 def _spelled_out(path: Path, content: Any, section: str = "") -> dict[str, Any]:
     """Fields with their short forms written out: a metric for an objective, a method for the pruning."""
     where = f"{section}." if section else ""
-    found = _mapping(path, section, content)
+    fields = _mapping(path, section, content)
     for name, word in (("objective", "metric"), ("pruning", "method")):
-        if isinstance(found.get(name), str):
-            found[name] = {word: found[name]}
+        if isinstance(fields.get(name), str):
+            fields[name] = {word: fields[name]}
     for name in ("parameters", "objective", "pruning", "experiments"):
-        if found.get(name) is None:
-            found.pop(name, None)
+        if fields.get(name) is None:
+            fields.pop(name, None)
         else:
-            found[name] = _mapping(path, f"{where}{name}", found[name])
-    if "objective" in found:
-        usual = "maximize" if "accuracy" in str(found["objective"].get("metric")) else "minimize"
-        found["objective"].setdefault("direction", usual)
-    if found.get("pruning"):
-        found["pruning"].setdefault("method", "median")
-    return found
+            fields[name] = _mapping(path, f"{where}{name}", fields[name])
+    if "objective" in fields:
+        usual = "maximize" if "accuracy" in str(fields["objective"].get("metric")) else "minimize"
+        fields["objective"].setdefault("direction", usual)
+    if fields.get("pruning"):
+        fields["pruning"].setdefault("method", "median")
+    return fields
 
 
 def _mapping(path: Path, key: str, value: Any) -> dict[str, Any]:
@@ -295,16 +295,16 @@ def _space(path: Path, key: str, value: Any) -> Space:
 
 
 def _interval(value: Mapping[str, Any], where: str) -> Interval:
-    found = _checked(Interval, {**value, "low": value.get("low"), "high": value.get("high")}, f"{where}.")
-    ends = (found.low, found.high)
-    if found.low >= found.high:
-        raise UserError(f"{where}: low ({found.low}) must be below high ({found.high})")
+    space = _checked(Interval, {**value, "low": value.get("low"), "high": value.get("high")}, f"{where}.")
+    ends = (space.low, space.high)
+    if space.low >= space.high:
+        raise UserError(f"{where}: low ({space.low}) must be below high ({space.high})")
     if not all(map(math.isfinite, ends)):
-        raise UserError(f"{where}: expected finite numbers, got low {found.low} and high {found.high}")
-    if found.log and found.low <= 0:
-        raise UserError(f"{where}: log needs low above 0, got {found.low}")
-    if found.step is not None and (found.log or found.step <= 0 or (found.whole and not isinstance(found.step, int))):
+        raise UserError(f"{where}: expected finite numbers, got low {space.low} and high {space.high}")
+    if space.log and space.low <= 0:
+        raise UserError(f"{where}: log needs low above 0, got {space.low}")
+    if space.step is not None and (space.log or space.step <= 0 or (space.whole and not isinstance(space.step, int))):
         raise UserError(f"{where}.step: must be above 0, whole if low and high are, and cannot be combined with log")
-    if found.high not in found:
-        raise UserError(f"{where}.step: steps of {found.step} from {found.low} do not end at {found.high}")
-    return found
+    if space.high not in space:
+        raise UserError(f"{where}.step: steps of {space.step} from {space.low} do not end at {space.high}")
+    return space

@@ -169,17 +169,17 @@ def _url(path: Path) -> str:
 
 
 def _distributions(optuna: Any, parameters: Mapping[str, Space]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    distributions: dict[str, Any] = {}
     for name, space in parameters.items():
         if not isinstance(space, Interval):
-            found[name] = optuna.distributions.CategoricalDistribution(space.values)
+            distributions[name] = optuna.distributions.CategoricalDistribution(space.values)
         elif space.whole:
             step = int(space.step or 1)
-            found[name] = optuna.distributions.IntDistribution(space.low, space.high, log=space.log, step=step)
+            distributions[name] = optuna.distributions.IntDistribution(space.low, space.high, log=space.log, step=step)
         else:
             ends = float(space.low), float(space.high)
-            found[name] = optuna.distributions.FloatDistribution(*ends, log=space.log, step=space.step)
-    return found
+            distributions[name] = optuna.distributions.FloatDistribution(*ends, log=space.log, step=space.step)
+    return distributions
 
 
 def _pruner(optuna: Any, sweep: Sweep, eval_every: int, max_steps: int) -> Any:

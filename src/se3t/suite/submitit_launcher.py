@@ -198,8 +198,8 @@ class SubmititLauncher:
 
     def _known(self) -> dict[str, list[str]]:
         with suppress(OSError, ValueError):
-            found: dict[str, list[str]] = json.loads((self.folder / JOBS).read_text())
-            return found
+            jobs: dict[str, list[str]] = json.loads((self.folder / JOBS).read_text())
+            return jobs
         return {}
 
     def _remember(self, jobs: Mapping[str, Sequence[str]]) -> None:
@@ -278,15 +278,15 @@ def parameters(settings: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         UserError: for one that is unknown or wrong.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, text in settings.items():
         if name not in SETTINGS:
             raise UserError(f"slurm.{name}: no such setting; {did_you_mean(name, SETTINGS)}")
         target, read, expected = SETTINGS[name]
         try:
-            found[target] = read(text)
+            values[target] = read(text)
         except ValueError as error:
             raise UserError(f"slurm.{name}={text}: expected {expected}") from error
         if not text:
             raise UserError(f"slurm.{name}: is empty; expected {expected}")
-    return found
+    return values

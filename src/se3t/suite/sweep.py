@@ -36,11 +36,11 @@ def plan(spec: Specification) -> SweepRecord:
     if spec.sweep.search == "grid":
         return Grid(spec).record
     try:
-        found = read_record(spec.folder)
+        record = read_record(spec.folder)
     except UserError:
         return blank_record(spec)
-    found.asked = spec.sweep.trials
-    return found
+    record.asked = spec.sweep.trials
+    return record
 
 
 def first_job(spec: Specification) -> Job:

@@ -196,14 +196,14 @@ class ClassificationTask(Task):
         turned = torch.einsum("nij,nj->ni", rotation, graph.positions.double()).to(graph.positions.dtype)
         fixed = self._described(replace(graph, positions=turned))
         logits, after = (value[0].squeeze(-1).double() for value in (prediction, model(fixed)))
-        found = {"equivariance_error": _relative_change(logits, after)}
+        changes = {"equivariance_error": _relative_change(logits, after)}
         if self.config.inputs == "edges":
             edges = knn_graph(turned.unflatten(0, (graph.num_graphs, -1)), self.config.num_neighbors)
-            found["flipped_edges"] = _flipped(graph, edges)
+            changes["flipped_edges"] = _flipped(graph, edges)
             if not torch.equal(edges, graph.edge_index):
                 after = model(self._described(replace(fixed, edge_index=edges)))[0].squeeze(-1).double()
-            found["rebuilt_error"] = _relative_change(logits, after)
-        return {**found, "changed_class": (after.argmax(dim=1) != logits.argmax(dim=1)).double()}
+            changes["rebuilt_error"] = _relative_change(logits, after)
+        return {**changes, "changed_class": (after.argmax(dim=1) != logits.argmax(dim=1)).double()}
 
     def baselines(self, split: str) -> dict[str, tuple[float, ...]]:
         """(accuracy, class-mean accuracy) of the most frequent class, and of the nearest class mean of histograms."""

@@ -193,7 +193,7 @@ def _first_lines(run: Run, loggers: str) -> list[str]:
     threads = f", {num_threads} thread{'s' if num_threads > 1 else ''}" if device.type == "cpu" else ""
     kernel = getattr(config.model, "kernel", None)
     if kernel == "auto":
-        kernel = auto.in_words(device, run.dtype)
+        kernel = auto.describe(device, run.dtype)
     limit = "" if budget.max_time is None else f", trainer.max_time={budget.max_time}"
     data = [config.data.name, f"{sizes} samples", *([f"checksum {checksum}"] if checksum else [])]
     machine = [f"{processes}{device.type}{threads}", f"precision {budget.precision}"]

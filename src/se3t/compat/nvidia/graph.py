@@ -119,7 +119,7 @@ def batch(graphs: Sequence[EdgeGraph]) -> EdgeGraph:
         raise ValueError("batch: expected at least one graph")
     for name in ("edata", "ndata"):
         keys = [sorted(getattr(graph, name)) for graph in graphs]
-        if any(found != keys[0] for found in keys):
+        if any(names != keys[0] for names in keys):
             raise ValueError(f"batch: the graphs carry different {name}: {', '.join(map(str, keys))}")
     counts = [graph.num_nodes() for graph in graphs]
     first = [sum(counts[:number]) for number in range(len(counts))]

@@ -74,8 +74,8 @@ def layout(architecture: Architecture, model: nn.Module, signs: Signs) -> Weight
         else:
             _kernels(weights, theirs, ours, layer, share, names, signs)
             if layer.self_interaction is not None:
-                own = layer.self_interaction
-                weights.linear(f"{theirs}.to_kernel_self", f"{ours}.self_interaction", own.fiber_out)
+                self_term = layer.self_interaction
+                weights.linear(f"{theirs}.to_kernel_self", f"{ours}.self_interaction", self_term.fiber_out)
         if a.norm and index < len(layers) - 1:
             weights.layers[f"{root}.{number}"] = f"norms.{index}"
             _norm(weights, f"{root}.{number}", f"norms.{index}", a)

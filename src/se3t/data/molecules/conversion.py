@@ -107,10 +107,10 @@ def normal_form(mol: Chem.Mol) -> Chem.Mol:
     """
     from rdkit import Chem
 
-    found = mol.GetRingInfo()
+    ring_info = mol.GetRingInfo()
     rings = [
         atoms
-        for atoms, bonds in zip(found.AtomRings(), found.BondRings(), strict=True)
+        for atoms, bonds in zip(ring_info.AtomRings(), ring_info.BondRings(), strict=True)
         if not any(mol.GetBondWithIdx(bond).GetIsAromatic() for bond in bonds)
     ]
     if not rings and not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
@@ -177,6 +177,6 @@ def molecule_of(
 
 
 def _isotopes(mol: Chem.Mol, others: Sequence[str]) -> Iterator[str]:
-    found = [f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in mol.GetAtoms() if atom.GetIsotope()]
-    if words := list(dict.fromkeys([*found, *others])):
+    isotopes = [f"{atom.GetIsotope()}{atom.GetSymbol()}" for atom in mol.GetAtoms() if atom.GetIsotope()]
+    if words := list(dict.fromkeys([*isotopes, *others])):
         yield f"isotopes: {', '.join(words)}, whose masses are no input of the model"

@@ -79,8 +79,8 @@ def _qm9(config: Any, target: str, progress: bool) -> PropertyData:
     store = prepare_qm9(config, progress=progress)
     known = QM9_TARGETS[target]
     column = store.arrays["targets"][:, store.settings["columns"].index(target)]
-    found = in_table_units(known, column, store.arrays)
-    data = _select(config, store, found, np.ones(len(found), dtype=bool))
+    values = in_table_units(known, column, store.arrays)
+    data = _select(config, store, values, np.ones(len(values), dtype=bool))
     return PropertyData(**data, target=Property(target, known.symbol, known.unit), official=SPLIT_SIZES)
 
 

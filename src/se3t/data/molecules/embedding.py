@@ -88,22 +88,22 @@ def _unspecified(mol: Chem.Mol) -> tuple[str, ...]:
     """A note if a SMILES does not specify its stereoisomer."""
     from rdkit import Chem
 
-    found, ring_atoms_alone = [], True
+    places, ring_atoms_alone = [], True
     for item in Chem.FindPotentialStereo(mol):
         if item.specified != Chem.StereoSpecified.Unspecified:
             continue
         if item.type == Chem.StereoType.Atom_Tetrahedral:
             atom = mol.GetAtomWithIdx(item.centeredOn)
-            found.append(f"atom {_called(atom)}")
+            places.append(f"atom {_called(atom)}")
             ring_atoms_alone &= atom.IsInRing()
         elif item.type == Chem.StereoType.Bond_Double:
             bond = mol.GetBondWithIdx(item.centeredOn)
-            found.append(f"double bond {_called(bond.GetBeginAtom())}={_called(bond.GetEndAtom())}")
+            places.append(f"double bond {_called(bond.GetBeginAtom())}={_called(bond.GetEndAtom())}")
             ring_atoms_alone = False
-    few = ring_atoms_alone and len(found) <= _FEW_CENTRES
-    if not found or (few and not _has_isomers(mol)):
+    few = ring_atoms_alone and len(places) <= _FEW_CENTRES
+    if not places or (few and not _has_isomers(mol)):
         return ()
-    return (f"stereo not specified: {', '.join(found)}; one isomer was chosen",)
+    return (f"stereo not specified: {', '.join(places)}; one isomer was chosen",)
 
 
 def _has_isomers(mol: Chem.Mol) -> bool:

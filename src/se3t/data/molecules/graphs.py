@@ -148,14 +148,14 @@ def _element_index(numbers: Tensor, elements: Sequence[int]) -> Tensor:
     place = torch.full((256,), -1, dtype=torch.int16)
     for index, number in enumerate(elements):
         place[number] = index
-    found = place[numbers]
-    if bool((found < 0).any()):
-        unknown = numbers[found < 0].unique().tolist()
+    indices = place[numbers]
+    if bool((indices < 0).any()):
+        unknown = numbers[indices < 0].unique().tolist()
         raise UserError(
             f"data: the molecules hold {spell_elements(unknown)}, and the model knows {spell_elements(elements)}; "
             "remove those molecules"
         )
-    return found
+    return indices
 
 
 def _tables(settings: GraphSettings) -> tuple[Tensor, Tensor]:

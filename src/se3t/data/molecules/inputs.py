@@ -168,15 +168,15 @@ def _entry(record: Record) -> Entry:
         return replace(entry, problem=record.content)
     if record.kind == "xyz" and (problem := _problem_of_frame(record.content)):
         return replace(entry, problem=problem)
-    found = _built(record)
-    if isinstance(found, Refusal):
+    molecule = _built(record)
+    if isinstance(molecule, Refusal):
         lacking = "; are all hydrogen atoms in the file?" if record.kind == "xyz" else ""
-        return replace(entry, problem=found.reason + lacking)
-    made_up = "in the geometry that RDKit makes of it, " if record.kind == "smiles" and implausible(found) else ""
-    if problem := _problem_of(found, record.content if record.kind == "sdf" else ""):
+        return replace(entry, problem=molecule.reason + lacking)
+    made_up = "in the geometry that RDKit makes of it, " if record.kind == "smiles" and implausible(molecule) else ""
+    if problem := _problem_of(molecule, record.content if record.kind == "sdf" else ""):
         return replace(entry, problem=f"{made_up}{problem}")
-    notes = (*([record.note] if record.note else []), *found.notes, *_notes(found, record.kind))
-    return replace(entry, molecule=found, notes=notes, embedded=record.kind == "smiles")
+    notes = (*([record.note] if record.note else []), *molecule.notes, *_notes(molecule, record.kind))
+    return replace(entry, molecule=molecule, notes=notes, embedded=record.kind == "smiles")
 
 
 def _problem_of_frame(record: XYZRecord) -> str:

@@ -159,16 +159,16 @@ class _Task:
         self.count = len(sides[0].values)
         self.needed = [molecule for molecule in range(self.count) if molecule not in unreadable]
         columns = {column: table.numbers(column) for column in table.cells}
-        self.numbers = {column: found.values for column, found in columns.items() if isinstance(found, Numbers)}
+        self.numbers = {column: parsed.values for column, parsed in columns.items() if isinstance(parsed, Numbers)}
         self.numeric = {side.column for side in self.sides if side.column and _are_numbers(side)}
 
     # --- how it is done -----------------------------------------------------------------------------------------
 
     def by_column(self, column: str) -> Join:
         matches = [match for side in self.sides if (match := self.match(column, side)) is not None]
-        own = [match for match in matches if match.side.column == column]
+        column_matches = [match for match in matches if match.side.column == column]
         most = max((match.num_molecules for match in matches), default=0)
-        best = own or [match for match in matches if match.num_molecules == most]
+        best = column_matches or [match for match in matches if match.num_molecules == most]
         if not best:
             labels = "; ".join(f"{side.label} {_examples(side.values)}" for side in self.sides[:_LISTED])
             raise UserError(
@@ -214,7 +214,7 @@ class _Task:
             if not match.cells[row] or match.cells[row] not in wanted
         ]:
             notes.append(_count(len(spare), "row") + f" of the table without a molecule: {_examples(spare)}")
-        if again := sum(len(found) - 1 for found in match.rows_of.values()):
+        if again := sum(len(same_name) - 1 for same_name in match.rows_of.values()):
             notes.append(_count(again, "more row") + " of the same name with the same numbers")
         return Join(rows, match.column, match.side, notes)
 
@@ -389,5 +389,5 @@ def _setting(column: str) -> str:
 
 
 def _examples(values: Iterable[str]) -> str:
-    found = list(dict.fromkeys(value for value in values if value))
-    return ", ".join(map(shown, found[:_LISTED])) + (", …" if len(found) > _LISTED else "")
+    distinct = list(dict.fromkeys(value for value in values if value))
+    return ", ".join(map(shown, distinct[:_LISTED])) + (", …" if len(distinct) > _LISTED else "")

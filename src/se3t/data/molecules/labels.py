@@ -102,8 +102,8 @@ def _contents(molecules: Path) -> tuple[Side, Table, Side, set[int]]:
     }
     places = [f"record {number}" for number in range(1, len(titles) + 1)]
     # A table may write numbers with decimal commas, which are looked for.
-    own = Table(str(molecules), columns, places, delimiter=";" if format_of(molecules) == "table" else ",")
-    return Side(_TITLES[format_of(molecules)], titles), own, Side("SMILES", smiles, "smiles"), unreadable
+    table = Table(str(molecules), columns, places, delimiter=";" if format_of(molecules) == "table" else ",")
+    return Side(_TITLES[format_of(molecules)], titles), table, Side("SMILES", smiles, "smiles"), unreadable
 
 
 @dataclass
@@ -122,15 +122,15 @@ class _Columns:
             if not column:  # the index that pandas writes
                 self.notes.append(f"{where}: the column without a name: ignored")
                 continue
-            found = table.numbers(column)
-            if isinstance(found, str):
-                self.skipped[column] = f"{where}: {found}"
-                self.notes.append(f"{where}: {found}: column ignored")
+            parsed = table.numbers(column)
+            if isinstance(parsed, str):
+                self.skipped[column] = f"{where}: {parsed}"
+                self.notes.append(f"{where}: {parsed}: column ignored")
                 continue
             if column in self.numbers:
                 self.notes.append(f"column {column!r} is in both files: taken from {where}")
-            self.numbers[column] = found.values if rows is None else np.where(rows < 0, np.nan, found.values[rows])
-            self.notes += [f"{where}: column {column!r}: {note}" for note in _without_value(table, column, found)]
+            self.numbers[column] = parsed.values if rows is None else np.where(rows < 0, np.nan, parsed.values[rows])
+            self.notes += [f"{where}: column {column!r}: {note}" for note in _without_value(table, column, parsed)]
 
     def known(self) -> list[str]:
         """Names of the columns that hold a number; notes name the others, and those with gaps."""
@@ -144,11 +144,11 @@ class _Columns:
         return names
 
 
-def _without_value(table: Table, column: str, found: Numbers) -> Iterator[str]:
-    if count := found.missing.total():
-        words = ", ".join(map(shown, list(found.missing)[:_LISTED])) + (", …" if len(found.missing) > _LISTED else "")
+def _without_value(table: Table, column: str, parsed: Numbers) -> Iterator[str]:
+    if count := parsed.missing.total():
+        words = ", ".join(map(shown, list(parsed.missing)[:_LISTED])) + (", …" if len(parsed.missing) > _LISTED else "")
         yield f"{count:,} {'cells say' if count > 1 else 'cell says'} that there is no value ({words})"
-    if count := len(found.bounds):
-        first = found.bounds[0]
+    if count := len(parsed.bounds):
+        first = parsed.bounds[0]
         what = "cells are bounds and no values" if count > 1 else "cell is a bound and no value"
         yield f"{count:,} {what} ({shown(table.cells[column][first])} in {table.places[first]}): left without a value"

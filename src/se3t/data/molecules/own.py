@@ -134,10 +134,10 @@ def _in_folder(folder: Path) -> tuple[Path | None, Path | None]:
     ]
     tables = [path for path in known if format_of(path) == "table"]
     molecules = [path for path in known if format_of(path) not in ("", "table")]
-    for found, what in ((molecules, "files of molecules"), (tables, ".csv files")):
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
-            raise UserError(f"data.raw={folder}: holds {len(found)} {what} ({names}); expected {_EXPECTED}")
+    for paths, what in ((molecules, "files of molecules"), (tables, ".csv files")):
+        if len(paths) > 1:
+            names = ", ".join(path.name for path in paths)
+            raise UserError(f"data.raw={folder}: holds {len(paths)} {what} ({names}); expected {_EXPECTED}")
     table = tables[0] if tables else None
     return (molecules[0], table) if molecules else (table, None)
 
@@ -227,8 +227,8 @@ def molecule_groups(names: Sequence[Sequence[str]]) -> np.ndarray:
     ]
     size, (rows, columns) = count + len(nodes), np.array(edges, dtype=np.int64).reshape(-1, 2).T
     joined = coo_array((np.ones(len(edges)), (rows, columns)), shape=(size, size))
-    found = connected_components(joined, directed=False)[1][:count]
-    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    components = connected_components(joined, directed=False)[1][:count]
+    _, first, inverse = np.unique(components, return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(first))[inverse])
 
 
@@ -287,25 +287,25 @@ def _value_notes(arrays: dict[str, np.ndarray], columns: Sequence[str]) -> Itera
     ends = np.cumsum(arrays["num_atoms"])[:-1]
     geometries = zip(np.split(arrays["numbers"], ends), np.split(arrays["positions"], ends), strict=True)
     first: dict[tuple[bytes, bytes], int] = {}
-    found = []
+    pairs = []
     for row, (numbers, positions) in enumerate(geometries):
         other = first.setdefault((numbers.tobytes(), positions.tobytes()), row)
         known = (arrays["known"][row] & arrays["known"][other]) > 0
         if (differing := known & (arrays["targets"][row] != arrays["targets"][other])).any():
-            found.append((other, row, int(differing.argmax())))
-    for other, row, place in found[:1]:
+            pairs.append((other, row, int(differing.argmax())))
+    for other, row, place in pairs[:1]:
         pair = f"{arrays['mol_id'][other]:,} and {arrays['mol_id'][row]:,}"
         yield (
-            f"{len(found):,} {'records have' if len(found) > 1 else 'record has'} the geometry of an earlier one and "
+            f"{len(pairs):,} {'records have' if len(pairs) > 1 else 'record has'} the geometry of an earlier one and "
             f"other values (the first: records {pair}, column {columns[place]!r}): is one of them wrong?"
         )
 
 
 def _name_notes(names: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
-    found: dict[str, set[str]] = {}
+    by_name: dict[str, set[str]] = {}
     for name, structure in zip(names, structures, strict=True):
-        found.setdefault(name, set()).add(structure)
-    if shared := [name for name, several in found.items() if name and len(several) > 1]:
+        by_name.setdefault(name, set()).add(structure)
+    if shared := [name for name, several in by_name.items() if name and len(several) > 1]:
         yield (
             f"different molecules (by atoms and bonds) have the same name, {', '.join(map(shown, shared[:_LISTED]))}"
             f"{', …' if len(shared) > _LISTED else ''}: are they meant to share a value?"

@@ -188,9 +188,9 @@ def _read_table(stream: Iterable[str], name: str, columns: Sequence[str] | None)
         line = reader.line_num + before
         raise UserError(f"{name}: is not a CSV file ({error} after line {line})") from error
     num_rows = max((number for number, row in enumerate(rows, start=1) if any(map(str.strip, row))), default=0)
-    found = {key: [row[at] for row in rows[:num_rows]] for at, key in _chosen(header, rows, name, columns)}
+    cells = {key: [row[at] for row in rows[:num_rows]] for at, key in _chosen(header, rows, name, columns)}
     notes = [f"{comments} comment line{'s' * (comments > 1)} before the header: ignored"] if comments else []
-    return Table(name, found, places[:num_rows], len(rows) - num_rows, delimiter, notes)
+    return Table(name, cells, places[:num_rows], len(rows) - num_rows, delimiter, notes)
 
 
 def _check_header(header: list[str], name: str, comments: int) -> None:

@@ -74,17 +74,17 @@ def standard_normal(stream: Philox, count: int) -> Float[np.ndarray, " count"]:
         stream: source of 64-bit integers; the number used depends on how many points fall outside the disk.
         count: number of deviates.
     """
-    found = np.empty(0)
-    while len(found) < count:
-        missing = (count - len(found) + 1) // 2
+    deviates = np.empty(0)
+    while len(deviates) < count:
+        missing = (count - len(deviates) + 1) // 2
         points = 2.0 * _unit_interval(stream.random_raw(3 * missing + 4)) - 1.0  # π/4 of the pairs fall inside the disk
         a, b = points[: len(points) // 2], points[len(points) // 2 : 2 * (len(points) // 2)]
         square = a * a + b * b
         inside = (square > 0.0) & (square < 1.0)
         a, b, square = a[inside], b[inside], square[inside]
         factor = np.sqrt(-2.0 * natural_log(square) / square)
-        found = np.concatenate([found, np.stack([a * factor, b * factor], axis=1).ravel()])
-    return found[:count]
+        deviates = np.concatenate([deviates, np.stack([a * factor, b * factor], axis=1).ravel()])
+    return deviates[:count]
 
 
 def natural_log(values: Float[np.ndarray, " value"]) -> Float[np.ndarray, " value"]:

@@ -185,11 +185,11 @@ def _downloaded(config: Any, progress: bool) -> RawFiles:
     for source in RAW_SOURCES:
         path = folder / source.name
         if path.is_file():
-            found = checksum_of(path)
-            if source.sha256 not in (None, found):
+            digest = checksum_of(path)
+            if source.sha256 not in (None, digest):
                 raise UserError(
-                    f"{path}: has checksum {found[:12]}…, expected {source.sha256[:12]}…, the published one; remove it "
-                    f"and repeat the command, or use it as it is with data.raw={path}"
+                    f"{path}: has checksum {digest[:12]}…, expected {source.sha256[:12]}…, the published one; remove "
+                    f"it and repeat the command, or use it as it is with data.raw={path}"
                 )
             return find_raw(path)
     return find_raw(download(RAW_SOURCES, folder, setting="data.raw", progress=progress))

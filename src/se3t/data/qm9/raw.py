@@ -68,28 +68,28 @@ def find_raw(path: Path) -> RawFiles:
     """
     if not path.exists():
         raise UserError(f"data.raw={path}: not found; expected {EXPECTED}")
-    found = _in_folder(path) if path.is_dir() else path
-    if found.name.endswith((".tar.bz2", ".tbz2")):
-        return RawFiles(found, "xyz")
-    if found.suffix == ".zip":
-        return RawFiles(found, "sdf")
-    if found.suffix != ".sdf":
+    file = _in_folder(path) if path.is_dir() else path
+    if file.name.endswith((".tar.bz2", ".tbz2")):
+        return RawFiles(file, "xyz")
+    if file.suffix == ".zip":
+        return RawFiles(file, "sdf")
+    if file.suffix != ".sdf":
         raise UserError(f"data.raw={path}: a file of another kind; expected {EXPECTED}")
-    if not found.with_name(CSV).is_file():
-        raise UserError(f"{found.with_name(CSV)}: not found; expected the properties of the molecules beside {found}")
-    return RawFiles(found, "sdf")
+    if not file.with_name(CSV).is_file():
+        raise UserError(f"{file.with_name(CSV)}: not found; expected the properties of the molecules beside {file}")
+    return RawFiles(file, "sdf")
 
 
 def _in_folder(folder: Path) -> Path:
     if (folder / SDF).is_file():
         return folder / SDF
     for known, pattern in (("qm9.zip", "*.zip"), ("dsgdb9nsd.xyz.tar.bz2", "*.tar.bz2")):
-        found = [folder / known] if (folder / known).is_file() else sorted(folder.glob(pattern))
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
+        archives = [folder / known] if (folder / known).is_file() else sorted(folder.glob(pattern))
+        if len(archives) > 1:
+            names = ", ".join(path.name for path in archives)
             raise UserError(f"data.raw={folder}: holds several archives ({names}); name the one to use")
-        if found:
-            return found[0]
+        if archives:
+            return archives[0]
     raise UserError(f"data.raw={folder}: holds none of the raw files; expected {EXPECTED}")
 
 
@@ -202,7 +202,7 @@ def _number(identifier: str, where: str) -> int:
 
 
 def _xyz_records(path: Path) -> Iterator[Record]:
-    found = False
+    has_records = False
     with bz2.open(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # the list of all members read so far would fill memory
@@ -213,12 +213,12 @@ def _xyz_records(path: Path) -> Iterator[Record]:
             if not member.isfile() or member.size > _MAX_XYZ_BYTES:
                 what = f"has {member.size} bytes" if member.isfile() else "is a link"
                 raise UserError(f"{path}: {member.name} {what}, expected a file of one molecule; get it again")
-            found = True
+            has_records = True
             number = _number(f"gdb_{match[1]}", f"{path}: {member.name}")
             assert content is not None
             text = content.read().decode("utf-8", errors="replace")
             yield Record(f"gdb_{number}", "xyz", text, file=f"{path}: {member.name}", index=number)
         while unpacked.read(1 << 20):
             pass  # bz2 compares checksums at the end of its blocks, and the last block ends after the last molecule
-    if not found:
+    if not has_records:
         raise UserError(f"{path}: has no file dsgdb9nsd_<number>.xyz, expected the raw files of QM9")

@@ -31,15 +31,15 @@ def read_ids(path: Path) -> tuple[int, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of molecules ({error})") from error
-    found = {int(word) for line in lines for word in takewhile(str.isdecimal, line.split())}
-    if not found:
+    ids = {int(word) for line in lines for word in takewhile(str.isdecimal, line.split())}
+    if not ids:
         raise UserError(
             f"{path}: no line begins with the number of a molecule; expected a list such as uncharacterized.txt of QM9"
         )
-    if max(found) > NUM_MOLECULES or min(found) < 1:
-        wrong = max(found) if max(found) > NUM_MOLECULES else min(found)
+    if max(ids) > NUM_MOLECULES or min(ids) < 1:
+        wrong = max(ids) if max(ids) > NUM_MOLECULES else min(ids)
         raise UserError(f"{path}: names molecule {wrong}; expected numbers from 1 to {NUM_MOLECULES}")
-    return tuple(sorted(found))
+    return tuple(sorted(ids))
 
 
 @cache

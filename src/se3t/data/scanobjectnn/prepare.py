@@ -140,8 +140,8 @@ def _notes(raw: RawFiles, sides: dict[str, RawObjects], config: Any) -> Iterator
     yield f"raw data: {', '.join(raw.name(split) for split in sides)}; up is y in them"
     if config.variant == "obj":
         sizes = {split: len(side.labels) for split, side in sides.items()}
-        found, known = (f"{size['train']:,} training and {size['test']:,} test objects" for size in (sizes, OFFICIAL))
-        yield f"{found}, " + ("as published" if sizes == OFFICIAL else f"where the published files have {known}")
+        objects, known = (f"{size['train']:,} training and {size['test']:,} test objects" for size in (sizes, OFFICIAL))
+        yield f"{objects}, " + ("as published" if sizes == OFFICIAL else f"where the published files have {known}")
     else:
         yield (
             "the files do not say which perturbed copies are of one object: copies of one may be in both training and "

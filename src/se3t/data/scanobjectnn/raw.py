@@ -177,22 +177,22 @@ def _files_below(path: Path) -> set[PurePosixPath]:
     """Paths below ``path`` of files named like the raw data."""
     if path.is_dir():
         patterns = ("*/" * depth + "*_objectdataset*.h5" for depth in range(_DEPTH + 1))
-        found = {PurePosixPath(file.relative_to(path)) for pattern in patterns for file in path.glob(pattern)}
+        names = {PurePosixPath(file.relative_to(path)) for pattern in patterns for file in path.glob(pattern)}
     elif path.suffix == ".zip":
         with readable(str(path)), zipfile.ZipFile(path) as archive:
-            found = {PurePosixPath(name) for name in archive.namelist()}
-        found = {name for name in found if name.match("*_objectdataset*.h5")}
+            names = {PurePosixPath(name) for name in archive.namelist()}
+        names = {name for name in names if name.match("*_objectdataset*.h5")}
     else:
         raise UserError(f"data.raw={path}: a file of another kind; expected a folder or a zip archive")
-    return {name for name in found if name.name.startswith(tuple(SIDES.values()))}
+    return {name for name in names if name.name.startswith(tuple(SIDES.values()))}
 
 
 def _is_wanted(root: Path, folder: PurePosixPath, background: bool) -> bool:
     """Whether a folder may hold the files: by its name, or as the folder given if its name says nothing else."""
-    own = folder.name or (root.name if root.is_dir() else "")
-    if own == FOLDERS[background]:
+    name = folder.name or (root.name if root.is_dir() else "")
+    if name == FOLDERS[background]:
         return True
-    return not folder.name and own not in {*FOLDERS.values(), *_OTHER_FOLDERS}
+    return not folder.name and name not in {*FOLDERS.values(), *_OTHER_FOLDERS}
 
 
 def _missing(root: Path, files: set[PurePosixPath], variant: str, background: bool) -> str:

@@ -60,7 +60,7 @@ def choose(device: torch.device, dtype: torch.dtype, size: int = 0) -> str:
     return next(rule.kernel for rule in reversed(_usable(device, dtype)) if rule.least <= size)
 
 
-def in_words(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     """Which kernels are taken on a device, and why not the fastest where that is so."""
     first, *rest = _usable(device, dtype)
     text = ", ".join([first.kernel, *(f"{rule.kernel} from {rule.least:,} radial weights on" for rule in rest)])
@@ -76,14 +76,14 @@ def in_words(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
 @constant
 def _usable(device: torch.device, dtype: torch.dtype) -> tuple[Rule, ...]:
     """The rules whose kernels can run, behind one that always does; says in the log, once, why others cannot."""
-    found = [Rule(FALLBACK)]
+    rules = [Rule(FALLBACK)]
     for rule in RULES.get(device.type, ()):
         reason = _reason(rule, device, dtype)
         if reason is None:
-            found = [*(other for other in found if other.least < rule.least), rule]
+            rules = [*(other for other in rules if other.least < rule.least), rule]
         else:
-            _log.warning("kernel %s is not used: %s; %s computes the same", rule.kernel, reason, found[-1].kernel)
-    return tuple(found)
+            _log.warning("kernel %s is not used: %s; %s computes the same", rule.kernel, reason, rules[-1].kernel)
+    return tuple(rules)
 
 
 def _reason(rule: Rule, device: torch.device, dtype: torch.dtype) -> str | None:

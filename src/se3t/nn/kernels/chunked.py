@@ -131,8 +131,8 @@ class _FusedMessages(torch.autograd.Function):
         out_grads = dict(zip(ctx.layout.fiber_out, grads, strict=True))
         out = dict(zip(ctx.layout.fiber_out, results, strict=True)) if results else None
         with torch.autocast(grads[0].device.type, enabled=False):
-            found = _gradients(ctx.engine(ctx.layout, inputs), inputs, out, out_grads)
-        return (None, None, None, None, *found)
+            input_grads = _gradients(ctx.engine(ctx.layout, inputs), inputs, out, out_grads)
+        return (None, None, None, None, *input_grads)
 
 
 def _composed(
@@ -153,12 +153,12 @@ def _gradients(engine: Engine, inputs: Inputs, out: Features | None, grads: Feat
     rotated_grads = unstack(left_grads, layout.fiber_in)
     frame_grads: Features = {}
     for degree, frame in inputs.frames.items() if out is not None else ():
-        own = torch.zeros_like(frame)
+        frame_grad = torch.zeros_like(frame)
         if degree in rotated_grads:
-            own += rotated_grads[degree] @ inputs.features[degree]
+            frame_grad += rotated_grads[degree] @ inputs.features[degree]
         if out is not None and degree in grads:
-            own += (frame @ out[degree].mT) @ grads[degree]
-        frame_grads[degree] = own
+            frame_grad += (frame @ out[degree].mT) @ grads[degree]
+        frame_grads[degree] = frame_grad
     feature_grads = rotate_back(rotated_grads, inputs.frames)
     return [
         *feature_grads.values(),

@@ -158,8 +158,8 @@ def _mend_coincident(
     at_zero = [trunk[coincident // basis.geometry.repeat] for trunk in hidden]
     for degree in radial.fiber_out.restrict(radial.fiber_in):
         isotropic = _isotropic(at_zero, radial, degree)
-        own = isotropic @ features[degree][coincident]
-        mended[degree] = mended[degree].index_add(0, coincident, own.to(mended[degree].dtype))
+        message = isotropic @ features[degree][coincident]
+        mended[degree] = mended[degree].index_add(0, coincident, message.to(mended[degree].dtype))
     return mended
 
 
@@ -170,11 +170,11 @@ def _mend_everywhere(
     coincident = (basis.geometry.length == 0)[:, None, None]
     mended: Features = {}
     for degree, value in out.items():
-        own = torch.zeros_like(value)
+        message = torch.zeros_like(value)
         if degree in features:
             isotropic = _isotropic(hidden, radial, degree).repeat_interleave(basis.geometry.repeat, 0)
-            own = (isotropic @ features[degree]).to(value.dtype)
-        mended[degree] = torch.where(coincident, own, value)
+            message = (isotropic @ features[degree]).to(value.dtype)
+        mended[degree] = torch.where(coincident, message, value)
     return mended
 
 

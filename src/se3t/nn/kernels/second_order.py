@@ -40,8 +40,8 @@ def gradients_of(
         wanted = [view for view in views if view.requires_grad]
         results = function(views)
     again = torch.is_grad_enabled()
-    found = iter(torch.autograd.grad(results, wanted, grads, create_graph=again, allow_unused=True))
-    return [next(found) if view.requires_grad else None for view in views]
+    wanted_grads = iter(torch.autograd.grad(results, wanted, grads, create_graph=again, allow_unused=True))
+    return [next(wanted_grads) if view.requires_grad else None for view in views]
 
 
 def second_gradients_of(

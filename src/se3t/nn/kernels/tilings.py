@@ -156,7 +156,7 @@ def _read(name: str) -> dict[Case, Tiling]:
     if path is None:
         return {}
     try:
-        device, found = _parsed(path)
+        device, tilings = _parsed(path)
     except _UNREADABLE as error:
         _log.warning(
             "%s: not a file of tile sizes (%r): not used; python -m benchmarks tiles measures them", path, error
@@ -165,7 +165,7 @@ def _read(name: str) -> dict[Case, Tiling]:
     if device != name:
         _log.warning("%s: tile sizes of %s, not of %s: not used", path, device, name)
         return {}
-    return found
+    return tilings
 
 
 def _parsed(path: Path) -> tuple[str, dict[Case, Tiling]]:

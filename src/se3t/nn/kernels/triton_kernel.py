@@ -130,12 +130,12 @@ class _Tiles:
         tiles, hidden, precision = _tiles(), self.hidden, self.precision
         out, hidden_grads, self.layer_grads = [], [], []
         for order, (left, right) in enumerate(zip(self._edges_last(lefts), self._edges_last(rights), strict=True)):
-            own = self._blocks(order)
+            blocks = self._blocks(order)
             layer = self.layers[order].permute(2, 0, 1).contiguous()  # [(a|b k u), r + 1, (l w)]
             back = self.layers[order].permute(1, 0, 2)  # [(l w), r + 1, (a|b k u)]
-            out.append(tiles.contract(own.transposed, right, hidden, back, precision))
-            hidden_grads.append(tiles.hidden_gradients(own, left, right, layer, len(hidden), precision))
-            grad = tiles.layer_gradients(own, left, right, hidden, precision)
+            out.append(tiles.contract(blocks.transposed, right, hidden, back, precision))
+            hidden_grads.append(tiles.hidden_gradients(blocks, left, right, layer, len(hidden), precision))
+            grad = tiles.layer_gradients(blocks, left, right, hidden, precision)
             self.layer_grads.append(grad.permute(1, 2, 0))
         self.hidden_grads = torch.stack(hidden_grads).sum(0) if len(hidden_grads) > 1 else hidden_grads[0]
         return [value.permute(2, 0, 1) for value in out]

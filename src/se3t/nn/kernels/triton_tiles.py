@@ -58,23 +58,23 @@ def contract(
     case = _case("contract", blocks, rows, hidden.shape[2], hidden.dtype, precision)
     if on_launch is not None and tiling is None:
         return on_launch(case, partial(contract, blocks, left, hidden, layer, precision))
-    own, tiling = _planned(blocks, case, tiling, left.device)
-    out = left.new_empty(rows, own.width, edges, dtype=_sum_dtype(hidden))
+    tables, tiling = _planned(blocks, case, tiling, left.device)
+    out = left.new_empty(rows, tables.width, edges, dtype=_sum_dtype(hidden))
     if edges:
-        triton_programs.contract[(triton.cdiv(edges, tiling.edges), len(own.tiles))](
+        triton_programs.contract[(triton.cdiv(edges, tiling.edges), len(tables.tiles))](
             left,
             hidden,
             layer,
             out,
-            own.tiles,
-            own.items,
-            own.items.shape[1],
+            tables.tiles,
+            tables.items,
+            tables.items.shape[1],
             edges,
             hidden.shape[2],
             left.stride(0),
             out.stride(0),
             *layer.stride(),
-            **_constants(own, tiling, rows, hidden.shape[2], hidden.dtype, precision),
+            **_constants(tables, tiling, rows, hidden.shape[2], hidden.dtype, precision),
         )
     return out
 
@@ -107,25 +107,25 @@ def hidden_gradients(
     case = _case("hidden_gradients", blocks, rows, units, layer.dtype, precision)
     if on_launch is not None and tiling is None:
         return on_launch(case, partial(hidden_gradients, blocks, left, right, layer, num_trunks, precision))
-    own, tiling = _planned(blocks, case, tiling, left.device)
-    slots = left.new_empty(len(own.slots), edges, units, dtype=_sum_dtype(layer))
+    tables, tiling = _planned(blocks, case, tiling, left.device)
+    slots = left.new_empty(len(tables.slots), edges, units, dtype=_sum_dtype(layer))
     if edges:
-        triton_programs.hidden_gradients[(triton.cdiv(edges, tiling.edges), len(own.slots))](
+        triton_programs.hidden_gradients[(triton.cdiv(edges, tiling.edges), len(tables.slots))](
             left,
             right,
             layer,
             slots,
-            own.tiles,
-            own.slots,
-            own.ranges,
+            tables.tiles,
+            tables.slots,
+            tables.ranges,
             edges,
             units,
             left.stride(0),
             right.stride(0),
             *layer.stride(),
-            **_constants(own, tiling, rows, units, layer.dtype, precision),
+            **_constants(tables, tiling, rows, units, layer.dtype, precision),
         )
-    return own.by_trunk(slots, num_trunks)
+    return tables.by_trunk(slots, num_trunks)
 
 
 def layer_gradients(
@@ -149,30 +149,30 @@ def layer_gradients(
     case = _case("layer_gradients", blocks, rows, units, hidden.dtype, precision)
     if on_launch is not None and tiling is None:
         return on_launch(case, partial(layer_gradients, blocks, left, right, hidden, precision))
-    own, tiling = _planned(blocks, case, tiling, left.device)
-    programs = own.blocks.shape[0] * own.blocks.shape[1]
+    tables, tiling = _planned(blocks, case, tiling, left.device)
+    programs = tables.blocks.shape[0] * tables.blocks.shape[1]
     parts = triton.cdiv(edges, _SPLIT)
     parts_of_a_split = max(1, triton.cdiv(parts, max(1, _PROGRAMS // programs)))
     num_splits = triton.cdiv(parts, parts_of_a_split)
-    out = left.new_empty(num_splits, depth, units, own.width, dtype=_sum_dtype(hidden))
+    out = left.new_empty(num_splits, depth, units, tables.width, dtype=_sum_dtype(hidden))
     if edges:
-        triton_programs.layer_gradients[(own.blocks.shape[1], own.blocks.shape[0], num_splits)](
+        triton_programs.layer_gradients[(tables.blocks.shape[1], tables.blocks.shape[0], num_splits)](
             left,
             right,
             hidden,
             out,
-            own.tiles,
-            own.blocks,
+            tables.tiles,
+            tables.blocks,
             edges,
             units,
-            own.width,
+            tables.width,
             parts_of_a_split * _SPLIT,
             left.stride(0),
             right.stride(0),
             out.stride(0),
-            **_constants(own, tiling, rows, units, hidden.dtype, precision),
+            **_constants(tables, tiling, rows, units, hidden.dtype, precision),
         )
-    total = out.new_empty(depth, units + 1, own.width)
+    total = out.new_empty(depth, units + 1, tables.width)
     torch.sum(out, dim=0, out=total[:, :-1])
     torch.sum(torch.bmm(left, right.mT).to(total.dtype), dim=0, out=total[:, -1])
     return total
@@ -194,11 +194,13 @@ def _planned(blocks: Blocks, case: Case, tiling: Tiling | None, device: torch.de
     return plan(blocks, tiling.columns, DEPTHS, device), tiling
 
 
-def _constants(own: Plan, tiling: Tiling, rows: int, units: int, dtype: torch.dtype, precision: str) -> dict[str, Any]:
+def _constants(
+    tables: Plan, tiling: Tiling, rows: int, units: int, dtype: torch.dtype, precision: str
+) -> dict[str, Any]:
     return {
         "ROWS": rows,
         "EDGES": tiling.edges,
-        "WIDTH": own.tile,
+        "WIDTH": tables.tile,
         "UNITS": _padded(units),
         "PRECISION": precision,
         "SUM": tl.float64 if dtype == torch.float64 else tl.float32,

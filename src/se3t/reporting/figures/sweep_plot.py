@@ -105,11 +105,11 @@ def _draw_grid(axis: Any, record: SweepRecord, name: str) -> None:
     values: dict[float, list[float]] = {}
     for trial in record.trials:
         values.setdefault(places[spell(trial.parameters[name])], []).extend(trial.values)
-    values = {place: found for place, found in sorted(values.items()) if found}
-    dots = [(place, value) for place, found in values.items() for value in found]
+    values = {place: results for place, results in sorted(values.items()) if results}
+    dots = [(place, value) for place, results in values.items() for value in results]
     axis.plot(*zip(*dots, strict=True), "o", color=FAINT, markersize=2.5, label="one run", zorder=2)
-    means = [statistics.fmean(found) for found in values.values()]
-    spreads = [statistics.stdev(found) if len(found) > 1 else 0.0 for found in values.values()]
+    means = [statistics.fmean(results) for results in values.values()]
+    spreads = [statistics.stdev(results) if len(results) > 1 else 0.0 for results in values.values()]
     style = {"color": _POINT, "marker": "s", "elinewidth": 1}
     line = {"linestyle": "-" if _is_numeric(record, name) else "none"}
     axis.errorbar(list(values), means, yerr=spreads, label=_mean(record), zorder=3, **style, **line)

@@ -101,7 +101,7 @@ def one_of_each(runs: Mapping[Path, NBodyRecord]) -> list[Path]:
     by_data: dict[Simulation, dict[_System, Path]] = {}
     for folder in sorted(runs, key=lambda folder: _rank(runs[folder], folder)):
         by_data.setdefault(runs[folder].data, {}).setdefault(_system(runs[folder]), folder)
-    best = min(by_data.values(), key=lambda found: _rank_of_data([runs[path] for path in found.values()]), default={})
+    best = min(by_data.values(), key=lambda paths: _rank_of_data([runs[path] for path in paths.values()]), default={})
     return list(best.values())
 
 

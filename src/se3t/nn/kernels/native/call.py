@@ -130,7 +130,7 @@ class Call:
         features = [value.new_empty(value.shape) for value in inputs.features]
         frames = [frame.new_zeros(frame.shape) for frame in inputs.frames] if out else []
         own_edges = [torch.empty_like(value) for value in inputs.edge_features] if edge_features else []
-        own = torch.zeros_like(self.like) if invariants else None
+        invariant_grads = torch.zeros_like(self.like) if invariants else None
         hidden = [torch.empty_like(parameter) for parameter in inputs.hidden]
         layers = [[torch.empty_like(parameter) for parameter in layer] for layer in inputs.layers]
         padded: list[Tensor | None] = list(hidden)
@@ -147,11 +147,11 @@ class Call:
             arrays["edge_feature_grads"] = self._edge_fields(own_edges)
         if out:
             arrays |= {"messages": fields(out), "frame_grads": self._by_degree(frames)}
-        self._run(arrays, {"invariant_grads": own}, backward=True)
+        self._run(arrays, {"invariant_grads": invariant_grads}, backward=True)
         flat = [parameter for layer in layers for parameter in layer]
         edges: Sequence[Tensor | None] = own_edges or [None] * len(inputs.edge_features)
         turned: Sequence[Tensor | None] = frames or [None] * len(inputs.frames)
-        return [*features, *edges, *turned, own, *hidden, *flat]
+        return [*features, *edges, *turned, invariant_grads, *hidden, *flat]
 
     def _run(self, arrays: dict[str, Any], tensors: dict[str, Tensor | None], *, backward: bool) -> None:
         call = Convolution(**self.integers)

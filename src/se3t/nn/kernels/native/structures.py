@@ -58,14 +58,14 @@ def address(tensor: Tensor | None) -> int | None:
 
 def addresses(tensors: Iterable[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
     """An array of pointers; keep it while it is used."""
-    found = [address(tensor) for tensor in tensors]
-    return (_Pointer * max(1, len(found)))(*found)
+    pointers = [address(tensor) for tensor in tensors]
+    return (_Pointer * max(1, len(pointers)))(*pointers)
 
 
 def integers(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
     """An array of integers; keep it while it is used."""
-    found = list(values)
-    return (_Integer * max(1, len(found)))(*found)
+    numbers = list(values)
+    return (_Integer * max(1, len(numbers)))(*numbers)
 
 
 def fields(tensors: Sequence[Tensor]) -> ctypes.Array[Field]:
