@@ -75,8 +75,8 @@ def _check(command: str, words: list[str]) -> None:
         table.parser().parse_intermixed_args(words)
     elif command == "sweep":
         given = sweep.parse(words)
-        if given.words:
-            specify(given.words, given.seeds, given.trials)
+        if given.arguments:
+            specify(given.arguments, given.seeds, given.trials)
     elif command == "report":
         report.parser().parse_intermixed_args(words)
     elif command in ("convert", "check-golden"):

@@ -123,7 +123,7 @@ experiments: {nbody: {trials: 9}}
         ("parameters: {optim.lr: [1]}\ndefaults: preset=quick", "defaults=preset=quick: wrong type; expected a list"),
         (
             "parameters: {optim.lr: [1]}\ndefaults: [quick]",
-            "defaults: expected a list of words such as",
+            "defaults: expected a list of overrides such as",
         ),
         ("parameters: {optim.lr: [1]}\nexperiments: {qm9: {}}", "it is for experiment=qm9"),
         ("parameters: [a", "line 2: is not valid YAML"),

@@ -65,7 +65,7 @@ class Short(SubmititLauncher):
 
     def _training(self, job: Job, log: Path) -> Training:
         training = super()._training(job, log)
-        training.words = ("--version",)
+        training.arguments = ("--version",)
         training.result = str(Path.cwd())  # there already
         return training
 
@@ -106,7 +106,7 @@ def test_the_script_for_sbatch_says_what_was_asked_for(slurm: Path) -> None:
 def test_what_a_job_does_is_the_line_of_a_training_that_can_go_on(slurm: Path) -> None:
     launcher = SubmititLauncher(Path("jobs"), "slurm", SETTINGS, overrides=("logger.group=g",))
     training = launcher._training(job(WORDS), Path("a.log"))
-    assert training.words == (
+    assert training.arguments == (
         "train",
         *WORDS,
         "logger.group=g",
@@ -116,7 +116,7 @@ def test_what_a_job_does_is_the_line_of_a_training_that_can_go_on(slurm: Path) -
     )
     assert training.environment == {"OMP_NUM_THREADS": "6"}
     again = training.checkpoint()
-    assert (again.function.words, again.function.folder) == (training.words, training.folder)
+    assert (again.function.arguments, again.function.folder) == (training.arguments, training.folder)
 
 
 @pytest.mark.e2e

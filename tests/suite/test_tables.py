@@ -60,7 +60,7 @@ BOTH = "data.preset=calibrated_random,text"
 
 
 def request(which: str, *words: str, preset: str | None = "smoke", **options: object) -> TableRequest:
-    return TableRequest(which, preset=preset, words=words, **options)  # type: ignore[arg-type]
+    return TableRequest(which, preset=preset, overrides=words, **options)  # type: ignore[arg-type]
 
 
 def systems(jobs: Sequence[Job]) -> list[tuple[str, int]]:

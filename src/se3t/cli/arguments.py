@@ -1,4 +1,4 @@
-"""Words of a command line in the order that Hydra accepts: flags first, each with its value; then overrides."""
+"""Arguments of a command line in the order that Hydra accepts: flags first, each with its value; then overrides."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MOVED = {  # folders of conf in earlier versions, which would be ignored silent
 _SHORT = {flag.short: name for name, flag in FLAGS.items() if flag.short}
 
 
-def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags, spelled out as ``--flag`` or ``--flag=value``, and overrides, each in the order given.
 
     Raises:
@@ -48,16 +48,16 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     flags: list[str] = []
     overrides: list[str] = []
-    rest = list(words)
+    rest = list(arguments)
     while rest:
-        word = rest.pop(0)
-        if word == "--":
+        argument = rest.pop(0)
+        if argument == "--":
             overrides += rest
             break
-        if not word.startswith("-"):
-            overrides.append(word)
+        if not argument.startswith("-"):
+            overrides.append(argument)
             continue
-        name, has_value, value = word.partition("=")
+        name, has_value, value = argument.partition("=")
         name = _full_name(name, [value] if has_value else rest)
         flags.append(_with_value(name, value if has_value else None, rest))
     return flags, overrides
@@ -97,7 +97,7 @@ def _check_choices(command: str, given: Mapping[str, str]) -> None:
         raise UserError(f"--config-name {name}: not found; leave it out, or write --config-name {command}")
     if name in ("train", "eval") and name != command:
         raise UserError(f"--config-name {name}: belongs to se3t {name}; leave it out, or write --config-name {command}")
-    known = {word.partition(".")[0] for word in setting_names()} | {
+    known = {setting.partition(".")[0] for setting in setting_names()} | {
         "hydra",
         *(item.name for item in fields(EvalConfig)),
     }
@@ -123,7 +123,7 @@ def setting_instead(flag: str, following: Sequence[str] = ()) -> str | None:
 
     Args:
         flag: such as ``--max-steps``.
-        following: the words after it, of which the first may be its value.
+        following: the arguments after it, of which the first may be its value.
     """
     name = flag.lstrip("-").replace("-", "_")
     settings = [*setting_names(), *(item.name for item in fields(EvalConfig))]

@@ -49,19 +49,19 @@ _COMMON: Mapping[str, dict[str, Any]] = {
 _MOVED = ("layer", "clouds", "tiles", "--adapter", "--plot", "peer", "e3nn", "e3nn-separate", "sphericart")
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Measure, print the table, write the results if asked.
 
     Returns:
         0, or 1 when not everything was measured: a kernel computes something else than the reference, or a signal came.
     """
-    for word in words:
-        if word.partition("=")[0] in _MOVED:
+    for argument in arguments:
+        if argument.partition("=")[0] in _MOVED:
             raise UserError(
-                f"bench: {word} is not installed with se3t; from a checkout of the repository: "
-                f"python -m benchmarks {shlex.join(words)}"
+                f"bench: {argument} is not installed with se3t; from a checkout of the repository: "
+                f"python -m benchmarks {shlex.join(arguments)}"
             )
-    given = parse(words)
+    given = parse(arguments)
     json_file = file_of(given, "json", ".json")
     report = measure(given, WHAT[given.what])
     if json_file is not None:
@@ -91,27 +91,27 @@ def measure(given: argparse.Namespace, module: str) -> Report:
 
 
 def parse(
-    words: Sequence[str], what: Mapping[str, str] = WHAT, flags: Flags = FLAGS, command: str = "bench"
+    arguments: Sequence[str], what: Mapping[str, str] = WHAT, flags: Flags = FLAGS, command: str = "bench"
 ) -> argparse.Namespace:
     """Parse the arguments of a benchmark; only those that were given are in the result.
 
     Args:
-        words: name of the benchmark and its flags.
+        arguments: name of the benchmark and its flags.
         what: benchmarks that exist.
         flags: beside the common ones.
-        command: before the words.
+        command: before the arguments.
 
     Raises:
         UserError: for a benchmark or flag that does not exist, or a value of another kind.
     """
-    name = words[0] if words else ""
+    name = arguments[0] if arguments else ""
     if name not in what:
-        missing = "what to measure is missing" if not words else f"{name!r} is unknown"
+        missing = "what to measure is missing" if not arguments else f"{name!r} is unknown"
         raise UserError(f"{command}: {missing}; {did_you_mean(name, what)}")
-    if name == "memory" and "--no-memory" in words:
+    if name == "memory" and "--no-memory" in arguments:
         raise UserError(f"{command} memory: measures nothing but memory; leave --no-memory out")
     reader = parser(name, flags, command)
-    given, unknown = reader.parse_known_args(list(words[1:]), argparse.Namespace(what=name))
+    given, unknown = reader.parse_known_args(list(arguments[1:]), argparse.Namespace(what=name))
     if unknown:
         known = [flag for action in reader._actions for flag in action.option_strings]
         raise UserError(f"{command} {name}: {unknown[0]} is unknown; {did_you_mean(unknown[0], known)}")

@@ -32,13 +32,13 @@ def parser() -> Parser:
     return parser
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Compare reference files with what this library computes: a line for each file, with ``--verbose`` all numbers.
 
     Returns:
         0 when all errors are within their tolerances, 1 when one is above, 2 when a file cannot be used.
     """
-    given = parser().parse_args(list(words))
+    given = parser().parse_args(list(arguments))
     kernels = KERNELS if given.kernel == "all" else (given.kernel,)
     precisions = PRECISIONS if given.precision == "all" else (given.precision,)
     columns = [(precision, kernel) for precision in precisions for kernel in kernels]

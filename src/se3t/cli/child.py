@@ -1,4 +1,4 @@
-"""``python -m se3t.cli.child <words>`` is ``se3t <words>`` for as long as the process that started it lives.
+"""``python -m se3t.cli.child <arguments>`` is ``se3t <arguments>`` for as long as the process that started it lives.
 
 ``SE3T_PARENT`` names that process. Where the system offers it (Linux), the end of the parent, however it comes, ends
 this process too; so that no training outlives its command.

@@ -24,7 +24,7 @@ def script(shell: str) -> str:
     return text if shell == "bash" else f"autoload -U +X bashcompinit && bashcompinit\n{text}"
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """``se3t --completion [bash | zsh]``."""
-    print(script(words[0] if words else "bash"), end="")
+    print(script(arguments[0] if arguments else "bash"), end="")
     return 0

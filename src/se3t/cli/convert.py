@@ -30,9 +30,9 @@ def parser() -> Parser:
     return parser
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Write the model that some released weights belong to as a file of this library."""
-    given = parser().parse_args(list(words))
+    given = parser().parse_args(list(arguments))
     require_new("--to", given.to, [given.weights], given.force)
     given_config = {} if given.config is None else read_config(given.config)
 

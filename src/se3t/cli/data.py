@@ -12,23 +12,25 @@ from se3t.experiments import dataset
 from se3t.screen import Folded, console, show
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Make the data of one experiment and print what trivial predictions reach on them."""
-    if not words or words[0] != "prepare":
-        word = words[0] if words else ""
+    if not arguments or arguments[0] != "prepare":
+        argument = arguments[0] if arguments else ""
         hint = "se3t data prepare <name>, such as se3t data prepare nbody"
-        raise UserError(f"data {word}: unknown; expected {hint}" if word else f"data: expected {hint}")
-    names = [word for word in words[1:] if "=" not in word]
-    overrides = [word for word in words[1:] if "=" in word]
-    for word in words[1:]:
-        _refuse_flag(word)
+        raise UserError(f"data {argument}: unknown; expected {hint}" if argument else f"data: expected {hint}")
+    names = [argument for argument in arguments[1:] if "=" not in argument]
+    overrides = [argument for argument in arguments[1:] if "=" in argument]
+    for argument in arguments[1:]:
+        _refuse_flag(argument)
     if len(names) != 1 or names[0] not in choices("data"):
-        word = names[-1] if names else "(nothing)"
-        raise UserError(f"data prepare: expected one data set, got {word}; {did_you_mean(word, choices('data'))}")
-    for word in overrides:
-        _check_setting(word, names[0])
-    force = [word.lower() for word in overrides if word.startswith("force=")]
-    config = _compose(names[0], [word for word in overrides if not word.startswith("force=")])
+        argument = names[-1] if names else "(nothing)"
+        raise UserError(
+            f"data prepare: expected one data set, got {argument}; {did_you_mean(argument, choices('data'))}"
+        )
+    for override in overrides:
+        _check_setting(override, names[0])
+    force = [override.lower() for override in overrides if override.startswith("force=")]
+    config = _compose(names[0], [override for override in overrides if not override.startswith("force=")])
     data = dataset(config.data.name)
     if not data.is_prepared:
         raise UserError(f"data prepare {data.name}: there is nothing to prepare; a training makes these data itself")
@@ -40,22 +42,22 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _refuse_flag(word: str) -> None:
-    key, _, value = word.partition("=")
-    if word.startswith("-"):
+def _refuse_flag(argument: str) -> None:
+    key, _, value = argument.partition("=")
+    if argument.startswith("-"):
         setting = "force=true" if key == "--force" else setting_instead(key, [value])
         hint = f"write {setting}" if setting else "write settings as key=value"
-        raise UserError(f"{word}: data prepare takes no flags; {hint}")
+        raise UserError(f"{argument}: data prepare takes no flags; {hint}")
 
 
-def _check_setting(word: str, name: str) -> None:
-    key, _, value = word.partition("=")
+def _check_setting(override: str, name: str) -> None:
+    key, _, value = override.partition("=")
     if key == "force" and value.lower() not in ("true", "false"):
-        raise UserError(f"{word}: expected force=true or force=false")
+        raise UserError(f"{override}: expected force=true or force=false")
     if key == "seed":
         hint = dataset(name).seed_hint
         setting = f"{hint}={value}" if hint else "its splits are official or fixed"
-        raise UserError(f"{word}: does not change the data; {setting}")
+        raise UserError(f"{override}: does not change the data; {setting}")
 
 
 def _compose(name: str, overrides: list[str]) -> Config:

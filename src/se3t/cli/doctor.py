@@ -33,7 +33,7 @@ _TRAINS_WITHOUT = {
 """Packages that training on prepared data does not import, and what is not possible without them."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Print the findings.
 
     Returns:
@@ -41,7 +41,7 @@ def run(words: Sequence[str]) -> int:
     """
     parser = Parser("doctor")
     parser.add_argument("--root", type=Path, default=Path("data"))
-    root: Path = parser.parse_args(list(words)).root
+    root: Path = parser.parse_args(list(arguments)).root
     packages = _packages("")
     missing = [name for name, version in packages if version is None and name not in _TRAINS_WITHOUT]
     sections = {
@@ -170,8 +170,8 @@ def _data(root: Path) -> Iterator[str]:
     for path, (name, data) in sorted(known.items(), key=lambda entry: entry[1][0]):
         if not path.exists():
             how = "" if data.needs else "training prepares it, or: "
-            words = shlex.join([f"data.root={root}"]) + (f" {data.needs}" if data.needs else "")
-            yield f"{name}: not prepared ({path}); {how}se3t data prepare {data.name} {words}"
+            arguments = shlex.join([f"data.root={root}"]) + (f" {data.needs}" if data.needs else "")
+            yield f"{name}: not prepared ({path}); {how}se3t data prepare {data.name} {arguments}"
     stores = sorted(root.rglob("*.h5")) if root.is_dir() else []
     for path in stores:
         note = f" ({known[path][0]})" if path in known else ""

@@ -14,25 +14,25 @@ from se3t.config.overrides import override
 from se3t.errors import UserError
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Measure the checkpoint of every job of the command line."""
     # For Hydra these are choices of files for a training; here they name data and target of a converted model.
-    chosen = [word for word in words if word.startswith(("experiment=", "task="))]
-    rest = _named([word for word in words if word not in chosen])
+    chosen = [argument for argument in arguments if argument.startswith(("experiment=", "task="))]
+    rest = _named([argument for argument in arguments if argument not in chosen])
     return App("eval", rest, partial(_evaluate, _experiment(chosen) if chosen else None)).run()
 
 
-def _named(words: Sequence[str]) -> list[str]:
-    """The words, in which a bare one is the run folder or checkpoint."""
-    flags, overrides = split_flags(words)
-    bare = [word for word in overrides if "=" not in word and not word.startswith(("~", "+"))]
-    given = [word for word in overrides if word.lstrip("+").startswith("checkpoint=")]
+def _named(arguments: Sequence[str]) -> list[str]:
+    """The arguments, in which a bare one is the run folder or checkpoint."""
+    flags, overrides = split_flags(arguments)
+    bare = [argument for argument in overrides if "=" not in argument and not argument.startswith(("~", "+"))]
+    given = [argument for argument in overrides if argument.lstrip("+").startswith("checkpoint=")]
     if len([*bare, *given]) > 1 and bare:
         raise UserError(f"{' and '.join([*bare, *given])}: one model at a time; give one run folder or checkpoint")
-    for word in bare:
-        if not Path(word).exists():
-            raise UserError(f"{word}: there is no such run folder or checkpoint; settings are written key=value")
-    return [*flags, *(override("checkpoint", word) if word in bare else word for word in overrides)]
+    for argument in bare:
+        if not Path(argument).exists():
+            raise UserError(f"{argument}: there is no such run folder or checkpoint; settings are written key=value")
+    return [*flags, *(override("checkpoint", argument) if argument in bare else argument for argument in overrides)]
 
 
 def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
@@ -50,13 +50,13 @@ def _evaluate(experiment: Config | None, settings: Any) -> dict[str, Any]:
     return result
 
 
-def _experiment(words: Sequence[str]) -> Config:
+def _experiment(overrides: Sequence[str]) -> Config:
     """The configuration of an experiment, for its data; composed first, so that a wrong name is refused at once."""
     from se3t.config.compose import compose
 
-    if not any(word.startswith("experiment=") for word in words):
-        raise UserError(f"{words[0]}: is for a converted model with experiment=…; a run has its own target")
-    return to_config(compose("train", list(words)))
+    if not any(text.startswith("experiment=") for text in overrides):
+        raise UserError(f"{overrides[0]}: is for a converted model with experiment=…; a run has its own target")
+    return to_config(compose("train", list(overrides)))
 
 
 def _print(result: Mapping[str, Any]) -> None:

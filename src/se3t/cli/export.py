@@ -21,9 +21,9 @@ def parser() -> Parser:
     return parser
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Write a trained model and its card into a folder."""
-    given = parser().parse_intermixed_args(list(words))
+    given = parser().parse_intermixed_args(list(arguments))
     if (given.run is None) == (given.checkpoint is None):
         both = given.run is not None
         raise UserError(f"export: {'two models; give one' if both else 'the model is missing; add its run folder'}")

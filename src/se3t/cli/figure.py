@@ -18,13 +18,13 @@ _RUNS = Path("runs")
 _OTHER_FORMATS = (".svg", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".html", ".docx", ".txt", ".csv")
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Draw one figure."""
-    which = words[0] if words else ""
+    which = arguments[0] if arguments else ""
     if which not in FIGURES:
-        missing = f"{which!r} is unknown" if words else "which one is missing"
+        missing = f"{which!r} is unknown" if arguments else "which one is missing"
         raise UserError(f"figure: {missing}; {did_you_mean(which, FIGURES)}; see se3t figure --help")
-    given = parser(which).parse_intermixed_args(list(words[1:]))
+    given = parser(which).parse_intermixed_args(list(arguments[1:]))
     if getattr(given, "data", None) is not None:
         _require_nothing_to_measure(which, given)
     for path in FIGURES[which][0](given):
@@ -45,8 +45,8 @@ def parser(which: str) -> Parser:
 def _require_nothing_to_measure(which: str, given: argparse.Namespace) -> None:
     for name, value in vars(given).items():
         if name not in ("data", "out", "gif") and value is not None and value is not False and value != []:
-            word = name if name == "runs" else f"--{name.replace('_', '-')}"
-            raise UserError(f"figure {which}: --data draws what was measured before; leave {word} out")
+            argument = name if name == "runs" else f"--{name.replace('_', '-')}"
+            raise UserError(f"figure {which}: --data draws what was measured before; leave {argument} out")
 
 
 def _angles(text: str) -> list[str]:

@@ -48,14 +48,14 @@ class App:
 
     Attributes:
         command: the sub-command, and the name of its configuration file.
-        words: its words, as typed.
+        arguments: its arguments, as typed.
         work: what to do with the configuration of a job.
         multirun: whether jobs are several by intent (``-m``).
         jobs: filled while running.
     """
 
     command: str
-    words: list[str]
+    arguments: list[str]
     work: Work
     multirun: bool = False
     jobs: list[Job] = field(default_factory=list)
@@ -69,12 +69,12 @@ class App:
         Raises:
             Exception: that of the job, when there is one job only.
         """
-        flags, overrides = split_flags(self.words)
+        flags, overrides = split_flags(self.arguments)
         given = dict(flag.partition("=")[::2] for flag in flags)
         self.multirun = "--multirun" in given
         check_flags(self.command, given)
         overrides = checked(overrides, several=self.multirun)
-        several_devices = [word for word in overrides if re.match(r"\+*trainer\.devices=(?!1$)", word)]
+        several_devices = [text for text in overrides if re.match(r"\+*trainer\.devices=(?!1$)", text)]
         if self.multirun and several_devices and not _chooses_launcher(overrides):
             raise _refuse_devices(several_devices[0])  # which would fail in every job
         prepare_hydra([Path(given["--config-dir"])] if "--config-dir" in given else [])
@@ -89,12 +89,12 @@ class App:
                 raise
         return self._report()
 
-    def _hydra(self, words: Sequence[str]) -> None:
-        """Hydra with the words of its command line, which it reads from ``sys.argv``."""
+    def _hydra(self, arguments: Sequence[str]) -> None:
+        """Hydra with the arguments of its command line, which it reads from ``sys.argv``."""
         import hydra
 
         main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.command)(self._job)
-        with _raised_errors(), _tolerant_help(), _replaced(sys, "argv", [sys.argv[0], *words]):
+        with _raised_errors(), _tolerant_help(), _replaced(sys, "argv", [sys.argv[0], *arguments]):
             main()
 
     def _print_settings(self, flags: Sequence[str], overrides: Sequence[str], package: str) -> None:
@@ -130,7 +130,7 @@ class App:
 
     def _work(self, config: Any) -> Any:
         # The run record quotes sys.argv, and Lightning starts further processes from it: it must be the line as typed.
-        with _replaced(sys, "argv", [sys.argv[0], self.command, *self.words]):
+        with _replaced(sys, "argv", [sys.argv[0], self.command, *self.arguments]):
             return self.work(config)
 
     def _report(self) -> int:
@@ -159,8 +159,8 @@ class App:
                 state = "failed" if job.error else "interrupted" if job.result is None else "finished"
             by_state.setdefault(state, []).append(name)
         states = "; ".join(f"{state}: {', '.join(names)}" for state, names in by_state.items())
-        words = [*self.words, *([] if "resume=true" in self.words else ["resume=true"])]
-        return f"{states}; continue with: {shlex.join(['se3t', self.command, *words])}"
+        arguments = [*self.arguments, *([] if "resume=true" in self.arguments else ["resume=true"])]
+        return f"{states}; continue with: {shlex.join(['se3t', self.command, *arguments])}"
 
 
 def _combinations(overrides: Sequence[str]) -> list[list[str]]:
@@ -175,16 +175,16 @@ def _combinations(overrides: Sequence[str]) -> list[list[str]]:
 def _differences(jobs: Sequence[Sequence[str]]) -> list[str]:
     """A name for each job: the overrides that not all of them share."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
-    return [" ".join(word for word in job if word not in common) for job in jobs]
+    return [" ".join(text for text in job if text not in common) for job in jobs]
 
 
 def _chooses_launcher(overrides: Sequence[str]) -> bool:
-    return any(word.startswith("hydra/launcher=") for word in overrides)
+    return any(text.startswith("hydra/launcher=") for text in overrides)
 
 
-def _refuse_devices(word: str) -> UserError:
+def _refuse_devices(setting: str) -> UserError:
     return UserError(
-        f"{word} cannot be combined with -m, whose jobs share one process: use trainer.devices=1, or start the runs "
+        f"{setting} cannot be combined with -m, whose jobs share one process: use trainer.devices=1, or start the runs "
         "one by one without -m"
     )
 
@@ -216,7 +216,7 @@ def _raised_errors() -> Iterator[None]:
 @contextmanager
 def _sweep_folder(multirun: bool, overrides: Sequence[str]) -> Iterator[list[str]]:
     """Hydra writes a file per sweep. Jobs of this process have no use for it; those of a cluster's launcher read it."""
-    own_folder = any(word.startswith("hydra.sweep.dir=") for word in overrides)
+    own_folder = any(text.startswith("hydra.sweep.dir=") for text in overrides)
     if not multirun or own_folder or _chooses_launcher(overrides):
         yield []
         return

@@ -20,17 +20,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after ``se3t``; by default those of this process.
+        argv: the arguments after ``se3t``; by default those of this process.
 
     Returns:
         Exit status: 0, or 2 for what the user can fix, 75 for a run that another process is training, 1 for other
             failures, 128 + the number of a signal.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal must not cause a failure
-    status = guarded(lambda: _run(words))
+    status = guarded(lambda: _run(arguments))
     if argv is None and interruption(status) is not None:
         _end_at_once(status)
     return status
@@ -44,18 +44,18 @@ def _end_at_once(status: int) -> None:
     os._exit(status)
 
 
-def _run(words: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     with interrupted_by_signals(SECONDS):
-        status = _dispatch(words)
+        status = _dispatch(arguments)
         sys.stdout.flush()  # here, where a closed pipe is handled, not at the end of the process
     return status
 
 
-def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(main_help())
         return 0
-    command, *rest = words
+    command, *rest = arguments
     if command in ("-V", "--version"):
         print(f"se3t {__version__}")
         return 0
@@ -63,7 +63,7 @@ def _dispatch(words: list[str]) -> int:
         command = "completion"
     if command not in COMMANDS:
         raise UserError(f"{command!r} is not a command; {did_you_mean(command, COMMANDS)}; see se3t --help")
-    if any(word in ("-h", "--help") for word in rest):
+    if any(argument in ("-h", "--help") for argument in rest):
         print(command_help(command))
         return 0
     from se3t.experiments import experiments

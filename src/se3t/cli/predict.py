@@ -32,9 +32,9 @@ def parser() -> Parser:
     return parser
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Write a table of predictions for the molecules of some files; 1 when there is none."""
-    given = _with_models(parser().parse_intermixed_args(list(words)))
+    given = _with_models(parser().parse_intermixed_args(list(arguments)))
     out = None if given.out == "-" else Path(given.out)
     from se3t.data.molecules.inputs import count_records, read_molecules, require_readable
 

@@ -36,9 +36,9 @@ def parser() -> Parser:
     return parser
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Write one HTML file about all runs below some folders."""
-    given = parser().parse_intermixed_args(list(words))
+    given = parser().parse_intermixed_args(list(arguments))
     _require_targets(given.out, given.runs)
     from se3t.files import write_atomically
     from se3t.reporting.figures.harmonics import load_harmonics

@@ -22,21 +22,21 @@ _COMPARE = "compare"
 def parser() -> Parser:
     """Flags of ``se3t runs``."""
     parser = Parser("runs")
-    parser.add_argument("words", nargs="*")
+    parser.add_argument("arguments", nargs="*")
     parser.add_argument("--state")
     parser.add_argument("--format", choices=("text", "csv", "json"), default="text")
     return parser
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """List runs, or compare some."""
-    given = parser().parse_intermixed_args(list(words))
-    if given.words[:1] == [_COMPARE]:
+    given = parser().parse_intermixed_args(list(arguments))
+    if given.arguments[:1] == [_COMPARE]:
         if given.state is not None or given.format != "text":
             raise UserError("runs compare: takes folders only; leave --state and --format out")
-        return _compare([Path(word) for word in given.words[1:]])
-    settings = [word for word in given.words if "=" in word and not Path(word).exists()]
-    paths = [Path(word) for word in given.words if word not in settings]
+        return _compare([Path(argument) for argument in given.arguments[1:]])
+    settings = [argument for argument in given.arguments if "=" in argument and not Path(argument).exists()]
+    paths = [Path(argument) for argument in given.arguments if argument not in settings]
     return _list(paths, settings, given.state, given.format)
 
 
@@ -92,7 +92,7 @@ def _states(text: str | None) -> list[str]:
     return states
 
 
-def _with_settings(runs: Sequence[Run], words: Sequence[str]) -> list[Run]:
+def _with_settings(runs: Sequence[Run], overrides: Sequence[str]) -> list[Run]:
     """The runs that have all of some settings, which are written as for ``se3t train``."""
     from se3t.config import setting_names
     from se3t.config.overrides import spell
@@ -104,10 +104,10 @@ def _with_settings(runs: Sequence[Run], words: Sequence[str]) -> list[Run]:
         settings |= {"data": settings.get("data.name", ""), "preset": run.preset or "null"}
     known = {*setting_names(), "experiment", "model", "preset", "task", "data"}.union(*flat)
     kept = list(range(len(runs)))
-    for word in words:
-        name, _, value = word.partition("=")
+    for override in overrides:
+        name, _, value = override.partition("=")
         if name not in known:
-            raise UserError(f"{word}: no run has such a setting; {_hint(name, known)}")
+            raise UserError(f"{override}: no run has such a setting; {_hint(name, known)}")
         kept = [index for index in kept if _is_one_of(flat[index].get(name), value)]
     return [runs[index] for index in kept]
 

@@ -28,7 +28,7 @@ _TOP = 5
 def parser() -> Parser:
     """Flags of ``se3t sweep``."""
     parser = Parser("sweep")
-    parser.add_argument("words", nargs="*")
+    parser.add_argument("arguments", nargs="*")
     parser.add_argument("--seeds", type=seeds, metavar="A,B,…")
     parser.add_argument("--trials", type=positive)
     parser.add_argument("--jobs", type=positive)
@@ -43,43 +43,43 @@ def parser() -> Parser:
     return parser
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The checked command line.
 
     Raises:
         UserError: for flags that cannot be combined, and arguments that are not settings.
     """
-    given = parser().parse_intermixed_args(list(words))
+    given = parser().parse_intermixed_args(list(arguments))
     for flag, mode in (("top", "best"), ("out", "plot")):
         if getattr(given, flag) is not None and getattr(given, mode) is None:
             raise UserError(f"sweep: --{flag} belongs to --{mode}")
-    for word in given.words:
-        if "=" not in word:
-            hint = f"; for the sweep of that name write sweep={word}" if word in choices("sweep") else ""
-            raise UserError(f"sweep: {word}: cannot be read as a setting; write key=value, such as sweep=lr{hint}")
+    for argument in given.arguments:
+        if "=" not in argument:
+            hint = f"; for the sweep of that name write sweep={argument}" if argument in choices("sweep") else ""
+            raise UserError(f"sweep: {argument}: cannot be read as a setting; write key=value, such as sweep=lr{hint}")
     given.slurm = {
         key.removeprefix(_SLURM): value
-        for key, _, value in (word.partition("=") for word in given.words)
+        for key, _, value in (argument.partition("=") for argument in given.arguments)
         if key.startswith(_SLURM)
     }
-    given.words = [word for word in given.words if not word.startswith(_SLURM)]
+    given.arguments = [argument for argument in given.arguments if not argument.startswith(_SLURM)]
     if given.slurm and given.launcher == "local":
         raise UserError(f"slurm.{next(iter(given.slurm))}: belongs to --launcher slurm; add that, or leave it out")
     return given
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run a sweep, or show one."""
-    given = parse(words)
+    given = parse(arguments)
     if given.list:
         show(ready_sweeps())
         return 0
     if given.best is not None or given.plot is not None:
-        _only_runs(given.words)
+        _only_runs(given.arguments)
         return _best(given) if given.best is not None else _plot(given)
     from se3t.suite.specification import specify
 
-    spec = specify(given.words, given.seeds, given.trials)
+    spec = specify(given.arguments, given.seeds, given.trials)
     if given.plan:
         return _plan(spec, given)
     return _run(spec, given)
@@ -113,12 +113,12 @@ def _launcher(spec: Specification, given: argparse.Namespace) -> tuple[int, Any]
     from se3t.suite.sweep import GROUP, first_job
 
     has_group = any(text.startswith(f"{GROUP}=") for text in spec.overrides)
-    words = () if has_group else (overrides.override(GROUP, spec.title),)
+    extra = () if has_group else (overrides.override(GROUP, spec.title),)
     workers, threads = resources([first_job(spec)] * spec.num_jobs, given.jobs)
     if given.launcher == "local":
         from se3t.suite.launch import LocalLauncher
 
-        return workers, LocalLauncher(threads, words)
+        return workers, LocalLauncher(threads, extra)
     from se3t.suite.submitit_launcher import SubmititLauncher
 
     cluster = "slurm" if given.launcher == "slurm" else "local"
@@ -126,7 +126,7 @@ def _launcher(spec: Specification, given: argparse.Namespace) -> tuple[int, Any]
         workers = given.jobs or _JOBS_OF_SLURM
     settings = {"cpus": str(threads)} if cluster == "local" and threads else {}
     folder = spec.folder / "submitit"
-    return workers, SubmititLauncher(folder, cluster, {**settings, **given.slurm}, f"se3t-{spec.title}", words)
+    return workers, SubmititLauncher(folder, cluster, {**settings, **given.slurm}, f"se3t-{spec.title}", extra)
 
 
 def _failures(record: SweepRecord) -> int:
@@ -188,7 +188,7 @@ def _sums(spec: Specification, record: SweepRecord) -> list[str]:
 def _best(given: argparse.Namespace) -> int:
     from se3t.reporting.sweep_record import find_sweep
 
-    record = _unchanged(find_sweep(given.best, _runs(given.words)))
+    record = _unchanged(find_sweep(given.best, _runs(given.arguments)))
     if not record.ranking():
         raise UserError(f"{record.title}: no trial is finished yet; run the sweep first")
     _report(record, given.top or _TOP)
@@ -200,7 +200,7 @@ def _plot(given: argparse.Namespace) -> int:
     from se3t.reporting.figures.sweep_plot import draw_sweep
     from se3t.reporting.sweep_record import find_sweep
 
-    folder = find_sweep(given.plot, _runs(given.words))
+    folder = find_sweep(given.plot, _runs(given.arguments))
     record, out = _unchanged(folder), given.out or folder / "sweep"
     out = out.with_suffix("") if out.suffix in SUFFIXES else out
     require_pictures(out)
@@ -268,16 +268,18 @@ def _counts(record: SweepRecord) -> str:
     return ", ".join(f"{number} {state}" for state, number in {**counts, "not finished": left}.items() if number)
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _only_runs(words: Sequence[str]) -> None:
-    for word in words:
-        if not word.startswith("runs="):
-            raise UserError(f"sweep: {word}: --best and --plot read an existing sweep; only runs=<folder> is accepted")
+def _only_runs(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if not argument.startswith("runs="):
+            raise UserError(
+                f"sweep: {argument}: --best and --plot read an existing sweep; only runs=<folder> is accepted"
+            )
 
 
-def _runs(words: Sequence[str]) -> Path:
+def _runs(arguments: Sequence[str]) -> Path:
     from se3t.config.compose import text_of
 
-    return Path(text_of(words[-1])) if words else Path("runs")
+    return Path(text_of(arguments[-1])) if arguments else Path("runs")

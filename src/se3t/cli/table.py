@@ -31,7 +31,7 @@ def parser() -> Parser:
     from se3t.reporting.tables.formats import FORMATS
 
     parser = Parser("table")
-    parser.add_argument("words", nargs="*")
+    parser.add_argument("arguments", nargs="*")
     parser.add_argument("--preset")
     parser.add_argument("--target")
     parser.add_argument("--trials", action="store_true")
@@ -46,9 +46,9 @@ def parser() -> Parser:
     return parser
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Print one table of the paper, or all that have run records; with ``--run`` train the missing runs first."""
-    given = parser().parse_intermixed_args(list(words))
+    given = parser().parse_intermixed_args(list(arguments))
     asked = _asked(given)
     if given.run or given.plan:
         return _train(given, asked)
@@ -74,22 +74,25 @@ class _Asked:
 def _asked(given: argparse.Namespace) -> _Asked:
     from se3t.reporting.tables.build import all_names, require_preset
 
-    which = given.words[0] if given.words and given.words[0] in all_names() else None
+    which = given.arguments[0] if given.arguments and given.arguments[0] in all_names() else None
     paths, settings = [], []
-    for word in given.words[0 if which is None else 1 :]:
-        if "=" in word and not Path(word).exists():
-            settings.append(word)
-        elif Path(word).exists():
-            paths.append(Path(word))
-        elif word in all_names():
-            hint = f"leave {word} out" if which is not None else f"write se3t table {word} first, then the folders"
-            raise UserError(f"table {which or '…'} {word}: one table at a time; {hint}")
-        elif which is None and "/" not in word:
+    for argument in given.arguments[0 if which is None else 1 :]:
+        if "=" in argument and not Path(argument).exists():
+            settings.append(argument)
+        elif Path(argument).exists():
+            paths.append(Path(argument))
+        elif argument in all_names():
+            hint = (
+                f"leave {argument} out" if which is not None else f"write se3t table {argument} first, then the folders"
+            )
+            raise UserError(f"table {which or '…'} {argument}: one table at a time; {hint}")
+        elif which is None and "/" not in argument:
             raise UserError(
-                f"{word}: is not a table ({did_you_mean(word, all_names())}), and does not exist as a folder of runs"
+                f"{argument}: is not a table ({did_you_mean(argument, all_names())}), and does not exist as a folder "
+                "of runs"
             )
         else:
-            raise UserError(f"{word}: does not exist; expected a folder of runs or a result.json")
+            raise UserError(f"{argument}: does not exist; expected a folder of runs or a result.json")
     if given.target == "":
         raise UserError("--target: is empty; expected the name of a property, such as --target homo")
     if given.preset is not None:
@@ -197,7 +200,7 @@ def _train(given: argparse.Namespace, asked: _Asked) -> int:
         preset=given.preset,
         seeds=given.seeds or (),
         workers=given.jobs,
-        words=(*(word for word in asked.settings if not word.startswith("runs=")), *target),
+        overrides=(*(setting for setting in asked.settings if not setting.startswith("runs=")), *target),
         runs=_folder_of_runs(asked),
     )
     if given.plan:
@@ -213,7 +216,7 @@ def _folder_of_runs(asked: _Asked) -> Path:
     """Where the records are, from a path or from ``runs=``."""
     from se3t.config.compose import text_of
 
-    folders = [*asked.paths, *(Path(text_of(word)) for word in asked.settings if word.startswith("runs="))]
+    folders = [*asked.paths, *(Path(text_of(setting)) for setting in asked.settings if setting.startswith("runs="))]
     if len(folders) > 1 or any(path.is_file() for path in folders):
         raise UserError(f"{folders[-1]}: --run and --plan take one folder of runs, which the records are written to")
     return folders[0] if folders else _RUNS

@@ -17,16 +17,16 @@ from se3t.runs.identity import first_difference
 from se3t.runs.names import CONFIG
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Train every job of the command line, then print one table of all that finished."""
     keep_freed_memory()
-    folder, others = _run_folder(words)
+    folder, others = _run_folder(arguments)
     if folder is not None:
         with messages():
             result = _train_in(folder, others)
         _print_tables([result])
         return 0
-    app = App("train", list(words), _train)
+    app = App("train", list(arguments), _train)
     try:
         return app.run()
     finally:
@@ -47,28 +47,28 @@ def _train(settings: Any) -> Path:
 _NO_FOLDERS = ("true", "false", "yes", "no", "on", "off", "1", "0", "null", "")
 
 
-def _run_folder(words: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """The run folder that ``resume=`` names, None where it is true or false or not there, and the other words."""
-    resumes = [word for word in words if word.startswith("resume=")]
+def _run_folder(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The run folder that ``resume=`` names, None where it is true or false or not there, and the other arguments."""
+    resumes = [argument for argument in arguments if argument.startswith("resume=")]
     value = resumes[-1].partition("=")[2] if resumes else ""
     if value.lower() in _NO_FOLDERS or ("," in value and not Path(value).exists()):  # several values are for Hydra
-        return None, list(words)
-    return Path(value.strip("'\"")), [word for word in words if word not in resumes]
+        return None, list(arguments)
+    return Path(value.strip("'\"")), [argument for argument in arguments if argument not in resumes]
 
 
-def _train_in(folder: Path, words: Sequence[str]) -> Path:
-    config = stored_config(folder, words)
+def _train_in(folder: Path, overrides: Sequence[str]) -> Path:
+    config = stored_config(folder, overrides)
     from se3t.training.train import train
 
-    return train(config, folder, overrides=words)
+    return train(config, folder, overrides=overrides)
 
 
-def stored_config(folder: Path, words: Sequence[str]) -> Config:
+def stored_config(folder: Path, overrides: Sequence[str]) -> Config:
     """The configuration of a run folder, to be continued.
 
     Args:
         folder: of the run.
-        words: settings that may be others than before: those that do not tell runs apart.
+        overrides: settings that may be others than before: those that do not tell runs apart.
 
     Raises:
         UserError: when there is no run, or an argument is not such a setting.
@@ -79,13 +79,13 @@ def stored_config(folder: Path, words: Sequence[str]) -> Config:
         raise UserError(f"resume={folder}: there is no {path}; {hint}")
     before = stored.stored_config(read_config(path), path)
     settings = asdict(before)
-    for word in words:
-        key, given, _ = word.partition("=")
+    for override in overrides:
+        key, given, _ = override.partition("=")
         group, _, name = key.partition(".")
-        if word.startswith("-") or not given or not name or "." in name:
-            raise UserError(f"{word}: cannot be combined with resume={folder}, which has its own; leave it out")
-        checked([word])
-        settings[group] = {**settings.get(group, {}), name: value_of(word)}
+        if override.startswith("-") or not given or not name or "." in name:
+            raise UserError(f"{override}: cannot be combined with resume={folder}, which has its own; leave it out")
+        checked([override])
+        settings[group] = {**settings.get(group, {}), name: value_of(override)}
     config = replace(to_config(settings), resume=True)
     if (other := first_difference(asdict(config), asdict(before))) is not None:
         raise UserError(

@@ -99,24 +99,24 @@ def checked(overrides: Sequence[str], *, several: bool = False) -> list[str]:
     Raises:
         UserError: for overrides that fit nothing.
     """
-    read = [as_typed(word) for word in overrides]
+    read = [as_typed(argument) for argument in overrides]
     check_overrides(read, several=several)
     return read
 
 
-def text_of(word: str) -> str:
-    """The value of a word ``key=value`` that sets a text."""
-    return str(value_of(word))
+def text_of(argument: str) -> str:
+    """The value of an override ``key=value`` that sets a text."""
+    return str(value_of(argument))
 
 
-def value_of(word: str) -> Any:
-    """The value of a word ``key=value``, of a kind that :func:`checked` lets through."""
+def value_of(argument: str) -> Any:
+    """The value of an override ``key=value``, of a kind that :func:`checked` lets through."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return OverridesParser.create().parse_override(as_typed(word)).value()
+    return OverridesParser.create().parse_override(as_typed(argument)).value()
 
 
-def as_typed(word: str) -> str:
+def as_typed(argument: str) -> str:
     """An override that sets a text means what was typed: ``data.raw=a (1)`` is that folder, ``task.column=1_2`` is
     not a number. What Hydra offers for text stays: quotation marks, ``a,b`` for several jobs, ``null`` and ``${…}``.
     """
@@ -124,11 +124,13 @@ def as_typed(word: str) -> str:
     from hydra.core.override_parser.types import Glob, Sweep
     from hydra.errors import HydraException
 
-    match = _SETTING.fullmatch(word)
+    match = _SETTING.fullmatch(argument)
     if match is None or match[2] not in text_settings():
-        return word
+        return argument
     try:
-        value = OverridesParser.create().parse_override(word).value()
+        value = OverridesParser.create().parse_override(argument).value()
     except HydraException:
         value = 0  # no text either
-    return word if value is None or isinstance(value, str | Sweep | Glob) else match[1] + override(match[2], match[3])
+    return (
+        argument if value is None or isinstance(value, str | Sweep | Glob) else match[1] + override(match[2], match[3])
+    )

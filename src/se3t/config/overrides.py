@@ -1,4 +1,4 @@
-"""Settings as words of a command line: quoted so that Hydra reads back the same value, and the shell the same word."""
+"""Settings as overrides: quoted so that Hydra reads back the same value, and the shell the same argument."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BEFORE_INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
 def override(key: str, value: Any) -> str:
-    """The word ``key=value`` for one value: text, number, true or false, null, or a list of such.
+    """The override ``key=value`` for one value: text, number, true or false, null, or a list of such.
 
     Args:
         key: such as ``data.raw``.
@@ -24,23 +24,23 @@ def override(key: str, value: Any) -> str:
     return f"{key}={_spelled(value)}"
 
 
-def override_key(word: str) -> str:
-    """The name that a word ``key=value`` sets, or ``~key`` removes."""
-    return word.partition("=")[0].lstrip("+~")
+def override_key(argument: str) -> str:
+    """The name that an override ``key=value`` sets, or ``~key`` removes."""
+    return argument.partition("=")[0].lstrip("+~")
 
 
 def overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The words of several settings, in their order."""
+    """The overrides of several settings, in their order."""
     return [override(f"{prefix}{key}", value) for key, value in settings.items()]
 
 
-def command(words: Iterable[str]) -> str:
-    """The line ``se3t <words>``, ready to be pasted into a shell."""
-    return shlex.join(["se3t", *words])
+def command(arguments: Iterable[str]) -> str:
+    """The line ``se3t <arguments>``, ready to be pasted into a shell."""
+    return shlex.join(["se3t", *arguments])
 
 
 def prepare_line(data: str, settings: Mapping[str, Any], force: bool = False) -> str:
-    """The line that prepares a data set with ``settings`` of it; ``force`` adds the word that replaces a store."""
+    """The line that prepares a data set with ``settings`` of it; ``force`` adds the override that replaces a store."""
     return command(["data", "prepare", data, *overrides(settings, "data."), *(["force=true"] if force else [])])
 
 
@@ -62,7 +62,7 @@ def _spelled(value: Any) -> str:
 def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text) and not _NOT_TEXT.fullmatch(text):
         return text
-    mark = "'" if '"' in text else '"'  # the shell needs the other one around the word
+    mark = "'" if '"' in text else '"'  # the shell needs the other one around the argument
     # Inside quotation marks a backslash counts as such in front of these marks and at the end.
     escaped = re.sub(
         rf"(\\*)({mark}|\Z)", lambda match: match[1] * 2 + match[2].replace(mark, f"\\{mark}"), literal(text)

@@ -29,15 +29,17 @@ def check_overrides(overrides: Sequence[str], *, several: bool = False) -> None:
     from hydra.errors import HydraException
 
     given: dict[str, list[str]] = defaultdict(list)
-    for word in overrides:
+    for override in overrides:
         try:
-            parsed = OverridesParser.create().parse_override(word)
+            parsed = OverridesParser.create().parse_override(override)
         except HydraException as error:
-            raise _unreadable(word) from error
-        _check_key(word, parsed)
+            raise _unreadable(override) from error
+        _check_key(override, parsed)
         if parsed.is_sweep_override() and not several:
-            raise UserError(f"{word}: several values; add -m to run one after another{_as_one(parsed.key_or_group)}")
-        given[parsed.key_or_group].append(word)
+            raise UserError(
+                f"{override}: several values; add -m to run one after another{_as_one(parsed.key_or_group)}"
+            )
+        given[parsed.key_or_group].append(override)
     for group in GROUPS:
         if len(set(given[group])) > 1:
             raise UserError(f"{' and '.join(given[group])}: {group} is given twice; leave one out")
@@ -50,39 +52,43 @@ def _as_one(key: str) -> str:
     return f", or write a list as {key}=[a,b]" if key == "logger.tags" else ""
 
 
-def _unreadable(word: str) -> UserError:
-    key, equals, _ = word.partition("=")
+def _unreadable(override: str) -> UserError:
+    key, equals, _ = override.partition("=")
     name = key.lstrip("+~")
     if not equals:
-        hint = groups_with(word) or f"key=value, such as {name if name in setting_names() else 'seed'}=…"
-        return UserError(f"{word or chr(39) * 2}: cannot be read as a setting; write {hint}")
+        hint = groups_with(override) or f"key=value, such as {name if name in setting_names() else 'seed'}=…"
+        return UserError(f"{override or chr(39) * 2}: cannot be read as a setting; write {hint}")
     if not re.fullmatch(r"[\w./@$-]+", name):
-        return UserError(f"{word}: {name!r} is no name of a setting; write key=value, such as seed=1")
+        return UserError(f"{override}: {name!r} is no name of a setting; write key=value, such as seed=1")
     expected = f"expected {name}=<value> with brackets and quotation marks closed"
-    return UserError(f"{word}: cannot be read as a setting key=value; {expected}")
+    return UserError(f"{override}: cannot be read as a setting key=value; {expected}")
 
 
-def _check_key(word: str, parsed: Any) -> None:
+def _check_key(override: str, parsed: Any) -> None:
     key, names = parsed.key_or_group, setting_names()
-    value = word.partition("=")[2]
+    value = override.partition("=")[2]
     group, _, name = key.partition(".")
     options = choices(group)
     if not key:
-        raise UserError(f"{word}: the name of a setting is missing; write key=value, such as seed=1")
+        raise UserError(f"{override}: the name of a setting is missing; write key=value, such as seed=1")
     if parsed.package is not None and not key.startswith("hydra"):
-        raise UserError(f"{word}: a package behind @ is not supported; write {key}={value or '…'}")
+        raise UserError(f"{override}: a package behind @ is not supported; write {key}={value or '…'}")
     if (parsed.is_delete() or value in ("", "null")) and options and not name:
-        raise UserError(f"{word}: {key} is needed; choose one: {', '.join(options)}")
+        raise UserError(f"{override}: {key} is needed; choose one: {', '.join(options)}")
     if parsed.is_add() and not parsed.is_force_add() and (key in names or key in GROUPS):
-        raise UserError(f"{word}: {key} is a setting already; leave out the +: {key}={value}")
+        raise UserError(f"{override}: {key} is a setting already; leave out the +: {key}={value}")
     if key.partition("/")[0] in _DERIVED:
-        raise UserError(f"{word}: follows from experiment, preset and model; write those, or optim.lr=… and the like")
+        raise UserError(
+            f"{override}: follows from experiment, preset and model; write those, or optim.lr=… and the like"
+        )
     known = {*GROUPS, *(setting.partition(".")[0] for setting in names)}
     if parsed.is_delete() and not key.startswith("hydra"):
         if not {key, group} & known:
-            raise UserError(f"{word}: no such setting; {did_you_mean(key, known)}")
-        raise UserError(f"{word}: a setting cannot be removed; write {key}=<value>, or leave it out for its default")
+            raise UserError(f"{override}: no such setting; {did_you_mean(key, known)}")
+        raise UserError(
+            f"{override}: a setting cannot be removed; write {key}=<value>, or leave it out for its default"
+        )
     if options and name == "name":
-        raise UserError(f"{word}: cannot be changed alone; write {group}={value}")
+        raise UserError(f"{override}: cannot be changed alone; write {group}={value}")
     if options and not name and isinstance(parsed.value(), list | dict):
-        raise UserError(f"{word}: takes one choice; known: {', '.join(options)}")
+        raise UserError(f"{override}: takes one choice; known: {', '.join(options)}")

@@ -120,7 +120,7 @@ class DataSet:
         return self.store_path is not DataSet.store_path
 
     def prepare_command(self, data: Any, force: bool = False) -> str:
-        """The command line that prepares these data; ``force`` adds the word that replaces a damaged file."""
+        """The command line that prepares these data; ``force`` adds the override that replaces a damaged file."""
         default = self.schema()
         names = self.store_settings or tuple(name for name in vars(default) if name != "name")
         changed = {name: getattr(data, name) for name in names if getattr(data, name) != getattr(default, name)}

@@ -172,7 +172,7 @@ def signs(how: Iterable[str]) -> str:
 
 class Join(NamedTuple):
     """What a run of another model needs to share a table: settings of the data that are not the defaults (those that
-    the preset brings are left out), and other words before and after them.
+    the preset brings are left out), and other overrides before and after them.
     """
 
     data: Mapping[str, Any]

@@ -73,9 +73,9 @@ def _short(name: str, names: Sequence[str]) -> str:
     return last if [other.rpartition(".")[2] for other in names].count(last) == 1 else name
 
 
-def command(experiment: str, words: Sequence[str]) -> str:
+def command(experiment: str, arguments: Sequence[str]) -> str:
     """The command that trains one line of a table."""
-    return overrides.command(["train", f"experiment={experiment}", *words])
+    return overrides.command(["train", f"experiment={experiment}", *arguments])
 
 
 def run_all(table: str, settings: Sequence[str], joins: str = "") -> str:
@@ -86,10 +86,10 @@ def run_all(table: str, settings: Sequence[str], joins: str = "") -> str:
         settings: overrides with which a run joins it.
         joins: experiment of the runs in the table; "": there are none, and the command may choose the budget.
     """
-    named = [word.partition("=")[2] for word in settings if word.startswith("preset=")]
+    named = [setting.partition("=")[2] for setting in settings if setting.startswith("preset=")]
     presets = named or [preset for preset in ([default_preset(joins)] if joins else []) if preset]
-    flag = [word for preset in presets for word in ("--preset", preset)]
-    others = [word for word in settings if not word.startswith("preset=")]
+    flag = [argument for preset in presets for argument in ("--preset", preset)]
+    others = [setting for setting in settings if not setting.startswith("preset=")]
     return overrides.command(["table", table, "--run", *flag, *others])
 
 
@@ -98,7 +98,7 @@ def default_preset(experiment: str) -> str:
     return next(iter(declared(experiment).paper_presets), "")
 
 
-def preset_words(experiment: str, preset: str | None) -> list[str]:
+def preset_overrides(experiment: str, preset: str | None) -> list[str]:
     """The override that chooses a budget; none for the default."""
     return [] if preset in (None, default_preset(experiment)) else [f"preset={preset}"]
 
@@ -112,10 +112,10 @@ def settings_to_join(records: Sequence[Record], data: Mapping[str, Any]) -> list
     """
     presets, experiment = {record.preset for record in records}, records[0].experiment
     preset = next(iter(presets)) if len(presets) == 1 else None
-    words = preset_words(experiment, preset)
+    chosen = preset_overrides(experiment, preset)
     given = given_settings(experiment, preset)
     changed = {name: value for name, value in data.items() if given.get(f"data.{name}") != value}
-    return words + overrides.overrides(changed, "data.")
+    return chosen + overrides.overrides(changed, "data.")
 
 
 def given_settings(experiment: str, preset: str | None) -> dict[str, Any]:

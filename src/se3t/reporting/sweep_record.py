@@ -222,7 +222,7 @@ def _has_group_of(folder: Path, record: SweepRecord) -> bool:
         group = read_json(folder / RESULT)["config"]["logger"]["group"]
     except (UserError, KeyError, TypeError):
         return True
-    return group == record.title or any(word.startswith("logger.group=") for word in record.words)
+    return group == record.title or any(override.startswith("logger.group=") for override in record.words)
 
 
 def find_sweep(name: str, runs: Path) -> Path:

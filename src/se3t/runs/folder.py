@@ -136,7 +136,7 @@ class RunFolder:
             given = session.get(names.OVERRIDES)
             if not isinstance(given, list):
                 return None
-            by_key |= {override_key(str(word)): str(word) for word in given}
+            by_key |= {override_key(str(override)): str(override) for override in given}
         return list(by_key.values())
 
     # --- writing ------------------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def common(fields: Fields) -> dict[str, Any]:
 
 def _overrides(fields: Fields) -> tuple[str, ...] | None:
     given = fields.content.get(OVERRIDES)
-    if not (given is None or (isinstance(given, list) and all(isinstance(word, str) for word in given))):
+    if not (given is None or (isinstance(given, list) and all(isinstance(override, str) for override in given))):
         raise UserError(f"{fields.origin}: field {OVERRIDES!r} should be a list of texts, got {given!r}; {ADVICE}")
     return None if given is None else tuple(given)
 

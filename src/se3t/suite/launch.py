@@ -82,12 +82,12 @@ class LocalLauncher:
 
     def start(self, job: Job, log: Path) -> LocalHandle:
         """Start ``se3t train`` with the overrides of a job."""
-        words, environment = line_of(job, self.overrides, self.threads)
-        return start_process(words, log, environment)
+        arguments, environment = line_of(job, self.overrides, self.threads)
+        return start_process(arguments, log, environment)
 
 
 def line_of(job: Job, overrides: Sequence[str], threads: int | None) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The words behind ``se3t`` that train one of many jobs, and variables of its process.
+    """The arguments behind ``se3t`` that train one of many jobs, and variables of its process.
 
     Args:
         job: what to train.
@@ -96,19 +96,21 @@ def line_of(job: Job, overrides: Sequence[str], threads: int | None) -> tuple[tu
     """
     limit = [f"trainer.threads={threads}"] if threads and job.config.trainer.threads is None else []
     threads = job.config.trainer.threads or threads
-    words = ("train", *job.overrides, *overrides, *limit, *FOR_ALL)
-    return words, {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    arguments = ("train", *job.overrides, *overrides, *limit, *FOR_ALL)
+    return arguments, {"OMP_NUM_THREADS": str(threads)} if threads else {}
 
 
-def start_process(words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> LocalHandle:
-    """Start ``se3t <words>`` as a process that ends with this one.
+def start_process(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> LocalHandle:
+    """Start ``se3t <arguments>`` as a process that ends with this one.
 
     Args:
-        words: the command and its arguments.
+        arguments: the command and its arguments.
         log: file that its output is appended to, below a line with the time.
         environment: variables that it gets besides those of this process.
     """
-    return spawn([sys.executable, "-m", "se3t.cli.child", *words], log, environment or {}, shlex.join(["se3t", *words]))
+    return spawn(
+        [sys.executable, "-m", "se3t.cli.child", *arguments], log, environment or {}, shlex.join(["se3t", *arguments])
+    )
 
 
 def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str], title: str) -> LocalHandle:

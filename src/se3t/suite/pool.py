@@ -221,8 +221,8 @@ class Pool:
         if job.store not in self._preparing:
             log = Path(job.config.runs) / LOGS / f"data-{job.config.data.name}-{job.store.stem}.log"
             begin = log.stat().st_size if log.exists() else 0
-            words = [*shlex.split(job.data.prepare_command(job.config.data))[1:], "trainer.progress=false"]
-            self._preparing[job.store] = _Work(start_process(words, log), log, begin)
+            arguments = [*shlex.split(job.data.prepare_command(job.config.data))[1:], "trainer.progress=false"]
+            self._preparing[job.store] = _Work(start_process(arguments, log), log, begin)
             self.watch.preparing(job.store)
         return None
 

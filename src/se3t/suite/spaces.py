@@ -115,7 +115,7 @@ class SweepFile:
         seeds: every combination is trained with each of them.
         trials: how many combinations TPE tries.
         pruning: of TPE; a method alone means its defaults.
-        defaults: words that the command line may replace.
+        defaults: overrides that the command line may replace.
         experiments: those that the sweep is meant for, each with fields that take the place of those above; null: any.
     """
 
@@ -261,8 +261,8 @@ def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
         raise UserError(f"{path}: parameters: is empty; expected settings with their values, such as optim.lr: [1e-3]")
     if metric.partition("/")[0] == "test" or metric.startswith("test_"):
         raise UserError(f"{path}: objective.metric: {metric} is of test; choose a metric of validation, such as loss")
-    if not all(isinstance(word, str) and "=" in word for word in file.defaults):
-        raise UserError(f"{path}: defaults: expected a list of words such as [preset=reduced], got {file.defaults}")
+    if not all(isinstance(override, str) and "=" in override for override in file.defaults):
+        raise UserError(f"{path}: defaults: expected a list of overrides such as [preset=reduced], got {file.defaults}")
     parameters = {name: _space(path, f"parameters.{name}", value) for name, value in file.parameters.items()}
     if file.search == "grid":
         for name in [name for name, space in parameters.items() if isinstance(space, Interval)]:

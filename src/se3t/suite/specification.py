@@ -1,4 +1,4 @@
-"""One sweep of one command line: the words that all its trainings share, what varies, and the folder it is kept in.
+"""One sweep of one command line: the overrides that all its trainings share, what varies, and the folder it is kept in.
 Imports no torch.
 """
 
@@ -27,8 +27,8 @@ from se3t.suite.jobs import Job, job_of
 
 FOLDER = "sweeps"
 """Of the run folder: where sweeps are kept, as ``<experiment>/<name>-<hash>``."""
-WORDS_ALONE = "own"
-"""Name of a sweep that is given by the words of the command line alone."""
+ARGUMENTS_ALONE = "own"
+"""Name of a sweep that is given by the arguments of the command line alone."""
 
 _DIGITS = 4  # of a number that a search proposes: lines that are short enough to be typed again
 _SEVERAL = re.compile(r"[^\[\](){},'\"]+(,[^\[\](){},'\"]+)+")  # a,b,c: no list in brackets
@@ -95,15 +95,15 @@ class Specification:
         Raises:
             UserError: for settings that are refused.
         """
-        words = [*self.overrides, *overrides(parameters)]
-        key = " ".join(words)
+        combined = [*self.overrides, *overrides(parameters)]
+        key = " ".join(combined)
         if key not in self._configs:  # takes some ten milliseconds, too long for each seed of a large sweep
-            self._configs[key] = self._config(words, parameters)
-        return job_of([*words, f"seed={seed}"], replace(self._configs[key], seed=seed))
+            self._configs[key] = self._config(combined, parameters)
+        return job_of([*combined, f"seed={seed}"], replace(self._configs[key], seed=seed))
 
-    def _config(self, words: Sequence[str], parameters: Parameters) -> Config:
+    def _config(self, overrides: Sequence[str], parameters: Parameters) -> Config:
         if any(is_group(key) for key in parameters):
-            return to_config(compose("train", words))
+            return to_config(compose("train", overrides))
         # The same result as composing in a tenth of the time: such settings override all others.
         settings = copy.deepcopy(dict(self.settings))
         for key, value in parameters.items():
@@ -122,24 +122,24 @@ def rounded(value: spaces.Scalar) -> spaces.Scalar:
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
-def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: int | None = None) -> Specification:
-    """What the words behind ``se3t sweep`` ask for.
+def specify(arguments: Sequence[str], seeds: Sequence[int] | None = None, trials: int | None = None) -> Specification:
+    """What the arguments behind ``se3t sweep`` ask for.
 
     Args:
-        words: ``sweep=…`` and settings of ``se3t train``. Values of a setting, separated by commas, take the place of
-            those of the sweep, or make it one more parameter.
+        arguments: ``sweep=…`` and settings of ``se3t train``. Values of a setting, separated by commas, take the place
+            of those of the sweep, or make it one more parameter.
         seeds: in place of those of the sweep.
         trials: likewise.
 
     Raises:
         UserError: for a sweep that is unknown or does not fit, and for settings that no training has.
     """
-    given = dict(word.partition("=")[::2] for word in words)
+    given = dict(argument.partition("=")[::2] for argument in arguments)
     name = given.pop("sweep", None)
     experiment = given.get("experiment", Config().experiment)
     if _SEVERAL.fullmatch(experiment):
-        raise _not_comparable(name or WORDS_ALONE, "experiment")
-    sweep = spaces.load(name, experiment) if name is not None else spaces.Sweep(WORDS_ALONE)
+        raise _not_comparable(name or ARGUMENTS_ALONE, "experiment")
+    sweep = spaces.load(name, experiment) if name is not None else spaces.Sweep(ARGUMENTS_ALONE)
     varied = {
         key: spaces.values_of_words(text.split(","))
         for key, text in given.items()
@@ -156,19 +156,19 @@ def specify(words: Sequence[str], seeds: Sequence[int] | None = None, trials: in
         seeds=tuple(seeds or own_seeds or sweep.seeds),
         trials=trials or sweep.trials,
     )
-    shared = {**dict(word.partition("=")[::2] for word in sweep.defaults), **given}
+    shared = {**dict(override.partition("=")[::2] for override in sweep.defaults), **given}
     return _composed(sweep, [f"{key}={text}" for key, text in shared.items() if key not in sweep.parameters])
 
 
-def _composed(sweep: spaces.Sweep, words: Sequence[str]) -> Specification:
+def _composed(sweep: spaces.Sweep, overrides: Sequence[str]) -> Specification:
     from omegaconf import OmegaConf
 
-    settings: Any = OmegaConf.to_container(compose("train", list(words)), resolve=True)
+    settings: Any = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
     _require_settings(sweep, settings)
     _require_known_length(sweep, settings)
     settings.pop("seed")
     runs = Path(settings["runs"])
-    return Specification(sweep, tuple(words), settings["experiment"], settings, runs)
+    return Specification(sweep, tuple(overrides), settings["experiment"], settings, runs)
 
 
 def _require_settings(sweep: spaces.Sweep, settings: Mapping[str, Any]) -> None:

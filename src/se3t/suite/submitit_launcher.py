@@ -39,7 +39,7 @@ class Training:
     """The work of a job, pickled by submitit. It may be called again when the first call was interrupted.
 
     Attributes:
-        words: behind ``se3t``.
+        arguments: behind ``se3t``.
         folder: to work in.
         log: file that the output is appended to.
         result: file that the training leaves behind when it is finished.
@@ -47,7 +47,7 @@ class Training:
         stops: whether SIGTERM ends it; to a job of SLURM that comes before the signal that queues it again.
     """
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     folder: str
     log: str
     result: str
@@ -60,7 +60,7 @@ class Training:
         if self.stops:
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         os.chdir(self.folder)
-        self.handle = start_process(self.words, Path(self.log), self.environment)
+        self.handle = start_process(self.arguments, Path(self.log), self.environment)
         try:
             while (status := self.handle.poll()) is None:
                 time.sleep(0.2)
@@ -173,9 +173,9 @@ class SubmititLauncher:
         return SubmititHandle(submitted, log, self.cluster == "local")
 
     def _training(self, job: Job, log: Path) -> Training:
-        words, environment = line_of(job, self.overrides, self.threads)
+        arguments, environment = line_of(job, self.overrides, self.threads)
         folder, result = str(Path.cwd()), str(job.result.absolute())
-        return Training(words, folder, str(log.absolute()), result, environment, self.cluster == "local")
+        return Training(arguments, folder, str(log.absolute()), result, environment, self.cluster == "local")
 
     def _executor(self, folder: Path, job: Job) -> Any:
         if self.cluster == "local":

@@ -56,8 +56,8 @@ class TableRequest:
         preset: of all trainings; None: see :func:`default_preset`.
         seeds: of every system; empty: 0, 1 and 2, with the preset "smoke" 0 alone.
         workers: trainings at a time; None: as many as there are cores, one on a GPU.
-        words: settings ``key=value`` of every training; of ``model``, ``task`` and ``data.preset`` they choose some of
-            the table's.
+        overrides: settings ``key=value`` of every training; of ``model``, ``task`` and ``data.preset`` they choose some
+            of the table's.
         runs: folder of the run records.
     """
 
@@ -65,7 +65,7 @@ class TableRequest:
     preset: str | None = None
     seeds: tuple[int, ...] = ()
     workers: int | None = None
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     runs: Path = Path("runs")
 
 
@@ -83,7 +83,7 @@ def plan(request: TableRequest) -> None:
     """Print the trainings, their state and their cost; writes and trains nothing.
 
     Raises:
-        UserError: for words that are refused, or a run record that contradicts them.
+        UserError: for overrides that are refused, or a run record that contradicts them.
     """
     jobs, out = jobs_of(request), console()
     workers, threads = resources(jobs, request.workers)
@@ -97,8 +97,8 @@ def run(request: TableRequest) -> Outcome:
     """Train what is missing, with one view of all; failures are listed at the end.
 
     Raises:
-        UserError: for words that are refused, data that cannot be had, or a run record that contradicts them; nothing
-            was started then.
+        UserError: for overrides that are refused, data that cannot be had, or a run record that contradicts them;
+            nothing was started then.
         Interrupted: when a signal ends it; the same request resumes.
     """
     jobs, screen = jobs_of(request), console(stderr=True)
@@ -115,7 +115,7 @@ def run(request: TableRequest) -> Outcome:
         say(screen, line)
     if not todo:
         return Outcome([job.result for job in jobs])
-    group = any(word.startswith("logger.group=") for word in request.words)
+    group = any(text.startswith("logger.group=") for text in request.overrides)
     launcher = LocalLauncher(threads, () if group else (f"logger.group={_group(request.which)}",))
     outcome = run_jobs(jobs, launcher, workers, view(screen, todo, clock))
     for line in failures(outcome.failed, len(todo)):
@@ -130,11 +130,11 @@ def jobs_of(request: TableRequest) -> list[Job]:
     """All trainings of a table, finished ones included: data set by data set (target by target), seed by seed.
 
     Raises:
-        UserError: for words that are refused, or a run record that contradicts them.
+        UserError: for overrides that are refused, or a run record that contradicts them.
     """
     preset, seeds = _checked(request)
     experiment = _spec(request.which).experiment
-    chosen, others = _split(request.which, request.words)
+    chosen, others = _split(request.which, request.overrides)
     runs = () if request.runs == Path("runs") else (override("runs", request.runs),)
     jobs: dict[Path, Job] = {}
     for group in _groups(request.which, chosen):
@@ -142,32 +142,32 @@ def jobs_of(request: TableRequest) -> list[Job]:
             _composed((f"experiment={experiment}", *system, f"preset={preset}", *others, *runs)) for system in group
         ]
         for seed in seeds:
-            for words, config in composed:
+            for overrides, config in composed:
                 if config.model.name in _WITHOUT_SEEDS and seed != seeds[0]:
                     continue
-                job = job_of((*words, f"seed={seed}"), replace(config, seed=seed))
+                job = job_of((*overrides, f"seed={seed}"), replace(config, seed=seed))
                 jobs.setdefault(job.folder, job)
     _require_same_data(list(jobs.values()))
     return list(jobs.values())
 
 
 def _groups(which: str, chosen: Mapping[str, Sequence[str]]) -> Iterator[list[tuple[str, ...]]]:
-    """The systems of a table as the words that tell them apart, those of one data set (one target) together."""
+    """The systems of a table as the overrides that tell them apart, those of one data set (one target) together."""
     systems = list(_systems(which))
-    models = list(dict.fromkeys(words[0].partition("=")[2] for words in systems))
+    models = list(dict.fromkeys(system[0].partition("=")[2] for system in systems))
     wanted = _known(chosen.get("model", models), models, f"table {which}: model")
-    systems = [words for words in systems if words[0].partition("=")[2] in wanted]
+    systems = [system for system in systems if system[0].partition("=")[2] in wanted]
     spec = _spec(which)
     if spec.choice:
         columns = list(load_published(spec.published).columns)
         for column in _known(chosen.get(spec.choice, columns), columns, f"table {which}: {spec.choice}"):
-            yield [(words[0], f"{spec.choice}={column}", *words[1:]) for words in systems]
+            yield [(system[0], f"{spec.choice}={column}", *system[1:]) for system in systems]
         return
     if spec.budget:
         _known(chosen.get("data.preset", ()), (str(spec.data),), f"table {which}: data.preset")
     presets: Sequence[str | None] = chosen.get("data.preset") or [spec.data if spec.budget else None]
     for preset in presets:
-        yield [(*words, *([] if preset is None else [f"data.preset={preset}"])) for words in systems]
+        yield [(*system, *([] if preset is None else [f"data.preset={preset}"])) for system in systems]
 
 
 def _systems(which: str) -> Iterator[tuple[str, ...]]:
@@ -190,33 +190,33 @@ def _checked(request: TableRequest) -> tuple[str, tuple[int, ...]]:
     return preset, tuple(dict.fromkeys(request.seeds)) or (DEFAULT_SEEDS[:1] if preset == "smoke" else DEFAULT_SEEDS)
 
 
-def _split(which: str, words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+def _split(which: str, overrides: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """What chooses among the trainings of a table, by key, and the settings that all of them get."""
     chosen: dict[str, list[str]] = {}
     others: list[str] = []
-    for word in words:
-        key, _, value = word.lstrip("+").partition("=")
+    for setting in overrides:
+        key, _, value = setting.lstrip("+").partition("=")
         if key in _OTHERWISE:
-            raise UserError(f"{word}: {_OTHERWISE[key]}")
+            raise UserError(f"{setting}: {_OTHERWISE[key]}")
         if key in ("model", "task", "data.preset"):
-            chosen[key] = _choice(which, word, key, value)
+            chosen[key] = _choice(which, setting, key, value)
         elif re.fullmatch(r"[^\[\]{}()'\"]*,[^\[\]{}()'\"]*", value):
-            raise UserError(f"{word}: several values; give one for all trainings, or a list as {key}=[{value}]")
+            raise UserError(f"{setting}: several values; give one for all trainings, or a list as {key}=[{value}]")
         else:
-            others.append(word)
+            others.append(setting)
     return chosen, others
 
 
-def _choice(which: str, word: str, key: str, value: str) -> list[str]:
-    """The values of a word that chooses among the trainings of a table."""
+def _choice(which: str, setting: str, key: str, value: str) -> list[str]:
+    """The values of a setting that chooses among the trainings of a table."""
     spec = _spec(which)
     keys = ["model", *filter(None, [spec.choice or ("data.preset" if spec.data else "")])]
     if key not in keys:
         known = " or ".join(f"{name}=…" for name in keys)
-        raise UserError(f"table {which}: {word}: this setting is fixed; leave it out, or choose by {known}")
+        raise UserError(f"table {which}: {setting}: this setting is fixed; leave it out, or choose by {known}")
     values = [one for one in value.split(",") if one]
     if not values:
-        raise UserError(f"table {which}: {word}: is empty; expected one or more values with commas between them")
+        raise UserError(f"table {which}: {setting}: is empty; expected one or more values with commas between them")
     return values
 
 
@@ -227,12 +227,12 @@ def _known(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
     return list(wanted)
 
 
-def _composed(words: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
+def _composed(overrides: tuple[str, ...]) -> tuple[tuple[str, ...], Config]:
     """The overrides with their configuration; an error names the system."""
     try:
-        return words, to_config(compose("train", words))
+        return overrides, to_config(compose("train", overrides))
     except UserError as error:
-        raise UserError(f"{words[1]}: {error}") from error
+        raise UserError(f"{overrides[1]}: {error}") from error
 
 
 def _require_same_data(jobs: Sequence[Job]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from se3t.experiments import experiments_of
 from se3t.experiments import tables as declared
 from se3t.experiments.table import ALWAYS_NAMED, MISSING, TableSpec
-from se3t.reporting.labels import command, labels, preset_words, run_all
+from se3t.reporting.labels import command, labels, preset_overrides, run_all
 from se3t.reporting.published import load_published, printed_names, system_name
 from se3t.reporting.tables.builder import TableBuilder, settings_of
 from se3t.reporting.tables.layout import COST, Block, Cell, ResultTable, Row
@@ -74,7 +74,7 @@ class _Ablations(TableBuilder):
 
     def __init__(self, spec: TableSpec, records: Sequence[RunRecord], preset: str | None = None) -> None:
         published = load_published(spec.published) if spec.published else None
-        settings = preset_words(spec.experiment, preset)
+        settings = preset_overrides(spec.experiment, preset)
         if records:
             height = ["task.height=true"] * records[0].system[2]
             choice = [f"{spec.choice}={records[0].part}"] if spec.choice else []
@@ -112,17 +112,17 @@ class _Ablations(TableBuilder):
     def _ablation_blocks(self) -> Iterator[Block]:
         yield self._block(printed_names()[FULL_MODEL], self.full, [])
         for name, (label, _) in ABLATIONS.items():
-            words = [f"model.ablation={name}", *(OWN_SETTINGS.get(name, ()) if self._is_first else ())]
-            yield self._block(label, [group for group in self.ablated if group[0].ablation == name], words)
+            overrides = [f"model.ablation={name}", *(OWN_SETTINGS.get(name, ()) if self._is_first else ())]
+            yield self._block(label, [group for group in self.ablated if group[0].ablation == name], overrides)
         for model in SYSTEMS:
             if groups := [group for group in self.others if group[0].model == model]:
                 yield self._block(printed_names()[model], groups, [])
 
-    def _block(self, system: str, groups: Sequence[list[RunRecord]], words: Sequence[str]) -> Block:
+    def _block(self, system: str, groups: Sequence[list[RunRecord]], overrides: Sequence[str]) -> Block:
         if groups:
             lines = zip(groups, labels(groups, ALWAYS_NAMED), strict=True)
             return Block(system, tuple(self.row(runs, label, None, self._reference(runs)) for runs, label in lines))
-        line = command(self.spec.experiment, [*words, *self.settings])
+        line = command(self.spec.experiment, [*overrides, *self.settings])
         cells = (Cell(command=line, text=MISSING),) * (len(self.columns) + len(COST))
         return Block(system, (Row("missing", "not run", cells),), line)
 

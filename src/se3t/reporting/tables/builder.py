@@ -17,7 +17,7 @@ from se3t.experiments.table import (
     TableSpec,
     signs,
 )
-from se3t.reporting.labels import command, given_settings, labels, preset_words, run_all, settings_to_join
+from se3t.reporting.labels import command, given_settings, labels, preset_overrides, run_all, settings_to_join
 from se3t.reporting.published import load_published, system_name
 from se3t.reporting.tables.layout import COST, NO_TRAINING, Block, Cell, ResultTable, Row
 from se3t.reporting.tables.rows import (
@@ -92,7 +92,7 @@ def _settings_of_none(spec: TableSpec, preset: str | None) -> list[str]:
     """Overrides of the first run of a table."""
     preset = preset or spec.budget
     has_data = spec.data is None or given_settings(spec.experiment, preset).get("data.preset") == spec.data
-    return [*preset_words(spec.experiment, preset), *([] if has_data else [f"data.preset={spec.data}"])]
+    return [*preset_overrides(spec.experiment, preset), *([] if has_data else [f"data.preset={spec.data}"])]
 
 
 class TableBuilder:
@@ -289,10 +289,10 @@ class TableBuilder:
     ) -> str:
         """The command that trains systems of the table, for all columns unless given."""
         choice = [column.metric for column in columns or self.numbers] if self.spec.choice else []
-        words = [f"{self.spec.choice}={','.join(choice)}"] if choice else []
-        words += [f"model={','.join(map(str, models))}", *["task.height=true"] * height]
+        overrides = [f"{self.spec.choice}={','.join(choice)}"] if choice else []
+        overrides += [f"model={','.join(map(str, models))}", *["task.height=true"] * height]
         several = ["-m"] * (len(models) > 1 or len(choice) > 1)
-        return command(self.spec.experiment, [*several, *words, *self.settings])
+        return command(self.spec.experiment, [*several, *overrides, *self.settings])
 
     def _missing(self) -> Iterator[str]:
         """What was not run, with the commands that run it."""
@@ -307,11 +307,11 @@ class TableBuilder:
             if entry.model in self.free and not self._groups(entry.model, entry.height):
                 yield f"Δ_EQ of {entry.label} not run: {self._command([entry.model])}"
         if left:
-            words = [f"{self.spec.choice}={column.metric}" for column in self.numbers if self.spec.choice]
-            words = [*(words if len(words) == 1 else []), *self._without(self.settings)]
-            words = [word for word in words if word != f"data.preset={self.spec.data}"]
+            overrides = [f"{self.spec.choice}={column.metric}" for column in self.numbers if self.spec.choice]
+            overrides = [*(overrides if len(overrides) == 1 else []), *self._without(self.settings)]
+            overrides = [override for override in overrides if override != f"data.preset={self.spec.data}"]
             joins = self.spec.experiment if self.groups else ""
-            yield f"All that is not run: {run_all(self.spec.name, words, joins)}"
+            yield f"All that is not run: {run_all(self.spec.name, overrides, joins)}"
 
     def _missing_together(self, entries: Sequence[PublishedModel]) -> Iterator[str]:
         """One command for the plain systems, one for those with heights."""
@@ -342,14 +342,14 @@ class TableBuilder:
                 side = "above" if order.index(name) < order.index(self.data.reading) else "below"
                 yield f"The {reading} (preset {name}), is the table {side}."
             else:
-                words = [word for word in self._without(self.settings) if word.startswith("preset=")]
-                line = run_all(self.spec.name, [*words, f"data.preset={name}"])
+                overrides = [override for override in self._without(self.settings) if override.startswith("preset=")]
+                line = run_all(self.spec.name, [*overrides, f"data.preset={name}"])
                 yield f"The {reading} (preset {name}), not run: {line}"
 
     def _without(self, settings: Iterable[str]) -> list[str]:
         """Overrides without a preset that belongs to another table."""
         budgets_of_others = {f"preset={other.budget}" for other in apart_from(self.spec)}
-        return [word for word in settings if word not in budgets_of_others]
+        return [override for override in settings if override not in budgets_of_others]
 
     # --- notes
 
