@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_dataclass
 
 from se3t.fiber import Features, Fiber, rotate_features
 from se3t.neighbors import farthest_point_sampling, fully_connected, knn_graph, radius_graph, sort_by_target
@@ -46,7 +47,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Graph:
-    """One or several point clouds with edges: the input of every model of this library.
+    """One or several point clouds with edges: the input of every model of this library, and a pytree of torch.
 
     Edge e runs from ``source[e]`` (j of the paper) to ``target[e]`` (i): messages flow into the target. Edges are
     sorted by target.
@@ -172,6 +173,10 @@ class Graph:
             edge_features={degree: value[order] for degree, value in self.edge_features.items()},
             edge_vectors=None if self.edge_vectors is None else self.edge_vectors[order],
         )
+
+
+for _value in (Pairing, Graph):  # torch.export.register_dataclass does the same, but imports the compiler
+    register_dataclass(_value, serialized_type_name=f"se3t.graph.{_value.__name__}")
 
 
 def batch_graphs(graphs: list[Graph]) -> Graph:

@@ -135,26 +135,13 @@ def test_tfn_compiles_as_one_graph() -> None:
     torch.testing.assert_close(received, outputs(model, graph), rtol=1e-9, atol=1e-11)
 
 
-class ByTensors(torch.nn.Module):
-    """A model of tensors: torch.export writes programs of those."""
-
-    def __init__(self, model: SE3Transformer, num_graphs: int) -> None:
-        super().__init__()
-        self.model, self.num_graphs = model, num_graphs
-
-    def forward(self, positions: Tensor, scalars: Tensor, vectors: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
-        graph = Graph(positions, {0: scalars, 1: vectors}, edge_index, batch, self.num_graphs)
-        out: Tensor = self.model(graph)[1]
-        return out
-
-
 SERVE = """
 import sys, torch
 import se3t.operators
 assert "se3t.models" not in sys.modules
 program = torch.export.load(sys.argv[1]).module()
-arguments, expected = torch.load(sys.argv[2])
-torch.testing.assert_close(program(*arguments), expected, rtol=1e-9, atol=1e-11)
+graph, expected = torch.load(sys.argv[2], weights_only=False)
+torch.testing.assert_close(program(graph), expected, rtol=1e-9, atol=1e-11)
 print("equal")
 """
 
@@ -162,21 +149,29 @@ print("equal")
 @pytest.mark.e2e
 @pytest.mark.parametrize("kernel", ["native", "edge_frame"])
 def test_an_exported_model_runs_in_another_process_without_the_models(kernel: str, tmp_path: Path) -> None:
-    model = ByTensors(model_of(kernel), 2)
-
-    def arguments(graph: Graph) -> tuple[Tensor, ...]:
-        return graph.positions, graph.features[0], graph.features[1], graph.edge_index, graph.batch
-
+    model, graph = model_of(kernel), replace(graph_of([4, 3]), pairing=None)
     node, edge = torch.export.Dim("node", min=2, max=10_000), torch.export.Dim("edge", min=2, max=1_000_000)
-    shapes = ({0: node}, {0: node}, {0: node}, {1: edge}, {0: node})
-    program = torch.export.export(model, arguments(graph_of([4, 3])), dynamic_shapes=shapes)
+    shapes = torch.export.ShapesCollection()
+    for tensor in (graph.positions, graph.batch, *graph.features.values()):
+        shapes[tensor] = {0: node}
+    shapes[graph.edge_index] = {1: edge}
+    program = torch.export.export(model, (graph,), dynamic_shapes=shapes)
     torch.export.save(program, tmp_path / "model.pt2")
-    other = graph_of([6, 5], seed=3, coincident=True)
-    torch.save((arguments(other), model(*arguments(other)).detach()), tmp_path / "data.pt")
+    other = replace(graph_of([6, 5], seed=3, coincident=True), pairing=None)
+    torch.save((other, {degree: value.detach() for degree, value in model(other).items()}), tmp_path / "data.pt")
     (tmp_path / "serve.py").write_text(SERVE)
     command = [sys.executable, "serve.py", "model.pt2", "data.pt"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout == "equal\n", done.stderr
+
+
+def test_a_graph_is_a_pytree() -> None:
+    graph = graph_of([4, 3], k=2)
+    doubled = torch.utils._pytree.tree_map_only(Tensor, lambda value: 2 * value, graph)
+    assert isinstance(doubled, Graph)
+    assert torch.equal(doubled.features[1], 2 * graph.features[1])
+    assert doubled.pairing is not None
+    assert doubled.num_graphs == 2
 
 
 def test_single_edges_found_ahead_are_those_of_the_forward_pass() -> None:
