@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -161,8 +162,10 @@ def test_an_exported_model_runs_in_another_process_without_the_models(kernel: st
     torch.save((other, {degree: value.detach() for degree, value in model(other).items()}), tmp_path / "data.pt")
     (tmp_path / "serve.py").write_text(SERVE)
     command = [sys.executable, "serve.py", "model.pt2", "data.pt"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.stdout == "equal\n", done.stderr
+    for switch in ("1", "0"):  # with compiled code, and where there is none
+        environment = {**os.environ, "SE3T_NATIVE": switch}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+        assert done.stdout == "equal\n", done.stderr
 
 
 def test_a_graph_is_a_pytree() -> None:
