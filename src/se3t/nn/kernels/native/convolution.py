@@ -57,7 +57,7 @@ def _convolve_backward(
     first: Tensor,
     second: Tensor,
     index: Tensor | None,
-    wanted: tuple[bool, bool],
+    wanted: Sequence[bool],
     signature: str,
 ) -> list[Tensor]:
     """``torch.ops.se3t.convolve_backward``: a gradient of every tensor, without numbers where none is wanted.
@@ -83,7 +83,7 @@ def _convolve_backward_shapes(
     first: Tensor,
     second: Tensor,
     index: Tensor | None,
-    wanted: tuple[bool, bool],
+    wanted: Sequence[bool],
     signature: str,
 ) -> list[Tensor]:
     inputs = Shape.parse(signature).unflat(tensors)
