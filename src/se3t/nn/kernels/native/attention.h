@@ -53,20 +53,20 @@ INLINE void add_scaled_of(
     const i64 channels, i64 components, i64 heads, const REAL *restrict edge, i64 step, const REAL *factor,
     REAL *restrict sum
 ) {
-    REAL own[channels];
-    expand(channels, heads, factor, own);
+    REAL factors[channels];
+    expand(channels, heads, factor, factors);
     for (i64 c = 0; c < components; c++)
-        for (i64 u = 0; u < channels; u++) sum[c * channels + u] += own[u] * edge[c * step + u];
+        for (i64 u = 0; u < channels; u++) sum[c * channels + u] += factors[u] * edge[c * step + u];
 }
 
 INLINE void set_scaled_of(
     const i64 channels, i64 components, i64 heads, REAL *restrict edge, i64 step, const REAL *factor,
     const REAL *restrict node
 ) {
-    REAL own[channels];
-    expand(channels, heads, factor, own);
+    REAL factors[channels];
+    expand(channels, heads, factor, factors);
     for (i64 c = 0; c < components; c++)
-        for (i64 u = 0; u < channels; u++) edge[c * step + u] = own[u] * node[c * channels + u];
+        for (i64 u = 0; u < channels; u++) edge[c * step + u] = factors[u] * node[c * channels + u];
 }
 
 /* out[head] += sum over components and channels of the head of a b; all degrees of a fiber. */
@@ -197,25 +197,25 @@ static void attend_node_backward(
     for (i64 h = 0; h < heads; h++) mean[h] = 0;
     for (i64 n = first; n < last; n++) {
         const REAL *weights = attention->weights + attention->edge[n] * heads;
-        REAL *own = weight_grads + (n - first) * heads;
-        for (i64 h = 0; h < heads; h++) own[h] = 0;
+        REAL *edge_grads = weight_grads + (n - first) * heads;
+        for (i64 h = 0; h < heads; h++) edge_grads[h] = 0;
         if (n + EDGES_AHEAD < total_edges)
             ask_for_edge(attention, attention->edge[n + EDGES_AHEAD], attention->key, attention->value, 0);
         dots(heads, attention->num_values, attention->value_degrees, attention->value_channels, grad, attention->value,
-             attention->edge[n], own);
-        for (i64 h = 0; h < heads; h++) mean[h] += weights[h] * own[h];
+             attention->edge[n], edge_grads);
+        for (i64 h = 0; h < heads; h++) mean[h] += weights[h] * edge_grads[h];
     }
     for (i64 n = first; n < last; n++) {
         i64 edge = attention->edge[n];
         const REAL *weights = attention->weights + edge * heads;
-        REAL *own = weight_grads + (n - first) * heads;
+        REAL *edge_grads = weight_grads + (n - first) * heads;
         if (n + EDGES_AHEAD < total_edges)
             ask_for_edge(attention, attention->edge[n + EDGES_AHEAD], attention->key_grads, attention->value_grads, 1);
-        for (i64 h = 0; h < heads; h++) own[h] = weights[h] * (own[h] - mean[h]) * (REAL)attention->scale;
+        for (i64 h = 0; h < heads; h++) edge_grads[h] = weights[h] * (edge_grads[h] - mean[h]) * (REAL)attention->scale;
         add_scaled(heads, attention->num_keys, attention->key_degrees, attention->key_channels, attention->key, edge,
-                   own, query_grad);
+                   edge_grads, query_grad);
         set_scaled(heads, attention->num_keys, attention->key_degrees, attention->key_channels,
-                   attention->key_grads, edge, own, query);
+                   attention->key_grads, edge, edge_grads, query);
         set_scaled(heads, attention->num_values, attention->value_degrees, attention->value_channels,
                    attention->value_grads, edge, weights, grad);
     }

@@ -57,9 +57,9 @@ static void make_units(Worker *worker, Part part, i64 block) {
         for (i64 h = 0; h < units; h++) {
             REAL any = 0;
             for (i64 p = 0; p < BLOCK; p++) {
-                REAL own = p < part.count ? value[p * width + h] : 0;
-                out[count * BLOCK + p] = own;
-                any = own != 0 ? 1 : any;
+                REAL unit = p < part.count ? value[p * width + h] : 0;
+                out[count * BLOCK + p] = unit;
+                any = unit != 0 ? 1 : any;
             }
             if (any != 0) active[count++] = h;
         }
@@ -107,11 +107,12 @@ static const REAL *source_of(const Worker *worker, i64 edge, REAL *room) {
     if (!conv->edge_features) return point;
     memcpy(room, point, sizeof(REAL) * layout->in_size);
     for (i64 i = 0; i < conv->num_in; i++) {
-        const Field *own = conv->edge_features + i;
+        const Field *field = conv->edge_features + i;
         REAL *to = room + layout->in_place[i] + conv->channels_in[i] - conv->edge_channels[i];
         for (i64 c = 0; c < 2 * conv->degrees_in[i] + 1 && conv->edge_channels[i]; c++)
             for (i64 u = 0; u < conv->edge_channels[i]; u++)
-                to[c * layout->in_width[i] + u] = own->data[edge * own->row + u * own->channel + c * own->component];
+                to[c * layout->in_width[i] + u] =
+                    field->data[edge * field->row + u * field->channel + c * field->component];
     }
     return room;
 }
@@ -149,9 +150,9 @@ static void make_stacks(Worker *worker, Part part, REAL *stacks) {
         for (i64 side = 0; side < part.edges; side++) {
             if (!side) ask_for_row(worker, part, p + AHEAD, 0);
             i64 edge = edge_of(conv, part.start + p, side);
-            const REAL *own = source_of(worker, edge, turned + layout->in_size);
+            const REAL *source = source_of(worker, edge, turned + layout->in_size);
             for (i64 i = 0; i < conv->num_in; i++)
-                turn(conv->degrees_in[i], conv->frames[conv->degrees_in[i]], edge, 0, own + layout->in_place[i],
+                turn(conv->degrees_in[i], conv->frames[conv->degrees_in[i]], edge, 0, source + layout->in_place[i],
                      turned + layout->in_place[i], layout->in_width[i]);
             for (i64 g = 0; g < layout->num_groups; g++) {
                 const Group *group = layout->groups + g;

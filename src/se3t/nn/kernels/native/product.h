@@ -206,13 +206,13 @@ INLINE void unapply_sides(
         }
         for (i64 row = 0; row < rows; row++) {
             REAL *place = weights + row * columns + column;
-            vec weight = LOAD(place), own = (vec){0};
+            vec weight = LOAD(place), weight_grad = (vec){0};
 #pragma GCC unroll 4
             for (int s = 0; s < sides; s++) {
                 sum[s] += grad[s * grad_stride + row] * weight;
-                own += grad[s * grad_stride + row] * value[s];
+                weight_grad += grad[s * grad_stride + row] * value[s];
             }
-            STORE(place, own);
+            STORE(place, weight_grad);
         }
 #pragma GCC unroll 4
         for (int s = 0; s < sides; s++) STORE(stack_grads + s * columns + column, sum[s]);

@@ -73,6 +73,6 @@ def fields(tensors: Sequence[Tensor]) -> ctypes.Array[Field]:
     return (Field * max(1, len(tensors)))(*(Field(tensor.data_ptr(), *tensor.stride()) for tensor in tensors))
 
 
-def component_major(rows: int, channels: int, components: int, like: Tensor) -> Tensor:
+def component_major(rows: int | torch.SymInt, channels: int, components: int, like: Tensor) -> Tensor:
     """Uninitialised ``[row, channel, component]``, channels next to each other in memory."""
     return torch.empty(rows, components, channels, dtype=like.dtype, device=like.device).transpose(1, 2)

@@ -90,10 +90,10 @@ static void hidden_forward(
                 square += v * v;
             }
             REAL mean = sum_of(total) / layer->num_units;
-            REAL own = 1 / (REAL)sqrt(sum_of(square) / layer->num_units - mean * mean + EPSILON);
-            if (scale) scale[p] = own;
+            REAL factor = 1 / (REAL)sqrt(sum_of(square) / layer->num_units - mean * mean + EPSILON);
+            if (scale) scale[p] = factor;
             for (i64 h = 0; h < width; h += VL) {
-                vec v = (LOAD(value + h) - mean) * own;
+                vec v = (LOAD(value + h) - mean) * factor;
                 if (normal) STORE(normal + p * width + h, v);
                 STORE(value + h, v * LOAD(gain + h) + LOAD(shift + h));
             }
@@ -110,9 +110,9 @@ INLINE void add_weight_grads(
 #pragma GCC unroll 8
     for (int i = 0; i < count; i++) sum[i] = LOAD(weight_grads + i * width);
     for (int p = 0; p < BLOCK; p++) {
-        vec own = LOAD(grad + p * width);
+        vec row = LOAD(grad + p * width);
 #pragma GCC unroll 8
-        for (int i = 0; i < count; i++) sum[i] += input[p * input_stride + i] * own;
+        for (int i = 0; i < count; i++) sum[i] += input[p * input_stride + i] * row;
     }
 #pragma GCC unroll 8
     for (int i = 0; i < count; i++) STORE(weight_grads + i * width, sum[i]);
@@ -128,25 +128,25 @@ static void hidden_backward(
     REAL *weight_grad = grads->weight + trunk * inputs * width, *bias_grad = grads->bias + trunk * width;
     REAL *gain_grad = grads->gain + trunk * width, *shift_grad = grads->shift + trunk * width;
     for (int p = 0; p < BLOCK; p++) {
-        REAL *own = grad + p * width;
+        REAL *row = grad + p * width;
         const REAL *value = out + p * width, *x = normal + p * width;
-        for (i64 h = 0; h < width; h++) own[h] = value[h] <= 0 ? 0 : own[h];
+        for (i64 h = 0; h < width; h++) row[h] = value[h] <= 0 ? 0 : row[h];
         if (layer->layer_norm) {
             vec total = {0}, product = {0};
             for (i64 h = 0; h < width; h += VL) {
-                vec g = LOAD(own + h), n = LOAD(x + h);
+                vec g = LOAD(row + h), n = LOAD(x + h);
                 STORE(gain_grad + h, LOAD(gain_grad + h) + g * n);
                 STORE(shift_grad + h, LOAD(shift_grad + h) + g);
                 g *= LOAD(gain + h);
                 total += g;
                 product += g * n;
-                STORE(own + h, g);
+                STORE(row + h, g);
             }
             REAL mean = sum_of(total) / units, along = sum_of(product) / units;
-            for (i64 h = 0; h < width; h += VL) STORE(own + h, scale[p] * (LOAD(own + h) - mean - along * LOAD(x + h)));
-            for (i64 h = units; h < width; h++) own[h] = 0;
+            for (i64 h = 0; h < width; h += VL) STORE(row + h, scale[p] * (LOAD(row + h) - mean - along * LOAD(x + h)));
+            for (i64 h = units; h < width; h++) row[h] = 0;
         }
-        for (i64 h = 0; h < width; h += VL) STORE(bias_grad + h, LOAD(bias_grad + h) + LOAD(own + h));
+        for (i64 h = 0; h < width; h += VL) STORE(bias_grad + h, LOAD(bias_grad + h) + LOAD(row + h));
     }
     for (i64 h = 0; h < width; h += VL) {
         i64 i = 0;
