@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+Size: TypeAlias = int | torch.SymInt  # symbolic in a traced program
 _Integer, _Pointer = ctypes.c_int64, ctypes.c_void_p
 
 
@@ -73,6 +74,6 @@ def fields(tensors: Sequence[Tensor]) -> ctypes.Array[Field]:
     return (Field * max(1, len(tensors)))(*(Field(tensor.data_ptr(), *tensor.stride()) for tensor in tensors))
 
 
-def component_major(rows: int | torch.SymInt, channels: int, components: int, like: Tensor) -> Tensor:
+def component_major(rows: Size, channels: Size, components: Size, like: Tensor) -> Tensor:
     """Uninitialised ``[row, channel, component]``, channels next to each other in memory."""
     return torch.empty(rows, components, channels, dtype=like.dtype, device=like.device).transpose(1, 2)
