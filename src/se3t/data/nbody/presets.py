@@ -158,7 +158,7 @@ def _parse_start(word: str | int) -> int | str:
 
 
 def _check_ranges(settings: NBodySettings) -> None:
-    validate(NBodyData(**settings.as_dict()), "data.")
+    validate(NBodyData(**settings.as_dict() | {"start": str(settings.start)}), "data.")
     if 0 < settings.box < settings.position_scale:
         raise UserError(
             f"data.box: half width {settings.box} is less than data.position_scale {settings.position_scale}, so that "
