@@ -129,7 +129,7 @@ class Call:
         inputs = self.inputs
         features = [value.new_empty(value.shape) for value in inputs.features]
         frames = [frame.new_zeros(frame.shape) for frame in inputs.frames] if out else []
-        own_edges = [torch.empty_like(value) for value in inputs.edge_features] if edge_features else []
+        edge_grads = [value.new_empty(value.shape) for value in inputs.edge_features] if edge_features else []
         invariant_grads = torch.zeros_like(self.like) if invariants else None
         hidden = [torch.empty_like(parameter) for parameter in inputs.hidden]
         layers = [[torch.empty_like(parameter) for parameter in layer] for layer in inputs.layers]
@@ -143,13 +143,13 @@ class Call:
             "weight_grads": addresses(layer[0] for layer in layers),
             "bias_grads": addresses(layer[1] if self.shape.has_bias else None for layer in layers),
         }
-        if own_edges:
-            arrays["edge_feature_grads"] = self._edge_fields(own_edges)
+        if edge_grads:
+            arrays["edge_feature_grads"] = self._edge_fields(edge_grads)
         if out:
             arrays |= {"messages": fields(out), "frame_grads": self._by_degree(frames)}
         self._run(arrays, {"invariant_grads": invariant_grads}, backward=True)
         flat = [parameter for layer in layers for parameter in layer]
-        edges: Sequence[Tensor | None] = own_edges or [None] * len(inputs.edge_features)
+        edges: Sequence[Tensor | None] = edge_grads or [None] * len(inputs.edge_features)
         turned: Sequence[Tensor | None] = frames or [None] * len(inputs.frames)
         return [*features, *edges, *turned, invariant_grads, *hidden, *flat]
 

@@ -77,22 +77,14 @@ def _convolve_backward(
 
 
 def _convolve_backward_shapes(
-    grads: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    out: Sequence[Tensor],
-    first: Tensor,
-    second: Tensor,
-    index: Tensor | None,
-    wanted: Sequence[bool],
-    signature: str,
+    grads: Sequence[Tensor], tensors: Sequence[Tensor], out: Sequence[Tensor], *others: Any
 ) -> list[Tensor]:
-    inputs = Shape.parse(signature).unflat(tensors)
-    edges, frames = inputs.edge_features if wanted[0] else (), inputs.frames if out else ()
-    invariants = (inputs.invariants,) if wanted[1] else ()
-    layers = [parameter for layer in inputs.layers for parameter in layer]
-    made = {id(tensor) for tensor in (*inputs.features, *edges, *frames, *invariants, *inputs.hidden, *layers)}
-    nothing = torch.empty(0)
-    return [tensor.new_empty(tensor.shape) if id(tensor) in made else nothing.clone() for tensor in tensors]
+    *_, (wants_edges, wants_invariants), signature = others
+    shape = Shape.parse(signature)
+    is_made = [True] * len(shape.fiber_point) + [wants_edges] * len(shape.fiber_edge)
+    is_made += [len(out) > 0] * len(shape.frame_degrees) + [wants_invariants]
+    is_made += [True] * (len(tensors) - len(is_made))
+    return without_none([t.new_empty(t.shape) if made else None for t, made in zip(tensors, is_made, strict=True)])
 
 
 class _Messages(torch.autograd.Function):
