@@ -96,16 +96,20 @@ class Fiber(Mapping[int, int]):
         """The part of this fiber whose degrees also occur in ``degrees``."""
         return Fiber({degree: count for degree, count in self.items() if degree in degrees})
 
-    def check(self, features: Features, name: str = "features") -> None:
-        """Raise ``ValueError`` unless ``features`` is a field of this fiber."""
-        for degree, value in features.items():
-            if value.dim() < 2 or value.shape[-1] != 2 * degree + 1:
-                raise ValueError(
-                    f"{name}: degree {degree} needs {2 * degree + 1} components in the last dimension after channels, "
-                    f"got shape {tuple(value.shape)}"
-                )
-        if {degree: value.shape[-2] for degree, value in features.items() if value.shape[-2]} != self._channels:
-            raise ValueError(f"{name}: expected fiber {self!r}, got {Fiber.of(features)!r}")
+    def check(self, features: Features, name: str = "features", *others: Features) -> None:
+        """Raise ``ValueError`` unless ``features``, with ``others`` as further channels, are a field of this fiber."""
+        channels: dict[int, int] = {}
+        for part in (features, *others):
+            for degree, value in part.items():
+                if value.dim() < 2 or value.shape[-1] != 2 * degree + 1:
+                    raise ValueError(
+                        f"{name}: degree {degree} needs {2 * degree + 1} components in the last dimension after "
+                        f"channels, got shape {tuple(value.shape)}"
+                    )
+                if value.shape[-2]:
+                    channels[degree] = channels.get(degree, 0) + value.shape[-2]
+        if channels != self._channels:
+            raise ValueError(f"{name}: expected fiber {self!r}, got {Fiber(channels)!r}")
 
 
 def _parse(text: str) -> dict[int, int]:

@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from se3t.fiber import Features, Fiber, rotate_features
 from se3t.nn import AttentiveSelfInteraction, EquivariantLinear, NormNonlinearity, pool
+from se3t.nn import linear as linear_module
+from se3t.nn import norm as norm_module
 from se3t.nn.norm import KINDS
 from se3t.nn.pool import Pooling
 from se3t.nn.readout import Readout
@@ -261,8 +263,15 @@ EVERY_LAYER = [
 ]
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("layer", EVERY_LAYER, ids=repr)
-def test_node_layer_equals_its_formula_in_values_and_derivatives(layer: nn.Module) -> None:
+def test_node_layer_equals_its_formula_in_values_and_derivatives(
+    layer: nn.Module, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the compiled code and without."""
+    if not compiled:
+        for module in (linear_module, norm_module):
+            monkeypatch.setattr(module, "is_usable", lambda *_: False)
     layer = layer.double()
     features = _features_with_a_zero(layer.fiber_in, 5)
     for twice, tolerance in ((False, 1e-12), (True, 1e-9)):  # second ones reach 1e24 at features below min_norm

@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from se3t.fiber import Features, Fiber, cat_features, split_features
+from se3t.fiber import Features, Fiber, split_features
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
 from se3t.nn.convolution import DEFAULTS, ConvSettings, EquivariantConv
@@ -196,7 +196,7 @@ class SE3AttentionBlock(nn.Module):
             value, key = messages
             attended = self.attention(query, key, value, basis.geometry)
         if self.project is None:
-            out: Features = self.self_interaction(cat_features(attended, features))
+            out: Features = self.self_interaction(attended, features)
             return out
         term = self.self_interaction(features)
         projected = self.project(attended)

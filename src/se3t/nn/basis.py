@@ -60,6 +60,12 @@ class EquivariantBasis:
         with _kept(self.geometry.direction.device):
             return wigner_d_all(self.max_degree, rotation_to_polar_axis(self.geometry.direction))
 
+    @lazy
+    def radial_invariants(self) -> Float[Tensor, "row channel"]:
+        """Input of the radial networks of the compiled kernel, see :class:`se3t.geometry.RadialRows`."""
+        with _kept(self.geometry.direction.device):
+            return self.geometry.radial_rows.invariants(self.geometry)
+
     def harmonic(self, degree: int) -> Float[Tensor, "edge component"]:
         """Y_J of the edge directions, ``[edge, 2J+1]``."""
         self._require(degree, 2 * self.max_degree)

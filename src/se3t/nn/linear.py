@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
+from se3t.compiling import constant
 from se3t.fiber import Features, Fiber
+from se3t.nn.kernels.native.mixing import Mixing, mix
+from se3t.nn.kernels.native.nodewise import is_usable
 from se3t.nn.precision import full_range
-
-_WIDEST_ROW = 40  # channels x components up to which a dense row product is the faster one
 
 
 class EquivariantLinear(nn.Module):
@@ -44,39 +44,36 @@ class EquivariantLinear(nn.Module):
             }
         )
         self.bias = nn.Parameter(torch.zeros(fiber_out[0], 1)) if bias and 0 in fiber_out else None
+        self._text_out = repr(fiber_out)
 
     @full_range
-    def forward(self, features: Features) -> Features:
+    def forward(self, *parts: Features) -> Features:
         """``[..., C_in, 2l+1]`` by degree → ``[..., C_out, 2l+1]`` by degree.
+
+        Args:
+            parts: the features, or some whose channels, one behind the other, are the features.
 
         Raises:
             ValueError: when the features are not of type ``fiber_in``.
         """
-        self.fiber_in.check(features)
-        out = {degree: mix_channels(self.weight[str(degree)], features[degree]) for degree in self.fiber_out}
+        self.fiber_in.check(parts[0], "features", *parts[1:])
+        channels = tuple([tuple([(degree, value.shape[-2]) for degree, value in part.items()]) for part in parts])
+        shape, signature = _mixing(channels, self._text_out, self.bias is not None)
+        values = [part[degree] for part, fiber in zip(parts, shape.parts, strict=True) for degree in fiber]
+        parameters = [self.weight[str(degree)] for degree in self.fiber_out]
         if self.bias is not None:
-            out[0] = out[0] + self.bias
-        return out
+            parameters.append(self.bias)
+        tensors = [*values, *parameters]
+        out = mix(tensors, signature) if is_usable(values, parameters) else shape.composed(tensors)
+        return dict(zip(self.fiber_out, out, strict=True))
 
     def __repr__(self) -> str:
         return f"EquivariantLinear({self.fiber_in!r} -> {self.fiber_out!r})"
 
 
-def mix_channels(weight: Tensor, value: Tensor) -> Tensor:
-    """W f for one degree, as one matrix product over all points instead of a small one for each.
-
-    A few channels and components make one row, multiplied by w ⊗ 1: more arithmetic than needed, but no transposition.
-
-    Args:
-        weight: ``[C_out, C_in]``.
-        value: ``[..., C_in, 2l+1]``.
-
-    Returns:
-        ``[..., C_out, 2l+1]``, for many channels a view in which the channels come last.
-    """
-    channels, components = value.shape[-2:]
-    if components == 1 or components * channels > _WIDEST_ROW:
-        return functional.linear(value.mT, weight).mT
-    identity = torch.eye(components, dtype=weight.dtype, device=weight.device)
-    rows = (weight[:, None, :, None] * identity[:, None]).flatten(2).flatten(0, 1)  # [w k, u i]
-    return functional.linear(value.flatten(-2), rows).unflatten(-1, (-1, components))
+@constant
+def _mixing(parts: tuple[tuple[tuple[int, int], ...], ...], fiber_out: str, has_bias: bool) -> tuple[Mixing, str]:
+    """What the operator is told: the degrees and channels of the parts, as far as the output has these degrees."""
+    out = Fiber(fiber_out)
+    shape = Mixing(tuple(Fiber(dict(channels)).restrict(out) for channels in parts), out, has_bias)
+    return shape, shape.signature

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from se3t.compiling import apply
 from se3t.fiber import Features, Fiber
+from se3t.nn.kernels.native.nodewise import is_usable
+from se3t.nn.kernels.native.norm import Norm
+from se3t.nn.kernels.native.norm import norm as norm_operator
 from se3t.nn.precision import at_least_float32, full_range
-from se3t.so3.safe import is_zero
+from se3t.nn.scaling import norms_of, scaled, sizes_of
 
 KINDS = ("layer", "bias", "tfn", "none")
 INVERTED = "layer_inverted"
@@ -68,6 +69,22 @@ class NormNonlinearity(nn.Module):
                 {str(degree): nn.Parameter(torch.zeros(channels)) for degree, channels in fiber.items()}
             )
 
+        self._signature = self._signature_of_operator()
+
+    def _signature_of_operator(self) -> str | None:
+        """What the compiled code takes; None where it cannot do the same."""
+        is_plain = self.activation in (functional.relu, torch.relu) and not self.num_layers and not self.min_norm
+        if not is_plain or self.kind not in ("layer", "bias"):
+            return None
+        epsilons = [cast(nn.LayerNorm, layer).eps for layer in self.norm.values()] if self.kind == "layer" else []
+        return Norm(self.fiber_in, epsilons[0] if epsilons else None).signature
+
+    def _shifts_and_gains(self) -> list[Tensor]:
+        if self.kind == "bias":
+            return [self.bias[str(degree)] for degree in self.fiber_in]
+        layers = [cast(nn.LayerNorm, self.norm[str(degree)]) for degree in self.fiber_in]
+        return [*[layer.bias for layer in layers], *[layer.weight for layer in layers]]
+
     def _network(self, channels: int) -> nn.Module:
         if self.num_layers == 0:
             return nn.LayerNorm(channels)
@@ -89,6 +106,10 @@ class NormNonlinearity(nn.Module):
         self.fiber_in.check(features)
         if self.kind == "none" or not features:
             return features
+        if self._signature is not None:
+            values, parameters = [features[degree] for degree in self.fiber_in], self._shifts_and_gains()
+            if is_usable(values, parameters):
+                return dict(zip(self.fiber_in, norm_operator([*values, *parameters], self._signature), strict=True))
         if self.kind == "tfn" and 0 in features:  # scalars have a sign
             others = {degree: value for degree, value in features.items() if degree > 0}
             scalars = self.activation(features[0] + self.bias["0"][:, None])
@@ -98,21 +119,18 @@ class NormNonlinearity(nn.Module):
     def _scale(self, features: Features) -> Features:
         """All degrees side by side: what acts on norms alone is one operation for all of them."""
         values = [at_least_float32(value) for value in features.values()]  # squares leave the range of float16
-        norm, inverse = apply(_NormAndInverse, *values)
-        if self.min_norm:
-            norm = norm.clamp(min=self.min_norm)
-        parts = [part.view(value.shape[:-1]) for part, value in zip(norm.split(_sizes(values)), values, strict=True)]
+        norm, inverse, parts = norms_of(values, self.min_norm)
         size = torch.cat([self._size(degree, part).flatten() for degree, part in zip(features, parts, strict=True)])
         if not self.num_layers:
             size = self.activation(size)
         if self.kind == INVERTED:
-            sizes = zip(size.split(_sizes(values)), parts, values, strict=True)
-            scaled = [one.view_as(part)[..., None] / value * part[..., None] for one, part, value in sizes]
+            sizes = zip(size.split(sizes_of(values)), parts, values, strict=True)
+            result = [one.view_as(part)[..., None] / value * part[..., None] for one, part, value in sizes]
         elif self.kind == "tfn":
-            scaled = apply(_Scale, size, *values)
+            result = scaled(size, values)
         else:
-            scaled = apply(_Scale, size / norm if self.min_norm else size * inverse, *values)
-        return dict(zip(features, scaled, strict=True))
+            result = scaled(size / norm if self.min_norm else size * inverse, values)
+        return dict(zip(features, result, strict=True))
 
     def _size(self, degree: int, norm: Tensor) -> Tensor:
         if self.kind in ("bias", "tfn"):
@@ -121,67 +139,3 @@ class NormNonlinearity(nn.Module):
 
     def __repr__(self) -> str:
         return f"NormNonlinearity({self.fiber_in!r}, {self.kind})"
-
-
-class _NormAndInverse(torch.autograd.Function):
-    """‖f‖ and 1/‖f‖ of features ``[..., C_l, 2l+1]``, one degree after the other in one dimension; 0 and 0 for f = 0.
-
-    The gradient (g − g' /‖f‖²) f/‖f‖ is made of saved inputs and outputs by plain operations: it has all derivatives.
-    """
-
-    @staticmethod
-    def forward(*values: Tensor) -> tuple[Tensor, Tensor]:
-        square = torch.cat([_dot(value, value) for value in values])
-        inverse = square.masked_fill(is_zero(square, square.dtype), torch.inf).rsqrt_()
-        return square * inverse, inverse
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(output[1], *inputs)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, grad_norm: Tensor | None, grad_inverse: Tensor | None) -> tuple[Tensor | None, ...]:
-        inverse, *values = ctx.saved_tensors
-        if grad_inverse is not None:
-            part = -grad_inverse * inverse * inverse
-            grad_norm = part if grad_norm is None else grad_norm + part
-        if grad_norm is None:
-            return (None,) * len(values)
-        return _multiply(grad_norm * inverse, values)
-
-
-class _Scale(torch.autograd.Function):
-    """factor · f for features ``[..., C_l, 2l+1]``, the factors one degree after the other in one dimension."""
-
-    @staticmethod
-    def forward(factor: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        return _multiply(factor, values)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        factor, *values = ctx.saved_tensors
-        dots = torch.cat([_dot(grad, value) for grad, value in zip(grads, values, strict=True)])
-        return dots, *_multiply(factor, grads)
-
-
-def _sizes(values: Sequence[Tensor]) -> list[int]:
-    return [math.prod(value.shape[:-1]) for value in values]
-
-
-def _multiply(factor: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    factors = factor.split(_sizes(values))
-    return tuple(one.view(value.shape[:-1])[..., None] * value for one, value in zip(factors, values, strict=True))
-
-
-def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Σ over the components, flat."""
-    product = (left * right).reshape(-1, left.shape[-1])
-    if product.shape[1] == 1:
-        return product[:, 0]
-    # on a CPU the product with a vector of ones takes a third of the time of a sum of so few numbers
-    return torch.mv(product, product.new_ones(product.shape[1])) if product.device.type == "cpu" else product.sum(1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from se3t.compiling import without_autocast
+from se3t.compiling import entries, without_autocast
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import num_paths
@@ -72,6 +73,7 @@ class RadialNetwork(nn.Module):
         self.bias = nn.ParameterDict()
         for degree_out, degree_in in pairs:
             self._add_last_layer(degree_out, degree_in, last_bias, gain)
+        self._keys = [self.key(*pair) for pair in pairs]
         trunks, factors = list(self.trunk_of.values()), [self.factor_of(*pair) for pair in pairs]
         self.signature = json.dumps([repr(fiber_in), repr(fiber_out), trunks, factors, layer_norm, last_bias])
 
@@ -139,10 +141,19 @@ class RadialNetwork(nn.Module):
             if key in parameters:
                 yield _all_paths(parameters[key]) if self.parity else parameters[key]
 
-    def trunk_parameters(self) -> Iterator[Tensor]:
-        """Weight ``[trunk, in, out]``, bias and, with LayerNorm, gain and shift ``[trunk, 1, out]`` of both layers."""
+    def flat_parameters(self) -> list[Tensor]:
+        """All that the compiled kernel takes.
+
+        Weight ``[trunk, in, out]``, bias and, with LayerNorm, gain and shift ``[trunk, 1, out]`` of both hidden layers;
+        then those of :meth:`own_parameters` of every pair of degrees.
+        """
+        flat: list[Tensor] = []
         for layer in self.trunk:
-            yield from layer.parameters()
+            flat += entries(layer, cast(_TrunkLayer, layer).names)
+        if self.parity:
+            return [*flat, *[parameter for pair in self.trunk_of for parameter in self.own_parameters(*pair)]]
+        weights, biases = entries(self.weight, self._keys), entries(self.bias, self._keys if len(self.bias) else ())
+        return flat + ([value for pair in zip(weights, biases, strict=True) for value in pair] if biases else weights)
 
     def pair_weight(self, hidden: Sequence[Tensor], degree_out: int, degree_in: int) -> Float[Tensor, "unique w p u"]:
         """φ_J^{lk}: ``[unique, C_out, path, C_in]``, one row for every row of ``hidden``."""
@@ -203,12 +214,14 @@ class _TrunkLayer(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_trunks, width_in, width_out).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(num_trunks, 1, width_out).uniform_(-bound, bound))
         self.layer_norm = layer_norm
+        self.names = ["weight", "bias"]
         if layer_norm:
             self.gain = nn.Parameter(torch.ones(num_trunks, 1, width_out))
             self.shift = nn.Parameter(torch.zeros(num_trunks, 1, width_out))
+            self.names += ["gain", "shift"]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return trunk_layer(inputs, *self.parameters())
+        return trunk_layer(inputs, *entries(self, self.names))
 
 
 def _trunks(pairs: list[tuple[int, int]], share: str) -> dict[tuple[int, int], int]:

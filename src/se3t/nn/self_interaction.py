@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from se3t.compiling import without_autocast
-from se3t.fiber import Features, Fiber
+from se3t.fiber import Features, Fiber, cat_features
 from se3t.nn.precision import at_least_float32, full_range
 
 _FEW_CHANNELS = 16  # a softmax over fewer numbers is several times faster along a dimension that is not the last
@@ -61,12 +61,16 @@ class AttentiveSelfInteraction(nn.Module):
                 nn.init.normal_(last.bias, std=math.sqrt(0.9 / fiber_in[degree]))
 
     @full_range
-    def forward(self, features: Features) -> Features:
+    def forward(self, *parts: Features) -> Features:
         """``[node, C_in, 2l+1]`` by degree → ``[node, C_out, 2l+1]`` by degree.
+
+        Args:
+            parts: the features, or some whose channels, one behind the other, are the features.
 
         Raises:
             ValueError: when the features are not of type ``fiber_in``.
         """
+        features = cat_features(*parts)
         self.fiber_in.check(features)
         return {degree: self._weights(degree, features[degree]) @ features[degree] for degree in self.fiber_out}
 

@@ -56,4 +56,9 @@ def masked_norm(x: Tensor, dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor
 
 def is_zero(square: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether a vector of this squared length counts as zero in ``dtype``: see :func:`safe_norm`."""
-    return square < torch.finfo(dtype).tiny ** 0.6
+    return square < zero_square(dtype)
+
+
+def zero_square(dtype: torch.dtype) -> float:
+    """The squared length below which a vector counts as zero in ``dtype``."""
+    return float(torch.finfo(dtype).tiny ** 0.6)

@@ -44,22 +44,17 @@ def messages(sources: Sources, radial: RadialNetwork, basis: EquivariantBasis, m
     dtype = length.dtype
     with without_autocast("cpu"):
         tensors = [
-            *(sources.features[degree].to(dtype) for degree in radial.fiber_in if degree in sources.features),
-            *(edge_features[degree].to(dtype) for degree in radial.fiber_in if degree in edge_features),
-            *(basis.frame(degree) for degree in degrees),
-            rows.invariants(geometry).to(dtype),
-            *(parameter.to(dtype) for parameter in radial.trunk_parameters()),
-            *(
-                parameter
-                for l in radial.fiber_out
-                for k in radial.fiber_in
-                for parameter in radial.own_parameters(l, k)
-            ),
+            *[sources.features[degree] for degree in radial.fiber_in if degree in sources.features],
+            *[edge_features[degree] for degree in radial.fiber_in if degree in edge_features],
+            *[basis.frame(degree) for degree in degrees],
+            basis.radial_invariants,
         ]
-        if any(tensor.dtype != dtype for tensor in tensors):
+        tensors = [tensor if tensor.dtype == dtype else tensor.to(dtype) for tensor in tensors]
+        parameters = radial.flat_parameters()
+        if any(parameter.dtype != dtype for parameter in parameters):
             raise ValueError(f"positions are {dtype}, the parameters are not: convert the graph or the model")
         signature = f"{radial.signature}; {_text(edge_features)}"
-        outputs = convolve(tensors, rows.first, rows.second, index, signature)
+        outputs = convolve([*tensors, *parameters], rows.first, rows.second, index, signature)
         return dict(zip(radial.fiber_out, outputs, strict=True))
 
 

@@ -1,7 +1,10 @@
-/* Compiled part of the kernel `native` of se3t: convolutions in the frame of the edge, and attention over segments.
+/* Compiled part of the kernel `native` of se3t: convolutions in the frame of the edge, attention over
+   segments, and what acts on the features of each node alone.
    native.py says what is computed; REAL is float or double. */
 #include "attention.h"
 #include "convolution.h"
+#include "mixing.h"
+#include "norm.h"
 #include <pthread.h>
 
 #define EXPORT __attribute__((visibility("default")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -77,3 +78,34 @@ def fields(tensors: Sequence[Tensor]) -> ctypes.Array[Field]:
 def component_major(rows: Size, channels: Size, components: Size, like: Tensor) -> Tensor:
     """Uninitialised ``[row, channel, component]``, channels next to each other in memory."""
     return torch.empty(rows, components, channels, dtype=like.dtype, device=like.device).transpose(1, 2)
+
+
+Member: TypeAlias = int | float | Sequence[int]
+
+
+def structure(members: Sequence[Member]) -> ctypes.Array[ctypes.c_int64]:
+    """A C structure whose members are integers, doubles, or pointers to the arrays that follow it in the same memory.
+
+    Args:
+        members: in their order; an empty sequence is a null pointer.
+    """
+    memory = (_Integer * sum([1 if isinstance(member, int | float) else 1 + len(member) for member in members]))()
+    place = ctypes.addressof(memory) + 8 * len(members)
+    head: list[int] = []
+    arrays: list[int] = []
+    for member in members:
+        if isinstance(member, int):
+            head.append(member)
+        elif isinstance(member, float):
+            head.append(struct.unpack("q", struct.pack("d", member))[0])
+        else:
+            head.append(place if member else 0)
+            arrays += member
+            place += 8 * len(member)
+    memory[:] = head + arrays  # type: ignore[assignment]
+    return memory
+
+
+def field_members(tensors: Iterable[Tensor]) -> list[int]:
+    """:func:`fields` as members of an array of a :func:`structure`."""
+    return [number for tensor in tensors for number in (tensor.data_ptr(), *tensor.stride())]
