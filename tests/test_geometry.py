@@ -263,6 +263,19 @@ def test_pairs_lie_side_by_side_and_rows_are_sorted_by_their_invariants(num_edge
     assert len({key[0] for key in keys}) > 2
 
 
+def test_rows_with_many_equal_scalars_lie_together_and_are_sorted_by_their_length() -> None:
+    graph = cloud(torch.randn(9, 3, dtype=torch.float64))
+    kinds = (graph.source + graph.target) % 5  # of both directions
+    graph = replace(graph, edge_scalars=torch.nn.functional.one_hot(3 * kinds, 16).double())
+    geometry = EdgeGeometry.of(graph, pair=True)
+    invariants = geometry.radial_rows.invariants(geometry)
+    found, lengths = invariants[:, :-1].argmax(dim=1) // 3, invariants[:, -1]
+    assert len(found) == 36
+    assert torch.equal(torch.unique_consecutive(found), torch.arange(5).flip(0))
+    for kind in range(5):
+        assert (lengths[found == kind].diff() >= 0).all()
+
+
 def test_edges_in_the_order_of_the_kernel_keep_what_they_carry() -> None:
     graph = directed(9, 40)
     plain, sorted_ = EdgeGeometry.of(graph), EdgeGeometry.of(graph, pair=True)

@@ -88,10 +88,13 @@ torch.library.register_fake(
 
 
 def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """``function.apply``; its ``forward`` where a traced program has no gradient.
+    """``function.apply``; its ``forward``, of operations that torch can differentiate, where a function has no place.
 
-    There torch 2.13 hands a context to every ``forward(*tensors)``, also beside ``setup_context``.
+    That is under ``torch.func``: functions know neither ``vmap`` nor ``jvp``; and where a traced program has no
+    gradient: there torch 2.13 hands a context to every ``forward(*tensors)``, also beside ``setup_context``.
     """
+    if torch._C._are_functorch_transforms_active():
+        return function.forward(*arguments)
     is_differentiated = torch.is_grad_enabled() and any(argument.requires_grad for argument in arguments)
     if torch.compiler.is_compiling() and not is_differentiated:
         return function.forward(*arguments)
@@ -112,6 +115,31 @@ def without_autocast(device: str) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
+
+
+def export(model: nn.Module, example: Any, *others: Any) -> torch.export.ExportedProgram:
+    """A program of ``torch.export`` for arguments of other sizes, one and zero included.
+
+    Args:
+        model: of one argument, such as a :class:`se3t.graph.Graph`.
+        example: such an argument.
+        others: more of them; a size of the program is free where they differ, and fixed where none does.
+    """
+    from torch.export import AdditionalInputs, Dim  # imports the compiler, which takes seconds
+    from torch.fx.experimental import _config
+    from torch.utils._pytree import tree_map
+
+    sizes = AdditionalInputs()
+    for other in others:
+        sizes.add((other,))
+
+    def fixed(shape: Any) -> Any:
+        return tuple(Dim.STATIC if size is None else size for size in shape) if isinstance(shape, tuple) else shape
+
+    shapes = tree_map(fixed, sizes.dynamic_shapes(model, (example,)), is_leaf=lambda value: isinstance(value, tuple))
+    # torch takes zero and one for other cases than any other size
+    with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        return torch.export.export(model, (example,), dynamic_shapes=shapes)
 
 
 class lazy(Generic[Value]):

@@ -154,8 +154,7 @@ def require_digits(positions: Tensor) -> None:
 
 
 _WINDOW = 4096  # edges sorted together
-_FEW_COLUMNS = 8  # of invariants, sorted by all without asking which of them decide
-_SAMPLE = 64
+_FEW_COLUMNS = 8  # of invariants, each of which is sorted by
 
 
 @dataclass(frozen=True)
@@ -267,30 +266,22 @@ def _partners(graph: Graph) -> Pairing:
 
 
 def _sorted_by(invariants: Tensor, rows: Tensor) -> Tensor:
-    """Lexical order of the invariants (edge scalars, then the length) of some rows.
+    """Order of some rows by their invariants: the edge scalars, one after the other, and then the length.
 
+    Many scalars are one number instead, to which each adds less than the one before: equal ones lie together.
     Rows far from each other stay apart, so that what belongs to a stretch of rows fits into the cache.
     """
     values = invariants[rows]
-    last = values.shape[1] - 1
-    order, last = _order_by_one(values) or (torch.argsort(values[:, last], stable=True), last)
-    for column in range(last - 1, -1, -1):
+    if values.shape[1] > _FEW_COLUMNS:
+        scalars, length = values[:, :-1], values[:, -1]
+        weights = torch.logspace(0, -16, scalars.shape[1], base=2.0, dtype=values.dtype, device=values.device)
+        values = torch.stack([(scalars * weights).sum(dim=1), length], dim=1)
+    order = torch.argsort(values[:, -1], stable=True)
+    for column in range(values.shape[1] - 2, -1, -1):
         order = order[torch.argsort(values[order, column], stable=True)]
     if torch.compiler.is_compiling() or len(rows) > _WINDOW:
         order = order[torch.argsort(rows[order] // _WINDOW, stable=True)]
     return order
-
-
-def _order_by_one(values: Tensor) -> tuple[Tensor, int] | None:
-    """Order by the first of many columns that has no equal values, after which no other counts, and its number."""
-    if values.shape[1] <= _FEW_COLUMNS or torch.compiler.is_compiling():
-        return None
-    some = values[:_SAMPLE].sort(dim=0).values
-    for column in (some.diff(dim=0) != 0).all(dim=0).nonzero()[:, 0].tolist():
-        ordered, order = values[:, column].sort(stable=True)
-        if bool((ordered.diff() != 0).all()):
-            return order, column
-    return None
 
 
 def reciprocal_order(edge_index: Int[Tensor, "2 edge"], num_nodes: int) -> Int[Tensor, " edge"] | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import register_dataclass
+from torch.utils._pytree import GetAttrKey, KeyEntry, register_dataclass, register_pytree_node
 
+from se3t.compiling import lazy
 from se3t.fiber import Features, Fiber, rotate_features
 from se3t.neighbors import farthest_point_sampling, fully_connected, knn_graph, radius_graph, sort_by_target
 
@@ -76,6 +78,11 @@ class Graph:
     edge_vectors: Tensor | None = None
     pairing: Pairing | None = None
     cloud_size: int | None = None
+
+    @lazy
+    def _clouds(self) -> Tensor:
+        """``[graph, 0]``: what stands for ``num_graphs`` in the pytree."""
+        return torch.empty(self.num_graphs, 0)
 
     @property
     def num_nodes(self) -> int:
@@ -175,8 +182,31 @@ class Graph:
         )
 
 
-for _value in (Pairing, Graph):  # torch.export.register_dataclass does the same, but imports the compiler
-    register_dataclass(_value, serialized_type_name=f"se3t.graph.{_value.__name__}")
+def _flatten(graph: Graph) -> tuple[list[Any], list[str]]:
+    """Values and names of the fields that are there; the number of clouds as a size, which traced programs may vary."""
+    given = {name: value for name in _FIELDS if (value := getattr(graph, name)) is not None}
+    given["num_graphs"] = graph._clouds
+    return list(given.values()), list(given)
+
+
+def _flatten_with_keys(graph: Graph) -> tuple[list[tuple[KeyEntry, Any]], list[str]]:
+    values, names = _flatten(graph)
+    return list(zip(map(GetAttrKey, names), values, strict=True)), names
+
+
+def _unflatten(values: Iterable[Any], names: list[str]) -> Graph:
+    given = dict(zip(names, values, strict=True))
+    clouds = given["num_graphs"]
+    graph = Graph(**{**given, "num_graphs": clouds.shape[0] if isinstance(clouds, Tensor) else clouds})
+    vars(graph)["_clouds"] = clouds
+    return graph
+
+
+_FIELDS = [one.name for one in fields(Graph)]
+register_dataclass(Pairing, serialized_type_name="se3t.graph.Pairing")
+register_pytree_node(
+    Graph, _flatten, _unflatten, serialized_type_name="se3t.graph.Graph", flatten_with_keys_fn=_flatten_with_keys
+)
 
 
 def batch_graphs(graphs: list[Graph]) -> Graph:

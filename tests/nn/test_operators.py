@@ -1,4 +1,4 @@
-"""Compiled code as operators of PyTorch: opcheck, torch.compile, torch.export, activation checkpointing."""
+"""Compiled code as operators of PyTorch: opcheck, torch.compile, torch.export, torch.func."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.library import opcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from se3t.compiling import export
 from se3t.config import SE3TransformerModel, TFNModel
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry, find_pairs
@@ -55,6 +57,12 @@ def model_of(kernel: str, **changes: Any) -> SE3Transformer:
     return SE3Transformer(
         FIBER, FIBER, SE3TransformerModel(**sizes, kernel=kernel), relative_position="to_source"
     ).double()
+
+
+def pooled_model(**changes: Any) -> SE3Transformer:
+    torch.manual_seed(1)
+    sizes = {"num_layers": 2, "num_degrees": 2, "channels": 4, "num_heads": 2, "radial_hidden": 8, "pool_channels": 4}
+    return SE3Transformer(FIBER, Fiber("2x0"), SE3TransformerModel(**{**sizes, **changes}), pooled=True).double()
 
 
 def arguments_of(graph: Graph, name: str) -> list[tuple[Any, ...]]:
@@ -136,36 +144,82 @@ def test_tfn_compiles_as_one_graph() -> None:
     torch.testing.assert_close(received, outputs(model, graph), rtol=1e-9, atol=1e-11)
 
 
+READ = {"export": "torch.export.load({}).module()", "inductor": "torch._inductor.aoti_load_package({})"}
 SERVE = """
 import sys, torch
 import se3t.operators
+program = READ
 assert "se3t.models" not in sys.modules
-program = torch.export.load(sys.argv[1]).module()
-graph, expected = torch.load(sys.argv[2], weights_only=False)
-torch.testing.assert_close(program(graph), expected, rtol=1e-9, atol=1e-11)
+for graph, expected in torch.load(sys.argv[2], weights_only=False):
+    torch.testing.assert_close(program(graph)[0], expected, rtol=1e-9, atol=1e-11)
 print("equal")
 """
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("kernel", ["native", "edge_frame"])
-def test_an_exported_model_runs_in_another_process_without_the_models(kernel: str, tmp_path: Path) -> None:
-    model, graph = model_of(kernel), replace(graph_of([4, 3]), pairing=None)
-    node, edge = torch.export.Dim("node", min=2, max=10_000), torch.export.Dim("edge", min=2, max=1_000_000)
-    shapes = torch.export.ShapesCollection()
-    for tensor in (graph.positions, graph.batch, *graph.features.values()):
-        shapes[tensor] = {0: node}
-    shapes[graph.edge_index] = {1: edge}
-    program = torch.export.export(model, (graph,), dynamic_shapes=shapes)
-    torch.export.save(program, tmp_path / "model.pt2")
-    other = replace(graph_of([6, 5], seed=3, coincident=True), pairing=None)
-    torch.save((other, {degree: value.detach() for degree, value in model(other).items()}), tmp_path / "data.pt")
-    (tmp_path / "serve.py").write_text(SERVE)
+def unpaired(sizes: list[int], **settings: Any) -> Graph:
+    return replace(graph_of(sizes, **settings), pairing=None)
+
+
+def exported(model: torch.nn.Module, folder: Path) -> torch.export.ExportedProgram:
+    """With what it should make of other graphs: more clouds and fewer, coincident points, one cloud, one point."""
+    others = [unpaired(sizes, seed=3) for sizes in ([6, 5, 4], [5, 1], [3], [1])]
+    others.append(unpaired([4, 3, 3, 2], coincident=True))
+    torch.save([(other, model(other)[0].detach()) for other in others], folder / "data.pt")
+    return export(model, unpaired([4, 3]), unpaired([3, 2, 4]))
+
+
+def serve(folder: Path, how: str, **environment: str) -> None:
+    (folder / "serve.py").write_text(SERVE.replace("READ", READ[how].format("sys.argv[1]")))
     command = [sys.executable, "serve.py", "model.pt2", "data.pt"]
-    for switch in ("1", "0"):  # with compiled code, and where there is none
-        environment = {**os.environ, "SE3T_NATIVE": switch}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-        assert done.stdout == "equal\n", done.stderr
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env={**os.environ, **environment}, check=False
+    )
+    assert done.stdout == "equal\n", done.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("kernel", "pooling"), [("native", "max"), ("edge_frame", "mean")])
+def test_an_exported_model_takes_batches_of_any_size_in_another_process_without_the_models(
+    kernel: str, pooling: str, tmp_path: Path
+) -> None:
+    program = exported(pooled_model(kernel=kernel, pooling=pooling), tmp_path)
+    torch.export.save(program, tmp_path / "model.pt2")
+    for switch in ("1", "0") if kernel == "native" else ("1",):  # with compiled code, and where there is none
+        serve(tmp_path, "export", SE3T_NATIVE=switch)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.skipif(which("g++") is None, reason="Inductor writes C++")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch, of its own
+def test_an_exported_model_is_compiled_ahead_and_takes_batches_of_any_size(tmp_path: Path) -> None:
+    program = exported(pooled_model(num_layers=1), tmp_path)
+    torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "model.pt2"))
+    serve(tmp_path, "inductor")
+
+
+@pytest.mark.parametrize("kernel", ["native", "edge_frame"])
+def test_torch_func_differentiates_a_model_in_every_way(kernel: str) -> None:
+    model, graph = model_of(kernel), graph_of([4], coincident=True)
+
+    def function(positions: Tensor, parameters: dict[str, Tensor] | None = None) -> Tensor:
+        arguments = (replace(graph, positions=positions),)
+        results = torch.func.functional_call(model, parameters or {}, arguments).values()
+        return torch.stack([value.pow(3).sum() for value in results]).sum()
+
+    positions = graph.positions
+    expected = torch.autograd.functional.hessian(function, positions)
+    for hessian in (torch.func.hessian(function), torch.func.jacrev(torch.func.jacrev(function))):
+        torch.testing.assert_close(hessian(positions), expected, rtol=1e-9, atol=1e-10)
+    value, slope = torch.func.jvp(function, (positions,), (positions,))
+    expected = torch.func.grad(function)(positions)
+    torch.testing.assert_close(slope, (expected * positions).sum(), rtol=1e-9, atol=1e-10)
+    both = torch.func.vmap(function)(torch.stack([positions, 2 * positions]))
+    torch.testing.assert_close(both, torch.stack([value, function(2 * positions)]), rtol=1e-9, atol=1e-10)
+    names, values = zip(*model.named_parameters(), strict=True)
+    found = torch.func.grad(function, argnums=1)(positions, dict(zip(names, values, strict=True)))
+    grads = torch.autograd.grad(function(positions), values)
+    torch.testing.assert_close(tuple(found[name] for name in names), grads, rtol=1e-9, atol=1e-10)
 
 
 def test_a_graph_is_a_pytree() -> None:

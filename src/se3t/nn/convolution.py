@@ -13,7 +13,7 @@ from se3t.nn.basis import EquivariantBasis
 from se3t.nn.kernels import MEMORY, Sources, get_kernel
 from se3t.nn.linear import EquivariantLinear
 from se3t.nn.precision import at_least_float32, full_range
-from se3t.nn.radial import RadialNetwork
+from se3t.nn.radial import RadialNetwork, require_whole
 
 REDUCTIONS = ("sum", "mean", "none")
 _SUM_GAIN = 0.35  # a sum over few neighbours starts with about half the variance of a feature
@@ -125,6 +125,7 @@ class EquivariantConv(nn.Module):
         self.fiber_in.check(features)
         geometry = basis.geometry
         self.settings.fiber_edge.check(geometry.edge_features, "edge_features")
+        require_whole(self.radial)
         messages = self.kernel(self._sources(features, geometry), self.radial, basis, self.settings.memory)
         if self.reduce == "none":
             return messages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -175,6 +176,24 @@ class RadialNetwork(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` shows in the brackets."""
         return f"{self.fiber_in!r} -> {self.fiber_out!r}, scalars={self.num_edge_scalars}, hidden={self.hidden}"
+
+
+def require_whole(radial: nn.Module) -> None:
+    """Refuse a radial network that FSDP keeps in parts: its parameters are whole only while it runs by itself.
+
+    Raises:
+        ValueError: naming what may be wrapped.
+    """
+    is_alone = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if is_alone or fsdp is None or torch.compiler.is_compiling():
+        return
+    kinds = tuple(vars(fsdp)[name] for name in ("FullyShardedDataParallel", "FSDPModule") if name in vars(fsdp))
+    if any(isinstance(part, kinds) for part in radial.modules()):
+        raise ValueError(
+            "FSDP wraps a radial network, or a part of it, of which the layer around it takes the parameters: wrap "
+            "layers (EquivariantConv, SE3AttentionBlock) or the model"
+        )
 
 
 def _all_paths(value: Tensor) -> Tensor:

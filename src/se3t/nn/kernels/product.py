@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from se3t.compiling import apply
+
 
 def transposed_product(
     left: Float[Tensor, "edge a u"], right: Float[Tensor, "unique b u"]
@@ -20,14 +22,13 @@ def transposed_product(
     if torch.is_autocast_enabled(left.device.type):
         dtype = torch.get_autocast_dtype(left.device.type)
         left, right = left.to(dtype), right.to(dtype)
-    stacked = left.unflatten(0, (right.shape[0], -1)).flatten(1, 2) if right.shape[0] else left
-    return cast(Tensor, _TransposedProduct.apply(stacked, right)).view(*left.shape[:2], right.shape[1])
+    is_shared = left.shape[0] != right.shape[0]
+    stacked = left.unflatten(0, (right.shape[0], -1)).flatten(1, 2) if is_shared else left
+    return cast(Tensor, apply(_TransposedProduct, stacked, right)).view(*left.shape[:2], right.shape[1])
 
 
 class _TransposedProduct(torch.autograd.Function):
     """Plain autograd makes the gradient of ``right`` transposed: several times slower for wide inner dimensions."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(left: Tensor, right: Tensor) -> Tensor:
