@@ -68,9 +68,18 @@ def conv_of(fiber_in: Fiber, fiber_out: Fiber, kernel: str = "native", **options
 
 
 def run(
-    layer: EquivariantConv, graph: Graph, *, pair: bool = True, relative: str = "none", continuous: bool = False
+    layer: EquivariantConv,
+    graph: Graph,
+    *,
+    pair: bool = True,
+    relative: str = "none",
+    continuous: bool = False,
+    second: bool = False,
 ) -> list[Tensor]:
-    """Messages and all first gradients; ``continuous``: of edge scalars and edge vectors too."""
+    """Messages and all gradients; ``continuous``: of edge scalars and edge vectors too.
+
+    With ``second`` those of a loss of the gradients of everything but the parameters, as in training on forces.
+    """
     vectors = graph.edge_vectors
     graph = replace(
         graph,
@@ -85,10 +94,14 @@ def run(
     generator = torch.Generator().manual_seed(5)
     probes = [torch.randn(value.shape, generator=generator, dtype=torch.float64) for value in out.values()]
     loss = sum((value * probe).sum() for value, probe in zip(out.values(), probes, strict=True))
-    leaves = [graph.positions, graph.edge_scalars, graph.edge_vectors, *graph.features.values()]
-    leaves += [*graph.edge_features.values(), *layer.parameters()]
-    leaves = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
-    found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+    inputs = [graph.positions, graph.edge_scalars, graph.edge_vectors, *graph.features.values()]
+    inputs += graph.edge_features.values()
+    inputs = [leaf for leaf in inputs if leaf is not None and leaf.requires_grad]
+    options = {"allow_unused": True, "materialize_grads": True}
+    if second:
+        first = torch.autograd.grad(loss, inputs, create_graph=True, **options)
+        loss = loss.square() + sum((value * value.detach().sin()).sum() for value in first)
+    found = torch.autograd.grad(loss, [*inputs, *layer.parameters()], **options)
     return [*(value.detach() for value in out.values()), *found]
 
 

@@ -16,7 +16,7 @@ from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.graph import knn_graph
 from se3t.nn import EquivariantBasis
-from se3t.nn.kernels.native import unavailable
+from se3t.nn.kernels.native import attention, convolution, unavailable
 
 from .clouds import AXES, COINCIDENT, FIBER, features_of, make_block
 from .native_cases import NODES, assert_equal_to_reference, conv_of, edges_of, graph_of, outputs, run
@@ -57,7 +57,8 @@ def test_values_and_gradients_are_those_of_the_reference_for_any_fiber(
     fiber_in: str, fiber_out: str, share: str
 ) -> None:
     graph = graph_of(Fiber(fiber_in), edges_of("some", 37), scalars=1)
-    assert_equal_to_reference(Fiber(fiber_in), Fiber(fiber_out), graph, {"share_radial": share})
+    for second in (False, True):
+        assert_equal_to_reference(Fiber(fiber_in), Fiber(fiber_out), graph, {"share_radial": share}, second=second)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,9 @@ def test_values_and_gradients_are_those_of_the_reference_for_any_fiber(
     ids=str,
 )
 def test_values_and_gradients_are_those_of_the_reference_for_any_radial_network(options: dict[str, object]) -> None:
-    assert_equal_to_reference(FIBER, FIBER, graph_of(FIBER, edges_of("some", 45), scalars=2), options)
+    graph = graph_of(FIBER, edges_of("some", 45), scalars=2)
+    for second in (False, True):
+        assert_equal_to_reference(FIBER, FIBER, graph, options, second=second)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 31, 33, 64, 100])
@@ -87,7 +90,8 @@ def test_values_and_gradients_are_those_of_the_reference_for_any_number_of_edges
     rows = EdgeGeometry.of(graph, pair=True).radial_rows
     assert pairs is None or len(rows.second) == pairs
     assert kind != "both" or len(rows.second) == count // 2
-    assert_equal_to_reference(fiber, Fiber("3x0+2x1+1x2"), graph, {"share_radial": "full"})
+    for second in (False, True):
+        assert_equal_to_reference(fiber, Fiber("3x0+2x1+1x2"), graph, {"share_radial": "full"}, second=second)
 
 
 def test_nearest_neighbours_pair_in_part_and_give_the_values_of_the_reference() -> None:
@@ -121,7 +125,8 @@ def test_gradients_of_edge_scalars_and_edge_vectors_are_those_of_the_reference(s
     graph = graph_of(fiber, edges_of("both", 40), scalars=scalars)
     if vectors:
         graph = replace(graph, edge_vectors=torch.randn(40, 3, dtype=torch.float64))
-    assert_equal_to_reference(fiber, Fiber("2x0+1x2"), graph, continuous=True)
+    for second in (False, True):
+        assert_equal_to_reference(fiber, Fiber("2x0+1x2"), graph, continuous=True, second=second)
 
 
 @pytest.mark.parametrize("mode", ["cat", "cat_shared", "add"])
@@ -131,7 +136,8 @@ def test_edge_features_and_their_gradients_are_those_of_the_reference(mode: str,
     fiber_edge = own if relative == "none" else own + Fiber("1x1")
     graph = graph_of(fiber, edges_of("some", 41), scalars=1, fiber_edge=own)
     options = {"fiber_edge": fiber_edge, "edge_mode": mode}
-    assert_equal_to_reference(fiber, Fiber("2x0+3x1"), graph, options, relative=relative)
+    for second in (False, True):
+        assert_equal_to_reference(fiber, Fiber("2x0+3x1"), graph, options, relative=relative, second=second)
 
 
 def test_edge_features_may_be_all_there_is() -> None:
@@ -155,6 +161,25 @@ def test_second_gradients_are_exact(pair: bool, options: dict[str, object]) -> N
     leaves = [value.clone().requires_grad_() for value in (graph.positions, *graph.features.values())]
     assert torch.autograd.gradcheck(output, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(output, leaves, fast_mode=True)
+
+
+def test_second_gradients_are_computed_by_compiled_code_where_no_parameter_has_a_first_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    composed = []
+    for module in (convolution, attention):
+        monkeypatch.setattr(module, "second_gradients_of", lambda *_: composed.append(True))
+    fiber = Fiber("2x0+1x1")
+    graph = graph_of(fiber, edges_of("some", 20))
+    block = make_block(fiber, fiber, kernel="native").double()
+    positions = graph.positions.clone().requires_grad_()
+    moved = replace(graph, positions=positions)
+    out = block(moved.features, EquivariantBasis(EdgeGeometry.of(moved), block.max_degree))
+    energy = sum(value.square().sum() for value in out.values())
+    (forces,) = torch.autograd.grad(energy, positions, create_graph=True)
+    forces.square().sum().backward()
+    assert not composed
+    assert all(parameter.grad is not None for parameter in block.parameters())
 
 
 # --- threads, order, memory -------------------------------------------------------------------------------------------

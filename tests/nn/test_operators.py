@@ -90,7 +90,7 @@ def test_operators_keep_what_torch_asks_of_operators(coincident: bool, k: int | 
         tensors, *others, signature = arguments
         out = [value.detach() for value in convolve(*arguments)]
         grads = [torch.randn_like(value) for value in out]
-        for frames, wanted in ((out, [True, True]), ([], [False, False])):
+        for frames, wanted in ((out, [True, True, True]), ([], [False, False, False])):
             opcheck(convolve_backward, (grads, tensors, frames, *others, wanted, signature), test_utils=ONLY_FORWARD)
     for arguments in arguments_of(graph, "attend"):
         opcheck(attend, arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,25 @@ def must_be_composed(grads: Sequence[Tensor]) -> bool:
         grads: gradients of the results, in the backward pass of an autograd function.
     """
     return torch.is_grad_enabled() or not all(map(has_memory, grads))
+
+
+def is_asked_for(ctx: Any, number: int) -> bool:
+    """Whether the backward pass that is running needs the gradient of an input.
+
+    ``ctx.needs_input_grad`` says whether anything might: it is True for the parameters too where forces alone are asked
+    for.
+
+    Args:
+        ctx: of an autograd function, in its backward pass.
+        number: of the input, among those that are tensors.
+    """
+    node = ctx.next_functions[number][0]
+    if node is None or torch.compiler.is_compiling():
+        return node is not None
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # it does not tell for a leaf whose gradient torch.autograd.grad asks for
+        return True
 
 
 def gradients_of(

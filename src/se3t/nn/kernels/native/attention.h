@@ -13,6 +13,8 @@ typedef struct {
     REAL *weights;                    /* [edge, head] */
     /* gradients */
     const Field *out_grads, *query_grads, *key_grads, *value_grads;
+    /* gradients of the gradients: tangents, and the tangent of the result */
+    const Field *query_tangents, *key_tangents, *value_tangents, *out_tangents;
 } Attention;
 
 /* The loops below run over the channels of one component; `channels` is a constant where it is a common number. */
@@ -69,6 +71,18 @@ INLINE void set_scaled_of(
         for (i64 u = 0; u < channels; u++) edge[c * step + u] = factors[u] * node[c * channels + u];
 }
 
+INLINE void set_two_scaled_of(
+    const i64 channels, i64 components, i64 heads, REAL *restrict edge, i64 step, const REAL *factor,
+    const REAL *restrict node, const REAL *other_factor, const REAL *restrict other
+) {
+    REAL factors[channels], others[channels];
+    expand(channels, heads, factor, factors);
+    expand(channels, heads, other_factor, others);
+    for (i64 c = 0; c < components; c++)
+        for (i64 u = 0; u < channels; u++)
+            edge[c * step + u] = factors[u] * node[c * channels + u] + others[u] * other[c * channels + u];
+}
+
 /* out[head] += sum over components and channels of the head of a b; all degrees of a fiber. */
 static void dots(
     i64 heads, i64 count, const i64 *degrees, const i64 *channels, const REAL *node, const Field *field, i64 edge,
@@ -105,6 +119,20 @@ static void set_scaled(
         REAL *value = field[i].data + edge * field[i].row;
         WITH_CONSTANT_CHANNELS(set_scaled_of, channels[i], components, heads, value, field[i].component, factor, node)
         node += components * channels[i];
+    }
+}
+
+/* field[edge, ...] = factor[head] node[...] + other_factor[head] other[...]. */
+static void set_two_scaled(
+    i64 heads, i64 count, const i64 *degrees, const i64 *channels, const Field *field, i64 edge, const REAL *factor,
+    const REAL *node, const REAL *other_factor, const REAL *other
+) {
+    for (i64 i = 0; i < count; i++) {
+        i64 components = 2 * degrees[i] + 1;
+        REAL *value = field[i].data + edge * field[i].row;
+        WITH_CONSTANT_CHANNELS(set_two_scaled_of, channels[i], components, heads, value, field[i].component, factor, node,
+                               other_factor, other)
+        node += components * channels[i], other += components * channels[i];
     }
 }
 
@@ -222,8 +250,64 @@ static void attend_node_backward(
     write_node(attention->num_keys, attention->key_degrees, attention->key_channels, attention->query_grads, node, query_grad);
 }
 
-/* Weighted sums, or with `backward` the gradients. Returns 0, or 1 where memory is short. */
-__attribute__((visibility("default"))) int attend(const Attention *attention, int backward) {
+/* The tangents of the sums, and those of the gradients, for given gradients of the sums: of l = s q.k, the weights w,
+   a = G.v and g = s w (a - sum of w a), the gradients are sum of g k for q, g q for k, w G for v. */
+static void attend_node_second(
+    const Attention *attention, i64 node, REAL *query, REAL *query_tangent, REAL *query_grad, REAL *grad, REAL *out,
+    REAL *by_edge
+) {
+    i64 heads = attention->num_heads, first = attention->start[node], last = attention->start[node + 1];
+    i64 keys = attention->num_keys, values = attention->num_values;
+    const i64 *key_degrees = attention->key_degrees, *key_channels = attention->key_channels;
+    const i64 *value_degrees = attention->value_degrees, *value_channels = attention->value_channels;
+    const Field *key = attention->key, *value = attention->value;
+    REAL scale = (REAL)attention->scale, mean_logit[heads], mean[heads], mean_tangent[heads], g[heads], g_tangent[heads];
+    read_node(keys, key_degrees, key_channels, attention->query, node, query);
+    read_node(keys, key_degrees, key_channels, attention->query_tangents, node, query_tangent);
+    read_node(values, value_degrees, value_channels, attention->out_grads, node, grad);
+    memset(query_grad, 0, sizeof(REAL) * node_size(keys, key_degrees, key_channels));
+    memset(out, 0, sizeof(REAL) * node_size(values, value_degrees, value_channels));
+    memset(by_edge, 0, sizeof(REAL) * 3 * heads * (last - first));
+    for (i64 h = 0; h < heads; h++) mean_logit[h] = mean[h] = mean_tangent[h] = 0;
+    for (i64 n = first; n < last; n++) {
+        i64 edge = attention->edge[n];
+        const REAL *weights = attention->weights + edge * heads;
+        REAL *logits = by_edge + (n - first) * 3 * heads, *a = logits + heads, *a_tangent = a + heads;
+        dots(heads, keys, key_degrees, key_channels, query_tangent, key, edge, logits);
+        dots(heads, keys, key_degrees, key_channels, query, attention->key_tangents, edge, logits);
+        dots(heads, values, value_degrees, value_channels, grad, value, edge, a);
+        dots(heads, values, value_degrees, value_channels, grad, attention->value_tangents, edge, a_tangent);
+        for (i64 h = 0; h < heads; h++) mean_logit[h] += weights[h] * logits[h], mean[h] += weights[h] * a[h];
+    }
+    for (i64 n = first; n < last; n++) {
+        const REAL *weights = attention->weights + attention->edge[n] * heads;
+        REAL *logits = by_edge + (n - first) * 3 * heads, *a = logits + heads, *a_tangent = a + heads;
+        for (i64 h = 0; h < heads; h++) { /* logits become tangents of the weights */
+            logits[h] = scale * weights[h] * (logits[h] - mean_logit[h]);
+            mean_tangent[h] += logits[h] * a[h] + weights[h] * a_tangent[h];
+        }
+    }
+    for (i64 n = first; n < last; n++) {
+        i64 edge = attention->edge[n];
+        const REAL *weights = attention->weights + edge * heads;
+        const REAL *tangents = by_edge + (n - first) * 3 * heads, *a = tangents + heads, *a_tangent = a + heads;
+        for (i64 h = 0; h < heads; h++) {
+            g[h] = scale * weights[h] * (a[h] - mean[h]);
+            g_tangent[h] = scale * (tangents[h] * (a[h] - mean[h]) + weights[h] * (a_tangent[h] - mean_tangent[h]));
+        }
+        add_scaled(heads, values, value_degrees, value_channels, value, edge, tangents, out);
+        add_scaled(heads, values, value_degrees, value_channels, attention->value_tangents, edge, weights, out);
+        add_scaled(heads, keys, key_degrees, key_channels, key, edge, g_tangent, query_grad);
+        add_scaled(heads, keys, key_degrees, key_channels, attention->key_tangents, edge, g, query_grad);
+        set_two_scaled(heads, keys, key_degrees, key_channels, attention->key_grads, edge, g_tangent, query, g, query_tangent);
+        set_scaled(heads, values, value_degrees, value_channels, attention->value_grads, edge, tangents, grad);
+    }
+    write_node(keys, key_degrees, key_channels, attention->query_grads, node, query_grad);
+    write_node(values, value_degrees, value_channels, attention->out_tangents, node, out);
+}
+
+/* Weighted sums; with derivative 1 the gradients, with 2 the gradients of these. Returns 0, or 1 where memory is short. */
+__attribute__((visibility("default"))) int attend(const Attention *attention, int derivative) {
     i64 keys = node_size(attention->num_keys, attention->key_degrees, attention->key_channels);
     i64 values = node_size(attention->num_values, attention->value_degrees, attention->value_channels);
     i64 most = 0; /* edges of a node */
@@ -232,12 +316,15 @@ __attribute__((visibility("default"))) int attend(const Attention *attention, in
     int status = 0;
 #pragma omp parallel num_threads(attention->num_threads)
     {
-        REAL *room = malloc(sizeof(REAL) * (2 * keys + values + most * attention->num_heads + 1));
+        REAL *room = malloc(sizeof(REAL) * (3 * keys + 2 * values + 3 * most * attention->num_heads + 1));
         if (!room) status = 1;
 #pragma omp for schedule(static)
         for (i64 node = 0; node < attention->num_nodes; node++) {
             if (!room) continue;
-            if (backward)
+            if (derivative > 1)
+                attend_node_second(attention, node, room, room + keys, room + 2 * keys, room + 3 * keys,
+                                   room + 3 * keys + values, room + 3 * keys + 2 * values);
+            else if (derivative)
                 attend_node_backward(attention, node, room, room + keys, room + 2 * keys, room + 2 * keys + values);
             else attend_node(attention, node, room, room + keys);
         }

@@ -18,7 +18,7 @@ from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.kernels.native.compiler import compiled, require, unavailable
 from se3t.nn.kernels.native.structures import Attention, component_major, fields, integers
-from se3t.nn.kernels.second_order import gradients_of, second_gradients_of
+from se3t.nn.kernels.second_order import gradients_of, must_be_composed, second_gradients_of
 from se3t.nn.precision import at_least_float32
 from se3t.so3.wrapped import has_memory
 
@@ -109,7 +109,7 @@ def _attend(tensors: Sequence[Tensor], start: Tensor, edge: Tensor, signature: s
     query, value, key = _split(shape, tensors)
     _check(query, [*value, *key], len(start) - 1, len(edge))
     call = _Call(shape, start, edge, tensors)
-    call.run({"out": fields(out)}, weights, backward=False)
+    call.run({"out": fields(out)}, weights, derivative=0)
     return [*out, weights]
 
 
@@ -126,9 +126,7 @@ def _attend_backward(
     shape = Shape.parse(signature)
     call = _Call(shape, start, edge, tensors)
     result = _attend_backward_shapes(grads, tensors, weights, start, edge, signature)
-    query, value, key = _split(shape, result)
-    parts = {"query_grads": query, "key_grads": key, "value_grads": value, "out_grads": list(grads)}
-    call.run({name: fields(part) for name, part in parts.items()}, weights, backward=True)
+    call.run({"out_grads": fields(grads), **_fields(shape, result, "grads")}, weights, derivative=1)
     return result
 
 
@@ -163,20 +161,46 @@ class _Attend(torch.autograd.Function):
 
 
 class _Gradients(torch.autograd.Function):
-    """``attend_backward`` with its gradient, in terms of torch's operations: differentiable any number of times."""
+    """``attend_backward`` with its gradient: compiled where it is not to be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, keyset: Any, num_grads: int, others: tuple[Any, ...], *tensors: Tensor) -> Any:
-        ctx.others, ctx.num_grads = others, num_grads
-        ctx.save_for_backward(*tensors)
+        ctx.others, ctx.num_grads = others[1:], num_grads
+        ctx.save_for_backward(*tensors, others[0])
         ctx.set_materialize_grads(False)
         return tuple(computed(attend_backward, keyset, tensors[:num_grads], tensors[num_grads:], *others))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-        _, start, edge, signature = ctx.others
-        function = partial(_composed, Shape.parse(signature), start, edge)
-        return (None, None, None, *second_gradients_of(function, ctx.saved_tensors, ctx.num_grads, cotangents))
+        start, edge, signature = ctx.others
+        *saved, weights = ctx.saved_tensors
+        shape, count = Shape.parse(signature), ctx.num_grads
+        given = [value for value in cotangents if value is not None]
+        if must_be_composed(given) or unavailable(start.device, weights.dtype):
+            function = partial(_composed, shape, start, edge)
+            return (None, None, None, *second_gradients_of(function, saved, count, cotangents))
+        grads, tensors = saved[:count], saved[count:]
+        zero = [torch.zeros_like(t) if c is None else c for t, c in zip(tensors, cotangents, strict=True)]
+        return (None, None, None, *_second_gradients(shape, start, edge, grads, tensors, weights, zero))
+
+
+def _second_gradients(
+    shape: Shape,
+    start: Tensor,
+    edge: Tensor,
+    grads: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    weights: Tensor,
+    cotangents: Sequence[Tensor],
+) -> list[Tensor]:
+    """The result of ``second_gradients_of`` by the compiled code."""
+    call = _Call(shape, start, edge, tensors)
+    tangents = [_channels_together(value) for value in cotangents]
+    result = _attend_backward_shapes(grads, tensors)
+    out = [torch.empty_like(grad) for grad in grads]
+    arrays = _fields(shape, tangents, "tangents") | _fields(shape, result, "grads")
+    call.run({"out_grads": fields(grads), "out_tangents": fields(out), **arrays}, weights, derivative=2)
+    return [*out, *result]
 
 
 def _recorded(keyset: Any, tensors: Sequence[Tensor], *others: Any) -> list[Tensor]:
@@ -211,6 +235,12 @@ def _split(shape: Shape, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[
     by_degree = dict(zip(first + second, messages, strict=True))
     value = [by_degree[degree][:, : first[degree]] for degree in first]
     return query, value, [by_degree[degree][:, first.get(degree, 0) :] for degree in second]
+
+
+def _fields(shape: Shape, tensors: Sequence[Tensor], name: str) -> dict[str, Any]:
+    """Arrays of the queries, values and keys among ``tensors``."""
+    parts = zip(("query", "value", "key"), _split(shape, tensors), strict=True)
+    return {f"{part}_{name}": fields(values) for part, values in parts}
 
 
 def _composed(shape: Shape, start: Tensor, edge: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -260,10 +290,10 @@ class _Call:
             "value": fields(value),
         }
 
-    def run(self, arrays: dict[str, Any], weights: Tensor, *, backward: bool) -> None:
+    def run(self, arrays: dict[str, Any], weights: Tensor, *, derivative: int) -> None:
         call = Attention(**self.numbers)
         for name, array in (self.arrays | arrays).items():
             setattr(call, name, ctypes.addressof(array))
         call.start, call.edge, call.weights = self.start.data_ptr(), self.edge.data_ptr(), weights.data_ptr()
-        if compiled(weights.dtype).attend(ctypes.byref(call), int(backward)):
+        if compiled(weights.dtype).attend(ctypes.byref(call), derivative):
             raise MemoryError("the compiled attention found no memory")

@@ -63,13 +63,12 @@ class Call:
         self.shape, self.inputs, self.like = shape, inputs, inputs.invariants
         self.num_edges = rows.num_edges
         self.constants = _constants(shape, self.like.dtype)
-        hidden = inputs.hidden if shape.layer_norm else (*inputs.hidden[:2], None, None, *inputs.hidden[2:], None, None)
         biases = [layer[1] if shape.has_bias else None for layer in inputs.layers]
         self.arrays = {
             **self.constants.arrays,
             "weight": addresses(layer[0] for layer in inputs.layers),
             "bias": addresses(biases),
-            "hidden": addresses(hidden),
+            "hidden": addresses(self._with_norm(inputs.hidden)),
             "features": self._point_fields(inputs.features),
             "frames": self._by_degree(inputs.frames),
         }
@@ -113,53 +112,103 @@ class Call:
     def _edge_fields(self, tensors: Sequence[Tensor]) -> Any:
         return _fields_by_degree(tensors, self.shape.fiber_edge, self.shape.fiber_in, self.like)
 
-    def forward(self) -> tuple[Tensor, ...]:
+    def forward(self) -> list[Tensor]:
         """Messages of every output degree."""
-        out = tuple(
-            component_major(self.num_edges, channels, 2 * degree + 1, self.like)
-            for degree, channels in self.shape.fiber_out.items()
-        )
-        self._run({"messages": fields(out)}, {}, backward=False)
+        out = self._messages()
+        self._run({"messages": fields(out)}, {}, derivative=0)
         return out
 
     def backward(
-        self, grads: Sequence[Tensor], out: Sequence[Tensor], *, edge_features: bool, invariants: bool
+        self, grads: Sequence[Tensor], out: Sequence[Tensor], *, edge_features: bool, invariants: bool, layers: bool
     ) -> list[Tensor | None]:
-        """Gradients of all inputs; of frames where the results ``out`` are given, of two more where asked for."""
-        inputs = self.inputs
-        features = [value.new_empty(value.shape) for value in inputs.features]
-        frames = [frame.new_zeros(frame.shape) for frame in inputs.frames] if out else []
-        edge_grads = [value.new_empty(value.shape) for value in inputs.edge_features] if edge_features else []
-        invariant_grads = torch.zeros_like(self.like) if invariants else None
-        hidden = [torch.empty_like(parameter) for parameter in inputs.hidden]
-        layers = [[torch.empty_like(parameter) for parameter in layer] for layer in inputs.layers]
-        padded: list[Tensor | None] = list(hidden)
-        if not self.shape.layer_norm:
-            padded = [*hidden[:2], None, None, *hidden[2:], None, None]
-        arrays = {
-            "message_grads": fields(grads),
-            "feature_grads": self._point_fields(features),
-            "hidden_grads": addresses(padded),
-            "weight_grads": addresses(layer[0] for layer in layers),
-            "bias_grads": addresses(layer[1] if self.shape.has_bias else None for layer in layers),
-        }
-        if edge_grads:
-            arrays["edge_feature_grads"] = self._edge_fields(edge_grads)
-        if out:
-            arrays |= {"messages": fields(out), "frame_grads": self._by_degree(frames)}
-        self._run(arrays, {"invariant_grads": invariant_grads}, backward=True)
-        flat = [parameter for layer in layers for parameter in layer]
-        edges: Sequence[Tensor | None] = edge_grads or [None] * len(inputs.edge_features)
-        turned: Sequence[Tensor | None] = frames or [None] * len(inputs.frames)
-        return [*features, *edges, *turned, invariant_grads, *hidden, *flat]
+        """Gradients of all inputs; of frames where the results ``out`` are given, of three more where asked for."""
+        arrays = {"messages": fields(out)} if out else {}
+        return self._gradients(grads, arrays, {}, (bool(out), edge_features, invariants, layers), derivative=1)
 
-    def _run(self, arrays: dict[str, Any], tensors: dict[str, Tensor | None], *, backward: bool) -> None:
+    def second(
+        self, tangents: Inputs, grads: Sequence[Tensor], out: Sequence[Tensor], *, layers: bool
+    ) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Gradients of Σ tangent · gradient over features, edge features, frames and invariants: see ``second.h``.
+
+        Args:
+            tangents: of these; those of the parameters are not read.
+            grads: gradients of the messages.
+            out: the messages, where there are frames.
+            layers: whether gradients of the last radial layers are wanted.
+
+        Returns:
+            Gradients of ``grads``, and of all inputs.
+        """
+        messages = self._messages()
+        arrays = {
+            "messages": fields(out),
+            "message_tangents": fields(messages),
+            "feature_tangents": self._point_fields(tangents.features),
+            "frame_tangents": self._by_degree(tangents.frames),
+        }
+        if tangents.edge_features:
+            arrays["edge_feature_tangents"] = self._edge_fields(tangents.edge_features)
+        result = self._gradients(
+            grads, arrays, {"invariant_tangents": tangents.invariants}, (True, True, True, layers), derivative=2
+        )
+        return messages, result
+
+    def _gradients(
+        self,
+        grads: Sequence[Tensor],
+        arrays: dict[str, Any],
+        tensors: dict[str, Tensor | None],
+        wanted: tuple[bool, bool, bool, bool],
+        *,
+        derivative: int,
+    ) -> list[Tensor | None]:
+        """Those of the inputs; None for frames, edge features, invariants, last layers that are not wanted."""
+        inputs, (wants_frames, wants_edges, wants_invariants, wants_layers) = self.inputs, wanted
+        features = [value.new_empty(value.shape) for value in inputs.features]
+        edges = [value.new_empty(value.shape) for value in inputs.edge_features if wants_edges]
+        frames = [frame.new_zeros(frame.shape) for frame in inputs.frames if wants_frames]
+        invariants = torch.zeros_like(self.like) if wants_invariants else None
+        hidden = [torch.empty_like(parameter) for parameter in inputs.hidden]
+        layers = [[torch.empty_like(parameter) for parameter in layer] for layer in inputs.layers if wants_layers]
+        made = {
+            "message_grads": fields(grads),
+            "hidden_grads": addresses(self._with_norm(hidden)),
+            "feature_grads": self._point_fields(features),
+        }
+        if edges:
+            made["edge_feature_grads"] = self._edge_fields(edges)
+        if frames:
+            made["frame_grads"] = self._by_degree(frames)
+        if layers:
+            made["weight_grads"] = addresses(layer[0] for layer in layers)
+            made["bias_grads"] = addresses(layer[1] if self.shape.has_bias else None for layer in layers)
+        self._run(arrays | made, {"invariant_grads": invariants, **tensors}, derivative=derivative)
+        flat = [parameter for layer in layers for parameter in layer]
+        parts: list[tuple[Sequence[Tensor], int]] = [  # with their length where they are wanted
+            (features, len(features)),
+            (edges, len(inputs.edge_features)),
+            (frames, len(inputs.frames)),
+            ([] if invariants is None else [invariants], 1),
+            (hidden, len(hidden)),
+            (flat, sum(map(len, inputs.layers))),
+        ]
+        return [part[n] if part else None for part, count in parts for n in range(count)]
+
+    def _with_norm(self, hidden: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """Parameters of the hidden layers, also where there is no LayerNorm."""
+        return hidden if self.shape.layer_norm else (*hidden[:2], None, None, *hidden[2:], None, None)
+
+    def _messages(self) -> list[Tensor]:
+        fiber = self.shape.fiber_out
+        return [component_major(self.num_edges, channels, 2 * l + 1, self.like) for l, channels in fiber.items()]
+
+    def _run(self, arrays: dict[str, Any], tensors: dict[str, Tensor | None], *, derivative: int) -> None:
         call = Convolution(**self.integers)
         for name, array in (self.arrays | arrays).items():
             setattr(call, name, ctypes.addressof(array))
         for name, tensor in (self.tensors | tensors).items():
             setattr(call, name, address(tensor))
-        status = compiled(self.like.dtype).convolve(ctypes.byref(call), int(backward))
+        status = compiled(self.like.dtype).convolve(ctypes.byref(call), derivative)
         if status:
             kind, words = _ERRORS[status]
             raise kind(words)

@@ -1,113 +1,16 @@
-/* Messages of all edges and their gradients: radial units, rotation into the frame of the edge, products, and back. */
+/* Messages of all edges and their gradients: rotation into the frame of the edge, products, and back. */
 #pragma once
-#include "rows.h"
+#include "blocks.h"
 
-/* What one thread works with. */
-typedef struct {
-    const Convolution *conv;
-    const Layout *layout;
-    const Hidden *first, *second;
-    const REAL *layer;    /* folded */
-    const REAL *features; /* [point][in_size] */
-    REAL *stacks, *stack_grads, *rows, *weights; /* stacks: rotated features; rows: messages or their gradients */
-    REAL *units, *unit_grads;                    /* [block][trunk][unit][BLOCK], [block][trunk][BLOCK][width] */
-    i64 *active, *num_active;                    /* [block][trunk][unit], [block][trunk] */
-    REAL *scratch;
-    REAL *layer_grads, *feature_grads; /* private sums */
-    Hidden first_grads, second_grads;
-    i64 at_once; /* blocks */
-} Worker;
-
-typedef struct {
-    i64 start, count, edges; /* rows of radial units; edges of each */
-} Part;
-
-/* Part number n of all rows: blocks of pairs, then blocks of single edges. */
-static Part part_of(const Convolution *conv, i64 n) {
-    i64 pair_blocks = (conv->num_pairs + BLOCK - 1) / BLOCK;
-    if (n < pair_blocks) return (Part){n * BLOCK, smaller(BLOCK, conv->num_pairs - n * BLOCK), 2};
-    i64 start = conv->num_pairs + (n - pair_blocks) * BLOCK;
-    return (Part){start, smaller(BLOCK, conv->num_rows - start), 1};
-}
-
-static i64 num_parts(const Convolution *conv) {
-    return (conv->num_pairs + BLOCK - 1) / BLOCK + (conv->num_rows - conv->num_pairs + BLOCK - 1) / BLOCK;
-}
-
-static i64 edge_of(const Convolution *conv, i64 row, i64 side) { return side ? conv->second[row] : conv->first[row]; }
-
-static void read_inputs(const Convolution *conv, Part part, REAL *inputs) {
-    i64 count = conv->num_inputs;
-    memset(inputs, 0, sizeof(REAL) * BLOCK * count);
-    memcpy(inputs, conv->invariants + part.start * count, sizeof(REAL) * part.count * count);
-}
-
-/* Radial units of a block, those that are not zero for all its rows. */
-static void make_units(Worker *worker, Part part, i64 block) {
-    const Convolution *conv = worker->conv;
-    i64 width = worker->second->width, units = conv->num_units, rows = worker->layout->num_layer_rows;
-    REAL *inputs = worker->scratch, *middle = inputs + BLOCK * conv->num_inputs, *value = middle + BLOCK * width;
-    read_inputs(conv, part, inputs);
-    for (i64 t = 0; t < conv->num_trunks; t++) {
-        i64 place = block * conv->num_trunks + t, count = 0;
-        REAL *out = worker->units + place * rows * BLOCK;
-        i64 *active = worker->active + place * rows;
-        hidden_forward(worker->first, t, inputs, conv->num_inputs, middle, NULL, NULL);
-        hidden_forward(worker->second, t, middle, width, value, NULL, NULL);
-        for (i64 h = 0; h < units; h++) {
-            REAL any = 0;
-            for (i64 p = 0; p < BLOCK; p++) {
-                REAL unit = p < part.count ? value[p * width + h] : 0;
-                out[count * BLOCK + p] = unit;
-                any = unit != 0 ? 1 : any;
-            }
-            if (any != 0) active[count++] = h;
-        }
-        if (conv->has_bias) { /* a unit that is always one */
-            for (i64 p = 0; p < BLOCK; p++) out[count * BLOCK + p] = p < part.count;
-            active[count++] = units;
-        }
-        worker->num_active[place] = count;
-    }
-}
-
-/* Gradients of the radial units of a block to everything that makes them. */
-static void unmake_units(Worker *worker, Part part, i64 block) {
-    const Convolution *conv = worker->conv;
-    i64 width = worker->second->width, inputs_size = BLOCK * conv->num_inputs, size = BLOCK * width;
-    REAL *inputs = worker->scratch, *input_grads = inputs + inputs_size, *sum = input_grads + inputs_size;
-    REAL *middle = sum + inputs_size, *value = middle + size, *normal = value + size, *last_normal = normal + size;
-    REAL *middle_grads = last_normal + size, *grads = middle_grads + size, scale[BLOCK], last_scale[BLOCK];
-    read_inputs(conv, part, inputs);
-    memset(sum, 0, sizeof(REAL) * inputs_size);
-    for (i64 t = 0; t < conv->num_trunks; t++) {
-        i64 place = block * conv->num_trunks + t;
-        spread_unit_grads(worker->active + place * worker->layout->num_layer_rows,
-                          worker->num_active[place] - conv->has_bias, worker->unit_grads + place * size, width, grads);
-        hidden_forward(worker->first, t, inputs, conv->num_inputs, middle, normal, scale);
-        hidden_forward(worker->second, t, middle, width, value, last_normal, last_scale);
-        hidden_backward(worker->second, &worker->second_grads, t, middle, width, value, last_normal, last_scale, grads, middle_grads);
-        for (i64 p = 0; p < BLOCK; p++) /* padding of the middle units has no gradient */
-            for (i64 h = conv->num_units; h < width; h++) middle_grads[p * width + h] = 0;
-        hidden_backward(
-            worker->first, &worker->first_grads, t, inputs, conv->num_inputs, middle, normal, scale, middle_grads,
-            conv->invariant_grads ? input_grads : NULL
-        );
-        for (i64 n = 0; n < inputs_size && conv->invariant_grads; n++) sum[n] += input_grads[n];
-    }
-    if (conv->invariant_grads)
-        memcpy(conv->invariant_grads + part.start * conv->num_inputs, sum, sizeof(REAL) * part.count * conv->num_inputs);
-}
-
-/* The source features of an edge, [comp][channel] by degree: those of its point, then its own. */
-static const REAL *source_of(const Worker *worker, i64 edge, REAL *room) {
+/* The source features of an edge, [comp][channel] by degree: those of its point, then its own; or their tangents. */
+static const REAL *source_of(const Worker *worker, const REAL *features, const Field *edge_features, i64 edge, REAL *room) {
     const Convolution *conv = worker->conv;
     const Layout *layout = worker->layout;
-    const REAL *point = worker->features + (conv->index ? conv->index[edge] : edge) * layout->in_size;
-    if (!conv->edge_features) return point;
+    const REAL *point = features + (conv->index ? conv->index[edge] : edge) * layout->in_size;
+    if (!edge_features) return point;
     memcpy(room, point, sizeof(REAL) * layout->in_size);
     for (i64 i = 0; i < conv->num_in; i++) {
-        const Field *field = conv->edge_features + i;
+        const Field *field = edge_features + i;
         REAL *to = room + layout->in_place[i] + conv->channels_in[i] - conv->edge_channels[i];
         for (i64 c = 0; c < 2 * conv->degrees_in[i] + 1 && conv->edge_channels[i]; c++)
             for (i64 u = 0; u < conv->edge_channels[i]; u++)
@@ -141,7 +44,58 @@ static void ask_for_row(const Worker *worker, Part part, i64 p, int backward) {
     }
 }
 
-/* Source features in the frame of each edge, components ±m of each order beside each other. */
+/* Features in the frame of an edge to the columns of its row: components ±m of each order beside each other. */
+static void stack_edge(const Worker *worker, Part part, i64 p, i64 side, const REAL *turned, REAL *stacks) {
+    const Convolution *conv = worker->conv;
+    const Layout *layout = worker->layout;
+    for (i64 g = 0; g < layout->num_groups; g++) {
+        const Group *group = layout->groups + g;
+        i64 order = group->order;
+        REAL *plus = stacks + p * stack_room(layout, part.edges) + group_place(layout, g, part.edges) +
+                     side * sides_of(order) * group->columns;
+        REAL *minus = plus + group->columns;
+        for (i64 half = 0; half < sides_of(order); half++) /* ascending: each vector may end in the next one */
+            for (i64 i = group->first_in; i < group->last_in; i++) {
+                const REAL *value = turned + layout->in_place[i] +
+                                    (conv->degrees_in[i] + (half ? -order : order)) * layout->in_width[i];
+                copy_short(plus + half * group->width + layout->column_of[i][order], value, conv->channels_in[i], 1);
+            }
+        for (i64 half = 0; half < sides_of(order) && order; half++)
+            for (i64 i = group->first_in; i < group->last_in; i++) {
+                const REAL *value = turned + layout->in_place[i] +
+                                    (conv->degrees_in[i] + (half ? order : -order)) * layout->in_width[i];
+                copy_short(minus + half * group->width + layout->column_of[i][order], value, conv->channels_in[i],
+                           half ? -1 : 1);
+            }
+    }
+}
+
+/* The transpose of stack_edge. */
+static void unstack_edge(const Worker *worker, Part part, i64 p, i64 side, const REAL *grads, REAL *turned) {
+    const Convolution *conv = worker->conv;
+    const Layout *layout = worker->layout;
+    memset(turned, 0, sizeof(REAL) * layout->in_size);
+    for (i64 g = 0; g < layout->num_groups; g++) {
+        const Group *group = layout->groups + g;
+        i64 order = group->order;
+        const REAL *plus = grads + p * stack_room(layout, part.edges) + group_place(layout, g, part.edges) +
+                           side * sides_of(order) * group->columns;
+        const REAL *minus = plus + group->columns;
+        for (i64 i = group->first_in; i < group->last_in; i++) {
+            i64 a = layout->column_of[i][order], b = a + group->width, width = layout->in_width[i];
+            REAL *middle = turned + layout->in_place[i] + conv->degrees_in[i] * width;
+            for (i64 u = 0; u < width; u += SHORT)
+                if (order) {
+                    SSTORE(middle + order * width + u, SLOAD(plus + a + u) - SLOAD(minus + b + u));
+                    SSTORE(middle - order * width + u, SLOAD(plus + b + u) + SLOAD(minus + a + u));
+                } else {
+                    SSTORE(middle + u, SLOAD(plus + a + u));
+                }
+        }
+    }
+}
+
+/* Source features in the frame of each edge, as columns. */
 static void make_stacks(Worker *worker, Part part, REAL *stacks) {
     const Convolution *conv = worker->conv;
     const Layout *layout = worker->layout;
@@ -150,30 +104,11 @@ static void make_stacks(Worker *worker, Part part, REAL *stacks) {
         for (i64 side = 0; side < part.edges; side++) {
             if (!side) ask_for_row(worker, part, p + AHEAD, 0);
             i64 edge = edge_of(conv, part.start + p, side);
-            const REAL *source = source_of(worker, edge, turned + layout->in_size);
+            const REAL *source = source_of(worker, worker->features, conv->edge_features, edge, turned + layout->in_size);
             for (i64 i = 0; i < conv->num_in; i++)
                 turn(conv->degrees_in[i], conv->frames[conv->degrees_in[i]], edge, 0, source + layout->in_place[i],
                      turned + layout->in_place[i], layout->in_width[i]);
-            for (i64 g = 0; g < layout->num_groups; g++) {
-                const Group *group = layout->groups + g;
-                i64 order = group->order;
-                REAL *plus = stacks + p * stack_room(layout, part.edges) + group_place(layout, g, part.edges) +
-                             side * sides_of(order) * group->columns;
-                REAL *minus = plus + group->columns;
-                for (i64 half = 0; half < sides_of(order); half++) /* ascending: each vector may end in the next one */
-                    for (i64 i = group->first_in; i < group->last_in; i++) {
-                        const REAL *value = turned + layout->in_place[i] +
-                                            (conv->degrees_in[i] + (half ? -order : order)) * layout->in_width[i];
-                        copy_short(plus + half * group->width + layout->column_of[i][order], value, conv->channels_in[i], 1);
-                    }
-                for (i64 half = 0; half < sides_of(order) && order; half++)
-                    for (i64 i = group->first_in; i < group->last_in; i++) {
-                        const REAL *value = turned + layout->in_place[i] +
-                                            (conv->degrees_in[i] + (half ? order : -order)) * layout->in_width[i];
-                        copy_short(minus + half * group->width + layout->column_of[i][order], value, conv->channels_in[i],
-                                   half ? -1 : 1);
-                    }
-            }
+            stack_edge(worker, part, p, side, turned, stacks);
         }
 }
 
@@ -187,6 +122,18 @@ static void add_outer(i64 size, const REAL *a, const REAL *b, i64 width, REAL *o
         }
 }
 
+/* Gradients of the source features of degree number i to those of the point and of the edge. */
+static void give_source(Worker *worker, i64 edge, i64 i, const REAL *grad) {
+    const Convolution *conv = worker->conv;
+    const Layout *layout = worker->layout;
+    i64 degree = conv->degrees_in[i], width = layout->in_width[i], point = conv->index ? conv->index[edge] : edge;
+    REAL *sum = worker->feature_grads + point * layout->in_size + layout->in_place[i];
+    add(sum, grad, (2 * degree + 1) * width);
+    if (conv->edge_feature_grads && conv->edge_channels[i])
+        write_field(conv->edge_feature_grads + i, edge, degree, conv->edge_channels[i], width,
+                    grad + conv->channels_in[i] - conv->edge_channels[i]);
+}
+
 /* The transpose of make_stacks: gradients of features and, where asked for, of frames. */
 static void unmake_stacks(Worker *worker, Part part, const REAL *grads) {
     const Convolution *conv = worker->conv;
@@ -195,35 +142,13 @@ static void unmake_stacks(Worker *worker, Part part, const REAL *grads) {
     for (i64 p = 0; p < part.count; p++)
         for (i64 side = 0; side < part.edges; side++) {
             i64 edge = edge_of(conv, part.start + p, side);
-            i64 point = conv->index ? conv->index[edge] : edge;
-            memset(turned, 0, sizeof(REAL) * layout->in_size);
-            for (i64 g = 0; g < layout->num_groups; g++) {
-                const Group *group = layout->groups + g;
-                i64 order = group->order;
-                const REAL *plus = grads + p * stack_room(layout, part.edges) + group_place(layout, g, part.edges) +
-                                   side * sides_of(order) * group->columns;
-                const REAL *minus = plus + group->columns;
-                for (i64 i = group->first_in; i < group->last_in; i++) {
-                    i64 a = layout->column_of[i][order], b = a + group->width, width = layout->in_width[i];
-                    REAL *middle = turned + layout->in_place[i] + conv->degrees_in[i] * width;
-                    for (i64 u = 0; u < width; u += SHORT)
-                        if (order) {
-                            SSTORE(middle + order * width + u, SLOAD(plus + a + u) - SLOAD(minus + b + u));
-                            SSTORE(middle - order * width + u, SLOAD(plus + b + u) + SLOAD(minus + a + u));
-                        } else {
-                            SSTORE(middle + u, SLOAD(plus + a + u));
-                        }
-                }
-            }
-            const REAL *source = conv->frame_grads ? source_of(worker, edge, room) : NULL;
+            unstack_edge(worker, part, p, side, grads, turned);
+            const REAL *source =
+                conv->frame_grads ? source_of(worker, worker->features, conv->edge_features, edge, room) : NULL;
             for (i64 i = 0; i < conv->num_in; i++) {
                 i64 degree = conv->degrees_in[i], size = 2 * degree + 1, place = layout->in_place[i];
-                REAL *sum = worker->feature_grads + point * layout->in_size + place;
                 turn(degree, conv->frames[degree], edge, 1, turned + place, back, layout->in_width[i]);
-                for (i64 n = 0; n < size * layout->in_width[i]; n += SHORT) SSTORE(sum + n, SLOAD(sum + n) + SLOAD(back + n));
-                if (conv->edge_feature_grads && conv->edge_channels[i])
-                    write_field(conv->edge_feature_grads + i, edge, degree, conv->edge_channels[i], layout->in_width[i],
-                                back + conv->channels_in[i] - conv->edge_channels[i]);
+                give_source(worker, edge, i, back);
                 if (source && degree)
                     add_outer(size, turned + place, source + place, layout->in_width[i],
                               conv->frame_grads[degree] + edge * size * size);
@@ -231,8 +156,37 @@ static void unmake_stacks(Worker *worker, Part part, const REAL *grads) {
         }
 }
 
-/* From rows (l, w) by order, sides +m and -m, to messages out of the frame. */
-static void write_messages(Worker *worker, Part part, const REAL *rows) {
+/* The place of order m of an edge in its row (l, w) of messages: component +m, then -m. */
+INLINE REAL *row_of(const Worker *worker, Part part, i64 p, i64 side, i64 o, i64 order, REAL *rows) {
+    const Layout *layout = worker->layout;
+    return rows + (p * layout->row_size + layout->out_place[order]) * part.edges +
+           side * sides_of(order) * layout->out_stride[order] + layout->out_row[o][order];
+}
+
+/* Messages of degree number o in the frame of an edge from its row, or to it. */
+static void read_row(const Worker *worker, Part part, i64 p, i64 side, i64 o, REAL *rows, REAL *turned) {
+    const Layout *layout = worker->layout;
+    i64 degree = worker->conv->degrees_out[o], channels = worker->conv->channels_out[o], width = layout->out_width[o];
+    memset(turned, 0, sizeof(REAL) * (2 * degree + 1) * width);
+    for (i64 order = 0; order <= degree && order < layout->num_orders; order++) {
+        const REAL *plus = row_of(worker, part, p, side, o, order, rows);
+        copy_short(turned + (degree + order) * width, plus, channels, 1);
+        if (order) copy_short(turned + (degree - order) * width, plus + layout->out_stride[order], channels, 1);
+    }
+}
+
+static void write_row(const Worker *worker, Part part, i64 p, i64 side, i64 o, const REAL *turned, REAL *rows) {
+    const Layout *layout = worker->layout;
+    i64 degree = worker->conv->degrees_out[o], channels = worker->conv->channels_out[o], width = layout->out_width[o];
+    for (i64 order = 0; order <= degree && order < layout->num_orders; order++) {
+        REAL *plus = row_of(worker, part, p, side, o, order, rows);
+        for (i64 w = 0; w < channels; w++) plus[w] = turned[(degree + order) * width + w];
+        for (i64 w = 0; w < channels && order; w++) plus[layout->out_stride[order] + w] = turned[(degree - order) * width + w];
+    }
+}
+
+/* From rows to messages out of the frame. */
+static void write_messages(Worker *worker, Part part, REAL *rows) {
     const Convolution *conv = worker->conv;
     const Layout *layout = worker->layout;
     REAL *turned = worker->scratch, *out = turned + layout->out_size;
@@ -240,14 +194,7 @@ static void write_messages(Worker *worker, Part part, const REAL *rows) {
         for (i64 side = 0; side < part.edges; side++)
             for (i64 o = 0; o < conv->num_out; o++) {
                 i64 edge = edge_of(conv, part.start + p, side), degree = conv->degrees_out[o], width = layout->out_width[o];
-                memset(turned, 0, sizeof(REAL) * (2 * degree + 1) * width);
-                for (i64 order = 0; order <= degree && order < layout->num_orders; order++) {
-                    const REAL *plus = rows + (p * layout->row_size + layout->out_place[order]) * part.edges +
-                                       side * sides_of(order) * layout->out_stride[order] + layout->out_row[o][order];
-                    copy_short(turned + (degree + order) * width, plus, conv->channels_out[o], 1);
-                    if (order)
-                        copy_short(turned + (degree - order) * width, plus + layout->out_stride[order], conv->channels_out[o], 1);
-                }
+                read_row(worker, part, p, side, o, rows, turned);
                 turn(degree, conv->frames[degree], edge, 1, turned, out, width);
                 write_field(conv->messages + o, edge, degree, conv->channels_out[o], width, out);
             }
@@ -266,13 +213,7 @@ static void read_message_grads(Worker *worker, Part part, REAL *rows) {
                 i64 channels = conv->channels_out[o], size = 2 * degree + 1;
                 read_field(conv->message_grads + o, conv->num_edges, edge, degree, channels, width, grad);
                 turn(degree, conv->frames[degree], edge, 0, grad, turned, width);
-                for (i64 order = 0; order <= degree && order < layout->num_orders; order++) {
-                    REAL *plus = rows + (p * layout->row_size + layout->out_place[order]) * part.edges +
-                                 side * sides_of(order) * layout->out_stride[order] + layout->out_row[o][order];
-                    for (i64 w = 0; w < channels; w++) plus[w] = turned[(degree + order) * width + w];
-                    for (i64 w = 0; w < channels && order; w++)
-                        plus[layout->out_stride[order] + w] = turned[(degree - order) * width + w];
-                }
+                write_row(worker, part, p, side, o, turned, rows);
                 if (conv->frame_grads && degree) {
                     read_field(conv->messages + o, conv->num_edges, edge, degree, channels, width, turned);
                     turn(degree, conv->frames[degree], edge, 0, turned, message, width);
@@ -311,7 +252,8 @@ static void multiply(Worker *worker, const Part *parts, i64 count, int backward)
                     unapply((int)sides, worker->weights + p * stride, rows, tile->columns,
                             worker->stacks + stack + p * stack_step, worker->stack_grads + stack + p * stack_step,
                             out + p * row_step, layout->out_stride[tile->order]);
-                add_layer_grads(units, active, num_active, worker->weights, stride, flat, worker->layer_grads + place, tile->stride);
+                if (conv->weight_grads)
+                    add_layer_grads(units, active, num_active, worker->weights, stride, flat, worker->layer_grads + place, tile->stride);
                 add_unit_grads(active, num_active - conv->has_bias, worker->layer + place, tile->stride, worker->weights,
                                stride, flat, worker->unit_grads + unit_place * BLOCK * width);
             }
@@ -319,26 +261,33 @@ static void multiply(Worker *worker, const Part *parts, i64 count, int backward)
     }
 }
 
+/* Numbers of a block of columns and of rows. */
+static i64 stack_size(const Layout *layout, i64 edges) { return BLOCK * stack_room(layout, edges); }
+static i64 row_size(const Layout *layout, i64 edges) { return BLOCK * layout->row_size * edges; }
+
+/* As many of the next parts, of one kind, as are worked at once; returns how many. */
+static i64 next_parts(const Worker *worker, i64 *first, i64 last, Part *parts) {
+    i64 count = 0;
+    while (count < worker->at_once && *first < last) {
+        Part next = part_of(worker->conv, *first);
+        if (count && next.edges != parts[0].edges) break;
+        parts[count++] = next;
+        ++*first;
+    }
+    return count;
+}
+
 /* Everything for the parts first ... last-1, a few blocks at a time. */
 static void work(Worker *worker, i64 first, i64 last, int backward) {
     const Convolution *conv = worker->conv;
-    const Layout *layout = worker->layout;
-    i64 width = worker->second->width;
-    while (first < last) {
-        Part parts[64] = {{0}};
-        i64 count = 0;
-        while (count < worker->at_once && first < last) { /* of one kind */
-            Part next = part_of(conv, first);
-            if (count && next.edges != parts[0].edges) break;
-            parts[count++] = next;
-            first++;
-        }
-        i64 edges = parts[0].edges, stack = BLOCK * stack_room(layout, edges), row = BLOCK * layout->row_size * edges;
-        memset(worker->stacks, 0, sizeof(REAL) * count * stack);
-        memset(worker->rows, 0, sizeof(REAL) * count * row);
+    Part parts[MAX_PARTS];
+    for (i64 count; (count = next_parts(worker, &first, last, parts)) > 0;) {
+        i64 stack = stack_size(worker->layout, parts[0].edges), row = row_size(worker->layout, parts[0].edges);
+        clear(worker->stacks, count * stack);
+        clear(worker->rows, count * row);
         if (backward) {
-            memset(worker->stack_grads, 0, sizeof(REAL) * count * stack);
-            memset(worker->unit_grads, 0, sizeof(REAL) * count * conv->num_trunks * BLOCK * width);
+            clear(worker->stack_grads, count * stack);
+            clear(worker->unit_grads, count * conv->num_trunks * BLOCK * worker->second->width);
         }
         for (i64 b = 0; b < count; b++) {
             make_units(worker, parts[b], b);

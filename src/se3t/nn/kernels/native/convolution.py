@@ -21,7 +21,7 @@ from se3t.nn.kernels.native.compiler import unavailable
 from se3t.nn.kernels.native.shape import Inputs, Shape
 from se3t.nn.kernels.native.structures import component_major
 from se3t.nn.kernels.orders import Layout
-from se3t.nn.kernels.second_order import gradients_of, second_gradients_of
+from se3t.nn.kernels.second_order import gradients_of, is_asked_for, must_be_composed, second_gradients_of
 from se3t.nn.radial import affine
 from se3t.so3.wrapped import has_memory
 
@@ -39,7 +39,7 @@ def _convolve(
     coincident = _Coincident.of(rows, inputs.invariants)
     if coincident:
         coincident.mend(out, shape, index, inputs)
-    return list(out)
+    return out
 
 
 def _convolve_shapes(
@@ -63,14 +63,15 @@ def _convolve_backward(
     """``torch.ops.se3t.convolve_backward``: a gradient of every tensor, without numbers where none is wanted.
 
     ``out`` are the messages where gradients of the frames are wanted, else none; ``wanted`` says whether edge features,
-    and invariants, have a gradient. All else is that of ``convolve``.
+    invariants, and last radial layers have a gradient. All else is that of ``convolve``.
     """
     shape, rows = Shape.parse(signature), RadialRows.of(first, second)
     inputs = shape.unflat(tensors).contiguous()
     coincident = _Coincident.of(rows, inputs.invariants)
     apart = coincident.without(grads) if coincident else grads
     call = Call(shape, rows, index, inputs)
-    result = without_none(call.backward(apart, out, edge_features=wanted[0], invariants=wanted[1]))
+    edge_features, invariants, layers = wanted
+    result = without_none(call.backward(apart, out, edge_features=edge_features, invariants=invariants, layers=layers))
     if coincident:
         coincident.add_gradients(result, grads, shape, index, inputs)
     return result
@@ -79,11 +80,12 @@ def _convolve_backward(
 def _convolve_backward_shapes(
     grads: Sequence[Tensor], tensors: Sequence[Tensor], out: Sequence[Tensor], *others: Any
 ) -> list[Tensor]:
-    *_, (wants_edges, wants_invariants), signature = others
+    *_, (wants_edges, wants_invariants, wants_layers), signature = others
     shape = Shape.parse(signature)
     is_made = [True] * len(shape.fiber_point) + [wants_edges] * len(shape.fiber_edge)
     is_made += [len(out) > 0] * len(shape.frame_degrees) + [wants_invariants]
-    is_made += [True] * (len(tensors) - len(is_made))
+    num_layers = len(shape.pairs) * (2 if shape.has_bias else 1)
+    is_made += [True] * (len(tensors) - len(is_made) - num_layers) + [wants_layers] * num_layers
     return without_none([t.new_empty(t.shape) if made else None for t, made in zip(tensors, is_made, strict=True)])
 
 
@@ -111,13 +113,22 @@ class _Messages(torch.autograd.Function):
             return (None, None, *gradients_of(function, tensors, grads))
         start = len(shape.fiber_point)
         place = start + len(shape.fiber_edge) + len(shape.frame_degrees)
-        asked = (any(wanted[start : start + len(shape.fiber_edge)]), wanted[place])
+        layers = range(place + 1 + (8 if shape.layer_norm else 4), len(wanted))
+        asked = (
+            any(wanted[start : start + len(shape.fiber_edge)]),
+            wanted[place],
+            any(wanted[number] and is_asked_for(ctx, number) for number in layers),
+        )
         result = convolve_backward(grads, tensors, out, first, second, index, asked, signature)
-        return (None, None, *(grad if want else None for grad, want in zip(result, wanted, strict=True)))
+        made = (
+            grad if want and grad.numel() == t.numel() else None
+            for grad, want, t in zip(result, wanted, tensors, strict=True)
+        )
+        return (None, None, *made)
 
 
 class _Gradients(torch.autograd.Function):
-    """``convolve_backward`` with its gradient, in terms of torch's operations: differentiable any number of times."""
+    """``convolve_backward`` with its gradient: compiled where it is not to be differentiated again."""
 
     @staticmethod
     def forward(
@@ -128,17 +139,51 @@ class _Gradients(torch.autograd.Function):
         grads, inputs, out = tensors[:num_grads], tensors[num_grads:end], tensors[end:]
         result = tuple(computed(convolve_backward, keyset, grads, inputs, out, *others))
         ctx.others = others
-        ctx.save_for_backward(*grads, *inputs)
+        ctx.save_for_backward(*grads, *inputs, *out)
         ctx.set_materialize_grads(False)
         return result
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         first, second, index, _, signature = ctx.others
-        function = partial(_composed, Shape.parse(signature), RadialRows.of(first, second), index)
+        shape, rows = Shape.parse(signature), RadialRows.of(first, second)
         num_grads, num_out = ctx.counts
-        result = second_gradients_of(function, ctx.saved_tensors, num_grads, cotangents)
+        saved = ctx.saved_tensors
+        end = len(saved) - num_out
+        grads, tensors, out = saved[:num_grads], saved[num_grads:end], saved[end:]
+        result = _second_gradients(shape, rows, index, grads, tensors, out, cotangents)
+        if result is None:
+            function = partial(_composed, shape, rows, index)
+            result = second_gradients_of(function, saved[:end], num_grads, cotangents)
         return (None, None, None, *result, *[None] * num_out)
+
+
+def _second_gradients(
+    shape: Shape,
+    rows: RadialRows,
+    index: Tensor | None,
+    grads: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    out: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+) -> list[Tensor | None] | None:
+    """The result of ``second_gradients_of`` by the compiled code; None where that cannot be."""
+    like, inputs = tensors[-1], shape.unflat(tensors).contiguous()
+    num_inputs = len(inputs.features) + len(inputs.edge_features) + len(inputs.frames) + 1
+    if (
+        must_be_composed([value for value in cotangents if value is not None])
+        or any(value is not None for value in cotangents[num_inputs:])  # of the parameters
+        or (inputs.frames and not out)  # the messages are read where frames have gradients
+        or unavailable(like.device, like.dtype)
+    ):
+        return None
+    if _Coincident.of(rows, inputs.invariants):
+        return None
+    zero = [torch.zeros_like(t) if c is None else c for t, c in zip(tensors, cotangents, strict=True)]
+    tangents = shape.unflat(zero).contiguous()
+    layers = any(value.requires_grad for layer in inputs.layers for value in layer)
+    messages, result = Call(shape, rows, index, inputs).second(tangents, grads, out, layers=layers)
+    return [*messages, *result]
 
 
 def _recorded_messages(keyset: Any, tensors: Sequence[Tensor], *others: Any) -> list[Tensor]:
@@ -275,7 +320,9 @@ class _Coincident:
         joined = torch.cat([features[rows] for features, _, rows in parts], dim=1)
         call = self._scalars(shape, inputs, number, joined)
         flat = without_none(
-            call.backward([grad.mT.reshape(-1, grad.shape[1], 1)], (), edge_features=False, invariants=True)
+            call.backward(
+                [grad.mT.reshape(-1, grad.shape[1], 1)], (), edge_features=False, invariants=True, layers=True
+            )
         )
         of_scalars = call.shape.unflat(flat)
         by_edge = of_scalars.features[0].view(len(self.edges), 2 * degree + 1, -1).mT
@@ -288,7 +335,8 @@ class _Coincident:
         for sums, piece in zip(result.hidden, of_scalars.hidden, strict=True):
             sums[trunk] += piece[0]
         for sums, piece in zip(result.layers[number], of_scalars.layers[0], strict=True):
-            sums[..., :1, :] += piece
+            if sums.numel():
+                sums[..., :1, :] += piece
 
     def _scalars(self, shape: Shape, inputs: Inputs, number: int, features: Tensor) -> Call:
         """The maps of pair ``number`` as convolutions of scalars, an edge for each component."""

@@ -39,9 +39,14 @@ typedef struct {
     const Field *edge_feature_grads; /* [in] by edge, or NULL */
     REAL *const *frame_grads;    /* [degree] or NULL */
     REAL *invariant_grads;       /* or NULL */
-    REAL *const *weight_grads;   /* as weight */
+    REAL *const *weight_grads;   /* as weight, or NULL */
     REAL *const *bias_grads;     /* as bias */
     REAL *const *hidden_grads;   /* as hidden */
+    /* gradients of the gradients */
+    const REAL *invariant_tangents;
+    const REAL *const *frame_tangents;    /* as frames */
+    const Field *feature_tangents, *edge_feature_tangents; /* as features */
+    const Field *message_tangents;        /* as messages: results */
 } Convolution;
 
 typedef struct {

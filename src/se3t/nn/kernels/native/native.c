@@ -2,9 +2,9 @@
    segments, and what acts on the features of each node alone.
    native.py says what is computed; REAL is float or double. */
 #include "attention.h"
-#include "convolution.h"
 #include "mixing.h"
 #include "norm.h"
+#include "second.h"
 #include <pthread.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -57,17 +57,17 @@ static Hidden cut_hidden(Room *room, const Convolution *conv, i64 inputs) {
 
 typedef struct {
     Hidden first, second;
-    REAL *layer, *features;
+    REAL *layer, *features, *feature_tangents;
     Worker *workers;
 } Job;
 
-static void cut_worker(Room *room, const Convolution *conv, const Layout *layout, Worker *worker, int backward, i64 number) {
+static void cut_worker(Room *room, const Convolution *conv, const Layout *layout, Worker *worker, int derivative, i64 number) {
     i64 edges = conv->num_pairs ? 2 : 1, width = round_up(conv->num_units, VL);
-    i64 stack = BLOCK * stack_room(layout, edges), row = BLOCK * layout->row_size * edges;
-    i64 units = conv->num_trunks * layout->num_layer_rows;
-    i64 bytes = sizeof(REAL) * ((backward ? 2 : 1) * stack + row + units * BLOCK);
+    i64 stack = stack_size(layout, edges), row = row_size(layout, edges);
+    i64 units = conv->num_trunks * layout->num_layer_rows, unit_grads = conv->num_trunks * BLOCK * width;
+    i64 bytes = sizeof(REAL) * ((derivative ? 2 : 1) * stack + row + units * BLOCK) * (derivative > 1 ? 2 : 1);
     i64 parts = (num_parts(conv) + conv->num_threads - 1) / conv->num_threads;
-    worker->at_once = larger(1, smaller(smaller(parts, 64), WORKING_SET / bytes));
+    worker->at_once = larger(1, smaller(smaller(parts, MAX_PARTS), WORKING_SET / bytes));
     i64 count = worker->at_once;
     worker->stacks = cut(room, count * stack, sizeof(REAL));
     worker->rows = cut(room, count * row, sizeof(REAL));
@@ -75,26 +75,42 @@ static void cut_worker(Room *room, const Convolution *conv, const Layout *layout
     worker->units = cut(room, count * units * BLOCK, sizeof(REAL));
     worker->active = cut(room, count * units, sizeof(i64));
     worker->num_active = cut(room, count * conv->num_trunks, sizeof(i64));
-    i64 hidden = BLOCK * (3 * conv->num_inputs + 6 * width), edge = 3 * (layout->in_size + layout->out_size);
+    i64 hidden = BLOCK * (5 * conv->num_inputs + 12 * width), edge = 6 * (layout->in_size + layout->out_size);
     worker->scratch = cut(room, larger(hidden, edge), sizeof(REAL));
-    if (!backward) return;
+    if (!derivative) return;
     worker->stack_grads = cut(room, count * stack, sizeof(REAL));
-    worker->unit_grads = cut(room, count * conv->num_trunks * BLOCK * width, sizeof(REAL));
+    worker->unit_grads = cut(room, count * unit_grads, sizeof(REAL));
     worker->layer_grads = cut(room, layout->layer_size, sizeof(REAL));
     worker->first_grads = cut_hidden(room, conv, conv->num_inputs);
     worker->second_grads = cut_hidden(room, conv, conv->num_units);
     if (conv->index || number == 0) worker->feature_grads = cut(room, conv->num_points * layout->in_size, sizeof(REAL));
+    if (derivative == 1) return;
+    worker->tangent.stacks = cut(room, count * stack, sizeof(REAL));
+    worker->tangent.stack_grads = cut(room, count * stack, sizeof(REAL));
+    worker->tangent.rows = cut(room, count * row, sizeof(REAL));
+    worker->tangent.messages = cut(room, count * row, sizeof(REAL));
+    worker->tangent.weights = cut(room, BLOCK * layout->weight_stride, sizeof(REAL));
+    worker->tangent.units = cut(room, count * units * BLOCK, sizeof(REAL));
+    worker->tangent.unit_grads = cut(room, count * unit_grads, sizeof(REAL));
 }
 
-static void cut_job(Room *room, const Convolution *conv, const Layout *layout, Job *job, int backward) {
+static void cut_job(Room *room, const Convolution *conv, const Layout *layout, Job *job, int derivative) {
     job->first = cut_hidden(room, conv, conv->num_inputs);
     job->second = cut_hidden(room, conv, conv->num_units);
     job->layer = cut(room, layout->layer_size, sizeof(REAL));
     job->features = cut(room, conv->num_points * layout->in_size, sizeof(REAL));
-    for (i64 t = 0; t < conv->num_threads; t++) cut_worker(room, conv, layout, job->workers + t, backward, t);
+    if (derivative > 1) job->feature_tangents = cut(room, conv->num_points * layout->in_size, sizeof(REAL));
+    for (i64 t = 0; t < conv->num_threads; t++) cut_worker(room, conv, layout, job->workers + t, derivative, t);
 }
 
-static void prepare(const Convolution *conv, const Layout *layout, Job *job, int backward) {
+/* Features of a point, [comp][channel] by degree. */
+static void read_point(const Convolution *conv, const Layout *layout, const Field *features, i64 point, REAL *all) {
+    for (i64 i = 0; i < conv->num_in; i++)
+        read_field(features + i, conv->num_points, point, conv->degrees_in[i], conv->channels_in[i] - conv->edge_channels[i],
+                   layout->in_width[i], all + point * layout->in_size + layout->in_place[i]);
+}
+
+static void prepare(const Convolution *conv, const Layout *layout, Job *job, int derivative) {
     hidden_load(&job->first, conv->hidden[0], conv->hidden[1], conv->hidden[2], conv->hidden[3]);
     hidden_load(&job->second, conv->hidden[4], conv->hidden[5], conv->hidden[6], conv->hidden[7]);
 #pragma omp parallel num_threads(conv->num_threads)
@@ -103,10 +119,10 @@ static void prepare(const Convolution *conv, const Layout *layout, Job *job, int
         for (i64 n = 0; n < (layout->layer_size + 4095) / 4096; n++)
             memset(job->layer + n * 4096, 0, sizeof(REAL) * smaller(4096, layout->layer_size - n * 4096));
 #pragma omp for
-        for (i64 point = 0; point < conv->num_points; point++)
-            for (i64 i = 0; i < conv->num_in; i++)
-                read_field(conv->features + i, conv->num_points, point, conv->degrees_in[i], conv->channels_in[i] - conv->edge_channels[i],
-                           layout->in_width[i], job->features + point * layout->in_size + layout->in_place[i]);
+        for (i64 point = 0; point < conv->num_points; point++) {
+            read_point(conv, layout, conv->features, point, job->features);
+            if (derivative > 1) read_point(conv, layout, conv->feature_tangents, point, job->feature_tangents);
+        }
     }
     fold(conv, layout, job->layer, 0);
     for (i64 t = 0; t < conv->num_threads; t++) {
@@ -114,7 +130,8 @@ static void prepare(const Convolution *conv, const Layout *layout, Job *job, int
         worker->conv = conv, worker->layout = layout;
         worker->first = &job->first, worker->second = &job->second;
         worker->layer = job->layer, worker->features = job->features;
-        if (backward && !conv->index) worker->feature_grads = job->workers[0].feature_grads; /* each edge its own row */
+        worker->tangent.features = job->feature_tangents;
+        if (derivative && !conv->index) worker->feature_grads = job->workers[0].feature_grads; /* each edge its own row */
     }
 }
 
@@ -125,7 +142,7 @@ static void clear_sums(const Convolution *conv, const Layout *layout, Worker *wo
     {
 #pragma omp for schedule(static, 1) nowait
         for (i64 t = 0; t < conv->num_threads; t++) {
-            memset(workers[t].layer_grads, 0, sizeof(REAL) * layout->layer_size);
+            clear(workers[t].layer_grads, layout->layer_size);
             if (conv->index) memset(workers[t].feature_grads, 0, conv->num_points * row);
         }
 #pragma omp for
@@ -161,6 +178,7 @@ static void collect(const Convolution *conv, const Layout *layout, Job *job) {
                             conv->channels_in[i] - conv->edge_channels[i], layout->in_width[i], sum + layout->in_place[i]);
         }
     }
+    if (conv->weight_grads) fold(conv, layout, workers[0].layer_grads, 1);
     for (i64 t = 1; t < conv->num_threads; t++) {
         add_hidden(&workers[0].first_grads, &workers[t].first_grads);
         add_hidden(&workers[0].second_grads, &workers[t].second_grads);
@@ -168,7 +186,6 @@ static void collect(const Convolution *conv, const Layout *layout, Job *job) {
     REAL *const *grads = conv->hidden_grads;
     hidden_store(&workers[0].first_grads, grads[0], grads[1], grads[2], grads[3]);
     hidden_store(&workers[0].second_grads, grads[4], grads[5], grads[6], grads[7]);
-    fold(conv, layout, workers[0].layer_grads, 1);
 }
 
 /* Whether the tables of a layout have room for these degrees. */
@@ -181,9 +198,9 @@ static int in_range(const Convolution *conv) {
     return !wrong;
 }
 
-/* Messages, or with `backward` the gradients. Returns 0; 1 where memory is short, 2 for degrees it is not made for,
+/* Messages; with derivative 1 their gradients, with 2 the gradients of these. Returns 0; 1 where memory is short, 2 for degrees it is not made for,
    3 for an edge from a point that is not there. */
-EXPORT int convolve(const Convolution *conv, int backward) {
+EXPORT int convolve(const Convolution *conv, int derivative) {
     if (!fits(conv->num_in, conv->degrees_in) || !fits(conv->num_out, conv->degrees_out)) return 2;
     if (!in_range(conv)) return 3;
     Layout *layout = malloc(sizeof(Layout));
@@ -193,18 +210,21 @@ EXPORT int convolve(const Convolution *conv, int backward) {
         make_layout(layout, conv);
         Job job = {.workers = workers};
         Room room = {0};
-        cut_job(&room, conv, layout, &job, backward);
+        cut_job(&room, conv, layout, &job, derivative);
         room = (Room){.base = take(room.used)};
         status = !room.base;
         if (!status) {
-            cut_job(&room, conv, layout, &job, backward);
-            prepare(conv, layout, &job, backward);
-            if (backward) clear_sums(conv, layout, workers);
+            cut_job(&room, conv, layout, &job, derivative);
+            prepare(conv, layout, &job, derivative);
+            if (derivative) clear_sums(conv, layout, workers);
             i64 parts = num_parts(conv);
 #pragma omp parallel for schedule(static, 1) num_threads(conv->num_threads)
-            for (i64 t = 0; t < conv->num_threads; t++)
-                work(workers + t, parts * t / conv->num_threads, parts * (t + 1) / conv->num_threads, backward);
-            if (backward) collect(conv, layout, &job);
+            for (i64 t = 0; t < conv->num_threads; t++) {
+                i64 first = parts * t / conv->num_threads, last = parts * (t + 1) / conv->num_threads;
+                if (derivative > 1) work_second(workers + t, first, last);
+                else work(workers + t, first, last, derivative);
+            }
+            if (derivative) collect(conv, layout, &job);
         }
         give();
     }

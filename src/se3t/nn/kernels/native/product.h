@@ -219,19 +219,63 @@ INLINE void unapply_sides(
     }
 }
 
+/* The same with tangents. Of a product of values a b the gradients are G b and G a, their tangents G' b + G b' and
+   G' a + G a'; weights and tangents are replaced by their gradients and the tangents of these. */
+INLINE void unapply_tangents_sides(
+    const int sides, REAL *weights, REAL *tangents, i64 rows, i64 columns, const REAL *stack, const REAL *stack_tangents,
+    REAL *stack_grads, REAL *grad_tangents, const REAL *grad, const REAL *message_tangents, i64 grad_stride
+) {
+    for (i64 column = 0; column < columns; column += VL) {
+        vec value[4], tangent[4], sum[4], sum_tangent[4];
+#pragma GCC unroll 4
+        for (int s = 0; s < sides; s++) {
+            value[s] = LOAD(stack + s * columns + column), tangent[s] = LOAD(stack_tangents + s * columns + column);
+            sum[s] = LOAD(stack_grads + s * columns + column), sum_tangent[s] = LOAD(grad_tangents + s * columns + column);
+        }
+        for (i64 row = 0; row < rows; row++) {
+            REAL *place = weights + row * columns + column, *tangent_place = tangents + row * columns + column;
+            vec weight = LOAD(place), weight_tangent = LOAD(tangent_place), weight_grad = (vec){0}, grad_tangent = (vec){0};
+#pragma GCC unroll 4
+            for (int s = 0; s < sides; s++) {
+                REAL g = grad[s * grad_stride + row], t = message_tangents[s * grad_stride + row];
+                sum[s] += g * weight;
+                sum_tangent[s] += t * weight + g * weight_tangent;
+                weight_grad += g * value[s];
+                grad_tangent += t * value[s] + g * tangent[s];
+            }
+            STORE(place, weight_grad);
+            STORE(tangent_place, grad_tangent);
+        }
+#pragma GCC unroll 4
+        for (int s = 0; s < sides; s++) {
+            STORE(stack_grads + s * columns + column, sum[s]);
+            STORE(grad_tangents + s * columns + column, sum_tangent[s]);
+        }
+    }
+}
+
+#define WITH_SIDES(function, sides, ...)                                                                               \
+    if (sides == 1) function(1, __VA_ARGS__);                                                                          \
+    else if (sides == 2) function(2, __VA_ARGS__);                                                                     \
+    else function(4, __VA_ARGS__);
+
 INLINE void apply(
     int sides, const REAL *weights, i64 rows, i64 columns, const REAL *stack, REAL *out, i64 out_stride
 ) {
-    if (sides == 1) apply_sides(1, weights, rows, columns, stack, out, out_stride);
-    else if (sides == 2) apply_sides(2, weights, rows, columns, stack, out, out_stride);
-    else apply_sides(4, weights, rows, columns, stack, out, out_stride);
+    WITH_SIDES(apply_sides, sides, weights, rows, columns, stack, out, out_stride)
 }
 
 INLINE void unapply(
     int sides, REAL *weights, i64 rows, i64 columns, const REAL *stack, REAL *stack_grads, const REAL *grad,
     i64 grad_stride
 ) {
-    if (sides == 1) unapply_sides(1, weights, rows, columns, stack, stack_grads, grad, grad_stride);
-    else if (sides == 2) unapply_sides(2, weights, rows, columns, stack, stack_grads, grad, grad_stride);
-    else unapply_sides(4, weights, rows, columns, stack, stack_grads, grad, grad_stride);
+    WITH_SIDES(unapply_sides, sides, weights, rows, columns, stack, stack_grads, grad, grad_stride)
+}
+
+INLINE void unapply_tangents(
+    int sides, REAL *weights, REAL *tangents, i64 rows, i64 columns, const REAL *stack, const REAL *stack_tangents,
+    REAL *stack_grads, REAL *grad_tangents, const REAL *grad, const REAL *message_tangents, i64 grad_stride
+) {
+    WITH_SIDES(unapply_tangents_sides, sides, weights, tangents, rows, columns, stack, stack_tangents, stack_grads,
+               grad_tangents, grad, message_tangents, grad_stride)
 }

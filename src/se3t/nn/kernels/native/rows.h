@@ -2,6 +2,8 @@
 #pragma once
 #include "layout.h"
 
+static void clear(REAL *numbers, i64 count) { memset(numbers, 0, sizeof(REAL) * count); }
+
 /* Turn [2l+1][width] by the matrix of an edge, or by its transpose. */
 INLINE void turn_by(const int size, const REAL *frame, const int transpose, const REAL *in, REAL *out, i64 width) {
     for (i64 u = 0; u < width; u += SHORT) {
@@ -25,6 +27,11 @@ INLINE void turn(i64 degree, const REAL *frames, i64 edge, const int transpose, 
     case 3: turn_by(7, frame, transpose, in, out, width); break;
     default: turn_by(size, frame, transpose, in, out, width);
     }
+}
+
+/* count is a multiple of SHORT. */
+INLINE void add(REAL *sum, const REAL *values, i64 count) {
+    for (i64 n = 0; n < count; n += SHORT) SSTORE(sum + n, SLOAD(sum + n) + SLOAD(values + n));
 }
 
 INLINE void copy_short(REAL *to, const REAL *from, i64 count, REAL sign) {

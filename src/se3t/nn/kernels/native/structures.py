@@ -39,6 +39,7 @@ class Convolution(ctypes.Structure):
         *_pointers("first second index invariants frames features edge_features messages"),
         *_pointers("message_grads feature_grads edge_feature_grads frame_grads"),
         *_pointers("invariant_grads weight_grads bias_grads hidden_grads"),
+        *_pointers("invariant_tangents frame_tangents feature_tangents edge_feature_tangents message_tangents"),
     ]
 
 
@@ -50,6 +51,7 @@ class Attention(ctypes.Structure):
         *_pointers("key_degrees key_channels value_degrees value_channels start edge"),
         ("scale", ctypes.c_double),
         *_pointers("query key value out weights out_grads query_grads key_grads value_grads"),
+        *_pointers("query_tangents key_tangents value_tangents out_tangents"),
     ]
 
 

@@ -59,18 +59,17 @@ static void hidden_store(const Hidden *grads, REAL *weight, REAL *bias, REAL *ga
     }
 }
 
-/* input [BLOCK][input_stride] -> out [BLOCK][width] after ReLU; normal (before gain) and scale (1/std) where asked for. */
-static void hidden_forward(
-    const Hidden *layer, i64 trunk, const REAL *input, i64 input_stride, REAL *out, REAL *normal, REAL *scale
+/* input [BLOCK][input_stride] times the weight -> out [BLOCK][width], plus the bias where there is one. */
+static void hidden_linear(
+    const Hidden *layer, i64 trunk, const REAL *input, i64 input_stride, const REAL *bias, REAL *out
 ) {
     i64 width = layer->width, inputs = layer->num_inputs;
-    const REAL *weight = layer->weight + trunk * inputs * width, *bias = layer->bias + trunk * width;
-    const REAL *gain = layer->gain + trunk * width, *shift = layer->shift + trunk * width;
+    const REAL *weight = layer->weight + trunk * inputs * width;
     for (int start = 0; start < BLOCK; start += ROWS)
         for (i64 h = 0; h < width; h += VL) {
             vec sum[ROWS];
 #pragma GCC unroll 8
-            for (int p = 0; p < ROWS; p++) sum[p] = LOAD(bias + h);
+            for (int p = 0; p < ROWS; p++) sum[p] = bias ? LOAD(bias + h) : (vec){0};
             for (i64 i = 0; i < inputs; i++) {
                 vec right = LOAD(weight + i * width + h);
                 const REAL *value = input + start * input_stride + i;
@@ -80,6 +79,15 @@ static void hidden_forward(
 #pragma GCC unroll 8
             for (int p = 0; p < ROWS; p++) STORE(out + (start + p) * width + h, sum[p]);
         }
+}
+
+/* input -> out [BLOCK][width] after ReLU; normal (before gain) and scale (1/std) where asked for. */
+static void hidden_forward(
+    const Hidden *layer, i64 trunk, const REAL *input, i64 input_stride, REAL *out, REAL *normal, REAL *scale
+) {
+    i64 width = layer->width;
+    const REAL *gain = layer->gain + trunk * width, *shift = layer->shift + trunk * width;
+    hidden_linear(layer, trunk, input, input_stride, layer->bias + trunk * width, out);
     for (int p = 0; p < BLOCK; p++) {
         REAL *value = out + p * width;
         if (layer->layer_norm) {
@@ -118,14 +126,43 @@ INLINE void add_weight_grads(
     for (int i = 0; i < count; i++) STORE(weight_grads + i * width, sum[i]);
 }
 
+/* Gradients of the weight from those of the linear map, grad [BLOCK][width]. */
+static void hidden_weight_grads(Hidden *grads, i64 trunk, const REAL *input, i64 input_stride, const REAL *grad) {
+    i64 width = grads->width, inputs = grads->num_inputs;
+    REAL *weight_grad = grads->weight + trunk * inputs * width;
+    for (i64 h = 0; h < width; h += VL) {
+        i64 i = 0;
+        for (; i + ROWS <= inputs; i += ROWS) add_weight_grads(ROWS, input + i, input_stride, grad + h, width, weight_grad + i * width + h);
+        for (; i < inputs; i++) add_weight_grads(1, input + i, input_stride, grad + h, width, weight_grad + i * width + h);
+    }
+}
+
+/* Gradients of the input [BLOCK][input_stride] from those of the linear map. */
+static void hidden_input_grads(const Hidden *layer, i64 trunk, const REAL *grad, REAL *input_grads, i64 input_stride) {
+    i64 width = layer->width, inputs = layer->num_inputs;
+    const REAL *weight = layer->weight + trunk * inputs * width;
+    for (int p = 0; p < BLOCK; p++)
+        for (i64 i = 0; i < inputs; i += VL) {
+            vec part[VL];
+            for (int j = 0; j < VL; j++) {
+                part[j] = (vec){0};
+                const REAL *row = weight + smaller(i + j, inputs - 1) * width;
+                for (i64 h = 0; h < width; h += VL) part[j] += LOAD(grad + p * width + h) * LOAD(row + h);
+            }
+            REAL sums[VL];
+            STORE(sums, sums_of(part));
+            memcpy(input_grads + p * input_stride + i, sums, sizeof(REAL) * smaller(VL, inputs - i));
+        }
+}
+
 /* grad [BLOCK][width] of the result, overwritten -> gradients of the parameters, and of the input where asked for. */
 static void hidden_backward(
     const Hidden *layer, Hidden *grads, i64 trunk, const REAL *input, i64 input_stride, const REAL *out,
     const REAL *normal, const REAL *scale, REAL *grad, REAL *input_grads
 ) {
-    i64 width = layer->width, inputs = layer->num_inputs, units = layer->num_units;
-    const REAL *weight = layer->weight + trunk * inputs * width, *gain = layer->gain + trunk * width;
-    REAL *weight_grad = grads->weight + trunk * inputs * width, *bias_grad = grads->bias + trunk * width;
+    i64 width = layer->width, units = layer->num_units;
+    const REAL *gain = layer->gain + trunk * width;
+    REAL *bias_grad = grads->bias + trunk * width;
     REAL *gain_grad = grads->gain + trunk * width, *shift_grad = grads->shift + trunk * width;
     for (int p = 0; p < BLOCK; p++) {
         REAL *row = grad + p * width;
@@ -148,21 +185,6 @@ static void hidden_backward(
         }
         for (i64 h = 0; h < width; h += VL) STORE(bias_grad + h, LOAD(bias_grad + h) + LOAD(row + h));
     }
-    for (i64 h = 0; h < width; h += VL) {
-        i64 i = 0;
-        for (; i + ROWS <= inputs; i += ROWS) add_weight_grads(ROWS, input + i, input_stride, grad + h, width, weight_grad + i * width + h);
-        for (; i < inputs; i++) add_weight_grads(1, input + i, input_stride, grad + h, width, weight_grad + i * width + h);
-    }
-    for (int p = 0; p < BLOCK && input_grads; p++)
-        for (i64 i = 0; i < inputs; i += VL) {
-            vec part[VL];
-            for (int j = 0; j < VL; j++) {
-                part[j] = (vec){0};
-                const REAL *row = weight + smaller(i + j, inputs - 1) * width;
-                for (i64 h = 0; h < width; h += VL) part[j] += LOAD(grad + p * width + h) * LOAD(row + h);
-            }
-            REAL sums[VL];
-            STORE(sums, sums_of(part));
-            memcpy(input_grads + p * input_stride + i, sums, sizeof(REAL) * smaller(VL, inputs - i));
-        }
+    hidden_weight_grads(grads, trunk, input, input_stride, grad);
+    if (input_grads) hidden_input_grads(layer, trunk, grad, input_grads, input_stride);
 }
