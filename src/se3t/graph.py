@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import GetAttrKey, KeyEntry, register_dataclass, register_pytree_node
+from torch.utils._pytree import GetAttrKey, register_dataclass, register_pytree_node
 
 from se3t.compiling import lazy
 from se3t.fiber import Features, Fiber, rotate_features
@@ -189,7 +189,7 @@ def _flatten(graph: Graph) -> tuple[list[Any], list[str]]:
     return list(given.values()), list(given)
 
 
-def _flatten_with_keys(graph: Graph) -> tuple[list[tuple[KeyEntry, Any]], list[str]]:
+def _flatten_with_keys(graph: Graph) -> tuple[list[tuple[Any, Any]], list[str]]:
     values, names = _flatten(graph)
     return list(zip(map(GetAttrKey, names), values, strict=True)), names
 
