@@ -52,6 +52,7 @@ class EdgeAttention(nn.Module):
                         f"cannot be divided among {num_heads} heads"
                     )
         self.num_heads, self.fiber_key, self.fiber_value = num_heads, fiber_key, fiber_value
+        self.fiber_joint = fiber_value + fiber_key
         self.fiber_in = self.fiber_out = fiber_value
         self.kernel = kernel
         self.scale_logits(1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0)
@@ -89,7 +90,7 @@ class EdgeAttention(nn.Module):
     def joint(self, query: Features, messages: Features, geometry: EdgeGeometry) -> Features:
         """The same, where values and keys are the first and the other channels of ``messages``."""
         self.fiber_key.check(query, "query")
-        (self.fiber_value + self.fiber_key).check(messages, "messages")
+        self.fiber_joint.check(messages, "messages")
         return self._attend(query, (messages,), geometry)
 
     def _attend(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> Features:

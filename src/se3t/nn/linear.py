@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from se3t.compiling import constant
+from se3t.compiling import constant, entries
 from se3t.fiber import Features, Fiber
 from se3t.nn.kernels.native.mixing import Mixing, mix
 from se3t.nn.kernels.native.nodewise import is_usable
@@ -44,7 +44,7 @@ class EquivariantLinear(nn.Module):
             }
         )
         self.bias = nn.Parameter(torch.zeros(fiber_out[0], 1)) if bias and 0 in fiber_out else None
-        self._text_out = repr(fiber_out)
+        self._text_out, self._names = repr(fiber_out), list(self.weight)
 
     @full_range
     def forward(self, *parts: Features) -> Features:
@@ -60,7 +60,7 @@ class EquivariantLinear(nn.Module):
         channels = tuple([tuple([(degree, value.shape[-2]) for degree, value in part.items()]) for part in parts])
         shape, signature = _mixing(channels, self._text_out, self.bias is not None)
         values = [part[degree] for part, fiber in zip(parts, shape.parts, strict=True) for degree in fiber]
-        parameters = [self.weight[str(degree)] for degree in self.fiber_out]
+        parameters = entries(self.weight, self._names)
         if self.bias is not None:
             parameters.append(self.bias)
         tensors = [*values, *parameters]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from se3t.compiling import entries
 from se3t.fiber import Features, Fiber
 from se3t.nn.kernels.native.nodewise import is_usable
 from se3t.nn.kernels.native.norm import Norm
@@ -80,10 +81,11 @@ class NormNonlinearity(nn.Module):
         return Norm(self.fiber_in, epsilons[0] if epsilons else None).signature
 
     def _shifts_and_gains(self) -> list[Tensor]:
+        names = [str(degree) for degree in self.fiber_in]
         if self.kind == "bias":
-            return [self.bias[str(degree)] for degree in self.fiber_in]
-        layers = [cast(nn.LayerNorm, self.norm[str(degree)]) for degree in self.fiber_in]
-        return [*[layer.bias for layer in layers], *[layer.weight for layer in layers]]
+            return entries(self.bias, names)
+        layers = [self.norm[name] for name in names]
+        return [*[cast(Tensor, layer.bias) for layer in layers], *[cast(Tensor, layer.weight) for layer in layers]]
 
     def _network(self, channels: int) -> nn.Module:
         if self.num_layers == 0:

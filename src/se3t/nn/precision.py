@@ -52,13 +52,25 @@ def require_supported(module: nn.Module, graph: Graph | None = None) -> None:
     """
     if graph is not None:
         require_digits(graph.positions)
-    parameter = next(module.parameters(), None)
+    parameter = _first_parameter(module)
     if parameter is not None and parameter.dtype not in _SUPPORTED:
         name = str(parameter.dtype).removeprefix("torch.")
         raise UserError(
             f"{type(module).__name__}: its parameters are {name}, expected float32 or float64; keep the model in "
             f"float32 and compute under torch.autocast({parameter.device.type!r}, torch.{name})"
         )
+
+
+def _first_parameter(module: nn.Module) -> Tensor | None:
+    """``next(module.parameters(), None)``, which collects names and is slower."""
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    for child in module._modules.values():
+        found = None if child is None else _first_parameter(child)
+        if found is not None:
+            return found
+    return None
 
 
 def _is_float16(device: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import scatter, softmax
 
-from se3t.compiling import computed, register
+from se3t.compiling import computed, lazy, register
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.kernels.native.compiler import compiled, require, unavailable
-from se3t.nn.kernels.native.structures import Attention, component_major, fields, integers
+from se3t.nn.kernels.native.structures import Member, component_major, field_members, structure
 from se3t.nn.kernels.second_order import gradients_of, must_be_composed, second_gradients_of
 from se3t.nn.precision import at_least_float32
 from se3t.so3.wrapped import has_memory
@@ -32,6 +31,11 @@ class Shape:
     fiber_value: Fiber
     scale: float
     joint: bool  # whether values and keys come as one message
+
+    @lazy
+    def fiber_joint(self) -> Fiber:
+        """Types and channels of values and keys as one message."""
+        return self.fiber_value + self.fiber_key
 
     @property
     def signature(self) -> str:
@@ -106,10 +110,9 @@ def _attend(tensors: Sequence[Tensor], start: Tensor, edge: Tensor, signature: s
     *out, weights = _attend_shapes(tensors, start, edge, signature)
     if unavailable(start.device, weights.dtype):
         return [*_composed(shape, start, edge, tensors), weights]
-    query, value, key = _split(shape, tensors)
-    _check(query, [*value, *key], len(start) - 1, len(edge))
-    call = _Call(shape, start, edge, tensors)
-    call.run({"out": fields(out)}, weights, derivative=0)
+    count = len(shape.fiber_key)
+    _check(tensors[:count], tensors[count:], len(start) - 1, len(edge))
+    _Run(shape, tensors, (start, edge), weights)(0, out=out)
     return [*out, weights]
 
 
@@ -124,9 +127,8 @@ def _attend_backward(
 ) -> list[Tensor]:
     """``torch.ops.se3t.attend_backward``: a gradient of every tensor."""
     shape = Shape.parse(signature)
-    call = _Call(shape, start, edge, tensors)
     result = _attend_backward_shapes(grads, tensors, weights, start, edge, signature)
-    call.run({"out_grads": fields(grads), **_fields(shape, result, "grads")}, weights, derivative=1)
+    _Run(shape, tensors, (start, edge), weights)(1, grads=grads, grads_in=result)
     return result
 
 
@@ -194,12 +196,10 @@ def _second_gradients(
     cotangents: Sequence[Tensor],
 ) -> list[Tensor]:
     """The result of ``second_gradients_of`` by the compiled code."""
-    call = _Call(shape, start, edge, tensors)
-    tangents = [_channels_together(value) for value in cotangents]
     result = _attend_backward_shapes(grads, tensors)
     out = [torch.empty_like(grad) for grad in grads]
-    arrays = _fields(shape, tangents, "tangents") | _fields(shape, result, "grads")
-    call.run({"out_grads": fields(grads), "out_tangents": fields(out), **arrays}, weights, derivative=2)
+    run = _Run(shape, tensors, (start, edge), weights)
+    run(2, grads=grads, grads_in=result, tangents=[_channels_together(v) for v in cotangents], out_tangents=out)
     return [*out, *result]
 
 
@@ -232,15 +232,9 @@ def _split(shape: Shape, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[
     query, messages = list(tensors[:count]), tensors[count:]
     if not shape.joint:
         return query, list(messages[: len(first)]), list(messages[len(first) :])
-    by_degree = dict(zip(first + second, messages, strict=True))
+    by_degree = dict(zip(shape.fiber_joint, messages, strict=True))
     value = [by_degree[degree][:, : first[degree]] for degree in first]
     return query, value, [by_degree[degree][:, first.get(degree, 0) :] for degree in second]
-
-
-def _fields(shape: Shape, tensors: Sequence[Tensor], name: str) -> dict[str, Any]:
-    """Arrays of the queries, values and keys among ``tensors``."""
-    parts = zip(("query", "value", "key"), _split(shape, tensors), strict=True)
-    return {f"{part}_{name}": fields(values) for part, values in parts}
 
 
 def _composed(shape: Shape, start: Tensor, edge: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -265,35 +259,68 @@ def _check(query: Sequence[Tensor], messages: Sequence[Tensor], num_nodes: int, 
                 )
 
 
-class _Call:
-    """One call of the compiled code; it keeps alive what the pointers point to."""
+@dataclass(frozen=True)
+class _Run:
+    """Calls of the compiled code."""
 
-    def __init__(self, shape: Shape, start: Tensor, edge: Tensor, tensors: Sequence[Tensor]) -> None:
-        self.tensors = [_channels_together(tensor) for tensor in tensors]
-        query, value, key = _split(shape, self.tensors)
-        self.start, self.edge = start.contiguous(), edge.contiguous()
-        self.numbers = {
-            "num_nodes": len(start) - 1,
-            "num_heads": shape.num_heads,
-            "num_threads": max(1, min(torch.get_num_threads(), len(edge) // 64)),
-            "num_keys": len(shape.fiber_key),
-            "num_values": len(shape.fiber_value),
-            "scale": shape.scale,
-        }
-        self.arrays: dict[str, Any] = {
-            "key_degrees": integers(shape.fiber_key.degrees),
-            "key_channels": integers(shape.fiber_key.values()),
-            "value_degrees": integers(shape.fiber_value.degrees),
-            "value_channels": integers(shape.fiber_value.values()),
-            "query": fields(query),
-            "key": fields(key),
-            "value": fields(value),
-        }
+    shape: Shape
+    tensors: Sequence[Tensor]
+    place: tuple[Tensor, Tensor]
+    weights: Tensor
 
-    def run(self, arrays: dict[str, Any], weights: Tensor, *, derivative: int) -> None:
-        call = Attention(**self.numbers)
-        for name, array in (self.arrays | arrays).items():
-            setattr(call, name, ctypes.addressof(array))
-        call.start, call.edge, call.weights = self.start.data_ptr(), self.edge.data_ptr(), weights.data_ptr()
-        if compiled(weights.dtype).attend(ctypes.byref(call), derivative):
+    def __call__(
+        self,
+        derivative: int,
+        *,
+        out: Sequence[Tensor] = (),
+        grads: Sequence[Tensor] = (),
+        grads_in: Sequence[Tensor] = (),
+        tangents: Sequence[Tensor] = (),
+        out_tangents: Sequence[Tensor] = (),
+    ) -> None:
+        """Run it; ``grads``, ``out_tangents`` belong to the results, ``grads_in``, ``tangents`` to the tensors."""
+        shape = self.shape
+        start, edge = (indices.contiguous() for indices in self.place)
+        tensors = [_channels_together(tensor) for tensor in self.tensors]
+        members: list[Member] = [
+            len(start) - 1,
+            shape.num_heads,
+            max(1, min(torch.get_num_threads(), len(edge) // 64)),
+            len(shape.fiber_key),
+            len(shape.fiber_value),
+            shape.fiber_key.degrees,
+            list(shape.fiber_key.values()),
+            shape.fiber_value.degrees,
+            list(shape.fiber_value.values()),
+            start.data_ptr(),
+            edge.data_ptr(),
+            float(shape.scale),
+            *_members(shape, tensors),
+            field_members(out),
+            self.weights.data_ptr(),
+            field_members(grads),
+            *_members(shape, grads_in),
+            *_members(shape, tangents),
+            field_members(out_tangents),
+        ]
+        if compiled(self.weights.dtype).attend(structure(members), derivative):
             raise MemoryError("the compiled attention found no memory")
+
+
+def _members(shape: Shape, tensors: Sequence[Tensor]) -> tuple[list[int], list[int], list[int]]:
+    """Of queries, keys, values, as arrays of the structure; none without tensors."""
+    if not tensors:
+        return [], [], []
+    count = len(shape.fiber_key)
+    query, messages = field_members(tensors[:count]), tensors[count:]
+    if not shape.joint:
+        values = len(shape.fiber_value)
+        return query, field_members(messages[values:]), field_members(messages[:values])
+    keys, values_first = [], []
+    for degree, message in zip(shape.fiber_joint, messages, strict=True):
+        place, strides, first = message.data_ptr(), message.stride(), shape.fiber_value.get(degree, 0)
+        if first:
+            values_first += [place, *strides]
+        if degree in shape.fiber_key:
+            keys += [place + first * strides[1] * message.element_size(), *strides]
+    return query, keys, values_first

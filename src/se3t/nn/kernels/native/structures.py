@@ -1,4 +1,4 @@
-"""The C structures of ``layout.h`` and ``attention.h``, filled from tensors."""
+"""C structures, filled from tensors."""
 
 from __future__ import annotations
 
@@ -43,18 +43,6 @@ class Convolution(ctypes.Structure):
     ]
 
 
-class Attention(ctypes.Structure):
-    """``Attention`` of ``attention.h``."""
-
-    _fields_ = [
-        *_integers("num_nodes num_heads num_threads num_keys num_values"),
-        *_pointers("key_degrees key_channels value_degrees value_channels start edge"),
-        ("scale", ctypes.c_double),
-        *_pointers("query key value out weights out_grads query_grads key_grads value_grads"),
-        *_pointers("query_tangents key_tangents value_tangents out_tangents"),
-    ]
-
-
 def address(tensor: Tensor | None) -> int | None:
     """Of the numbers of a contiguous tensor."""
     return None if tensor is None else tensor.data_ptr()
@@ -79,7 +67,8 @@ def fields(tensors: Sequence[Tensor]) -> ctypes.Array[Field]:
 
 def component_major(rows: Size, channels: Size, components: Size, like: Tensor) -> Tensor:
     """Uninitialised ``[row, channel, component]``, channels next to each other in memory."""
-    return torch.empty(rows, components, channels, dtype=like.dtype, device=like.device).transpose(1, 2)
+    shape, strides = (rows, channels, components), (components * channels, 1, channels)
+    return torch.empty_strided(shape, strides, dtype=like.dtype, device=like.device)
 
 
 Member: TypeAlias = int | float | Sequence[int]
