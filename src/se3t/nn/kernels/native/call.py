@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +14,14 @@ from se3t.geometry import RadialRows
 from se3t.nn.kernels.edge_frame import path_to_order
 from se3t.nn.kernels.native.compiler import compiled
 from se3t.nn.kernels.native.shape import Inputs, Shape
-from se3t.nn.kernels.native.structures import Convolution, address, addresses, component_major, fields, integers
+from se3t.nn.kernels.native.structures import (
+    FIELD_SIZE,
+    Member,
+    component_major,
+    field_members,
+    pointers,
+    structure,
+)
 
 MAX_DEGREE = 12
 """Largest degree that the compiled code has room for."""
@@ -30,6 +35,16 @@ _ERRORS = {  # by what the compiled code returns
     ),
     3: (IndexError, "edge_index: an edge comes from a node that is not there"),
 }
+_MEMBERS = (  # of ``Convolution`` in layout.h, in their order
+    *("num_edges", "num_points", "num_rows", "num_pairs", "num_threads"),
+    *("num_inputs", "num_units", "num_trunks", "layer_norm", "has_bias", "num_in", "num_out"),
+    *("degrees_in", "channels_in", "degrees_out", "channels_out", "edge_channels"),
+    *("trunk_of", "mixing", "weight", "bias", "factor", "hidden"),
+    *("first", "second", "index", "invariants", "frames", "features", "edge_features", "messages"),
+    *("message_grads", "feature_grads", "edge_feature_grads", "frame_grads"),
+    *("invariant_grads", "weight_grads", "bias_grads", "hidden_grads"),
+    *("invariant_tangents", "frame_tangents", "feature_tangents", "edge_feature_tangents", "message_tangents"),
+)
 _SUMS_BYTES = 4 * 2**30
 _BLOCK = 32  # rows of radial units in a block, as in product.h
 
@@ -63,18 +78,8 @@ class Call:
         self.shape, self.inputs, self.like = shape, inputs, inputs.invariants
         self.num_edges = rows.num_edges
         self.constants = _constants(shape, self.like.dtype)
-        biases = [layer[1] if shape.has_bias else None for layer in inputs.layers]
-        self.arrays = {
-            **self.constants.arrays,
-            "weight": addresses(layer[0] for layer in inputs.layers),
-            "bias": addresses(biases),
-            "hidden": addresses(self._with_norm(inputs.hidden)),
-            "features": self._point_fields(inputs.features),
-            "frames": self._by_degree(inputs.frames),
-        }
-        if inputs.edge_features:
-            self.arrays["edge_features"] = self._edge_fields(inputs.edge_features)
-        self.integers = {
+        self.members: dict[str, Member] = {
+            **self.constants.members,
             "num_edges": self.num_edges,
             "num_points": inputs.features[0].shape[0] if inputs.features else self.num_edges,
             "num_rows": len(rows.first),
@@ -83,47 +88,60 @@ class Call:
             "num_inputs": self.like.shape[1],
             "num_units": inputs.hidden[0].shape[-1],
             "num_trunks": inputs.hidden[0].shape[0],
-            "layer_norm": int(shape.layer_norm),
-            "has_bias": int(shape.has_bias),
-            "num_in": len(shape.fiber_in),
-            "num_out": len(shape.fiber_out),
+            **self._layers(inputs.layers, "weight", "bias"),
+            "hidden": self._hidden(inputs.hidden),
+            "features": self._point_fields(inputs.features),
+            "frames": self._by_degree(inputs.frames),
+            "invariants": self.like.data_ptr(),
         }
-        self.tensors = {
-            "first": rows.first.contiguous(),
-            "second": rows.second.contiguous(),
-            "index": None if index is None else index.contiguous(),
-            "invariants": self.like,
-        }
+        if inputs.edge_features:
+            self.members["edge_features"] = self._edge_fields(inputs.edge_features)
+        self.places = [None if place is None else place.contiguous() for place in (rows.first, rows.second, index)]
+        for name, place in zip(("first", "second", "index"), self.places, strict=True):
+            self.members[name] = 0 if place is None else place.data_ptr()
 
     def _num_threads(self, num_rows: int) -> int:
         """No more than there is work for, nor than their sums of gradients leave room for: each thread has its own."""
+        threads = min(torch.get_num_threads(), num_rows // _BLOCK)
+        if threads <= 1:
+            return 1
         of_points = sum(value.numel() for value in self.inputs.features)
         of_layers = sum(parameter.numel() for layer in self.inputs.layers for parameter in layer)
         room = _SUMS_BYTES // max(1, (of_points + of_layers) * self.like.element_size())
-        return max(1, min(torch.get_num_threads(), num_rows // _BLOCK, room))
+        return max(1, min(threads, room))
 
-    def _by_degree(self, tensors: Sequence[Tensor]) -> Any:
+    def _by_degree(self, tensors: Sequence[Tensor]) -> list[int]:
         by_degree = dict(zip(self.shape.frame_degrees, tensors, strict=True))
-        return addresses(by_degree.get(degree) for degree in range(max(by_degree, default=0) + 1))
+        return pointers(by_degree.get(degree) for degree in range(max(by_degree, default=0) + 1))
 
-    def _point_fields(self, tensors: Sequence[Tensor]) -> Any:
-        return _fields_by_degree(tensors, self.shape.fiber_point, self.shape.fiber_in, self.like)
+    def _point_fields(self, tensors: Sequence[Tensor]) -> list[int]:
+        return _fields_by_degree(tensors, self.shape.fiber_point, self.shape.fiber_in)
 
-    def _edge_fields(self, tensors: Sequence[Tensor]) -> Any:
-        return _fields_by_degree(tensors, self.shape.fiber_edge, self.shape.fiber_in, self.like)
+    def _edge_fields(self, tensors: Sequence[Tensor]) -> list[int]:
+        return _fields_by_degree(tensors, self.shape.fiber_edge, self.shape.fiber_in)
+
+    def _layers(self, layers: Sequence[Sequence[Tensor]], weight: str, bias: str) -> dict[str, Member]:
+        """Members of the last radial layers."""
+        biases = pointers([layer[1] for layer in layers]) if self.shape.has_bias else [0] * len(layers)
+        return {weight: pointers([layer[0] for layer in layers]), bias: biases}
+
+    def _hidden(self, tensors: Sequence[Tensor]) -> list[int]:
+        """Of the hidden layers, also where there is no LayerNorm."""
+        first, second = pointers(tensors[: len(tensors) // 2]), pointers(tensors[len(tensors) // 2 :])
+        return [*first, *second] if self.shape.layer_norm else [*first, 0, 0, *second, 0, 0]
 
     def forward(self) -> list[Tensor]:
         """Messages of every output degree."""
         out = self._messages()
-        self._run({"messages": fields(out)}, {}, derivative=0)
+        self._run({"messages": field_members(out)}, derivative=0)
         return out
 
     def backward(
         self, grads: Sequence[Tensor], out: Sequence[Tensor], *, edge_features: bool, invariants: bool, layers: bool
     ) -> list[Tensor | None]:
         """Gradients of all inputs; of frames where the results ``out`` are given, of three more where asked for."""
-        arrays = {"messages": fields(out)} if out else {}
-        return self._gradients(grads, arrays, {}, (bool(out), edge_features, invariants, layers), derivative=1)
+        members: dict[str, Member] = {"messages": field_members(out)} if out else {}
+        return self._gradients(grads, members, (bool(out), edge_features, invariants, layers), derivative=1)
 
     def second(
         self, tangents: Inputs, grads: Sequence[Tensor], out: Sequence[Tensor], *, layers: bool
@@ -140,39 +158,37 @@ class Call:
             Gradients of ``grads``, and of all inputs.
         """
         messages = self._messages()
-        arrays = {
-            "messages": fields(out),
-            "message_tangents": fields(messages),
+        members: dict[str, Member] = {
+            "messages": field_members(out),
+            "message_tangents": field_members(messages),
             "feature_tangents": self._point_fields(tangents.features),
             "frame_tangents": self._by_degree(tangents.frames),
+            "invariant_tangents": tangents.invariants.data_ptr(),
         }
         if tangents.edge_features:
-            arrays["edge_feature_tangents"] = self._edge_fields(tangents.edge_features)
-        result = self._gradients(
-            grads, arrays, {"invariant_tangents": tangents.invariants}, (True, True, True, layers), derivative=2
-        )
+            members["edge_feature_tangents"] = self._edge_fields(tangents.edge_features)
+        result = self._gradients(grads, members, (True, True, True, layers), derivative=2)
         return messages, result
 
     def _gradients(
         self,
         grads: Sequence[Tensor],
-        arrays: dict[str, Any],
-        tensors: dict[str, Tensor | None],
+        members: dict[str, Member],
         wanted: tuple[bool, bool, bool, bool],
         *,
         derivative: int,
     ) -> list[Tensor | None]:
         """Those of the inputs; None for frames, edge features, invariants, last layers that are not wanted."""
         inputs, (wants_frames, wants_edges, wants_invariants, wants_layers) = self.inputs, wanted
-        features = [value.new_empty(value.shape) for value in inputs.features]
+        features = [component_major(value.shape[0], value.shape[1], value.shape[2], value) for value in inputs.features]
         edges = [value.new_empty(value.shape) for value in inputs.edge_features if wants_edges]
         frames = [frame.new_zeros(frame.shape) for frame in inputs.frames if wants_frames]
         invariants = torch.zeros_like(self.like) if wants_invariants else None
         hidden = [torch.empty_like(parameter) for parameter in inputs.hidden]
         layers = [[torch.empty_like(parameter) for parameter in layer] for layer in inputs.layers if wants_layers]
-        made = {
-            "message_grads": fields(grads),
-            "hidden_grads": addresses(self._with_norm(hidden)),
+        made: dict[str, Member] = {
+            "message_grads": field_members(grads),
+            "hidden_grads": self._hidden(hidden),
             "feature_grads": self._point_fields(features),
         }
         if edges:
@@ -180,9 +196,10 @@ class Call:
         if frames:
             made["frame_grads"] = self._by_degree(frames)
         if layers:
-            made["weight_grads"] = addresses(layer[0] for layer in layers)
-            made["bias_grads"] = addresses(layer[1] if self.shape.has_bias else None for layer in layers)
-        self._run(arrays | made, {"invariant_grads": invariants, **tensors}, derivative=derivative)
+            made |= self._layers(layers, "weight_grads", "bias_grads")
+        if invariants is not None:
+            made["invariant_grads"] = invariants.data_ptr()
+        self._run(members | made, derivative=derivative)
         flat = [parameter for layer in layers for parameter in layer]
         parts: list[tuple[Sequence[Tensor], int]] = [  # with their length where they are wanted
             (features, len(features)),
@@ -194,53 +211,52 @@ class Call:
         ]
         return [part[n] if part else None for part, count in parts for n in range(count)]
 
-    def _with_norm(self, hidden: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        """Parameters of the hidden layers, also where there is no LayerNorm."""
-        return hidden if self.shape.layer_norm else (*hidden[:2], None, None, *hidden[2:], None, None)
-
     def _messages(self) -> list[Tensor]:
         fiber = self.shape.fiber_out
         return [component_major(self.num_edges, channels, 2 * l + 1, self.like) for l, channels in fiber.items()]
 
-    def _run(self, arrays: dict[str, Any], tensors: dict[str, Tensor | None], *, derivative: int) -> None:
-        call = Convolution(**self.integers)
-        for name, array in (self.arrays | arrays).items():
-            setattr(call, name, ctypes.addressof(array))
-        for name, tensor in (self.tensors | tensors).items():
-            setattr(call, name, address(tensor))
-        status = compiled(self.like.dtype).convolve(ctypes.byref(call), derivative)
+    def _run(self, members: dict[str, Member], *, derivative: int) -> None:
+        every = self.members | members
+        call = structure([every.get(name, 0) for name in _MEMBERS])
+        status = compiled(self.like.dtype).convolve(call, derivative)
         if status:
             kind, words = _ERRORS[status]
             raise kind(words)
 
 
-def _fields_by_degree(tensors: Sequence[Tensor], fiber: Fiber, places: Fiber, like: Tensor) -> Any:
+def _fields_by_degree(tensors: Sequence[Tensor], fiber: Fiber, places: Fiber) -> list[int]:
     """One field for every degree of ``places``, without numbers where ``fiber`` has none."""
+    if len(fiber) == len(places):
+        return field_members(tensors)
     by_degree = dict(zip(fiber, tensors, strict=True))
-    nothing = like.new_empty(0, 0, 0)
-    return fields([by_degree.get(degree, nothing) for degree in places])
+    none = [0] * FIELD_SIZE
+    return [n for degree in places for n in (field_members([by_degree[degree]]) if degree in by_degree else none)]
 
 
 @dataclass(frozen=True)
 class Constants:
     """What depends on the shape alone."""
 
-    mixing: tuple[Tensor, ...]  # what an array points to
-    arrays: dict[str, Any]
+    tensors: tuple[Tensor, ...]  # what members point to
+    members: dict[str, Member]
 
 
 @lru_cache(maxsize=256)
 def _constants(shape: Shape, dtype: torch.dtype) -> Constants:
     mixing = tuple(path_to_order(*pair, dtype, torch.device("cpu")).contiguous() for pair in shape.pairs)
-    factor = (ctypes.c_float if dtype == torch.float32 else ctypes.c_double) * len(shape.factors)
-    arrays = {
-        "degrees_in": integers(shape.fiber_in.degrees),
-        "channels_in": integers(shape.fiber_in.values()),
-        "degrees_out": integers(shape.fiber_out.degrees),
-        "channels_out": integers(shape.fiber_out.values()),
-        "edge_channels": integers(shape.fiber_edge.get(degree, 0) for degree in shape.fiber_in),
-        "trunk_of": integers(shape.trunks),
-        "mixing": addresses(mixing),
-        "factor": factor(*shape.factors),
+    factors = torch.tensor(shape.factors, dtype=dtype, device="cpu")
+    members: dict[str, Member] = {
+        "layer_norm": int(shape.layer_norm),
+        "has_bias": int(shape.has_bias),
+        "num_in": len(shape.fiber_in),
+        "num_out": len(shape.fiber_out),
+        "degrees_in": shape.fiber_in.degrees,
+        "channels_in": list(shape.fiber_in.values()),
+        "degrees_out": shape.fiber_out.degrees,
+        "channels_out": list(shape.fiber_out.values()),
+        "edge_channels": [shape.fiber_edge.get(degree, 0) for degree in shape.fiber_in],
+        "trunk_of": shape.trunks,
+        "mixing": pointers(mixing),
+        "factor": factors.data_ptr(),
     }
-    return Constants(mixing, arrays)
+    return Constants((*mixing, factors), members)

@@ -86,7 +86,10 @@ def _convolve_backward_shapes(
     is_made += [len(out) > 0] * len(shape.frame_degrees) + [wants_invariants]
     num_layers = len(shape.pairs) * (2 if shape.has_bias else 1)
     is_made += [True] * (len(tensors) - len(is_made) - num_layers) + [wants_layers] * num_layers
-    return without_none([t.new_empty(t.shape) if made else None for t, made in zip(tensors, is_made, strict=True)])
+    count = len(shape.fiber_point)
+    features = [component_major(t.shape[0], t.shape[1], t.shape[2], t) for t in tensors[:count]]
+    others_made = zip(tensors[count:], is_made[count:], strict=True)
+    return without_none([*features, *(t.new_empty(t.shape) if made else None for t, made in others_made)])
 
 
 class _Messages(torch.autograd.Function):

@@ -29,6 +29,13 @@ class Shape:
     layer_norm: bool
     has_bias: bool
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @lazy
+    def _hash(self) -> int:
+        return hash((self.fiber_in, self.fiber_edge, self.fiber_out, self.trunks, self.factors))
+
     @classmethod
     @cache
     def parse(cls, signature: str) -> Shape:
@@ -69,16 +76,24 @@ class Shape:
 
     def unflat(self, tensors: Sequence[Any]) -> Inputs:
         """Undo :meth:`Inputs.flat`."""
-        rest = iter(tensors)
+        points, edges, frames, hidden, step = self._counts
+        layers = range(hidden, len(tensors), step)
+        return Inputs(
+            tuple(tensors[:points]),
+            tuple(tensors[points:edges]),
+            tuple(tensors[edges:frames]),
+            tensors[frames],
+            tuple(tensors[frames + 1 : hidden]),
+            tuple([tuple(tensors[place : place + step]) for place in layers]),
+        )
 
-        def take(count: int) -> tuple[Any, ...]:
-            return tuple(next(rest) for _ in range(count))
-
-        features, edge_features = take(len(self.fiber_point)), take(len(self.fiber_edge))
-        frames, invariants = take(len(self.frame_degrees)), next(rest)
-        hidden = take(8 if self.layer_norm else 4)
-        layers = tuple(take(2 if self.has_bias else 1) for _ in self.pairs)
-        return Inputs(features, edge_features, frames, invariants, hidden, layers)
+    @lazy
+    def _counts(self) -> tuple[int, int, int, int, int]:
+        """Where features, edge features, frames and hidden layers end; parameters of a last layer."""
+        points = len(self.fiber_point)
+        edges = points + len(self.fiber_edge)
+        frames = edges + len(self.frame_degrees)
+        return points, edges, frames, frames + 1 + (8 if self.layer_norm else 4), 2 if self.has_bias else 1
 
 
 @dataclass(frozen=True)
