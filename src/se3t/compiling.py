@@ -50,20 +50,21 @@ _tables: dict[str, Callable[..., Tensor]] = {}
 
 
 def table(shape: Callable[..., tuple[int, ...]]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Cache the constant tensors of a function of whole numbers, dtype and device; an operator in a traced program.
+    """Cache the constant tensors of a function of whole numbers, dtype and device; an operator for ``torch.compile``.
 
     Args:
         shape: of the tensor, from the same whole numbers.
     """
 
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        cached = _cached(function)  # never dropped: captured training steps read it where it lies
+        # Never dropped: captured training steps read it where it lies. Programs are saved without views.
+        cached = _cached(lambda *arguments: function(*arguments).contiguous())
         name = f"{function.__module__}.{function.__name__}"
         _tables[name] = cached
 
         @wraps(function)
         def call(*arguments: Any) -> Tensor:
-            if not torch.compiler.is_compiling():
+            if not torch.compiler.is_dynamo_compiling():  # programs of torch.export keep the tensor
                 return cached(*arguments)
             *numbers, dtype, device = arguments
             result: Tensor = torch.ops.se3t.table(name, numbers, shape(*numbers), dtype, device)

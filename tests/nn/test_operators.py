@@ -189,6 +189,18 @@ def test_an_exported_model_takes_batches_of_any_size_in_another_process_without_
 
 
 @pytest.mark.e2e
+def test_without_compiled_code_an_exported_model_has_operations_of_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a program in C++ can run it, once it is compiled ahead."""
+    monkeypatch.setattr("se3t.nn.kernels.native.compiler._reason", lambda dtype: "switched off")
+    model = pooled_model(kernel="edge_frame", num_layers=1)
+    program = export(model, unpaired([4, 3]), unpaired([3, 2, 4]))
+    targets = [node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    assert {target.namespace for target in targets} == {"aten"}
+    other = unpaired([3, 1, 4], seed=3)
+    torch.testing.assert_close(program.module()(other), model(other), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.skipif(which("g++") is None, reason="Inductor writes C++")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch, of its own
