@@ -10,9 +10,9 @@ typedef struct {
     const Field *parts;        /* [part][degree] */
     const REAL *const *weight; /* [degree] -> [w, u] */
     const REAL *bias;          /* [w] of degree 0, or NULL */
-    const Field *out;          /* [degree] */
+    const Field *out;          /* [degree], component-major */
     /* gradients */
-    const Field *out_grads, *part_grads;
+    const Field *out_grads, *part_grads; /* the latter component-major */
     REAL *const *weight_grads;
     REAL *bias_grads;
 } Mixing;
@@ -22,7 +22,7 @@ enum { MIXED_ROWS = 64 }; /* components of some rows, at a time */
 /* c[r][column] (+)= sum over k of a[r, k] b[k][column], tiles of `rows` x `width` vectors; a may have any strides. */
 INLINE void product_tile(
     const int rows, const int width, i64 inner, const REAL *a, i64 row_step, i64 inner_step, const REAL *b, i64 b_step,
-    REAL *c, i64 c_step, const int add
+    REAL *c, i64 c_step, int add
 ) {
     vec sum[8][2];
 #pragma GCC unroll 8
@@ -46,7 +46,7 @@ INLINE void product_tile(
 
 INLINE void product_columns(
     const int width, i64 rows, i64 inner, const REAL *a, i64 row_step, i64 inner_step, const REAL *b, i64 b_step, REAL *c,
-    i64 c_step, const int add
+    i64 c_step, int add
 ) {
     i64 r = 0;
 #define SOME_ROWS(count)                                                                                               \
@@ -58,9 +58,9 @@ INLINE void product_columns(
 #undef SOME_ROWS
 }
 
-INLINE void product(
+static void product(
     i64 rows, i64 columns, i64 inner, const REAL *a, i64 row_step, i64 inner_step, const REAL *b, i64 b_step, REAL *c,
-    i64 c_step, const int add
+    i64 c_step, int add
 ) {
     i64 column = 0;
     for (; column + 2 * VL <= columns; column += 2 * VL)
@@ -74,27 +74,29 @@ static i64 inputs_of(const Mixing *mixing, i64 d) {
     return inputs;
 }
 
-/* Some rows of all parts, [row][comp][channel of all parts], `step` from one component to the next; or back. */
-static void move_parts(const Mixing *mixing, const Field *fields, i64 d, i64 first, i64 last, REAL *room, i64 step, const int back) {
-    i64 size = 2 * mixing->degrees[d] + 1;
-    for (i64 p = 0; p < mixing->num_parts; p++) {
-        const Field *field = fields + p * mixing->num_degrees + d;
-        i64 channels = mixing->channels_in[p * mixing->num_degrees + d];
-        for (i64 row = first; row < last; row++)
-            for (i64 c = 0; c < size; c++) {
-                REAL *far = field->data + row * field->row + c * field->component;
-                REAL *near = room + ((row - first) * size + c) * step;
-                if (back && field->channel == 1)
-                    for (i64 u = 0; u < channels; u++) far[u] = near[u];
-                else if (back)
-                    for (i64 u = 0; u < channels; u++) far[u * field->channel] = near[u];
-                else if (field->channel == 1)
-                    for (i64 u = 0; u < channels; u++) near[u] = far[u];
-                else
-                    for (i64 u = 0; u < channels; u++) near[u] = far[u * field->channel];
-            }
-        room += channels;
-    }
+/* Whether the components of all rows follow each other without gaps, so that products read them where they are. */
+static int is_dense(const Field *field, i64 size, i64 channels) {
+    return field->channel == 1 && field->row == size * channels && (size == 1 || field->component == channels);
+}
+
+/* Some rows of a part, `channels` from one component to the next: where they are, or copied to `room`. */
+static const REAL *rows_of_part(const Field *field, i64 size, i64 channels, i64 first, i64 last, REAL *room) {
+    if (is_dense(field, size, channels)) return field->data + first * field->row;
+    REAL *to = room;
+    for (i64 row = first; row < last; row++)
+        for (i64 c = 0; c < size; c++, to += channels) {
+            const REAL *from = field->data + row * field->row + c * field->component;
+            if (field->channel == 1) copy(to, from, channels);
+            else
+                for (i64 u = 0; u < channels; u++) to[u] = from[u * field->channel];
+        }
+    return room;
+}
+
+/* [row][comp][step] to some rows of a field, component-major. */
+static void store_rows(const Field *field, i64 size, i64 channels, i64 first, i64 last, const REAL *from, i64 step) {
+    for (i64 row = first; row < last; row++)
+        for (i64 c = 0; c < size; c++, from += step) copy(field->data + row * field->row + c * field->component, from, channels);
 }
 
 /* Room for the rows of a thread, and for the weights of a degree: [u][w padded] and [w][u padded]. */
@@ -103,29 +105,42 @@ typedef struct {
 } MixingRoom;
 
 static void mix_rows(const Mixing *mixing, i64 d, i64 first, i64 last, const MixingRoom *room) {
-    i64 size = 2 * mixing->degrees[d] + 1, inputs = inputs_of(mixing, d), outputs = mixing->channels_out[d];
-    i64 in_step = round_up(inputs, VL), out_step = round_up(outputs, VL);
-    move_parts(mixing, mixing->parts, d, first, last, room->in, in_step, 0);
-    product((last - first) * size, out_step, inputs, room->in, in_step, 1, room->by_input, out_step, room->out, out_step, 0);
-    for (i64 row = first; row < last; row++) {
-        REAL *value = room->out + (row - first) * size * out_step;
-        for (i64 w = 0; w < outputs && size == 1 && mixing->bias; w++) value[w] += mixing->bias[w];
-        write_field(mixing->out + d, row, mixing->degrees[d], outputs, out_step, value);
+    i64 size = 2 * mixing->degrees[d] + 1, outputs = mixing->channels_out[d], out_step = round_up(outputs, VL);
+    i64 rows = (last - first) * size, place = 0;
+    for (i64 p = 0; p < mixing->num_parts; p++) {
+        i64 number = p * mixing->num_degrees + d, channels = mixing->channels_in[number];
+        if (!channels) continue;
+        const REAL *in = rows_of_part(mixing->parts + number, size, channels, first, last, room->in);
+        product(rows, out_step, channels, in, channels, 1, room->by_input + place * out_step, out_step, room->out, out_step, place > 0);
+        place += channels;
     }
+    for (i64 row = 0; row < rows && size == 1 && mixing->bias; row++)
+        for (i64 w = 0; w < outputs; w++) room->out[row * out_step + w] += mixing->bias[w];
+    store_rows(mixing->out + d, size, outputs, first, last, room->out, out_step);
 }
 
 static void mix_rows_backward(const Mixing *mixing, i64 d, i64 first, i64 last, const MixingRoom *room, REAL *bias_grads) {
     i64 size = 2 * mixing->degrees[d] + 1, inputs = inputs_of(mixing, d), outputs = mixing->channels_out[d];
-    i64 in_step = round_up(inputs, VL), out_step = round_up(outputs, VL), rows = (last - first) * size;
+    i64 in_step = round_up(inputs, VL), out_step = round_up(outputs, VL), rows = (last - first) * size, place = 0;
     for (i64 row = first; row < last; row++) {
         REAL *grad = room->out + (row - first) * size * out_step;
         read_field(mixing->out_grads + d, mixing->num_rows, row, mixing->degrees[d], outputs, out_step, grad);
         for (i64 w = 0; w < outputs && size == 1 && mixing->bias; w++) bias_grads[w] += grad[w];
     }
-    move_parts(mixing, mixing->parts, d, first, last, room->in, in_step, 0);
-    product(inputs, out_step, rows, room->in, 1, in_step, room->out, out_step, room->grads, out_step, 1);
+    for (i64 p = 0; p < mixing->num_parts; p++) {
+        i64 number = p * mixing->num_degrees + d, channels = mixing->channels_in[number];
+        if (!channels) continue;
+        const REAL *in = rows_of_part(mixing->parts + number, size, channels, first, last, room->in);
+        product(channels, out_step, rows, in, 1, channels, room->out, out_step, room->grads + place * out_step, out_step, 1);
+        place += channels;
+    }
     product(rows, in_step, outputs, room->out, out_step, 1, room->by_output, in_step, room->in, in_step, 0);
-    move_parts(mixing, mixing->part_grads, d, first, last, room->in, in_step, 1);
+    place = 0;
+    for (i64 p = 0; p < mixing->num_parts; p++) {
+        i64 number = p * mixing->num_degrees + d, channels = mixing->channels_in[number];
+        if (channels) store_rows(mixing->part_grads + number, size, channels, first, last, room->in + place, in_step);
+        place += channels;
+    }
 }
 
 /* One degree: all rows by all threads; with `backward` the sums of the threads, too. Returns 1 where memory is short. */

@@ -17,91 +17,127 @@ typedef struct {
     REAL *const *shift_grads, *const *gain_grads;
 } Norm;
 
-/* What the features of one degree of a row are multiplied by, and how it came about. */
+/* One degree of a row at work. Arrays are padded to whole short vectors; what stands behind the channels says nothing. */
 typedef struct {
-    REAL *value, *grad;                     /* [comp][width] */
-    REAL *norm, *inverse, *normal, *factor; /* [width]; normal: after LayerNorm, before its gain */
-    REAL scale;                             /* of LayerNorm: 1/std */
-} NormRow;
+    i64 size, channels, width;
+    REAL *value, *grad;          /* [comp][width] */
+    REAL *norm, *inverse;        /* [width] */
+    REAL *normal;                /* after LayerNorm, before its gain */
+    REAL *factor;                /* s */
+    REAL *shift, *gain, *inside; /* [width]; inside: 1 for channels, 0 behind them */
+    REAL scale;                  /* of LayerNorm: 1/std */
+} NormWork;
 
-enum { NORM_ARRAYS = 4 };
+enum { NORM_ARRAYS = 7 };
+#define EACH_VECTOR(u) for (i64 u = 0; u < work->width; u += SHORT)
 
-static void norm_row(const Norm *norm, i64 d, i64 row, i64 width, NormRow *work) {
-    i64 size = 2 * norm->degrees[d] + 1, channels = norm->channels[d];
-    REAL *square = work->norm, *inverse = work->inverse, *normal = work->normal, smallest = (REAL)norm->smallest;
-    const REAL *shift = norm->shift[d];
-    read_field(norm->features + d, norm->num_rows, row, norm->degrees[d], channels, width, work->value);
-    for (i64 u = 0; u < width; u++) square[u] = 0;
-    for (i64 c = 0; c < size; c++)
-        for (i64 u = 0; u < width; u++) square[u] += work->value[c * width + u] * work->value[c * width + u];
-    for (i64 u = 0; u < width; u++) {
-        REAL root = REAL_BYTES == 4 ? (REAL)sqrtf((float)square[u]) : (REAL)sqrt(square[u]);
-        int is_zero = square[u] < smallest; /* NaN is not */
-        inverse[u] = is_zero ? 0 : 1 / root;
-        work->norm[u] = is_zero ? 0 : root;
-    }
-    if (!norm->gain) {
-        for (i64 u = 0; u < channels; u++) {
-            REAL sum = work->norm[u] + shift[u];
-            work->factor[u] = sum <= 0 ? 0 : sum; /* NaN stays */
-        }
-        return;
-    }
-    REAL mean = 0, variance = 0;
-    for (i64 u = 0; u < channels; u++) mean += work->norm[u];
-    mean /= channels;
-    for (i64 u = 0; u < channels; u++) {
-        normal[u] = work->norm[u] - mean;
-        variance += normal[u] * normal[u];
-    }
-    work->scale = 1 / (REAL)sqrt((double)(variance / channels) + norm->epsilon);
-    for (i64 u = 0; u < channels; u++) {
-        normal[u] *= work->scale;
-        REAL sum = normal[u] * norm->gain[d][u] + shift[u];
-        work->factor[u] = sum <= 0 ? 0 : sum;
-    }
+typedef __typeof__((shortvec){0} < (shortvec){0}) shortmask;
+INLINE shortvec zero_where(shortmask mask, shortvec value) { return (shortvec)(~mask & (shortmask)value); }
+
+INLINE shortvec roots_of(shortvec value) {
+    REAL lanes[SHORT];
+    SSTORE(lanes, value);
+    for (int n = 0; n < SHORT; n++) lanes[n] = REAL_BYTES == 4 ? (REAL)sqrtf((float)lanes[n]) : (REAL)sqrt(lanes[n]);
+    return SLOAD(lanes);
 }
 
-static void norm_forward(const Norm *norm, i64 d, i64 row, i64 width, NormRow *work) {
-    i64 size = 2 * norm->degrees[d] + 1, channels = norm->channels[d];
-    norm_row(norm, d, row, width, work);
-    for (i64 u = 0; u < channels; u++) work->factor[u] *= work->inverse[u];
-    for (i64 c = 0; c < size; c++)
-        for (i64 u = 0; u < channels; u++) work->value[c * width + u] *= work->factor[u];
-    write_field(norm->out + d, row, norm->degrees[d], channels, width, work->value);
+INLINE REAL short_sum_of(shortvec value) {
+    REAL total = 0;
+    for (int n = 0; n < SHORT; n++) total += value[n];
+    return total;
 }
 
-static void norm_backward(const Norm *norm, i64 d, i64 row, i64 width, NormRow *work, REAL *shift_grad, REAL *gain_grad) {
-    i64 size = 2 * norm->degrees[d] + 1, channels = norm->channels[d];
-    REAL along[width]; /* gradient of the factor, then of the norm */
-    norm_row(norm, d, row, width, work);
-    read_field(norm->out_grads + d, norm->num_rows, row, norm->degrees[d], channels, width, work->grad);
-    for (i64 u = 0; u < width; u++) along[u] = 0;
-    for (i64 c = 0; c < size; c++)
-        for (i64 u = 0; u < width; u++) along[u] += work->value[c * width + u] * work->grad[c * width + u];
-    REAL mean = 0, product = 0;
-    for (i64 u = 0; u < channels; u++) {
-        REAL inverse = work->inverse[u], size_grad = work->factor[u] <= 0 ? 0 : along[u] * inverse;
-        shift_grad[u] += size_grad;
-        along[u] *= -inverse * inverse * work->factor[u];
-        work->norm[u] = size_grad; /* no longer needed */
-        work->factor[u] *= inverse;
+/* sums[channel] = sum over the components of a b. */
+INLINE shortvec along(const NormWork *work, const REAL *a, const REAL *b, i64 u) {
+    shortvec sum = {0};
+    for (i64 c = 0; c < work->size; c++) sum += SLOAD(a + c * work->width + u) * SLOAD(b + c * work->width + u);
+    return sum;
+}
+
+static void find_factors(const Norm *norm, i64 d, i64 row, NormWork *work) {
+    read_field(norm->features + d, norm->num_rows, row, norm->degrees[d], work->channels, work->width, work->value);
+    shortvec total = {0}, square = {0};
+    EACH_VECTOR(u) {
+        shortvec squares = along(work, work->value, work->value, u), root = roots_of(squares);
+        shortmask is_zero = squares < (REAL)norm->smallest; /* NaN is not */
+        root = zero_where(is_zero, root);
+        SSTORE(work->norm + u, root);
+        SSTORE(work->inverse + u, zero_where(is_zero, 1 / root));
+        total += root * SLOAD(work->inside + u);
     }
     if (norm->gain) {
-        for (i64 u = 0; u < channels; u++) {
-            gain_grad[u] += work->norm[u] * work->normal[u];
-            work->norm[u] *= norm->gain[d][u];
-            mean += work->norm[u];
-            product += work->norm[u] * work->normal[u];
+        REAL mean = short_sum_of(total) / work->channels;
+        EACH_VECTOR(u) {
+            shortvec normal = SLOAD(work->norm + u) - mean;
+            SSTORE(work->normal + u, normal);
+            square += normal * normal * SLOAD(work->inside + u);
         }
-        mean /= channels, product /= channels;
-        for (i64 u = 0; u < channels; u++) work->norm[u] = work->scale * (work->norm[u] - mean - product * work->normal[u]);
+        work->scale = 1 / (REAL)sqrt((double)(short_sum_of(square) / work->channels) + norm->epsilon);
     }
-    for (i64 u = 0; u < channels; u++) along[u] = (along[u] + work->norm[u]) * work->inverse[u];
-    for (i64 c = 0; c < size; c++)
-        for (i64 u = 0; u < channels; u++)
-            work->grad[c * width + u] = work->factor[u] * work->grad[c * width + u] + along[u] * work->value[c * width + u];
-    write_field(norm->feature_grads + d, row, norm->degrees[d], channels, width, work->grad);
+    EACH_VECTOR(u) {
+        shortvec sum = SLOAD(work->shift + u) + SLOAD(work->norm + u);
+        if (norm->gain) {
+            SSTORE(work->normal + u, SLOAD(work->normal + u) * work->scale);
+            sum = SLOAD(work->shift + u) + SLOAD(work->normal + u) * SLOAD(work->gain + u);
+        }
+        SSTORE(work->factor + u, zero_where(sum <= 0, sum)); /* NaN stays */
+    }
+}
+
+static void norm_forward(const Norm *norm, i64 d, i64 row, NormWork *work) {
+    find_factors(norm, d, row, work);
+    EACH_VECTOR(u) {
+        shortvec factor = SLOAD(work->factor + u) * SLOAD(work->inverse + u);
+        for (REAL *value = work->value + u; value < work->value + work->size * work->width; value += work->width)
+            SSTORE(value, SLOAD(value) * factor);
+    }
+    write_field(norm->out + d, row, norm->degrees[d], work->channels, work->width, work->value);
+}
+
+static void norm_backward(const Norm *norm, i64 d, i64 row, NormWork *work, REAL *shift_grad, REAL *gain_grad) {
+    find_factors(norm, d, row, work);
+    read_field(norm->out_grads + d, norm->num_rows, row, norm->degrees[d], work->channels, work->width, work->grad);
+    shortvec total = {0}, product = {0};
+    EACH_VECTOR(u) { /* norm becomes the gradient of the normal features, inverse stays */
+        shortvec inverse = SLOAD(work->inverse + u), factor = SLOAD(work->factor + u);
+        shortvec grad = zero_where(factor <= 0, along(work, work->value, work->grad, u) * inverse);
+        SSTORE(shift_grad + u, SLOAD(shift_grad + u) + grad);
+        if (norm->gain) {
+            shortvec normal = SLOAD(work->normal + u);
+            SSTORE(gain_grad + u, SLOAD(gain_grad + u) + grad * normal);
+            grad *= SLOAD(work->gain + u);
+            total += grad * SLOAD(work->inside + u);
+            product += grad * normal * SLOAD(work->inside + u);
+        }
+        SSTORE(work->norm + u, grad);
+    }
+    REAL mean = short_sum_of(total) / work->channels, slope = short_sum_of(product) / work->channels;
+    EACH_VECTOR(u) {
+        shortvec inverse = SLOAD(work->inverse + u), factor = SLOAD(work->factor + u), grad = SLOAD(work->norm + u);
+        if (norm->gain) grad = work->scale * (grad - mean - slope * SLOAD(work->normal + u));
+        grad -= along(work, work->value, work->grad, u) * inverse * inverse * factor;
+        grad *= inverse;
+        factor *= inverse;
+        for (i64 c = 0; c < work->size; c++) {
+            REAL *place = work->grad + c * work->width + u;
+            SSTORE(place, factor * SLOAD(place) + grad * SLOAD(work->value + c * work->width + u));
+        }
+    }
+    write_field(norm->feature_grads + d, row, norm->degrees[d], work->channels, work->width, work->grad);
+}
+
+static NormWork work_in(const Norm *norm, i64 d, REAL *room) {
+    i64 width = round_up(norm->channels[d], SHORT), size = 2 * norm->degrees[d] + 1;
+    REAL *arrays = room + 2 * size * width;
+    NormWork work = {size, norm->channels[d], width, room, room + size * width, arrays, arrays + width,
+                     arrays + 2 * width, arrays + 3 * width, arrays + 4 * width, arrays + 5 * width, arrays + 6 * width, 0};
+    for (i64 u = 0; u < width; u++) {
+        int is_inside = u < work.channels;
+        work.inside[u] = (REAL)is_inside;
+        work.shift[u] = is_inside ? norm->shift[d][u] : 0;
+        work.gain[u] = is_inside && norm->gain ? norm->gain[d][u] : 0;
+    }
+    return work;
 }
 
 /* The products, or with `backward` the gradients. Returns 0, or 1 where memory is short. */
@@ -119,13 +155,11 @@ __attribute__((visibility("default"))) int norm(const Norm *norm, int backward) 
     for (i64 t = 0; t < threads; t++) {
         REAL *room = memory + t * own, *sums = room + largest;
         for (i64 d = 0; d < norm->num_degrees; d++) {
-            i64 width = round_up(norm->channels[d], SHORT), size = 2 * norm->degrees[d] + 1;
-            REAL *arrays = room + 2 * size * width;
-            NormRow work = {room, room + size * width, arrays, arrays + width, arrays + 2 * width, arrays + 3 * width, 0};
+            NormWork work = work_in(norm, d, room);
             for (i64 row = norm->num_rows * t / threads; row < norm->num_rows * (t + 1) / threads; row++)
-                if (backward) norm_backward(norm, d, row, width, &work, sums, sums + total);
-                else norm_forward(norm, d, row, width, &work);
-            sums += width;
+                if (backward) norm_backward(norm, d, row, &work, sums, sums + total);
+                else norm_forward(norm, d, row, &work);
+            sums += work.width;
         }
     }
     for (i64 d = 0, place = largest; backward && d < norm->num_degrees; d++) {

@@ -38,6 +38,16 @@ INLINE void copy_short(REAL *to, const REAL *from, i64 count, REAL sign) {
     for (i64 u = 0; u < count; u += SHORT) SSTORE(to + u, sign * SLOAD(from + u));
 }
 
+INLINE void copy(REAL *to, const REAL *from, i64 count) {
+    switch (count) { /* constants become a few instructions */
+#define COPIED(n)                                                                                                      \
+    case n: memcpy(to, from, n * sizeof(REAL)); break;
+        COPIED(1) COPIED(2) COPIED(4) COPIED(5) COPIED(8) COPIED(16) COPIED(32)
+#undef COPIED
+    default: memcpy(to, from, count * sizeof(REAL));
+    }
+}
+
 /* One row of a field, strided, as [comp][channel padded with zeros]. */
 static void read_field(const Field *field, i64 num_rows, i64 row, i64 degree, i64 channels, i64 width, REAL *out) {
     /* vectors read beyond a component, never beyond the last number of all: a field may be a part of something */
@@ -57,8 +67,7 @@ static void read_field(const Field *field, i64 num_rows, i64 row, i64 degree, i6
 static void write_field(const Field *field, i64 row, i64 degree, i64 channels, i64 width, const REAL *in) {
     for (i64 c = 0; c < 2 * degree + 1; c++) {
         REAL *to = field->data + row * field->row + c * field->component;
-        if (field->channel == 1)
-            for (i64 u = 0; u < channels; u++) to[u] = in[c * width + u];
+        if (field->channel == 1) copy(to, in + c * width, channels);
         else
             for (i64 u = 0; u < channels; u++) to[u * field->channel] = in[c * width + u];
     }
