@@ -15,17 +15,19 @@ from se3t.screen import show
 from se3t.signals import SECONDS, interrupted_by_signals
 
 COMMAND = "python -m benchmarks"
-WHAT = bench.WHAT | {name: f"benchmarks.{name}" for name in ("step", "layer", "clouds", "sh", "tiles")}
+WHAT = bench.WHAT | {name: f"benchmarks.{name}" for name in ("step", "layer", "clouds", "sh", "tiles", "train")}
 _MORE = {
     "--contenders": "layer clouds",
     "--num-graphs": "clouds tiles",
     "--workload": "tiles",
     "--precision": "tiles",
     "--sweep": "layer",
+    "--root": "train",
 }
 FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     **{flag: (f"{what} {_MORE.get(flag, '')}", how) for flag, (what, how) in bench.FLAGS.items()},
     "--adapter": ("step", {"dest": "adapters", "nargs": "+", "action": "extend", "metavar": "FILE"}),
+    "--cases": ("train", {"nargs": "+", "metavar": "SETTINGS"}),
     "--neighbors": ("clouds", {"nargs": "+", "type": positive, "metavar": "K"}),
     "--plot": (" ".join(WHAT), {"nargs": "?", "const": "", "metavar": "FILE"}),
 }

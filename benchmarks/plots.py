@@ -125,6 +125,10 @@ def _clouds(rows: Sequence[Row]) -> list[Panel]:
     ]
 
 
+def _train(rows: Sequence[Row]) -> list[Panel]:
+    return [Panel("training step", "", "ms", series_by_name(rows, "case", "step", 1e3))]
+
+
 def _sh(rows: Sequence[Row]) -> list[Panel]:
     passes = list(dict.fromkeys(row["what"] for row in rows))
     worst: dict[str, float] = {}
@@ -152,6 +156,7 @@ PANELS: Mapping[str, Callable[[Sequence[Row]], list[Panel]]] = {
     "data": _data,
     "clouds": _clouds,
     "sh": _sh,
+    "train": _train,
 }
 
 

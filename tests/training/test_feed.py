@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from se3t.errors import UserError
-from se3t.training.feed import StepFeed, derived_seed, epoch_order
+from se3t.training.feed import StepFeed, derived_seed, epoch_order, step_seed
 
 
 def test_every_epoch_covers_each_sample_once() -> None:
@@ -51,3 +51,8 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
 def test_an_empty_training_split_is_refused() -> None:
     with pytest.raises(UserError, match="empty"):
         StepFeed(0, 9, seed=0)
+
+
+def test_the_seed_of_a_step_is_derived_from_the_run_and_the_step() -> None:
+    for seed, step in ((0, 0), (3, 63), (3, 64), (4, 64), (3, 63), (2**40, 100_000)):
+        assert step_seed(seed, step) == derived_seed(seed, step)

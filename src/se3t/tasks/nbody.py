@@ -48,17 +48,22 @@ class NBodyBatch:
         """Number of samples."""
         return len(self.vectors)
 
-    def take(self, index: Int[Tensor, " chosen"]) -> NBodyBatch:
-        """The samples with the given numbers."""
-        return NBodyBatch(self.vectors[index], self.charges[index], self.products[index], self.targets[index])
-
-    def with_states(
-        self, begin: Float[Tensor, "sample particle 2 3"], end: Float[Tensor, "sample particle 2 3"]
+    def take(
+        self,
+        index: Int[Tensor, " chosen"],
+        states: tuple[Float[Tensor, "chosen particle 2 3"], Float[Tensor, "chosen particle 2 3"]] | None = None,
     ) -> NBodyBatch:
-        """The same particles with other positions and velocities, now and at the horizon."""
-        centre = begin[:, :, :1].mean(dim=1, keepdim=True)
-        vectors = torch.cat((begin[:, :, :1] - centre, begin[:, :, 1:]), dim=2)
-        return replace(self, vectors=vectors, targets=end - begin)
+        """The samples with the given numbers, where given with other positions and velocities, now and at the
+        horizon.
+        """
+        charges, products = self.charges.index_select(0, index), self.products.index_select(0, index)
+        if states is None:
+            vectors, targets = self.vectors.index_select(0, index), self.targets.index_select(0, index)
+        else:
+            begin, end = states
+            centre = begin[:, :, :1].mean(dim=1, keepdim=True)
+            vectors, targets = torch.cat((begin[:, :, :1] - centre, begin[:, :, 1:]), dim=2), end - begin
+        return NBodyBatch(vectors, charges, products, targets)
 
     def scaled(self, factor: Int[Tensor, " sample"]) -> NBodyBatch:
         """All vectors of each sample times a number; −1 is the inversion."""
@@ -148,13 +153,12 @@ class NBodyTask(Task):
         """The trajectories with the given numbers; with ``draw`` from random starts where the data are whole
         trajectories, and half of them inverted if configured.
         """
-        samples = self._data[split].take(index)
         if draw is None:
-            return samples
-        bits = random_bits(draw, index)
+            return self._data[split].take(index)
+        bits, states = random_bits(draw, index), None
         if self._trajectories is not None and split == "train":
-            start = random_starts(bits, self._trajectories.num_starts)
-            samples = samples.with_states(*self._trajectories.states_at(index, start))
+            states = self._trajectories.states_at(index, random_starts(bits, self._trajectories.num_starts))
+        samples = self._data[split].take(index, states)
         return samples.scaled(random_signs(bits)) if self.config.reflect else samples
 
     def graph(self, batch: NBodyBatch) -> Graph:

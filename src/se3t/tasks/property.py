@@ -129,8 +129,9 @@ class PropertyTask(Task):
 
     def batch(self, split: str, index: Int[Tensor, " sample"], draw: Draw = None) -> PropertyBatch:
         """The molecules with the given numbers within the split."""
-        molecule = self._index[split][index]
-        return PropertyBatch(molecule, self._targets[molecule], self._values[molecule])
+        molecule = self._index[split].index_select(0, index)
+        targets, values = self._targets.index_select(0, molecule), self._values.index_select(0, molecule)
+        return PropertyBatch(molecule, targets, values)
 
     def graph(self, batch: PropertyBatch) -> Graph:
         """All molecules of a batch as one graph of disjoint clouds."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from se3t import signals
@@ -106,7 +106,7 @@ class LossWatch(Callback):
             self._look(trainer, trainer.global_step)
 
     def _look(self, trainer: Trainer, step: int) -> None:
-        losses = torch.stack(self._pending).double()
+        losses = (self._pending[0][None] if len(self._pending) == 1 else torch.stack(self._pending)).double()
         if trainer.world_size > 1:
             torch.distributed.all_reduce(losses)
             losses /= trainer.world_size
@@ -134,12 +134,14 @@ class EMAWeights(WeightAveraging):
     def __init__(self, decay: float, device: torch.device) -> None:
         super().__init__(device=device, use_buffers=False)
         self.decay = decay
+        self._tensors: list[list[Tensor]] = []  # weights and buffers of the average, then of the model
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin with a copy of the model."""
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None:
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+        self._tensors = []
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -149,10 +151,14 @@ class EMAWeights(WeightAveraging):
         average = self._average_model
         if average is None or trainer.global_step <= self._latest_update_step:
             return
+        if not self._tensors:  # to collect them takes longer than an update
+            modules: tuple[nn.Module, ...] = (average.module, pl_module)
+            self._tensors = [[*values] for module in modules for values in (module.parameters(), module.buffers())]
+        averages, averaged_buffers, weights, buffers = self._tensors
         count = int(average.n_averaged)
         decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
-        get_ema_multi_avg_fn(decay)(list(average.module.parameters()), list(pl_module.parameters()), count)
-        for averaged, current in zip(average.module.buffers(), pl_module.buffers(), strict=True):
+        get_ema_multi_avg_fn(decay)(averages, weights, count)
+        for averaged, current in zip(averaged_buffers, buffers, strict=True):
             averaged.copy_(current)
         average.n_averaged += 1
         self._latest_update_step = trainer.global_step

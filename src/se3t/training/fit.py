@@ -32,19 +32,20 @@ from se3t.training.saving import AtomicCheckpointIO, Checkpointing
 from se3t.training.state import Stopwatch
 
 
-def fit(run: Run) -> None:
+def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     """Train from the checkpoint that a run continues from, or from the start, to ``trainer.max_steps`` or
     ``trainer.max_time``, whichever comes first; the last step leaves a checkpoint behind.
 
     Args:
         run: with a model of at least one parameter.
+        callbacks: called after all others.
     """
     resumed, run.resumed = run.resumed, None
     path, step, random = (None, 0, []) if resumed is None else (resumed.path, resumed.step, resumed.content["random"])
     del resumed  # frees the memory of its weights
     strategy = _strategy(run)
     with quiet():
-        trainer = _trainer(run, strategy, _callbacks(run, random))
+        trainer = _trainer(run, strategy, [*_callbacks(run, random), *callbacks])
     # Lightning's own handlers make an interrupted run look finished.
     setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
     module = TrainingModule(run.model, run.task, run.config, first_step=step)

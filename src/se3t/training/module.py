@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.precision import data_dtype
 from se3t.tasks.base import Task
 from se3t.training.cuda_graph import StepGraphs
-from se3t.training.feed import StepFeed, derived_seed
+from se3t.training.feed import StepFeed, step_seed
 from se3t.training.schedule import lr_factor
 
 _SMALL_BATCH = 4096
@@ -38,6 +39,22 @@ def require_room(task: Task, batch_size: int) -> None:
             f"trainer.batch_size={batch_size}: the graph of such a batch takes {needed / 2**30:,.0f} GiB, and this "
             f"machine has {available / 2**30:,.0f}; use a smaller one"
         )
+
+
+@torch.no_grad()
+def clip_gradients(weights: Iterable[Tensor], max_norm: float) -> None:
+    """Scale the gradients, of one device and dtype, so that the norm of all together is at most ``max_norm``.
+
+    Bit for bit what ``torch.nn.utils.clip_grad_norm_`` does; but on a CPU, where reading a value waits for nothing,
+    gradients within the limit are not multiplied by one.
+    """
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    if not gradients:
+        return
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    if factor.device.type != "cpu" or factor.item() != 1.0:
+        torch._foreach_mul_(gradients, factor)
 
 
 class TrainingModule(LightningModule):
@@ -97,7 +114,7 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Tensor) -> Tensor:
         """Loss of the samples with the numbers ``batch``; with ``trainer.cuda_graph`` the gradients are there too."""
-        draw = derived_seed(self.config.seed, self.trainer.global_step)
+        draw = step_seed(self.config.seed, self.trainer.global_step)
         if self.graphs is not None:
             return self.graphs(batch, torch.full((), draw, device=batch.device))  # no copy from the host to wait for
         return self._loss(batch, draw)
@@ -115,15 +132,24 @@ class TrainingModule(LightningModule):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """Skipped where :meth:`training_step` has made the gradients."""
         if self.graphs is None:
-            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+            for weight in _weights(optimizer):
+                weight.grad = None
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip the norm of all gradients together."""
+        if gradient_clip_val is not None:
+            clip_gradients(_weights(optimizer), gradient_clip_val)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam; with a weight decay AdamW, which decays weights directly and not through the gradient."""
         optim = self.config.optim
-        # Lightning refuses to clip what it takes for an optimiser that unscales gradients: fused ones under mixed
-        # precision.
-        fused = not (self.config.trainer.precision == "bf16" and optim.clip_norm is not None)
-        settings: dict[str, Any] = {"lr": optim.lr, "fused": fused}
+        settings: dict[str, Any] = {"lr": optim.lr, "fused": True}
         if optim.weight_decay > 0:
             return torch.optim.AdamW(self.parameters(), weight_decay=optim.weight_decay, **settings)
         return torch.optim.Adam(self.parameters(), **settings)
+
+
+def _weights(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]

@@ -91,25 +91,29 @@ class MoleculeGraphs:
             index: on the device of the data.
         """
         lists = self._edges
-        size, count = self.num_atoms[index], lists.count[index]
+        size, count = self.num_atoms.index_select(0, index), lists.count.index_select(0, index)
         first, first_edge = size.cumsum(0) - size, count.cumsum(0) - count
         num_nodes, num_edges = torch.stack([size.sum(), count.sum()]).tolist()  # the only synchronisation with the host
         cloud = torch.repeat_interleave(size, output_size=num_nodes)  # molecule of a node
         of_edge = torch.repeat_interleave(count, output_size=num_edges)
-        atom = ranges(cloud, self.first_atom[index] - first)
-        row = ranges(of_edge, lists.start[index] - first_edge)
-        classes = lists.classes[ranges(of_edge, lists.class_start[index] - first_edge)].int()
-        shift = first[of_edge]
+        atom = ranges(cloud, self.first_atom.index_select(0, index) - first)
+        row = ranges(of_edge, lists.start.index_select(0, index) - first_edge)
+        place = ranges(of_edge, lists.class_start.index_select(0, index) - first_edge)
+        shift = first.index_select(0, of_edge)
         element_codes, class_codes = self._tables
-        positions = self._positions[atom]
+        elements, classes = (
+            kind.index_select(0, at).int() for kind, at in ((self._element, atom), (lists.classes, place))
+        )
+        positions = self._positions.index_select(0, atom)
+        source, target, order = (part.index_select(0, row) for part in (lists.source, lists.target, lists.order))
         return Graph(
             positions=positions,
-            features=self._features(element_codes[self._element[atom].int()], positions, cloud, size),
-            edge_index=torch.stack([lists.source[row] + shift, lists.target[row] + shift]),
+            features=self._features(element_codes.index_select(0, elements), positions, cloud, size),
+            edge_index=torch.stack([source + shift, target + shift]),
             batch=cloud,
             num_graphs=len(index),
             edge_scalars=class_codes.index_select(0, classes),
-            pairing=Pairing(lists.order[row] + first_edge[of_edge]),
+            pairing=Pairing(order + first_edge.index_select(0, of_edge)),
         )
 
     def _features(self, codes: Float[Tensor, "node code"], positions: Tensor, cloud: Tensor, size: Tensor) -> Features:

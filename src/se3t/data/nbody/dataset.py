@@ -93,7 +93,8 @@ class NBodyTrajectories:
     ) -> tuple[Float[Tensor, "sample particle 2 3"], Float[Tensor, "sample particle 2 3"]]:
         """Position and velocity of some trajectories at their starts, and one horizon later."""
         rows, first = self.frames.flatten(0, 1), index * self.frames.shape[1] + start
-        return rows[first], rows[first + self.horizon_frames]
+        states = rows.index_select(0, torch.cat((first, first + self.horizon_frames)))  # one wait for the memory
+        return states[: len(index)], states[len(index) :]
 
 
 @dataclass(frozen=True)

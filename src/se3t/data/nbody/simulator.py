@@ -8,16 +8,20 @@ trajectory is bit-identical in any block.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from se3t.data.molecules.parallel import available_cores
 from se3t.data.nbody.presets import NBodySettings, resolve
 from se3t.data.nbody.sampling import initial_states
 
-BLOCK_SIZE = 1024  # trajectories integrated together: enough to hide the cost of a NumPy call, few enough for the cache
+BLOCK_SIZE = 512  # trajectories integrated together: enough to hide the cost of a NumPy call, few enough for the cache
+_MOST_THREADS = 4  # all take turns between two calls of NumPy
 
 
 class ChargedParticles:
@@ -178,23 +182,35 @@ def simulate(
         split: "train", "valid" or "test".
         indices: numbers of the trajectories; by default the whole split.
         block_size: trajectories integrated together; the result does not depend on it.
-        on_progress: called with the number of frames integrated since the last call, summed over trajectories.
+        on_progress: called with the number of frames integrated since the last call, summed over trajectories; by
+            several threads, but by one at a time.
 
     Returns:
         The samples in the order of ``indices``.
     """
     chosen = np.arange(settings.num_trajectories(split)) if indices is None else indices
-    blocks = [
-        _simulate_block(settings, split, chosen[begin : begin + block_size], on_progress)
-        for begin in range(0, len(chosen), block_size)
-    ]
+    lock = Lock()
+
+    def advance(frames: int) -> None:
+        if on_progress is not None:
+            with lock:
+                on_progress(frames)
+
+    def block(begin: int) -> Samples:
+        return _simulate_block(settings, split, chosen[begin : begin + block_size], advance)
+
+    threads = ThreadPoolExecutor(min(available_cores(), _MOST_THREADS))
+    try:
+        blocks = list(threads.map(block, range(0, len(chosen), block_size)))
+    finally:
+        threads.shutdown(cancel_futures=True)
     return Samples(
         **{name: np.concatenate([block.as_dict()[name] for block in blocks]) for name in blocks[0].as_dict()}
     )
 
 
 def _simulate_block(
-    settings: NBodySettings, split: str, indices: np.ndarray, on_progress: Callable[[int], object] | None
+    settings: NBodySettings, split: str, indices: np.ndarray, on_progress: Callable[[int], object]
 ) -> Samples:
     positions, velocities, charges, starts = initial_states(settings, split, indices)
     system = ChargedParticles(
@@ -218,8 +234,7 @@ def _simulate_block(
                 states[number, 1][..., due] = system.velocities[..., due]
                 energy[number, due] = system.energy()[due]
                 clipped[due] = system.clipped[due]
-        if on_progress is not None:
-            on_progress(len(indices))
+        on_progress(len(indices))
     start, target = states.swapaxes(2, 4)  # each [2, trajectory, particle, 3]
     return Samples(
         positions=start[0],
@@ -241,6 +256,6 @@ def make_few(data: Any) -> int:
         How many.
     """
     settings = resolve(data)
-    few = min(settings.num_train, 500)
+    few = min(settings.num_train, 2 * BLOCK_SIZE)
     simulate(replace(settings, num_train=few), "train")
     return few
