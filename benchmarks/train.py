@@ -44,6 +44,7 @@ COLUMNS = (
     Column("step_quartiles", "quartiles", "range"),
     Column("share", "of a step", "share"),
     Column("overhead", "overhead", "share"),
+    Column("by_parts", "by parts", "share"),
 )
 _FEEDING, _LOOP = "samples and graph", "loop and hooks"
 _PARTS = {
@@ -57,6 +58,7 @@ _PARTS = {
     _FEEDING: _FEEDING,
 }
 """By the end of Lightning's name of an action; all others are part of the loop."""
+_MODEL = ("forward, loss", "backward", "optimiser", "clearing gradients")  # what the model alone does, too
 _STRETCH = 10  # steps of a turn
 _MANY = 10**6
 _SETTINGS = (
@@ -205,8 +207,8 @@ def run(options: Options, cases: Sequence[str] = CASES, root: str = "data") -> R
         notes=[
             f"{WHOLE}: samples, averaging of weights, clipping, record, loop; without evaluations and checkpoints. "
             f"{ALONE}: on graphs that are ready, with the same weights; clearing gradients included. overhead: median "
-            "over the turns. Parts: of further steps, without those inside them; they add up to the whole. One thread: "
-            "CPU time of the process."
+            "over the turns. Parts: of further steps, without those inside them; they add up to the whole. by parts: "
+            f"all others over {' + '.join(_MODEL)}, median over these steps. One thread: CPU time of the process."
         ],
         settings={"cases": list(cases), "root": root},
         group="case",
@@ -259,8 +261,10 @@ def _rows(case: str, measured: Turns) -> list[Row]:
     total = parts.pop(WHOLE)
     parts[_LOOP] = [whole - sum(values) for whole, *values in zip(total, *parts.values(), strict=True)]
     of = statistics.median(total)
+    own = [sum(step.get(name, 0.0) for name in _MODEL) for step in measured.parts]
+    by_parts = statistics.median(whole / alone - 1 for whole, alone in zip(total, own, strict=True))
     return [
-        row(WHOLE, measured.whole, overhead=overhead, turns=len(measured.whole)),
+        row(WHOLE, measured.whole, overhead=overhead, by_parts=by_parts, turns=len(measured.whole)),
         row(ALONE, measured.alone),
         *(row(f"  {name}", values, share=statistics.median(values) / of) for name, values in parts.items()),
     ]
