@@ -182,8 +182,9 @@ def _second_gradients(
         return None
     if _Coincident.of(rows, inputs.invariants):
         return None
-    zero = [torch.zeros_like(t) if c is None else c for t, c in zip(tensors, cotangents, strict=True)]
-    tangents = shape.unflat(zero).contiguous()
+    given = zip(tensors[:num_inputs], cotangents, strict=False)
+    full = [torch.zeros_like(tensor) if tangent is None else tangent for tensor, tangent in given]
+    tangents = shape.unflat([*full, *tensors[num_inputs:]]).contiguous()  # those of the parameters are not read
     layers = any(value.requires_grad for layer in inputs.layers for value in layer)
     messages, result = Call(shape, rows, index, inputs).second(tangents, grads, out, layers=layers)
     return [*messages, *result]
