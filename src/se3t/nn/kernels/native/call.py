@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,6 +70,14 @@ def check(shape: Shape, rows: RadialRows, index: Tensor | None, inputs: Inputs) 
     for name, (received, expected) in counts.items():
         if received != expected:
             raise ValueError(f"{name}: expected {expected} rows, got {received}")
+
+
+def has_coincident(inputs: Inputs) -> bool:
+    """Whether the length of an edge, the last of its invariants, is zero."""
+    values = inputs.invariants
+    rows, columns = values.shape
+    last = ctypes.c_void_p(values.data_ptr() + (columns - 1) * values.element_size())
+    return bool(compiled(values.dtype).has_zero(last, ctypes.c_int64(rows), ctypes.c_int64(columns)))
 
 
 class Call:

@@ -16,7 +16,7 @@ from se3t.fiber import Fiber, cat_features
 from se3t.geometry import RadialRows
 from se3t.nn.kernels import Sources
 from se3t.nn.kernels.edge_frame import composed_messages, path_to_order
-from se3t.nn.kernels.native.call import Call, check
+from se3t.nn.kernels.native.call import Call, check, has_coincident
 from se3t.nn.kernels.native.compiler import unavailable
 from se3t.nn.kernels.native.shape import Inputs, Shape
 from se3t.nn.kernels.native.structures import component_major
@@ -36,7 +36,7 @@ def _convolve(
     inputs = shape.unflat(tensors).contiguous()
     check(shape, rows, index, inputs)
     out = Call(shape, rows, index, inputs).forward()
-    coincident = _Coincident.of(rows, inputs.invariants)
+    coincident = _Coincident.of(rows, inputs.invariants) if has_coincident(inputs) else None
     if coincident:
         coincident.mend(out, shape, index, inputs)
     return out
@@ -67,7 +67,7 @@ def _convolve_backward(
     """
     shape, rows = Shape.parse(signature), RadialRows.of(first, second)
     inputs = shape.unflat(tensors).contiguous()
-    coincident = _Coincident.of(rows, inputs.invariants)
+    coincident = _Coincident.of(rows, inputs.invariants) if has_coincident(inputs) else None
     apart = coincident.without(grads) if coincident else grads
     call = Call(shape, rows, index, inputs)
     edge_features, invariants, layers = wanted
@@ -180,7 +180,7 @@ def _second_gradients(
         or unavailable(like.device, like.dtype)
     ):
         return None
-    if _Coincident.of(rows, inputs.invariants):
+    if has_coincident(inputs):
         return None
     given = zip(tensors[:num_inputs], cotangents, strict=False)
     full = [torch.zeros_like(tensor) if tangent is None else tangent for tensor, tangent in given]

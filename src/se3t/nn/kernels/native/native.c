@@ -233,6 +233,13 @@ EXPORT int convolve(const Convolution *conv, int derivative) {
     return status;
 }
 
+/* Whether one of `count` numbers, `step` apart, is zero. */
+EXPORT int has_zero(const REAL *values, i64 count, i64 step) {
+    int found = 0;
+    for (i64 n = 0; n < count; n++) found |= values[n * step] == 0;
+    return found;
+}
+
 /* Lanes of a vector, and the number of threads that are to be had: 1 without OpenMP. */
 EXPORT int lanes(void) { return VL; }
 EXPORT int has_threads(void) {
