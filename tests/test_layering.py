@@ -19,6 +19,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "se3t"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("screen", "files", "allocator", "signals", "compiling"),
+    ("native",),
     ("so3", "config"),
     ("runs",),
     ("experiments",),
@@ -38,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 
 LIBRARY = (
-    *("compiling", "so3", "fiber", "neighbors", "graph", "geometry"),
+    *("compiling", "native", "so3", "fiber", "neighbors", "graph", "geometry"),
     *("nn", "models", "testing", "compat", "operators"),
 )
 LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t", "triton"}  # triton comes with torch for CUDA

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
 Operator: TypeAlias = Any
@@ -89,17 +90,23 @@ torch.library.register_fake(
 
 
 def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """``function.apply``; its ``forward``, of operations that torch can differentiate, where a function has no place.
+    """``function.apply``, sooner; its ``forward``, of operations that torch can differentiate, where it has no place.
 
-    That is under ``torch.func``: functions know neither ``vmap`` nor ``jvp``; and where a traced program has no
-    gradient: there torch 2.13 hands a context to every ``forward(*tensors)``, also beside ``setup_context``.
+    That is under ``torch.func``: functions know neither ``vmap`` nor ``jvp``; and where there is no gradient: in a
+    traced program torch 2.13 then hands a context to every ``forward(*tensors)``, also beside ``setup_context``. Else
+    ``function.apply`` binds the arguments to the signature of ``forward`` at every call, for torch.func alone: 50 µs.
     """
     if torch._C._are_functorch_transforms_active():
         return function.forward(*arguments)
-    is_differentiated = torch.is_grad_enabled() and any(argument.requires_grad for argument in arguments)
-    if torch.compiler.is_compiling() and not is_differentiated:
+    is_compiling = torch.compiler.is_compiling()
+    if not is_compiling and forward_ad._current_level >= 0:
+        return function.apply(*arguments)
+    wants_gradient = any(isinstance(argument, Tensor) and argument.requires_grad for argument in arguments)
+    if not (torch.is_grad_enabled() and wants_gradient):
         return function.forward(*arguments)
-    return function.apply(*arguments)
+    if is_compiling:
+        return function.apply(*arguments)
+    return super(torch.autograd.Function, function).apply(*arguments)  # type: ignore[misc]
 
 
 def entries(module: nn.Module, names: Sequence[str]) -> list[Tensor]:

@@ -15,10 +15,11 @@ import torch
 
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
+from se3t.native import compiler
+from se3t.native.compiler import NativeUnavailableError
 from se3t.nn import EdgeAttention
 from se3t.nn.kernels import auto
-from se3t.nn.kernels.native import compiler
-from se3t.nn.kernels.native.compiler import NativeUnavailableError, compiled, unavailable
+from se3t.nn.kernels.native.compiler import _LIBRARY, unavailable
 
 from .clouds import FIBER, features_of
 from .native_cases import conv_of, edges_of, graph_of, outputs, run
@@ -29,7 +30,7 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not i
 
 
 def forget() -> None:
-    for function in (compiled, compiler._reason, compiler._own_temporary_folder, auto._usable):
+    for function in (compiler._loaded, compiler._reason, compiler._own_temporary_folder, auto._usable):
         function.cache_clear()
 
 
@@ -127,7 +128,7 @@ def test_tensors_of_another_device_are_refused_before_they_are_read() -> None:
 
 @needs_compiler
 def test_a_damaged_file_of_the_cache_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "cache" / f"native-float-{compiler._key(compiler._compiler())}.so"
+    path = tmp_path / "cache" / f"native-float-{compiler._key(compiler._compiler(), Path(_LIBRARY.folder))}.so"
     path.parent.mkdir()
     path.write_bytes(b"not a library")
     reason = unavailable(CPU)
@@ -211,9 +212,9 @@ def test_flags_that_a_compiler_does_not_know_are_left_out(monkeypatch: pytest.Mo
 @needs_compiler
 def test_processes_may_compile_at_the_same_time(tmp_path: Path) -> None:
     code = (
-        "import torch; from se3t.nn.kernels.native import compiler as l;"
+        "import torch; from se3t.native import compiler as l; from se3t.nn.kernels.native.compiler import compiled;"
         "l._COMMON = tuple('-O1' if flag == '-O3' else flag for flag in l._COMMON);"
-        "assert l.compiled(torch.float32).real_bytes() == 4"
+        "assert compiled(torch.float32).real_bytes() == 4"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]

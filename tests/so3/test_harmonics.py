@@ -220,6 +220,7 @@ def test_float32_gradients_are_accurate_near_the_poles() -> None:
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_blocks_of_points_give_the_same_as_all_at_once(normalize: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("se3t.so3.native.unavailable", lambda device, dtype: "there is no compiler")
     vectors, weight = torch.randn(23, 3, dtype=torch.float64), torch.randn(49, dtype=torch.float64)
 
     def results() -> tuple[Tensor, ...]:

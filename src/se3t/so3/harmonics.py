@@ -19,17 +19,18 @@ gives the solid harmonics r^J Y_J(x/r).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import comb, factorial, pi, prod, sqrt
-from typing import Any, NamedTuple
+from math import pi, sqrt
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from se3t.compiling import computed, constant, register
-from se3t.so3.clebsch_gordan import clebsch_gordan
+from se3t.compiling import apply, computed, register
+from se3t.so3 import native
+from se3t.so3.recursion import Step, derivatives, steps_up_to
 from se3t.so3.safe import is_zero, masked_norm
-from se3t.so3.wrapped import has_memory
+from se3t.so3.wrapped import has_memory, is_transforming
 
 _POINTS_PER_CORE = 2**16  # a float32 row of a block takes a quarter of a megabyte of each core's cache
 
@@ -63,14 +64,17 @@ def spherical_harmonics(
         raise ValueError(f"max_degree: expected 0 or more, got {max_degree}")
     if vectors.dtype in (torch.float16, torch.bfloat16):
         return spherical_harmonics(max_degree, vectors.float(), normalize).to(vectors.dtype)
-    points = vectors.reshape(-1, 3).T  # [3, point]
-    if not normalize:
-        rows = _SolidHarmonics.apply(points, max_degree)
-    elif torch.compiler.is_compiling():
-        rows = _operator(points, max_degree)[0]
+    if max_degree == 0 and not vectors.requires_grad:
+        return torch.full_like(vectors[..., :1], 1 / sqrt(4 * pi))
+    shape = vectors.shape
+    points = (vectors if len(shape) == 2 else vectors.reshape(-1, 3)).T  # [3, point]
+    if torch.compiler.is_compiling():
+        (rows,) = _operator(points, max_degree, normalize)
+    elif is_transforming():
+        rows = _SphericalHarmonics.apply(None, points, max_degree, normalize)
     else:
-        rows = _SphericalHarmonics.apply(None, points, max_degree)[0]
-    return rows.T.reshape(*vectors.shape[:-1], (max_degree + 1) ** 2)
+        rows = apply(_SphericalHarmonics, None, points, max_degree, normalize)
+    return rows.T if len(shape) == 2 else rows.T.reshape(*shape[:-1], (max_degree + 1) ** 2)
 
 
 def associated_legendre(max_degree: int, x: Float[Tensor, "*batch"]) -> dict[tuple[int, int], Tensor]:
@@ -96,40 +100,11 @@ def associated_legendre(max_degree: int, x: Float[Tensor, "*batch"]) -> dict[tup
     }
 
 
-class _Step(NamedTuple):
-    """Constants of one T_J^m = y T_{J−1}^m + gain E_J, E_J = y E_{J−1} − loss s² T_{J−2}^m."""
-
-    degree: int
-    order: int
-    pole: float  # P_J^m / s^m at the pole
-    scale: float  # Y_J,±m = scale · T_J^m · s^m {cos mφ, sin mφ}
-    gain: float
-    loss: float
-
-
-@constant
-def _plan(max_degree: int) -> tuple[_Step, ...]:
-    """The steps in their order: m outside, J = m, m+1, … inside."""
-    steps = []
-    for order in range(max_degree + 1):
-        first = prod(range(1, 2 * order, 2))  # P_m^m = (2m−1)!! s^m
-        ratio: list[int] = []  # of P_J^m / s^m at the pole, to J = m
-        for degree in range(order, max_degree + 1):
-            distance = degree - order
-            value = comb(degree + order, distance)
-            ratio.append(value)
-            norm = (2 if order else 1) * (2 * degree + 1) / (4 * pi) * factorial(distance) / factorial(degree + order)
-            gain = 1 / (distance * value) if distance else 0.0
-            loss = float((degree + order - 1) * ratio[distance - 2]) if distance > 1 else 0.0
-            steps.append(_Step(degree, order, float(first * value), sqrt(norm) * first * value, gain, loss))
-    return tuple(steps)
-
-
-def _polar_factors(max_degree: int, y: Tensor, square: Tensor) -> Iterator[tuple[_Step, Tensor]]:
-    """T_J^m for all 0 ≤ m ≤ J, in the order of :func:`_plan`; ``square`` is s² = x² + z²."""
+def _polar_factors(max_degree: int, y: Tensor, square: Tensor) -> Iterator[tuple[Step, Tensor]]:
+    """T_J^m for all 0 ≤ m ≤ J, in the order of :func:`steps_up_to`; ``square`` is s² = x² + z²."""
     one = torch.ones_like(y)
     before = last = correction = one
-    for step in _plan(max_degree):
+    for step in steps_up_to(max_degree):
         distance = step.degree - step.order
         if distance < 2:
             before, last = one, y if distance else one
@@ -166,8 +141,8 @@ def _fill_rows(max_degree: int, points: Tensor, rows: Tensor) -> None:
         torch.mul(sines[order], scaled, out=rows[middle - order])
 
 
-def _directions(points: Tensor) -> tuple[Tensor, Tensor]:
-    """x/‖x‖ and 1/‖x‖ of points ``[3, point]``, as ``safe_normalize`` defines them: 0 for the zero vector.
+def _directions(points: Tensor) -> Tensor:
+    """x/‖x‖ of points ``[3, point]``, as ``safe_normalize`` defines it: 0 for the zero vector.
 
     Computed in float64 and rounded once, in few passes; not differentiable, because it works in place.
     """
@@ -175,7 +150,7 @@ def _directions(points: Tensor) -> tuple[Tensor, Tensor]:
     x, y, z = work
     square = torch.mul(x, x).addcmul_(y, y).addcmul_(z, z)
     inverse = square.masked_fill_(is_zero(square, points.dtype), torch.inf).rsqrt_()
-    return torch.mul(work, inverse, out=torch.empty_like(points)), inverse.to(points.dtype)
+    return torch.mul(work, inverse, out=torch.empty_like(points))
 
 
 def _slope(max_degree: int, grad: Tensor, rows: Tensor) -> Tensor:
@@ -183,7 +158,7 @@ def _slope(max_degree: int, grad: Tensor, rows: Tensor) -> Tensor:
     values, grads = rows.unbind(0), grad.unbind(0)
     sums = [torch.zeros_like(grads[0]) for _ in range(3)]
     in_place = has_memory(grad)
-    for upper, axis, lower, factor in _derivatives(max_degree):
+    for upper, axis, lower, factor in derivatives(max_degree):
         add = sums[axis].addcmul_ if in_place else sums[axis].addcmul
         sums[axis] = add(grads[upper], values[lower], value=factor)
     return torch.stack(sums)
@@ -194,106 +169,82 @@ def _block_size(tensor: Tensor) -> int:
     return _POINTS_PER_CORE * torch.get_num_threads() if tensor.device.type == "cpu" else max(tensor.shape[-1], 1)
 
 
-class _SolidHarmonics(torch.autograd.Function):
-    """r^J Y_J as rows ``[(max_degree+1)², point]`` of points ``[3, point]``.
+def _harmonics(points: Tensor, max_degree: int, normalize: bool) -> list[Tensor]:
+    """``torch.ops.se3t.spherical_harmonics``: rows ``[(max_degree+1)², point]`` of points ``[3, point]``."""
+    (rows,) = result = _without_values(points, max_degree)
+    if native.unavailable(points.device, points.dtype) is None:
+        native.fill_harmonics(points, max_degree, normalize, rows)
+        return result
+    size = _block_size(points)
+    for some, out in zip(points.split(size, dim=1), rows.split(size, dim=1), strict=True):
+        some = some.contiguous()
+        _fill_rows(max_degree, _directions(some) if normalize else some, out)
+    return result
 
-    Its derivative is made of solid harmonics again, ∂_i (r^J Y_J) ∈ span(r^(J−1) Y_{J−1}), so the backward pass needs
-    nothing but the values, and is itself differentiable, to any order.
+
+def _without_values(points: Tensor, max_degree: int, *_: Any) -> list[Tensor]:
+    return [points.new_empty((max_degree + 1) ** 2, points.shape[1])]
+
+
+def _gradient(grad: Tensor, points: Tensor, rows: Tensor, max_degree: int, normalize: bool) -> list[Tensor]:
+    """``torch.ops.se3t.spherical_harmonics_backward``: gradient of the points."""
+    if native.unavailable(points.device, points.dtype) is None:
+        return [native.harmonics_gradient(grad, points, max_degree, normalize)]
+    return [_composed_gradient(grad, points, rows, max_degree, normalize)]
+
+
+def _composed_gradient(grad: Tensor, points: Tensor, rows: Tensor, max_degree: int, normalize: bool) -> Tensor:
+    """The same in terms of torch's operations, differentiable any number of times.
+
+    The derivative is made of solid harmonics again, ∂_i (r^J Y_J) ∈ span(r^(J−1) Y_{J−1}): it needs nothing but the
+    values. With d = x/‖x‖ and the slope g of the solid harmonics at d, the gradient is (g − d (d·g)) / ‖x‖.
     """
-
-    @staticmethod
-    def forward(points: Tensor, max_degree: int) -> Tensor:
-        rows = points.new_empty((max_degree + 1) ** 2, points.shape[1])
-        size = _block_size(points)
-        for some, out in zip(points.split(size, dim=1), rows.split(size, dim=1), strict=True):
-            _fill_rows(max_degree, some.contiguous(), out)
-        return rows
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        ctx.max_degree = inputs[1]
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors
-        return _slope(ctx.max_degree, grad.contiguous(), rows), None
+    slope = _slope(max_degree, grad.contiguous(), rows)
+    if not normalize:
+        return slope
+    work = points.to(torch.float64)
+    zero, length = masked_norm(work, 0, points.dtype)
+    directions = torch.where(zero, 0, work / length).to(points.dtype)
+    inverse = torch.where(zero, 0, 1 / length).to(points.dtype)
+    radial = (directions * slope).sum(0)
+    return torch.addcmul(slope, directions, radial, value=-1) * inverse
 
 
 class _SphericalHarmonics(torch.autograd.Function):
-    """Y_J(x/‖x‖) as rows: normalisation and solid harmonics block by block, one pass over the points each way.
-
-    The other results, x/‖x‖ and 1/‖x‖, are for the backward pass alone: they have no gradient.
-
-    With d = x/‖x‖ and the slope g of the solid harmonics at d, the gradient is (g − d (d·g)) / ‖x‖. Where it is to be
-    differentiated again, d and ‖x‖ are made once more by operations that autograd knows.
-    """
+    """r^J Y_J as rows of points, in one pass over the points each way."""
 
     @staticmethod
-    def forward(keyset: Any, points: Tensor, max_degree: int) -> tuple[Tensor, ...]:
+    def forward(keyset: Any, points: Tensor, max_degree: int, normalize: bool) -> Tensor:
         if keyset is None:  # not by way of the operator
-            return tuple(_spherical_harmonics(points, max_degree))
-        return tuple(computed(_operator, keyset, points, max_degree))
+            return _harmonics(points, max_degree, normalize)[0]
+        return computed(_operator, keyset, points, max_degree, normalize)[0]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, Tensor, int], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        ctx.max_degree = inputs[2]
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)  # no zeros for them
-        ctx.save_for_backward(inputs[1], *output)
+    def setup_context(ctx: Any, inputs: tuple[Any, Tensor, int, bool], output: Tensor) -> None:
+        _, points, *ctx.others = inputs
+        ctx.save_for_backward(points, output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[None, Tensor | None, None]:
-        if grad is None:
-            return None, None, None
-        points, rows, directions, inverse = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated
-            work = points.to(torch.float64)
-            zero, length = masked_norm(work, 0, points.dtype)
-            directions = torch.where(zero, 0, work / length).to(points.dtype)
-            inverse = torch.where(zero, 0, 1 / length).to(points.dtype)
-        slope = _slope(ctx.max_degree, grad.contiguous(), rows)
-        radial = (directions * slope).sum(0)
-        return None, torch.addcmul(slope, directions, radial, value=-1) * inverse, None
-
-
-def _spherical_harmonics(points: Tensor, max_degree: int) -> list[Tensor]:
-    """``torch.ops.se3t.spherical_harmonics``: the results of :class:`_SphericalHarmonics`."""
-    rows, directions, inverse = _without_values(points, max_degree)
-    size = _block_size(points)
-    for start in range(0, points.shape[1], size):
-        block = slice(start, start + size)
-        directions[:, block], inverse[block] = _directions(points[:, block].contiguous())
-        _fill_rows(max_degree, directions[:, block], rows[:, block])
-    return [rows, directions, inverse]
-
-
-def _without_values(points: Tensor, max_degree: int) -> list[Tensor]:
-    num_points = points.shape[1]
-    return [points.new_empty(size) for size in (((max_degree + 1) ** 2, num_points), (3, num_points), (num_points,))]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
+        points, rows = ctx.saved_tensors
+        # to be differentiated again, or a batch of gradients
+        is_composed = torch.is_grad_enabled() or not has_memory(grad)
+        arguments = (grad, points, rows, *ctx.others)
+        result = _composed_gradient(*arguments) if is_composed else _gradient_operator(*arguments)[0]
+        return None, result, None, None
 
 
 _operator = register(
-    "spherical_harmonics(Tensor points, int max_degree) -> Tensor[]",
-    _spherical_harmonics,
+    "spherical_harmonics(Tensor points, int max_degree, bool normalize) -> Tensor[]",
+    _harmonics,
     _without_values,
-    lambda *arguments: list(_SphericalHarmonics.apply(*arguments)),
+    lambda *arguments: [apply(_SphericalHarmonics, *arguments)],
     device="CompositeExplicitAutograd",
 )
-
-
-@constant
-def _derivatives(max_degree: int) -> tuple[tuple[int, int, int, float], ...]:
-    """The terms (row of Y_Jm, i, row of Y_{J−1,n}, factor) of ∂_i (r^J Y_Jm) = Σ_n factor · r^(J−1) Y_{J−1,n}.
-
-    The gradient takes degree J to degrees 1 and J−1. Such a map is unique up to a factor: it is Q^{J1}_{J−1}. Its size
-    follows from ∫ ‖∇ r^J Y_Jm‖² = J (2J+1) on the sphere, its sign from ∂_z Re (z + i x)^J = J Re (z + i x)^(J−1).
-    """
-    terms = []
-    for degree in range(1, max_degree + 1):
-        coupling = (2 * degree + 1) * sqrt(degree) * clebsch_gordan(degree, 1, degree - 1)
-        coupling *= coupling[2 * degree, 2, 2 * degree - 2].sign()
-        for upper, axis, lower in coupling.nonzero().tolist():
-            factor = float(coupling[upper, axis, lower])
-            terms.append((degree**2 + upper, axis, (degree - 1) ** 2 + lower, factor))
-    return tuple(sorted(terms))
+_gradient_operator = register(
+    "spherical_harmonics_backward(Tensor grad, Tensor points, Tensor rows, int max_degree, bool normalize) -> Tensor[]",
+    _gradient,
+    lambda grad, points, *_: [torch.empty_like(points)],
+    lambda _, *arguments: [_composed_gradient(*arguments)],
+    device="CompositeExplicitAutograd",
+)

@@ -7,7 +7,6 @@
 #include "second.h"
 #include <pthread.h>
 
-#define EXPORT __attribute__((visibility("default")))
 enum { WORKING_SET = 1 << 20, KEPT = 64 << 20 }; /* bytes: of a thread at a time; of memory kept between calls */
 
 static _Thread_local char *kept;
@@ -249,4 +248,3 @@ EXPORT int has_threads(void) {
     return 0;
 #endif
 }
-EXPORT int real_bytes(void) { return sizeof(REAL); }

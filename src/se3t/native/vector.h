@@ -25,6 +25,8 @@
 #define MANY_REGISTERS 0
 #endif
 
+#define EXPORT __attribute__((visibility("default")))
+
 typedef int64_t i64;
 typedef REAL vec __attribute__((vector_size(VECTOR_BYTES), aligned(REAL_BYTES), may_alias));
 typedef REAL shortvec __attribute__((vector_size(32), aligned(REAL_BYTES), may_alias));
@@ -75,3 +77,6 @@ INLINE REAL sum_of(vec v) {
     for (int i = 0; i < VL; i++) total += v[i];
     return total;
 }
+
+/* Tells a library of ours from others. */
+EXPORT int real_bytes(void) { return sizeof(REAL); }
