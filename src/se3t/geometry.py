@@ -43,7 +43,6 @@ class EdgeGeometry:
         num_nodes: number of nodes.
         vector: ``[edge, 3]`` = ``positions[source] - positions[target]``, or the edge vectors of the graph.
         length: ``[edge]``, zero (with zero gradient) for coincident points.
-        direction: ``[edge, 3]`` of unit length; the zero vector (with zero gradient) for coincident points.
         edge_scalars: ``[edge, channels]`` invariant edge features, or None.
         edge_features: ``[edge, channels, 2l+1]`` by degree.
         repeat: 2 when edges come as reciprocal pairs (j → i, then i → j) with the same invariants, so that one
@@ -56,7 +55,6 @@ class EdgeGeometry:
     num_nodes: int
     vector: Float[Tensor, "edge 3"]
     length: Float[Tensor, " edge"]
-    direction: Float[Tensor, "edge 3"]
     edge_scalars: Float[Tensor, "edge scalar"] | None = None
     edge_features: Features = field(default_factory=dict)
     repeat: int = 1
@@ -93,8 +91,12 @@ class EdgeGeometry:
         if relative_position != "none":
             sign = {"to_source": 1, "to_target": -1}[relative_position]
             features = cat_features(features, {1: sign * vector[:, None]})
-        length, direction = safe_norm(vector), safe_normalize(vector)
-        return cls(source, target, graph.num_nodes, vector, length, direction, scalars, features, repeat, rows)
+        return cls(source, target, graph.num_nodes, vector, safe_norm(vector), scalars, features, repeat, rows)
+
+    @lazy
+    def direction(self) -> Float[Tensor, "edge 3"]:
+        """Of unit length; the zero vector (with zero gradient) for coincident points."""
+        return safe_normalize(self.vector)
 
     @property
     def num_edges(self) -> int:

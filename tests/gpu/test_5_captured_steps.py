@@ -17,7 +17,7 @@ from se3t.graph import fully_connected
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import EquivariantBasis
 from se3t.runs import read_json
-from se3t.so3 import safe_norm, safe_normalize
+from se3t.so3 import safe_norm
 from se3t.tasks.classification import ClassificationTask
 from se3t.tasks.nbody import NBodyTask
 from se3t.tasks.property import PropertyTask
@@ -46,9 +46,7 @@ def nbody(kernel: str, num_graphs: int) -> tuple[SE3Transformer, Callable[[Tenso
     def loss(positions: Tensor, charges: Tensor, goal: Tensor) -> Tensor:
         vector = positions[source] - positions[target]
         scalars = charges[source] * charges[target]
-        geometry = EdgeGeometry(
-            source, target, len(cloud), vector, safe_norm(vector), safe_normalize(vector), scalars, {}, 2
-        )
+        geometry = EdgeGeometry(source, target, len(cloud), vector, safe_norm(vector), scalars, {}, 2)
         basis = EquivariantBasis(geometry, model.max_degree)
         features = {0: charges[:, :, None], 1: positions[:, None]}
         for index, layer in enumerate(model.layers):

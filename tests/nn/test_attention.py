@@ -180,7 +180,7 @@ def compiled_code() -> None:
 
 def geometry_of(targets: Tensor, num_nodes: int) -> EdgeGeometry:
     zeros = torch.zeros(len(targets), 3, dtype=torch.float64)
-    return EdgeGeometry(targets, targets, num_nodes, zeros, zeros[:, 0], zeros)
+    return EdgeGeometry(targets, targets, num_nodes, zeros, zeros[:, 0])
 
 
 def attention_of(

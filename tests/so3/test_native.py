@@ -11,6 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
 
 from se3t.so3 import spherical_harmonics
+from se3t.so3.frame import polar_frames
 from se3t.so3.native import unavailable
 
 CPU = torch.device("cpu")
@@ -67,6 +68,42 @@ def test_harmonics_and_their_derivatives_are_those_of_torch(
     agree(run(), without_compiled_code(run))
 
 
+def frames_together(max_degree: int, vectors: Tensor) -> Tensor:
+    return torch.cat([frame.flatten(1) for frame in polar_frames(max_degree, vectors)], dim=1)
+
+
+@pytest.mark.parametrize("max_degree", [1, 2, 3, 6])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 16, 33, 1000])
+def test_frames_and_their_derivatives_are_those_of_torch(count: int, max_degree: int, without_compiled_code) -> None:
+    def run() -> list[Tensor]:
+        return first_and_second(lambda some: frames_together(max_degree, some), vectors_of(count))
+
+    agree(run(), without_compiled_code(run))
+
+
+def test_frames_without_gradients_and_with_some_of_them(without_compiled_code) -> None:
+    def run() -> list[Tensor]:
+        vectors = vectors_of(20).requires_grad_()
+        first = polar_frames(0, vectors)
+        assert len(first) == 1
+        frames = polar_frames(3, vectors)
+        return [*first, *torch.autograd.grad(frames[2].square().sum() + frames[2].sum(), vectors)]
+
+    agree(run(), without_compiled_code(run))
+
+
+@pytest.mark.parametrize("exponent", [-45, -20, -12, -11, 0, 8, 18])
+def test_frames_are_finite_at_every_length_of_float32(exponent: int, without_compiled_code) -> None:
+    def run() -> list[Tensor]:
+        vectors = (vectors_of(20) * 10.0**exponent).float()
+        values, gradient, *_ = first_and_second(lambda some: frames_together(3, some), vectors)
+        return [values, gradient / gradient.abs().max().clamp(min=1e-30)]
+
+    for one, other in zip(run(), without_compiled_code(run), strict=True):
+        assert one.isfinite().all()
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("normalize", [True, False])
 def test_points_and_gradients_may_lie_in_memory_in_any_way(normalize: bool, without_compiled_code) -> None:
     vectors = vectors_of(70)
@@ -91,7 +128,9 @@ def test_many_points_are_shared_among_threads(without_compiled_code) -> None:
     try:
 
         def run() -> list[Tensor]:
-            return first_and_second(lambda some: spherical_harmonics(3, some), vectors_of(10_000))
+            vectors = vectors_of(10_000)
+            harmonics = first_and_second(lambda some: spherical_harmonics(3, some), vectors)
+            return harmonics + first_and_second(lambda some: frames_together(3, some), vectors)
 
         agree(run(), without_compiled_code(run))
     finally:
@@ -105,6 +144,20 @@ def test_harmonics_keep_what_torch_asks_of_operators(normalize: bool) -> None:
     (rows,) = torch.ops.se3t.spherical_harmonics(points.detach(), 3, normalize)
     arguments = (torch.randn_like(rows), points, rows, 3, normalize)
     opcheck(torch.ops.se3t.spherical_harmonics_backward.default, arguments, test_utils=ONLY_FORWARD)
+
+
+def test_frames_keep_what_torch_asks_of_operators() -> None:
+    vectors = vectors_of(9).requires_grad_()
+    opcheck(torch.ops.se3t.polar_frames.default, (vectors, 3))
+    grads = [torch.randn_like(frame) for frame in torch.ops.se3t.polar_frames(vectors.detach(), 3)]
+    opcheck(torch.ops.se3t.polar_frames_backward.default, (grads, vectors), test_utils=ONLY_FORWARD)
+
+
+def test_derivatives_of_compiled_frames_agree_with_finite_differences() -> None:
+    apart = torch.tensor([0.0, 0.1, 0.0], dtype=FLOAT64)  # from where the two charts meet
+    vectors = (torch.cat([vectors_of(6)[3:], torch.eye(3, dtype=FLOAT64)]) + apart).requires_grad_()
+    assert gradcheck(lambda some: frames_together(3, some), vectors)
+    assert gradgradcheck(lambda some: frames_together(3, some), vectors)
 
 
 @pytest.mark.parametrize("normalize", [True, False])

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from se3t.compiling import lazy, table, without_autocast
 from se3t.geometry import EdgeGeometry
-from se3t.so3 import clebsch_gordan, spherical_harmonics, wigner_d_all
-from se3t.so3.frame import rotation_to_polar_axis
+from se3t.so3 import clebsch_gordan, spherical_harmonics
+from se3t.so3.frame import polar_frames
 from se3t.so3.wrapped import is_transforming
 
 
@@ -47,7 +47,7 @@ class EquivariantBasis:
     @lazy
     def harmonics(self) -> Float[Tensor, "edge component"]:
         """Y_J of the edge directions for J up to twice the largest degree, side by side."""
-        with _kept(self.geometry.direction.device):
+        with _kept(self.geometry.vector.device):
             return spherical_harmonics(2 * self.max_degree, self.geometry.vector)
 
     @lazy
@@ -57,8 +57,8 @@ class EquivariantBasis:
 
     @lazy
     def _frames(self) -> tuple[Tensor, ...]:
-        with _kept(self.geometry.direction.device):
-            return wigner_d_all(self.max_degree, rotation_to_polar_axis(self.geometry.direction))
+        with _kept(self.geometry.vector.device):
+            return polar_frames(self.max_degree, self.geometry.vector)
 
     @lazy
     def radial_invariants(self) -> Float[Tensor, "row channel"]:

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from se3t.compiling import apply, computed, register
+from se3t.so3 import native
+from se3t.so3.native.frames import fill_frames, frames_gradient
+from se3t.so3.safe import safe_normalize
+from se3t.so3.wigner import wigner_d_all
+from se3t.so3.wrapped import has_memory, is_transforming
+
+
+def polar_frames(max_degree: int, vectors: Float[Tensor, "vector 3"]) -> tuple[Tensor, ...]:
+    """D^0 … D^max_degree of :func:`rotation_to_polar_axis` of the directions of vectors.
+
+    Args:
+        max_degree: largest degree, 0 or more.
+        vectors: any unit; the zero vector gets finite matrices without meaning, and has no gradient.
+
+    Returns:
+        ``D[l]``: ``[vector, 2l+1, 2l+1]``.
+    """
+    first = torch.ones_like(vectors[:, :1, None])
+    if max_degree == 0:
+        return (first,)
+    if torch.compiler.is_compiling() and vectors.device.type == "cpu":
+        others = _operator(vectors, max_degree)
+    elif is_transforming() or native.unavailable(vectors.device, vectors.dtype) is not None:
+        others = _composed(vectors, max_degree)
+    else:
+        others = apply(_PolarFrames, None, vectors, max_degree)
+    return first, *others
 
 
 def rotation_to_polar_axis(direction: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -32,3 +64,78 @@ def rotation_to_polar_axis(direction: Float[Tensor, "*batch 3"]) -> Float[Tensor
     )
     matrix = torch.stack([entry for row in rows for entry in row]).unflatten(0, (3, 3))
     return matrix.movedim((0, 1), (-2, -1))
+
+
+def _composed(vectors: Tensor, max_degree: int) -> tuple[Tensor, ...]:
+    """D^1 … in terms of torch's operations, differentiable any number of times."""
+    return wigner_d_all(max_degree, rotation_to_polar_axis(safe_normalize(vectors)))[1:]
+
+
+def _polar_frames(vectors: Tensor, max_degree: int) -> list[Tensor]:
+    """``torch.ops.se3t.polar_frames``: D^1, D^2 …"""
+    if native.unavailable(vectors.device, vectors.dtype) is not None:
+        return list(_composed(vectors, max_degree))
+    frames = _without_values(vectors, max_degree)
+    fill_frames(vectors, frames)
+    return frames
+
+
+def _without_values(vectors: Tensor, max_degree: int) -> list[Tensor]:
+    sizes = range(3, 2 * max_degree + 2, 2)
+    return [vectors.new_empty(vectors.shape[0], size, size) for size in sizes]
+
+
+def _gradient(grads: Sequence[Tensor], vectors: Tensor) -> list[Tensor]:
+    """``torch.ops.se3t.polar_frames_backward``: gradient of the vectors."""
+    if native.unavailable(vectors.device, vectors.dtype) is not None:
+        return [_composed_gradient(grads, vectors)]
+    return [frames_gradient(grads, vectors)]
+
+
+def _composed_gradient(grads: Sequence[Tensor], vectors: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = vectors.view_as(vectors) if vectors.requires_grad else vectors.detach().requires_grad_()
+        frames = _composed(leaf, len(grads))
+    (result,) = torch.autograd.grad(frames, leaf, grads, create_graph=torch.is_grad_enabled())
+    return result
+
+
+class _PolarFrames(torch.autograd.Function):
+    """D^1, D^2 … with their gradient."""
+
+    @staticmethod
+    def forward(keyset: Any, vectors: Tensor, max_degree: int) -> tuple[Tensor, ...]:
+        if keyset is None:  # not by way of the operator
+            return tuple(_polar_frames(vectors, max_degree))
+        return tuple(computed(_operator, keyset, vectors, max_degree))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, Tensor, int], output: tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, Tensor | None, None]:
+        (vectors,) = ctx.saved_tensors
+        if all(grad is None for grad in grads):
+            return None, None, None
+        shapes = _without_values(vectors, len(grads))
+        given = [shape.zero_() if grad is None else grad for grad, shape in zip(grads, shapes, strict=True)]
+        # differentiated again, or a batch of gradients
+        if torch.is_grad_enabled() or not all(map(has_memory, given)):
+            return None, _composed_gradient(given, vectors), None
+        return None, _gradient_operator(given, vectors)[0], None
+
+
+_operator = register(
+    "polar_frames(Tensor vectors, int max_degree) -> Tensor[]",
+    _polar_frames,
+    _without_values,
+    lambda *arguments: list(apply(_PolarFrames, *arguments)),
+)
+_gradient_operator = register(
+    "polar_frames_backward(Tensor[] grads, Tensor vectors) -> Tensor[]",
+    _gradient,
+    lambda grads, vectors: [vectors.new_empty(vectors.shape)],
+    lambda _, grads, vectors: [_composed_gradient(grads, vectors)],
+)

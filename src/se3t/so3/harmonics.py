@@ -28,6 +28,7 @@ from torch import Tensor
 
 from se3t.compiling import apply, computed, register
 from se3t.so3 import native
+from se3t.so3.native.harmonics import fill_harmonics, harmonics_gradient
 from se3t.so3.recursion import Step, derivatives, steps_up_to
 from se3t.so3.safe import is_zero, masked_norm
 from se3t.so3.wrapped import has_memory, is_transforming
@@ -173,7 +174,7 @@ def _harmonics(points: Tensor, max_degree: int, normalize: bool) -> list[Tensor]
     """``torch.ops.se3t.spherical_harmonics``: rows ``[(max_degree+1)², point]`` of points ``[3, point]``."""
     (rows,) = result = _without_values(points, max_degree)
     if native.unavailable(points.device, points.dtype) is None:
-        native.fill_harmonics(points, max_degree, normalize, rows)
+        fill_harmonics(points, max_degree, normalize, rows)
         return result
     size = _block_size(points)
     for some, out in zip(points.split(size, dim=1), rows.split(size, dim=1), strict=True):
@@ -189,7 +190,7 @@ def _without_values(points: Tensor, max_degree: int, *_: Any) -> list[Tensor]:
 def _gradient(grad: Tensor, points: Tensor, rows: Tensor, max_degree: int, normalize: bool) -> list[Tensor]:
     """``torch.ops.se3t.spherical_harmonics_backward``: gradient of the points."""
     if native.unavailable(points.device, points.dtype) is None:
-        return [native.harmonics_gradient(grad, points, max_degree, normalize)]
+        return [harmonics_gradient(grad, points, max_degree, normalize)]
     return [_composed_gradient(grad, points, rows, max_degree, normalize)]
 
 

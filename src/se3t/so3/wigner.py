@@ -63,37 +63,37 @@ def wigner_d_all(max_degree: int, rotation: Float[Tensor, "*batch 3 3"]) -> tupl
 
 def _raise_degree(degree: int, rotation: Tensor, lower: Tensor) -> Tensor:
     """D^l from R = D^1 and D^{l−1}; all with the batch as their last dimension."""
-    embedding, middle = (make(degree, rotation.dtype, rotation.device) for make in (_embedding, _middle))
-    (minus_x, minus_z), (plus_x, plus_z) = _ends(degree)
+    embed, centre = (make(degree, rotation.dtype, rotation.device) for make in (embedding, middle))
+    (minus_x, minus_z), (plus_x, plus_z) = ends(degree)
     x, y, z = rotation.transpose(0, 1).unsqueeze(2)  # columns of R, each [3, 1, batch]
     left, right = lower[:, 0], lower[:, -1]  # columns -(l-1) and l-1 of D^{l-1}, [2l-1, batch]
     columns = (
         (x * minus_x * right).addcmul_(z, left, value=minus_z)[:, :, None],  # n = -l
-        y[:, :, None] * (lower * middle),  # |n| < l
+        y[:, :, None] * (lower * centre),  # |n| < l
         (x * plus_x * left).addcmul_(z, right, value=plus_z)[:, :, None],  # n = l
     )
     product = torch.cat(columns, dim=2)  # (R ⊗ D^{l-1}) F_lᵀ: [3, 2l-1, 2l+1, batch]
-    return (embedding.flatten(1) @ product.flatten(2).flatten(0, 1)).unflatten(1, product.shape[2:])
+    return (embed.flatten(1) @ product.flatten(2).flatten(0, 1)).unflatten(1, product.shape[2:])
 
 
 @table(lambda degree: (2 * degree + 1, 3, 2 * degree - 1))
-def _embedding(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def embedding(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """E_l."""
     return (sqrt(2 * degree + 1) * clebsch_gordan(degree, 1, degree - 1)).to(dtype=dtype, device=device)
 
 
 @table(lambda degree: (2 * degree - 1, 1))
-def _middle(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def middle(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The entries of F_l for |n| < l."""
-    embedding = _embedding(degree, torch.float64, torch.device("cpu"))
-    return (1 / embedding[1:-1, 1].diagonal())[:, None].to(dtype=dtype, device=device)
+    matrix = embedding(degree, torch.float64, torch.device("cpu"))
+    return (1 / matrix[1:-1, 1].diagonal())[:, None].to(dtype=dtype, device=device)
 
 
 @constant
-def _ends(degree: int) -> tuple[tuple[float, float], tuple[float, float]]:
+def ends(degree: int) -> tuple[tuple[float, float], tuple[float, float]]:
     """The entries of F_l for n = −l and n = l: of x and of z."""
-    embedding = _embedding(degree, torch.float64, torch.device("cpu"))
-    return (float(embedding[0, 0, -1]), float(embedding[0, 2, 0])), (
-        float(embedding[-1, 0, 0]),
-        float(embedding[-1, 2, -1]),
+    matrix = embedding(degree, torch.float64, torch.device("cpu"))
+    return (float(matrix[0, 0, -1]), float(matrix[0, 2, 0])), (
+        float(matrix[-1, 0, 0]),
+        float(matrix[-1, 2, -1]),
     )

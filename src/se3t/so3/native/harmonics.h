@@ -19,8 +19,11 @@ typedef struct {
     Rows rows, grads, point_grads;
     const Term *terms; /* by axis */
     const i64 *num_terms;
-    REAL *scratch; /* of each thread, 2 (J+1)^2 BLOCK numbers */
+    REAL *scratch; /* of each thread, harmonics_room(max_degree) numbers */
 } Harmonics;
+
+/* For gradients and values of a block. */
+INLINE i64 harmonics_room(i64 max_degree) { return 2 * (max_degree + 1) * (max_degree + 1) * BLOCK; }
 
 INLINE void put(REAL *place, const vec *values, const int is_whole, i64 count) {
 #pragma GCC unroll 2
