@@ -63,7 +63,7 @@ class EquivariantBasis:
     @lazy
     def radial_invariants(self) -> Float[Tensor, "row channel"]:
         """Input of the radial networks of the compiled kernel, see :class:`se3t.geometry.RadialRows`."""
-        with _kept(self.geometry.direction.device):
+        with _kept(self.geometry.vector.device):
             return self.geometry.radial_rows.invariants(self.geometry)
 
     def harmonic(self, degree: int) -> Float[Tensor, "edge component"]:
