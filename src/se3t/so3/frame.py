@@ -30,10 +30,10 @@ def polar_frames(max_degree: int, vectors: Float[Tensor, "vector 3"]) -> tuple[T
     first = torch.ones_like(vectors[:, :1, None])
     if max_degree == 0:
         return (first,)
-    if torch.compiler.is_compiling() and vectors.device.type == "cpu":
-        others = _operator(vectors, max_degree)
-    elif is_transforming() or native.unavailable(vectors.device, vectors.dtype) is not None:
+    if is_transforming() or native.unavailable(vectors.device, vectors.dtype) is not None:
         others = _composed(vectors, max_degree)
+    elif torch.compiler.is_compiling():
+        others = _operator(vectors, max_degree)
     else:
         others = apply(_PolarFrames, None, vectors, max_degree)
     return first, *others
