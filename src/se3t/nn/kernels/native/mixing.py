@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -122,6 +122,39 @@ class Mixing:
         joined = cat_features(*parts)
         out = [mix_channels(next(rest), joined[degree]) for degree in self.fiber_out]
         return [out[0] + next(rest), *out[1:]] if self.has_bias else out
+
+    def second(
+        self, grads: Sequence[Tensor], tensors: Sequence[Tensor], cotangents: Sequence[Tensor | None]
+    ) -> list[Tensor | None]:
+        """By these operators again: the map is linear in the features f, and in the weights W.
+
+        Σ cotangent · gradient is G · (W f' + W' f + b') for gradients G of the result and cotangents f', W', b'.
+        """
+        count, end = self.num_features, self.num_features + len(self.fiber_out)
+        features, weights = tensors[:count], tensors[count:end]
+        signature = self._without_bias.signature
+        result: list[Tensor | None] = [None] * (len(grads) + len(tensors))
+        for first, last in ((0, count), (count, end)):  # the part of the tensors that the cotangents take the place of
+            if all(value is None for value in cotangents[first:last]):
+                continue
+            given = zip(cotangents[first:last], tensors[first:last], strict=True)
+            replaced = [torch.zeros_like(value) if other is None else other for other, value in given]
+            direction = [*features, *weights]
+            direction[first:last] = replaced
+            for number, value in enumerate(mix(direction, signature)):
+                before = result[number]
+                result[number] = value if before is None else before + value
+            made = mix_backward(grads, direction, signature)
+            for number in {*range(end)} - {*range(first, last)}:
+                result[len(grads) + number] = made[number]
+        if self.has_bias and cotangents[-1] is not None:
+            scalars = result[0]
+            result[0] = cotangents[-1].expand_as(grads[0]) if scalars is None else scalars + cotangents[-1]
+        return result
+
+    @lazy
+    def _without_bias(self) -> Mixing:
+        return replace(self, has_bias=False)
 
 
 def mix_channels(weight: Tensor, value: Tensor) -> Tensor:

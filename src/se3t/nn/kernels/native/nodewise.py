@@ -38,6 +38,11 @@ class Shape(Protocol):
     def composed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The results in terms of torch's operations, differentiable any number of times."""
 
+    def second(
+        self, grads: Sequence[Tensor], tensors: Sequence[Tensor], cotangents: Sequence[Tensor | None]
+    ) -> list[Tensor | None] | None:
+        """Gradients of Σ cotangent · gradient, by ``grads`` and by ``tensors``; None: by :meth:`composed`."""
+
 
 def is_usable(features: Iterable[Tensor], parameters: Iterable[Tensor]) -> bool:
     """Whether the compiled code is to be taken: features ``[node, channel, component]`` of one dtype on a CPU.
@@ -135,8 +140,12 @@ def operators(name: str, parse: Callable[[str], Shape]) -> tuple[Operator, Opera
 
         @staticmethod
         def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-            composed = parse(ctx.signature).composed
-            return (None, None, None, *second_gradients_of(composed, ctx.saved_tensors, ctx.num_grads, cotangents))
+            shape, saved, count = parse(ctx.signature), ctx.saved_tensors, ctx.num_grads
+            if all(value is None or has_memory(value) for value in cotangents):
+                result = shape.second(saved[:count], saved[count:], cotangents)
+                if result is not None:
+                    return (None, None, None, *result)
+            return (None, None, None, *second_gradients_of(shape.composed, saved, count, cotangents))
 
     def record(keyset: Any, tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
         return list(Results.apply(keyset, signature, *tensors))

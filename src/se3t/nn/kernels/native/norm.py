@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,6 +105,9 @@ class Norm:
                 for norm, gain, shift in zip(norms, gains, shifts, strict=True)
             ]
         return scaled(functional.relu(torch.cat([size.flatten() for size in sizes])) * inverse, values)
+
+    def second(self, *_: Any) -> None:
+        """By :meth:`composed`."""
 
 
 norm, norm_backward = operators("norm", lambda text: Norm.parse(text))
