@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from se3t.compiling import without_autocast
 from se3t.fiber import Features, Fiber, cat_features
+from se3t.nn.layer_norm import LayerNorm
 from se3t.nn.precision import at_least_float32, full_range
 
 _FEW_CHANNELS = 16  # a softmax over fewer numbers is several times faster along a dimension that is not the last
@@ -47,7 +48,7 @@ class AttentiveSelfInteraction(nn.Module):
         self.mlp = nn.ModuleDict(
             {
                 str(degree): nn.Sequential(
-                    nn.LayerNorm(fiber_in[degree] ** 2),
+                    LayerNorm(fiber_in[degree] ** 2),
                     nn.LeakyReLU(),
                     nn.Linear(fiber_in[degree] ** 2, channels * fiber_in[degree]),
                 )
