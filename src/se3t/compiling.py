@@ -90,17 +90,16 @@ torch.library.register_fake(
 
 
 def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """``function.apply``, sooner; its ``forward``, of operations that torch can differentiate, where it has no place.
+    """``function.apply`` with less overhead, or ``function.forward``, which must consist of differentiable operations.
 
-    That is under ``torch.func``: functions know neither ``vmap`` nor ``jvp``; and where there is no gradient: in a
-    traced program torch 2.13 then hands a context to every ``forward(*tensors)``, also beside ``setup_context``. Else
-    ``function.apply`` binds the arguments to the signature of ``forward`` at every call, for torch.func alone: 50 µs.
+    The latter under ``torch.func`` and in forward mode, as these functions have no rules for ``vmap`` and ``jvp``, and where nothing
+    requires a gradient: in a traced program torch 2.13 then hands a context to every ``forward(*tensors)``, also beside
+    ``setup_context``. The overhead, 50 µs, is binding the arguments to the signature of ``forward``, for torch.func.
     """
-    if torch._C._are_functorch_transforms_active():
-        return function.forward(*arguments)
     is_compiling = torch.compiler.is_compiling()
-    if not is_compiling and forward_ad._current_level >= 0:
-        return function.apply(*arguments)
+    is_dual = not is_compiling and forward_ad._current_level >= 0
+    if is_dual or torch._C._are_functorch_transforms_active():
+        return function.forward(*arguments)
     wants_gradient = any(isinstance(argument, Tensor) and argument.requires_grad for argument in arguments)
     if not (torch.is_grad_enabled() and wants_gradient):
         return function.forward(*arguments)
@@ -110,7 +109,7 @@ def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
 
 
 def entries(module: nn.Module, names: Sequence[str]) -> list[Tensor]:
-    """Parameters of a module or a ``ParameterDict``, some times faster than by ``module.name``."""
+    """Parameters of a module or a ``ParameterDict``, faster than attribute access."""
     parameters = module._parameters
     try:
         return [parameters[name] for name in names]  # type: ignore[misc]

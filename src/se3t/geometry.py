@@ -95,7 +95,7 @@ class EdgeGeometry:
 
     @lazy
     def direction(self) -> Float[Tensor, "edge 3"]:
-        """Of unit length; the zero vector (with zero gradient) for coincident points."""
+        """Unit edge vectors; the zero vector (with zero gradient) for coincident points."""
         return safe_normalize(self.vector)
 
     @property
@@ -156,7 +156,7 @@ def require_digits(positions: Tensor) -> None:
 
 
 _WINDOW = 4096  # edges sorted together
-_FEW_COLUMNS = 8  # of invariants, each of which is sorted by
+_FEW_COLUMNS = 8  # up to this many invariants are sorted by one after the other
 
 
 @dataclass(frozen=True)

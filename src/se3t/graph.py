@@ -197,6 +197,8 @@ def _flatten_with_keys(graph: Graph) -> tuple[list[tuple[Any, Any]], list[str]]:
 def _unflatten(values: Iterable[Any], names: list[str]) -> Graph:
     given = dict(zip(names, values, strict=True))
     clouds = given["num_graphs"]
+    if isinstance(clouds, Tensor) and clouds.dim() != 2:
+        raise ValueError("a graph cannot be mapped over as a whole: map over its tensors, and make a Graph of them")
     graph = Graph(**{**given, "num_graphs": clouds.shape[0] if isinstance(clouds, Tensor) else clouds})
     vars(graph)["_clouds"] = clouds
     return graph

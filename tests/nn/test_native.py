@@ -7,10 +7,12 @@ import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from se3t.fiber import Fiber
 from se3t.geometry import EdgeGeometry
@@ -180,6 +182,57 @@ def test_second_gradients_are_computed_by_compiled_code_where_no_parameter_has_a
     forces.square().sum().backward()
     assert not composed
     assert all(parameter.grad is not None for parameter in block.parameters())
+
+
+@pytest.mark.parametrize("parametrised", [False, True])
+def test_gradients_of_last_layers_are_made_where_the_backward_pass_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch, parametrised: bool
+) -> None:
+    fiber, asked = Fiber("2x0+1x1"), []
+    operator = convolution.convolve_backward
+
+    def recorded(*arguments: Any) -> Any:
+        asked.append(arguments[-2][2])
+        return operator(*arguments)
+
+    monkeypatch.setattr(convolution, "convolve_backward", recorded)
+    graph = graph_of(fiber, edges_of("some", 20))
+    layer = conv_of(fiber, fiber)
+    weight = layer.radial.weight["0_0"]
+    if parametrised:
+        torch.nn.utils.parametrize.register_parametrization(layer.radial.weight, "0_0", torch.nn.Softplus())
+        weight = layer.radial.weight.parametrizations["0_0"].original  # type: ignore[union-attr,index]
+
+    def energy_of(positions: Tensor) -> Tensor:
+        moved = replace(graph, positions=positions)
+        out = layer(moved.features, EquivariantBasis(EdgeGeometry.of(moved), layer.max_degree))
+        return sum(value.square().sum() for value in out.values())  # type: ignore[return-value]
+
+    leaf = graph.positions.clone().requires_grad_()
+    torch.autograd.grad(energy_of(leaf), leaf)
+    torch.autograd.grad(energy_of(leaf), [leaf, weight])
+    energy_of(leaf).backward()
+    energy_of(leaf).backward(inputs=[leaf])
+    energy_of(leaf).backward(inputs=[weight])
+    assert asked == [False, True, True, False, True]
+
+
+def test_forward_mode_gives_the_directional_derivative() -> None:
+    graph = graph_of(FIBER, edges_of("some", 20))
+    block = make_block(FIBER, FIBER, kernel="native").double()
+    direction = torch.randn_like(graph.positions)
+
+    def energy_of(positions: Tensor) -> Tensor:
+        moved = replace(graph, positions=positions)
+        out = block(moved.features, EquivariantBasis(EdgeGeometry.of(moved), block.max_degree))
+        return sum(value.square().sum() for value in out.values())  # type: ignore[return-value]
+
+    with forward_ad.dual_level():
+        dual = energy_of(forward_ad.make_dual(graph.positions, direction))
+        tangent = forward_ad.unpack_dual(dual).tangent
+    leaf = graph.positions.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(energy_of(leaf), leaf)
+    torch.testing.assert_close(tangent, (gradient * direction).sum())
 
 
 # --- threads, order, memory -------------------------------------------------------------------------------------------

@@ -191,7 +191,8 @@ def _gradient(grad: Tensor, points: Tensor, rows: Tensor, max_degree: int, norma
     """``torch.ops.se3t.spherical_harmonics_backward``: gradient of the points."""
     if native.unavailable(points.device, points.dtype) is None:
         return [harmonics_gradient(grad, points, max_degree, normalize)]
-    return [_composed_gradient(grad, points, rows, max_degree, normalize)]
+    composed = _composed_gradient(grad, points, rows, max_degree, normalize)
+    return [torch.empty_like(points).copy_(composed)]  # compiled programs count on the layout of the points
 
 
 def _composed_gradient(grad: Tensor, points: Tensor, rows: Tensor, max_degree: int, normalize: bool) -> Tensor:

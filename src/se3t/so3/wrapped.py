@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def has_memory(tensor: Tensor) -> bool:
@@ -16,5 +17,7 @@ def has_memory(tensor: Tensor) -> bool:
 
 
 def is_transforming() -> bool:
-    """Whether this is called inside ``torch.func.grad``, ``vmap`` and the like."""
-    return torch._C._are_functorch_transforms_active()
+    """Whether this is called inside ``torch.func.grad``, ``vmap`` and the like, or in forward-mode differentiation."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0

@@ -53,9 +53,7 @@ class NBodyBatch:
         index: Int[Tensor, " chosen"],
         states: tuple[Float[Tensor, "chosen particle 2 3"], Float[Tensor, "chosen particle 2 3"]] | None = None,
     ) -> NBodyBatch:
-        """The samples with the given numbers, where given with other positions and velocities, now and at the
-        horizon.
-        """
+        """The samples with the given numbers; ``states`` replaces positions and velocities, now and at the horizon."""
         charges, products = self.charges.index_select(0, index), self.products.index_select(0, index)
         if states is None:
             vectors, targets = self.vectors.index_select(0, index), self.targets.index_select(0, index)

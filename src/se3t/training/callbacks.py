@@ -106,7 +106,7 @@ class LossWatch(Callback):
             self._look(trainer, trainer.global_step)
 
     def _look(self, trainer: Trainer, step: int) -> None:
-        losses = (self._pending[0][None] if len(self._pending) == 1 else torch.stack(self._pending)).double()
+        losses = torch.stack(self._pending).double()
         if trainer.world_size > 1:
             torch.distributed.all_reduce(losses)
             losses /= trainer.world_size

@@ -16,7 +16,7 @@ from se3t.compiling import computed, lazy, register
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.kernels.native.compiler import compiled, require, unavailable
-from se3t.nn.kernels.native.structures import Member, component_major, field_members, structure
+from se3t.nn.kernels.native.structures import Member, component_major, copied, field_members, structure
 from se3t.nn.kernels.second_order import gradients_of, must_be_composed, second_gradients_of
 from se3t.nn.precision import at_least_float32
 from se3t.so3.wrapped import has_memory
@@ -109,7 +109,7 @@ def _attend(tensors: Sequence[Tensor], start: Tensor, edge: Tensor, signature: s
     shape = Shape.parse(signature)
     *out, weights = _attend_shapes(tensors, start, edge, signature)
     if unavailable(start.device, weights.dtype):
-        return [*_composed(shape, start, edge, tensors), weights]
+        return [*copied(_composed(shape, start, edge, tensors), out), weights]
     count = len(shape.fiber_key)
     _check(tensors[:count], tensors[count:], len(start) - 1, len(edge))
     _Run(shape, tensors, (start, edge), weights)(0, out=out)

@@ -1,4 +1,4 @@
-"""The compiled code of this folder: convolutions and attention."""
+"""The compiled code of this folder: convolutions, attention, linear maps, norm nonlinearities."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from se3t.nn.kernels.edge_frame import composed_messages, path_to_order
 from se3t.nn.kernels.native.call import Call, check, has_coincident
 from se3t.nn.kernels.native.compiler import unavailable
 from se3t.nn.kernels.native.shape import Inputs, Shape
-from se3t.nn.kernels.native.structures import component_major
+from se3t.nn.kernels.native.structures import component_major, copied
 from se3t.nn.kernels.orders import Layout
 from se3t.nn.kernels.second_order import gradients_of, is_asked_for, must_be_composed, second_gradients_of
 from se3t.nn.radial import affine
@@ -32,7 +32,8 @@ def _convolve(
     """``torch.ops.se3t.convolve``: messages of every output degree."""
     shape, rows = Shape.parse(signature), RadialRows.of(first, second)
     if unavailable(first.device, tensors[-1].dtype):  # a traced program that runs where nothing can be compiled
-        return _composed(shape, rows, index, tensors)
+        out = _convolve_shapes(tensors, first, second, index, signature)
+        return copied(_composed(shape, rows, index, tensors), out)
     inputs = shape.unflat(tensors).contiguous()
     check(shape, rows, index, inputs)
     out = Call(shape, rows, index, inputs).forward()
@@ -131,7 +132,11 @@ class _Messages(torch.autograd.Function):
 
 
 class _Gradients(torch.autograd.Function):
-    """``convolve_backward`` with its gradient: compiled where it is not to be differentiated again."""
+    """``convolve_backward`` with its gradient.
+
+    Compiled, but in terms of torch's operations where that is to be differentiated again, where gradients of parameters
+    are differentiated, and where points coincide.
+    """
 
     @staticmethod
     def forward(
@@ -178,9 +183,8 @@ def _second_gradients(
         or any(value is not None for value in cotangents[num_inputs:])  # of the parameters
         or (inputs.frames and not out)  # the messages are read where frames have gradients
         or unavailable(like.device, like.dtype)
+        or has_coincident(inputs)
     ):
-        return None
-    if has_coincident(inputs):
         return None
     given = zip(tensors[:num_inputs], cotangents, strict=False)
     full = [torch.zeros_like(tensor) if tangent is None else tangent for tensor, tangent in given]

@@ -1,6 +1,6 @@
 /* Compiled part of the kernel `native` of se3t: convolutions in the frame of the edge, attention over
    segments, and what acts on the features of each node alone.
-   native.py says what is computed; REAL is float or double. */
+   __init__.py says what is computed; REAL is float or double. */
 #include "attention.h"
 #include "mixing.h"
 #include "norm.h"
@@ -79,7 +79,7 @@ static void cut_worker(Room *room, const Convolution *conv, const Layout *layout
     if (!derivative) return;
     worker->stack_grads = cut(room, count * stack, sizeof(REAL));
     worker->unit_grads = cut(room, count * unit_grads, sizeof(REAL));
-    worker->layer_grads = cut(room, layout->layer_size, sizeof(REAL));
+    if (conv->weight_grads) worker->layer_grads = cut(room, layout->layer_size, sizeof(REAL));
     worker->first_grads = cut_hidden(room, conv, conv->num_inputs);
     worker->second_grads = cut_hidden(room, conv, conv->num_units);
     if (conv->index || number == 0) worker->feature_grads = cut(room, conv->num_points * layout->in_size, sizeof(REAL));
@@ -141,7 +141,7 @@ static void clear_sums(const Convolution *conv, const Layout *layout, Worker *wo
     {
 #pragma omp for schedule(static, 1) nowait
         for (i64 t = 0; t < conv->num_threads; t++) {
-            clear(workers[t].layer_grads, layout->layer_size);
+            if (conv->weight_grads) clear(workers[t].layer_grads, layout->layer_size);
             if (conv->index) memset(workers[t].feature_grads, 0, conv->num_points * row);
         }
 #pragma omp for
@@ -161,7 +161,7 @@ static void collect(const Convolution *conv, const Layout *layout, Job *job) {
 #pragma omp parallel num_threads(conv->num_threads)
     {
 #pragma omp for
-        for (i64 n = 0; n < layout->layer_size / VL; n++)
+        for (i64 n = 0; n < (conv->weight_grads ? layout->layer_size / VL : 0); n++)
             for (i64 t = 1; t < conv->num_threads; t++) {
                 REAL *place = workers[0].layer_grads + n * VL;
                 STORE(place, LOAD(place) + LOAD(workers[t].layer_grads + n * VL));
@@ -237,14 +237,4 @@ EXPORT int has_zero(const REAL *values, i64 count, i64 step) {
     int found = 0;
     for (i64 n = 0; n < count; n++) found |= values[n * step] == 0;
     return found;
-}
-
-/* Lanes of a vector, and the number of threads that are to be had: 1 without OpenMP. */
-EXPORT int lanes(void) { return VL; }
-EXPORT int has_threads(void) {
-#ifdef _OPENMP
-    return 1;
-#else
-    return 0;
-#endif
 }

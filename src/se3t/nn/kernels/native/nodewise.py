@@ -10,7 +10,7 @@ from torch import Tensor
 
 from se3t.compiling import Operator, computed, register
 from se3t.nn.kernels.native.compiler import compiled, unavailable
-from se3t.nn.kernels.native.structures import Member, component_major, structure
+from se3t.nn.kernels.native.structures import Member, component_major, copied, structure
 from se3t.nn.kernels.second_order import gradients_of, second_gradients_of
 from se3t.so3.wrapped import has_memory, is_transforming
 
@@ -89,78 +89,95 @@ def operators(name: str, parse: Callable[[str], Shape]) -> tuple[Operator, Opera
     Returns:
         The operator and the one that makes its gradients.
     """
+    pair = _Pair(name, parse)
+    arguments = "Tensor[] tensors, str signature) -> Tensor[]"
+    pair.operator = register(f"{name}({arguments}", pair.compute, pair.shapes, pair.record)
+    pair.backward = register(
+        f"{name}_backward(Tensor[] grads, {arguments}",
+        pair.compute_backward,
+        pair.shapes_backward,
+        pair.record_backward,
+    )
+    return pair.operator, pair.backward
 
-    def compute(tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
-        shape = parse(signature)
+
+class _Pair:
+    """What an operator and the operator of its gradients do."""
+
+    operator: Operator
+    backward: Operator
+
+    def __init__(self, name: str, parse: Callable[[str], Shape]) -> None:
+        self.name, self.parse = name, parse
+
+    def compute(self, tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
+        shape = self.parse(signature)
         out = shape.results(tensors)
         if unavailable(tensors[0].device, tensors[0].dtype):  # a program that runs where nothing can be compiled
-            return [value.copy_(other) for value, other in zip(out, shape.composed(tensors), strict=True)]
-        _run(name, shape, tensors, out, [], [])
+            return copied(shape.composed(tensors), out)
+        _run(self.name, shape, tensors, out, [], [])
         return out
 
-    def compute_backward(grads: Sequence[Tensor], tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
-        shape = parse(signature)
-        result = shapes_backward(grads, tensors, signature)
-        _run(name, shape, tensors, [], grads, result)
+    def compute_backward(self, grads: Sequence[Tensor], tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
+        result = self.shapes_backward(grads, tensors, signature)
+        _run(self.name, self.parse(signature), tensors, [], grads, result)
         return result
 
-    def shapes(tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
-        return parse(signature).results(tensors)
+    def shapes(self, tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
+        return self.parse(signature).results(tensors)
 
-    def shapes_backward(grads: Sequence[Tensor], tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
-        count = parse(signature).num_features
+    def shapes_backward(self, grads: Sequence[Tensor], tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
+        count = self.parse(signature).num_features
         features = [component_major(t.shape[0], t.shape[1], t.shape[2], t) for t in tensors[:count]]
         return [*features, *[parameter.new_empty(parameter.shape) for parameter in tensors[count:]]]
 
-    class Results(torch.autograd.Function):
-        """The operator with its gradient, which is an operator again."""
-
-        @staticmethod
-        def forward(ctx: Any, keyset: Any, signature: str, *tensors: Tensor) -> tuple[Tensor, ...]:
-            ctx.signature = signature
-            ctx.save_for_backward(*tensors)
-            return tuple(computed(operator, keyset, tensors, signature))
-
-        @staticmethod
-        def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-            tensors = ctx.saved_tensors
-            if all(map(has_memory, grads)):
-                return (None, None, *backward(grads, tensors, ctx.signature))
-            return (None, None, *gradients_of(parse(ctx.signature).composed, tensors, grads))  # a batch of gradients
-
-    class Gradients(torch.autograd.Function):
-        """The gradients with their gradient, in terms of torch's operations: differentiable any number of times."""
-
-        @staticmethod
-        def forward(ctx: Any, keyset: Any, num_grads: int, signature: str, *tensors: Tensor) -> tuple[Tensor, ...]:
-            ctx.num_grads, ctx.signature = num_grads, signature
-            ctx.save_for_backward(*tensors)
-            ctx.set_materialize_grads(False)
-            return tuple(computed(backward, keyset, tensors[:num_grads], tensors[num_grads:], signature))
-
-        @staticmethod
-        def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-            shape, saved, count = parse(ctx.signature), ctx.saved_tensors, ctx.num_grads
-            if all(value is None or has_memory(value) for value in cotangents):
-                result = shape.second(saved[:count], saved[count:], cotangents)
-                if result is not None:
-                    return (None, None, None, *result)
-            return (None, None, None, *second_gradients_of(shape.composed, saved, count, cotangents))
-
-    def record(keyset: Any, tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
-        return list(Results.apply(keyset, signature, *tensors))
+    def record(self, keyset: Any, tensors: Sequence[Tensor], signature: str) -> list[Tensor]:
+        return list(_Results.apply(self, keyset, signature, *tensors))
 
     def record_backward(
-        keyset: Any, grads: Sequence[Tensor], tensors: Sequence[Tensor], signature: str
+        self, keyset: Any, grads: Sequence[Tensor], tensors: Sequence[Tensor], signature: str
     ) -> list[Tensor]:
-        return list(Gradients.apply(keyset, len(grads), signature, *grads, *tensors))
+        return list(_Gradients.apply(self, keyset, len(grads), signature, *grads, *tensors))
 
-    arguments = "Tensor[] tensors, str signature) -> Tensor[]"
-    operator = register(f"{name}({arguments}", compute, shapes, record)
-    backward = register(
-        f"{name}_backward(Tensor[] grads, {arguments}", compute_backward, shapes_backward, record_backward
-    )
-    return operator, backward
+
+class _Results(torch.autograd.Function):
+    """The operator with its gradient, which is an operator again."""
+
+    @staticmethod
+    def forward(ctx: Any, pair: _Pair, keyset: Any, signature: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.pair, ctx.signature = pair, signature
+        ctx.save_for_backward(*tensors)
+        return tuple(computed(pair.operator, keyset, tensors, signature))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tensors, pair = ctx.saved_tensors, ctx.pair
+        if all(map(has_memory, grads)):
+            return (None, None, None, *pair.backward(grads, tensors, ctx.signature))
+        return (None, None, None, *gradients_of(pair.parse(ctx.signature).composed, tensors, grads))  # a batch
+
+
+class _Gradients(torch.autograd.Function):
+    """The gradients with their gradient: by :meth:`Shape.second`, else in terms of torch's operations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, pair: _Pair, keyset: Any, num_grads: int, signature: str, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.num_grads, ctx.shape = num_grads, pair.parse(signature)
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        return tuple(computed(pair.backward, keyset, tensors[:num_grads], tensors[num_grads:], signature))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        shape, saved, count = ctx.shape, ctx.saved_tensors, ctx.num_grads
+        result = None
+        if all(value is None or has_memory(value) for value in cotangents):
+            result = shape.second(saved[:count], saved[count:], cotangents)
+        if result is None:
+            result = second_gradients_of(shape.composed, saved, count, cotangents)
+        return (None, None, None, None, *result)
 
 
 def _run(name: str, shape: Shape, tensors: Sequence[Tensor], *others: Sequence[Tensor]) -> None:

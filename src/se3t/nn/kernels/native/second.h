@@ -162,8 +162,8 @@ static void multiply_tangents(Worker *worker, const Part *parts, i64 count) {
         const Tile *tile = layout->tiles + n;
         for (i64 row = 0, block = 0; row < tile->rows; row += tile->block_rows, block++) {
             i64 rows = smaller(tile->block_rows, tile->rows - row), flat = rows * tile->columns;
-            const REAL *layer = worker->layer + tile->layer + block * tile->size;
-            REAL *layer_grads = worker->layer_grads + tile->layer + block * tile->size;
+            i64 layer_place = tile->layer + block * tile->size;
+            const REAL *layer = worker->layer + layer_place;
             for (i64 b = 0; b < count; b++) {
                 i64 edges = parts[b].edges, sides = edges * sides_of(tile->order), place = b * conv->num_trunks + tile->trunk;
                 const REAL *units = worker->units + place * layer_rows * BLOCK;
@@ -186,8 +186,8 @@ static void multiply_tangents(Worker *worker, const Part *parts, i64 count) {
                                      out_stride);
                 }
                 if (conv->weight_grads) {
-                    add_layer_grads(units, active, num_active, tangents, stride, flat, layer_grads, tile->stride);
-                    add_layer_grads(unit_tangents, active, num_units, weights, stride, flat, layer_grads, tile->stride);
+                    add_layer_grads(units, active, num_active, tangents, stride, flat, worker->layer_grads + layer_place, tile->stride);
+                    add_layer_grads(unit_tangents, active, num_units, weights, stride, flat, worker->layer_grads + layer_place, tile->stride);
                 }
                 i64 unit_place = place * BLOCK * width;
                 add_unit_grads(active, num_units, layer, tile->stride, weights, stride, flat, worker->unit_grads + unit_place);
