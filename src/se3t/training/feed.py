@@ -25,7 +25,7 @@ _BLOCK = 64
 
 
 def step_seed(seed: int, step: int) -> int:
-    """The :func:`derived_seed` of a step, computed for a block of steps at once: one alone costs as much as a small operation."""
+    """The :func:`derived_seed` of a step, computed in blocks: one alone costs as much as a small operation."""
     block, place = divmod(step, _BLOCK)
     return _step_seeds(seed, block)[place]
 
