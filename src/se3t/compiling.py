@@ -94,7 +94,8 @@ def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
 
     The latter under ``torch.func`` and in forward mode, as these functions have no rules for ``vmap`` and ``jvp``, and
     where nothing requires a gradient: in a traced program torch 2.13 then hands a context to every
-    ``forward(*tensors)``, also beside ``setup_context``. The overhead, 50 µs, is binding the arguments to the signature of ``forward``, for torch.func.
+    ``forward(*tensors)``, also beside ``setup_context``. The overhead, 50 µs, is binding the arguments to the signature
+    of ``forward``, for torch.func.
     """
     is_compiling = torch.compiler.is_compiling()
     is_dual = not is_compiling and forward_ad._current_level >= 0
