@@ -56,6 +56,7 @@ DRAWN: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         ["training step", "sampling and kNN", "peak memory"],
     ),
     "sh": ([harmonics("forward", 1), harmonics("both", 2)], ["forward", "both"]),
+    "train": ([{"case": "preset=quick", "name": "clipping", "step": 0.1}], ["training step"]),
 }
 
 
