@@ -226,6 +226,11 @@ def computed(operator: Operator, keyset: Any, *arguments: Any) -> list[Tensor]:
     return operator.redispatch(rest, *arguments)
 
 
+def copied(values: Sequence[Tensor], to: Sequence[Tensor]) -> list[Tensor]:
+    """The values in the memory layout of other tensors: compiled programs read results as ``shapes`` lays them out."""
+    return [place.copy_(value) for place, value in zip(to, values, strict=True)]
+
+
 def without_none(grads: Sequence[Tensor | None]) -> list[Tensor]:
     """Operators return tensors: one without numbers where there is no gradient."""
     return [torch.empty(0) if grad is None else grad for grad in grads]

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from se3t.compiling import export
 from se3t.config import SE3TransformerModel, TFNModel
@@ -23,8 +25,9 @@ from se3t.geometry import EdgeGeometry, find_pairs
 from se3t.graph import Graph, fully_connected, knn_graph
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.models.tfn import TFN
-from se3t.nn.kernels.native import unavailable
+from se3t.nn.kernels.native import attention, convolution, nodewise, unavailable
 from se3t.operators import attend, attend_backward, convolve, convolve_backward
+from se3t.so3 import native as so3_native
 
 CPU = torch.device("cpu")
 FIBER = Fiber("2x0+1x1")
@@ -97,6 +100,30 @@ def test_operators_keep_what_torch_asks_of_operators(coincident: bool, k: int | 
         *out, weights = (value.detach() for value in attend(*arguments))
         grads = [torch.randn_like(value) for value in out]
         opcheck(attend_backward, (grads, arguments[0], weights, *arguments[1:]), test_utils=ONLY_FORWARD)
+
+
+def test_results_lie_as_promised_where_nothing_can_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled programs read them by the strides of the shapes without values."""
+    names = ("convolve", "attend", "mix", "norm")
+    calls = [(name, arguments) for name in names for arguments in arguments_of(graph_of([4, 3]), name)]
+    vectors = torch.randn(6, 3, dtype=torch.float64)
+    rows = torch.ops.se3t.spherical_harmonics(vectors.T, 2, True)[0]
+    calls += [
+        ("spherical_harmonics", (vectors.T, 2, True)),
+        ("spherical_harmonics_backward", (torch.randn_like(rows), vectors.T, rows, 2, True)),
+        ("polar_frames", (vectors, 2)),
+    ]
+    for module in (convolution, attention, nodewise, so3_native):
+        monkeypatch.setattr(module, "unavailable", lambda *_: "no compiler")
+    assert {name for name, _ in calls} >= {*names}
+    for name, arguments in calls:
+        operator = getattr(torch.ops.se3t, name).default
+        opcheck(operator, arguments, test_utils="test_faketensor")
+        with FakeTensorMode() as mode, torch.no_grad():
+            traced = tree_map_only(Tensor, mode.from_tensor, arguments)
+            promised = operator(*traced)
+        results = operator(*arguments)
+        assert [result.stride() for result in results] == [result.stride() for result in promised], name
 
 
 def test_operators_have_no_vmap_rule_and_say_so() -> None:

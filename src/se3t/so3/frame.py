@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from se3t.compiling import apply, computed, register
+from se3t.compiling import apply, computed, copied, register
 from se3t.so3 import native
 from se3t.so3.native.frames import fill_frames, frames_gradient
 from se3t.so3.safe import safe_normalize
@@ -73,9 +73,9 @@ def _composed(vectors: Tensor, max_degree: int) -> tuple[Tensor, ...]:
 
 def _polar_frames(vectors: Tensor, max_degree: int) -> list[Tensor]:
     """``torch.ops.se3t.polar_frames``: D^1, D^2 …"""
-    if native.unavailable(vectors.device, vectors.dtype) is not None:
-        return list(_composed(vectors, max_degree))
     frames = _without_values(vectors, max_degree)
+    if native.unavailable(vectors.device, vectors.dtype) is not None:
+        return copied(_composed(vectors, max_degree), frames)
     fill_frames(vectors, frames)
     return frames
 
@@ -87,8 +87,6 @@ def _without_values(vectors: Tensor, max_degree: int) -> list[Tensor]:
 
 def _gradient(grads: Sequence[Tensor], vectors: Tensor) -> list[Tensor]:
     """``torch.ops.se3t.polar_frames_backward``: gradient of the vectors."""
-    if native.unavailable(vectors.device, vectors.dtype) is not None:
-        return [_composed_gradient(grads, vectors)]
     return [frames_gradient(grads, vectors)]
 
 

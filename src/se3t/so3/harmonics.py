@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from se3t.compiling import apply, computed, register
+from se3t.compiling import apply, computed, copied, register
 from se3t.so3 import native
 from se3t.so3.native.harmonics import fill_harmonics, harmonics_gradient
 from se3t.so3.recursion import Step, derivatives, steps_up_to
@@ -191,8 +191,7 @@ def _gradient(grad: Tensor, points: Tensor, rows: Tensor, max_degree: int, norma
     """``torch.ops.se3t.spherical_harmonics_backward``: gradient of the points."""
     if native.unavailable(points.device, points.dtype) is None:
         return [harmonics_gradient(grad, points, max_degree, normalize)]
-    composed = _composed_gradient(grad, points, rows, max_degree, normalize)
-    return [torch.empty_like(points).copy_(composed)]  # compiled programs count on the layout of the points
+    return copied([_composed_gradient(grad, points, rows, max_degree, normalize)], [torch.empty_like(points)])
 
 
 def _composed_gradient(grad: Tensor, points: Tensor, rows: Tensor, max_degree: int, normalize: bool) -> Tensor:

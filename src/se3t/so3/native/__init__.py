@@ -10,7 +10,7 @@ import torch
 from se3t.native.compiler import Library
 
 LIBRARY = Library("so3", str(Path(__file__).parent))
-REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
+CTYPES = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 _VECTORS_PER_THREAD = 2048
 unavailable = LIBRARY.unavailable
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from se3t.so3.clebsch_gordan import clebsch_gordan
-from se3t.so3.native import LIBRARY, REALS, num_threads
+from se3t.so3.native import CTYPES, LIBRARY, num_threads
 from se3t.so3.safe import zero_square
 from se3t.so3.wigner import embedding, ends, middle
 
@@ -134,4 +134,4 @@ def _numbers(degree: int, dtype: torch.dtype) -> Any:
             *middle(degree, torch.float64, _CPU)[:, 0].tolist(),
             *(entry for end in ends(degree) for entry in end),
         ]
-    return (REALS[dtype] * len(numbers))(*numbers)
+    return (CTYPES[dtype] * len(numbers))(*numbers)

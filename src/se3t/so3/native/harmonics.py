@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from se3t.so3.native import LIBRARY, REALS, num_threads
+from se3t.so3.native import CTYPES, LIBRARY, num_threads
 from se3t.so3.recursion import derivatives, steps_up_to
 from se3t.so3.safe import zero_square
 
@@ -84,7 +84,7 @@ def _task(points: Tensor, max_degree: int, normalize: bool) -> _Harmonics:
 def _steps(max_degree: int, dtype: torch.dtype) -> Any:
     """An array of ``Step``: scale, gain and loss of each step."""
     numbers = [number for step in steps_up_to(max_degree) for number in (step.scale, step.gain, step.loss)]
-    return (REALS[dtype] * max(1, len(numbers)))(*numbers)
+    return (CTYPES[dtype] * max(1, len(numbers)))(*numbers)
 
 
 @cache

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import scatter, softmax
 
-from se3t.compiling import computed, lazy, register
+from se3t.compiling import computed, copied, lazy, register
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry
 from se3t.nn.kernels.native.compiler import compiled, require, unavailable
-from se3t.nn.kernels.native.structures import Member, component_major, copied, field_members, structure
+from se3t.nn.kernels.native.structures import Member, component_major, field_members, structure
 from se3t.nn.kernels.second_order import gradients_of, must_be_composed, second_gradients_of
 from se3t.nn.precision import at_least_float32
 from se3t.so3.wrapped import has_memory

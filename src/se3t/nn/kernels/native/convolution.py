@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from se3t.compiling import computed, register, without_none
+from se3t.compiling import computed, copied, register, without_none
 from se3t.fiber import Fiber, cat_features
 from se3t.geometry import RadialRows
 from se3t.nn.kernels import Sources
@@ -19,7 +19,7 @@ from se3t.nn.kernels.edge_frame import composed_messages, path_to_order
 from se3t.nn.kernels.native.call import Call, check, has_coincident
 from se3t.nn.kernels.native.compiler import unavailable
 from se3t.nn.kernels.native.shape import Inputs, Shape
-from se3t.nn.kernels.native.structures import component_major, copied
+from se3t.nn.kernels.native.structures import component_major
 from se3t.nn.kernels.orders import Layout
 from se3t.nn.kernels.second_order import gradients_of, is_asked_for, must_be_composed, second_gradients_of
 from se3t.nn.radial import affine

@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from se3t.compiling import Operator, computed, register
+from se3t.compiling import Operator, computed, copied, register
 from se3t.nn.kernels.native.compiler import compiled, unavailable
-from se3t.nn.kernels.native.structures import Member, component_major, copied, structure
+from se3t.nn.kernels.native.structures import Member, component_major, structure
 from se3t.nn.kernels.second_order import gradients_of, second_gradients_of
 from se3t.so3.wrapped import has_memory, is_transforming
 

@@ -16,11 +16,6 @@ FIELD_SIZE = 4
 """Members of a ``Field`` of layout.h: a tensor ``[row, channel, component]``, and its strides."""
 
 
-def copied(values: Sequence[Tensor], to: Sequence[Tensor]) -> list[Tensor]:
-    """The values in the memory layout of other tensors: compiled programs count on it."""
-    return [place.copy_(value) for place, value in zip(to, values, strict=True)]
-
-
 def component_major(rows: Size, channels: Size, components: Size, like: Tensor) -> Tensor:
     """Uninitialised ``[row, channel, component]``, channels next to each other in memory."""
     shape, strides = (rows, channels, components), (components * channels, 1, channels)
