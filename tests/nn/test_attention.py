@@ -9,7 +9,7 @@ from torch import Tensor
 
 from se3t.fiber import Fiber, cat_features, split_features
 from se3t.geometry import EdgeGeometry
-from se3t.nn import AttentiveSelfInteraction, EdgeAttention, SE3AttentionBlock
+from se3t.nn import AttentionSettings, AttentiveSelfInteraction, EdgeAttention, SE3AttentionBlock
 from se3t.nn.kernels.native import unavailable
 from se3t.testing import equivariance_error
 
@@ -78,6 +78,36 @@ def test_edge_attention_is_invariant_to_neighbour_order() -> None:
         torch.testing.assert_close(out[degree], moved[degree])
 
 
+@pytest.mark.parametrize("kernel", ["auto", "edge_frame"])
+@pytest.mark.parametrize(("scale", "power"), [("sqrt_degree", 0.5), ("degree", 1.0)])
+def test_outputs_are_multiplied_by_a_power_of_the_number_of_incoming_edges(
+    scale: str, power: float, kernel: str
+) -> None:
+    geometry, fiber = geometry_of(torch.tensor([3, 0, 0, 3, 0, 1, 0]), 5), Fiber("2x0+4x1")  # none at nodes 2 and 4
+    query, messages = features_of(fiber, 5), features_of(fiber + fiber, 7)
+    mean = EdgeAttention(2, fiber, fiber, kernel).joint(query, messages, geometry)
+    out = EdgeAttention(2, fiber, fiber, kernel, AttentionSettings(scale=scale)).joint(query, messages, geometry)
+    counts = torch.tensor([4, 1, 0, 2, 0], dtype=torch.float64)
+    for degree in fiber:
+        torch.testing.assert_close(out[degree], counts[:, None, None] ** power * mean[degree])
+        assert (out[degree][counts > 0] != 0).all()
+
+
+def test_with_equal_weights_the_scale_degree_makes_a_sum() -> None:
+    targets, fiber = torch.tensor([1, 0, 0, 1, 0]), Fiber("2x0+4x1")
+    layer = EdgeAttention(2, fiber, fiber, settings=AttentionSettings(scale="degree"))
+    layer.scale_logits(0.0)
+    value = features_of(fiber, 5)
+    out = layer(features_of(fiber, 3), features_of(fiber, 5), value, geometry_of(targets, 3))
+    for degree, part in value.items():
+        torch.testing.assert_close(out[degree], torch.zeros_like(part[:3]).index_add(0, targets, part))
+
+
+def test_unknown_settings_of_attention_are_refused() -> None:
+    with pytest.raises(ValueError, match="attention_scale='mean': expected one of none, sqrt_degree, degree"):
+        AttentionSettings(scale="mean")
+
+
 def test_heads_must_divide_channels() -> None:
     with pytest.raises(ValueError, match="value fiber 3x0: 3 channels of degree 0 cannot be divided among 2 heads"):
         EdgeAttention(2, Fiber("2x0"), Fiber("3x0"))
@@ -94,6 +124,8 @@ BLOCKS = [
     {"num_heads": 1, "fiber_edge": Fiber("2x1")},
     {"num_heads": 1, "fiber_edge": Fiber("2x1"), "edge_mode": "cat_shared"},
     {"num_heads": 1, "fiber_edge": Fiber("2x1"), "edge_mode": "add"},
+    {"num_heads": 2, "attention": AttentionSettings(scale="sqrt_degree")},
+    {"num_heads": 2, "attention": AttentionSettings(scale="degree"), "fuse_key_value": False},
 ]
 
 

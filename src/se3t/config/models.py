@@ -82,6 +82,7 @@ class SE3TransformerModel:
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     parity: bool = False  # only paths with even l + k + J: reflection is a symmetry, type l has parity (-1)^l
     fuse_key_value: bool = True
+    attention_scale: str = choice("none", "sqrt_degree", "degree")  # output times √n or n, n incoming edges of a node
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")
     pooling: str = choice("max", "mean", "sum")  # where a task wants one output for each cloud, …

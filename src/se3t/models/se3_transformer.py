@@ -11,7 +11,15 @@ from se3t.config import SE3TransformerModel, model_settings
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry, edge_fiber
 from se3t.graph import Graph
-from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, NormNonlinearity, Readout, SE3AttentionBlock
+from se3t.nn import (
+    AttentionSettings,
+    ConvSettings,
+    EquivariantBasis,
+    EquivariantConv,
+    NormNonlinearity,
+    Readout,
+    SE3AttentionBlock,
+)
 
 
 class SE3Transformer(nn.Module):
@@ -89,6 +97,7 @@ class SE3Transformer(nn.Module):
             self_interaction=s.self_interaction,
             skip=s.skip,
             fuse_key_value=s.fuse_key_value,
+            attention=AttentionSettings(s.attention_scale),
         )
 
     @property

@@ -1,5 +1,6 @@
 """Equivariant layers, one symbol of the paper per file."""
 
+from se3t.nn.attention import AttentionSettings as AttentionSettings
 from se3t.nn.attention import EdgeAttention as EdgeAttention
 from se3t.nn.attention import SE3AttentionBlock as SE3AttentionBlock
 from se3t.nn.basis import EquivariantBasis as EquivariantBasis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
@@ -20,6 +21,30 @@ from se3t.nn.self_interaction import AttentiveSelfInteraction
 from se3t.so3.wrapped import is_transforming
 
 
+SCALES = ("none", "sqrt_degree", "degree")
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """How attention weighs and sums.
+
+    Attributes:
+        scale: factor of the output of a node with n incoming edges: ``none`` (1), ``sqrt_degree`` (√n), ``degree`` (n).
+
+    **Deviation**: the paper's weighted mean is ``none``. Values of similar size and independent sign shrink by √n in
+    it; with ``degree`` equal weights give the sum that a TFN takes, so that neighbours are counted.
+    """
+
+    scale: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ValueError(f"attention_scale={self.scale!r}: expected one of {', '.join(SCALES)}")
+
+
+AS_PUBLISHED = AttentionSettings()
+
+
 class EdgeAttention(nn.Module):
     """Σ_{j∈N(i)} α_ij v_ij with α_ij = softmax_j(q_iᵀ k_ij) per head (Equations 10 and 11 of the paper).
 
@@ -31,6 +56,7 @@ class EdgeAttention(nn.Module):
         fiber_key: types and channels of queries and keys.
         fiber_value: types and channels of values.
         kernel: ``native``, compiled code, with ``auto`` where there is some; any other name: torch's operations.
+        settings: departures from this sum, see :class:`AttentionSettings`.
 
     Attributes:
         scale: factor of the logits.
@@ -42,7 +68,14 @@ class EdgeAttention(nn.Module):
     implementations; the paper prints no scale.
     """
 
-    def __init__(self, num_heads: int, fiber_key: Fiber, fiber_value: Fiber, kernel: str = "auto") -> None:
+    def __init__(
+        self,
+        num_heads: int,
+        fiber_key: Fiber,
+        fiber_value: Fiber,
+        kernel: str = "auto",
+        settings: AttentionSettings = AS_PUBLISHED,
+    ) -> None:
         super().__init__()
         for name, fiber in (("key", fiber_key), ("value", fiber_value)):
             for degree, channels in fiber.items():
@@ -54,7 +87,7 @@ class EdgeAttention(nn.Module):
         self.num_heads, self.fiber_key, self.fiber_value = num_heads, fiber_key, fiber_value
         self.fiber_joint = fiber_value + fiber_key
         self.fiber_in = self.fiber_out = fiber_value
-        self.kernel = kernel
+        self.kernel, self.settings = kernel, settings
         self.scale_logits(1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0)
 
     def scale_logits(self, scale: float) -> None:
@@ -96,10 +129,16 @@ class EdgeAttention(nn.Module):
     def _attend(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> Features:
         if self._is_native(query, messages, geometry):
             number = len(messages) - 1
-            return attend(self._shapes[number], self._signatures[number], query, messages, geometry)
-        fibers = (self.fiber_value, self.fiber_key)
-        value, key = messages if len(messages) == 2 else split_features(messages[0], *fibers)
-        return composed(self._shapes[1], query, key, value, geometry.target, geometry.num_nodes)
+            out = attend(self._shapes[number], self._signatures[number], query, messages, geometry)
+        else:
+            fibers = (self.fiber_value, self.fiber_key)
+            value, key = messages if len(messages) == 2 else split_features(messages[0], *fibers)
+            out = composed(self._shapes[1], query, key, value, geometry.target, geometry.num_nodes)
+        if self.settings.scale == "none":
+            return out
+        factor = geometry.in_degree.to(geometry.length.dtype)[:, None, None]
+        factor = factor if self.settings.scale == "degree" else factor.sqrt()
+        return {degree: factor * value for degree, value in out.items()}
 
     def _is_native(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> bool:
         length = geometry.length
@@ -135,6 +174,7 @@ class SE3AttentionBlock(nn.Module):
         skip: ``cat``: self-interaction of concat(attention, input), which contains the sum; ``sum``: projected
             attention plus the self-interaction of the input.
         fuse_key_value: one convolution for keys and values, sharing the hidden radial layers; otherwise one each.
+        attention: how the values are weighed and summed.
 
     Raises:
         ValueError: for fibers that do not fit, or an unknown name.
@@ -157,6 +197,7 @@ class SE3AttentionBlock(nn.Module):
         self_interaction: str = "linear",
         skip: str = "cat",
         fuse_key_value: bool = True,
+        attention: AttentionSettings = AS_PUBLISHED,
     ) -> None:
         super().__init__()
         if skip not in ("cat", "sum"):
@@ -173,7 +214,7 @@ class SE3AttentionBlock(nn.Module):
             self.convolution(fiber_in, fiber, settings, reduce="none")
             for fiber in ([value + key] if fuse_key_value else [value, key])
         )
-        self.attention = EdgeAttention(num_heads, key, value, settings.kernel)
+        self.attention = EdgeAttention(num_heads, key, value, settings.kernel, attention)
         if skip == "cat":
             self.project = None
             self.self_interaction = _self_interaction(self_interaction, value + fiber_in, fiber_out)

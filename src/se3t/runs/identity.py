@@ -32,6 +32,7 @@ ADDED = {
     "task.velocity_weight": 1.0,
     "task.reflect": False,
     "model.parity": False,
+    "model.attention_scale": "none",
     "trainer.max_time": None,
 }
 """Settings that older runs do not have, with the values that change nothing: those runs are the same runs."""
