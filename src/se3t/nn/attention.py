@@ -20,7 +20,6 @@ from se3t.nn.precision import full_range
 from se3t.nn.self_interaction import AttentiveSelfInteraction
 from se3t.so3.wrapped import is_transforming
 
-
 SCALES = ("none", "sqrt_degree", "degree")
 
 
