@@ -15,16 +15,29 @@ from se3t.testing import equivariance_error
 
 from .clouds import FIBER, basis_of, features_of, make_block, make_graph
 
+PLAIN = AttentionSettings()
 
+
+@pytest.mark.parametrize("kernel", ["auto", "edge_frame"])
+@pytest.mark.parametrize(
+    "settings", [PLAIN, *(AttentionSettings("sqrt_softmax", scale) for scale in ("all_heads", "head", "learned"))]
+)
 @pytest.mark.parametrize("num_heads", [1, 2, 4])
-def test_attention_equals_a_loop_over_nodes_and_heads(num_heads: int) -> None:
+def test_attention_equals_a_loop_over_nodes_and_heads(num_heads: int, settings: AttentionSettings, kernel: str) -> None:
     graph = make_graph(FIBER)
     fiber_key, fiber_value = Fiber("4x0+8x1"), Fiber("8x0+4x2")
-    layer = EdgeAttention(num_heads, fiber_key, fiber_value)
+    layer = EdgeAttention(num_heads, fiber_key, fiber_value, kernel, settings).double()
+    factors = [1 / math.sqrt(fiber_key.dim / (1 if settings.logit_scale == "all_heads" else num_heads))] * num_heads
+    if layer.log_factor is not None:
+        torch.testing.assert_close(layer.log_factor.exp(), torch.ones_like(layer.log_factor))  # at the start
+        layer.log_factor.data = torch.randn_like(layer.log_factor)
+        factors = [factor * math.exp(one) for factor, one in zip(factors, layer.log_factor.tolist(), strict=True)]
+    power = 0.5 if settings.weights == "sqrt_softmax" else 1.0
     num_edges = graph.edge_index.shape[1]
     query, key = features_of(fiber_key, graph.num_nodes), features_of(fiber_key, num_edges)
     value = features_of(fiber_value, num_edges)
-    out = layer(query, key, value, basis_of(graph).geometry)
+    geometry = basis_of(graph).geometry
+    out, weights = layer(query, key, value, geometry), layer.weights(query, key, geometry)
     for node in range(graph.num_nodes):
         edges = torch.nonzero(graph.target == node)[:, 0]
         for head in range(num_heads):
@@ -32,7 +45,8 @@ def test_attention_equals_a_loop_over_nodes_and_heads(num_heads: int) -> None:
             for degree, channels in fiber_key.items():
                 part = slice(head * channels // num_heads, (head + 1) * channels // num_heads)
                 logits += (query[degree][node, part] * key[degree][edges, part]).sum((1, 2))
-            alpha = torch.softmax(logits / math.sqrt(fiber_key.dim), 0)
+            alpha = torch.softmax(factors[head] * logits, 0) ** power
+            torch.testing.assert_close(weights[edges, head], alpha)
             for degree, channels in fiber_value.items():
                 part = slice(head * channels // num_heads, (head + 1) * channels // num_heads)
                 expected = (alpha[:, None, None] * value[degree][edges, part]).sum(0)
@@ -103,9 +117,17 @@ def test_with_equal_weights_the_scale_degree_makes_a_sum() -> None:
         torch.testing.assert_close(out[degree], torch.zeros_like(part[:3]).index_add(0, targets, part))
 
 
-def test_unknown_settings_of_attention_are_refused() -> None:
-    with pytest.raises(ValueError, match="attention_scale='mean': expected one of none, sqrt_degree, degree"):
-        AttentionSettings(scale="mean")
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"weights": "sigmoid"}, "attention_weights='sigmoid': expected one of softmax, sqrt_softmax"),
+        ({"logit_scale": "none"}, "logit_scale='none': expected one of all_heads, head, learned"),
+        ({"scale": "mean"}, "attention_scale='mean': expected one of none, sqrt_degree, degree"),
+    ],
+)
+def test_unknown_settings_of_attention_are_refused(settings: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        AttentionSettings(**settings)
 
 
 def test_heads_must_divide_channels() -> None:
@@ -124,7 +146,7 @@ BLOCKS = [
     {"num_heads": 1, "fiber_edge": Fiber("2x1")},
     {"num_heads": 1, "fiber_edge": Fiber("2x1"), "edge_mode": "cat_shared"},
     {"num_heads": 1, "fiber_edge": Fiber("2x1"), "edge_mode": "add"},
-    {"num_heads": 2, "attention": AttentionSettings(scale="sqrt_degree")},
+    {"num_heads": 2, "attention": AttentionSettings("sqrt_softmax", "learned", "sqrt_degree")},
     {"num_heads": 2, "attention": AttentionSettings(scale="degree"), "fuse_key_value": False},
 ]
 
@@ -210,22 +232,33 @@ def compiled_code() -> None:
         pytest.skip(f"there is no compiled attention here: {reason}")
 
 
+EVERYTHING = AttentionSettings("sqrt_softmax", "learned", "degree")
+
+
 def geometry_of(targets: Tensor, num_nodes: int) -> EdgeGeometry:
     zeros = torch.zeros(len(targets), 3, dtype=torch.float64)
     return EdgeGeometry(targets, targets, num_nodes, zeros, zeros[:, 0])
 
 
 def attention_of(
-    kernel: str, num_heads: int, fibers: tuple[Fiber, Fiber], geometry: EdgeGeometry, *, joint: bool, size: float = 1.0
+    kernel: str,
+    num_heads: int,
+    fibers: tuple[Fiber, Fiber],
+    geometry: EdgeGeometry,
+    *,
+    joint: bool,
+    size: float = 1.0,
+    settings: AttentionSettings = PLAIN,
 ) -> list[Tensor]:
-    """Results and gradients of all inputs."""
+    """Results and gradients of all inputs and parameters."""
     fiber_key, fiber_value = fibers
     torch.manual_seed(7)
     edges = len(geometry.source)
     query = {degree: size * value for degree, value in features_of(fiber_key, geometry.num_nodes).items()}
     messages = features_of(fiber_value + fiber_key, edges)
     leaves = [value.requires_grad_() for value in (*query.values(), *messages.values())]
-    layer = EdgeAttention(num_heads, fiber_key, fiber_value, kernel)
+    layer = EdgeAttention(num_heads, fiber_key, fiber_value, kernel, settings).double()
+    leaves += list(layer.parameters())
     if joint:
         out = layer.joint(query, messages, geometry)
     else:
@@ -285,6 +318,14 @@ def test_compiled_softmax_of_large_logits_is_finite() -> None:
 
 
 @pytest.mark.usefixtures("compiled_code")
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("edges", [0, 1, 64])
+def test_settings_of_attention_act_alike_on_compiled_and_composed_sums(edges: int, joint: bool) -> None:
+    fibers, geometry = (Fiber("2x0+2x1"), Fiber("2x0+4x2")), geometry_of(torch.randint(0, 9, (edges,)), 11)
+    assert_both_attend_alike(2, fibers, geometry, joint=joint, settings=EVERYTHING)
+
+
+@pytest.mark.usefixtures("compiled_code")
 def test_threads_share_out_the_nodes_and_change_nothing() -> None:
     geometry = geometry_of(torch.randint(0, 40, (600,)), 40)
     number, results = torch.get_num_threads(), []
@@ -317,10 +358,11 @@ def test_what_is_attended_to_may_lie_in_memory_in_any_way() -> None:
 
 
 @pytest.mark.usefixtures("compiled_code")
+@pytest.mark.parametrize("settings", [PLAIN, EVERYTHING])
 @pytest.mark.parametrize("joint", [False, True])
-def test_second_gradients_of_compiled_attention_are_exact(joint: bool) -> None:
+def test_second_gradients_of_compiled_attention_are_exact(joint: bool, settings: AttentionSettings) -> None:
     fiber, geometry = Fiber("2x0+2x1"), geometry_of(torch.tensor([2, 0, 0, 1, 2, 2, 2]), 4)
-    layer = EdgeAttention(2, fiber, fiber, "native")
+    layer = EdgeAttention(2, fiber, fiber, "native", settings).double()
 
     def output(*leaves: Tensor) -> Tensor:
         query, key, value = (dict(zip(fiber, leaves[2 * n : 2 * n + 2], strict=True)) for n in range(3))

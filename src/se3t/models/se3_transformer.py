@@ -97,7 +97,7 @@ class SE3Transformer(nn.Module):
             self_interaction=s.self_interaction,
             skip=s.skip,
             fuse_key_value=s.fuse_key_value,
-            attention=AttentionSettings(s.attention_scale),
+            attention=AttentionSettings(s.attention_weights, s.logit_scale, s.attention_scale),
         )
 
     @property

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch_geometric.utils import scatter
 
 from se3t.fiber import Features, Fiber, split_features
 from se3t.geometry import EdgeGeometry
@@ -20,6 +23,8 @@ from se3t.nn.precision import full_range
 from se3t.nn.self_interaction import AttentiveSelfInteraction
 from se3t.so3.wrapped import is_transforming
 
+WEIGHTS = ("softmax", "sqrt_softmax")
+LOGIT_SCALES = ("all_heads", "head", "learned")
 SCALES = ("none", "sqrt_degree", "degree")
 
 
@@ -28,17 +33,28 @@ class AttentionSettings:
     """How attention weighs and sums.
 
     Attributes:
+        weights: α_ij = softmax_j, or √α_ij (``sqrt_softmax``).
+        logit_scale: logits are divided by √(number of key features) of ``all_heads`` together or of one ``head``; of
+            one head and multiplied by a learned factor for each head (``learned``), which starts at one.
         scale: factor of the output of a node with n incoming edges: ``none`` (1), ``sqrt_degree`` (√n), ``degree`` (n).
 
-    **Deviation**: the paper's weighted mean is ``none``. Values of similar size and independent sign shrink by √n in
-    it; with ``degree`` equal weights give the sum that a TFN takes, so that neighbours are counted.
+    **Deviation**: the paper has α_ij without a scale; both released implementations divide the logits by the number of
+    all heads, √(number of heads) too much for logits of unit variance. A mean of n independent values shrinks by √n:
+    Σ_j √α_ij v_ij keeps their size, as Σ_j α_ij = 1; with ``degree`` equal weights give the sum that a TFN takes.
     """
 
+    weights: str = "softmax"
+    logit_scale: str = "all_heads"
     scale: str = "none"
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
-            raise ValueError(f"attention_scale={self.scale!r}: expected one of {', '.join(SCALES)}")
+        for name, value, known in (
+            ("attention_weights", self.weights, WEIGHTS),
+            ("logit_scale", self.logit_scale, LOGIT_SCALES),
+            ("attention_scale", self.scale, SCALES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
 
 
 AS_PUBLISHED = AttentionSettings()
@@ -63,8 +79,8 @@ class EdgeAttention(nn.Module):
     Raises:
         ValueError: when a number of channels is not a multiple of ``num_heads``.
 
-    **Deviation**: logits are divided by √(number of key features of all heads together), as in both released
-    implementations; the paper prints no scale.
+    **Deviation**: with the default settings logits are divided by √(number of key features of all heads together), as
+    in both released implementations; the paper prints no scale.
     """
 
     def __init__(
@@ -87,11 +103,15 @@ class EdgeAttention(nn.Module):
         self.fiber_joint = fiber_value + fiber_key
         self.fiber_in = self.fiber_out = fiber_value
         self.kernel, self.settings = kernel, settings
-        self.scale_logits(1 / math.sqrt(fiber_key.dim) if fiber_key.dim else 1.0)
+        self.log_factor = nn.Parameter(torch.zeros(num_heads)) if settings.logit_scale == "learned" else None
+        features = fiber_key.dim if settings.logit_scale == "all_heads" else fiber_key.dim // num_heads
+        self.scale_logits(1 / math.sqrt(features) if features else 1.0)
 
     def scale_logits(self, scale: float) -> None:
         """Multiply the logits by ``scale`` from now on."""
         self.scale = scale
+        if self.settings.weights == "sqrt_softmax":  # √α is the softmax of half the logits, with another norm
+            scale = scale / 2
         self._shapes = [
             Shape(self.num_heads, self.fiber_key, self.fiber_value, scale, joint) for joint in (True, False)
         ]
@@ -126,18 +146,42 @@ class EdgeAttention(nn.Module):
         return self._attend(query, (messages,), geometry)
 
     def _attend(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> Features:
+        query = self._with_factors(query)
         if self._is_native(query, messages, geometry):
             number = len(messages) - 1
             out = attend(self._shapes[number], self._signatures[number], query, messages, geometry)
         else:
-            fibers = (self.fiber_value, self.fiber_key)
-            value, key = messages if len(messages) == 2 else split_features(messages[0], *fibers)
+            value, key = self._value_and_key(messages)
             out = composed(self._shapes[1], query, key, value, geometry.target, geometry.num_nodes)
-        if self.settings.scale == "none":
-            return out
-        factor = geometry.in_degree.to(geometry.length.dtype)[:, None, None]
-        factor = factor if self.settings.scale == "degree" else factor.sqrt()
-        return {degree: factor * value for degree, value in out.items()}
+        if self.settings.scale != "none":
+            degree = geometry.in_degree.to(geometry.length.dtype)[:, None]  # [node, head]
+            out = self._times(degree if self.settings.scale == "degree" else degree.sqrt(), out)
+        if self.settings.weights == "sqrt_softmax":
+            _, key = self._value_and_key(messages)
+            out = self._times(self._root_factors(self._softmax(query, key, geometry), geometry), out)
+        return out
+
+    def _value_and_key(self, messages: Sequence[Features]) -> Sequence[Features]:
+        return messages if len(messages) == 2 else split_features(messages[0], self.fiber_value, self.fiber_key)
+
+    def _with_factors(self, query: Features) -> Features:
+        return query if self.log_factor is None else self._times(self.log_factor.exp()[None], query)
+
+    def _times(self, factor: Tensor, features: Features) -> Features:
+        """Features times ``[node or 1, head or 1]``."""
+        rows, heads = factor.shape
+        return {
+            degree: (factor.view(rows, heads, 1, 1) * value.unflatten(1, (heads, -1))).flatten(1, 2)
+            for degree, value in features.items()
+        }
+
+    def _softmax(self, query: Features, key: Features, geometry: EdgeGeometry) -> Tensor:
+        return attention_weights(self._shapes[1], query, key, geometry.target, geometry.num_nodes)
+
+    def _root_factors(self, weights: Tensor, geometry: EdgeGeometry) -> Tensor:
+        """1 / √(Σ_j weights²) ``[node, head]``; 1 without neighbours."""
+        squares = scatter(weights.square(), geometry.target, 0, geometry.num_nodes, "sum")
+        return (squares + (geometry.in_degree == 0)[:, None]).rsqrt()
 
     def _is_native(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> bool:
         length = geometry.length
@@ -148,9 +192,12 @@ class EdgeAttention(nn.Module):
             tensor.dtype == length.dtype for features in (query, *messages) for tensor in features.values()
         )
 
-    def weights(self, query: Features, key: Features, geometry: EdgeGeometry) -> Tensor:
-        """α_ij: ``[edge, head]``, summing to one over the edges of each target."""
-        return attention_weights(self._shapes[1], query, key, geometry.target, geometry.num_nodes)
+    def weights(self, query: Features, key: Features, geometry: EdgeGeometry) -> Float[Tensor, "edge head"]:
+        """α_ij, summing to one over the edges of each target, or √α_ij, whose squares do."""
+        weights = self._softmax(self._with_factors(query), key, geometry)
+        if self.settings.weights == "softmax":
+            return weights
+        return weights * self._root_factors(weights, geometry).index_select(0, geometry.target)
 
     def __repr__(self) -> str:
         return f"EdgeAttention(heads={self.num_heads}, key={self.fiber_key!r}, value={self.fiber_value!r})"

@@ -32,6 +32,8 @@ ADDED = {
     "task.velocity_weight": 1.0,
     "task.reflect": False,
     "model.parity": False,
+    "model.attention_weights": "softmax",
+    "model.logit_scale": "all_heads",
     "model.attention_scale": "none",
     "trainer.max_time": None,
 }
