@@ -56,6 +56,9 @@ class TFNModel:
     norm: str = choice("bias", "layer", "tfn", "none")  # se3t.nn.norm
     reduce: str = choice("sum", "mean")
     radial_hidden: int = number(32, at_least=1)
+    radial_basis: str = choice("distance", "gaussian", "bessel")  # input of the radial networks: se3t.nn.radial_basis
+    radial_functions: int = number(16, at_least=2)  # of a basis, beside the distance, …
+    radial_cutoff: float = number(5.0, above=0)  # … and where they end, in the unit of the positions
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     parity: bool = False  # only paths with even l + k + J: reflection is a symmetry, type l has parity (-1)^l
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
@@ -79,6 +82,9 @@ class SE3TransformerModel:
     skip: str = choice("cat", "sum")
     norm: str = choice("bias", "layer", "tfn", "none")
     radial_hidden: int = number(32, at_least=1)
+    radial_basis: str = choice("distance", "gaussian", "bessel")  # input of the radial networks: se3t.nn.radial_basis
+    radial_functions: int = number(16, at_least=2)  # of a basis, beside the distance, …
+    radial_cutoff: float = number(5.0, above=0)  # … and where they end, in the unit of the positions
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     parity: bool = False  # only paths with even l + k + J: reflection is a symmetry, type l has parity (-1)^l
     fuse_key_value: bool = True

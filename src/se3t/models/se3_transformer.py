@@ -17,6 +17,7 @@ from se3t.nn import (
     EquivariantBasis,
     EquivariantConv,
     NormNonlinearity,
+    RadialBasis,
     Readout,
     SE3AttentionBlock,
 )
@@ -49,6 +50,7 @@ class SE3Transformer(nn.Module):
     """
 
     ablation = "none"
+    radial_basis = RadialBasis()
 
     def __init__(
         self,
@@ -72,6 +74,8 @@ class SE3Transformer(nn.Module):
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.fiber_hidden = fiber_hidden or Fiber.uniform(s.num_degrees, s.channels)
         self.fiber_edge = edge_fiber(fiber_edge, relative_position)
+        self.radial_basis = RadialBasis(s.radial_basis, s.radial_functions, s.radial_cutoff)
+        num_edge_scalars += self.radial_basis.num_scalars
         edges = ConvSettings(
             num_edge_scalars, self.fiber_edge, s.radial_hidden, s.share_radial, s.parity, s.kernel, s.memory
         )
@@ -112,7 +116,7 @@ class SE3Transformer(nn.Module):
             ValueError: when the features of the graph are not of type ``fiber_in``.
         """
         geometry = EdgeGeometry.of(graph, pair=True, relative_position=self.relative_position)
-        basis = EquivariantBasis(geometry, self.max_degree)
+        basis = EquivariantBasis(self.radial_basis.of(geometry), self.max_degree)
         first, *others = self.layers
         features = first(graph.features, basis)
         for norm, layer in zip(self.norms, others, strict=True):

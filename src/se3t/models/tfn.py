@@ -11,7 +11,7 @@ from se3t.config import TFNModel, model_settings
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry, edge_fiber
 from se3t.graph import Graph
-from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, NormNonlinearity, Readout
+from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, NormNonlinearity, RadialBasis, Readout
 
 
 class TFN(nn.Module):
@@ -37,6 +37,8 @@ class TFN(nn.Module):
         paper.
     """
 
+    radial_basis = RadialBasis()
+
     def __init__(
         self,
         fiber_in: Fiber,
@@ -56,6 +58,8 @@ class TFN(nn.Module):
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
         self.fiber_hidden = fiber_hidden or Fiber.uniform(s.num_degrees, s.channels)
         self.fiber_edge = edge_fiber(fiber_edge, relative_position)
+        self.radial_basis = RadialBasis(s.radial_basis, s.radial_functions, s.radial_cutoff)
+        num_edge_scalars += self.radial_basis.num_scalars
         edges = ConvSettings(
             num_edge_scalars, self.fiber_edge, s.radial_hidden, s.share_radial, s.parity, s.kernel, s.memory
         )
@@ -80,7 +84,7 @@ class TFN(nn.Module):
             ValueError: when the features of the graph are not of type ``fiber_in``.
         """
         geometry = EdgeGeometry.of(graph, pair=True, relative_position=self.relative_position)
-        basis = EquivariantBasis(geometry, self.max_degree)
+        basis = EquivariantBasis(self.radial_basis.of(geometry), self.max_degree)
         first, *others = self.layers
         features = first(graph.features, basis)
         for norm, layer in zip(self.norms, others, strict=True):

@@ -10,5 +10,6 @@ from se3t.nn.linear import EquivariantLinear as EquivariantLinear
 from se3t.nn.norm import NormNonlinearity as NormNonlinearity
 from se3t.nn.pool import pool as pool
 from se3t.nn.radial import RadialNetwork as RadialNetwork
+from se3t.nn.radial_basis import RadialBasis as RadialBasis
 from se3t.nn.readout import Readout as Readout
 from se3t.nn.self_interaction import AttentiveSelfInteraction as AttentiveSelfInteraction
