@@ -59,14 +59,14 @@ class TestSE3TransformerPooled(ModelContract):
 
 
 class TestSE3TransformerAttentionSettings(ModelContract):
-    """Every setting of attention away from the published one, Bessel functions of the distance."""
+    """Every setting of attention away from the published one, Bessel functions of the distance, gates."""
 
     fiber_in, fiber_out, fiber_edge = Fiber("1x0+2x1"), Fiber("2x0+2x1"), Fiber("1x1")
 
     def make_model(self) -> SE3Transformer:
         attention = {"attention_weights": "sqrt_softmax", "logit_scale": "learned", "attention_scale": "degree"}
         basis = {"radial_basis": "bessel", "radial_functions": 3, "radial_cutoff": 2.0}
-        settings = SE3TransformerModel(num_layers=2, channels=4, channels_div=2, **attention, **basis)
+        settings = SE3TransformerModel(num_layers=2, channels=4, channels_div=2, norm="gate", **attention, **basis)
         return SE3Transformer(self.fiber_in, self.fiber_out, settings, fiber_edge=self.fiber_edge)
 
 

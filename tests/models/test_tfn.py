@@ -35,13 +35,13 @@ class TestTFNOwnNonlinearity(ModelContract):
 
 
 class TestTFNRadialBasis(ModelContract):
-    """Gaussians of the distance beside an edge scalar, some edges beyond their cutoff."""
+    """Gates, Gaussians of the distance beside an edge scalar, some edges beyond their cutoff."""
 
     fiber_in, fiber_out, num_edge_scalars = Fiber("1x0+2x1"), Fiber("2x0+2x1"), 1
 
     def make_model(self) -> TFN:
         basis = {"radial_basis": "gaussian", "radial_functions": 4, "radial_cutoff": 2.0}
-        settings = TFNModel(num_layers=2, channels=3, **basis)
+        settings = TFNModel(num_layers=2, channels=3, norm="gate", **basis)
         return TFN(self.fiber_in, self.fiber_out, settings, num_edge_scalars=1)
 
 

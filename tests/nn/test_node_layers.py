@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from se3t.fiber import Features, Fiber, rotate_features
-from se3t.nn import AttentiveSelfInteraction, EquivariantLinear, NormNonlinearity, pool
+from se3t.nn import AttentiveSelfInteraction, EquivariantLinear, GateNonlinearity, NormNonlinearity, pool
 from se3t.nn import linear as linear_module
 from se3t.nn import norm as norm_module
 from se3t.nn.norm import KINDS
@@ -35,6 +35,8 @@ LAYERS = [
     NormNonlinearity(WIDE, "layer", num_layers=2, min_norm=1e-12),
     NormNonlinearity(FIBER, "bias", min_norm=2.0**-24),
     NormNonlinearity(FIBER, "tfn", functional.softplus),
+    GateNonlinearity(FIBER),
+    GateNonlinearity(Fiber("3x0")),
 ]
 
 
@@ -104,6 +106,21 @@ def test_attentive_softmax_is_a_convex_combination_of_the_channels() -> None:
     layer = AttentiveSelfInteraction(Fiber("3x0"), Fiber("4x0"), softmax=True).double()
     constant = torch.full((2, 3, 1), 5.0, dtype=torch.float64)
     torch.testing.assert_close(layer({0: constant})[0], torch.full((2, 4, 1), 5.0, dtype=torch.float64))
+
+
+def test_gates_of_scalar_zero_let_features_pass_unchanged() -> None:
+    layer, features = GateNonlinearity(Fiber("2x0+1x1")).double(), features_of(Fiber("2x0+1x1"), 4)
+    assert layer.gates is not None
+    nn.init.zeros_(layer.gates.bias)
+    features[0][:3] = 0
+    out = layer(features)[1]
+    torch.testing.assert_close(out[:3], features[1][:3])
+    assert (out[3] - features[1][3]).abs().max() > 1e-3
+
+
+def test_gates_without_scalars_are_refused() -> None:
+    with pytest.raises(ValueError, match="norm='gate': scalars are the gates, and 2x1 has none; use another norm"):
+        GateNonlinearity(Fiber("2x1"))
 
 
 def test_norm_nonlinearities_equal_their_formulas() -> None:
@@ -198,7 +215,21 @@ def _by_formula(layer: Any, features: Features) -> Features:
         return out if layer.bias is None else out | {0: out[0] + layer.bias}
     if isinstance(layer, AttentiveSelfInteraction):
         return {degree: _attentive(layer, degree, features[degree]) for degree in layer.fiber_out}
+    if isinstance(layer, GateNonlinearity):
+        return _gated(layer, features)
     return {degree: _nonlinearity(layer, degree, value) for degree, value in features.items()}
+
+
+def _gated(layer: GateNonlinearity, features: Features) -> Features:
+    """Gates stand in the order of degree and channel."""
+    out, first, scalars = {0: features[0] / (1 + torch.exp(-features[0]))}, 0, features[0][..., 0]
+    for degree, channels in layer.fiber_in.items():
+        if degree > 0 and layer.gates is not None:
+            rows = slice(first, first + channels)
+            gates = scalars @ layer.gates.weight[rows].T + layer.gates.bias[rows]
+            out[degree] = 2 / (1 + torch.exp(-gates))[..., None] * features[degree]
+            first += channels
+    return out
 
 
 def _attentive(layer: AttentiveSelfInteraction, degree: int, value: Tensor) -> Tensor:

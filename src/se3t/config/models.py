@@ -53,7 +53,7 @@ class TFNModel:
     num_layers: int = number(4, at_least=1)
     num_degrees: int = number(4, at_least=1)  # types 0 … num_degrees - 1
     channels: int = number(8, at_least=1)
-    norm: str = choice("bias", "layer", "tfn", "none")  # se3t.nn.norm
+    norm: str = choice("bias", "layer", "tfn", "gate", "none")  # se3t.nn.norm, gate: se3t.nn.gate
     reduce: str = choice("sum", "mean")
     radial_hidden: int = number(32, at_least=1)
     radial_basis: str = choice("distance", "gaussian", "bessel")  # input of the radial networks: se3t.nn.radial_basis
@@ -80,7 +80,7 @@ class SE3TransformerModel:
     num_heads: int = number(2, at_least=1)
     self_interaction: str = choice("attentive", "linear")
     skip: str = choice("cat", "sum")
-    norm: str = choice("bias", "layer", "tfn", "none")
+    norm: str = choice("bias", "layer", "tfn", "gate", "none")  # se3t.nn.norm, gate: se3t.nn.gate
     radial_hidden: int = number(32, at_least=1)
     radial_basis: str = choice("distance", "gaussian", "bessel")  # input of the radial networks: se3t.nn.radial_basis
     radial_functions: int = number(16, at_least=2)  # of a basis, beside the distance, …

@@ -16,10 +16,10 @@ from se3t.nn import (
     ConvSettings,
     EquivariantBasis,
     EquivariantConv,
-    NormNonlinearity,
     RadialBasis,
     Readout,
     SE3AttentionBlock,
+    nonlinearity,
 )
 
 
@@ -82,7 +82,7 @@ class SE3Transformer(nn.Module):
         last = Fiber({0: s.pool_channels}) if pooled else fiber_out
         fibers = [fiber_in, *[self.fiber_hidden] * (s.num_layers - 1 + pooled), last]
         self.layers = nn.ModuleList()
-        self.norms = nn.ModuleList(NormNonlinearity(fiber, s.norm) for fiber in fibers[1:-1])
+        self.norms = nn.ModuleList(nonlinearity(fiber, s.norm) for fiber in fibers[1:-1])
         self.readout = Readout(last, fiber_out, pooling=s.pooling if pooled else None, head=pooled)
         for number, (before, after) in enumerate(pairwise(fibers), 1):
             if number > s.num_layers and s.last == "convolution":  # the additional layer before the pooling

@@ -11,7 +11,7 @@ from se3t.config import TFNModel, model_settings
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry, edge_fiber
 from se3t.graph import Graph
-from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, NormNonlinearity, RadialBasis, Readout
+from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, RadialBasis, Readout, nonlinearity
 
 
 class TFN(nn.Module):
@@ -66,7 +66,7 @@ class TFN(nn.Module):
         last = Fiber({0: s.pool_channels}) if pooled else fiber_out
         fibers = [fiber_in, *[self.fiber_hidden] * (s.num_layers - 1 + pooled), last]
         self.layers = nn.ModuleList()
-        self.norms = nn.ModuleList(NormNonlinearity(fiber, s.norm) for fiber in fibers[1:-1])
+        self.norms = nn.ModuleList(nonlinearity(fiber, s.norm) for fiber in fibers[1:-1])
         self.readout = Readout(last, fiber_out, pooling=s.pooling if pooled else None, head=pooled)
         self.layers.extend(
             EquivariantConv(before, after, edges, reduce=s.reduce, bias=True) for before, after in pairwise(fibers)
