@@ -8,6 +8,7 @@ from torch import nn
 
 from se3t.config import SE3TransformerModel
 from se3t.fiber import Fiber
+from se3t.graph import Graph, fully_connected
 from se3t.models import build_model
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.nn import EquivariantConv, RadialNetwork, SE3AttentionBlock
@@ -64,7 +65,12 @@ class TestSE3TransformerAttentionSettings(ModelContract):
     fiber_in, fiber_out, fiber_edge = Fiber("1x0+2x1"), Fiber("2x0+2x1"), Fiber("1x1")
 
     def make_model(self) -> SE3Transformer:
-        attention = {"attention_weights": "sqrt_softmax", "logit_scale": "learned", "attention_scale": "degree"}
+        attention = {
+            "key_nodes": "both",
+            "attention_weights": "sqrt_softmax",
+            "logit_scale": "learned",
+            "attention_scale": "degree",
+        }
         basis = {"radial_basis": "bessel", "radial_functions": 3, "radial_cutoff": 2.0}
         settings = SE3TransformerModel(num_layers=2, channels=4, channels_div=2, norm="gate", **attention, **basis)
         return SE3Transformer(self.fiber_in, self.fiber_out, settings, fiber_edge=self.fiber_edge)
@@ -127,6 +133,38 @@ def test_a_convolution_as_last_layer_has_the_radial_networks_and_the_kernel_of_t
 def test_what_cannot_be_is_refused_when_built(settings: dict[str, Any], arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         SE3Transformer(Fiber("2x0"), Fiber("1x1"), SE3TransformerModel(**settings), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "added"),
+    [
+        ({"attention_scale": "degree", "logit_scale": "head", "attention_weights": "sqrt_softmax"}, set()),
+        ({"logit_scale": "learned"}, {"layers.0.attention.log_factor", "layers.1.attention.log_factor"}),
+        ({"key_nodes": "both"}, {f"layers.{n}.value_key.0.target.weight.{l}" for n in (0, 1) for l in range(n + 1)}),
+        ({"norm": "gate"}, {"norms.0.gates.weight", "norms.0.gates.bias"}),
+        ({"radial_basis": "gaussian"}, set()),
+    ],
+)
+def test_each_setting_changes_the_output_and_adds_no_parameters_but_its_own(
+    settings: dict[str, Any], added: set[str], generator: torch.Generator
+) -> None:
+    sizes = {"num_layers": 2, "num_degrees": 2, "channels": 4, "channels_div": 1, "num_heads": 2, "norm": "none"}
+    models = []
+    for changes in ({}, settings):
+        torch.manual_seed(0)
+        config = SE3TransformerModel(**{**sizes, **changes})
+        models.append(SE3Transformer(Fiber("2x0"), Fiber("1x0"), config).double())
+    states = [model.state_dict() for model in models]
+    assert states[1].keys() - states[0].keys() == added
+    assert not states[0].keys() - states[1].keys()
+    positions = torch.randn(4, 3, dtype=torch.float64, generator=generator)
+    features = {0: torch.randn(4, 2, 1, dtype=torch.float64, generator=generator)}
+    batch = torch.zeros(4, dtype=torch.long)
+    graph = Graph(positions, features, fully_connected(batch), batch, 1)
+    shared = {name: value for name, value in states[0].items() if value.shape == states[1][name].shape}
+    models[1].load_state_dict({**states[1], **shared})
+    default, changed = (model(graph)[0] for model in models)
+    assert (default - changed).abs().max() > 1e-3
 
 
 def test_a_single_degree_goes_in_through_and_out() -> None:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from se3t.fiber import Fiber, cat_features, split_features
 from se3t.geometry import EdgeGeometry
-from se3t.nn import AttentionSettings, AttentiveSelfInteraction, EdgeAttention, SE3AttentionBlock
+from se3t.nn import AttentionSettings, AttentiveSelfInteraction, ConvSettings, EdgeAttention, SE3AttentionBlock
+from se3t.nn.convolution import MergedConv
+from se3t.nn.kernels import Sources
 from se3t.nn.kernels.native import unavailable
 from se3t.testing import equivariance_error
 
@@ -148,6 +150,8 @@ BLOCKS = [
     {"num_heads": 1, "fiber_edge": Fiber("2x1"), "edge_mode": "add"},
     {"num_heads": 2, "attention": AttentionSettings("sqrt_softmax", "learned", "sqrt_degree")},
     {"num_heads": 2, "attention": AttentionSettings(scale="degree"), "fuse_key_value": False},
+    {"num_heads": 1, "key_nodes": "both", "fiber_edge": Fiber("2x1")},
+    {"num_heads": 1, "key_nodes": "both", "fuse_key_value": False, "skip": "sum"},
 ]
 
 
@@ -188,6 +192,36 @@ def test_softmax_of_the_attentive_self_interaction_is_chosen() -> None:
         assert block.self_interaction.softmax == softmax
 
 
+@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("key_nodes", ["source", "both"])
+def test_keys_and_fused_values_are_made_of_the_nodes_that_are_named(key_nodes: str, fuse: bool) -> None:
+    """The message of an edge that comes into node 0 depends on node 0 alone where both ends are named."""
+    block = make_block(FIBER, FIBER, 2, num_heads=1, fuse_key_value=fuse, key_nodes=key_nodes).double()
+    graph = make_graph(FIBER)
+    other = {degree: value.clone() for degree, value in graph.features.items()}
+    for value in other.values():
+        value[0] += 1
+    into = graph.target == 0
+    changes = []
+    for conv in block.value_key:
+        before, after = conv(graph.features, basis_of(graph)), conv(other, basis_of(graph))
+        differences = [(after[degree] - before[degree])[into].abs() for degree in conv.fiber_out]
+        changes.append(bool(torch.stack([value.max() for value in differences]).max() > 1e-6))
+    both = key_nodes == "both"
+    assert changes == ([both] if fuse else [False, both])
+
+
+def test_merged_sources_are_a_convolution_of_sources_and_one_of_targets() -> None:
+    conv = MergedConv(FIBER, FIBER, ConvSettings(2), reduce="none").double()
+    graph = make_graph(FIBER)
+    basis, ends = basis_of(graph), [graph.source, graph.target]
+    own = [graph.features, conv.target(graph.features)]
+    gathered = [{l: value[end] for l, value in part.items()} for end, part in zip(ends, own, strict=True)]
+    parts = [conv.kernel(Sources(part), conv.radial, basis) for part in gathered]
+    for degree, value in conv(graph.features, basis).items():
+        torch.testing.assert_close(value, parts[0][degree] + parts[1][degree])
+
+
 def test_block_without_shared_degree_attends_with_the_degrees_of_its_input() -> None:
     block = make_block(Fiber("2x0"), Fiber("4x1"), 2, num_heads=2, skip="sum").double()
     assert block.attention.fiber_key.degrees == (0,)
@@ -214,6 +248,7 @@ def test_sum_skip_adds_the_self_interaction_of_the_input() -> None:
     ("options", "words"),
     [
         ({"skip": "none"}, "skip='none': expected cat or sum"),
+        ({"key_nodes": "target"}, "key_nodes='target': expected source or both"),
         ({"self_interaction": "max"}, "self_interaction='max': expected linear, attentive or attentive_softmax"),
     ],
 )

@@ -162,11 +162,26 @@ def test_a_model_compiles_as_one_graph_for_any_number_of_edges(kernel: str) -> N
         torch.testing.assert_close(compiled(graphs[-1]), model(graphs[-1]), rtol=1e-9, atol=1e-11)
 
 
+INPUTS = {"norm": "gate", "radial_basis": "bessel", "radial_functions": 3}
+ATTENTION = {"attention_weights": "sqrt_softmax", "logit_scale": "learned", "attention_scale": "degree"}
+EVERY_SETTING = {**INPUTS, **ATTENTION, "key_nodes": "both"}
+
+
 @pytest.mark.e2e
-def test_tfn_compiles_as_one_graph() -> None:
+@pytest.mark.parametrize("changes", [{}, INPUTS])
+def test_tfn_compiles_as_one_graph(changes: dict[str, Any]) -> None:
+    settings = TFNModel(num_layers=2, num_degrees=2, channels=4, radial_hidden=8, **changes)
+    assert_compiles_as_one_graph(TFN(FIBER, FIBER, settings).double())
+
+
+@pytest.mark.e2e
+def test_a_model_with_every_setting_compiles_as_one_graph() -> None:
+    assert_compiles_as_one_graph(model_of("native", **EVERY_SETTING))
+
+
+def assert_compiles_as_one_graph(model: torch.nn.Module) -> None:
     torch._dynamo.reset()
-    model = TFN(FIBER, FIBER, TFNModel(num_layers=2, num_degrees=2, channels=4, radial_hidden=8)).double()
-    graph = graph_of([4, 3])
+    graph = graph_of([4, 3], coincident=True)
     received = outputs(torch.compile(model, fullgraph=True, backend="aot_eager"), graph)
     torch.testing.assert_close(received, outputs(model, graph), rtol=1e-9, atol=1e-11)
 
@@ -216,10 +231,13 @@ def test_an_exported_model_takes_batches_of_any_size_in_another_process_without_
 
 
 @pytest.mark.e2e
-def test_without_compiled_code_an_exported_model_has_operations_of_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changes", [{}, EVERY_SETTING])
+def test_without_compiled_code_an_exported_model_has_operations_of_torch_alone(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So that a program in C++ can run it, once it is compiled ahead."""
     monkeypatch.setattr("se3t.native.compiler._reason", lambda *_: "switched off")
-    model = pooled_model(kernel="edge_frame", num_layers=1)
+    model = pooled_model(kernel="edge_frame", num_layers=1, **changes)
     program = export(model, unpaired([4, 3]), unpaired([3, 2, 4]))
     targets = [node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
     assert {target.namespace for target in targets} == {"aten"}
@@ -237,9 +255,9 @@ def test_an_exported_model_is_compiled_ahead_and_takes_batches_of_any_size(tmp_p
     serve(tmp_path, "inductor")
 
 
-@pytest.mark.parametrize("kernel", ["native", "edge_frame"])
-def test_torch_func_differentiates_a_model_in_every_way(kernel: str) -> None:
-    model, graph = model_of(kernel), graph_of([4], coincident=True)
+@pytest.mark.parametrize(("kernel", "changes"), [("native", {}), ("edge_frame", {}), ("native", EVERY_SETTING)])
+def test_torch_func_differentiates_a_model_in_every_way(kernel: str, changes: dict[str, Any]) -> None:
+    model, graph = model_of(kernel, **changes), graph_of([4], coincident=True)
 
     def function(positions: Tensor, parameters: dict[str, Tensor] | None = None) -> Tensor:
         arguments = (replace(graph, positions=positions),)

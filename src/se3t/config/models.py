@@ -88,6 +88,7 @@ class SE3TransformerModel:
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     parity: bool = False  # only paths with even l + k + J: reflection is a symmetry, type l has parity (-1)^l
     fuse_key_value: bool = True
+    key_nodes: str = choice("source", "both")  # of an edge that keys are made of; so are values when fused
     attention_weights: str = choice("softmax", "sqrt_softmax")
     logit_scale: str = choice("all_heads", "head", "learned")  # 1/√(key features), learned: a factor for each head, too
     attention_scale: str = choice("none", "sqrt_degree", "degree")  # output times √n or n, n incoming edges of a node

@@ -101,6 +101,7 @@ class SE3Transformer(nn.Module):
             self_interaction=s.self_interaction,
             skip=s.skip,
             fuse_key_value=s.fuse_key_value,
+            key_nodes=s.key_nodes,
             attention=AttentionSettings(s.attention_weights, s.logit_scale, s.attention_scale),
         )
 

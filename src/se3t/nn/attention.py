@@ -15,7 +15,7 @@ from torch_geometric.utils import scatter
 from se3t.fiber import Features, Fiber, split_features
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
-from se3t.nn.convolution import DEFAULTS, ConvSettings, EquivariantConv
+from se3t.nn.convolution import DEFAULTS, ConvSettings, EquivariantConv, MergedConv
 from se3t.nn.kernels.auto import choose
 from se3t.nn.kernels.native.attention import Shape, attend, attention_weights, composed
 from se3t.nn.linear import EquivariantLinear
@@ -220,6 +220,8 @@ class SE3AttentionBlock(nn.Module):
         skip: ``cat``: self-interaction of concat(attention, input), which contains the sum; ``sum``: projected
             attention plus the self-interaction of the input.
         fuse_key_value: one convolution for keys and values, sharing the hidden radial layers; otherwise one each.
+        key_nodes: keys are made of the ``source`` j of an edge, or of ``both`` ends, f_j + w^{kk} f_i in place of f_j;
+            with ``fuse_key_value`` values are, too.
         attention: how the values are weighed and summed.
 
     Raises:
@@ -243,11 +245,13 @@ class SE3AttentionBlock(nn.Module):
         self_interaction: str = "linear",
         skip: str = "cat",
         fuse_key_value: bool = True,
+        key_nodes: str = "source",
         attention: AttentionSettings = AS_PUBLISHED,
     ) -> None:
         super().__init__()
-        if skip not in ("cat", "sum"):
-            raise ValueError(f"skip={skip!r}: expected cat or sum")
+        for name, given, known in (("skip", skip, ("cat", "sum")), ("key_nodes", key_nodes, ("source", "both"))):
+            if given not in known:
+                raise ValueError(f"{name}={given!r}: expected {' or '.join(known)}")
         self.fiber_in, self.fiber_out = fiber_in, fiber_out
         value = fiber_value or Fiber(
             {degree: _per_head(channels // channels_div, num_heads) for degree, channels in fiber_out.items()}
@@ -256,10 +260,11 @@ class SE3AttentionBlock(nn.Module):
             {degree: _per_head(min(value.values()), num_heads) for degree in fiber_in}
         )
         self.query = EquivariantLinear(fiber_in, key)
-        self.value_key = nn.ModuleList(
-            self.convolution(fiber_in, fiber, settings, reduce="none")
-            for fiber in ([value + key] if fuse_key_value else [value, key])
-        )
+        key_convolution = MergedConv if key_nodes == "both" else self.convolution
+        parts = [(key_convolution, value + key)]
+        if not fuse_key_value:
+            parts = [(self.convolution, value), (key_convolution, key)]
+        self.value_key = nn.ModuleList(kind(fiber_in, fiber, settings, reduce="none") for kind, fiber in parts)
         self.attention = EdgeAttention(num_heads, key, value, settings.kernel, attention)
         if skip == "cat":
             self.project = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch_geometric.utils import scatter
@@ -149,3 +150,22 @@ class EquivariantConv(nn.Module):
 
     def __repr__(self) -> str:
         return f"EquivariantConv({self.fiber_in!r} -> {self.fiber_out!r}, reduce={self.reduce})"
+
+
+class MergedConv(EquivariantConv):
+    """An :class:`EquivariantConv` of f_j + w^{kk} f_i in place of f_j: messages depend on both ends of an edge.
+
+    Args: see :class:`EquivariantConv`.
+    """
+
+    def __init__(self, fiber_in: Fiber, *arguments: Any, **options: Any) -> None:
+        super().__init__(fiber_in, *arguments, **options)
+        self.target = EquivariantLinear(fiber_in, fiber_in)
+
+    def _sources(self, features: Features, geometry: EdgeGeometry) -> Sources:
+        sources, targets = super()._sources(features, geometry), self.target(features)
+        merged = {
+            degree: value.index_select(0, geometry.source) + targets[degree].index_select(0, geometry.target)
+            for degree, value in sources.features.items()
+        }
+        return Sources(merged, None, sources.edge_features)
