@@ -19,8 +19,8 @@ from se3t.nn import (
     RadialBasis,
     Readout,
     SE3AttentionBlock,
-    nonlinearity,
 )
+from se3t.nn.gate import nonlinearity
 
 
 class SE3Transformer(nn.Module):

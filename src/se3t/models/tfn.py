@@ -11,7 +11,8 @@ from se3t.config import TFNModel, model_settings
 from se3t.fiber import Features, Fiber
 from se3t.geometry import EdgeGeometry, edge_fiber
 from se3t.graph import Graph
-from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, RadialBasis, Readout, nonlinearity
+from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, RadialBasis, Readout
+from se3t.nn.gate import nonlinearity
 
 
 class TFN(nn.Module):

@@ -7,7 +7,6 @@ from se3t.nn.basis import EquivariantBasis as EquivariantBasis
 from se3t.nn.convolution import ConvSettings as ConvSettings
 from se3t.nn.convolution import EquivariantConv as EquivariantConv
 from se3t.nn.gate import GateNonlinearity as GateNonlinearity
-from se3t.nn.gate import nonlinearity as nonlinearity
 from se3t.nn.linear import EquivariantLinear as EquivariantLinear
 from se3t.nn.norm import NormNonlinearity as NormNonlinearity
 from se3t.nn.pool import pool as pool
