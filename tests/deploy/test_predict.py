@@ -57,6 +57,7 @@ def everything() -> list[Molecule]:
 
 MODELS = {
     "se3_transformer": (None, {}, "bonds"),
+    "reference": (None, {"reference": "composition"}, "bonds"),
     "complete": (None, {}, "complete"),
     "radius": (None, {}, "radius"),
     "tfn": (TFNModel(num_layers=1, num_degrees=2, channels=4, pool_channels=8), {}, "bonds"),

@@ -37,7 +37,7 @@ from se3t.config import (
 from se3t.config import (
     PropertyTask as PropertyTaskConfig,
 )
-from se3t.data.molecules.dataset import PropertyData
+from se3t.data.molecules.dataset import PropertyData, composition
 from se3t.data.qm9.prepare import store_path
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
@@ -60,8 +60,11 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def task_of(data: PropertyData, inputs: str = "atoms", edges: str = "bonds", **options: Any) -> PropertyTask:
-    return PropertyTask(PropertyTaskConfig(inputs=inputs), data, edges, **options).to("cpu", torch.float64)
+def task_of(
+    data: PropertyData, inputs: str = "atoms", edges: str = "bonds", reference: str = "none", **options: Any
+) -> PropertyTask:
+    config = PropertyTaskConfig(inputs=inputs, reference=reference)
+    return PropertyTask(config, data, edges, **options).to("cpu", torch.float64)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +141,55 @@ def test_statistics_do_not_change_when_test_molecules_are_altered_or_removed(dat
     altered = data.values.copy()
     altered[data.splits["train"][0]] += 1
     assert task_of(replace(data, values=altered)).mean != task.mean
+
+
+def test_references_leave_nothing_that_the_numbers_of_atoms_of_training_molecules_explain(data: PropertyData) -> None:
+    task = task_of(data, reference="composition")
+    train = data.splits["train"]
+    counts = composition(data.arrays, QM9_ELEMENTS)
+    batch = task.batch("train", torch.arange(20))
+    assert float(batch.targets.square().mean()) == pytest.approx(1, rel=1e-12)
+    torch.testing.assert_close(torch.from_numpy(counts[train]).T @ batch.targets, torch.zeros(5, dtype=torch.float64))
+    assert batch.values.tolist() == data.values[train].tolist()
+    altered = data.values.copy()
+    altered[data.splits["test"]] *= -100
+    other = task_of(replace(data, values=altered), reference="composition")
+    assert (other.mean, other.std, other.reference.tolist()) == (task.mean, task.std, task.reference.tolist())
+    altered[train[0]] += 1
+    other = task_of(replace(data, values=altered), reference="composition")
+    assert other.reference.tolist() != task.reference.tolist()
+
+
+def test_metrics_have_references_added_again(data: PropertyData) -> None:
+    """A z-score of zero is then what least squares on the numbers of atoms predict."""
+    task = task_of(data, reference="composition")
+    for split in ("valid", "test"):
+        assert measure(task, Constant(0.0), split)["mae"] == pytest.approx(task.baselines(split)["composition"][0])
+        shifted = measure(task, Constant(2.0), split)["mae"]
+        assert shifted != pytest.approx(task.baselines(split)["composition"][0])
+        assert task.baselines(split) == task_of(data).baselines(split)
+
+
+def test_trained_weights_keep_the_references_they_were_trained_with(data: PropertyData) -> None:
+    task = task_of(data, reference="composition")
+    altered = data.values.copy()
+    altered[data.splits["train"]] += np.arange(20.0)
+    other = task_of(replace(data, values=altered), reference="composition")
+    before = other.batch("valid", torch.arange(7)).targets
+    other.restore(json.loads(json.dumps(task.facts())))
+    assert other.reference.tolist() == task.reference.tolist()
+    after, expected = (one.batch("valid", torch.arange(7)).targets for one in (other, task))
+    assert torch.equal(after, expected)
+    assert not torch.equal(before, after)
+    assert "reference" not in task_of(data).facts()
+
+
+def test_a_property_that_the_numbers_of_atoms_explain_is_an_error() -> None:
+    molecules = crowd(33)
+    values = [2.0 * len(one) + 1 for one in molecules]
+    words = "task.reference=composition: the numbers of atoms of 20 training molecules explain value exactly"
+    with pytest.raises(UserError, match=words):
+        task_of(property_data(molecules, values=values), reference="composition")
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e9])

@@ -162,6 +162,7 @@ class PropertyTask:
     target: str = choice(*TARGETS)
     column: str | None = None  # with data=molecules: the column of your table, in place of a target
     inputs: str = choice("atoms", "atoms_positions")  # the latter for models that see nothing of a graph
+    reference: str = choice("none", "composition")  # subtracted before training: least squares on the numbers of atoms
 
 
 @dataclass

@@ -45,10 +45,15 @@ class PropertyCard(Card):
         """Elements, sizes and values of the training molecules."""
         facts = self.model.facts
         spread = f"{facts['mean']:.6g} ± {facts['std']:.6g} {facts['unit']}".rstrip()
+        less = ""
+        if "reference" in facts:
+            less = (
+                ", less references of their atoms (least squares on the numbers of atoms), which predictions have again"
+            )
         return [
             f"- elements of the training molecules: {spell_elements(facts['elements_seen'])}",
             f"- largest training molecule: {facts['max_atoms']} atoms",
-            f"- mean and standard deviation of the training values: {spread}",
+            f"- mean and standard deviation of the training values{less}: {spread}",
         ]
 
     def limits(self) -> list[str]:

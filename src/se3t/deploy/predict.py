@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from se3t.compat.converted import is_model
 from se3t.config import Config
 from se3t.data.molecules.conversion import rdkit_version
+from se3t.data.molecules.dataset import composition
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
 from se3t.data.molecules.inputs import Entry
 from se3t.data.molecules.molecule import Molecule, kind_of, pack
@@ -81,14 +82,18 @@ class Predictor:
         return ""
 
     def __call__(self, molecules: Sequence[Molecule]) -> Float[Tensor, " molecule"]:
-        """Predictions in the unit of the property, in double precision on the CPU: mean + std · network.
+        """Predictions in the unit of the property, in double precision on the CPU: mean + std · network + references.
 
         All molecules are one batch; :func:`predict` makes batches of bounded memory.
         """
         with torch.no_grad(), default_dtype(torch.float32):
-            graphs = MoleculeGraphs(pack(molecules), self.settings).to(self.device, torch.float32)
+            arrays = pack(molecules)
+            graphs = MoleculeGraphs(arrays, self.settings).to(self.device, torch.float32)
             scores = self.model(graphs.graph(torch.arange(len(molecules), device=self.device)))[0]
-        return float(self.facts["mean"]) + float(self.facts["std"]) * scores.flatten().double().cpu()
+        predicted = float(self.facts["mean"]) + float(self.facts["std"]) * scores.flatten().double().cpu()
+        if "reference" not in self.facts:
+            return predicted
+        return predicted + torch.from_numpy(composition(arrays, self.settings.elements) @ self.facts["reference"])
 
 
 def is_atomisation(facts: Mapping[str, Any]) -> bool:

@@ -245,6 +245,11 @@ def _notes(parts: NoteParts) -> Iterable[str]:
         yield from parts.budget
         if any("data.graph" in record.settings for record in parts.records):
             yield "graph: edges are the bonds, all pairs of atoms of a molecule (complete) or those within a radius."
+        if any(record.settings.get("task.reference") == "composition" for record in parts.records):
+            yield (
+                "reference=composition: a number for each atom, by element (least squares on the training molecules), "
+                "was subtracted from the property before training and is added again to predictions."
+            )
         yield from parts.spread
         if INVARIANCE in parts.columns:
             yield "Δ_EQ: change of the prediction when a molecule is rotated, in standard deviations of the target."
@@ -261,7 +266,7 @@ def _table(name: str, published: str, is_own: bool) -> TableSpec:
         takes=lambda record: (record.data.kind != DATA.name) == is_own,
         describe=_describe_data,
         notes=_notes,
-        always_named=("preset", "data.graph", "data.radius"),
+        always_named=("preset", "data.graph", "data.radius", "task.reference"),
         choice="task",
     )
 

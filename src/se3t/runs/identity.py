@@ -31,6 +31,7 @@ ADDED = {
     "data.key": None,
     "task.velocity_weight": 1.0,
     "task.reflect": False,
+    "task.reference": "none",
     "model.parity": False,
     "model.radial_basis": "distance",
     "model.radial_functions": 16,

@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from se3t.config import Config
 from se3t.config import PropertyTask as PropertyTaskConfig
-from se3t.data.molecules.dataset import PropertyData, baseline_errors, load_property
+from se3t.data.molecules.dataset import (
+    PropertyData,
+    baseline_errors,
+    composition_fit,
+    load_property,
+)
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, elements_of
 from se3t.errors import UserError
 from se3t.experiments import molecules, qm9
@@ -24,6 +30,7 @@ from se3t.tasks.base import Draw, Task, rotate_clouds
 log = logging.getLogger(__name__)
 QM9_ELEMENTS = (1, 6, 7, 8, 9)
 """H, C, N, O, F: the order of the one-hot code."""
+_NOTHING = 1e-9  # of a standard deviation is rounding
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class PropertyBatch:
 
     Attributes:
         molecule: their numbers.
-        targets: z-scores: (value − mean) / standard deviation of the training molecules.
+        targets: z-scores: (value − reference − mean) / standard deviation of the training molecules.
         values: in the unit of the property, in double precision.
     """
 
@@ -46,10 +53,12 @@ class PropertyTask(Task):
 
     Node features: one-hot element and atomic number (type 0). Edges: bonds both ways, one-hot class; other graphs by
     ``data.graph``. The target is z-scored with mean and standard deviation of the training molecules, in every split;
-    the loss is the mean absolute error of z-scores, the metric that in the unit of Table 3.
+    the loss is the mean absolute error of z-scores, the metric that in the unit of Table 3. With
+    ``config.reference="composition"`` the network learns what is left of it when a number for each atom, by element, is
+    subtracted: least squares on the training molecules. Metrics and predictions have it added again.
 
     **Deviation**: the paper's table of the architecture has complete graphs, its text and both released codes bonds;
-    ``data.graph`` chooses, and every record names it.
+    ``data.graph`` chooses, and every record names it. References of atoms are not in the paper.
 
     Args:
         config: settings of the task.
@@ -58,7 +67,7 @@ class PropertyTask(Task):
         radius: angstrom.
 
     Raises:
-        UserError: all training molecules have the same value.
+        UserError: all training molecules have the same value, or references leave nothing of it.
 
     Source: Fuchs et al. 2020, Section 4.3 and appendix.
     """
@@ -81,7 +90,15 @@ class PropertyTask(Task):
                 f"{data.target.name}: is {values[0]:g} for all {len(values)} training molecules: nothing to learn; "
                 "choose another property, or more molecules"
             )
-        self.mean, self.std = float(values.mean()), float(values.std())
+        counts, weights = composition_fit(data, elements)
+        self._counts, self.reference = counts[:, :-1], weights[:-1] * (config.reference == "composition")
+        rest = values - self._counts[data.splits["train"]] @ self.reference
+        if rest.std() < _NOTHING * values.std():
+            raise UserError(
+                f"task.reference={config.reference}: the numbers of atoms of {len(values)} training molecules explain "
+                f"{data.target.name} exactly: nothing to learn; take more molecules, or task.reference=none"
+            )
+        self.mean, self.std = float(rest.mean()), float(rest.std())
         self.units = {**qm9.TASK.units, "mae": data.target.unit}
         self._graphs = MoleculeGraphs(data.arrays, self.settings)
         self._exact = torch.from_numpy(data.values)
@@ -100,7 +117,7 @@ class PropertyTask(Task):
         return cls(config.task, data, config.data.graph, config.data.radius)
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        """Use mean and standard deviation of the molecules that the weights were trained on.
+        """Use mean, standard deviation and references of the molecules that the weights were trained on.
 
         Raises:
             UserError: the molecules differ from those of the training, and so does their random split.
@@ -114,6 +131,8 @@ class PropertyTask(Task):
                 )
             log.warning("the data have checksum %s…, those of the training had %s…", now[:12], before[:12])
         self.mean, self.std = facts.get("mean", self.mean), facts.get("std", self.std)
+        self.reference = np.array(facts.get("reference", self.reference))
+        self.to(self._values.device, self._targets.dtype)
 
     def size(self, split: str) -> int:
         """Number of molecules of a split."""
@@ -123,7 +142,8 @@ class PropertyTask(Task):
         """Keep working copies on ``device``, floating ones in ``dtype``; values stay in double precision."""
         self._graphs.to(device, dtype)
         self._values = self._exact.to(device)
-        self._targets = ((self._values - self.mean) / self.std).to(dtype)
+        self._expected = torch.from_numpy(self.mean + self._counts @ self.reference).to(device)
+        self._targets = ((self._values - self._expected) / self.std).to(dtype)
         self._index = {split: members.to(device) for split, members in self._index.items()}
         return self
 
@@ -143,7 +163,8 @@ class PropertyTask(Task):
 
     def metrics(self, prediction: Features, batch: PropertyBatch) -> dict[str, Float[Tensor, " sample"]]:
         """``mae`` in the unit of the property and ``loss`` in standard deviations, of every molecule."""
-        error = (self.mean + self.std * prediction[0].flatten().double() - batch.values).abs()
+        expected = self._expected.index_select(0, batch.molecule)
+        error = (expected + self.std * prediction[0].flatten().double() - batch.values).abs()
         return {"loss": error / self.std, "mae": error}
 
     def equivariance(
@@ -202,4 +223,5 @@ class PropertyTask(Task):
             "max_atoms": int(self.data.arrays["num_atoms"][train].max()),
             "num_train": len(train),
             "checksum": self.data.checksum,
+            **({"reference": self.reference.tolist()} if self.config.reference != "none" else {}),
         }

@@ -135,6 +135,17 @@ def composition(arrays: Mapping[str, np.ndarray], elements: tuple[int, ...]) -> 
     return counts
 
 
+def composition_fit(data: PropertyData, elements: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares of the property on the numbers of atoms of each element and a constant, on the training molecules.
+
+    Returns:
+        The numbers and a one for every molecule, ``[molecule, element + 1]``, and their weights.
+    """
+    train = data.splits["train"]
+    counts = np.column_stack([composition(data.arrays, elements), np.ones(len(data.values))])
+    return counts, np.linalg.lstsq(counts[train], data.values[train], rcond=None)[0]
+
+
 def baseline_errors(data: PropertyData, elements: tuple[int, ...], split: str) -> dict[str, tuple[float]]:
     """Mean absolute errors on a split of predictions that use no geometry.
 
@@ -148,9 +159,7 @@ def baseline_errors(data: PropertyData, elements: tuple[int, ...], split: str) -
         element and a constant.
     """
     train, members = data.splits["train"], data.splits[split]
-    counts = np.column_stack([composition(data.arrays, elements), np.ones(len(data.values))])
-    weights = np.linalg.lstsq(counts[train], data.values[train], rcond=None)[0]
-    truth = data.values[members]
+    truth, (counts, weights) = data.values[members], composition_fit(data, elements)
     return {
         "mean": (mean_error(data.values[train], truth),),
         "composition": (float(np.abs(truth - counts[members] @ weights).mean()),),
