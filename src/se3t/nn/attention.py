@@ -41,6 +41,7 @@ class AttentionSettings:
     **Deviation**: the paper has α_ij without a scale; both released implementations divide the logits by the number of
     all heads, √(number of heads) too much for logits of unit variance. A mean of n independent values shrinks by √n:
     Σ_j √α_ij v_ij keeps their size, as Σ_j α_ij = 1; with ``degree`` equal weights give the sum that a TFN takes.
+    Where no LayerNorm follows, as it does with ``norm=layer``, features grow by up to n from layer to layer.
     """
 
     weights: str = "softmax"
