@@ -220,10 +220,16 @@ def computed(operator: Operator, keyset: Any, *arguments: Any) -> list[Tensor]:
         keyset: as ``differentiable`` got it.
         arguments: of the operator.
     """
-    rest = keyset & torch._C._after_autograd_keyset
-    if rest.highestPriorityTypeId() == torch._C.DispatchKey.CPU and operator in _on_cpu:
+    if operator in _on_cpu and _comes_next_on_cpu(keyset.raw_repr()):
         return _on_cpu[operator](*arguments)  # as the dispatcher would, which costs more
-    return operator.redispatch(rest, *arguments)
+    return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+
+
+@cache
+def _comes_next_on_cpu(raw_keyset: int) -> bool:
+    """Whether the dispatcher goes from the Autograd key to the CPU key."""
+    rest = torch._C.DispatchKeySet.from_raw_repr(raw_keyset) & torch._C._after_autograd_keyset
+    return bool(rest.highestPriorityTypeId() == torch._C.DispatchKey.CPU)
 
 
 def copied(values: Sequence[Tensor], to: Sequence[Tensor]) -> list[Tensor]:

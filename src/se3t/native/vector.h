@@ -4,6 +4,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -36,6 +39,43 @@ typedef REAL shortvec __attribute__((vector_size(32), aligned(REAL_BYTES), may_a
 #define STORE(p, v) (*(vec *)(p) = (v))
 #define SLOAD(p) (*(const shortvec *)(p))
 #define SSTORE(p, v) (*(shortvec *)(p) = (v))
+
+/* The first `count` lanes of a short vector; the others are zero. Reads and writes nothing behind them. */
+#if defined(__AVX512VL__) && REAL_BYTES == 4
+#define LANES(count) ((__mmask8)((1u << (count)) - 1))
+INLINE shortvec load_masked(const REAL *p, i64 count) { return (shortvec)_mm256_maskz_loadu_ps(LANES(count), p); }
+INLINE void store_masked(REAL *p, shortvec v, i64 count) { _mm256_mask_storeu_ps(p, LANES(count), (__m256)v); }
+#elif defined(__AVX512VL__)
+#define LANES(count) ((__mmask8)((1u << (count)) - 1))
+INLINE shortvec load_masked(const REAL *p, i64 count) { return (shortvec)_mm256_maskz_loadu_pd(LANES(count), p); }
+INLINE void store_masked(REAL *p, shortvec v, i64 count) { _mm256_mask_storeu_pd(p, LANES(count), (__m256d)v); }
+#elif defined(__AVX__)
+static const int32_t lanes_on[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+#define LANES(count) _mm256_loadu_si256((const __m256i *)(lanes_on + 8 - (count) * REAL_BYTES / 4))
+#if REAL_BYTES == 4
+INLINE shortvec load_masked(const REAL *p, i64 count) { return (shortvec)_mm256_maskload_ps(p, LANES(count)); }
+INLINE void store_masked(REAL *p, shortvec v, i64 count) { _mm256_maskstore_ps(p, LANES(count), (__m256)v); }
+#else
+INLINE shortvec load_masked(const REAL *p, i64 count) { return (shortvec)_mm256_maskload_pd(p, LANES(count)); }
+INLINE void store_masked(REAL *p, shortvec v, i64 count) { _mm256_maskstore_pd(p, LANES(count), (__m256d)v); }
+#endif
+#else
+INLINE shortvec load_masked(const REAL *p, i64 count) {
+    shortvec v = {0};
+    for (i64 n = 0; n < count; n++) v[n] = p[n];
+    return v;
+}
+INLINE void store_masked(REAL *p, shortvec v, i64 count) {
+    for (i64 n = 0; n < count; n++) p[n] = v[n];
+}
+#endif
+
+/* The same; whole vectors without a mask, so that what was just written can be read again at once. */
+INLINE shortvec load_some(const REAL *p, i64 count) { return count == SHORT ? SLOAD(p) : load_masked(p, count); }
+INLINE void store_some(REAL *p, shortvec v, i64 count) {
+    if (count == SHORT) SSTORE(p, v);
+    else store_masked(p, v, count);
+}
 
 INLINE i64 round_up(i64 n, i64 step) { return (n + step - 1) / step * step; }
 INLINE i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
@@ -70,6 +110,12 @@ INLINE vec sums_of(vec *part) {
 #pragma GCC unroll 8
         for (int i = 0; i < count; i++) part[i] = EVEN(part[2 * i], part[2 * i + 1]) + ODD(part[2 * i], part[2 * i + 1]);
     return part[0];
+}
+
+INLINE REAL short_sum_of(shortvec v) {
+    REAL total = 0;
+    for (int i = 0; i < SHORT; i++) total += v[i];
+    return total;
 }
 
 INLINE REAL sum_of(vec v) {

@@ -2,20 +2,20 @@
 #pragma once
 #include "blocks.h"
 
-/* The source features of an edge, [comp][channel] by degree: those of its point, then its own; or their tangents. */
-static const REAL *source_of(const Worker *worker, const REAL *features, const Field *edge_features, i64 edge, REAL *room) {
+/* The source features of degree number i of an edge, [comp][channel]: those of its point, then its own; or their tangents. */
+INLINE const REAL *source_of(
+    const Worker *worker, const REAL *features, const Field *edge_features, i64 edge, i64 i, REAL *room
+) {
     const Convolution *conv = worker->conv;
     const Layout *layout = worker->layout;
-    const REAL *point = features + (conv->index ? conv->index[edge] : edge) * layout->in_size;
-    if (!edge_features) return point;
-    memcpy(room, point, sizeof(REAL) * layout->in_size);
-    for (i64 i = 0; i < conv->num_in; i++) {
-        const Field *field = edge_features + i;
-        REAL *to = room + layout->in_place[i] + conv->channels_in[i] - conv->edge_channels[i];
-        for (i64 c = 0; c < 2 * conv->degrees_in[i] + 1 && conv->edge_channels[i]; c++)
-            for (i64 u = 0; u < conv->edge_channels[i]; u++)
-                to[c * layout->in_width[i] + u] =
-                    field->data[edge * field->row + u * field->channel + c * field->component];
+    i64 point = conv->index ? conv->index[edge] : edge, own = conv->edge_channels[i], width = layout->in_width[i];
+    const REAL *source = features + point * layout->in_size + layout->in_place[i];
+    if (!own) return source;
+    const Field *field = edge_features + i;
+    for (i64 c = 0; c < 2 * conv->degrees_in[i] + 1; c++) {
+        const REAL *from = field->data + edge * field->row + c * field->component;
+        copy_short(room + c * width, source + c * width, width, 1);
+        for (i64 u = 0; u < own; u++) room[c * width + conv->channels_in[i] - own + u] = from[u * field->channel];
     }
     return room;
 }
@@ -74,7 +74,7 @@ static void stack_edge(const Worker *worker, Part part, i64 p, i64 side, const R
 static void unstack_edge(const Worker *worker, Part part, i64 p, i64 side, const REAL *grads, REAL *turned) {
     const Convolution *conv = worker->conv;
     const Layout *layout = worker->layout;
-    memset(turned, 0, sizeof(REAL) * layout->in_size);
+    if (layout->num_orders <= conv->degrees_in[conv->num_in - 1]) clear(turned, layout->in_size); /* orders without messages */
     for (i64 g = 0; g < layout->num_groups; g++) {
         const Group *group = layout->groups + g;
         i64 order = group->order;
@@ -104,10 +104,11 @@ static void make_stacks(Worker *worker, Part part, REAL *stacks) {
         for (i64 side = 0; side < part.edges; side++) {
             if (!side) ask_for_row(worker, part, p + AHEAD, 0);
             i64 edge = edge_of(conv, part.start + p, side);
-            const REAL *source = source_of(worker, worker->features, conv->edge_features, edge, turned + layout->in_size);
-            for (i64 i = 0; i < conv->num_in; i++)
-                turn(conv->degrees_in[i], conv->frames[conv->degrees_in[i]], edge, 0, source + layout->in_place[i],
-                     turned + layout->in_place[i], layout->in_width[i]);
+            for (i64 i = 0; i < conv->num_in; i++) {
+                const REAL *source = source_of(worker, worker->features, conv->edge_features, edge, i, turned + layout->in_size);
+                turn(conv->degrees_in[i], conv->frames[conv->degrees_in[i]], edge, 0, source, turned + layout->in_place[i],
+                     layout->in_width[i]);
+            }
             stack_edge(worker, part, p, side, turned, stacks);
         }
 }
@@ -143,15 +144,13 @@ static void unmake_stacks(Worker *worker, Part part, const REAL *grads) {
         for (i64 side = 0; side < part.edges; side++) {
             i64 edge = edge_of(conv, part.start + p, side);
             unstack_edge(worker, part, p, side, grads, turned);
-            const REAL *source =
-                conv->frame_grads ? source_of(worker, worker->features, conv->edge_features, edge, room) : NULL;
             for (i64 i = 0; i < conv->num_in; i++) {
                 i64 degree = conv->degrees_in[i], size = 2 * degree + 1, place = layout->in_place[i];
                 turn(degree, conv->frames[degree], edge, 1, turned + place, back, layout->in_width[i]);
                 give_source(worker, edge, i, back);
-                if (source && degree)
-                    add_outer(size, turned + place, source + place, layout->in_width[i],
-                              conv->frame_grads[degree] + edge * size * size);
+                if (conv->frame_grads && degree)
+                    add_outer(size, turned + place, source_of(worker, worker->features, conv->edge_features, edge, i, room),
+                              layout->in_width[i], conv->frame_grads[degree] + edge * size * size);
             }
         }
 }
@@ -167,7 +166,7 @@ INLINE REAL *row_of(const Worker *worker, Part part, i64 p, i64 side, i64 o, i64
 static void read_row(const Worker *worker, Part part, i64 p, i64 side, i64 o, REAL *rows, REAL *turned) {
     const Layout *layout = worker->layout;
     i64 degree = worker->conv->degrees_out[o], channels = worker->conv->channels_out[o], width = layout->out_width[o];
-    memset(turned, 0, sizeof(REAL) * (2 * degree + 1) * width);
+    if (layout->num_orders <= degree) clear(turned, (2 * degree + 1) * width);
     for (i64 order = 0; order <= degree && order < layout->num_orders; order++) {
         const REAL *plus = row_of(worker, part, p, side, o, order, rows);
         copy_short(turned + (degree + order) * width, plus, channels, 1);
@@ -179,9 +178,9 @@ static void write_row(const Worker *worker, Part part, i64 p, i64 side, i64 o, c
     const Layout *layout = worker->layout;
     i64 degree = worker->conv->degrees_out[o], channels = worker->conv->channels_out[o], width = layout->out_width[o];
     for (i64 order = 0; order <= degree && order < layout->num_orders; order++) {
-        REAL *plus = row_of(worker, part, p, side, o, order, rows);
-        for (i64 w = 0; w < channels; w++) plus[w] = turned[(degree + order) * width + w];
-        for (i64 w = 0; w < channels && order; w++) plus[layout->out_stride[order] + w] = turned[(degree - order) * width + w];
+        REAL *plus = row_of(worker, part, p, side, o, order, rows); /* each vector may end in the row of the next degree */
+        copy_short(plus, turned + (degree + order) * width, channels, 1);
+        if (order) copy_short(plus + layout->out_stride[order], turned + (degree - order) * width, channels, 1);
     }
 }
 
@@ -211,11 +210,11 @@ static void read_message_grads(Worker *worker, Part part, REAL *rows) {
             for (i64 o = 0; o < conv->num_out; o++) {
                 i64 edge = edge_of(conv, part.start + p, side), degree = conv->degrees_out[o], width = layout->out_width[o];
                 i64 channels = conv->channels_out[o], size = 2 * degree + 1;
-                read_field(conv->message_grads + o, conv->num_edges, edge, degree, channels, width, grad);
+                read_field(conv->message_grads + o, edge, degree, channels, width, grad);
                 turn(degree, conv->frames[degree], edge, 0, grad, turned, width);
                 write_row(worker, part, p, side, o, turned, rows);
                 if (conv->frame_grads && degree) {
-                    read_field(conv->messages + o, conv->num_edges, edge, degree, channels, width, turned);
+                    read_field(conv->messages + o, edge, degree, channels, width, turned);
                     turn(degree, conv->frames[degree], edge, 0, turned, message, width);
                     add_outer(size, message, grad, width, conv->frame_grads[degree] + edge * size * size);
                 }

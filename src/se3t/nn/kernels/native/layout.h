@@ -156,42 +156,88 @@ static i64 group_place(const Layout *layout, i64 group, i64 edges) {
     return edges * layout->groups[group].place + group * VL;
 }
 
-INLINE void add_multiple(REAL *restrict to, REAL factor, const REAL *restrict from, i64 count) {
-    i64 u = 0;
-    for (; u + VL <= count; u += VL) STORE(to + u, LOAD(to + u) + factor * LOAD(from + u));
-    for (; u + SHORT <= count; u += SHORT) SSTORE(to + u, SLOAD(to + u) + factor * SLOAD(from + u));
-    for (; u < count; u++) to[u] += factor * from[u];
+/* Where the numbers of one order of a pair lie in the blocks of its tile: those of the next row (l, w). */
+typedef struct {
+    REAL *next;
+    i64 left, block_rows, columns, jump; /* rows left in the block; from its last row to the next block */
+} Cursor;
+
+static Cursor cursor_at(const Layout *layout, const Tile *tile, i64 row, i64 column, i64 h, REAL *layer) {
+    i64 block = row / tile->block_rows, inside = row - block * tile->block_rows;
+    REAL *next = layer + tile->layer + block * tile->size + h * tile->stride + inside * tile->columns + column;
+    return (Cursor){next, tile->block_rows - inside, tile->block_rows, tile->columns,
+                    tile->size - (tile->block_rows - 1) * tile->columns};
+}
+
+INLINE void move_on(Cursor *cursor) {
+    cursor->next += --cursor->left ? cursor->columns : cursor->jump;
+    if (!cursor->left) cursor->left = cursor->block_rows;
+}
+
+enum { MAX_PATHS = 2 * MAX_DEGREES - 1 };
+
+/* to[q][u] = sum over p of matrix[q][p] from[p][u], `count` paths and orders; zeros of the matrix cost nothing. */
+INLINE void mix_paths(i64 count, const REAL *matrix, REAL *const *from, REAL *const *to, i64 channels) {
+    for (i64 u = 0; u < channels; u += SHORT) {
+        i64 some = smaller(SHORT, channels - u);
+        shortvec value[MAX_PATHS];
+        for (i64 p = 0; p < count; p++) value[p] = load_some(from[p] + u, some);
+        for (i64 q = 0; q < count; q++) {
+            shortvec sum = {0};
+            for (i64 p = 0; p < count; p++)
+                if (matrix[q * count + p] != 0) sum += matrix[q * count + p] * value[p];
+            store_some(to[q] + u, sum, some);
+        }
+    }
+}
+
+/* One unit of a pair: from J-paths to orders, or back. */
+static void fold_unit(const Convolution *conv, const Layout *layout, i64 o, i64 i, i64 h, REAL *layer, int back) {
+    i64 pair = o * conv->num_in + i, least = smaller(conv->degrees_out[o], conv->degrees_in[i]), paths = 2 * least + 1;
+    i64 channels = conv->channels_in[i], outputs = conv->channels_out[o], is_bias = h == conv->num_units;
+    REAL *const *sources = (REAL *const *)(back ? (is_bias ? conv->bias_grads : conv->weight_grads)
+                                                : (REAL *const *)(is_bias ? conv->bias : conv->weight));
+    REAL *source = sources[pair] + (is_bias ? 0 : h) * outputs * paths * channels;
+    REAL matrix[MAX_PATHS * MAX_PATHS], *by_path[MAX_PATHS], *by_order[MAX_PATHS];
+    Cursor cursors[MAX_PATHS];
+    for (i64 q = 0; q < paths; q++) {
+        i64 order = q <= least ? q : q - least;
+        const Tile *tile = layout->tiles + layout->place[pair][order];
+        i64 column = layout->column_of[i][order] + (q > least ? layout->groups[tile->stack].width : 0);
+        cursors[q] = cursor_at(layout, tile, layout->row_of[o][order], column, h, layer);
+        for (i64 p = 0; p < paths; p++) {
+            REAL factor = conv->factor[pair] * conv->mixing[pair][q * paths + p];
+            matrix[back ? p * paths + q : q * paths + p] = factor;
+        }
+    }
+    for (i64 w = 0; w < outputs; w++, source += paths * channels) {
+        for (i64 q = 0; q < paths; q++) {
+            by_path[q] = source + q * channels;
+            by_order[q] = cursors[q].next;
+            move_on(cursors + q);
+        }
+        if (back) mix_paths(paths, matrix, by_order, by_path, channels);
+        else mix_paths(paths, matrix, by_path, by_order, channels);
+    }
+}
+
+/* Columns that belong to no channel. */
+static void clear_padding_columns(const Layout *layout, const Tile *tile, REAL *layer) {
+    i64 used = sides_of(tile->order) * layout->groups[tile->stack].width, columns = tile->columns;
+    for (i64 place = 0; place < (tile->rows + tile->block_rows - 1) / tile->block_rows * tile->size; place += tile->stride)
+        for (i64 row = 0; row < tile->block_rows && used < columns; row++)
+            memset(layer + tile->layer + place + row * columns + used, 0, sizeof(REAL) * (columns - used));
 }
 
 /* Last radial layers from J-paths to orders, into the blocks of the tiles; or the gradient of that, back. */
 static void fold(const Convolution *conv, const Layout *layout, REAL *layer, int back) {
-    i64 rows = layout->num_layer_rows, pairs = conv->num_out * conv->num_in;
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(conv->num_threads)
-    for (i64 pair = 0; pair < pairs; pair++)
-        for (i64 h = 0; h < rows; h++) {
-            i64 o = pair / conv->num_in, i = pair % conv->num_in;
-            i64 least = smaller(conv->degrees_out[o], conv->degrees_in[i]), paths = 2 * least + 1;
-            i64 channels = conv->channels_in[i];
-            const REAL *mixing = conv->mixing[pair];
-            for (i64 w = 0; w < conv->channels_out[o]; w++) {
-                i64 from = ((h < conv->num_units ? h : 0) * conv->channels_out[o] + w) * paths * channels;
-                const REAL *source = (h < conv->num_units ? conv->weight[pair] : conv->bias[pair]) + from;
-                REAL *grads = !back ? NULL : (h < conv->num_units ? conv->weight_grads[pair] : conv->bias_grads[pair]) + from;
-                for (i64 n = 0; n < paths * channels && back; n++) grads[n] = 0;
-                for (i64 q = 0; q < paths; q++) {
-                    i64 order = q <= least ? q : q - least;
-                    const Tile *tile = layout->tiles + layout->place[pair][order];
-                    i64 row = layout->row_of[o][order] + w, block = row / tile->block_rows;
-                    i64 column = layout->column_of[i][order] + (q > least ? layout->groups[tile->stack].width : 0);
-                    REAL *target = layer + tile->layer + block * tile->size + h * tile->stride +
-                                   (row - block * tile->block_rows) * tile->columns + column;
-                    for (i64 p = 0; p < paths; p++) {
-                        REAL factor = conv->factor[pair] * mixing[q * paths + p];
-                        if (factor == 0) continue;
-                        if (back) add_multiple(grads + p * channels, factor, target, channels);
-                        else add_multiple(target, factor, source + p * channels, channels);
-                    }
-                }
-            }
-        }
+    i64 rows = layout->num_layer_rows, tasks = conv->num_out * conv->num_in * rows;
+#pragma omp parallel num_threads(conv->num_threads)
+    {
+#pragma omp for schedule(dynamic) nowait
+        for (i64 n = 0; n < (back ? 0 : layout->num_tiles); n++) clear_padding_columns(layout, layout->tiles + n, layer);
+#pragma omp for schedule(dynamic)
+        for (i64 n = 0; n < tasks; n++)
+            fold_unit(conv, layout, n / rows / conv->num_in, n / rows % conv->num_in, n % rows, layer, back);
+    }
 }

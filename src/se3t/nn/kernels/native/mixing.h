@@ -86,9 +86,7 @@ static const REAL *rows_of_part(const Field *field, i64 size, i64 channels, i64 
     for (i64 row = first; row < last; row++)
         for (i64 c = 0; c < size; c++, to += channels) {
             const REAL *from = field->data + row * field->row + c * field->component;
-            if (field->channel == 1) copy(to, from, channels);
-            else
-                for (i64 u = 0; u < channels; u++) to[u] = from[u * field->channel];
+            read_channels(from, field->channel, channels, round_up(channels, SHORT), to); /* ends in the next one */
         }
     return room;
 }
@@ -96,7 +94,8 @@ static const REAL *rows_of_part(const Field *field, i64 size, i64 channels, i64 
 /* [row][comp][step] to some rows of a field, component-major. */
 static void store_rows(const Field *field, i64 size, i64 channels, i64 first, i64 last, const REAL *from, i64 step) {
     for (i64 row = first; row < last; row++)
-        for (i64 c = 0; c < size; c++, from += step) copy(field->data + row * field->row + c * field->component, from, channels);
+        for (i64 c = 0; c < size; c++, from += step) 
+            write_channels(field->data + row * field->row + c * field->component, 1, channels, from);
 }
 
 /* Room for the rows of a thread, and for the weights of a degree: [u][w padded] and [w][u padded]. */
@@ -124,7 +123,7 @@ static void mix_rows_backward(const Mixing *mixing, i64 d, i64 first, i64 last, 
     i64 in_step = round_up(inputs, VL), out_step = round_up(outputs, VL), rows = (last - first) * size, place = 0;
     for (i64 row = first; row < last; row++) {
         REAL *grad = room->out + (row - first) * size * out_step;
-        read_field(mixing->out_grads + d, mixing->num_rows, row, mixing->degrees[d], outputs, out_step, grad);
+        read_field(mixing->out_grads + d, row, mixing->degrees[d], outputs, out_step, grad);
         for (i64 w = 0; w < outputs && size == 1 && mixing->bias; w++) bias_grads[w] += grad[w];
     }
     for (i64 p = 0; p < mixing->num_parts; p++) {

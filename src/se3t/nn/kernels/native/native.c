@@ -6,8 +6,11 @@
 #include "norm.h"
 #include "second.h"
 #include <pthread.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
-enum { WORKING_SET = 1 << 20, KEPT = 64 << 20 }; /* bytes: of a thread at a time; of memory kept between calls */
+enum { WORKING_SET = 1 << 20, KEPT = 64 << 20, PAGE = 2 << 20 }; /* bytes: of a thread at a time; kept between calls; a large page */
 
 static _Thread_local char *kept;
 static _Thread_local i64 kept_size;
@@ -27,7 +30,11 @@ static void keep(char *memory, i64 size) {
 static char *take(i64 size) {
     if (kept_size < size) {
         keep(NULL, 0); /* before more is asked for */
-        keep(aligned_alloc(64, round_up(size, 64)), size);
+        i64 page = size < PAGE ? 64 : PAGE;
+        keep(aligned_alloc(page, round_up(size, page)), size);
+#ifdef MADV_HUGEPAGE
+        if (page == PAGE && kept) madvise(kept, size, MADV_HUGEPAGE);
+#endif
     }
     return kept;
 }
@@ -105,7 +112,7 @@ static void cut_job(Room *room, const Convolution *conv, const Layout *layout, J
 /* Features of a point, [comp][channel] by degree. */
 static void read_point(const Convolution *conv, const Layout *layout, const Field *features, i64 point, REAL *all) {
     for (i64 i = 0; i < conv->num_in; i++)
-        read_field(features + i, conv->num_points, point, conv->degrees_in[i], conv->channels_in[i] - conv->edge_channels[i],
+        read_field(features + i, point, conv->degrees_in[i], conv->channels_in[i] - conv->edge_channels[i],
                    layout->in_width[i], all + point * layout->in_size + layout->in_place[i]);
 }
 
@@ -114,9 +121,6 @@ static void prepare(const Convolution *conv, const Layout *layout, Job *job, int
     hidden_load(&job->second, conv->hidden[4], conv->hidden[5], conv->hidden[6], conv->hidden[7]);
 #pragma omp parallel num_threads(conv->num_threads)
     {
-#pragma omp for
-        for (i64 n = 0; n < (layout->layer_size + 4095) / 4096; n++)
-            memset(job->layer + n * 4096, 0, sizeof(REAL) * smaller(4096, layout->layer_size - n * 4096));
 #pragma omp for
         for (i64 point = 0; point < conv->num_points; point++) {
             read_point(conv, layout, conv->features, point, job->features);

@@ -41,12 +41,6 @@ INLINE shortvec roots_of(shortvec value) {
     return SLOAD(lanes);
 }
 
-INLINE REAL short_sum_of(shortvec value) {
-    REAL total = 0;
-    for (int n = 0; n < SHORT; n++) total += value[n];
-    return total;
-}
-
 /* sums[channel] = sum over the components of a b. */
 INLINE shortvec along(const NormWork *work, const REAL *a, const REAL *b, i64 u) {
     shortvec sum = {0};
@@ -55,7 +49,7 @@ INLINE shortvec along(const NormWork *work, const REAL *a, const REAL *b, i64 u)
 }
 
 static void find_factors(const Norm *norm, i64 d, i64 row, NormWork *work) {
-    read_field(norm->features + d, norm->num_rows, row, norm->degrees[d], work->channels, work->width, work->value);
+    read_field(norm->features + d, row, norm->degrees[d], work->channels, work->width, work->value);
     shortvec total = {0}, square = {0};
     EACH_VECTOR(u) {
         shortvec squares = along(work, work->value, work->value, u), root = roots_of(squares);
@@ -96,7 +90,7 @@ static void norm_forward(const Norm *norm, i64 d, i64 row, NormWork *work) {
 
 static void norm_backward(const Norm *norm, i64 d, i64 row, NormWork *work, REAL *shift_grad, REAL *gain_grad) {
     find_factors(norm, d, row, work);
-    read_field(norm->out_grads + d, norm->num_rows, row, norm->degrees[d], work->channels, work->width, work->grad);
+    read_field(norm->out_grads + d, row, norm->degrees[d], work->channels, work->width, work->grad);
     shortvec total = {0}, product = {0};
     EACH_VECTOR(u) { /* norm becomes the gradient of the normal features, inverse stays */
         shortvec inverse = SLOAD(work->inverse + u), factor = SLOAD(work->factor + u);

@@ -21,7 +21,9 @@ INLINE void turn(i64 degree, const REAL *frames, i64 edge, const int transpose, 
     const int size = (int)(2 * degree + 1);
     const REAL *frame = frames + edge * size * size;
     switch (degree) {
-    case 0: memcpy(out, in, sizeof(REAL) * width); break;
+    case 0:
+        for (i64 u = 0; u < width; u += SHORT) SSTORE(out + u, SLOAD(in + u));
+        break;
     case 1: turn_by(3, frame, transpose, in, out, width); break;
     case 2: turn_by(5, frame, transpose, in, out, width); break;
     case 3: turn_by(7, frame, transpose, in, out, width); break;
@@ -38,37 +40,31 @@ INLINE void copy_short(REAL *to, const REAL *from, i64 count, REAL sign) {
     for (i64 u = 0; u < count; u += SHORT) SSTORE(to + u, sign * SLOAD(from + u));
 }
 
-INLINE void copy(REAL *to, const REAL *from, i64 count) {
-    switch (count) { /* constants become a few instructions */
-#define COPIED(n)                                                                                                      \
-    case n: memcpy(to, from, n * sizeof(REAL)); break;
-        COPIED(1) COPIED(2) COPIED(4) COPIED(5) COPIED(8) COPIED(16) COPIED(32)
-#undef COPIED
-    default: memcpy(to, from, count * sizeof(REAL));
+/* Strided channels, `count` of them, to whole short vectors, `width` numbers, with zeros behind them; and back. */
+INLINE void read_channels(const REAL *from, i64 step, i64 count, i64 width, REAL *out) {
+    for (i64 u = 0; u < width; u += SHORT) {
+        i64 some = larger(0, smaller(SHORT, count - u));
+        shortvec value = {0};
+        if (step == 1) value = load_some(from + u, some);
+        else
+            for (i64 n = 0; n < some; n++) value[n] = from[(u + n) * step];
+        SSTORE(out + u, value);
     }
+}
+
+INLINE void write_channels(REAL *to, i64 step, i64 count, const REAL *in) {
+    for (i64 u = 0; u < count && step == 1; u += SHORT) store_some(to + u, SLOAD(in + u), smaller(SHORT, count - u));
+    for (i64 u = 0; u < count && step != 1; u++) to[u * step] = in[u];
 }
 
 /* One row of a field, strided, as [comp][channel padded with zeros]. */
-static void read_field(const Field *field, i64 num_rows, i64 row, i64 degree, i64 channels, i64 width, REAL *out) {
-    /* vectors read beyond a component, never beyond the last number of all: a field may be a part of something */
-    const REAL *end = field->data + (num_rows - 1) * field->row + 2 * degree * field->component + channels;
-    for (i64 c = 0; c < 2 * degree + 1; c++) {
-        const REAL *from = field->data + row * field->row + c * field->component;
-        REAL *to = out + c * width;
-        if (field->channel == 1 && from + width <= end && field->component == channels) {
-            for (i64 u = 0; u < width; u += SHORT) SSTORE(to + u, SLOAD(from + u));
-        } else {
-            for (i64 u = 0; u < channels; u++) to[u] = from[u * field->channel];
-        }
-        for (i64 u = channels; u < width; u++) to[u] = 0;
-    }
+static void read_field(const Field *field, i64 row, i64 degree, i64 channels, i64 width, REAL *out) {
+    const REAL *from = field->data + row * field->row;
+    for (i64 c = 0; c < 2 * degree + 1; c++)
+        read_channels(from + c * field->component, field->channel, channels, width, out + c * width);
 }
 
 static void write_field(const Field *field, i64 row, i64 degree, i64 channels, i64 width, const REAL *in) {
-    for (i64 c = 0; c < 2 * degree + 1; c++) {
-        REAL *to = field->data + row * field->row + c * field->component;
-        if (field->channel == 1) copy(to, in + c * width, channels);
-        else
-            for (i64 u = 0; u < channels; u++) to[u * field->channel] = in[c * width + u];
-    }
+    REAL *to = field->data + row * field->row;
+    for (i64 c = 0; c < 2 * degree + 1; c++) write_channels(to + c * field->component, field->channel, channels, in + c * width);
 }

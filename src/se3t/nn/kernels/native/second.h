@@ -70,12 +70,12 @@ static void make_stack_tangents(Worker *worker, Part part, REAL *stacks) {
     for (i64 p = 0; p < part.count; p++)
         for (i64 side = 0; side < part.edges; side++) {
             i64 edge = edge_of(conv, part.start + p, side);
-            const REAL *source = source_of(worker, worker->features, conv->edge_features, edge, first);
-            const REAL *tangent = source_of(worker, worker->tangent.features, conv->edge_feature_tangents, edge, second);
             for (i64 i = 0; i < conv->num_in; i++) {
                 i64 degree = conv->degrees_in[i], width = layout->in_width[i], place = layout->in_place[i];
-                turn(degree, conv->frames[degree], edge, 0, tangent + place, turned + place, width);
-                if (degree) add_turned(degree, conv->frame_tangents, edge, 0, source + place, turned + place, width, room);
+                const REAL *source = source_of(worker, worker->features, conv->edge_features, edge, i, first);
+                const REAL *tangent = source_of(worker, worker->tangent.features, conv->edge_feature_tangents, edge, i, second);
+                turn(degree, conv->frames[degree], edge, 0, tangent, turned + place, width);
+                if (degree) add_turned(degree, conv->frame_tangents, edge, 0, source, turned + place, width, room);
             }
             stack_edge(worker, part, p, side, turned, stacks);
         }
@@ -90,7 +90,7 @@ static void read_second_grads(Worker *worker, Part part, REAL *rows, REAL *tange
         for (i64 side = 0; side < part.edges; side++)
             for (i64 o = 0; o < conv->num_out; o++) {
                 i64 edge = edge_of(conv, part.start + p, side), degree = conv->degrees_out[o], width = layout->out_width[o];
-                read_field(conv->message_grads + o, conv->num_edges, edge, degree, conv->channels_out[o], width, grad);
+                read_field(conv->message_grads + o, edge, degree, conv->channels_out[o], width, grad);
                 turn(degree, conv->frames[degree], edge, 0, grad, turned, width);
                 write_row(worker, part, p, side, o, turned, rows);
                 if (!degree) continue;
@@ -113,10 +113,10 @@ static void write_message_tangents(Worker *worker, Part part, REAL *rows) {
                 read_row(worker, part, p, side, o, rows, turned);
                 turn(degree, conv->frames[degree], edge, 1, turned, out, width);
                 if (degree) {
-                    read_field(conv->messages + o, conv->num_edges, edge, degree, channels, width, value);
+                    read_field(conv->messages + o, edge, degree, channels, width, value);
                     turn(degree, conv->frames[degree], edge, 0, value, in_frame, width);
                     add_turned(degree, conv->frame_tangents, edge, 1, in_frame, out, width, room);
-                    read_field(conv->message_grads + o, conv->num_edges, edge, degree, channels, width, value);
+                    read_field(conv->message_grads + o, edge, degree, channels, width, value);
                     add_outer(size, turned, value, width, conv->frame_grads[degree] + edge * size * size);
                 }
                 write_field(conv->message_tangents + o, edge, degree, channels, width, out);
@@ -135,17 +135,17 @@ static void unmake_stack_tangents(Worker *worker, Part part, const REAL *grads, 
             i64 edge = edge_of(conv, part.start + p, side);
             unstack_edge(worker, part, p, side, grads, turned);
             unstack_edge(worker, part, p, side, tangents, turned_tangent);
-            const REAL *source = source_of(worker, worker->features, conv->edge_features, edge, first);
-            const REAL *tangent = source_of(worker, worker->tangent.features, conv->edge_feature_tangents, edge, second);
             for (i64 i = 0; i < conv->num_in; i++) {
                 i64 degree = conv->degrees_in[i], size = 2 * degree + 1, place = layout->in_place[i];
                 i64 width = layout->in_width[i];
+                const REAL *source = source_of(worker, worker->features, conv->edge_features, edge, i, first);
+                const REAL *tangent = source_of(worker, worker->tangent.features, conv->edge_feature_tangents, edge, i, second);
                 turn(degree, conv->frames[degree], edge, 1, turned_tangent + place, back, width);
                 if (degree) {
                     REAL *frame_grad = conv->frame_grads[degree] + edge * size * size;
                     add_turned(degree, conv->frame_tangents, edge, 1, turned + place, back, width, room);
-                    add_outer(size, turned_tangent + place, source + place, width, frame_grad);
-                    add_outer(size, turned + place, tangent + place, width, frame_grad);
+                    add_outer(size, turned_tangent + place, source, width, frame_grad);
+                    add_outer(size, turned + place, tangent, width, frame_grad);
                 }
                 give_source(worker, edge, i, back);
             }
