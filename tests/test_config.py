@@ -111,6 +111,14 @@ def test_a_word_outside_the_choices_is_named_with_the_nearest() -> None:
             {"model": {"name": "set_transformer", "width": 6}},
             r"model\.num_heads=4: must divide model\.width=6; change one",
         ),
+        (
+            {"model": {"name": "se3_transformer", "ablation": "radial", "radial_basis": "bessel"}},
+            r"model\.radial_basis=bessel: has no effect with model\.ablation=radial; leave one out",
+        ),
+        (
+            {"model": {"name": "se3_transformer", "ablation": "attention", "logit_scale": "learned"}},
+            r"model\.logit_scale=learned: has no effect with model\.ablation=attention; leave one out",
+        ),
         ({"resume": "maybe"}, r"resume=maybe: wrong type; expected true or false"),
         ({"trainer": 3}, r".*TrainerConfig.*value: 3"),
     ],

@@ -13,6 +13,8 @@ from se3t.compat import load_model
 from se3t.compat.converted import read_model
 from se3t.config import Config, to_config
 from se3t.config.compose import compose
+from se3t.errors import UserError
+from se3t.measure.evaluate import evaluate
 
 from .conftest import Run
 
@@ -164,6 +166,13 @@ def test_a_converted_model_is_measured_on_data(run: Run, monkeypatch: pytest.Mon
     errors = dict(re.findall(r"(equivariance_error_.|mse_.) +│ +([\d.e+-]+)", answer.out))
     assert float(errors["equivariance_error_x"]) < 1e-12
     assert float(errors["mse_x"]) > 0
+
+
+def test_a_converted_model_has_no_references_of_atoms(run: Run) -> None:
+    assert run("convert", "--from", "authors", str(GOLDEN / "authors_qm9_tfn.pt"), "--to", "model.pt").status == 0
+    experiment = to_config(compose("train", ["experiment=qm9", "task.reference=composition"]))
+    with pytest.raises(UserError, match=r"task\.reference=composition: .*model\.pt is a converted model"):
+        evaluate("model.pt", experiment=experiment, build=lambda *_: pytest.fail("asked for data"))
 
 
 def test_a_model_of_another_task_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

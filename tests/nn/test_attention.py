@@ -219,7 +219,7 @@ def test_merged_sources_are_a_convolution_of_sources_and_one_of_targets() -> Non
     gathered = [{l: value[end] for l, value in part.items()} for end, part in zip(ends, own, strict=True)]
     parts = [conv.kernel(Sources(part), conv.radial, basis) for part in gathered]
     for degree, value in conv(graph.features, basis).items():
-        torch.testing.assert_close(value, parts[0][degree] + parts[1][degree])
+        torch.testing.assert_close(value, (parts[0][degree] + parts[1][degree]) / math.sqrt(2))
 
 
 def test_block_without_shared_degree_attends_with_the_degrees_of_its_input() -> None:

@@ -117,7 +117,7 @@ def test_references_of_atoms_are_said_beside_their_line_and_in_the_notes():
     plain, referenced = build(property_result()), build(property_result(config__task__reference="composition"))
     assert not any("reference" in note for note in plain.notes)
     assert lines(referenced)["SE(3)-Transformer"][0][0].endswith("reference=composition")
-    assert sum(note.startswith("reference=composition: a number for each atom") for note in referenced.notes) == 1
+    assert sum(note.startswith("reference=composition: a reference for each atom") for note in referenced.notes) == 1
 
 
 def test_what_a_preset_brings_is_not_said_again_but_what_was_changed_is():

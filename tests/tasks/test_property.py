@@ -184,6 +184,17 @@ def test_trained_weights_keep_the_references_they_were_trained_with(data: Proper
     assert "reference" not in task_of(data).facts()
 
 
+@pytest.mark.parametrize(("trained", "restored"), [("none", "composition"), ("composition", "none")])
+def test_weights_decide_about_references_and_not_the_task_that_measures_them(
+    data: PropertyData, trained: str, restored: str
+) -> None:
+    task, other = task_of(data, reference=trained), task_of(data, reference=restored)
+    other.restore(json.loads(json.dumps(task.facts())))
+    ours, theirs = (one.batch("valid", torch.arange(7)).targets for one in (task, other))
+    assert torch.equal(ours, theirs)
+    assert other.facts() == task.facts()
+
+
 def test_a_property_that_the_numbers_of_atoms_explain_is_an_error() -> None:
     molecules = crowd(33)
     values = [2.0 * len(one) + 1 for one in molecules]

@@ -119,10 +119,22 @@ def validate(config: Any, prefix: str = "") -> None:
         raise UserError(f"{prefix}norm=layer: LayerNorm needs {prefix}channels=2 or more; or use {prefix}norm=bias")
     if isinstance(config, SE3TransformerModel) and config.parity and config.ablation == "equivariance":
         raise UserError(f"{prefix}parity=true: with {prefix}ablation=equivariance there is no symmetry; leave one out")
+    if isinstance(config, SE3TransformerModel):
+        _check_ablation(config, prefix)
     if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
         raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
     if isinstance(config, ClassificationTask):
         _check_classification(config, prefix)
+
+
+def _check_ablation(model: SE3TransformerModel, prefix: str) -> None:
+    for setting, default, ablation in (
+        ("logit_scale", "all_heads", "attention"),
+        ("radial_basis", "distance", "radial"),
+    ):
+        value = getattr(model, setting)
+        if value != default and model.ablation == ablation:
+            raise UserError(f"{prefix}{setting}={value}: has no effect with {prefix}ablation={ablation}; leave one out")
 
 
 def _check_classification(task: ClassificationTask, prefix: str) -> None:

@@ -47,9 +47,7 @@ class PropertyCard(Card):
         spread = f"{facts['mean']:.6g} ± {facts['std']:.6g} {facts['unit']}".rstrip()
         less = ""
         if "reference" in facts:
-            less = (
-                ", less references of their atoms (least squares on the numbers of atoms), which predictions have again"
-            )
+            less = " less atomic references (least squares on the numbers of atoms), which predictions include"
         return [
             f"- elements of the training molecules: {spell_elements(facts['elements_seen'])}",
             f"- largest training molecule: {facts['max_atoms']} atoms",

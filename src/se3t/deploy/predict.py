@@ -34,7 +34,8 @@ MAX_EDGES = 25_000
 MAX_EDGES_OF_ONE = 250_000
 """Edges of a single molecule: all pairs of 500 atoms."""
 _EXAMPLES = 5
-_DIGITS = 7  # of single precision
+_DIGITS = 7  # of single precision; it is that of a rest where references of atoms are added
+_DIGITS_WITH_REFERENCE = 11
 
 
 @dataclass(frozen=True)
@@ -313,9 +314,10 @@ def write_table(
         tell: called with the number of rows written.
     """
     write(["file", "index", "identifier", *columns_of(predictors), "geometry", "status"])
+    digits = [_DIGITS_WITH_REFERENCE if "reference" in predictor.facts else _DIGITS for predictor in predictors]
     summary = Summary()
     for number, row in enumerate(rows, start=1):
-        entry, values = row.entry, ["" if value is None else f"{value:.{_DIGITS}g}" for value in row.values]
+        entry, values = row.entry, ["" if v is None else f"{v:.{n}g}" for v, n in zip(row.values, digits, strict=True)]
         place = str(entry.index or "")
         write([entry.file, place, entry.identifier, *values, _geometry(entry), row.status])
         summary.add(row)

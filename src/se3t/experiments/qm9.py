@@ -247,8 +247,9 @@ def _notes(parts: NoteParts) -> Iterable[str]:
             yield "graph: edges are the bonds, all pairs of atoms of a molecule (complete) or those within a radius."
         if any(record.settings.get("task.reference") == "composition" for record in parts.records):
             yield (
-                "reference=composition: a number for each atom, by element (least squares on the training molecules), "
-                "was subtracted from the property before training and is added again to predictions."
+                "reference=composition: a reference for each atom, by element (least squares on the training "
+                "molecules), was subtracted from the property before training and is added again to predictions; "
+                "standard deviations, of Δ_EQ too, are those of what is left."
             )
         yield from parts.spread
         if INVARIANCE in parts.columns:

@@ -117,6 +117,10 @@ def _computable(config: Config, *, is_asked: bool) -> Config:
 
 def _converted(checkpoint: ckpt.Checkpoint, config: Config) -> tuple[dict[str, Any], Run]:
     """A converted model, on the task of ``config`` with the inputs it takes."""
+    if getattr(config.task, "reference", "none") != "none":
+        raise UserError(
+            f"task.reference={config.task.reference}: {checkpoint.path} is a converted model, trained without"
+        )
     file = read_model(checkpoint.path)
     task, model = build_task(config), file.model.to(data_dtype(config.trainer.precision))
     try:

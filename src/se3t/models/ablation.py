@@ -16,7 +16,10 @@ from se3t.so3 import safe_normalize
 
 
 class WithoutAttention(SE3Transformer):
-    """α_ij = 1 / |N(i)|: values are averaged. Queries and keys are still there, but nothing depends on them."""
+    """All logits are equal: values are averaged, or summed with ``attention_scale="degree"``.
+
+    Queries and keys are still there, but nothing depends on them.
+    """
 
     ablation = "attention"
 

@@ -38,10 +38,10 @@ class AttentionSettings:
             one head and multiplied by a learned factor for each head (``learned``), which starts at one.
         scale: factor of the output of a node with n incoming edges: ``none`` (1), ``sqrt_degree`` (√n), ``degree`` (n).
 
-    **Deviation**: the paper has α_ij without a scale; both released implementations divide the logits by the number of
-    all heads, √(number of heads) too much for logits of unit variance. A mean of n independent values shrinks by √n:
-    Σ_j √α_ij v_ij keeps their size, as Σ_j α_ij = 1; with ``degree`` equal weights give the sum that a TFN takes.
-    Where no LayerNorm follows, as it does with ``norm=layer``, features grow by up to n from layer to layer.
+    **Deviation**: the paper has α_ij without a scale; both released implementations divide the logits by √(key features
+    of all heads together), √(number of heads) too much for logits of unit variance. A mean of n independent values
+    shrinks by √n: Σ_j √α_ij v_ij keeps their size, as Σ_j α_ij = 1; with ``degree`` equal weights of ``softmax`` give
+    the sum that a TFN takes. Without ``norm=layer`` features grow by up to n from layer to layer.
     """
 
     weights: str = "softmax"
@@ -72,7 +72,7 @@ class EdgeAttention(nn.Module):
         fiber_key: types and channels of queries and keys.
         fiber_value: types and channels of values.
         kernel: ``native``, compiled code, with ``auto`` where there is some; any other name: torch's operations.
-        settings: departures from this sum, see :class:`AttentionSettings`.
+        settings: other weights and scales, see :class:`AttentionSettings`.
 
     Attributes:
         scale: factor of the logits.
@@ -221,8 +221,8 @@ class SE3AttentionBlock(nn.Module):
         skip: ``cat``: self-interaction of concat(attention, input), which contains the sum; ``sum``: projected
             attention plus the self-interaction of the input.
         fuse_key_value: one convolution for keys and values, sharing the hidden radial layers; otherwise one each.
-        key_nodes: keys are made of the ``source`` j of an edge, or of ``both`` ends, f_j + w^{kk} f_i in place of f_j;
-            with ``fuse_key_value`` values are, too.
+        key_nodes: keys are made of the ``source`` j of an edge, or of ``both`` ends, (f_j + w^{kk} f_i) / √2 in
+            place of f_j; with ``fuse_key_value`` values are, too.
         attention: how the values are weighed and summed.
 
     Raises:
@@ -260,6 +260,8 @@ class SE3AttentionBlock(nn.Module):
         key = value.restrict(fiber_in) or Fiber(
             {degree: _per_head(min(value.values()), num_heads) for degree in fiber_in}
         )
+        if key_nodes == "both" and self.convolution is not EquivariantConv:
+            raise ValueError("key_nodes='both': layers of released codes take the source alone")
         self.query = EquivariantLinear(fiber_in, key)
         key_convolution = MergedConv if key_nodes == "both" else self.convolution
         parts = [(key_convolution, value + key)]

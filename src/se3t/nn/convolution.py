@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +154,7 @@ class EquivariantConv(nn.Module):
 
 
 class MergedConv(EquivariantConv):
-    """An :class:`EquivariantConv` of f_j + w^{kk} f_i in place of f_j: messages depend on both ends of an edge.
+    """An :class:`EquivariantConv` of (f_j + w^{kk} f_i) / √2 in place of f_j: messages depend on both ends of an edge.
 
     Args: see :class:`EquivariantConv`.
     """
@@ -165,7 +166,8 @@ class MergedConv(EquivariantConv):
     def _sources(self, features: Features, geometry: EdgeGeometry) -> Sources:
         sources, targets = super()._sources(features, geometry), self.target(features)
         merged = {
-            degree: value.index_select(0, geometry.source) + targets[degree].index_select(0, geometry.target)
+            degree: math.sqrt(0.5)
+            * (value.index_select(0, geometry.source) + targets[degree].index_select(0, geometry.target))
             for degree, value in sources.features.items()
         }
         return Sources(merged, None, sources.edge_features)

@@ -13,12 +13,12 @@ from se3t.geometry import EdgeGeometry
 
 KINDS = ("distance", "gaussian", "bessel")
 _POWER = 6  # of the envelope
-_SHORTEST = 1e-4  # of the cutoff: Bessel functions of shorter lengths are those of this one
+_SHORTEST = 1e-4  # of the cutoff: shorter lengths are taken for this one
 
 
 @dataclass(frozen=True)
 class RadialBasis:
-    """What the radial networks are told of an edge's length d: the length itself and functions of it.
+    """Invariants of an edge's length d, input of the radial networks: the length itself and functions of it.
 
     Attributes:
         kind: ``distance``: d alone. ``gaussian``: exp(−(d − c_n)² / 2s²) for n evenly spaced c_n from 0 to the cutoff,

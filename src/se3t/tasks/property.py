@@ -30,7 +30,7 @@ from se3t.tasks.base import Draw, Task, rotate_clouds
 log = logging.getLogger(__name__)
 QM9_ELEMENTS = (1, 6, 7, 8, 9)
 """H, C, N, O, F: the order of the one-hot code."""
-_NOTHING = 1e-9  # of a standard deviation is rounding
+_ROUNDING = 1e-9  # of a standard deviation
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class PropertyTask(Task):
     Node features: one-hot element and atomic number (type 0). Edges: bonds both ways, one-hot class; other graphs by
     ``data.graph``. The target is z-scored with mean and standard deviation of the training molecules, in every split;
     the loss is the mean absolute error of z-scores, the metric that in the unit of Table 3. With
-    ``config.reference="composition"`` the network learns what is left of it when a number for each atom, by element, is
-    subtracted: least squares on the training molecules. Metrics and predictions have it added again.
+    ``config.reference="composition"`` the network learns what is left of it when a reference for each element is
+    subtracted for each atom: least squares on the training molecules. Metrics and predictions have it added again.
 
     **Deviation**: the paper's table of the architecture has complete graphs, its text and both released codes bonds;
     ``data.graph`` chooses, and every record names it. References of atoms are not in the paper.
@@ -91,9 +91,11 @@ class PropertyTask(Task):
                 "choose another property, or more molecules"
             )
         counts, weights = composition_fit(data, elements)
-        self._counts, self.reference = counts[:, :-1], weights[:-1] * (config.reference == "composition")
+        self._counts, self.reference = counts[:, :-1], np.zeros(len(elements))
+        if config.reference == "composition":
+            self.reference = weights[:-1]
         rest = values - self._counts[data.splits["train"]] @ self.reference
-        if rest.std() < _NOTHING * values.std():
+        if rest.std() < _ROUNDING * values.std():
             raise UserError(
                 f"task.reference={config.reference}: the numbers of atoms of {len(values)} training molecules explain "
                 f"{data.target.name} exactly: nothing to learn; take more molecules, or task.reference=none"
@@ -130,8 +132,9 @@ class PropertyTask(Task):
                     f"{now[:12]}…, with another random split that may hold training molecules; bring back those files"
                 )
             log.warning("the data have checksum %s…, those of the training had %s…", now[:12], before[:12])
-        self.mean, self.std = facts.get("mean", self.mean), facts.get("std", self.std)
-        self.reference = np.array(facts.get("reference", self.reference))
+        if "mean" in facts:
+            self.mean, self.std = facts["mean"], facts["std"]
+            self.reference = np.array(facts.get("reference", np.zeros_like(self.reference)))
         self.to(self._values.device, self._targets.dtype)
 
     def size(self, split: str) -> int:
@@ -223,5 +226,5 @@ class PropertyTask(Task):
             "max_atoms": int(self.data.arrays["num_atoms"][train].max()),
             "num_train": len(train),
             "checksum": self.data.checksum,
-            **({"reference": self.reference.tolist()} if self.config.reference != "none" else {}),
+            **({"reference": self.reference.tolist()} if self.reference.any() else {}),
         }

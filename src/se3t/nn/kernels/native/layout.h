@@ -162,7 +162,7 @@ typedef struct {
     i64 left, block_rows, columns, jump; /* rows left in the block; from its last row to the next block */
 } Cursor;
 
-static Cursor cursor_at(const Layout *layout, const Tile *tile, i64 row, i64 column, i64 h, REAL *layer) {
+static Cursor cursor_at(const Tile *tile, i64 row, i64 column, i64 h, REAL *layer) {
     i64 block = row / tile->block_rows, inside = row - block * tile->block_rows;
     REAL *next = layer + tile->layer + block * tile->size + h * tile->stride + inside * tile->columns + column;
     return (Cursor){next, tile->block_rows - inside, tile->block_rows, tile->columns,
@@ -204,7 +204,7 @@ static void fold_unit(const Convolution *conv, const Layout *layout, i64 o, i64 
         i64 order = q <= least ? q : q - least;
         const Tile *tile = layout->tiles + layout->place[pair][order];
         i64 column = layout->column_of[i][order] + (q > least ? layout->groups[tile->stack].width : 0);
-        cursors[q] = cursor_at(layout, tile, layout->row_of[o][order], column, h, layer);
+        cursors[q] = cursor_at(tile, layout->row_of[o][order], column, h, layer);
         for (i64 p = 0; p < paths; p++) {
             REAL factor = conv->factor[pair] * conv->mixing[pair][q * paths + p];
             matrix[back ? p * paths + q : q * paths + p] = factor;

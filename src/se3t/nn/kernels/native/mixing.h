@@ -94,7 +94,7 @@ static const REAL *rows_of_part(const Field *field, i64 size, i64 channels, i64 
 /* [row][comp][step] to some rows of a field, component-major. */
 static void store_rows(const Field *field, i64 size, i64 channels, i64 first, i64 last, const REAL *from, i64 step) {
     for (i64 row = first; row < last; row++)
-        for (i64 c = 0; c < size; c++, from += step) 
+        for (i64 c = 0; c < size; c++, from += step)
             write_channels(field->data + row * field->row + c * field->component, 1, channels, from);
 }
 
@@ -177,7 +177,7 @@ static int mix_degree(const Mixing *mixing, i64 d, int backward) {
 }
 
 /* The maps, or with `backward` the gradients. Returns 0, or 1 where memory is short. */
-__attribute__((visibility("default"))) int mix(const Mixing *mixing, int backward) {
+EXPORT int mix(const Mixing *mixing, int backward) {
     int status = 0;
     for (i64 d = 0; d < mixing->num_degrees; d++) status |= mix_degree(mixing, d, backward);
     return status;

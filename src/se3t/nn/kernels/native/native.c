@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #endif
 
-enum { WORKING_SET = 1 << 20, KEPT = 64 << 20, PAGE = 2 << 20 }; /* bytes: of a thread at a time; kept between calls; a large page */
+enum { WORKING_SET = 1 << 20, KEPT = 64 << 20, PAGE = 2 << 20 }; /* bytes: of a thread at a time, kept, a large page */
 
 static _Thread_local char *kept;
 static _Thread_local i64 kept_size;
@@ -31,7 +31,8 @@ static char *take(i64 size) {
     if (kept_size < size) {
         keep(NULL, 0); /* before more is asked for */
         i64 page = size < PAGE ? 64 : PAGE;
-        keep(aligned_alloc(page, round_up(size, page)), size);
+        size = round_up(size, page);
+        keep(aligned_alloc(page, size), size);
 #ifdef MADV_HUGEPAGE
         if (page == PAGE && kept) madvise(kept, size, MADV_HUGEPAGE);
 #endif
@@ -119,13 +120,10 @@ static void read_point(const Convolution *conv, const Layout *layout, const Fiel
 static void prepare(const Convolution *conv, const Layout *layout, Job *job, int derivative) {
     hidden_load(&job->first, conv->hidden[0], conv->hidden[1], conv->hidden[2], conv->hidden[3]);
     hidden_load(&job->second, conv->hidden[4], conv->hidden[5], conv->hidden[6], conv->hidden[7]);
-#pragma omp parallel num_threads(conv->num_threads)
-    {
-#pragma omp for
-        for (i64 point = 0; point < conv->num_points; point++) {
-            read_point(conv, layout, conv->features, point, job->features);
-            if (derivative > 1) read_point(conv, layout, conv->feature_tangents, point, job->feature_tangents);
-        }
+#pragma omp parallel for num_threads(conv->num_threads)
+    for (i64 point = 0; point < conv->num_points; point++) {
+        read_point(conv, layout, conv->features, point, job->features);
+        if (derivative > 1) read_point(conv, layout, conv->feature_tangents, point, job->feature_tangents);
     }
     fold(conv, layout, job->layer, 0);
     for (i64 t = 0; t < conv->num_threads; t++) {

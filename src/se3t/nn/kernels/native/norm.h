@@ -135,7 +135,7 @@ static NormWork work_in(const Norm *norm, i64 d, REAL *room) {
 }
 
 /* The products, or with `backward` the gradients. Returns 0, or 1 where memory is short. */
-__attribute__((visibility("default"))) int norm(const Norm *norm, int backward) {
+EXPORT int norm(const Norm *norm, int backward) {
     i64 total = 0, largest = 0, threads = norm->num_threads;
     for (i64 d = 0; d < norm->num_degrees; d++) {
         i64 width = round_up(norm->channels[d], SHORT);
