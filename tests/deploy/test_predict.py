@@ -206,6 +206,12 @@ def table(predictors: list[Predictor], found: Sequence[Molecule]) -> list[list[s
     return rows
 
 
+def test_a_large_mean_costs_no_digits_of_the_score(predictor: Predictor) -> None:
+    far = replace(predictor, facts={**predictor.facts, "mean": 1e6 * predictor.facts["std"]})
+    (_, *rows), exact = table([far], molecules("train")), values(far, molecules("train"))
+    assert [float(row[3]) for row in rows] == pytest.approx(exact, rel=0, abs=1e-6 * predictor.facts["std"])
+
+
 def test_several_models_have_a_column_each(tmp_path: Path, predictor: Predictor) -> None:
     other = load_predictor(finished_run(tmp_path / "u0", replace(config_of(tmp_path, target="u0"), seed=3)))
     knows_less = replace(other, facts={**other.facts, "elements_seen": [1, 6]})

@@ -90,9 +90,7 @@ class SE3TransformerModel:
     fuse_key_value: bool = True
     key_nodes: str = choice("source", "both")  # of an edge that keys are made of; so are values when fused
     attention_weights: str = choice("softmax", "sqrt_softmax")
-    logit_scale: str = choice(
-        "all_heads", "head", "learned"
-    )  # 1/√(key features); learned: times a factor for each head
+    logit_scale: str = choice("all_heads", "head", "learned")  # over √(key features); learned: times a factor, too
     attention_scale: str = choice("none", "sqrt_degree", "degree")  # output times √n or n, n incoming edges of a node
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
     memory: str = choice("auto", "speed", "low")

@@ -117,8 +117,6 @@ def validate(config: Any, prefix: str = "") -> None:
             _check_range(key, value, **item.metadata)
     if isinstance(config, TFNModel | SE3TransformerModel) and config.norm == "layer" and config.channels == 1:
         raise UserError(f"{prefix}norm=layer: LayerNorm needs {prefix}channels=2 or more; or use {prefix}norm=bias")
-    if isinstance(config, SE3TransformerModel) and config.parity and config.ablation == "equivariance":
-        raise UserError(f"{prefix}parity=true: with {prefix}ablation=equivariance there is no symmetry; leave one out")
     if isinstance(config, SE3TransformerModel):
         _check_ablation(config, prefix)
     if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
@@ -128,6 +126,8 @@ def validate(config: Any, prefix: str = "") -> None:
 
 
 def _check_ablation(model: SE3TransformerModel, prefix: str) -> None:
+    if model.parity and model.ablation == "equivariance":
+        raise UserError(f"{prefix}parity=true: with {prefix}ablation=equivariance there is no symmetry; leave one out")
     for setting, default, ablation in (
         ("logit_scale", "all_heads", "attention"),
         ("radial_basis", "distance", "radial"),

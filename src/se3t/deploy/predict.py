@@ -34,8 +34,7 @@ MAX_EDGES = 25_000
 MAX_EDGES_OF_ONE = 250_000
 """Edges of a single molecule: all pairs of 500 atoms."""
 _EXAMPLES = 5
-_DIGITS = 7  # of single precision; it is that of a rest where references of atoms are added
-_DIGITS_WITH_REFERENCE = 11
+_DIGITS = 7  # of single precision, which is that of the score
 
 
 @dataclass(frozen=True)
@@ -314,15 +313,23 @@ def write_table(
         tell: called with the number of rows written.
     """
     write(["file", "index", "identifier", *columns_of(predictors), "geometry", "status"])
-    digits = [_DIGITS_WITH_REFERENCE if "reference" in predictor.facts else _DIGITS for predictor in predictors]
     summary = Summary()
     for number, row in enumerate(rows, start=1):
-        entry, values = row.entry, ["" if v is None else f"{v:.{n}g}" for v, n in zip(row.values, digits, strict=True)]
+        entry = row.entry
+        values = [_text(value, predictor) for value, predictor in zip(row.values, predictors, strict=True)]
         place = str(entry.index or "")
         write([entry.file, place, entry.identifier, *values, _geometry(entry), row.status])
         summary.add(row)
         tell(number)
     return summary
+
+
+def _text(value: float | None, predictor: Predictor) -> str:
+    """With the digits that the score decides: a mean, or references of atoms, may be much larger than its unit."""
+    if value is None:
+        return ""
+    larger = max(1.0, abs(value) / float(predictor.facts["std"]))
+    return f"{value:.{_DIGITS + math.floor(math.log10(larger))}g}"
 
 
 def _geometry(entry: Entry) -> str:

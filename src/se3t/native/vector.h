@@ -41,14 +41,15 @@ typedef REAL shortvec __attribute__((vector_size(32), aligned(REAL_BYTES), may_a
 #define SSTORE(p, v) (*(shortvec *)(p) = (v))
 
 /* The first `count` lanes of a short vector; the others are zero. Reads and writes nothing behind them. */
-#if defined(__AVX512VL__) && REAL_BYTES == 4
+#ifdef __AVX512VL__
 #define LANES(count) ((__mmask8)((1u << (count)) - 1))
+#if REAL_BYTES == 4
 INLINE shortvec load_masked(const REAL *p, i64 count) { return (shortvec)_mm256_maskz_loadu_ps(LANES(count), p); }
 INLINE void store_masked(REAL *p, shortvec v, i64 count) { _mm256_mask_storeu_ps(p, LANES(count), (__m256)v); }
-#elif defined(__AVX512VL__)
-#define LANES(count) ((__mmask8)((1u << (count)) - 1))
+#else
 INLINE shortvec load_masked(const REAL *p, i64 count) { return (shortvec)_mm256_maskz_loadu_pd(LANES(count), p); }
 INLINE void store_masked(REAL *p, shortvec v, i64 count) { _mm256_mask_storeu_pd(p, LANES(count), (__m256d)v); }
+#endif
 #elif defined(__AVX__)
 static const int32_t lanes_on[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 #define LANES(count) _mm256_loadu_si256((const __m256i *)(lanes_on + 8 - (count) * REAL_BYTES / 4))

@@ -14,12 +14,7 @@ from torch import Tensor, nn
 
 from se3t.config import Config
 from se3t.config import PropertyTask as PropertyTaskConfig
-from se3t.data.molecules.dataset import (
-    PropertyData,
-    baseline_errors,
-    composition_fit,
-    load_property,
-)
+from se3t.data.molecules.dataset import PropertyData, baseline_errors, composition_fit, load_property
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, elements_of
 from se3t.errors import UserError
 from se3t.experiments import molecules, qm9

@@ -185,7 +185,7 @@ def _work(function: Callable[[list[T]], list[R]], pipe: connection.Connection) -
             chunk = pipe.recv()
             try:
                 outcome: list[R] | Exception = function(chunk)
-            except Exception as error:
+            except Exception as error:  # any exception: the parent raises it again
                 outcome = _portable(error)
             pipe.send(outcome)
 
@@ -195,7 +195,7 @@ def _portable(error: Exception) -> Exception:
     trace = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # whatever its own pickling raises
         error = RuntimeError(f"{type(error).__name__}: {error}")
     if not isinstance(error, UserError):
         error.add_note(f"in a worker process:\n{trace}")

@@ -195,9 +195,9 @@ INLINE void mix_paths(i64 count, const REAL *matrix, REAL *const *from, REAL *co
 static void fold_unit(const Convolution *conv, const Layout *layout, i64 o, i64 i, i64 h, REAL *layer, int back) {
     i64 pair = o * conv->num_in + i, least = smaller(conv->degrees_out[o], conv->degrees_in[i]), paths = 2 * least + 1;
     i64 channels = conv->channels_in[i], outputs = conv->channels_out[o], is_bias = h == conv->num_units;
-    REAL *const *sources = (REAL *const *)(back ? (is_bias ? conv->bias_grads : conv->weight_grads)
-                                                : (REAL *const *)(is_bias ? conv->bias : conv->weight));
-    REAL *source = sources[pair] + (is_bias ? 0 : h) * outputs * paths * channels;
+    const REAL *parameters = (is_bias ? conv->bias : conv->weight)[pair];
+    REAL *source = back ? (is_bias ? conv->bias_grads : conv->weight_grads)[pair] : (REAL *)parameters; /* read alone */
+    source += (is_bias ? 0 : h) * outputs * paths * channels;
     REAL matrix[MAX_PATHS * MAX_PATHS], *by_path[MAX_PATHS], *by_order[MAX_PATHS];
     Cursor cursors[MAX_PATHS];
     for (i64 q = 0; q < paths; q++) {
