@@ -49,7 +49,11 @@ def test_every_model_and_task_has_a_schema_a_word_and_an_implementation() -> Non
     assert set(SCHEMAS["model"]) == set(choices("model"))
     assert all(issubclass(model_class(name), nn.Module) for name in choices("model"))
     assert set(SCHEMAS["task"]) == set(tasks())
-    assert set(choices("task")) == {*(set(tasks()) - {"property"}), *TARGETS}  # a property is chosen by its target
+    assert set(choices("task")) == {
+        *(set(tasks()) - {"property"}),
+        *TARGETS,
+        "all",
+    }  # a property is chosen by its target
     assert set(choices("preset")) == {preset for _, preset in _BUDGETS}
     assert set(SCHEMAS["data"]) == set(choices("data"))
     for group in SCHEMAS.values():

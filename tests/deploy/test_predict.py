@@ -26,6 +26,7 @@ from se3t.data.molecules.molecule import Molecule
 from se3t.deploy import predict as predict_module
 from se3t.deploy.predict import Predictor, load_predictor, num_edges, predict, write_table
 from se3t.errors import UserError
+from se3t.experiments.qm9 import mae_names
 from se3t.so3 import random_rotation
 from se3t.training import checkpoint as ckpt
 from training import parts
@@ -58,6 +59,7 @@ def everything() -> list[Molecule]:
 MODELS = {
     "se3_transformer": (None, {}, "bonds"),
     "reference": (None, {"reference": "composition"}, "bonds"),
+    "several": (None, {"target": "homo+mu+alpha", "reference": "composition"}, "bonds"),
     "complete": (None, {}, "complete"),
     "radius": (None, {}, "radius"),
     "tfn": (TFNModel(num_layers=1, num_degrees=2, channels=4, pool_channels=8), {}, "bonds"),
@@ -77,12 +79,13 @@ def test_predictions_are_those_of_the_evaluation_of_the_run(tmp_path: Path, name
     model, task, graph = MODELS[name]
     config = config_of(tmp_path, model, QM9Data(graph=graph, radius=2.0), **task)
     run = finished_run(tmp_path / "run", config)
-    predicted = np.array(values(load_predictor(run), molecules("test")))
     data = task_of(config).data
-    error = np.abs(predicted - data.values[data.splits["test"]]).mean()
-    result = json.loads((run / "result.json").read_text())
-    assert error == pytest.approx(result["test"]["mae"], rel=1e-6)
-    assert len(set(predicted.round(3))) == len(predicted)
+    predicted = np.array(values(load_predictor(run), molecules("test"))).reshape(-1, len(data.properties))
+    errors = np.abs(predicted - data.values[data.splits["test"]]).mean(0)
+    measured = json.loads((run / "result.json").read_text())["test"]
+    names = mae_names([learned.name for learned in data.properties])
+    assert errors.tolist() == pytest.approx([measured[name] for name in names], rel=1e-6)
+    assert len(set(predicted[:, 0].round(3))) == len(predicted)
 
 
 def test_a_file_gives_the_predictions_of_its_molecules(tmp_path: Path, predictor: Predictor) -> None:
@@ -238,7 +241,7 @@ def test_a_column_of_ones_own_has_its_name_and_no_unit(tmp_path: Path) -> None:
     config = config_of(tmp_path, data=MoleculesData(raw="/nowhere/mine.sdf"), column="solubility")
     predictor = load_predictor(finished_run(tmp_path / "own", config))
     assert table([predictor], [molecule("C")])[0][3] == "solubility"
-    assert predict_module.what_it_is(predictor.facts).endswith("in the unit of the table")
+    assert predict_module.what_it_is("molecules", predictor.scores[0]).endswith("in the unit of the table")
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

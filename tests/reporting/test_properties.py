@@ -304,3 +304,50 @@ def test_own_molecules_are_not_table_3():
 def test_a_target_without_a_run_or_a_column_is_refused_by_name():
     with pytest.raises(UserError, match=r"--target homoo: .* did you mean 'homo'\?"):
         named_tables("3", [], target="homoo")
+
+
+# --- several properties of one network -----------------------------------------------------------------------
+
+
+def several_result(**changes: Any) -> dict[str, Any]:
+    """A run that learned HOMO and the dipole moment together."""
+    entries = [("homo", "ε_HOMO", "meV"), ("mu", "μ", "D")]
+    properties = [
+        {"target": name, "label": label, "unit": unit, "mean": 0.0, "std": 1.0} for name, label, unit in entries
+    ]
+    content = property_result(
+        data__target="homo+mu",
+        data__label="ε_HOMO, μ",
+        data__unit="",
+        data__properties=properties,
+        data__baselines={"mean": [440.0, 1.2], "composition": [330.0, 0.9]},
+        config__task__target="homo+mu",
+        test__mae_homo=40.0,
+        test__mae_mu=0.05,
+        **changes,
+    )
+    del content["test"]["mae"]
+    return content
+
+
+def test_several_properties_of_one_network_fill_a_row_of_their_own():
+    table = build(several_result(), property_result(), property_result(target="alpha"))
+    assert table.headings[:3] == ("α, bohr³", "ε_HOMO, meV", "μ, D")
+    rows = lines(table)["SE(3)-Transformer"]
+    assert [row[1:4] for row in rows[:2]] == [("not run", "40.0", "0.0500"), ("44.0", "44.0", "not run")]
+    assert "target=homo+mu" in rows[0][0]
+    assert any(note.startswith("target=several") for note in table.notes)
+    assert [row[1:4] for row in lines(table)["No network"]] == [("440", "440", "1.20"), ("330", "330", "0.900")]
+
+
+def test_a_column_can_be_chosen_of_a_network_of_several_properties():
+    (table,) = tables([several_result(), property_result(target="alpha")], target="mu")
+    assert table.headings[0] == "μ, D"
+    assert [row[1] for row in lines(table)["SE(3)-Transformer"]] == ["0.0500", "0.051 ± 0.001"]
+
+
+def test_a_missing_error_of_one_of_several_properties_is_named():
+    broken = several_result()
+    del broken["test"]["mae_mu"]
+    with pytest.raises(UserError, match=r"test\.mae_mu"):
+        build(broken)

@@ -37,7 +37,8 @@ from se3t.config import (
 from se3t.config import (
     PropertyTask as PropertyTaskConfig,
 )
-from se3t.data.molecules.dataset import PropertyData, composition
+from se3t.data.molecules.dataset import Property, PropertyData, composition
+from se3t.data.molecules.scores import scores_of
 from se3t.data.qm9.prepare import store_path
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
@@ -126,7 +127,9 @@ def test_targets_are_z_scores_by_mean_and_deviation_of_the_training_molecules(
     assert float(train.targets.square().mean()) == pytest.approx(1, rel=1e-12)
     for split in ("valid", "test"):
         batch = task.batch(split, torch.arange(task.size(split)))
-        torch.testing.assert_close(batch.targets * task.std + task.mean, batch.values, rtol=1e-13, atol=0)
+        torch.testing.assert_close(
+            batch.targets * task.scores[0].std + task.scores[0].mean, batch.values, rtol=1e-13, atol=0
+        )
     assert abs(float(task.batch("test", torch.arange(6)).targets.mean())) > 1e-3
 
 
@@ -135,12 +138,12 @@ def test_statistics_do_not_change_when_test_molecules_are_altered_or_removed(dat
     altered = data.values.copy()
     altered[data.splits["test"]] *= -100
     for other in (task_of(replace(data, values=altered)), task_of(without(data, "test"))):
-        assert (other.mean, other.std) == (task.mean, task.std)
+        assert (other.scores[0].mean, other.scores[0].std) == (task.scores[0].mean, task.scores[0].std)
         index = torch.arange(7)
         assert torch.equal(other.batch("valid", index).targets, task.batch("valid", index).targets)
     altered = data.values.copy()
     altered[data.splits["train"][0]] += 1
-    assert task_of(replace(data, values=altered)).mean != task.mean
+    assert task_of(replace(data, values=altered)).scores[0].mean != task.scores[0].mean
 
 
 def test_references_leave_nothing_that_the_numbers_of_atoms_of_training_molecules_explain(data: PropertyData) -> None:
@@ -149,15 +152,21 @@ def test_references_leave_nothing_that_the_numbers_of_atoms_of_training_molecule
     counts = composition(data.arrays, QM9_ELEMENTS)
     batch = task.batch("train", torch.arange(20))
     assert float(batch.targets.square().mean()) == pytest.approx(1, rel=1e-12)
-    torch.testing.assert_close(torch.from_numpy(counts[train]).T @ batch.targets, torch.zeros(5, dtype=torch.float64))
+    torch.testing.assert_close(
+        torch.from_numpy(counts[train]).T @ batch.targets, torch.zeros(5, 1, dtype=torch.float64)
+    )
     assert batch.values.tolist() == data.values[train].tolist()
     altered = data.values.copy()
     altered[data.splits["test"]] *= -100
     other = task_of(replace(data, values=altered), reference="composition")
-    assert (other.mean, other.std, other.reference.tolist()) == (task.mean, task.std, task.reference.tolist())
+    assert (other.scores[0].mean, other.scores[0].std, other.scores[0].reference) == (
+        task.scores[0].mean,
+        task.scores[0].std,
+        task.scores[0].reference,
+    )
     altered[train[0]] += 1
     other = task_of(replace(data, values=altered), reference="composition")
-    assert other.reference.tolist() != task.reference.tolist()
+    assert other.scores[0].reference != task.scores[0].reference
 
 
 def test_metrics_have_references_added_again(data: PropertyData) -> None:
@@ -173,11 +182,11 @@ def test_metrics_have_references_added_again(data: PropertyData) -> None:
 def test_trained_weights_keep_the_references_they_were_trained_with(data: PropertyData) -> None:
     task = task_of(data, reference="composition")
     altered = data.values.copy()
-    altered[data.splits["train"]] += np.arange(20.0)
+    altered[data.splits["train"], 0] += np.arange(20.0)
     other = task_of(replace(data, values=altered), reference="composition")
     before = other.batch("valid", torch.arange(7)).targets
     other.restore(json.loads(json.dumps(task.facts())))
-    assert other.reference.tolist() == task.reference.tolist()
+    assert other.scores[0].reference == task.scores[0].reference
     after, expected = (one.batch("valid", torch.arange(7)).targets for one in (other, task))
     assert torch.equal(after, expected)
     assert not torch.equal(before, after)
@@ -221,7 +230,7 @@ def test_weights_are_not_measured_on_another_random_split_than_they_were_trained
         assert "the data have checksum other" in caplog.text
     with pytest.raises(UserError, match=r"data\.raw: these weights were trained on data with checksum .* bring back"):
         task_of(replace(data, checksum="other", kind="molecules")).restore(facts)
-    assert (changed.mean, changed.std) == (task.mean, task.std)
+    assert (changed.scores[0].mean, changed.scores[0].std) == (task.scores[0].mean, task.scores[0].std)
 
 
 def test_there_is_no_relative_error_where_the_training_mean_is_exact() -> None:
@@ -264,11 +273,11 @@ def test_the_loss_is_the_mean_absolute_error_of_z_scores(task: PropertyTask) -> 
 
 def test_metrics_are_in_the_unit_of_the_property(task: PropertyTask, data: PropertyData) -> None:
     found = measure(task, Constant(0.5), "valid")
-    predicted = task.mean + 0.5 * task.std
+    predicted = task.scores[0].mean + 0.5 * task.scores[0].std
     expected = np.abs(data.values[data.splits["valid"]] - predicted).mean()
     assert found["mae"] == pytest.approx(expected, rel=1e-12)
-    assert found["loss"] == pytest.approx(expected / task.std, rel=1e-12)
-    assert task.units["mae"] == data.target.unit == "meV"
+    assert found["loss"] == pytest.approx(expected / task.scores[0].std, rel=1e-12)
+    assert task.units["mae"] == data.properties[0].unit == "meV"
 
 
 def test_metrics_do_not_depend_on_the_size_of_the_batches(task: PropertyTask) -> None:
@@ -304,6 +313,60 @@ def test_the_mean_predictor_is_the_unit_of_the_relative_error(task: PropertyTask
 def test_every_metric_has_a_unit(task: PropertyTask) -> None:
     assert set(measure(task, Constant(0.0), "test")) == set(task.units)
     assert set(task.headline) <= set(task.units)
+
+
+# --- several properties ---------------------------------------------------------------------------------------------
+
+
+def several(data: PropertyData, **options: Any) -> PropertyTask:
+    """Three properties: the one of ``data``, one a thousand times smaller, and one that is not related to it."""
+    other = np.random.RandomState(1).normal(size=len(data.values))
+    values = np.column_stack([data.values[:, 0], -1e-3 * data.values[:, 0] + 5, other])
+    properties = (*data.properties, Property("small", "s", "D"), Property("other", "o", ""))
+    return task_of(replace(data, values=values, properties=properties), **options)
+
+
+def test_each_of_several_properties_has_its_own_z_score(task: PropertyTask, data: PropertyData) -> None:
+    together = several(data)
+    batch, alone = together.batch("train", torch.arange(20)), task.batch("train", torch.arange(20))
+    assert together.fiber_out == Fiber({0: 3})
+    torch.testing.assert_close(batch.targets[:, 0], alone.targets[:, 0], rtol=0, atol=0)
+    torch.testing.assert_close(batch.targets[:, 1], -alone.targets[:, 0], rtol=0, atol=1e-9)
+    torch.testing.assert_close(batch.targets.square().mean(0), torch.ones(3, dtype=torch.float64))
+
+
+def test_errors_of_several_properties_are_those_of_each_alone(task: PropertyTask, data: PropertyData) -> None:
+    together = several(data)
+    found, alone = measure(together, Constant(0.5), "valid"), measure(task, Constant(0.5), "valid")
+    assert together.headline == ("mae_value", "mae_small", "mae_other")
+    assert found["mae_value"] == pytest.approx(alone["mae"], rel=1e-12)
+    assert [together.units[name] for name in together.headline] == ["meV", "D", ""]
+    scores = {score.target: score for score in together.scores}
+    losses = [found[f"mae_{name}"] / score.std for name, score in scores.items()]
+    assert found["loss"] == pytest.approx(sum(losses) / 3, rel=1e-12)
+    relative = [
+        found[f"mae_{name}"] / mean for name, mean in zip(scores, together.baselines("valid")["mean"], strict=True)
+    ]
+    assert found["relative_mae"] == pytest.approx(sum(relative) / 3, rel=1e-12)
+    assert set(measure(together, Constant(0.0), "test")) == set(together.units)
+
+
+def test_several_properties_are_known_again_from_the_facts(data: PropertyData) -> None:
+    together = several(data, reference="composition")
+    facts = json.loads(json.dumps(together.facts()))
+    assert scores_of(facts) == together.scores
+    assert (facts["target"], facts["unit"]) == ("value+small+other", "")
+    assert "mean" not in facts
+    changed = several(replace(data, values=2 * data.values), reference="composition")
+    changed.restore(facts)
+    assert changed.scores == together.scores
+
+
+def test_facts_of_one_property_are_read_whether_it_has_references_or_not(data: PropertyData) -> None:
+    for reference in ("none", "composition"):
+        task = task_of(data, reference=reference)
+        assert scores_of(task.facts()) == task.scores
+        assert ("reference" in task.facts()) == (reference == "composition")
 
 
 # --- invariance -----------------------------------------------------------------------------------------------------
@@ -405,7 +468,7 @@ def test_the_record_names_property_graph_and_sizes(task: PropertyTask, data: Pro
     assert json.loads(json.dumps(found)) == found
     assert found["sizes"] == {"train": 20, "valid": 7, "test": 6}
     assert (found["target"], found["unit"], found["graph"]) == ("value", "meV", "bonds")
-    assert (found["mean"], found["std"]) == (task.mean, task.std)
+    assert (found["mean"], found["std"]) == (task.scores[0].mean, task.scores[0].std)
     assert found["baselines"]["mean"] == list(task.baselines("test")["mean"])
     assert found["baseline_split"] == "test"
 
@@ -428,7 +491,7 @@ def test_facts_are_those_of_the_training_molecules_and_go_into_a_checkpoint() ->
     assert facts["elements_seen"] == [1, 6, 8]
     assert (facts["max_atoms"], facts["num_train"]) == (5, 6)
     assert (facts["edges"], facts["radius"], facts["inputs"]) == ("radius", 3.0, "atoms_positions")
-    assert (facts["mean"], facts["std"], facts["unit"]) == (task.mean, task.std, "meV")
+    assert (facts["mean"], facts["std"], facts["unit"]) == (task.scores[0].mean, task.scores[0].std, "meV")
     file = io.BytesIO()
     torch.save(facts, file)
     file.seek(0)
@@ -448,5 +511,5 @@ def test_a_configuration_builds_the_task_on_prepared_data(tmp_path: Path) -> Non
     task = build_task(config)
     assert isinstance(task, PropertyTask)
     assert (task.settings.edges, task.settings.radius) == ("radius", 1.25)
-    assert (task.size("train"), task.size("test"), task.mean) == (6, 0, 2.5)
+    assert (task.size("train"), task.size("test"), task.scores[0].mean) == (6, 0, 2.5)
     assert task.units["mae"] == "D"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from se3t.config import Config, OptimConfig, QM9Data, SE3TransformerModel, TrainerConfig
+from se3t.config import Config, OptimConfig, QM9Data, SE3TransformerModel, TrainerConfig, targets_of
 from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.data.molecules.dataset import Property, PropertyData
 from se3t.data.molecules.embedding import molecule_from_smiles
@@ -74,11 +74,15 @@ def property_data(kind: str = "qm9", target: str = "homo") -> PropertyData:
     everything = [one for split in SMILES for one in molecules(split)]
     of_split = np.repeat(np.arange(len(SMILES)), [len(members) for members in SMILES.values()])
     splits = {split: np.flatnonzero(of_split == code) for code, split in enumerate(SMILES)}
-    values = np.random.RandomState(0).normal(-6000.0, 500.0, len(everything))
-    known = QM9_TARGETS[target] if kind == "qm9" else None
-    shown = Property(target, target, "") if known is None else Property(target, known.symbol, known.unit)
+    names = targets_of(target) if kind == "qm9" else (target,)
+    values = np.random.RandomState(0).normal(-6000.0, 500.0, (len(names), len(everything))).T
+    known = [QM9_TARGETS.get(name) for name in names]
+    shown = [
+        Property(name, one.symbol, one.unit) if one else Property(name, name, "")
+        for name, one in zip(names, known, strict=True)
+    ]
     official = {"train": 100, "valid": 10, "test": 10} if kind == "qm9" else {}
-    return PropertyData(kind, pack(everything), values, splits, shown, "c0ffee" * 8, official)
+    return PropertyData(kind, pack(everything), values, splits, tuple(shown), "c0ffee" * 8, official)
 
 
 def config_of(runs: Path, model: Any = None, data: Any = None, **task: Any) -> Config:

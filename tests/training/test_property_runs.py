@@ -118,7 +118,7 @@ def test_the_result_is_the_error_in_the_unit_of_the_property(finished: tuple[Con
     )
     assert result["samples_per_second"] == pytest.approx(6 * result["steps_per_second"])
     parsed = parse_record(Fields(result, "here"))
-    assert (parsed.model, parsed.data.measured_on, parsed.metrics["mae"]) == (
+    assert (parsed.model, parsed.data.measured_on, parsed.metrics["value"]) == (
         "se3_transformer",
         "test",
         result["test"]["mae"],
@@ -180,7 +180,7 @@ def test_without_a_test_split_the_result_is_the_validation_error(
     assert "the data hold no test split: the result is the validation error" in caplog.text
     assert lines_of(path.parent, "test") == []
     parsed = parse_record(Fields(result, "here"))
-    assert (parsed.data.measured_on, parsed.metrics["mae"]) == ("valid", result["valid"]["mae"])
+    assert (parsed.data.measured_on, parsed.metrics["value"]) == ("valid", result["valid"]["mae"])
     assert train(config, build=build) == path  # which is reported again, and not trained again
     with pytest.raises(UserError, match="split=test: the data hold no sample of that split; use one of split=train"):
         evaluate(path.parent, split="test", build=build)

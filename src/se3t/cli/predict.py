@@ -95,14 +95,18 @@ def _writer(file: Any) -> Callable[[list[str]], object]:
 def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
     """What the numbers will be, and how far they can be trusted."""
     from se3t.deploy.predict import columns_of, what_it_is
+    from se3t.experiments.qm9 import mae_names
 
-    for name, predictor in zip(columns_of(predictors), predictors, strict=True):
-        facts, error = predictor.facts, predictor.metrics.get("mae")
-        accuracy = "" if error is None else f"; mean absolute error on validation {error:.3g} {facts['unit']}".rstrip()
-        show(f"{name}: {what_it_is(facts)}", file=screen)
+    names = iter(columns_of(predictors))
+    for predictor in predictors:
+        facts, scores = predictor.facts, predictor.scores
+        for score, metric in zip(scores, mae_names([score.target for score in scores]), strict=True):
+            error = predictor.metrics.get(metric)
+            accuracy = "" if error is None else f"; mean absolute error on validation {error:.3g} {score.unit}".rstrip()
+            show(f"{next(names)}: {what_it_is(facts['kind'], score)}{accuracy}", file=screen)
         show(
-            f"  {predictor.config.model.name}, step {predictor.step:,}, trained on {facts['num_train']:,} molecules"
-            f"{accuracy} ({predictor.path})",
+            f"  {predictor.config.model.name}, step {predictor.step:,}, trained on {facts['num_train']:,} molecules "
+            f"({predictor.path})",
             file=screen,
         )
 

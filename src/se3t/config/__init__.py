@@ -28,6 +28,7 @@ from se3t.config.models import (
 from se3t.config.schemas import (
     SCHEMAS as SCHEMAS,
     TARGETS as TARGETS,
+    targets_of as targets_of,
     ClassificationTask as ClassificationTask,
     Config as Config,
     EvalConfig as EvalConfig,

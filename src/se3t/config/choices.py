@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from se3t.config.schemas import SCHEMAS, TARGETS, PropertyTask
+from se3t.config.schemas import ALL_TARGETS, SCHEMAS, TARGETS, PropertyTask
 from se3t.errors import UserError
 
 _added: list[Path] = []
@@ -56,11 +56,12 @@ def extend(folder: Path | None = None, schemas: Mapping[str, Mapping[str, type]]
 
 
 def schema_choices(group: str) -> dict[str, Any]:
-    """The choices of a group that need no file, each with its defaults: every schema, or every target of QM9."""
+    """The choices of a group that need no file, each with its defaults: schemas, or targets of QM9 and all of them."""
     by_name: dict[str, Any] = {}
     for name, schema in SCHEMAS.get(group, {}).items():
         is_property = schema is PropertyTask
-        by_name |= {target: PropertyTask(target=target) for target in TARGETS} if is_property else {name: schema()}
+        targets = (*TARGETS, ALL_TARGETS) if is_property else ()
+        by_name |= {target: PropertyTask(target=target) for target in targets} or {name: schema()}
     return by_name
 
 

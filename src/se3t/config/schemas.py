@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from se3t.config.fields import by_name, choice, number, seconds_of, time_limit
 from se3t.config.models import MODELS, SE3TransformerModel
+from se3t.errors import UserError, did_you_mean
 
 ACCELERATORS = ("auto", "cpu", "gpu")
 PRECISIONS = ("32", "64", "tf32", "bf16")
@@ -152,14 +153,30 @@ class NBodyTask:
 
 TARGETS = ("homo", "lumo", "gap", "mu", "alpha", "cv", "u0", "u", "h", "g", "r2", "zpve")
 """The twelve properties of QM9 that are learned; ``se3t.data.qm9.targets`` says what they are."""
+ALL_TARGETS = "all"
+
+
+def targets_of(text: str) -> tuple[str, ...]:
+    """The targets that ``task.target`` names: one, several joined by ``+``, or all of QM9.
+
+    Raises:
+        UserError: for an unknown one, or one that is named twice.
+    """
+    names = TARGETS if text == ALL_TARGETS else tuple(text.split("+"))
+    for place, name in enumerate(names):
+        if name not in TARGETS:
+            raise UserError(f"task.target={text}: {name!r} is unknown; {did_you_mean(name, (*TARGETS, ALL_TARGETS))}")
+        if name in names[:place]:
+            raise UserError(f"task.target={text}: {name} is named twice; leave one out")
+    return names
 
 
 @dataclass
 class PropertyTask:
-    """One number for each molecule (Table 3)."""
+    """One or several numbers for each molecule (Table 3)."""
 
     name: str = "property"
-    target: str = choice(*TARGETS)
+    target: str = "homo"  # of QM9: one, several as homo+lumo, or all; one network learns them together
     column: str | None = None  # with data=molecules: the column of your table, in place of a target
     inputs: str = choice("atoms", "atoms_positions")  # the latter for models that see nothing of a graph
     reference: str = choice("none", "composition")  # subtracted before training: least squares on the numbers of atoms

@@ -12,7 +12,7 @@ from se3t.config.explain import explain
 from se3t.config.fields import rotation_angle, seconds_of
 from se3t.config.models import SE3TransformerModel, SetTransformerModel, TFNModel
 from se3t.config.overrides import literal
-from se3t.config.schemas import SCHEMAS, ClassificationTask, Config, EvalConfig
+from se3t.config.schemas import SCHEMAS, ClassificationTask, Config, EvalConfig, PropertyTask, targets_of
 from se3t.errors import UserError, did_you_mean
 
 if typing.TYPE_CHECKING:
@@ -123,6 +123,8 @@ def validate(config: Any, prefix: str = "") -> None:
         raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
     if isinstance(config, ClassificationTask):
         _check_classification(config, prefix)
+    if isinstance(config, PropertyTask):
+        targets_of(config.target)
 
 
 def _check_ablation(model: SE3TransformerModel, prefix: str) -> None:

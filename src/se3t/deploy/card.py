@@ -68,7 +68,7 @@ def model_card(model: Exported) -> str:
         "": [card.summary(), "", *_table(("what", "value"), [*card.rows(), *_rows(model)])],
         "Data": [*_data(model, card.data_name(), card.official()), *card.data()],
         "Training": _training(model),
-        "Errors": _errors(model),
+        "Errors": _errors(model, card),
         "Limits": [f"- {limit}" for limit in (*card.limits(), *model.dataset.limits)],
         "Use": ["```bash", *card.commands(), "```", "", _WEIGHTS, *card.python()],
         "Versions": [
@@ -111,6 +111,15 @@ class Card:
     def limits(self) -> Iterable[str]:
         """What the model is not for; those of the data are added."""
         return self.model.task.limits
+
+    def baseline_place(self, metric: str) -> int | None:
+        """The place of a metric in the errors of predictions without a network; None where it is not among them."""
+        metrics = self.model.task.baseline_metrics
+        return metrics.index(metric) if metric in metrics else None
+
+    def units(self) -> Mapping[str, str]:
+        """Units of metrics, where no run record tells them."""
+        return {}
 
     def commands(self) -> list[str]:
         """Command lines that use the exported folder."""
@@ -175,9 +184,9 @@ def _training(model: Exported) -> Iterator[str]:
     yield f"- precision: {trainer.precision}; seed: {model.config.seed}; preset: {_spelt(model.config.preset)}"
 
 
-def _errors(model: Exported) -> Iterator[str]:
+def _errors(model: Exported, card: Card) -> Iterator[str]:
     measured = {"valid": model.valid, "test": {} if model.result is None else model.result["test"] or {}}
-    units = {"mae": model.facts.get("unit", "")} if model.result is None else model.result["units"]
+    units = card.units() if model.result is None else model.result["units"]
     declared = [metric.name for metric in model.task.metrics]
     rows: list[tuple[str, ...]] = []
     for name in sorted(model.valid, key=lambda name: declared.index(name) if name in declared else len(declared)):
@@ -185,7 +194,7 @@ def _errors(model: Exported) -> Iterator[str]:
         rows.append(
             (model.task.metric(name).description, *(_number(part.get(name)) for part in measured.values()), unit)
         )
-        for label, values in _baselines(model, name, measured):
+        for label, values in _baselines(model, card.baseline_place(name), name, measured):
             rows.append((f"… {label}, without a network", *(_number(values.get(split)) for split in measured), unit))
     yield from _table(("", "validation", "test", "unit"), rows)
     yield ""
@@ -197,13 +206,13 @@ def _errors(model: Exported) -> Iterator[str]:
 
 
 def _baselines(
-    model: Exported, metric: str, measured: Mapping[str, Mapping[str, float]]
+    model: Exported, place: int | None, metric: str, measured: Mapping[str, Mapping[str, float]]
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """What predictions without a network reach in one metric: their name, and the error by split as far as known."""
-    names = model.task.baselines
-    if metric not in model.task.baseline_metrics:
+    if place is None:
         return
-    place, reference = model.task.baseline_metrics.index(metric), next(iter(names))
+    names = model.task.baselines
+    reference = next(iter(names))
     errors: dict[str, dict[str, float]] = {reference: {}}
     for name, values in model.data.get("baselines", {}).items():
         errors[name] = {model.data.get("baseline_split", "test"): values[place]}

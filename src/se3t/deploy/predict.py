@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from se3t.data.molecules.dataset import composition
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
 from se3t.data.molecules.inputs import Entry
 from se3t.data.molecules.molecule import Molecule, kind_of, pack
+from se3t.data.molecules.scores import Score, scores_of
 from se3t.data.qm9.targets import target_of
 from se3t.errors import UserError
 from se3t.fiber import Fiber
@@ -39,7 +42,7 @@ _DIGITS = 7  # of single precision, which is that of the score
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model of one property.
+    """A trained model of one property, or of several.
 
     Attributes:
         path: the checkpoint.
@@ -65,11 +68,16 @@ class Predictor:
         return _settings(self.facts)
 
     @property
-    def column(self) -> str:
-        """Property and unit, as a table heads the predictions."""
-        kind = " atomisation" if is_atomisation(self.facts) else ""
-        unit = f" ({self.facts['unit']})" if self.facts["unit"] else ""
-        return f"{self.facts['target']}{kind}{unit}"
+    def scores(self) -> tuple[Score, ...]:
+        """The properties that it predicts."""
+        return scores_of(self.facts)
+
+    @property
+    def columns(self) -> list[str]:
+        """Property and unit of each, as a table heads the predictions."""
+        kinds = [" atomisation" if is_atomisation(self.facts["kind"], score) else "" for score in self.scores]
+        units = [f" ({score.unit})" if score.unit else "" for score in self.scores]
+        return [f"{score.target}{kind}{unit}" for score, kind, unit in zip(self.scores, kinds, units, strict=True)]
 
     def reason_against(self, molecule: Molecule) -> str:
         """Why the model cannot predict this molecule; empty where it can."""
@@ -81,33 +89,35 @@ class Predictor:
             return f"{len(molecule)} atoms are too many for graphs of this kind ({self.settings.edges})"
         return ""
 
-    def __call__(self, molecules: Sequence[Molecule]) -> Float[Tensor, " molecule"]:
-        """Predictions in the unit of the property, in double precision on the CPU: mean + std · network + references.
+    def __call__(self, molecules: Sequence[Molecule]) -> Float[Tensor, "molecule property"]:
+        """Predictions in the units of :attr:`scores`, in double precision on the CPU: mean + std · network +
+        references.
 
         All molecules are one batch; :func:`predict` makes batches of bounded memory.
         """
         with torch.no_grad(), default_dtype(torch.float32):
             arrays = pack(molecules)
             graphs = MoleculeGraphs(arrays, self.settings).to(self.device, torch.float32)
-            scores = self.model(graphs.graph(torch.arange(len(molecules), device=self.device)))[0]
-        predicted = float(self.facts["mean"]) + float(self.facts["std"]) * scores.flatten().double().cpu()
-        if "reference" not in self.facts:
-            return predicted
-        return predicted + torch.from_numpy(composition(arrays, self.settings.elements) @ self.facts["reference"])
+            outputs = self.model(graphs.graph(torch.arange(len(molecules), device=self.device)))[0]
+        counts = composition(arrays, self.settings.elements)
+        offsets = np.column_stack([score.offset(counts) for score in self.scores])
+        std = torch.tensor([score.std for score in self.scores], dtype=torch.float64)
+        return torch.from_numpy(offsets) + std * outputs.squeeze(-1).double().cpu()
 
 
-def is_atomisation(facts: Mapping[str, Any]) -> bool:
-    """Whether the property is the energy of a molecule less that of its single atoms."""
-    target = target_of(facts["kind"], facts["target"])
+def is_atomisation(kind: str, score: Score) -> bool:
+    """Whether a property, learned on data of some kind, is the energy of a molecule less that of its single atoms."""
+    target = target_of(kind, score.target)
     return target is not None and target.is_atomisation
 
 
-def what_it_is(facts: Mapping[str, Any]) -> str:
-    """Description of the property, with its unit."""
-    target = target_of(facts["kind"], facts["target"])
-    description = f"column {facts['target']!r} of the training table" if target is None else target.label
-    less = ", less the energies of the single atoms: negative for bound molecules" if is_atomisation(facts) else ""
-    return f"{description}{less}, in {facts['unit'] or 'the unit of the table'}"
+def what_it_is(kind: str, score: Score) -> str:
+    """Description of a property, with its unit."""
+    target = target_of(kind, score.target)
+    description = f"column {score.target!r} of the training table" if target is None else target.label
+    atoms = ", less the energies of the single atoms: negative for bound molecules"
+    less = atoms if is_atomisation(kind, score) else ""
+    return f"{description}{less}, in {score.unit or 'the unit of the table'}"
 
 
 def load_predictor(checkpoint: Path, device: torch.device | str = "cpu") -> Predictor:
@@ -146,7 +156,7 @@ def _model(checkpoint: ckpt.Checkpoint) -> nn.Module:
         model = build_model(
             replace(config, **anywhere),
             fiber_in=settings.fiber_in,
-            fiber_out=Fiber("1x0"),
+            fiber_out=Fiber({0: len(scores_of(checkpoint.facts))}),
             num_edge_scalars=settings.num_edge_scalars,
             pooled=True,
         )
@@ -163,7 +173,7 @@ class Row:
 
     Attributes:
         entry: the record of a file.
-        values: the prediction of every model, in the unit of its property; None where there is none.
+        values: the predictions of every model, in the units of its properties; None where there is none.
         warnings: about the prediction.
         reason: why no model predicts anything; empty where one does.
     """
@@ -231,20 +241,23 @@ def _rows(predictors: Sequence[Predictor], waiting: Sequence[tuple[Entry, list[s
         yield _row(predictors, entry, against, [column[row] for column in columns])
 
 
-def _row(predictors: Sequence[Predictor], entry: Entry, against: Sequence[str], values: Sequence[float | None]) -> Row:
-    reasons = [
-        reason if value is None or math.isfinite(value) else "the network's output is not a finite number"
-        for value, reason in zip(values, against, strict=True)
-    ]
-    shown = tuple(None if reason else value for value, reason in zip(values, reasons, strict=True))
+def _row(
+    predictors: Sequence[Predictor], entry: Entry, against: Sequence[str], predicted: Sequence[list[float] | None]
+) -> Row:
+    """The row of an entry; ``predicted`` are the values of each model."""
+    targets: list[str] = []
+    reasons: list[str] = []
+    shown: list[float | None] = []
+    for predictor, reason, values in zip(predictors, against, predicted, strict=True):
+        for score, value in zip(predictor.scores, values or repeat(None), strict=False):
+            finite = value is None or math.isfinite(value)
+            targets.append(score.target)
+            reasons.append(reason if finite else "the network's output is not a finite number")
+            shown.append(None if reasons[-1] else value)
     if all(reasons):
-        return Row(entry, shown, reason="; ".join(dict.fromkeys(reasons)))
-    missing = [
-        f"no {predictor.facts['target']}: {reason}"
-        for predictor, reason in zip(predictors, reasons, strict=True)
-        if reason
-    ]
-    return Row(entry, shown, (*entry.notes, *_too_large(predictors, entry), *missing))
+        return Row(entry, tuple(shown), reason="; ".join(dict.fromkeys(reasons)))
+    missing = [f"no {target}: {reason}" for target, reason in zip(targets, reasons, strict=True) if reason]
+    return Row(entry, tuple(shown), (*entry.notes, *_too_large(predictors, entry), *missing))
 
 
 def _too_large(predictors: Sequence[Predictor], entry: Entry) -> list[str]:
@@ -284,12 +297,10 @@ class Summary:
 
 
 def columns_of(predictors: Sequence[Predictor]) -> list[str]:
-    """A heading for every model; two models of one property are told apart by their folders."""
-    names = [predictor.column for predictor in predictors]
-    return [
-        name if names.count(name) == 1 else f"{name} [{run_name(predictor.path)}]"
-        for name, predictor in zip(names, predictors, strict=True)
-    ]
+    """A heading for every property; those of two models are told apart by their folders."""
+    pairs = [(name, predictor) for predictor in predictors for name in predictor.columns]
+    names = [name for name, _ in pairs]
+    return [name if names.count(name) == 1 else f"{name} [{run_name(predictor.path)}]" for name, predictor in pairs]
 
 
 def run_name(path: Path) -> str:
@@ -304,7 +315,7 @@ def write_table(
     rows: Iterable[Row],
     tell: Callable[[int], None] = lambda done: None,
 ) -> Summary:
-    """Write predictions: file, index, identifier, a column for each model, where the geometry is from, status.
+    """Write predictions: file, index, identifier, a column for each property, where the geometry is from, status.
 
     Args:
         write: takes the cells of a row, the headings first; such as ``csv.writer(file).writerow``.
@@ -313,10 +324,10 @@ def write_table(
         tell: called with the number of rows written.
     """
     write(["file", "index", "identifier", *columns_of(predictors), "geometry", "status"])
-    summary = Summary()
+    summary, scores = Summary(), [score for predictor in predictors for score in predictor.scores]
     for number, row in enumerate(rows, start=1):
         entry = row.entry
-        values = [_text(value, predictor) for value, predictor in zip(row.values, predictors, strict=True)]
+        values = [_text(value, score) for value, score in zip(row.values, scores, strict=True)]
         place = str(entry.index or "")
         write([entry.file, place, entry.identifier, *values, _geometry(entry), row.status])
         summary.add(row)
@@ -324,11 +335,11 @@ def write_table(
     return summary
 
 
-def _text(value: float | None, predictor: Predictor) -> str:
+def _text(value: float | None, score: Score) -> str:
     """With the digits that the score decides: a mean, or references of atoms, may be much larger than its unit."""
     if value is None:
         return ""
-    larger = max(1.0, abs(value) / float(predictor.facts["std"]))
+    larger = max(1.0, abs(value) / score.std)
     return f"{value:.{_DIGITS + math.floor(math.log10(larger))}g}"
 
 

@@ -1,4 +1,4 @@
-"""QM9: one property of a small molecule (Table 3)."""
+"""QM9: properties of small molecules (Table 3)."""
 
 from __future__ import annotations
 
@@ -27,17 +27,27 @@ from se3t.runs.record import common, measured_split, overridden
 
 _DEVIATIONS = "standard deviations of the target"
 
+
+def mae_names(targets: Sequence[str]) -> tuple[str, ...]:
+    """The metrics of the mean absolute errors of what one network learns: ``mae`` of one, else one for each."""
+    return ("mae",) if len(targets) == 1 else tuple(f"mae_{target}" for target in targets)
+
+
 TASK = TaskSpec(
     name="property",
     implementation=Lazy("se3t.tasks.property:PropertyTask"),
     schema=PropertyTask,
     metrics=(
-        Metric("mae", "mean absolute error", unit="", label="MAE"),
+        Metric("mae", "mean absolute error", unit="", label="MAE", optional=True),
+        *(
+            Metric(name, f"mean absolute error of {target}", unit="", label=f"MAE {target}", optional=True)
+            for name, target in zip(mae_names(TARGETS), TARGETS, strict=True)
+        ),
         Metric("relative_mae", "mean absolute error, relative to the mean predictor", optional=True),
         Metric("loss", "loss", _DEVIATIONS, optional=True),
         Metric("equivariance_error", "equivariance error (change when the input is rotated)", _DEVIATIONS),
     ),
-    headline=("mae",),
+    headline=("mae", *mae_names(TARGETS)),
     progress=("mae",),
     baselines={"mean": "mean predictor", "composition": "linear in composition"},
     baseline_metrics=("mae",),
@@ -126,19 +136,19 @@ def is_subset(sizes: Iterable[int], official: Iterable[int]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyRecord(RunRecord):
-    """A finished run that learned one property.
+    """A finished run that learned one property, or several together.
 
     Attributes:
-        column: how it is printed, and its unit.
+        columns: how each is printed, and its unit.
     """
 
     data: Molecules
-    column: TableColumn
+    columns: tuple[TableColumn, ...]
 
     @property
     def data_name(self) -> str:
-        """The property, and the data in words."""
-        return f"{self.column.label}, {self.data.name}"
+        """The properties, and the data in words."""
+        return ", ".join((*(column.label for column in self.columns), self.data.name))
 
 
 def parse_record(fields: Fields) -> PropertyRecord:
@@ -148,10 +158,14 @@ def parse_record(fields: Fields) -> PropertyRecord:
         UserError: naming file and field, when a field is missing, of the wrong type, or not finite.
     """
     arguments = common(fields)
-    settings = arguments["settings"]
-    arguments["settings"] = {name: settings[name] for name in settings if name not in ("task.target", "task.column")}
-    split = measured_split(fields)
-    kind, target = fields.text("data.kind"), fields.text("data.target")
+    split, several = measured_split(fields), fields.mapping("data").get("properties")
+    entries = ["data"] if several is None else [f"data.properties.{place}" for place in range(len(several))]
+    columns = tuple(_column(fields, entry) for entry in entries)
+    targets = [column.metric for column in columns]
+    if several is None:  # a row of a table joins runs that differ by the property alone
+        settings = arguments["settings"].items()
+        arguments["settings"] = {name: value for name, value in settings if name not in ("task.target", "task.column")}
+    kind = fields.text("data.kind")
     data = Molecules(
         kind,
         fields.text("data.checksum"),
@@ -159,20 +173,28 @@ def parse_record(fields: Fields) -> PropertyRecord:
         official=tuple(fields.integer(f"data.official.{name}") for name in _SPLITS) if kind == DATA.name else (),
         measured_on=split,
     )
-    metrics, unit = TASK.read(fields, split), fields.text("data.unit").replace("^2", "²").replace("^3", "³")
+    errors = {
+        target: fields.amount(f"{split}.{name}") for target, name in zip(targets, mae_names(targets), strict=True)
+    }
     return PropertyRecord(
         **arguments,
         overridden={name: value for name, value in overridden(fields, ()).items() if name in _SIZES},
         data=data,
-        metrics={target: metrics["mae"], **metrics},
-        part=target,
-        column=TableColumn(fields.text("data.label"), target, unit),
+        metrics={**errors, **TASK.read(fields, split)},
+        part=fields.text("data.target"),
+        columns=columns,
         how=data.how,
         baselines={
-            printed: {target: fields.amount(f"data.baselines.{name}.0")} for name, printed in TASK.baselines.items()
+            printed: {target: fields.amount(f"data.baselines.{name}.{place}") for place, target in enumerate(targets)}
+            for name, printed in TASK.baselines.items()
         },
         baseline_how=data._replace(measured_on=fields.text("data.baseline_split")).how,
     )
+
+
+def _column(fields: Fields, entry: str) -> TableColumn:
+    unit = fields.text(f"{entry}.unit").replace("^2", "²").replace("^3", "³")
+    return TableColumn(fields.text(f"{entry}.label"), fields.text(f"{entry}.target"), unit)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -190,7 +212,7 @@ def _columns(
     Raises:
         UserError: for one that neither the paper nor a run has, or when a unit is not the one of the paper.
     """
-    learned = {record.part: record.column for record in records}
+    learned = {column.metric: column for record in records for column in record.columns}
     printed = {} if published is None else published.columns
     for target in wanted:
         if target not in learned and target not in printed:
@@ -198,13 +220,15 @@ def _columns(
             raise UserError(f"--target {target}: no finished run on QM9 learned it, nor has the paper a column; {hint}")
     order = sorted(learned) if published is None else [*printed, *TARGETS, *learned]
     targets = [target for target in dict.fromkeys(order) if target in learned or target in wanted]
+    targets = list(wanted) if len(wanted) == 1 else targets
     for record in records if published is not None else ():
-        unit = printed.get(record.part, learned[record.part]).unit
-        if record.column.unit != unit:
-            raise UserError(
-                f"{record.origin}: field 'data.unit' is {record.column.unit!r}, expected {unit!r} for {record.part}, "
-                "the unit of its column; the run was made by another version, run it again"
-            )
+        for column in record.columns:
+            unit = printed.get(column.metric, column).unit
+            if column.unit != unit:
+                raise UserError(
+                    f"{record.origin}: field 'data.unit' is {column.unit!r}, expected {unit!r} for {column.metric}, "
+                    "the unit of its column; the run was made by another version, run it again"
+                )
     columns = [printed.get(target) or learned[target] for target in targets]
     return (*columns, INVARIANCE, _BATCH) if len(columns) == 1 else columns
 
@@ -245,6 +269,8 @@ def _notes(parts: NoteParts) -> Iterable[str]:
         yield from parts.budget
         if any("data.graph" in record.settings for record in parts.records):
             yield "graph: edges are the bonds, all pairs of atoms of a molecule (complete) or those within a radius."
+        if any("task.target" in record.settings for record in parts.records):
+            yield "target=several, or all: one network learned them together; its loss is the mean of their z-scores."
         if any(record.settings.get("task.reference") == "composition" for record in parts.records):
             yield (
                 "reference=composition: a reference for each atom, by element (least squares on the training "
@@ -267,7 +293,7 @@ def _table(name: str, published: str, is_own: bool) -> TableSpec:
         takes=lambda record: (record.data.kind != DATA.name) == is_own,
         describe=_describe_data,
         notes=_notes,
-        always_named=("preset", "data.graph", "data.radius", "task.reference"),
+        always_named=("preset", "data.graph", "data.radius", "task.reference", "task.target"),
         choice="task",
     )
 

@@ -10,7 +10,7 @@ import torch
 
 from se3t.bench.synthetic import ball
 from se3t.bench.synthetic import molecules as random_molecules
-from se3t.config import Config
+from se3t.config import Config, targets_of
 from se3t.data.clouds.dataset import CloudData
 from se3t.data.clouds.objects import CLASSES, NUM_POINTS
 from se3t.data.molecules.dataset import Property, PropertyData
@@ -52,8 +52,9 @@ def molecules(config: Config) -> PropertyTask:
         "bonds": (bonds.T % NUM_ATOMS).numpy().astype(np.uint16),
         "bond_classes": random.randint(len(BOND_CLASSES), size=bonds.shape[1]).astype(np.uint8),
     }
-    values, target = random.normal(size=total), Property("random", "random", "")
-    data = PropertyData(QM9.name, arrays, values, _members(sizes), target, "random", {})
+    properties = tuple(Property(name, name, "") for name in targets_of(config.task.target))
+    values = random.normal(size=(total, len(properties)))
+    data = PropertyData(QM9.name, arrays, values, _members(sizes), properties, "random", {})
     return PropertyTask(config.task, data, config.data.graph, config.data.radius)
 
 

@@ -143,9 +143,9 @@ def property_data(
     return PropertyData(
         kind=kind,
         arrays=made.arrays,
-        values=made.arrays["targets"][:, 0],
+        values=made.arrays["targets"],
         splits={name: np.flatnonzero(words == name) for name in SPLITS},
-        target=Property("value", "V", "meV"),
+        properties=(Property("value", "V", "meV"),),
         checksum=made.checksum,
         official=SPLIT_SIZES if kind == "qm9" else {},
     )
@@ -156,4 +156,4 @@ def without(data: PropertyData, split: str) -> PropertyData:
     chosen = np.setdiff1d(np.arange(len(data.values)), data.splits[split])
     arrays = take(data.arrays, chosen)
     codes = {name: np.flatnonzero(arrays["split"] == code) for code, name in enumerate(SPLITS)}
-    return PropertyData(data.kind, arrays, data.values[chosen], codes, data.target, data.checksum, data.official)
+    return PropertyData(data.kind, arrays, data.values[chosen], codes, data.properties, data.checksum, data.official)

@@ -49,8 +49,8 @@ def test_a_property_is_the_column_of_its_name_whatever_the_split(tmp_path: Path)
     for place, name in enumerate(TARGETS):
         data = load(config, name)
         if name in ("mu", "alpha", "cv", "r2"):
-            np.testing.assert_allclose(data.values, place + 0.01 * np.arange(21), rtol=0, atol=1e-12)
-        assert data.target.name == name
+            np.testing.assert_allclose(data.values[:, 0], place + 0.01 * np.arange(21), rtol=0, atol=1e-12)
+        assert data.properties[0].name == name
     assert {split: len(members) for split, members in data.splits.items()} == COUNTS
     assert list(data.splits) == list(SPLITS)
 
@@ -60,22 +60,22 @@ def test_orbital_energies_are_in_mev(target: str, tmp_path: Path) -> None:
     values = np.linspace(-0.4, 0.3, 21)
     data = load(qm9(tmp_path, columns={target: values.tolist()}), target)
     # Through electronvolts of the joule: 4.359 744 722 2071e-18 J a hartree, 1.602 176 634e-19 J an electronvolt.
-    np.testing.assert_allclose(data.values, values * 4.3597447222071e-18 / 1.602176634e-19 * 1000, rtol=1e-11)
-    assert data.target.unit == "meV"
+    np.testing.assert_allclose(data.values[:, 0], values * 4.3597447222071e-18 / 1.602176634e-19 * 1000, rtol=1e-11)
+    assert data.properties[0].unit == "meV"
 
 
 @pytest.mark.parametrize(
     ("target", "unit"), [("mu", "D"), ("alpha", "bohr^3"), ("cv", "cal/(mol K)"), ("r2", "bohr^2")]
 )
 def test_other_properties_keep_the_unit_of_the_raw_files(target: str, unit: str, tmp_path: Path) -> None:
-    assert load(qm9(tmp_path), target).target.unit == unit
+    assert load(qm9(tmp_path), target).properties[0].unit == unit
 
 
 def test_methane_has_its_published_values(tmp_path: Path) -> None:
     published = {"homo": -0.3877, "lumo": 0.1171, "gap": 0.5048, "mu": 0.0, "alpha": 13.21, "u0": -40.47893}
     kinds, counts = [METHANE, WATER, AMMONIA], {"train": 2, "valid": 1, "test": 0}
     config = qm9(tmp_path, kinds, counts, {name: [value, 0.0, 0.0] for name, value in published.items()})
-    found = {name: load(config, name).values[0] for name in published}
+    found = {name: load(config, name).values[0, 0] for name in published}
     carbon, hydrogen = -37.846772, -0.500273  # hartree, single atoms at 0 K
     atomisation = (-40.47893 - carbon - 4 * hydrogen) * HARTREE  # -17.17 eV: four bonds of 4.3 eV
     assert found["u0"] == pytest.approx(atomisation, abs=1e-6)
@@ -89,7 +89,7 @@ def test_energies_of_atoms_alone_are_nothing(tmp_path: Path) -> None:
     oxygen, hydrogen = -75.064579, -0.500273
     values = [oxygen, 2 * hydrogen, oxygen]
     data = load(qm9(tmp_path, [ATOM, APART, ATOM], {"train": 2, "valid": 1, "test": 0}, {"u0": values}), "u0")
-    np.testing.assert_allclose(data.values, 0, atol=1e-9)
+    np.testing.assert_allclose(data.values[:, 0], 0, atol=1e-9)
 
 
 def test_the_official_sizes_are_told_beside_those_at_hand(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_choice_keeps_every_molecule_whole(tmp_path: Path) -> None:
     kept = [molecules[number - 1] for number in data.arrays["mol_id"]]
     for name, array in pack(kept).items():
         assert np.array_equal(data.arrays[name], array), name
-    np.testing.assert_allclose(data.values, 0.01 * (data.arrays["mol_id"] - 1) * HARTREE, atol=1e-6)
+    np.testing.assert_allclose(data.values[:, 0], 0.01 * (data.arrays["mol_id"] - 1) * HARTREE, atol=1e-6)
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
@@ -157,7 +157,7 @@ def mine(tmp_path: Path) -> MoleculesData:
 
 def test_molecules_without_a_value_are_left_out_of_every_split(mine: MoleculesData) -> None:
     data = load_property(mine, PropertyTask(column="logP"), progress=False)
-    assert data.values.tolist() == [1.0, 3.0, 4.0, 5.0, 7.0, 9.0]
+    assert data.values[:, 0].tolist() == [1.0, 3.0, 4.0, 5.0, 7.0, 9.0]
     assert data.arrays["mol_id"].tolist() == [1, 3, 4, 5, 7, 9]
     assert {split: members.tolist() for split, members in data.splits.items()} == {
         "train": [0, 1, 2, 3],
@@ -168,7 +168,9 @@ def test_molecules_without_a_value_are_left_out_of_every_split(mine: MoleculesDa
 
 
 def test_the_unit_of_a_column_is_that_of_the_store(mine: MoleculesData) -> None:
-    targets = [load_property(mine, PropertyTask(column=name), progress=False).target for name in ("full", "logP")]
+    targets = [
+        load_property(mine, PropertyTask(column=name), progress=False).properties[0] for name in ("full", "logP")
+    ]
     assert [(target.name, target.label, target.unit) for target in targets] == [
         ("full", "full", "eV"),
         ("logP", "logP", ""),
@@ -228,7 +230,7 @@ def test_baselines_learn_from_training_molecules_alone() -> None:
 
 def test_the_mean_predictor_is_wrong_by_the_mean_distance_from_the_training_mean() -> None:
     data = property_data()
-    train, test = (data.values[data.splits[split]].tolist() for split in ("train", "test"))
+    train, test = (data.values[data.splits[split], 0].tolist() for split in ("train", "test"))
     mean = sum(train) / len(train)
     expected = sum(abs(value - mean) for value in test) / len(test)
     assert baseline_errors(data, (1, 6, 7, 8, 9), "test")["mean"][0] == pytest.approx(expected, rel=1e-12)

@@ -433,7 +433,7 @@ def test_a_column_that_is_asked_for_and_holds_text_is_named_with_line_and_cell(
 ) -> None:
     table(folder, "\n".join(["name,y,k [/s]", *(f"{name},1,{row}" for row, name in enumerate(NAMES[:9])), "mol j,x,9"]))
     task = PropertyTask(column="k [/s]")
-    assert load_property(config, task, progress=False).target.name == "k [/s]"
+    assert load_property(config, task, progress=False).properties[0].name == "k [/s]"
     with pytest.raises(UserError, match=r"task.column=y: holds more than numbers: .*line 11, column 'y', is 'x', exp"):
         load_property(config, replace(task, column="y"), progress=False)
 

@@ -1,13 +1,14 @@
-"""Prepared molecules and one property of each, in memory. Imports neither torch nor rdkit."""
+"""Prepared molecules and properties of each, in memory. Imports neither torch nor rdkit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from se3t.config import targets_of
 from se3t.data.molecules.building import mean_error
 from se3t.data.molecules.molecule import SPLITS, take
 from se3t.data.store import Store
@@ -17,7 +18,7 @@ from se3t.experiments import qm9
 
 @dataclass(frozen=True)
 class Property:
-    """The target property.
+    """A property that is learned.
 
     Attributes:
         name: of the target on the command line, or the column of a table.
@@ -32,14 +33,14 @@ class Property:
 
 @dataclass(frozen=True)
 class PropertyData:
-    """Molecules whose property is known.
+    """Molecules whose properties are known.
 
     Attributes:
         kind: of the store, the name of the data set.
         arrays: flat arrays of these molecules, see :func:`se3t.data.molecules.molecule.pack`.
-        values: ``[molecule]`` float64, in the unit of ``target``.
+        values: ``[molecule, property]`` float64, in the units of the properties.
         splits: numbers of the molecules of each split, ascending.
-        target: the property.
+        properties: what is learned.
         checksum: of the store.
         official: sizes of the splits of the whole data set, where known.
     """
@@ -48,7 +49,7 @@ class PropertyData:
     arrays: Mapping[str, np.ndarray]
     values: np.ndarray
     splits: Mapping[str, np.ndarray]
-    target: Property
+    properties: tuple[Property, ...]
     checksum: str
     official: Mapping[str, int]
 
@@ -67,21 +68,22 @@ def load_property(config: Any, task: Any, progress: bool = True) -> PropertyData
     if config.name == qm9.DATA.name:
         if task.column is not None:
             raise UserError("task.column: columns belong to data=molecules; QM9 has targets, such as task=homo")
-        return _qm9(config, task.target, progress)
+        return _qm9(config, targets_of(task.target), progress)
     return _own(config, task.column, progress)
 
 
-def _qm9(config: Any, target: str, progress: bool) -> PropertyData:
+def _qm9(config: Any, names: Sequence[str], progress: bool) -> PropertyData:
     from se3t.data.qm9.prepare import prepare_qm9
     from se3t.data.qm9.splits import SPLIT_SIZES
     from se3t.data.qm9.targets import QM9_TARGETS, in_table_units
 
     store = prepare_qm9(config, progress=progress)
-    known = QM9_TARGETS[target]
-    column = store.arrays["targets"][:, store.settings["columns"].index(target)]
-    values = in_table_units(known, column, store.arrays)
+    targets, columns = [QM9_TARGETS[name] for name in names], store.settings["columns"]
+    raw = [store.arrays["targets"][:, columns.index(name)] for name in names]
+    values = np.column_stack([in_table_units(*pair, store.arrays) for pair in zip(targets, raw, strict=True)])
+    properties = tuple(Property(target.name, target.symbol, target.unit) for target in targets)
     data = _select(config, store, values, np.ones(len(values), dtype=bool))
-    return PropertyData(**data, target=Property(target, known.symbol, known.unit), official=SPLIT_SIZES)
+    return PropertyData(**data, properties=properties, official=SPLIT_SIZES)
 
 
 def _own(config: Any, column: str | None, progress: bool) -> PropertyData:
@@ -96,13 +98,13 @@ def _own(config: Any, column: str | None, progress: bool) -> PropertyData:
     if column not in columns:
         raise UserError(f"task.column={column}: no such column; {did_you_mean(column, columns)}")
     place = columns.index(column)
-    data = _select(config, store, store.arrays["targets"][:, place], store.arrays["known"][:, place] > 0)
+    data = _select(config, store, store.arrays["targets"][:, place, None], store.arrays["known"][:, place] > 0)
     unit = store.settings["column_units"].get(column) or ""
-    return PropertyData(**data, target=Property(column, column, unit), official={})
+    return PropertyData(**data, properties=(Property(column, column, unit),), official={})
 
 
 def _select(config: Any, store: Store, values: np.ndarray, known: np.ndarray) -> dict[str, Any]:
-    """Molecules whose value is known, at most as many of each split as the settings ask for."""
+    """Molecules whose values are known, at most as many of each split as the settings ask for."""
     chosen: list[np.ndarray] = []
     for code, split in enumerate(SPLITS):
         members = np.flatnonzero((store.arrays["split"] == code) & known)
@@ -136,18 +138,20 @@ def composition(arrays: Mapping[str, np.ndarray], elements: tuple[int, ...]) -> 
 
 
 def composition_fit(data: PropertyData, elements: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares of the property on the numbers of atoms of each element and a constant, on the training molecules.
+    """Least squares of the properties on the numbers of atoms of each element and a constant, on the training
+    molecules.
 
     Returns:
-        The numbers and a one for every molecule, ``[molecule, element + 1]``, and their weights.
+        The numbers and a one for every molecule, ``[molecule, element + 1]``, and their weights
+        ``[element + 1, property]``.
     """
     train = data.splits["train"]
     counts = np.column_stack([composition(data.arrays, elements), np.ones(len(data.values))])
     return counts, np.linalg.lstsq(counts[train], data.values[train], rcond=None)[0]
 
 
-def baseline_errors(data: PropertyData, elements: tuple[int, ...], split: str) -> dict[str, tuple[float]]:
-    """Mean absolute errors on a split of predictions that use no geometry.
+def baseline_errors(data: PropertyData, elements: tuple[int, ...], split: str) -> dict[str, tuple[float, ...]]:
+    """Mean absolute errors on a split of predictions that use no geometry, of every property.
 
     Args:
         data: statistics are those of its training molecules.
@@ -160,7 +164,5 @@ def baseline_errors(data: PropertyData, elements: tuple[int, ...], split: str) -
     """
     train, members = data.splits["train"], data.splits[split]
     truth, (counts, weights) = data.values[members], composition_fit(data, elements)
-    return {
-        "mean": (mean_error(data.values[train], truth),),
-        "composition": (float(np.abs(truth - counts[members] @ weights).mean()),),
-    }
+    mean = map(mean_error, data.values[train].T, truth.T)
+    return {"mean": tuple(mean), "composition": tuple(np.abs(truth - counts[members] @ weights).mean(0).tolist())}

@@ -121,15 +121,18 @@ def _harmonics(path: Path | None) -> Place:
 
 def _curves(runs: Sequence[Run]) -> Iterable[Place]:
     """Learning curves, a figure for each data set and metric."""
-    groups: dict[tuple[str, str, str], list[Path]] = {}
+    groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if run.state == FINISHED and run.experiment in experiments() and (run.folder / METRICS).is_file():
-            groups.setdefault((run.experiment, run.what, str(run.data.get("checksum"))), []).append(run.folder)
+            groups.setdefault((run.experiment, run.what, str(run.data.get("checksum"))), []).append(run)
     if not groups:
         yield Place("Learning curves need a finished run.", "se3t train experiment=nbody preset=quick")
-    for (experiment, what, checksum), folders in sorted(groups.items()):
+    for (experiment, what, checksum), group in sorted(groups.items(), key=lambda item: item[0]):
+        measured = {name for run in group for name in run.metrics}
         for metric in experiments()[experiment].task.headline:
-            yield from _learning_curves(f"{what} on the data with checksum {checksum[:8]}", folders, metric)
+            if metric in measured:
+                folders = [run.folder for run in group]
+                yield from _learning_curves(f"{what} on the data with checksum {checksum[:8]}", folders, metric)
 
 
 def _learning_curves(what: str, folders: Sequence[Path], metric: str) -> Iterable[Place]:

@@ -94,7 +94,7 @@ def tables(results: Iterable[Result], target: str | None = None, preset: str | N
     records = readable(results)
     runs = _chosen(records.runs, target, preset)
     whole = _whole(runs)
-    built = [table for spec in declared().values() for table in tables_of(spec, _of(spec, whole))]
+    built = [table for spec in declared().values() for table in tables_of(spec, _of(spec, whole), target=target)]
     return _with_notes([*built, *ablation_tables(runs)], records)
 
 
@@ -145,9 +145,15 @@ def _chosen(runs: Iterable[Fields], target: str | None, preset: str | None) -> l
         experiments()[fields.text("experiment")].read(fields)
         for fields in runs
         if fields.content.get("experiment") in experiments()
-        and (target is None or fields.mapping("data").get("target") == target)
+        and (target is None or target in _targets(fields))
         and (preset is None or fields.content.get("preset") == preset)
     ]
+
+
+def _targets(fields: Fields) -> list[str]:
+    """What a run has learned: the name of a property, and those of several joined by +."""
+    name = str(fields.mapping("data").get("target"))
+    return [name, *name.split("+")]
 
 
 # --- what is not verified, and what was left out ----------------------------------------------------------------------

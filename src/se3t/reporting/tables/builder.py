@@ -50,10 +50,10 @@ def tables_of(
         records: finished runs of its experiments.
         always: whether to have all published columns, and a table also where nothing was run.
         preset: budget that commands name where nothing was run.
-        target: with ``always``, the only column.
+        target: the only column.
     """
     published = load_published(spec.published) if spec.published else None
-    wanted = [] if not always or published is None else list(published.columns) if target is None else [target]
+    wanted = [target] if target is not None else list(published.columns) if always and published is not None else []
     apart = apart_from(spec)
     shown = [record for record in records if spec.takes(record)]
     others = [other for other in apart if any(other.takes(record) for record in shown)]
