@@ -93,6 +93,7 @@ HOMES: dict[str, tuple[tuple[str, ...], bool]] = {
     "optuna": (("suite",), True),
     "submitit": (("suite",), True),
     "jinja2": (("reporting.report.page",), True),
+    "safetensors": (("training.exported",), True),
     "hydra": (("cli", "config"), False),  # config: the ConfigStore that its schemas are registered with
 }
 

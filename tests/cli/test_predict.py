@@ -168,7 +168,7 @@ def test_an_exported_folder_is_all_that_a_prediction_needs(run: Run, folder: Pat
     (folder / "a.sdf").write_text(sdf(molecules("test")))
     answer = run("export", "--checkpoint", "homo", "--to", "given/model")
     assert answer.status == 0
-    assert answer.out.startswith("given/model: model.ckpt, config.yaml, README.md\n")
+    assert answer.out.startswith("given/model: model.safetensors, config.yaml, README.md\n")
     assert "use: se3t predict molecules.sdf given/model\n" in answer.out
     assert run("predict", "--checkpoint", "homo", "a.sdf", "--out", "before.csv").status == 0
     shutil.rmtree(folder / "homo")

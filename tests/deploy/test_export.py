@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from se3t.config import LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData, SchNetModel
 from se3t.deploy import export as export_module
@@ -64,9 +67,60 @@ def test_weights_are_plain_tensors_and_nothing_of_the_training_is_left(tmp_path:
     path = tmp_path / "averaged" / "checkpoints" / "best.ckpt"
     ckpt.write_checkpoint(path, {**content, "current_model_state": {"model.x": torch.zeros(3)}})
     export(tmp_path / "averaged", tmp_path / "model")
-    found = torch.load(tmp_path / "model" / "model.ckpt", weights_only=True)
-    assert set(found) == {"format", "kind", "config", "step", "metrics", "state_dict", "facts"}
-    assert all(isinstance(value, torch.Tensor) for value in found["state_dict"].values())
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    loaded = ckpt.load(tmp_path / "model")
+    assert set(loaded.content) == {"format", "kind", "config", "step", "metrics", "state_dict", "facts"}
+    expected = ckpt.load(run)
+    assert weights.keys() == loaded.weights.keys() == expected.weights.keys()
+    for name, tensor in expected.weights.items():
+        assert torch.equal(weights[name], tensor)
+        assert torch.equal(loaded.weights[name], tensor)
+    assert loaded.facts == expected.facts
+    assert loaded.content["metrics"] == expected.content["metrics"]
+
+
+def test_equal_models_make_equal_files(tmp_path: Path, run: Path) -> None:
+    for name in ("a", "b"):
+        export(run, tmp_path / name)
+    assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")}) == 1
+
+
+def test_a_folder_exported_by_an_earlier_version_is_read_and_replaced(tmp_path: Path, run: Path) -> None:
+    content, folder = ckpt.load(run).content, tmp_path / "model"
+    ckpt.write_checkpoint(folder / "model.ckpt", {**content, "kind": "exported"})
+    (folder / "README.md").touch()
+    assert torch.equal(load_predictor(folder)(molecules("test")), load_predictor(run)(molecules("test")))
+    export(run, folder, force=True)
+    assert {path.name for path in folder.iterdir()} == set(FILES)
+
+
+def _changed(data: bytes, old: bytes, new: bytes) -> bytes:
+    assert data.count(old) == 1
+    return data.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    {
+        "truncated": (lambda data: data[: len(data) // 2], "is damaged or no safetensors file"),
+        "empty": (lambda data: b"", "is damaged or no safetensors file"),
+        "text": (lambda data: b"hello, this is no model", "is damaged or no safetensors file"),
+        "a weight": (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "it does not have its checksum"),
+        "a fact": (lambda data: _changed(data, b"c0ffee" * 8, b"coffee" * 8), "it does not have its checksum"),
+        "no JSON": (lambda data: _changed(data, b'{\\"content', b'(\\"content'), "its metadata cannot be read"),
+        "of another program": (lambda _: save({"w": torch.ones(2)}), "holds weights alone, without model and data"),
+    }.values(),
+)
+def test_a_damaged_export_is_refused_in_one_sentence(
+    tmp_path: Path, run: Path, damage: Callable[[bytes], bytes], told: str
+) -> None:
+    export(run, tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    for read in (load_predictor, evaluate, partial(export, folder=tmp_path / "again")):
+        with pytest.raises(UserError, match=rf"model\.safetensors: .*{told}") as error:
+            read(tmp_path / "model")
+        assert "\n" not in str(error.value)
 
 
 def test_a_model_that_shares_tensors_is_exported(tmp_path: Path) -> None:
@@ -81,7 +135,7 @@ def test_settings_name_no_folder_and_no_account(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", replace(config, logger=LoggerConfig(project="secret")))
     export(run, tmp_path / "model")
     settings = (tmp_path / "model" / "config.yaml").read_text()
-    stored = str(torch.load(tmp_path / "model" / "model.ckpt", weights_only=True)["config"])
+    stored = str(ckpt.load(tmp_path / "model").content["config"])
     card = (tmp_path / "model" / "README.md").read_text()
     for text in (settings, stored, card):
         assert "/home/me" not in text

@@ -17,7 +17,7 @@ from se3t.screen import csv_text, printable, show
 _LONG = 200  # molecules, from which on a progress bar is shown
 _NONE_PREDICTED = 1
 _LISTED = 5  # kinds of warnings
-_WEIGHTS = (".ckpt", ".pt", ".pth")
+_WEIGHTS = (".ckpt", ".safetensors", ".pt", ".pth")
 
 
 def parser() -> Parser:

@@ -16,7 +16,7 @@ from se3t.screen import markdown_text
 
 MISSING = "–"
 _SPLITS = {"train": "training", "valid": "validation", "test": "test"}
-_WEIGHTS = 'In Python, `torch.load("model.ckpt", weights_only=True)` gives its weights as plain tensors.'
+_WEIGHTS = 'In Python, `safetensors.torch.load_file("model.safetensors")` gives its weights as plain tensors.'
 _PAPER = (
     "F. B. Fuchs, D. E. Worrall, V. Fischer, M. Welling: SE(3)-Transformers: 3D Roto-Translation Equivariant Attention "
     "Networks. NeurIPS 2020. arXiv:2006.10503"

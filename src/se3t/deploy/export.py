@@ -8,6 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from se3t import __version__
 from se3t.compat.converted import is_model
 from se3t.config import Config, LoggerConfig
@@ -19,17 +21,18 @@ from se3t.reporting.reading import require_whole
 from se3t.runs import Fields, RunFolder
 from se3t.runs.names import CONFIG, RESULT
 from se3t.training import checkpoint as ckpt
+from se3t.training.exported import write_exported
 
 CARD = "README.md"
 FILES = (ckpt.EXPORTED, CONFIG, CARD)
-_KEPT = ("step", "metrics", "state_dict", "facts")
+_KEPT = ("step", "metrics", "facts")
 
 
 def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
     """Write a model that ``se3t predict`` and ``se3t eval`` read, with its card; a folder, whole or not at all.
 
-    Weights are tensors under the names of a checkpoint, which ``torch.load(…, weights_only=True)`` reads. Folders of
-    the machine where the model was trained are left out of its settings.
+    Weights are tensors under the names of the model, which ``safetensors.torch.load_file`` reads. Folders of the
+    machine where the model was trained are left out of its settings.
 
     Args:
         checkpoint: a run folder, or its ``best.ckpt``.
@@ -58,7 +61,7 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
     model = Exported(config, loaded.step, loaded.content["metrics"], loaded.facts, result, versions, __version__)
     content = {"format": ckpt.FORMAT, "kind": "exported", "config": asdict(config)}
     content |= {name: loaded.content[name] for name in _KEPT if name in loaded.content}
-    _write_folder(folder, content, config, model_card(model))
+    _write_folder(folder, model, loaded.weights, content)
     return model
 
 
@@ -72,8 +75,8 @@ def require_free(folder: Path, force: bool) -> None:
         return
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; expected the name of a folder to make")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
-    if others or not (folder / ckpt.EXPORTED).is_file():
+    others = sorted(path.name for path in folder.iterdir() if path.name not in (*FILES, ckpt.EXPORTED_BEFORE))
+    if others or not any((folder / name).is_file() for name in (ckpt.EXPORTED, ckpt.EXPORTED_BEFORE)):
         what = f"holds {others[0]}" if others else "is no exported model"
         raise UserError(f"{folder}: exists and {what}; give the name of a new folder")
     if not force:
@@ -105,11 +108,12 @@ def _result_of(loaded: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mappi
     return None, sessions[-1].get("versions", {}) if sessions else {}
 
 
-def _write_folder(folder: Path, content: dict[str, Any], config: Config, card: str) -> None:
+def _write_folder(folder: Path, model: Exported, weights: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
     """Write under a temporary name, then rename."""
+    card = model_card(model)
     with temporary_beside(folder) as temporary, temporary_beside(folder, "old") as former:
-        ckpt.write_checkpoint(temporary / ckpt.EXPORTED, content)
-        RunFolder(temporary).write_config(config)
+        write_exported(temporary / ckpt.EXPORTED, weights, content)
+        RunFolder(temporary).write_config(model.config)
         write_atomically(temporary / CARD, lambda file: file.write(card.encode()))
         try:
             if folder.exists():

@@ -21,6 +21,7 @@ from se3t.reporting.figures.rotation_runs import settings_hash
 from se3t.runs.files import write_json
 from se3t.tasks.classification import ClassificationTask
 from se3t.training import checkpoint as ckpt
+from se3t.training.exported import digest_of_weights
 from se3t.training.run import Run
 
 _KEY = ("settings", "seed", "weights", "rotation")
@@ -157,7 +158,7 @@ def _key(point: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _digest(weights: Mapping[str, Tensor]) -> str:
-    return ckpt.digest_of_weights(weights)[:16]
+    return digest_of_weights(weights)[:16]
 
 
 def _read(path: Path) -> dict[str, Any]:

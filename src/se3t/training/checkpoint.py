@@ -7,7 +7,6 @@ the file (``weights_only=True``).
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 from collections.abc import Mapping
@@ -30,12 +29,15 @@ from se3t.runs.files import digest_of
 from se3t.runs.identity import first_difference, setting
 from se3t.runs.names import BEST, CHECKPOINTS
 from se3t.tasks.base import Task
+from se3t.training.exported import SUFFIX, digest_of_weights, read_exported
 from se3t.training.state import RunState
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-EXPORTED = "model.ckpt"
+EXPORTED = "model.safetensors"
+EXPORTED_BEFORE = "model.ckpt"
+"""What earlier versions wrote in its place."""
 KEEP = 2
 """Checkpoints to resume from that are kept: where the newest is damaged, the one before it is used."""
 PREFIX = "model."
@@ -117,12 +119,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.exists():
         raise UserError(f"{path}: there is no such checkpoint; {_EXPECTED}")
-    content = read_file(path, _EXPECTED, "use another checkpoint, or train again")
+    content = _content_of(path)
     if content.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of se3t but {_what_it_is(content)}; {_EXPECTED}")
     if not is_model(content):
         _require_parts(path, content)
     return Checkpoint(path, content)
+
+
+def _content_of(path: Path) -> dict[Any, Any]:
+    if path.suffix != SUFFIX:
+        return read_file(path, _EXPECTED, "use another checkpoint, or train again")
+    weights, content = read_exported(path)
+    return content | {"state_dict": {PREFIX + name: tensor for name, tensor in weights.items()}}
 
 
 def _what_it_is(content: Mapping[Any, Any]) -> str:
@@ -174,15 +183,6 @@ def digest_of_best(best: Mapping[str, Any]) -> str:
     """SHA-256 of what determines predictions: the weights, and the facts of the task."""
     weights = digest_of_weights(model_weights(best["state_dict"]))
     return digest_of({"weights": weights, "facts": best.get("facts", {})})
-
-
-def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the weights alone: files of two equal trainings can differ in their settings."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def step_path(folder: Path, step: int) -> Path:
@@ -260,9 +260,9 @@ def locate(checkpoint: Path) -> Path:
     """
     if not checkpoint.is_dir():
         return checkpoint
-    for path in (checkpoint / CHECKPOINTS / BEST, checkpoint / BEST, checkpoint / EXPORTED):
-        if path.is_file():
-            return path
+    for name in (f"{CHECKPOINTS}/{BEST}", BEST, EXPORTED, EXPORTED_BEFORE):
+        if (checkpoint / name).is_file():
+            return checkpoint / name
     raise UserError(
         f"{checkpoint}: holds no {CHECKPOINTS}/{BEST}; give the folder of a run that was evaluated at least once"
     )
