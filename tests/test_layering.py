@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "se3t"
 # A part of the package (a file or folder of src/se3t) imports parts of earlier rows, never of its own or a later row.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("screen", "files", "allocator", "signals", "compiling"),
+    ("screen", "files", "allocator", "signals", "compiling", "pretrained"),
     ("native",),
     ("so3", "config"),
     ("runs",),
@@ -52,6 +52,7 @@ TORCH_FREE = (
     "runs",
     "experiments",
     "reporting",
+    "pretrained",
     "cli.main",
     "data.nbody.presets",
     "data.molecules.chemistry",

@@ -17,6 +17,7 @@ import yaml
 pytestmark = pytest.mark.e2e
 
 _ROOT = Path(__file__).resolve().parents[1]
+_LARGEST = 12 * 10**6  # bytes of the wheel
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,9 @@ def test_wheel_holds_configuration_types_and_licence(wheel: Path) -> None:
     numbers = {f"se3t/reporting/published_numbers/{name}.yaml" for name in ("table1", "table2", "table3", "egnn")}
     assert numbers <= set(names)
     assert {"se3t/py.typed", "se3t/data/qm9/uncharacterized.txt"} <= set(names)
+    models = [path for path in (_ROOT / "src" / "se3t" / "pretrained").rglob("*/*") if "__pycache__" not in path.parts]
+    assert {path.relative_to(_ROOT / "src").as_posix() for path in models} <= set(names)
+    assert wheel.stat().st_size < _LARGEST
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests", "data", "runs")) for name in names)
 

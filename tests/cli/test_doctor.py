@@ -39,7 +39,15 @@ def test_doctor_names_versions_devices_data_and_loggers(run: Run, tmp_path: Path
     assert answer.status == 0
     assert answer.err == ""
     assert f"torch {torch.__version__.partition('+')[0]}" in answer.out
-    for title in ("installation", "packages", "optional packages", "devices", "data", "Weights & Biases"):
+    for title in (
+        "installation",
+        "packages",
+        "optional packages",
+        "devices",
+        "trained models",
+        "data",
+        "Weights & Biases",
+    ):
         assert f"{title}\n  " in answer.out
     assert f"{store}, 1.0 MiB (Table 1)" in answer.out
     assert "bench: " in answer.out

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from se3t import pretrained
 from se3t.deploy import predict as predict_module
-from se3t.deploy.predict import Predictor, load_predictor
+from se3t.deploy.predict import Predictor, load
 from training.molecule_parts import config_of, finished_run, molecule, molecules, sdf, xyz
 
 from .conftest import Run
@@ -22,8 +23,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, trained: Path) -> Path:
-    """With the run folder and nothing else: no data, no settings."""
+def folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With the run folder and nothing else: no data, no settings, no model of the package."""
+    monkeypatch.setattr(pretrained, "ROOT", tmp_path / "none")
     shutil.copytree(trained, tmp_path / "homo")
     return tmp_path
 
@@ -45,7 +47,7 @@ def test_files_of_all_formats_make_one_table(run: Run, folder: Path) -> None:
         ("a.sdf", "1", "CCO"), ("a.sdf", "2", "CF"), ("b.xyz", "1", "ethane"), ("b.xyz", "2", "charge=1"),
         ("c.smi", "1", "methane"), ("c.smi", "2", "nonsense"),
     ]  # fmt: skip
-    expected = load_predictor(folder / "homo")([molecule("CCO"), molecule("CC")])
+    expected = load(folder / "homo")([molecule("CCO"), molecule("CC")])
     found = [float(rows[place]["homo (meV)"]) for place in (0, 2)]
     assert found == pytest.approx(expected[:, 0].tolist(), abs=1e-3)
     assert [row["status"].partition(":")[0] for row in rows] == ["ok", "not predicted"] * 3
@@ -125,6 +127,7 @@ def test_ctrl_c_leaves_no_table(run: Run, folder: Path, monkeypatch: pytest.Monk
     [
         ([], "predict: the following arguments are required: "),
         (["a.sdf"], "predict: the model is missing; add its run folder, such as --checkpoint runs/qm9/"),
+        (["b.sdf"], "b.sdf: cannot be read (No such file or directory)"),
         (["--checkpoint", "homo"], "predict: the following arguments are required: FILE"),
         (["--checkpoint", "none", "a.sdf"], "none: there is no such checkpoint; give a run folder"),
         (["--checkpoint", ".", "a.sdf"], ".: holds no checkpoints/best.ckpt"),

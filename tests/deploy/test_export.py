@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from se3t.config import LoggerConfig, MoleculesData, QM9Data, ScanObjectNNData, SchNetModel
 from se3t.deploy import export as export_module
 from se3t.deploy.export import FILES, export
-from se3t.deploy.predict import load_predictor
+from se3t.deploy.predict import load
 from se3t.errors import UserError
 from se3t.measure.evaluate import evaluate
 from se3t.runs import RunFolder
@@ -56,7 +56,7 @@ def test_an_exported_model_predicts_and_evaluates_as_its_run(tmp_path: Path, run
     export(run, tmp_path / "model")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
     assert {path.name for path in (tmp_path / "model").iterdir()} == set(FILES)
-    mine, theirs = (load_predictor(path)(molecules("test")) for path in (tmp_path / "model", run))
+    mine, theirs = (load(path)(molecules("test")) for path in (tmp_path / "model", run))
     assert torch.equal(mine, theirs)
     measured = evaluate(tmp_path / "model", build=build)
     assert measured["metrics"]["mae"] == pytest.approx(result(run)["test"]["mae"], rel=1e-6)
@@ -89,7 +89,7 @@ def test_a_folder_exported_by_an_earlier_version_is_read_and_replaced(tmp_path: 
     content, folder = ckpt.load(run).content, tmp_path / "model"
     ckpt.write_checkpoint(folder / "model.ckpt", {**content, "kind": "exported"})
     (folder / "README.md").touch()
-    assert torch.equal(load_predictor(folder)(molecules("test")), load_predictor(run)(molecules("test")))
+    assert torch.equal(load(folder)(molecules("test")), load(run)(molecules("test")))
     export(run, folder, force=True)
     assert {path.name for path in folder.iterdir()} == set(FILES)
 
@@ -117,7 +117,7 @@ def test_a_damaged_export_is_refused_in_one_sentence(
     export(run, tmp_path / "model")
     path = tmp_path / "model" / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    for read in (load_predictor, evaluate, partial(export, folder=tmp_path / "again")):
+    for read in (load, evaluate, partial(export, folder=tmp_path / "again")):
         with pytest.raises(UserError, match=rf"model\.safetensors: .*{told}") as error:
             read(tmp_path / "model")
         assert "\n" not in str(error.value)
@@ -127,7 +127,7 @@ def test_a_model_that_shares_tensors_is_exported(tmp_path: Path) -> None:
     small = SchNetModel(channels=8, num_filters=8, num_layers=1, num_gaussians=5)
     run = finished_run(tmp_path / "run", config_of(tmp_path, small, QM9Data(graph="complete")))
     export(run, tmp_path / "model")
-    assert torch.equal(load_predictor(tmp_path / "model")(molecules("test")), load_predictor(run)(molecules("test")))
+    assert torch.equal(load(tmp_path / "model")(molecules("test")), load(run)(molecules("test")))
 
 
 def test_settings_name_no_folder_and_no_account(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from se3t.config import (
 from se3t.data.molecules.inputs import Entry, read_molecules
 from se3t.data.molecules.molecule import Molecule
 from se3t.deploy import predict as predict_module
-from se3t.deploy.predict import Predictor, load_predictor, num_edges, predict, write_table
+from se3t.deploy.predict import Predictor, load, num_edges, predict, write_table
 from se3t.errors import UserError
 from se3t.experiments.qm9 import mae_names
 from se3t.so3 import random_rotation
@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(run: Path) -> Predictor:
-    return load_predictor(run)
+    return load(run)
 
 
 def entries(found: Sequence[Molecule]) -> list[Entry]:
@@ -80,7 +80,7 @@ def test_predictions_are_those_of_the_evaluation_of_the_run(tmp_path: Path, name
     config = config_of(tmp_path, model, QM9Data(graph=graph, radius=2.0), **task)
     run = finished_run(tmp_path / "run", config)
     data = task_of(config).data
-    predicted = np.array(values(load_predictor(run), molecules("test"))).reshape(-1, len(data.properties))
+    predicted = np.array(values(load(run), molecules("test"))).reshape(-1, len(data.properties))
     errors = np.abs(predicted - data.values[data.splits["test"]]).mean(0)
     measured = json.loads((run / "result.json").read_text())["test"]
     names = mae_names([learned.name for learned in data.properties])
@@ -116,7 +116,7 @@ def test_order_and_batches_do_not_matter(predictor: Predictor, monkeypatch: pyte
 
 
 def test_the_same_call_gives_the_same_bits(run: Path) -> None:
-    assert values(load_predictor(run), everything()) == values(load_predictor(run), everything())
+    assert values(load(run), everything()) == values(load(run), everything())
 
 
 def test_batches_are_bounded_by_molecules_and_by_edges(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_a_large_mean_costs_no_digits_of_the_score(predictor: Predictor) -> None
 
 
 def test_several_models_have_a_column_each(tmp_path: Path, predictor: Predictor) -> None:
-    other = load_predictor(finished_run(tmp_path / "u0", replace(config_of(tmp_path, target="u0"), seed=3)))
+    other = load(finished_run(tmp_path / "u0", replace(config_of(tmp_path, target="u0"), seed=3)))
     knows_less = replace(other, facts={**other.facts, "elements_seen": [1, 6]})
     header, ethane, ethanol, fluoride = table(
         [predictor, knows_less], [molecule("CC"), molecule("CCO"), molecule("CF")]
@@ -231,7 +231,7 @@ def test_several_models_have_a_column_each(tmp_path: Path, predictor: Predictor)
 
 
 def test_two_models_of_one_property_are_told_apart(tmp_path: Path, run: Path, predictor: Predictor) -> None:
-    other = load_predictor(finished_run(tmp_path / "again", replace(config_of(tmp_path), seed=3)))
+    other = load(finished_run(tmp_path / "again", replace(config_of(tmp_path), seed=3)))
     header, row = table([predictor, other], [molecule("CC")])
     assert header[3:5] == ["homo (meV) [homo]", "homo (meV) [again]"]
     assert row[3] != row[4]
@@ -239,7 +239,7 @@ def test_two_models_of_one_property_are_told_apart(tmp_path: Path, run: Path, pr
 
 def test_a_column_of_ones_own_has_its_name_and_no_unit(tmp_path: Path) -> None:
     config = config_of(tmp_path, data=MoleculesData(raw="/nowhere/mine.sdf"), column="solubility")
-    predictor = load_predictor(finished_run(tmp_path / "own", config))
+    predictor = load(finished_run(tmp_path / "own", config))
     assert table([predictor], [molecule("C")])[0][3] == "solubility"
     assert predict_module.what_it_is("molecules", predictor.scores[0]).endswith("in the unit of the table")
 
@@ -254,13 +254,13 @@ def test_a_kernel_of_another_machine_is_no_obstacle(tmp_path: Path, predictor: P
     settings = {**found.settings, "model": {**found.settings["model"], "kernel": "triton"}}
     ckpt.write_checkpoint(tmp_path / "triton.ckpt", {**found.content, "config": settings})
     expected = values(predictor, molecules("test"))
-    assert values(load_predictor(tmp_path / "triton.ckpt"), molecules("test")) == pytest.approx(expected, rel=1e-5)
+    assert values(load(tmp_path / "triton.ckpt"), molecules("test")) == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_of_double_precision_are_rounded_once(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     run = finished_run(tmp_path / "run", replace(config, trainer=replace(config.trainer, precision="64")))
-    predictor = load_predictor(run)
+    predictor = load(run)
     assert next(predictor.model.parameters()).dtype == torch.float32
     assert np.isfinite(values(predictor, molecules("test"))).all()
 
@@ -272,17 +272,17 @@ def test_a_checkpoint_of_another_task_is_refused_in_one_sentence(tmp_path: Path)
     best = {"step": 0, "metrics": {}, "state_dict": weights, "facts": task.facts()}
     ckpt.write_best(tmp_path / "checkpoints", asdict(config), best)
     with pytest.raises(UserError, match=r"for experiment=nbody, not for a property of molecules; .* experiment=qm9$"):
-        load_predictor(tmp_path)
+        load(tmp_path)
 
 
 def test_a_checkpoint_without_facts_is_refused(tmp_path: Path, run: Path) -> None:
     content = ckpt.read_checkpoint(ckpt.locate(run)).content
     ckpt.write_checkpoint(tmp_path / "old.ckpt", {name: value for name, value in content.items() if name != "facts"})
     with pytest.raises(UserError, match=r"old.ckpt: has no record of its training molecules; train"):
-        load_predictor(tmp_path / "old.ckpt")
+        load(tmp_path / "old.ckpt")
 
 
 def test_a_converted_model_is_refused(tmp_path: Path) -> None:
     ckpt.write_checkpoint(tmp_path / "model.pt", {"format": ckpt.FORMAT, "kind": "model", "model": {}})
     with pytest.raises(UserError, match=r"model.pt: a converted model, which has no property"):
-        load_predictor(tmp_path / "model.pt")
+        load(tmp_path / "model.pt")

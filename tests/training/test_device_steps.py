@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from other_device import DEVICE, Elsewhere, here, other_device
 from se3t.config import SCHEMAS, Config, QM9Data
 from se3t.config import models as settings
-from se3t.deploy.predict import load_predictor
+from se3t.deploy.predict import load
 from se3t.models.auxiliary import AuxiliaryLoss
 from se3t.nn.kernels.edge_frame import without_reading_values
 from se3t.runs import RunFolder
@@ -283,6 +283,6 @@ def test_what_is_measured_at_the_end_of_a_run_is_written_wherever_it_was(
 def test_molecules_are_predicted_where_the_model_is(found: list[str], tmp_path: Path) -> None:
     folder = molecule_parts.finished_run(tmp_path / "run")
     molecules = molecule_parts.molecules("test")
-    received, expected = (load_predictor(folder, device)(molecules) for device in (DEVICE, "cpu"))
+    received, expected = (load(folder, device)(molecules) for device in (DEVICE, "cpu"))
     assert type(received) is Tensor
     torch.testing.assert_close(received, expected, rtol=1e-5, atol=1e-3)

@@ -17,7 +17,7 @@ import torch
 from se3t.cli.main import main
 from se3t.config import Config, QM9Data
 from se3t.deploy.export import export
-from se3t.deploy.predict import load_predictor
+from se3t.deploy.predict import load
 from se3t.errors import UserError
 from se3t.measure.evaluate import evaluate
 from se3t.reporting.report.runs import read_run
@@ -104,7 +104,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 READERS: dict[str, Callable[[Path], object]] = {
     "eval": evaluate,
-    "predict": load_predictor,
+    "predict": load,
     "export": lambda path: export(path, Path("model")),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from se3t import pretrained
 from se3t.errors import UserError, did_you_mean
 
 SHELLS = ("bash", "zsh")
@@ -21,6 +22,7 @@ def script(shell: str) -> str:
     if shell not in SHELLS:
         raise UserError(f"--completion {shell}: no completion for this shell; {did_you_mean(shell, SHELLS)}")
     text = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8").replace("{commands}", " ".join(COMMANDS))
+    text = text.replace("{models}", " ".join(pretrained.names()))
     return text if shell == "bash" else f"autoload -U +X bashcompinit && bashcompinit\n{text}"
 
 

@@ -11,6 +11,8 @@ _se3t_complete() {
         COMPREPLY=($(compgen -W "prepare" -- "$word"))
     elif [ "$command" = runs ] && [ "$COMP_CWORD" -eq 2 ]; then
         COMPREPLY=($(compgen -f -W "compare" -- "$word"))
+    elif [ "$command" = predict ]; then
+        COMPREPLY=($(compgen -f -W "{models}" -- "$word"))
     else
         COMPREPLY=($(compgen -f -- "$word"))
     fi

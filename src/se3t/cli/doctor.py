@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from se3t import __version__
+from se3t import __version__, pretrained
 from se3t.cli.options import Parser
 from se3t.config import conf_dir
 from se3t.errors import UserError
@@ -49,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         "packages": [f"{name} {version or _missing(name)}" for name, version in packages],
         "optional packages": list(_extras()),
         "devices": list(_devices()) if "torch" not in missing else ["torch is missing: no device can be used"],
+        "trained models": [", ".join(pretrained.names()) or "none in this package"],
         "data": list(_data(root)),
         "Weights & Biases": [wandb_state()],
     }

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from se3t import pretrained
 from se3t.cli.arguments import split_flags
 from se3t.cli.hydra_app import App
 from se3t.config import Config, to_config, to_eval_config
@@ -30,8 +31,11 @@ def _named(arguments: Sequence[str]) -> list[str]:
     if len([*bare, *given]) > 1 and bare:
         raise UserError(f"{' and '.join([*bare, *given])}: one model at a time; give one run folder or checkpoint")
     for argument in bare:
-        if not Path(argument).exists():
-            raise UserError(f"{argument}: there is no such run folder or checkpoint; settings are written key=value")
+        if not Path(argument).exists() and pretrained.find(argument) is None:
+            raise UserError(
+                f"{argument}: there is no such run folder or checkpoint; settings are written key=value"
+                f"{pretrained.hint(argument)}"
+            )
     return [*flags, *(override("checkpoint", argument) if argument in bare else argument for argument in overrides)]
 
 

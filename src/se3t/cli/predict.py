@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from se3t import pretrained
 from se3t.cli.options import Parser, positive, require_new
 from se3t.errors import UserError
 from se3t.screen import csv_text, printable, show
@@ -34,11 +35,10 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str]) -> int:
     """Write a table of predictions for the molecules of some files; 1 when there is none."""
+    from se3t.data.molecules.inputs import count_records, read_molecules
+
     given = _with_models(parser().parse_intermixed_args(list(arguments)))
     out = None if given.out == "-" else Path(given.out)
-    from se3t.data.molecules.inputs import count_records, read_molecules, require_readable
-
-    require_readable(given.files)
     if out is not None:
         require_new("--out", out, given.files, given.force)
     from se3t.data.progress import progress_bar
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     from se3t.training.run import choose_device
 
     device = choose_device(given.device, "--device ")
-    predictors = [predict.load_predictor(path, device) for path in given.checkpoint]
+    predictors = [predict.load(path, device) for path in given.checkpoint]
     screen = sys.stderr if out is None else sys.stdout
     _describe(predictors, screen)
     count = count_records(given.files)
@@ -58,16 +58,24 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _with_models(given: argparse.Namespace) -> argparse.Namespace:
-    """Folders and files of weights among the files are models, where --checkpoint names none."""
-    if given.checkpoint:
-        return given
-    models = given.checkpoint = [path for path in given.files if path.is_dir() or path.suffix in _WEIGHTS]
-    given.files = [path for path in given.files if path not in models]
+    """Where --checkpoint names no model, those among the files; where there are none, the one of the package."""
+    from se3t.data.molecules.inputs import require_readable
+
     if not given.checkpoint:
-        raise UserError("predict: the model is missing; add its run folder, such as --checkpoint runs/qm9/…")
+        given.checkpoint = [path for path in given.files if _is_model(path)]
+        given.files = [path for path in given.files if path not in given.checkpoint]
     if not given.files:
         raise UserError("predict: the molecules are missing; add a file, such as molecules.sdf")
+    require_readable(given.files)
+    if not given.checkpoint and pretrained.DEFAULT not in pretrained.names():
+        raise UserError("predict: the model is missing; add its run folder, such as --checkpoint runs/qm9/…")
+    # Its folder rather than its name, which a folder of the user may have.
+    given.checkpoint = given.checkpoint or [pretrained.ROOT / pretrained.DEFAULT]
     return given
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() or path.suffix in _WEIGHTS or pretrained.find(path) is not None
 
 
 def _write(out: Path | None, work: Callable[[Callable[[list[str]], object]], Any]) -> Any:
@@ -94,7 +102,9 @@ def _writer(file: Any) -> Callable[[list[str]], object]:
 
 def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
     """What the numbers will be, and how far they can be trusted."""
+    from se3t.data.molecules.graphs import spell_elements
     from se3t.deploy.predict import columns_of, what_it_is
+    from se3t.experiments import dataset
     from se3t.experiments.qm9 import mae_names
 
     names = iter(columns_of(predictors))
@@ -104,9 +114,10 @@ def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
             error = predictor.metrics.get(metric)
             accuracy = "" if error is None else f"; mean absolute error on validation {error:.3g} {score.unit}".rstrip()
             show(f"{next(names)}: {what_it_is(facts['kind'], score)}{accuracy}", file=screen)
+        data = f"{facts['num_train']:,} molecules of {spell_elements(facts['elements_seen'])}"
         show(
-            f"  {predictor.config.model.name}, step {predictor.step:,}, trained on {facts['num_train']:,} molecules "
-            f"({predictor.path})",
+            f"  {predictor.config.model.name}, step {predictor.step:,}, trained on {data} "
+            f"({dataset(facts['kind']).label}; {pretrained.place(predictor.path)})",
             file=screen,
         )
 

@@ -94,4 +94,4 @@ class PropertyCard(Card):
 
     def python(self) -> list[str]:
         """How to predict in Python."""
-        return ['`se3t.deploy.predict.load_predictor(".")` is the model, to be called with a list of molecules.']
+        return ['`se3t.deploy.load(".")` is the model, to be called with a list of molecules.']

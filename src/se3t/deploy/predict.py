@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from se3t import pretrained
 from se3t.compat.converted import is_model
 from se3t.config import Config
 from se3t.data.molecules.conversion import rdkit_version
@@ -120,13 +121,18 @@ def what_it_is(kind: str, score: Score) -> str:
     return f"{description}{less}, in {score.unit or 'the unit of the table'}"
 
 
-def load_predictor(checkpoint: Path, device: torch.device | str = "cpu") -> Predictor:
-    """The model of a run folder, a checkpoint file, or a folder that ``se3t export`` wrote.
+def load(checkpoint: Path | str = pretrained.DEFAULT, device: torch.device | str = "cpu") -> Predictor:
+    """A model that predicts properties of molecules.
+
+    Args:
+        checkpoint: a run folder, a checkpoint file, a folder that ``se3t export`` wrote, or the name of a model of the
+            package, see :func:`se3t.pretrained.names`.
+        device: where it computes.
 
     Raises:
         UserError: it is missing or damaged, or not of a model that learned a property of molecules.
     """
-    loaded = ckpt.load(checkpoint)
+    loaded = ckpt.load(Path(checkpoint))
     if is_model(loaded.content):
         raise UserError(
             f"{loaded.path}: a converted model, which has no property, unit or training molecules; se3t predict "

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from se3t import pretrained
 from se3t.compat.converted import is_model
 from se3t.compat.weights import read_file
 from se3t.config import Config
@@ -35,7 +36,7 @@ from se3t.training.state import RunState
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-EXPORTED = "model.safetensors"
+EXPORTED = pretrained.WEIGHTS
 EXPORTED_BEFORE = "model.ckpt"
 """What earlier versions wrote in its place."""
 KEEP = 2
@@ -118,7 +119,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         UserError: when the file is missing, damaged, or not a checkpoint of this package.
     """
     if not path.exists():
-        raise UserError(f"{path}: there is no such checkpoint; {_EXPECTED}")
+        raise UserError(f"{path}: there is no such checkpoint; {_EXPECTED}{pretrained.hint(path)}")
     content = _content_of(path)
     if content.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of se3t but {_what_it_is(content)}; {_EXPECTED}")
@@ -255,9 +256,12 @@ def write_best(folder: Path, settings: Mapping[str, Any], best: Mapping[str, Any
 def locate(checkpoint: Path) -> Path:
     """The file that a run folder, a folder of ``se3t export`` or a file stands for: ``best.ckpt`` of a run.
 
+    Where there is no such folder or file, the name of a model of the package stands for that.
+
     Raises:
         UserError: when it does not exist.
     """
+    checkpoint = pretrained.find(checkpoint) or checkpoint
     if not checkpoint.is_dir():
         return checkpoint
     for name in (f"{CHECKPOINTS}/{BEST}", BEST, EXPORTED, EXPORTED_BEFORE):
@@ -265,6 +269,7 @@ def locate(checkpoint: Path) -> Path:
             return checkpoint / name
     raise UserError(
         f"{checkpoint}: holds no {CHECKPOINTS}/{BEST}; give the folder of a run that was evaluated at least once"
+        f"{pretrained.hint(checkpoint)}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from se3t import pretrained
 from se3t.config import choices as choices
 from se3t.config import conf_file
 
@@ -54,7 +55,12 @@ def command_help(name: str) -> str:
     budgets = "; ".join(f"{name}: {', '.join(choices(f'budget/{name}'))}" for name in choices("experiment"))
     if "{sweeps}" in text:
         text = text.replace("{sweeps}", ready_sweeps())
-    return text.replace("{budgets}", budgets).replace("{data}", ", ".join(choices("data")))
+    text = text.replace("{pretrained}", ", ".join(pretrained.names()) or "it holds none")
+    return (
+        text.replace("{default}", pretrained.DEFAULT)
+        .replace("{budgets}", budgets)
+        .replace("{data}", ", ".join(choices("data")))
+    )
 
 
 def ready_sweeps() -> str:
