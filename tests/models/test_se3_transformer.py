@@ -195,3 +195,28 @@ def test_same_seed_gives_the_same_model() -> None:
         torch.manual_seed(5)
         states.append(SE3Transformer(Fiber("1x0"), Fiber("1x1"), SE3TransformerModel(num_layers=2)).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("norm", ["gate", "none"])
+def test_sums_over_few_neighbours_do_not_grow_from_layer_to_layer(norm: str, generator: torch.Generator) -> None:
+    count = 24
+    nodes = torch.arange(count)
+    ring = torch.cat([torch.stack([nodes, (nodes + step) % count]) for step in (1, 2)], dim=1)
+    edges = torch.cat([ring, ring.flip(0)], dim=1)  # four neighbours each
+    edges = edges[:, torch.argsort(edges[1], stable=True)]
+    positions = torch.randn(count, 3, generator=generator)
+    graph = Graph(positions, {0: torch.randn(count, 16, 1, generator=generator)}, edges, torch.zeros_like(nodes), 1)
+    settings = SE3TransformerModel(
+        num_layers=6, num_degrees=3, channels=16, channels_div=1, attention_scale="degree", norm=norm,
+        self_interaction="linear",
+    )  # fmt: skip
+    model = SE3Transformer(Fiber("16x0"), Fiber("16x0+16x1+16x2"), settings)
+    sizes: list[float] = []
+    for layer in model.layers:
+        layer.register_forward_hook(
+            lambda _, __, out: sizes.append(float(torch.cat([*map(torch.flatten, out.values())]).std()))
+        )
+    with torch.no_grad():
+        model(graph)
+    assert len(sizes) == 6
+    assert all(0.1 < size < 3 for size in sizes), sizes

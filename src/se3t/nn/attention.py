@@ -15,7 +15,7 @@ from torch_geometric.utils import scatter
 from se3t.fiber import Features, Fiber, split_features
 from se3t.geometry import EdgeGeometry
 from se3t.nn.basis import EquivariantBasis
-from se3t.nn.convolution import DEFAULTS, ConvSettings, EquivariantConv, MergedConv
+from se3t.nn.convolution import DEFAULTS, SUM_GAIN, ConvSettings, EquivariantConv, MergedConv
 from se3t.nn.kernels.auto import choose
 from se3t.nn.kernels.native.attention import Shape, attend, attention_weights, composed
 from se3t.nn.linear import EquivariantLinear
@@ -41,7 +41,7 @@ class AttentionSettings:
     **Deviation**: the paper has α_ij without a scale; both released implementations divide the logits by √(key features
     of all heads together), √(number of heads) too much for logits of unit variance. A mean of n independent values
     shrinks by √n: Σ_j √α_ij v_ij keeps their size, as Σ_j α_ij = 1; with ``degree`` equal weights of ``softmax`` give
-    the sum that a TFN takes. Without ``norm=layer`` features grow by up to n from layer to layer.
+    the sum that a TFN takes, and keys and values start with the gain of its messages.
     """
 
     weights: str = "softmax"
@@ -267,7 +267,10 @@ class SE3AttentionBlock(nn.Module):
         parts = [(key_convolution, value + key)]
         if not fuse_key_value:
             parts = [(self.convolution, value), (key_convolution, key)]
-        self.value_key = nn.ModuleList(kind(fiber_in, fiber, settings, reduce="none") for kind, fiber in parts)
+        gain = SUM_GAIN if attention.scale == "degree" else None
+        self.value_key = nn.ModuleList(
+            kind(fiber_in, fiber, settings, reduce="none", gain=gain) for kind, fiber in parts
+        )
         self.attention = EdgeAttention(num_heads, key, value, settings.kernel, attention)
         if skip == "cat":
             self.project = None

@@ -18,7 +18,7 @@ from se3t.nn.precision import at_least_float32, full_range
 from se3t.nn.radial import RadialNetwork, require_whole
 
 REDUCTIONS = ("sum", "mean", "none")
-_SUM_GAIN = 0.35  # a sum over few neighbours starts with about half the variance of a feature
+SUM_GAIN = 0.35  # of summed messages: a sum over few neighbours starts with about half the variance of a feature
 
 
 _NO_FEATURES = Fiber({})
@@ -61,6 +61,8 @@ class EquivariantConv(nn.Module):
         reduce: ``sum`` or ``mean`` over the incoming edges gives a node feature, to which w^{ll} f_i^l is added for the
             degrees that input and output share; ``none`` gives the messages of the edges, as keys and values need them.
         bias: whether degree 0 of w^{ll} has a bias.
+        gain: standard deviation of a component of a message at the start, for features of unit variance; None: 1, less
+            where ``reduce`` sums them.
 
     Raises:
         ValueError: for an unknown name.
@@ -78,6 +80,7 @@ class EquivariantConv(nn.Module):
         *,
         reduce: str = "sum",
         bias: bool = False,
+        gain: float | None = None,
     ) -> None:
         super().__init__()
         if reduce not in REDUCTIONS:
@@ -86,7 +89,7 @@ class EquivariantConv(nn.Module):
             raise ValueError(f"memory={settings.memory!r}: expected one of {', '.join(MEMORY)}")
         self.fiber_in, self.fiber_out, self.settings, self.reduce = fiber_in, fiber_out, settings, reduce
         self.kernel = get_kernel(settings.kernel)
-        self.radial = self._radial_network(_SUM_GAIN if reduce == "sum" else 1.0)
+        self.radial = self._radial_network(gain or (SUM_GAIN if reduce == "sum" else 1.0))
         self.self_interaction = None if reduce == "none" else self._self_interaction(bias)
 
     def _radial_network(self, gain: float) -> RadialNetwork:
