@@ -69,7 +69,7 @@ _LINES = [
     ("report nowhere", "nowhere", "expected a folder of runs"),
     ("export --to a", "export", "add its run folder"),
     ("export runs/a --checkpoint runs/b --to c", "two models", "give one"),
-    ("predict molecules.sdf", "the model is missing", "--checkpoint runs/"),
+    ("predict molecules.sdf", "molecules.sdf: cannot be read", "expected a file with molecules"),
     ("predict nowhere.sdf --checkpoint runs/a", "nowhere.sdf", "expected a file with molecules"),
     ("bench memory --no-memory", "--no-memory", "leave"),
     ("bench step --workload nothing", "'nothing'", "known: nbody"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -160,13 +161,13 @@ def test_a_molecule_without_bonds_is_predicted(predictor: Predictor) -> None:
     ],
 )
 def test_what_the_model_knows_nothing_about_is_refused(predictor: Predictor, smiles: str, reason: str) -> None:
-    rows = list(predict([predictor], entries([molecule("CO"), molecule(smiles), molecule("CC")])))
+    rows = list(predict([predictor], entries([molecule("CCO"), molecule(smiles), molecule("CC")])))
     assert [row.status for row in rows] == ["ok", f"not predicted: {reason}", "ok"]
     assert rows[1].values == (None,)
 
 
 def test_a_zwitterion_is_neutral(predictor: Predictor) -> None:
-    assert next(predict([predictor], entries([molecule("[NH3+]CC(=O)[O-]")]))).status == "ok"
+    assert not next(predict([predictor], entries([molecule("[NH3+]CC(=O)[O-]")]))).reason
 
 
 def test_more_atoms_than_the_largest_training_molecule_are_a_warning(predictor: Predictor) -> None:
@@ -176,8 +177,31 @@ def test_more_atoms_than_the_largest_training_molecule_are_a_warning(predictor: 
     assert row.values[0] is not None
 
 
+def test_molecules_unlike_those_of_the_training_are_a_warning(predictor: Predictor) -> None:
+    """Also among others, in their own row, and for the geometry as it is."""
+    ethanol = molecule("CCO")
+    stretched = replace(ethanol, positions=ethanol.positions * np.float32(1.25))
+    found = [ethanol, molecule("CO"), stretched, molecule("CC")]
+    status = [row.status for row in predict([predictor], entries(found))]
+    assert status[::3] == ["ok", "ok"]
+    assert status[1] == "warning: environment: C(-H,-H,-H,-O) in no training molecule"
+    numbers = r"of 1\.\d\d angstrom, [01]\.\d\d … 1\.\d\d among the training molecules"
+    assert re.fullmatch(rf"warning: bond length: (C-C|C-O|H-C|H-O) {numbers}", status[2])
+
+
+def test_a_model_of_an_earlier_version_gives_no_such_warning(predictor: Predictor) -> None:
+    facts = {name: value for name, value in predictor.facts.items() if name not in predictor.domain.facts()}
+    earlier = replace(predictor, facts=facts)
+    assert next(predict([earlier], entries([molecule("CO")]))).status == "ok"
+
+
+def test_models_share_a_warning_that_both_give(predictor: Predictor) -> None:
+    row = next(predict([predictor, replace(predictor)], entries([molecule("CO")])))
+    assert row.warnings == ("environment: C(-H,-H,-H,-O) in no training molecule",)
+
+
 def test_warnings_are_summed_up_by_kind(predictor: Predictor) -> None:
-    found = entries([molecule(smiles) for smiles in ("CCCCCC", "CCCCCCC", "CCCCCC", "CO")])
+    found = entries([molecule(smiles) for smiles in ("CCCCCC", "CCCCCCC", "CCCCCC", "CCO")])
     summary = write_table(lambda cells: None, [predictor], predict([predictor], found))
     assert {kind: texts.total() for kind, texts in summary.warnings.items()} == {"size": 3}
     assert list(summary.warnings["size"].values()) == [2, 1]

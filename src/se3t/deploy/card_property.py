@@ -78,9 +78,13 @@ class PropertyCard(Card):
         energies = [score.target for score in self._scores if is_atomisation(facts["kind"], score)]
         which = "the numbers" if len(energies) == len(self._scores) else ", ".join(energies)
         atomisation = f"{which} are atomisation energies: the energies of single atoms were subtracted"
+        unlike = (
+            "atoms with other neighbours, or bonds of other lengths, than in training: `se3t predict` warns about them"
+        )
         return [
             f"only molecules of {spell_elements(facts['elements_seen'])}; `se3t predict` refuses others",
             f"not tested on molecules of more than {facts['max_atoms']} atoms; `se3t predict` warns about them",
+            *([unlike] if "environments" in facts else []),
             *([atomisation] if energies else []),
         ]
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from se3t.compat.converted import is_model
 from se3t.config import Config
 from se3t.data.molecules.conversion import rdkit_version
 from se3t.data.molecules.dataset import composition
+from se3t.data.molecules.domain import Domain
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, spell_elements
 from se3t.data.molecules.inputs import Entry
 from se3t.data.molecules.molecule import Molecule, kind_of, pack
@@ -79,6 +81,15 @@ class Predictor:
         kinds = [" atomisation" if is_atomisation(self.facts["kind"], score) else "" for score in self.scores]
         units = [f" ({score.unit})" if score.unit else "" for score in self.scores]
         return [f"{score.target}{kind}{unit}" for score, kind, unit in zip(self.scores, kinds, units, strict=True)]
+
+    @cached_property
+    def domain(self) -> Domain | None:
+        """What its training molecules have; None for a model of an earlier version, which does not know."""
+        return Domain.from_facts(self.facts)
+
+    def warnings(self, molecules: Sequence[Molecule]) -> list[list[str]]:
+        """For each molecule, what no training molecule has: an atom with its neighbours, the length of a bond."""
+        return [[] for _ in molecules] if self.domain is None else self.domain.warnings(pack(molecules))
 
     def reason_against(self, molecule: Molecule) -> str:
         """Why the model cannot predict this molecule; empty where it can."""
@@ -241,20 +252,23 @@ def _rows(predictors: Sequence[Predictor], waiting: Sequence[tuple[Entry, list[s
     columns = []
     for place, predictor in enumerate(predictors):
         chosen = [entry.molecule for entry, against in waiting if not against[place] and entry.molecule is not None]
-        values = iter(predictor(chosen).tolist() if chosen else ())
-        columns.append([None if against[place] else next(values) for _, against in waiting])
+        found = zip(predictor(chosen).tolist(), predictor.warnings(chosen), strict=True) if chosen else iter(())
+        columns.append([(None, []) if against[place] else next(found) for _, against in waiting])
     for row, (entry, against) in enumerate(waiting):
         yield _row(predictors, entry, against, [column[row] for column in columns])
 
 
 def _row(
-    predictors: Sequence[Predictor], entry: Entry, against: Sequence[str], predicted: Sequence[list[float] | None]
+    predictors: Sequence[Predictor],
+    entry: Entry,
+    against: Sequence[str],
+    predicted: Sequence[tuple[list[float] | None, list[str]]],
 ) -> Row:
-    """The row of an entry; ``predicted`` are the values of each model."""
+    """The row of an entry; ``predicted`` are the values and the warnings of each model."""
     targets: list[str] = []
     reasons: list[str] = []
     shown: list[float | None] = []
-    for predictor, reason, values in zip(predictors, against, predicted, strict=True):
+    for predictor, reason, (values, _) in zip(predictors, against, predicted, strict=True):
         for score, value in zip(predictor.scores, values or repeat(None), strict=False):
             finite = value is None or math.isfinite(value)
             targets.append(score.target)
@@ -263,7 +277,8 @@ def _row(
     if all(reasons):
         return Row(entry, tuple(shown), reason="; ".join(dict.fromkeys(reasons)))
     missing = [f"no {target}: {reason}" for target, reason in zip(targets, reasons, strict=True) if reason]
-    return Row(entry, tuple(shown), (*entry.notes, *_too_large(predictors, entry), *missing))
+    unlike = dict.fromkeys(warning for _, warnings in predicted for warning in warnings)
+    return Row(entry, tuple(shown), (*entry.notes, *_too_large(predictors, entry), *unlike, *missing))
 
 
 def _too_large(predictors: Sequence[Predictor], entry: Entry) -> list[str]:

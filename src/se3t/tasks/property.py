@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from se3t.config import Config
 from se3t.config import PropertyTask as PropertyTaskConfig
 from se3t.data.molecules.dataset import Property, PropertyData, baseline_errors, composition_fit, load_property
+from se3t.data.molecules.domain import Domain
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, elements_of
+from se3t.data.molecules.molecule import take
 from se3t.data.molecules.scores import SEVERAL, Score, facts_of, scores_of
 from se3t.errors import UserError
 from se3t.experiments import molecules, qm9
@@ -231,4 +234,9 @@ class PropertyTask(Task):
             "max_atoms": int(self.data.arrays["num_atoms"][train].max()),
             "num_train": len(train),
             "checksum": self.data.checksum,
+            **self._domain.facts(),
         }
+
+    @cached_property
+    def _domain(self) -> Domain:
+        return Domain.of(take(self.data.arrays, self.data.splits["train"]))
