@@ -45,6 +45,7 @@ class EdgeGeometry:
         length: ``[edge]``, zero (with zero gradient) for coincident points.
         edge_scalars: ``[edge, channels]`` invariant edge features, or None.
         edge_features: ``[edge, channels, 2l+1]`` by degree.
+        fade: ``[edge]`` factor of the messages, or None for 1.
         repeat: 2 when edges come as reciprocal pairs (j → i, then i → j) with the same invariants, so that one
             evaluation of the radial networks serves two consecutive edges; otherwise 1.
         rows: evaluations of the radial networks, where the edges are in their order.
@@ -57,6 +58,7 @@ class EdgeGeometry:
     length: Float[Tensor, " edge"]
     edge_scalars: Float[Tensor, "edge scalar"] | None = None
     edge_features: Features = field(default_factory=dict)
+    fade: Float[Tensor, " edge"] | None = None
     repeat: int = 1
     rows: RadialRows | None = None
 
@@ -91,7 +93,8 @@ class EdgeGeometry:
         if relative_position != "none":
             sign = {"to_source": 1, "to_target": -1}[relative_position]
             features = cat_features(features, {1: sign * vector[:, None]})
-        return cls(source, target, graph.num_nodes, vector, safe_norm(vector), scalars, features, repeat, rows)
+        length = safe_norm(vector)
+        return cls(source, target, graph.num_nodes, vector, length, scalars, features, repeat=repeat, rows=rows)
 
     @lazy
     def direction(self) -> Float[Tensor, "edge 3"]:

@@ -59,6 +59,7 @@ class TFNModel:
     radial_basis: str = choice("distance", "gaussian", "bessel")  # input of the radial networks: se3t.nn.radial_basis
     radial_functions: int = number(16, at_least=2)  # of a basis, beside the distance, …
     radial_cutoff: float = number(5.0, above=0)  # … and where they end, in the unit of the positions
+    cutoff: float | None = number(None, above=0)  # length at which messages have faded to zero; null: they do not
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     parity: bool = False  # only paths with even l + k + J: reflection is a symmetry, type l has parity (-1)^l
     kernel: str = choice("auto", "native", "triton", "edge_frame", "vectorised", "reference")
@@ -85,6 +86,7 @@ class SE3TransformerModel:
     radial_basis: str = choice("distance", "gaussian", "bessel")  # input of the radial networks: se3t.nn.radial_basis
     radial_functions: int = number(16, at_least=2)  # of a basis, beside the distance, …
     radial_cutoff: float = number(5.0, above=0)  # … and where they end, in the unit of the positions
+    cutoff: float | None = number(None, above=0)  # length at which messages have faded to zero; null: they do not
     share_radial: str = choice("none", "full", "degree_out", "degree_in")  # pairs that share the hidden radial layers
     parity: bool = False  # only paths with even l + k + J: reflection is a symmetry, type l has parity (-1)^l
     fuse_key_value: bool = True

@@ -119,6 +119,11 @@ def validate(config: Any, prefix: str = "") -> None:
         raise UserError(f"{prefix}norm=layer: LayerNorm needs {prefix}channels=2 or more; or use {prefix}norm=bias")
     if isinstance(config, SE3TransformerModel):
         _check_ablation(config, prefix)
+    if isinstance(config, TFNModel) and config.cutoff is not None and config.reduce == "mean":
+        raise UserError(
+            f"{prefix}cutoff={config.cutoff:g}: an edge that appears would change the mean of all others; use "
+            f"{prefix}reduce=sum"
+        )
     if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
         raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
     if isinstance(config, ClassificationTask):

@@ -21,6 +21,7 @@ from se3t.nn import (
     SE3AttentionBlock,
 )
 from se3t.nn.gate import nonlinearity
+from se3t.nn.radial_basis import faded
 
 
 class SE3Transformer(nn.Module):
@@ -117,7 +118,8 @@ class SE3Transformer(nn.Module):
             ValueError: when the features of the graph are not of type ``fiber_in``.
         """
         geometry = EdgeGeometry.of(graph, pair=True, relative_position=self.relative_position)
-        basis = EquivariantBasis(self.radial_basis.of(geometry), self.max_degree)
+        geometry = faded(self.radial_basis.of(geometry), self.settings.cutoff)
+        basis = EquivariantBasis(geometry, self.max_degree)
         first, *others = self.layers
         features = first(graph.features, basis)
         for norm, layer in zip(self.norms, others, strict=True):

@@ -13,6 +13,7 @@ from se3t.geometry import EdgeGeometry, edge_fiber
 from se3t.graph import Graph
 from se3t.nn import ConvSettings, EquivariantBasis, EquivariantConv, RadialBasis, Readout
 from se3t.nn.gate import nonlinearity
+from se3t.nn.radial_basis import faded
 
 
 class TFN(nn.Module):
@@ -85,7 +86,8 @@ class TFN(nn.Module):
             ValueError: when the features of the graph are not of type ``fiber_in``.
         """
         geometry = EdgeGeometry.of(graph, pair=True, relative_position=self.relative_position)
-        basis = EquivariantBasis(self.radial_basis.of(geometry), self.max_degree)
+        geometry = faded(self.radial_basis.of(geometry), self.settings.cutoff)
+        basis = EquivariantBasis(geometry, self.max_degree)
         first, *others = self.layers
         features = first(graph.features, basis)
         for norm, layer in zip(self.norms, others, strict=True):

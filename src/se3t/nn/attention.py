@@ -65,7 +65,8 @@ class EdgeAttention(nn.Module):
     """Σ_{j∈N(i)} α_ij v_ij with α_ij = softmax_j(q_iᵀ k_ij) per head (Equations 10 and 11 of the paper).
 
     The dot product runs over all types of a head together, so that one invariant weight per head serves every type. A
-    node without neighbours gets zero.
+    node without neighbours gets zero. Where edges fade (:class:`~se3t.geometry.EdgeGeometry`), α_ij is proportional to
+    the fade of its edge, and n below is the sum of them: nothing jumps when an edge appears.
 
     Args:
         num_heads: number of heads; channels of every type are divided among them.
@@ -113,10 +114,12 @@ class EdgeAttention(nn.Module):
         self.scale = scale
         if self.settings.weights == "sqrt_softmax":  # √α is the softmax of half the logits, with another norm
             scale = scale / 2
-        self._shapes = [
-            Shape(self.num_heads, self.fiber_key, self.fiber_value, scale, joint) for joint in (True, False)
-        ]
-        self._signatures = [shape.signature for shape in self._shapes]
+        fiber_faded = self.fiber_key + Fiber({0: self.num_heads})
+        self._joint = Shape(self.num_heads, self.fiber_key, self.fiber_value, scale, joint=True)
+        self._apart = Shape(self.num_heads, self.fiber_key, self.fiber_value, scale, joint=False)
+        self._faded = Shape(self.num_heads, fiber_faded, self.fiber_value, 1.0, joint=False)
+        for shape in (self._joint, self._apart, self._faded):
+            _ = shape.signature  # made before anything is traced
 
     @full_range
     def forward(self, query: Features, key: Features, value: Features, geometry: EdgeGeometry) -> Features:
@@ -147,20 +150,44 @@ class EdgeAttention(nn.Module):
         return self._attend(query, (messages,), geometry)
 
     def _attend(self, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> Features:
-        query = self._with_factors(query)
+        shape, query = self._joint if len(messages) == 1 else self._apart, self._with_factors(query)
+        if geometry.fade is not None:
+            value, key = self._value_and_key(messages)
+            shape, query, key = self._with_fade(query, key, geometry.fade)
+            messages = value, key
         if self._is_native(query, messages, geometry):
-            number = len(messages) - 1
-            out = attend(self._shapes[number], self._signatures[number], query, messages, geometry)
+            out = attend(shape, query, messages, geometry)
         else:
             value, key = self._value_and_key(messages)
-            out = composed(self._shapes[1], query, key, value, geometry.target, geometry.num_nodes)
+            shape = self._apart if shape.joint else shape
+            out = composed(shape, query, key, value, geometry.target, geometry.num_nodes)
         if self.settings.scale != "none":
-            degree = geometry.in_degree.to(geometry.length.dtype)[:, None]  # [node, head]
+            degree = _in_degree(geometry)[:, None]  # [node, head]
             out = self._times(degree if self.settings.scale == "degree" else degree.sqrt(), out)
         if self.settings.weights == "sqrt_softmax":
             _, key = self._value_and_key(messages)
-            out = self._times(self._root_factors(self._softmax(query, key, geometry), geometry), out)
+            shape = self._apart if shape.joint else shape
+            weights = attention_weights(shape, query, key, geometry.target, geometry.num_nodes)
+            out = self._times(self._root_factors(weights, geometry), out)
         return out
+
+    def _with_fade(self, query: Features, key: Features, fade: Tensor) -> tuple[Shape, Features, Features]:
+        """One more scalar of queries and keys in each head, whose product is the logarithm of the fade."""
+        logarithm = fade.clamp(min=torch.finfo(fade.dtype).tiny).log()[:, None].expand(-1, self.num_heads)
+        if self.settings.weights == "sqrt_softmax":
+            logarithm = logarithm / 2
+        query = {degree: self._apart.scale * value for degree, value in query.items()}
+        ones = logarithm.new_ones(()).expand(len(next(iter(query.values()))), self.num_heads)
+        faded = self._faded.fiber_key
+        return self._faded, self._with_scalar(query, ones, faded), self._with_scalar(key, logarithm, faded)
+
+    def _with_scalar(self, features: Features, scalar: Tensor, fiber: Fiber) -> Features:
+        """Features with ``[row, head]`` as the last channel of type 0 of each head."""
+        parts = [scalar[..., None, None]]
+        if 0 in features:
+            parts.insert(0, features[0].unflatten(1, (self.num_heads, -1)))
+        joined = {**features, 0: torch.cat(parts, dim=2).flatten(1, 2)}
+        return {degree: joined[degree] for degree in fiber}
 
     def _value_and_key(self, messages: Sequence[Features]) -> Sequence[Features]:
         return messages if len(messages) == 2 else split_features(messages[0], self.fiber_value, self.fiber_key)
@@ -175,9 +202,6 @@ class EdgeAttention(nn.Module):
             degree: (factor.view(rows, heads, 1, 1) * value.unflatten(1, (heads, -1))).flatten(1, 2)
             for degree, value in features.items()
         }
-
-    def _softmax(self, query: Features, key: Features, geometry: EdgeGeometry) -> Tensor:
-        return attention_weights(self._shapes[1], query, key, geometry.target, geometry.num_nodes)
 
     def _root_factors(self, weights: Tensor, geometry: EdgeGeometry) -> Tensor:
         """1 / √(Σ_j weights²) ``[node, head]``; 1 without neighbours."""
@@ -195,7 +219,10 @@ class EdgeAttention(nn.Module):
 
     def weights(self, query: Features, key: Features, geometry: EdgeGeometry) -> Float[Tensor, "edge head"]:
         """α_ij, summing to one over the edges of each target, or √α_ij, whose squares do."""
-        weights = self._softmax(self._with_factors(query), key, geometry)
+        shape, query = self._apart, self._with_factors(query)
+        if geometry.fade is not None:
+            shape, query, key = self._with_fade(query, key, geometry.fade)
+        weights = attention_weights(shape, query, key, geometry.target, geometry.num_nodes)
         if self.settings.weights == "softmax":
             return weights
         return weights * self._root_factors(weights, geometry).index_select(0, geometry.target)
@@ -304,6 +331,14 @@ class SE3AttentionBlock(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` shows in the brackets."""
         return f"{self.fiber_in!r} -> {self.fiber_out!r}"
+
+
+def _in_degree(geometry: EdgeGeometry) -> Tensor:
+    """Number of incoming edges of each node, each counted as much as it has not faded."""
+    if geometry.fade is None:
+        return geometry.in_degree.to(geometry.length.dtype)
+    degree = scatter(geometry.fade, geometry.target, 0, geometry.num_nodes, "sum")
+    return degree.clamp(min=torch.finfo(degree.dtype).tiny)  # so that its root has a gradient
 
 
 def _per_head(channels: int, num_heads: int) -> int:

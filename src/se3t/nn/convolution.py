@@ -122,7 +122,8 @@ class EquivariantConv(nn.Module):
             basis: of the graph's edges, with their scalars and features.
 
         Returns:
-            ``[node, C_out, 2l+1]`` by degree, or ``[edge, …]`` with ``reduce="none"``.
+            ``[node, C_out, 2l+1]`` by degree, or ``[edge, …]`` with ``reduce="none"``; messages are multiplied by the
+            ``fade`` of their edge, where the geometry has one.
 
         Raises:
             ValueError: when a field is not of the type that the layer was built for.
@@ -132,6 +133,8 @@ class EquivariantConv(nn.Module):
         self.settings.fiber_edge.check(geometry.edge_features, "edge_features")
         require_whole(self.radial)
         messages = self.kernel(self._sources(features, geometry), self.radial, basis, self.settings.memory)
+        if geometry.fade is not None:
+            messages = {degree: geometry.fade[:, None, None] * value for degree, value in messages.items()}
         if self.reduce == "none":
             return messages
         place = (geometry.target, 0, geometry.num_nodes, self.reduce)

@@ -36,6 +36,7 @@ ADDED = {
     "model.radial_basis": "distance",
     "model.radial_functions": 16,
     "model.radial_cutoff": 5.0,
+    "model.cutoff": None,
     "model.key_nodes": "source",
     "model.attention_weights": "softmax",
     "model.logit_scale": "all_heads",

@@ -37,7 +37,7 @@ class Shape:
         """Types and channels of values and keys as one message."""
         return self.fiber_value + self.fiber_key
 
-    @property
+    @lazy
     def signature(self) -> str:
         """The text that the operators take."""
         return json.dumps([self.num_heads, repr(self.fiber_key), repr(self.fiber_value), self.scale, self.joint])
@@ -50,14 +50,11 @@ class Shape:
         return cls(num_heads, Fiber(fiber_key), Fiber(fiber_value), scale, joint)
 
 
-def attend(
-    shape: Shape, signature: str, query: Features, messages: Sequence[Features], geometry: EdgeGeometry
-) -> Features:
+def attend(shape: Shape, query: Features, messages: Sequence[Features], geometry: EdgeGeometry) -> Features:
     """Σ_j α_ij v_ij with α_ij = softmax_j(scale · q_iᵀ k_ij), per head.
 
     Args:
         shape: heads, fibers, scale.
-        signature: its text.
         query: ``[node, C_key, 2l+1]`` by degree.
         messages: values and keys ``[edge, C, 2l+1]`` by degree, or one that has values as its first channels and keys
             as the others; its gradient then comes in one piece.
@@ -71,7 +68,7 @@ def attend(
     """
     tensors = [*query.values(), *(value for part in messages for value in part.values())]
     require(geometry.length.device, geometry.length.dtype)
-    *out, _ = attend_operator(tensors, *geometry.incoming, signature)
+    *out, _ = attend_operator(tensors, *geometry.incoming, shape.signature)
     return dict(zip(shape.fiber_value, out, strict=True))
 
 
