@@ -119,7 +119,7 @@ def test_forces_are_those_of_finite_differences_and_sum_to_zero(name: str) -> No
 
 def test_without_a_cutoff_the_energy_jumps() -> None:
     model = model_of("plain")
-    model.settings.cutoff = None
+    model.cutoff = None
     inside, outside = (energy_and_forces(model, positions_of(gap))[0].item() for gap in (1e-9, -1e-9))
     assert abs(inside - outside) > 1e-3
 

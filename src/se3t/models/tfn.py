@@ -40,6 +40,7 @@ class TFN(nn.Module):
     """
 
     radial_basis = RadialBasis()
+    cutoff: float | None = None
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class TFN(nn.Module):
         self.fiber_hidden = fiber_hidden or Fiber.uniform(s.num_degrees, s.channels)
         self.fiber_edge = edge_fiber(fiber_edge, relative_position)
         self.radial_basis = RadialBasis(s.radial_basis, s.radial_functions, s.radial_cutoff)
+        self.cutoff = s.cutoff
         num_edge_scalars += self.radial_basis.num_scalars
         edges = ConvSettings(
             num_edge_scalars, self.fiber_edge, s.radial_hidden, s.share_radial, s.parity, s.kernel, s.memory
@@ -86,7 +88,7 @@ class TFN(nn.Module):
             ValueError: when the features of the graph are not of type ``fiber_in``.
         """
         geometry = EdgeGeometry.of(graph, pair=True, relative_position=self.relative_position)
-        geometry = faded(self.radial_basis.of(geometry), self.settings.cutoff)
+        geometry = faded(self.radial_basis.of(geometry), self.cutoff)
         basis = EquivariantBasis(geometry, self.max_degree)
         first, *others = self.layers
         features = first(graph.features, basis)
