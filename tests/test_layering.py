@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fiber", "precision"),
     ("neighbors",),
     ("graph",),
-    ("geometry",),
+    ("geometry", "forces"),
     ("nn", "data"),
     ("models", "testing", "operators"),
     ("tasks", "compat"),
@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 
 LIBRARY = (
-    *("compiling", "native", "so3", "fiber", "neighbors", "graph", "geometry"),
+    *("compiling", "native", "so3", "fiber", "neighbors", "graph", "geometry", "forces"),
     *("nn", "models", "testing", "compat", "operators"),
 )
 LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t", "triton"}  # triton comes with torch for CUDA

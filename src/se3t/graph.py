@@ -329,7 +329,7 @@ def _check_edges(graph: Graph) -> None:
         raise ValueError(f"edge_index: node {bad} does not exist; the graph has nodes 0 to {num_nodes - 1}")
     if not bool((graph.target.diff() >= 0).all()):
         raise ValueError("edge_index: edges must be sorted by target (row 1); sort them with se3t.graph.sort_by_target")
-    loops = graph.source == graph.target
+    loops = (graph.source == graph.target) & (graph.edge_vectors is None)  # with vectors it is the image of itself
     if bool(loops.any()):
         node = int(graph.source[loops][0])
         raise ValueError(f"edge_index: node {node} is its own neighbour; remove self loops")
