@@ -163,9 +163,21 @@ def test_the_card_has_the_numbers_of_the_record(tmp_path: Path, run: Path) -> No
     assert f"`{found['data']['checksum']}`" in card
     assert "- elements of the training molecules: H, C, N, O\n" in card
     assert "- largest training molecule: 12 atoms\n" in card
+    assert "\n- not tested on atoms with other bonded neighbours, or bonds of other lengths, than in training; " in card
     assert f"torch {found['versions']['torch']}" in card
     for words in ("B3LYP/6-31G(2df,p)", "neutral molecules", "MIT licence", "arXiv:2006.10503", "sdata.2014.22"):
         assert words in card
+
+
+def test_the_card_has_the_command_of_the_training_without_its_folders(tmp_path: Path) -> None:
+    data = MoleculesData(root="/home/me/data", raw="/home/me/my molecules.sdf")
+    run = finished_run(tmp_path / "run", config_of(tmp_path, data=data, column="solubility"))
+    assert "\nse3t train" not in card_of(run, tmp_path / "unknown")
+    typed = ["experiment=qm9", "data=molecules", "task.column=solubility", "optim.lr=0.002", "data.root=/home/me/data"]
+    typed += ["data.raw=/home/me/my molecules.sdf", "runs=/home/me/runs", "logger.project=secret", "resume=true"]
+    write_json(run / "provenance.json", {"sessions": [{"overrides": typed}, {"overrides": ["optim.lr=0.001"]}]})
+    line = "se3t train experiment=qm9 data=molecules task.column=solubility optim.lr=0.001 'data.raw=my molecules.sdf'"
+    assert f"\n```bash\n{line}\n```\n" in card_of(run, tmp_path / "model")
 
 
 def test_the_card_of_a_record_without_a_digest_says_so(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Exported:
         result: ``result.json`` of the run; None for one that has not finished.
         versions: by package, of the training.
         exported_with: version of this package.
+        command: that trained it; empty where unknown.
     """
 
     config: Config
@@ -44,6 +45,7 @@ class Exported:
     result: Mapping[str, Any] | None
     versions: Mapping[str, str]
     exported_with: str
+    command: str = ""
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -182,6 +184,8 @@ def _training(model: Exported) -> Iterator[str]:
     average = "" if trainer.ema_decay is None else f"; weights averaged with decay {trainer.ema_decay:g}"
     yield f"- optimiser: {rate}{decay}{average}"
     yield f"- precision: {trainer.precision}; seed: {model.config.seed}; preset: {_spelt(model.config.preset)}"
+    if model.command:
+        yield from ("", "```bash", model.command, "```")
 
 
 def _errors(model: Exported, card: Card) -> Iterator[str]:

@@ -79,7 +79,8 @@ class PropertyCard(Card):
         which = "the numbers" if len(energies) == len(self._scores) else ", ".join(energies)
         atomisation = f"{which} are atomisation energies: the energies of single atoms were subtracted"
         unlike = (
-            "atoms with other neighbours, or bonds of other lengths, than in training: `se3t predict` warns about them"
+            "not tested on atoms with other bonded neighbours, or bonds of other lengths, than in training; "
+            "`se3t predict` warns about them"
         )
         return [
             f"only molecules of {spell_elements(facts['elements_seen'])}; `se3t predict` refuses others",

@@ -13,12 +13,14 @@ from torch import Tensor
 from se3t import __version__
 from se3t.compat.converted import is_model
 from se3t.config import Config, LoggerConfig
+from se3t.config.overrides import command, override, override_key
 from se3t.deploy.card import Exported, model_card
 from se3t.errors import UserError
 from se3t.experiments import dataset
 from se3t.files import temporary_beside, write_atomically
 from se3t.reporting.reading import require_whole
 from se3t.runs import Fields, RunFolder
+from se3t.runs.identity import IRRELEVANT, without
 from se3t.runs.names import CONFIG, RESULT
 from se3t.training import checkpoint as ckpt
 from se3t.training.exported import write_exported
@@ -58,7 +60,8 @@ def export(checkpoint: Path, folder: Path, force: bool = False) -> Exported:
         )
     config = without_places(loaded.config)
     result, versions = _result_of(loaded)
-    model = Exported(config, loaded.step, loaded.content["metrics"], loaded.facts, result, versions, __version__)
+    metrics, line = loaded.content["metrics"], _command(loaded, config)
+    model = Exported(config, loaded.step, metrics, loaded.facts, result, versions, __version__, line)
     content = {"format": ckpt.FORMAT, "kind": "exported", "config": asdict(config)}
     content |= {name: loaded.content[name] for name in _KEPT if name in loaded.content}
     _write_folder(folder, model, loaded.weights, content)
@@ -106,6 +109,18 @@ def _result_of(loaded: ckpt.Checkpoint) -> tuple[Mapping[str, Any] | None, Mappi
             return fields.content, fields.mapping("versions")
     sessions = RunFolder(folder).read_sessions()
     return None, sessions[-1].get("versions", {}) if sessions else {}
+
+
+def _command(loaded: ckpt.Checkpoint, config: Config) -> str:
+    """The command line of the training, as typed but without folders of a machine; empty where it is not known."""
+    folder = RunFolder(loaded.path.absolute().parent.parent)
+    given = folder.read_overrides()
+    if given is None or not folder.read_sessions():
+        return ""
+    places = [f"data.{name}" for name in (*dataset(config.data.name).places, "raw")]
+    kept = without({override_key(argument): argument for argument in given}, (*IRRELEVANT, *places))
+    raw = getattr(config.data, "raw", None)  # the file name alone
+    return command(["train", *kept.values(), *([] if raw is None else [override("data.raw", raw)])])
 
 
 def _write_folder(folder: Path, model: Exported, weights: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
