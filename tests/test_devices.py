@@ -17,13 +17,13 @@ from compat.files import OWN, content
 from nn.clouds import FIBER, make_conv, make_graph
 from other_device import DEVICE, DeviceMixing, Elsewhere, here, other_device
 from se3t import so3
+from se3t.batching import batch_graphs
 from se3t.compat.golden import compare
 from se3t.config import SE3TransformerModel
 from se3t.fiber import Fiber, rotate_features
 from se3t.geometry import EdgeGeometry, find_pairs
 from se3t.graph import (
     Graph,
-    batch_graphs,
     farthest_point_sampling,
     fully_connected,
     knn_graph,

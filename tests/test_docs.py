@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 THEORY = ROOT / "docs" / "theory.md"
 WORKED = ("add_a_model", "add_a_data_set")
 PAGES = [ROOT / "README.md", ROOT / "CONVENTIONS.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXECUTED = {"README.md", "released_weights.md", "theory.md", "speed.md", *(f"{name}.md" for name in WORKED)}
-"""Pages with Python: the first two are run by test_readme.py, the others here."""
+EXECUTED = {"README.md", "released_weights.md", "theory.md", "speed.md", "pyg.md", *(f"{name}.md" for name in WORKED)}
+"""Pages with Python: the first two are run by test_readme.py, pyg.md by test_pyg.py, the others here."""
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")

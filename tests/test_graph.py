@@ -11,10 +11,10 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from se3t.batching import batch_graphs
 from se3t.geometry import EdgeGeometry, find_pairs
 from se3t.graph import (
     Graph,
-    batch_graphs,
     farthest_point_sampling,
     fully_connected,
     knn_graph,

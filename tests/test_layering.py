@@ -25,9 +25,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("experiments",),
     ("reporting",),
     ("fiber", "precision"),
-    ("neighbors",),
+    ("neighbors", "graph_checks"),
+    ("pyg",),
     ("graph",),
-    ("geometry", "forces"),
+    ("geometry", "batching", "forces"),
     ("nn", "data"),
     ("models", "testing", "operators"),
     ("tasks", "compat"),
@@ -39,8 +40,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 
 LIBRARY = (
-    *("compiling", "native", "so3", "fiber", "neighbors", "graph", "geometry", "forces"),
-    *("nn", "models", "testing", "compat", "operators"),
+    *("compiling", "native", "so3", "fiber", "neighbors", "graph_checks", "pyg", "graph", "geometry"),
+    *("batching", "forces", "nn", "models", "testing", "compat", "operators"),
 )
 LIBRARY_MAY_IMPORT = {"torch", "torch_geometric", "jaxtyping", "se3t", "triton"}  # triton comes with torch for CUDA
 

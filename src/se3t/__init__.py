@@ -10,11 +10,12 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # to type checkers true, without loading typing
 if TYPE_CHECKING:
+    from se3t.batching import batch_graphs, collate
     from se3t.compat import load_model
     from se3t.config import SE3TransformerModel, TFNModel
     from se3t.fiber import Features, Fiber
     from se3t.geometry import EdgeGeometry
-    from se3t.graph import Graph, batch_graphs, farthest_point_sampling, fully_connected, knn_graph, radius_graph
+    from se3t.graph import Graph, farthest_point_sampling, fully_connected, knn_graph, radius_graph
     from se3t.models import build_model
     from se3t.models.se3_transformer import SE3Transformer
     from se3t.models.tfn import TFN
@@ -56,6 +57,7 @@ __all__ = [
     "batch_graphs",
     "build_model",
     "clebsch_gordan",
+    "collate",
     "equivariance_error",
     "farthest_point_sampling",
     "fully_connected",
@@ -71,7 +73,8 @@ __all__ = [
 _MODULES = {  # where a name is found, unless in se3t.nn
     "fiber": ("Features", "Fiber"),
     "geometry": ("EdgeGeometry",),
-    "graph": ("Graph", "batch_graphs", "farthest_point_sampling", "fully_connected", "knn_graph", "radius_graph"),
+    "batching": ("batch_graphs", "collate"),
+    "graph": ("Graph", "farthest_point_sampling", "fully_connected", "knn_graph", "radius_graph"),
     "models": ("build_model",),
     "models.se3_transformer": ("SE3Transformer",),
     "models.tfn": ("TFN",),

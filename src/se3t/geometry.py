@@ -12,7 +12,7 @@ from torch.nn import functional
 from se3t.compiling import lazy
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber, cat_features
-from se3t.graph import Graph, Pairing, is_pairing
+from se3t.graph import Graph, Pairing, is_pairing, require_graph
 from se3t.so3 import safe_norm, safe_normalize
 
 RELATIVE_POSITIONS = ("none", "to_source", "to_target")
@@ -77,8 +77,9 @@ class EdgeGeometry:
                 ``to_target`` appends x_i − x_j; ``none``.
 
         Raises:
-            UserError: when positions have fewer digits than float32.
+            UserError: when ``graph`` is no graph, or positions have fewer digits than float32.
         """
+        require_graph(graph)
         require_digits(graph.positions)
         edge_index, scalars, features = graph.edge_index, graph.edge_scalars, graph.edge_features
         vectors = graph.edge_vectors
@@ -138,7 +139,12 @@ class EdgeGeometry:
 
 
 def edge_vectors(graph: Graph) -> Float[Tensor, "edge 3"]:
-    """x_j − x_i of every edge: those of the graph, or differences of its positions."""
+    """x_j − x_i of every edge: those of the graph, or differences of its positions.
+
+    Raises:
+        UserError: when ``graph`` is no graph.
+    """
+    require_graph(graph)
     if graph.edge_vectors is not None:
         return graph.edge_vectors
     return graph.positions[graph.source] - graph.positions[graph.target]

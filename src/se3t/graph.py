@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils._pytree import GetAttrKey, register_dataclass, register_pytree_node
 
 from se3t.compiling import lazy
+from se3t.errors import UserError
 from se3t.fiber import Features, Fiber, rotate_features
+from se3t.graph_checks import (
+    check_batch,
+    check_cloud_numbers,
+    check_edges,
+    check_features,
+    check_order,
+    check_positions,
+    check_rows,
+    check_vectors,
+)
 from se3t.neighbors import farthest_point_sampling, fully_connected, knn_graph, radius_graph, sort_by_target
+from se3t.pyg import EDGE_VECTORS, data_of, fields_of, is_pyg
 
 __all__ = [
     "Graph",
     "Pairing",
-    "batch_graphs",
     "farthest_point_sampling",
     "fully_connected",
     "knn_graph",
     "radius_graph",
     "sort_by_target",
 ]
+
+Map: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,9 +54,9 @@ class Pairing:
     single: Tensor | None = None
     is_sorted: bool = False
 
-    def to(self, device: torch.device) -> Pairing:
-        """The same on another device."""
-        order, single = (None if part is None else part.to(device) for part in (self.order, self.single))
+    def mapped(self, index: Map) -> Pairing:
+        """The same with ``index``, such as a move to another device, applied to its tensors."""
+        order, single = (None if part is None else index(part) for part in (self.order, self.single))
         return replace(self, order=order, single=single)
 
 
@@ -52,7 +65,7 @@ class Graph:
     """One or several point clouds with edges: the input of every model of this library, and a pytree of torch.
 
     Edge e runs from ``source[e]`` (j of the paper) to ``target[e]`` (i): messages flow into the target. Edges are
-    sorted by target.
+    sorted by target. :meth:`make` and :meth:`from_pyg` sort them and check every field; the constructor does neither.
 
     Attributes:
         positions: ``[node, 3]``, in the data set's unit of length.
@@ -104,30 +117,143 @@ class Graph:
         """``[edge]`` index i of the point a message goes to."""
         return self.edge_index[1]
 
-    def check(self) -> Graph:
-        """Return the graph itself, after making sure that it is sound.
+    @classmethod
+    def make(
+        cls,
+        positions: Float[Tensor, "node 3"],
+        features: Features | Float[Tensor, "node channel"],
+        edge_index: Int[Tensor, "2 edge"],
+        batch: Int[Tensor, " node"] | None = None,
+        edge_scalars: Float[Tensor, "edge scalar"] | None = None,
+        *,
+        edge_features: Features | None = None,
+        edge_vectors: Float[Tensor, "edge 3"] | None = None,
+        num_graphs: int | None = None,
+    ) -> Graph:
+        """A graph whose fields are checked, with its edges, and what they carry, sorted by target (and source).
+
+        Checking reads the values, which makes a GPU wait; ``Graph(…)`` itself checks and sorts nothing.
+
+        Args:
+            positions: as for the class.
+            features: as for the class, or ``[node, channels]``, which are scalars.
+            edge_index: rows (source, target), in any order.
+            batch: as for the class; None: all nodes are one cloud.
+            edge_scalars: one row for each edge, in the order of ``edge_index``, as all that edges carry.
+            edge_features: as for the class.
+            edge_vectors: as for the class.
+            num_graphs: number of clouds; None: up to the last with a node.
 
         Raises:
-            ValueError: naming the field, when an index is out of range, edges are unsorted or join two clouds, or a
-                shape does not fit.
+            UserError: naming the field, what was expected and what to do.
         """
-        _check(self)
+        check_positions(positions)
+        if batch is None:
+            batch, counted = torch.zeros(len(positions), dtype=torch.int64, device=positions.device), 1
+        else:
+            check_batch(batch, positions)
+            counted = int(batch[-1]) + 1 if len(batch) else 0
+        if isinstance(features, Tensor):
+            check_rows("features", features, len(positions), "node", positions)
+            features = {0: features[..., None]}
+        graph = cls(
+            positions=positions,
+            features=features,
+            edge_index=edge_index,
+            batch=batch,
+            num_graphs=counted if num_graphs is None else num_graphs,
+            edge_scalars=edge_scalars,
+            edge_features={} if edge_features is None else edge_features,
+            edge_vectors=edge_vectors,
+        )
+        _check_fields(graph)
+        return graph.sort_edges()
+
+    @classmethod
+    def from_pyg(
+        cls, data: Any, scalars: str | None = "x", vectors: str | None = None, edge_scalars: str | None = "edge_attr"
+    ) -> Graph:
+        """The graph of a ``Data`` or ``Batch`` of PyTorch Geometric: as :meth:`make`, whose errors name fields of it.
+
+        ``pos`` are the positions, ``edge_index`` the edges, ``batch`` the clouds, ``edge_vectors``, where there are
+        any, the edge vectors; further fields are not read.
+
+        Args:
+            data: with at least ``pos`` and ``edge_index``.
+            scalars: field with scalars of the nodes, ``[node, channels]``; None: there are none.
+            vectors: field with vectors of the nodes, ``[node, 3]`` or ``[node, channels, 3]``; None: there are none.
+            edge_scalars: field with scalars of the edges, ``[edge, channels]``; None: there are none. ``edge_attr`` may
+                be absent.
+
+        Raises:
+            UserError: when a field is missing, or does not fit.
+        """
+        return cls.make(**fields_of(data, scalars, vectors, edge_scalars))
+
+    def to_pyg(self) -> Any:
+        """A ``Data`` of PyTorch Geometric for one cloud, a ``Batch`` for several; edges stay sorted.
+
+        Features of degree 0 are its ``x``, ``[node, channels]``, those of degree 1 ``vectors``, ``[node, channels,
+        3]``, edge scalars ``edge_attr``: ``Graph.from_pyg(data, vectors="vectors")`` is the graph again.
+
+        Raises:
+            UserError: when the graph is not sound, has no cloud, or carries what has no place there: features of degree
+                2 or more, or edge features.
+        """
+        self.check()
+        if self.num_graphs == 0 or self.edge_features or any(degree > 1 for degree in self.features):
+            raise UserError(
+                "to_pyg: expected at least one cloud, features of degrees 0 and 1, and no edge_features, got "
+                f"{self.num_graphs} clouds, features {Fiber.of(self.features)!r}, edge features "
+                f"{Fiber.of(self.edge_features)!r}; take the others away with dataclasses.replace"
+            )
+        scalars = self.features[0].squeeze(-1) if 0 in self.features else None
+        nodes = {"pos": self.positions, "x": scalars, "vectors": self.features.get(1)}
+        edges = {"edge_attr": self.edge_scalars, EDGE_VECTORS: self.edge_vectors}
+        sizes, counts = (torch.bincount(of, minlength=self.num_graphs) for of in (self.batch, self.batch[self.target]))
+        return data_of(nodes, edges, self.edge_index, list(zip(sizes.tolist(), counts.tolist(), strict=True)))
+
+    def check(self) -> Graph:
+        """Return the graph itself, after making sure that it is sound. Values are read, which makes a GPU wait.
+
+        Raises:
+            UserError: naming the field, when an index is out of range, edges are unsorted or join two clouds, a number
+                is not finite, or a shape, dtype or device does not fit.
+        """
+        check_positions(self.positions)
+        check_batch(self.batch, self.positions)
+        _check_fields(self)
+        check_order(self.edge_index)
+        if self.pairing is not None and not is_pairing(self, self.pairing):
+            raise UserError("pairing: it does not belong to these edges and their scalars; call find_pairs again")
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Graph:
         """``Tensor.to`` on every floating tensor; indices change device only."""
         positions = self.positions.to(*args, **kwargs)
-        scalars, pairing = self.edge_scalars, self.pairing
+        device, non_blocking = positions.device, kwargs.get("non_blocking", False)
+        return self._mapped(
+            positions,
+            lambda value: value.to(*args, **kwargs),
+            lambda index: index.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Graph:
+        """All tensors in page-locked memory, for ``to(device, non_blocking=True)``; data loaders call it."""
+        return self._mapped(self.positions.pin_memory(), Tensor.pin_memory, Tensor.pin_memory)
+
+    def _mapped(self, positions: Tensor, floating: Map, index: Map) -> Graph:
+        scalars, vectors, pairing = self.edge_scalars, self.edge_vectors, self.pairing
         return replace(
             self,
             positions=positions,
-            pairing=None if pairing is None else pairing.to(positions.device),
-            features={degree: value.to(*args, **kwargs) for degree, value in self.features.items()},
-            edge_index=self.edge_index.to(positions.device),
-            batch=self.batch.to(positions.device),
-            edge_scalars=None if scalars is None else scalars.to(*args, **kwargs),
-            edge_features={degree: value.to(*args, **kwargs) for degree, value in self.edge_features.items()},
-            edge_vectors=None if self.edge_vectors is None else self.edge_vectors.to(*args, **kwargs),
+            features={degree: floating(value) for degree, value in self.features.items()},
+            edge_index=index(self.edge_index),
+            batch=index(self.batch),
+            edge_scalars=None if scalars is None else floating(scalars),
+            edge_features={degree: floating(value) for degree, value in self.edge_features.items()},
+            edge_vectors=None if vectors is None else floating(vectors),
+            pairing=None if pairing is None else pairing.mapped(index),
         )
 
     def rotate(self, rotation: Tensor) -> Graph:
@@ -211,74 +337,32 @@ register_pytree_node(
 )
 
 
-def batch_graphs(graphs: list[Graph]) -> Graph:
-    """Put graphs side by side: one graph whose clouds do not interact, in the order given.
+def _check_fields(graph: Graph) -> None:
+    """Everything that positions and batch, themselves sound, leave open, but the order of the edges."""
+    check_cloud_numbers(graph.batch, graph.num_graphs, graph.cloud_size)
+    check_edges(graph.edge_index, graph.batch, may_loop=graph.edge_vectors is not None)
+    num_nodes, num_edges, positions = graph.num_nodes, graph.edge_index.shape[1], graph.positions
+    check_features("features", graph.features, num_nodes, positions)
+    check_features("edge_features", graph.edge_features, num_edges, positions)
+    if graph.edge_scalars is not None:
+        check_rows("edge_scalars", graph.edge_scalars, num_edges, "edge", positions)
+    if graph.edge_vectors is not None:
+        check_vectors("edge_vectors", graph.edge_vectors, num_edges, positions)
 
-    Args:
-        graphs: at least one, with equal fibers and the same optional fields; each may hold several clouds itself.
+
+def require_graph(value: Any) -> None:
+    """Refuse what is no graph, before a model reads its fields.
 
     Raises:
-        ValueError: when the list is empty or the graphs carry different fields.
+        UserError: naming the way to make one.
     """
-    if not graphs:
-        raise ValueError("graphs: expected at least one graph to batch, got an empty list")
-    for number, graph in enumerate(graphs):
-        if _carries(graph) != _carries(graphs[0]):
-            raise ValueError(
-                f"graphs: number {number} carries {_carries(graph)}, but number 0 carries {_carries(graphs[0])}; "
-                "graphs of one batch need the same fields"
-            )
-    first_node = accumulate((graph.num_nodes for graph in graphs), initial=0)
-    first_cloud = accumulate((graph.num_graphs for graph in graphs), initial=0)
-    scalars = [graph.edge_scalars for graph in graphs if graph.edge_scalars is not None]
-    vectors = [graph.edge_vectors for graph in graphs if graph.edge_vectors is not None]
-    return Graph(
-        positions=torch.cat([graph.positions for graph in graphs]),
-        features=_stack([graph.features for graph in graphs]),
-        edge_index=torch.cat(
-            [graph.edge_index + first for graph, first in zip(graphs, first_node, strict=False)], dim=1
-        ),
-        batch=torch.cat([graph.batch + first for graph, first in zip(graphs, first_cloud, strict=False)]),
-        num_graphs=sum(graph.num_graphs for graph in graphs),
-        edge_scalars=torch.cat(scalars) if scalars else None,
-        edge_features=_stack([graph.edge_features for graph in graphs]),
-        edge_vectors=torch.cat(vectors) if vectors else None,
-    )
-
-
-def _carries(graph: Graph) -> str:
-    scalars = 0 if graph.edge_scalars is None else graph.edge_scalars.shape[-1]
-    edge_fiber = Fiber.of(graph.edge_features)
-    vectors = "" if graph.edge_vectors is None else ", edge vectors"
-    return f"node features {Fiber.of(graph.features)!r}, {scalars} edge scalars, edge features {edge_fiber!r}{vectors}"
-
-
-def _stack(fields: list[Features]) -> Features:
-    return {degree: torch.cat([field[degree] for field in fields]) for degree in fields[0]}
-
-
-def _check(graph: Graph) -> None:
-    num_nodes, num_edges = graph.num_nodes, graph.edge_index.shape[-1]
-    if graph.positions.shape != (num_nodes, 3):
-        raise ValueError(f"positions: expected shape [node, 3], got {tuple(graph.positions.shape)}")
-    _check_batch(graph)
-    if graph.cloud_size is not None:
-        require_cloud_size(graph.cloud_size, graph.num_graphs, num_nodes)
-        if num_nodes and not torch.equal(graph.batch, torch.arange(num_nodes, device=graph.device) // graph.cloud_size):
-            raise ValueError(f"cloud_size={graph.cloud_size}: the clouds of batch differ in size; leave it out")
-    _check_edges(graph)
-    if graph.pairing is not None and not is_pairing(graph, graph.pairing):
-        raise ValueError("pairing: it does not belong to these edges and their scalars; call find_pairs again")
-    _check_field("features", graph.features, num_nodes)
-    _check_field("edge_features", graph.edge_features, num_edges)
-    scalars = graph.edge_scalars
-    if scalars is not None and (scalars.dim() != 2 or scalars.shape[0] != num_edges):
-        raise ValueError(
-            f"edge_scalars: expected shape [{num_edges}, channels], one row for each edge, got {tuple(scalars.shape)}"
-        )
-    vectors = graph.edge_vectors
-    if vectors is not None and vectors.shape != (num_edges, 3):
-        raise ValueError(f"edge_vectors: expected shape [{num_edges}, 3], got {tuple(vectors.shape)}")
+    if not isinstance(value, Graph):
+        kind = type(value).__name__
+        if is_pyg(value):
+            raise UserError(f"expected a se3t.Graph, got a {kind} of PyTorch Geometric; convert it with Graph.from_pyg")
+        raise UserError(f"expected a se3t.Graph, got {kind}; make one with Graph.make or Graph.from_pyg")
+    if value.batch is None:
+        raise UserError("graph.batch: expected int64 [node], got None; Graph.make fills it in for a single cloud")
 
 
 def is_pairing(graph: Graph, pairing: Pairing) -> bool:
@@ -298,57 +382,8 @@ def is_pairing(graph: Graph, pairing: Pairing) -> bool:
     )
 
 
-def _check_batch(graph: Graph) -> None:
-    batch, num_nodes = graph.batch, graph.num_nodes
-    if batch.shape != (num_nodes,) or batch.dtype != torch.int64:
-        raise ValueError(
-            f"batch: expected int64 [{num_nodes}], one cloud index a node, got {batch.dtype} {tuple(batch.shape)}"
-        )
-    if num_nodes and not bool((batch.diff() >= 0).all()):
-        raise ValueError("batch: cloud indices must be ascending; reorder the nodes so that clouds are contiguous")
-    if num_nodes and (int(batch[0]) < 0 or int(batch[-1]) >= graph.num_graphs):
-        bad = int(batch[0]) if int(batch[0]) < 0 else int(batch[-1])
-        raise ValueError(f"batch: cloud {bad} does not exist; the graph has {graph.num_graphs} clouds, numbered from 0")
-
-
-def require_cloud_size(size: int, num_graphs: int, num_nodes: int) -> None:
-    """Raise ValueError when so many clouds of one size do not make so many nodes."""
-    if size * num_graphs != num_nodes:
-        raise ValueError(f"cloud_size={size}: {num_graphs} such clouds do not make {num_nodes} nodes; leave it out")
-
-
-def _check_edges(graph: Graph) -> None:
-    edge_index, num_nodes = graph.edge_index, graph.num_nodes
-    if edge_index.shape != (2, edge_index.shape[-1]) or edge_index.dtype != torch.int64:
-        raise ValueError(f"edge_index: expected int64 [2, edge], got {edge_index.dtype} {tuple(edge_index.shape)}")
-    if edge_index.shape[1] == 0:
-        return
-    low, high = (int(bound) for bound in edge_index.aminmax())
-    if low < 0 or high >= num_nodes:
-        bad = high if high >= num_nodes else low
-        raise ValueError(f"edge_index: node {bad} does not exist; the graph has nodes 0 to {num_nodes - 1}")
-    if not bool((graph.target.diff() >= 0).all()):
-        raise ValueError("edge_index: edges must be sorted by target (row 1); sort them with se3t.graph.sort_by_target")
-    loops = (graph.source == graph.target) & (graph.edge_vectors is None)  # with vectors it is the image of itself
-    if bool(loops.any()):
-        node = int(graph.source[loops][0])
-        raise ValueError(f"edge_index: node {node} is its own neighbour; remove self loops")
-    across = graph.batch[graph.source] != graph.batch[graph.target]
-    if bool(across.any()):
-        source, target = edge_index[:, int(across.nonzero()[0])].tolist()
-        raise ValueError(f"edge_index: edge {source} -> {target} joins two clouds; clouds of a batch must not interact")
-
-
 def _rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
     dtype = torch.promote_types(vectors.dtype, rotation.dtype)
     x, y, z = vectors.to(dtype)[:, None].unbind(dim=-1)  # each [point, 1]
     columns = rotation.to(dtype).unbind(dim=-1)
     return (x * columns[0] + y * columns[1] + z * columns[2]).to(vectors.dtype)
-
-
-def _check_field(name: str, features: Features, rows: int) -> None:
-    for degree, value in features.items():
-        if value.dim() != 3 or value.shape[0] != rows or value.shape[-1] != 2 * degree + 1:
-            raise ValueError(
-                f"{name}[{degree}]: expected shape [{rows}, channels, {2 * degree + 1}], got {tuple(value.shape)}"
-            )

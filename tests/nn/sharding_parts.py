@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from se3t.batching import batch_graphs
 from se3t.config import SE3TransformerModel, TFNModel
 from se3t.fiber import Fiber
 from se3t.geometry import find_pairs
-from se3t.graph import Graph, batch_graphs, knn_graph
+from se3t.graph import Graph, knn_graph
 from se3t.models.se3_transformer import SE3Transformer
 from se3t.models.tfn import TFN
 from se3t.nn import EquivariantConv, SE3AttentionBlock

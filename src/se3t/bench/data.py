@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from se3t.batching import batch_graphs
 from se3t.bench.options import Options
 from se3t.bench.report import RATIO, Column, Report, Row, ratios
 from se3t.bench.timing import Call
@@ -16,7 +17,7 @@ from se3t.config.schemas import GRAPHS
 from se3t.errors import require_known
 from se3t.experiments import dataset, nbody, qm9, scanobjectnn
 from se3t.experiments import task as declared_task
-from se3t.graph import Graph, batch_graphs
+from se3t.graph import Graph
 from se3t.tasks import build_task
 from se3t.tasks.base import Task
 

@@ -39,8 +39,8 @@ class WithoutRadialNetworks(SE3Transformer):
 
     def forward(self, graph: Graph) -> Features:
         """As :meth:`SE3Transformer.forward`, on the graph with all edges of length one and their scalars zero."""
-        scalars = None if graph.edge_scalars is None else torch.zeros_like(graph.edge_scalars)
         directions = safe_normalize(edge_vectors(graph))
+        scalars = None if graph.edge_scalars is None else torch.zeros_like(graph.edge_scalars)
         return super().forward(replace(graph, edge_vectors=directions, edge_scalars=scalars))
 
 
@@ -79,8 +79,8 @@ class WithoutEquivariance(SE3Transformer):
 
     def forward(self, graph: Graph) -> Features:
         """As :meth:`SE3Transformer.forward`."""
-        self.fiber_in.check(graph.features, "features")
         vectors = edge_vectors(graph)
+        self.fiber_in.check(graph.features, "features")
         edges = [vectors, *([] if graph.edge_scalars is None else [graph.edge_scalars])]
         edges += [graph.edge_features[degree].flatten(1) for degree in sorted(graph.edge_features)]
         plain = replace(

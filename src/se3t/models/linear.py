@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from se3t.fiber import Features, Fiber
-from se3t.graph import Graph
+from se3t.graph import Graph, require_graph
 
 
 class Linear(nn.Module):
@@ -35,6 +35,7 @@ class Linear(nn.Module):
 
     def forward(self, graph: Graph) -> Features:
         """Change of position and of velocity at the horizon: ``{1: [node, 2, 3]}``."""
+        require_graph(graph)
         self.fiber_in.check(graph.features, "Linear: input features")
         velocity = graph.features[1][:, 1]
         return {1: torch.stack((self.horizon * velocity, torch.zeros_like(velocity)), dim=1)}

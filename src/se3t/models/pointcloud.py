@@ -14,7 +14,8 @@ from torch.autograd.function import once_differentiable
 
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
-from se3t.graph import Graph, require_cloud_size
+from se3t.graph import Graph
+from se3t.graph_checks import require_cloud_size
 from se3t.models.base import SettingsModel
 from se3t.nn.precision import at_least_float32, require_supported
 

@@ -9,7 +9,8 @@ from torch_geometric.utils import to_dense_batch
 
 from se3t.errors import UserError
 from se3t.fiber import Features, Fiber
-from se3t.graph import Graph, require_cloud_size
+from se3t.graph import Graph
+from se3t.graph_checks import require_cloud_size
 
 
 def require_scalars(model: str, fiber_in: Fiber, fiber_out: Fiber) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from se3t.errors import UserError
 from se3t.geometry import require_digits
-from se3t.graph import Graph
+from se3t.graph import Graph, require_graph
 
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 _SUPPORTED = (torch.float32, torch.float64)
@@ -45,12 +45,13 @@ def full_range(forward: Forward) -> Forward:
 
 
 def require_supported(module: nn.Module, graph: Graph | None = None) -> None:
-    """Refuse parameters, and positions, in half precision before anything is computed.
+    """Refuse parameters, and positions, in half precision, and what is no graph, before anything is computed.
 
     Raises:
-        UserError: naming the layer and the way that works.
+        UserError: naming the way that works, and the layer where it is one.
     """
     if graph is not None:
+        require_graph(graph)
         require_digits(graph.positions)
     parameter = _first_parameter(module)
     if parameter is not None and parameter.dtype not in _SUPPORTED:

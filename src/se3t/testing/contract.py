@@ -25,8 +25,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from se3t.batching import batch_graphs
 from se3t.fiber import Features, Fiber
-from se3t.graph import Graph, batch_graphs, fully_connected
+from se3t.graph import Graph, fully_connected
 from se3t.testing.equivariance import TRANSFORMS, assert_equivariant, equivariance_error
 
 

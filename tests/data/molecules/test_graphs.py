@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from se3t.batching import batch_graphs
 from se3t.data.molecules.edges import NO_BOND
 from se3t.data.molecules.graphs import GraphSettings, MoleculeGraphs, elements_of, spell_elements
 from se3t.data.molecules.molecule import BOND_CLASSES, pack
 from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.geometry import reciprocal_order
-from se3t.graph import Graph, batch_graphs
+from se3t.graph import Graph
 
 from .parts import AMMONIA, APART, ATOM, FLUOROMETHANE, METHANE, MOLECULES, WATER, crowd
 from .test_edges import CROWD, KINDS, RADIUS, by_hand
