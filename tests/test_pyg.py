@@ -294,6 +294,7 @@ def make(**changes: Any) -> Graph:
             lambda: collate([molecule(), molecule(edge_attr=None)]),
             "data 1 has .*data of one batch need the same fields",
         ),
+        (lambda: collate([molecule(), make()]), "item 1 is no Data but Graph, and item 0 is"),
         (lambda: batch_graphs([molecule()]), "got a Data of PyTorch Geometric; convert it with Graph.from_pyg"),
     ],
 )

@@ -105,16 +105,20 @@ def batch_of(items: Sequence[Any]) -> Any:
     """The ``Batch`` of a list of ``Data``.
 
     Raises:
-        UserError: when they differ in their fields.
+        UserError: when they differ in their fields, or one is something else.
     """
     from torch_geometric.data import Batch
 
+    expected = set(items[0].keys())
     for number, item in enumerate(items):
-        keys = sorted(item.keys()) if is_pyg(item) else type(item).__name__
-        if keys != sorted(items[0].keys()):
+        if not is_pyg(item):
             raise UserError(
-                f"data {number} has {keys}, but data 0 has {sorted(items[0].keys())}; data of one batch need the same "
-                "fields"
+                f"item {number} is no Data but {type(item).__name__}, and item 0 is; one batch needs one kind"
+            )
+        if set(item.keys()) != expected:
+            raise UserError(
+                f"data {number} has {', '.join(sorted(item.keys()))}, but data 0 has {', '.join(sorted(expected))}; "
+                "data of one batch need the same fields"
             )
     return Batch.from_data_list(list(items))
 
