@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -331,3 +332,18 @@ def test_parity_of_a_model_without_equivariance_is_refused() -> None:
     words = ["experiment=nbody", "model.parity=true", "model.ablation=equivariance"]
     with pytest.raises(UserError, match=r"model\.parity=true: with model\.ablation=equivariance there is no symmetry"):
         to_config(compose("train", words))
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("homo+lomo", "'lomo' is unknown; did you mean 'lumo'"),
+        ("homo+homo", "homo is named twice; leave one out"),
+        ("all+homo", "expected names with + between them, such as homo+lumo, or all alone"),
+        ("homo+", "expected names with + between them"),
+        ("al", "'al' is unknown; did you mean 'all'"),
+    ],
+)
+def test_targets_that_mean_nothing_are_refused(target: str, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"task.target={target}: {words}")):
+        to_config(compose("train", ["experiment=qm9", f"task.target={target}"]))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from se3t.config import SE3TransformerModel, TFNModel
+from se3t.errors import UserError
 from se3t.fiber import Fiber
 from se3t.forces import energy_and_forces
 from se3t.graph import Graph, radius_graph
@@ -151,6 +152,16 @@ def test_one_point_in_each_cloud_is_no_different() -> None:
     alone = replace(graph, edge_index=graph.edge_index[:, :0], batch=torch.arange(9), num_graphs=9)
     assert energy_and_forces(model_of("tfn"), alone).energy.shape == (9,)
     assert energy_and_forces(model_of("tfn", pooled=True), alone).energy.shape == (9,)
+
+
+def test_a_node_is_a_neighbour_of_its_image_but_not_of_itself() -> None:
+    graph, _ = crystal()
+    assert bool((graph.source == graph.target).any())
+    loop = int(torch.nonzero(graph.source == graph.target)[0])
+    vectors = graph.edge_vectors.clone() if graph.edge_vectors is not None else torch.empty(0)
+    vectors[loop] = 0
+    with pytest.raises(UserError, match="is its own neighbour"):
+        replace(graph, edge_vectors=vectors).check()
 
 
 def test_what_is_no_energy_is_refused() -> None:

@@ -32,9 +32,10 @@ def energy_and_forces(
 ) -> EnergyAndForces:
     """Energy E of every cloud of a graph, forces −dE/dx, and stress.
 
-    Forces are exact: a model that is invariant conserves energy, and its forces sum to zero. They are continuous in the
-    positions where the model has a ``cutoff`` and the graph every edge up to it. ``graph.edge_vectors``, as across
-    periodic boundaries, move with the positions.
+    Forces are exact: a model that is invariant conserves energy, and its forces sum to zero. Where it has a ``cutoff``
+    and the graph every edge up to it, they do not jump when an edge appears; they do at the kinks of ReLU in radial
+    networks and heads, and where ``pooling="max"`` changes from one node to another. Energies add up over the parts of
+    a system where every node has one. ``graph.edge_vectors``, as across periodic boundaries, move with the positions.
 
     Args:
         model: gives one number of type 0 for every cloud (``pooled=True``), or one for every node, which are added up.

@@ -340,7 +340,7 @@ register_pytree_node(
 def _check_fields(graph: Graph) -> None:
     """Everything that positions and batch, themselves sound, leave open, but the order of the edges."""
     check_cloud_numbers(graph.batch, graph.num_graphs, graph.cloud_size)
-    check_edges(graph.edge_index, graph.batch, may_loop=graph.edge_vectors is not None)
+    check_edges(graph.edge_index, graph.batch, graph.edge_vectors)
     num_nodes, num_edges, positions = graph.num_nodes, graph.edge_index.shape[1], graph.positions
     check_features("features", graph.features, num_nodes, positions)
     check_features("edge_features", graph.edge_features, num_edges, positions)

@@ -91,13 +91,13 @@ def require_cloud_size(size: int, num_graphs: int, num_nodes: int) -> None:
         raise UserError(f"cloud_size={size}: {num_graphs} such clouds do not make {num_nodes} nodes; leave it out")
 
 
-def check_edges(edge_index: Any, batch: Tensor, *, may_loop: bool) -> None:
+def check_edges(edge_index: Any, batch: Tensor, vectors: Tensor | None = None) -> None:
     """Check ``[2, edge]`` int64, in any order.
 
     Args:
         edge_index: to check.
         batch: ``[node]`` cloud of every node.
-        may_loop: whether a node may be its own neighbour, as it is where edge vectors lead to its periodic images.
+        vectors: of the edges; one that is not zero leads from a node to its own periodic image.
 
     Raises:
         UserError: for another shape or dtype, a node that does not exist, a self loop, or an edge between clouds.
@@ -111,7 +111,9 @@ def check_edges(edge_index: Any, batch: Tensor, *, may_loop: bool) -> None:
         bad = high if high >= len(batch) else low
         raise UserError(f"edge_index: node {bad} does not exist; the graph has nodes 0 to {len(batch) - 1}")
     loops = edge_index[0] == edge_index[1]
-    if not may_loop and bool(loops.any()):
+    if vectors is not None and vectors.shape == (len(loops), 3):
+        loops = loops & (vectors == 0).all(dim=1)
+    if bool(loops.any()):
         node = int(edge_index[0, loops][0])
         raise UserError(
             f"edge_index: node {node} is its own neighbour; remove self loops, with what they carry, as "

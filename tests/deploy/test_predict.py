@@ -254,6 +254,18 @@ def test_several_models_have_a_column_each(tmp_path: Path, predictor: Predictor)
     assert fluoride[3:5] == ["", ""]
 
 
+def test_what_one_model_lacks_is_said_once_and_of_that_model(tmp_path: Path, predictor: Predictor) -> None:
+    config = replace(config_of(tmp_path, target="mu+alpha"), seed=3)
+    other = load(finished_run(tmp_path / "two", config))
+    knows_less = replace(other, facts={**other.facts, "elements_seen": [1, 6]})
+    _, ethanol = table([predictor, knows_less], [molecule("CCO")])
+    assert ethanol[7] == "warning: no mu, alpha: element O not among the training molecules"
+    strange = replace(other, facts={**other.facts, "environments": []})
+    _, both = table([predictor, strange], [molecule("CCO")])
+    assert both[7].count("environment") == 1
+    assert both[7].endswith("training molecule (two)")
+
+
 def test_two_models_of_one_property_are_told_apart(tmp_path: Path, run: Path, predictor: Predictor) -> None:
     other = load(finished_run(tmp_path / "again", replace(config_of(tmp_path), seed=3)))
     header, row = table([predictor, other], [molecule("CC")])

@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from se3t.config import SE3TransformerModel, TFNModel
+from se3t.config import SE3TransformerModel, TFNModel, to_config
+from se3t.config.compose import compose
 from se3t.errors import UserError
 from se3t.fiber import Fiber
+from se3t.geometry import EdgeGeometry
 from se3t.graph import Graph
 from se3t.models import build_model
-from se3t.nn.radial_basis import envelope
+from se3t.nn import EdgeAttention
+from se3t.nn.radial_basis import envelope, faded
 
 CUTOFF = 2.0
 SIZES: dict[str, Any] = {"num_layers": 2, "channels": 4, "cutoff": CUTOFF}
@@ -147,3 +150,27 @@ def test_a_mean_over_edges_that_come_and_go_is_refused() -> None:
         UserError, match="cutoff=2: an edge that appears would change the mean of all others; use reduce=sum"
     ):
         build_model(TFNModel(**SIZES, reduce="mean"), fiber_in=Fiber("1x0"), fiber_out=Fiber("1x0"), num_edge_scalars=0)
+
+
+def test_messages_that_end_before_they_have_faded_are_refused() -> None:
+    words = ["experiment=qm9", "data.graph=radius", "data.radius=3.0"]
+    assert to_config(compose("train", [*words, "model.cutoff=3.0"])).model.cutoff == 3
+    with pytest.raises(
+        UserError, match=r"model\.cutoff=5: edges end at data\.radius=3, before their messages have faded"
+    ):
+        to_config(compose("train", [*words, "model.cutoff=5.0"]))
+    assert to_config(compose("train", ["experiment=qm9", "model.cutoff=9.0"])).model.cutoff == 9  # bonds have no radius
+
+
+@pytest.mark.parametrize("kernel", ["auto", "edge_frame"])
+def test_an_edge_that_has_faded_takes_nothing_from_edges_of_small_logits(kernel: str) -> None:
+    fiber = Fiber("2x0")
+    layer = EdgeAttention(1, fiber, fiber, kernel)
+    vector = torch.tensor([[1.0, 0, 0], [0, CUTOFF, 0]])
+    geometry = EdgeGeometry(torch.tensor([1, 2]), torch.tensor([0, 0]), 3, vector, vector.norm(dim=1))
+    geometry = faded(geometry, CUTOFF)
+    query = {0: torch.full((3, 2, 1), 20.0)}
+    key = {0: torch.tensor([[[-20.0], [-20.0]], [[0.0], [0.0]]])}  # logits of -566 and 0
+    value = {0: torch.ones(2, 2, 1)}
+    assert layer.weights(query, key, geometry).flatten().tolist() == [1, 0]
+    torch.testing.assert_close(layer(query, key, value, geometry)[0][0], torch.ones(2, 1))

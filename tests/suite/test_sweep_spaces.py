@@ -228,3 +228,10 @@ def test_what_a_sweep_writes_about_itself_is_a_sweep(tmp_path: Path, monkeypatch
             pass
         again = specify(["experiment=nbody", f"sweep={spec.folder / SPECIFICATION}"])
         assert again.hash == spec.hash
+
+
+def test_errors_of_several_properties_are_compared_without_their_units() -> None:
+    words = ["experiment=qm9", "sweep=norm", "preset=smoke"]
+    assert specify(words).sweep.objective.metric == "mae"
+    for several in ("task=all", "task.target=homo+mu"):
+        assert specify([*words, several]).sweep.objective.metric == "relative_mae"

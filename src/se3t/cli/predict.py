@@ -120,6 +120,8 @@ def _describe(predictors: Sequence[Any], screen: TextIO) -> None:
             f"({dataset(facts['kind']).label}; {pretrained.place(predictor.path)})",
             file=screen,
         )
+        if predictor.domain is None:
+            show("  trained by an earlier version: no warnings about atoms and bonds unlike the training", file=screen)
 
 
 def _report(summary: Any, predictors: Sequence[Any], where: str, screen: TextIO) -> None:

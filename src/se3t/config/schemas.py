@@ -164,8 +164,11 @@ def targets_of(text: str) -> tuple[str, ...]:
     """
     names = TARGETS if text == ALL_TARGETS else tuple(text.split("+"))
     for place, name in enumerate(names):
+        if name == ALL_TARGETS or not name:
+            raise UserError(f"task.target={text}: expected names with + between them, such as homo+lumo, or all alone")
         if name not in TARGETS:
-            raise UserError(f"task.target={text}: {name!r} is unknown; {did_you_mean(name, (*TARGETS, ALL_TARGETS))}")
+            known = TARGETS if len(names) > 1 else (*TARGETS, ALL_TARGETS)
+            raise UserError(f"task.target={text}: {name!r} is unknown; {did_you_mean(name, known)}")
         if name in names[:place]:
             raise UserError(f"task.target={text}: {name} is named twice; leave one out")
     return names

@@ -124,12 +124,26 @@ def validate(config: Any, prefix: str = "") -> None:
             f"{prefix}cutoff={config.cutoff:g}: an edge that appears would change the mean of all others; use "
             f"{prefix}reduce=sum"
         )
+    if isinstance(config, Config):
+        _check_cutoff(config)
     if isinstance(config, SetTransformerModel) and config.width % config.num_heads:
         raise UserError(f"{prefix}num_heads={config.num_heads}: must divide {prefix}width={config.width}; change one")
     if isinstance(config, ClassificationTask):
         _check_classification(config, prefix)
     if isinstance(config, PropertyTask):
         targets_of(config.target)
+
+
+def _check_cutoff(config: Config) -> None:
+    model, data = config.model, config.data
+    if not isinstance(model, TFNModel | SE3TransformerModel) or model.cutoff is None:
+        return
+    radius = getattr(data, "radius", math.inf)
+    if getattr(data, "graph", "") == "radius" and model.cutoff > radius:
+        raise UserError(
+            f"model.cutoff={model.cutoff:g}: edges end at data.radius={radius:g}, before their messages have faded; "
+            "make data.radius as large, or model.cutoff smaller"
+        )
 
 
 def _check_ablation(model: SE3TransformerModel, prefix: str) -> None:

@@ -276,9 +276,22 @@ def _row(
             shown.append(None if reasons[-1] else value)
     if all(reasons):
         return Row(entry, tuple(shown), reason="; ".join(dict.fromkeys(reasons)))
-    missing = [f"no {target}: {reason}" for target, reason in zip(targets, reasons, strict=True) if reason]
-    unlike = dict.fromkeys(warning for _, warnings in predicted for warning in warnings)
+    without: dict[str, list[str]] = {}
+    for target, reason in zip(targets, reasons, strict=True):
+        without.setdefault(reason, []).append(target)
+    missing = [f"no {', '.join(names)}: {reason}" for reason, names in without.items() if reason]
+    unlike = _unlike(predictors, [warnings for _, warnings in predicted])
     return Row(entry, tuple(shown), (*entry.notes, *_too_large(predictors, entry), *unlike, *missing))
+
+
+def _unlike(predictors: Sequence[Predictor], warnings: Sequence[Sequence[str]]) -> list[str]:
+    """Warnings of the models, with the name of the model where others do not give them."""
+    by_text: dict[str, list[str]] = {}
+    for predictor, texts in zip(predictors, warnings, strict=True):
+        for text in texts:
+            by_text.setdefault(text, []).append(run_name(predictor.path))
+    all_give = len(predictors)
+    return [text if len(names) == all_give else f"{text} ({', '.join(names)})" for text, names in by_text.items()]
 
 
 def _too_large(predictors: Sequence[Predictor], entry: Entry) -> list[str]:

@@ -153,6 +153,7 @@ class TaskSpec:
         limits: what else a model card says of it, in sentences.
         baselines: printed names of predictions without a network; relative errors refer to the first.
         baseline_metrics: what the errors of these are, in their order.
+        objective: the metric that sweeps compare with these settings of the task where they name the first one.
         card: what the card of an exported model says of the task, a subclass of ``se3t.deploy.card.Card``.
         random: makes the task on random samples of the sizes of real ones, from a configuration, so that the time of a
             training can be estimated before the data are prepared; None: it cannot.
@@ -168,6 +169,7 @@ class TaskSpec:
     limits: tuple[str, ...] = ()
     baselines: Mapping[str, str] = field(default_factory=dict)
     baseline_metrics: tuple[str, ...] = ()
+    objective: Callable[[str, Mapping[str, Any]], str] = lambda metric, task: metric
     card: Lazy = Lazy("se3t.deploy.card:Card")
     random: Callable[[Any], Any] | None = None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from se3t.config.schemas import TARGETS, PropertyTask, QM9Data
+from se3t.config.schemas import TARGETS, PropertyTask, QM9Data, targets_of
 from se3t.errors import UserError, did_you_mean
 from se3t.experiments.base import DataSet, Experiment, Lazy, Metric, TaskSpec
 from se3t.experiments.table import (
@@ -33,6 +33,11 @@ def mae_names(targets: Sequence[str]) -> tuple[str, ...]:
     return ("mae",) if len(targets) == 1 else tuple(f"mae_{target}" for target in targets)
 
 
+def _objective(metric: str, task: Mapping[str, Any]) -> str:
+    """Errors of several properties have no common unit."""
+    return "relative_mae" if metric == "mae" and len(targets_of(str(task["target"]))) > 1 else metric
+
+
 TASK = TaskSpec(
     name="property",
     implementation=Lazy("se3t.tasks.property:PropertyTask"),
@@ -51,6 +56,7 @@ TASK = TaskSpec(
     progress=("mae",),
     baselines={"mean": "mean predictor", "composition": "linear in composition"},
     baseline_metrics=("mae",),
+    objective=_objective,
     card=Lazy("se3t.deploy.card_property:PropertyCard"),
     random=Lazy("se3t.suite.random_data:molecules"),
 )
@@ -270,7 +276,7 @@ def _notes(parts: NoteParts) -> Iterable[str]:
         if any("data.graph" in record.settings for record in parts.records):
             yield "graph: edges are the bonds, all pairs of atoms of a molecule (complete) or those within a radius."
         if any("task.target" in record.settings for record in parts.records):
-            yield "target=several, or all: one network learned them together; its loss is the mean of their z-scores."
+            yield "target=several, or all: one network learned them together, with the mean of their losses."
         if any(record.settings.get("task.reference") == "composition" for record in parts.records):
             yield (
                 "reference=composition: a reference for each atom, by element (least squares on the training "

@@ -26,6 +26,7 @@ from se3t.so3.wrapped import is_transforming
 WEIGHTS = ("softmax", "sqrt_softmax")
 LOGIT_SCALES = ("all_heads", "head", "learned")
 SCALES = ("none", "sqrt_degree", "degree")
+_LEAST = -1e30  # logit
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class EdgeAttention(nn.Module):
 
     The dot product runs over all types of a head together, so that one invariant weight per head serves every type. A
     node without neighbours gets zero. Where edges fade (:class:`~se3t.geometry.EdgeGeometry`), α_ij is proportional to
-    the fade of its edge, and n below is the sum of them: nothing jumps when an edge appears.
+    the fade of its edge, and n below is the sum of them: nothing jumps when an edge appears, as long as no node's
+    logits are all below the logarithm of the smallest number (−87 in float32, −708 in float64).
 
     Args:
         num_heads: number of heads; channels of every type are divided among them.
@@ -173,9 +175,11 @@ class EdgeAttention(nn.Module):
 
     def _with_fade(self, query: Features, key: Features, fade: Tensor) -> tuple[Shape, Features, Features]:
         """One more scalar of queries and keys in each head, whose product is the logarithm of the fade."""
-        logarithm = fade.clamp(min=torch.finfo(fade.dtype).tiny).log()[:, None].expand(-1, self.num_heads)
+        logarithm = fade.clamp(min=torch.finfo(fade.dtype).tiny).log()
         if self.settings.weights == "sqrt_softmax":
             logarithm = logarithm / 2
+        # Of an edge that has faded: less than any other, but finite, where all edges of a node have.
+        logarithm = torch.where(fade > 0, logarithm, _LEAST)[:, None].expand(-1, self.num_heads)
         query = {degree: self._apart.scale * value for degree, value in query.items()}
         ones = logarithm.new_ones(()).expand(len(next(iter(query.values()))), self.num_heads)
         faded = self._faded.fiber_key

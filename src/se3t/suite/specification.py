@@ -21,6 +21,7 @@ from se3t.config.compose import compose
 from se3t.config.overrides import overrides
 from se3t.config.settings import flatten
 from se3t.errors import UserError
+from se3t.experiments import task
 from se3t.runs.identity import ADDED, identity
 from se3t.suite import spaces
 from se3t.suite.jobs import Job, job_of
@@ -168,6 +169,8 @@ def _composed(sweep: spaces.Sweep, overrides: Sequence[str]) -> Specification:
     _require_known_length(sweep, settings)
     settings.pop("seed")
     runs = Path(settings["runs"])
+    metric = task(settings["task"]["name"]).objective(sweep.objective.metric, settings["task"])
+    sweep = replace(sweep, objective=replace(sweep.objective, metric=metric))
     return Specification(sweep, tuple(overrides), settings["experiment"], settings, runs)
 
 

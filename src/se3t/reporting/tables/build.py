@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from se3t.config import choices
@@ -151,9 +151,10 @@ def _chosen(runs: Iterable[Fields], target: str | None, preset: str | None) -> l
 
 
 def _targets(fields: Fields) -> list[str]:
-    """What a run has learned: the name of a property, and those of several joined by +."""
-    name = str(fields.mapping("data").get("target"))
-    return [name, *name.split("+")]
+    """The properties that a run has learned."""
+    data = fields.mapping("data")
+    entries = data.get("properties") or [data]
+    return [str(entry.get("target")) for entry in entries if isinstance(entry, Mapping)]
 
 
 # --- what is not verified, and what was left out ----------------------------------------------------------------------
