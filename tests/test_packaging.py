@@ -62,6 +62,7 @@ def test_wheel_holds_configuration_types_and_licence(wheel: Path) -> None:
     assert numbers <= set(names)
     assert {"se3t/py.typed", "se3t/data/qm9/uncharacterized.txt"} <= set(names)
     models = [path for path in (_ROOT / "src" / "se3t" / "pretrained").rglob("*/*") if "__pycache__" not in path.parts]
+    assert "se3t/pretrained/qm9/model.safetensors" in names
     assert {path.relative_to(_ROOT / "src").as_posix() for path in models} <= set(names)
     assert wheel.stat().st_size < _LARGEST
     assert any(name.endswith("licenses/LICENSE") for name in names)

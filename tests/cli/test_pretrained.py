@@ -106,6 +106,7 @@ def test_the_names_are_told(run: Run, folder: Path) -> None:
 def test_models_of_the_package_are_whole_small_and_predict() -> None:
     files = [path for path in pretrained.ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert sum(path.stat().st_size for path in files) < _LARGEST
+    assert pretrained.DEFAULT in pretrained.names()
     assert {path.parent.name for path in files} - {pretrained.ROOT.name} == set(pretrained.names())
     for name in pretrained.names():
         assert {path.name for path in (pretrained.ROOT / name).iterdir()} == set(FILES)
