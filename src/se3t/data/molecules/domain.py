@@ -143,7 +143,7 @@ def _environments(arrays: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarr
     examples[places] = np.arange(len(places))
     around = [codes[starts[atom] : starts[atom] + degrees[atom]].tolist() for atom in examples]
     neighbours = [",".join(sorted(map(_neighbour, found))) for found in around]
-    return [f"{_symbol(numbers[atom])}({text})" for atom, text in zip(examples, neighbours, strict=True)], places
+    return [f"{_symbol(int(numbers[atom]))}({text})" for atom, text in zip(examples, neighbours, strict=True)], places
 
 
 def _lengths(arrays: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray, np.ndarray]:
