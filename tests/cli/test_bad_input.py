@@ -34,7 +34,7 @@ _CASES = [
     ("train scanobjectnn", ["write experiment=scanobjectnn or data=scanobjectnn"]),
     ("train experiment=shapes15", ["experiment=shapes15: unknown; write data=shapes15"]),
     ("train model=tnf", ["model=tnf", "did you mean 'tfn'?", "known: deepset, dgcnn"]),
-    ("train experiment=qm9 preset=quick", ["experiment 'qm9' has no such preset", "known: fast, paper, reduced"]),
+    ("train experiment=qm9 preset=quick", ["experiment 'qm9' has no such preset", "known: fast, paper, recommended"]),
     ("train experiment=QM9", ["experiment=QM9", "did you mean 'qm9'?"]),
     ("train experiment=qm9 task=homoo", ["task=homoo", "did you mean 'homo'?"]),
     ("train task=homo", ["data=nbody: task property needs data=qm9", "experiment=qm9"]),
