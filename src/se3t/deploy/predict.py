@@ -290,8 +290,9 @@ def _unlike(predictors: Sequence[Predictor], warnings: Sequence[Sequence[str]]) 
     for predictor, texts in zip(predictors, warnings, strict=True):
         for text in texts:
             by_text.setdefault(text, []).append(run_name(predictor.path))
-    all_give = len(predictors)
-    return [text if len(names) == all_give else f"{text} ({', '.join(names)})" for text, names in by_text.items()]
+    return [
+        text if len(names) == len(predictors) else f"{text} ({', '.join(names)})" for text, names in by_text.items()
+    ]
 
 
 def _too_large(predictors: Sequence[Predictor], entry: Entry) -> list[str]:

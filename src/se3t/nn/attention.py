@@ -67,8 +67,8 @@ class EdgeAttention(nn.Module):
 
     The dot product runs over all types of a head together, so that one invariant weight per head serves every type. A
     node without neighbours gets zero. Where edges fade (:class:`~se3t.geometry.EdgeGeometry`), α_ij is proportional to
-    the fade of its edge, and n below is the sum of them: nothing jumps when an edge appears, as long as no node's
-    logits are all below the logarithm of the smallest number (−87 in float32, −708 in float64).
+    the fade of its edge, and ``scale`` counts neighbours by the sum of them: nothing jumps when an edge appears, as
+    long as no node's logits are all below the logarithm of the smallest number (−87 in float32, −708 in float64).
 
     Args:
         num_heads: number of heads; channels of every type are divided among them.
@@ -157,19 +157,18 @@ class EdgeAttention(nn.Module):
             value, key = self._value_and_key(messages)
             shape, query, key = self._with_fade(query, key, geometry.fade)
             messages = value, key
+        apart = self._apart if shape.joint else shape
         if self._is_native(query, messages, geometry):
             out = attend(shape, query, messages, geometry)
         else:
             value, key = self._value_and_key(messages)
-            shape = self._apart if shape.joint else shape
-            out = composed(shape, query, key, value, geometry.target, geometry.num_nodes)
+            out = composed(apart, query, key, value, geometry.target, geometry.num_nodes)
         if self.settings.scale != "none":
             degree = _in_degree(geometry)[:, None]  # [node, head]
             out = self._times(degree if self.settings.scale == "degree" else degree.sqrt(), out)
         if self.settings.weights == "sqrt_softmax":
             _, key = self._value_and_key(messages)
-            shape = self._apart if shape.joint else shape
-            weights = attention_weights(shape, query, key, geometry.target, geometry.num_nodes)
+            weights = attention_weights(apart, query, key, geometry.target, geometry.num_nodes)
             out = self._times(self._root_factors(weights, geometry), out)
         return out
 
